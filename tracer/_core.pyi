@@ -1,0 +1,136 @@
+"""The compiled executor: harts, address spaces and trace buffers of one run.
+
+The kernel model drives it: it maps pages, sets registers, calls `Hart.run` and handles the reason
+it stopped for. The core knows instructions and page permissions; it knows nothing of Linux.
+"""
+
+from typing import Final
+
+# Why Hart.run came back.
+STOP_BUDGET: Final = 0  # the budget is used up; pc is the next instruction
+STOP_ECALL: Final = 1  # pc is the ecall's own address (the kernel adds 4)
+STOP_FAULT: Final = 2  # an exception; see Hart.fault(); pc is the faulting instruction's
+STOP_FLUSH: Final = 3  # a trace buffer has too little room for another block: drain it, run on
+
+# Page permissions, combined with |. R, W, X are the VMA's own prot bits.
+PERM_R: Final = 1
+PERM_W: Final = 2
+PERM_X: Final = 4
+PERM_SS: Final = 8  # VM_SHADOW_STACK
+PERM_SHARED: Final = 16  # MAP_SHARED anonymous: fork shares the frames instead of copying on write
+
+# What is recorded: one compiled loop for each combination that is used.
+TRACE_CFI: Final = 1
+TRACE_FLOW: Final = 2
+TRACE_INSN: Final = 4
+
+# Kinds of cfi rows, as they stand in the `kind` column (indices into schemas' CFI_KINDS):
+# 0 sspush 1 sspopchk 2 ssamoswap 3 ssrdp 4 ssp_read 5 ssp_write 6 lpad
+
+class Machine:
+    """What the harts of one run share: frames, decoded text, the instruction count, trace buffers."""
+
+    def __init__(
+        self, *, zicfiss: bool = True, zicfilp: bool = True, trace: int = 0, max_frames: int = 0
+    ) -> None:
+        """max_frames: resident 4 KiB frames allowed (0 = no limit); past it accesses that need a
+        new frame stop with a fault of cause `FAULT_NO_FRAME`."""
+    icount: int
+    """Index of the instruction attempted last (retired or trapped); the first is 1; 0 is the loader's.
+    Cfi, flow and insn rows of an instruction carry seq = icount * 2**20."""
+    trace: int
+    @property
+    def frames(self) -> int:
+        """4 KiB frames in use."""
+    def pending(self, table: str) -> int:
+        """Rows waiting in the buffers of 'cfi', 'flow', 'code' or 'insn'."""
+    def drain(self, table: str) -> dict[str, memoryview]:
+        """All waiting rows of a table, column by column, without a copy; the buffers start afresh.
+
+        cfi:  seq u64, tid u32, mm u32, kind u8, pc u64, addr u64, value u64, operand u64,
+              ssp_before u64, ssp_after u64, fault u8 (the cause; 255 = none)
+        flow: seq u64, tid u32, mm u32, block u32
+        code: seq u64, tid u32, mm u32, block u32, pc u64, length u32, bytes_offset i32 (rows + 1,
+              offsets into) bytes u8
+        insn: seq u64, tid u32, mm u32, pc u64, word u32, rd u8 (0..31 x, 32..63 f, 255 none),
+              rd_value u64, mem_addr u64, mem_value u64, mem_size u8 (0 = no access), ssp u64
+        """
+
+FAULT_NO_FRAME: Final = 64
+
+class AddressSpace:
+    """Pages of one mm: 4 KiB, addresses below 2**56, demand-zero, copy-on-write after fork."""
+
+    def __init__(self, machine: Machine) -> None: ...
+    def fork(self) -> AddressSpace:
+        """A copy; private pages become copy-on-write on both sides; costs O(page-table nodes) or less."""
+    def map(self, start: int, length: int, perm: int) -> None:
+        """Fresh demand-zero pages; whatever was there is dropped. Page-aligned, else ValueError."""
+    def unmap(self, start: int, length: int) -> None: ...
+    def protect(self, start: int, length: int, perm: int) -> None:
+        """New permissions for the mapped pages of the range; contents and PERM_SHARED stay."""
+    def move(self, old_start: int, length: int, new_start: int) -> None:
+        """Move pages with contents and permissions (mremap); no overlap."""
+    def discard(self, start: int, length: int) -> None:
+        """Contents become zero, mapping and permissions stay (MADV_DONTNEED)."""
+    def perm(self, addr: int) -> int:
+        """Permissions of the page, -1 if unmapped."""
+    def resident(self, start: int, length: int) -> int:
+        """Pages of the range that have a frame of their own (Rss, in pages)."""
+    def read(self, addr: int, length: int, force: bool = False) -> bytes | None:
+        """copy_from_user: None if any byte is not readable by a load (force: mapped is enough)."""
+    def write(self, addr: int, data: bytes, force: bool = False) -> bool:
+        """copy_to_user: False (and nothing written) if any byte isn't writable by an ordinary store;
+        shadow-stack pages never are. force: any mapped page, shadow stack and read-only too
+        (a private copy is made; decoded text there is dropped)."""
+    def read_cstr(self, addr: int, limit: int) -> bytes | None:
+        """Up to the first NUL (left out); None at an unreadable byte; `limit` bytes if no NUL came."""
+    def ss_write(self, addr: int, value: int) -> bool:
+        """The kernel's shadow-stack store (8 bytes, aligned): True only on a page with SS and W."""
+    def ss_swap(self, addr: int, value: int) -> int | None:
+        """The kernel's ssamoswap.d: the old word, or None where ss_write would fail."""
+
+class Hart:
+    """The user-visible registers of one task."""
+
+    def __init__(self, machine: Machine) -> None: ...
+    def copy(self) -> Hart: ...
+    pc: int
+    fcsr: int
+    ssp: int  # bits 2:0 read as zero
+    elp: bool  # a landing pad is expected
+    sse: bool  # senvcfg.SSE: shadow stack on
+    lpe: bool  # senvcfg.LPE: landing pads on
+    def x(self, i: int) -> int: ...
+    def set_x(self, i: int, value: int) -> None: ...
+    def f(self, i: int) -> int:
+        """The 64 raw bits (NaN-boxed singles stay boxed)."""
+    def set_f(self, i: int, bits: int) -> None: ...
+    def regs(self) -> list[int]:
+        """x0..x31 in one crossing."""
+    def args(self) -> tuple[int, int, int, int, int, int, int]:
+        """a0..a5 and a7 in one crossing (a system call's)."""
+    def state(self) -> bytes:
+        """Everything above plus the reservation, to be given to `restore` (checkpoints)."""
+    def restore(self, state: bytes) -> None: ...
+    def state_hash(self) -> int:
+        """64 bits over x, f, fcsr, ssp, elp, pc; independent of slices and of what is traced."""
+    def clear_reservation(self) -> None: ...
+    def run(self, space: AddressSpace, budget: int, tid: int, mm: int) -> int:
+        """Run at most `budget` instructions, exactly; returns a STOP_*. tid and mm go into rows.
+
+        An ecall or a fault advances icount by one (its own index) but not pc. A stop for budget or
+        flush in mid-block leaves no trace in any row if the same hart is run on next.
+        Releases the GIL.
+        """
+    def fault(self) -> tuple[int, int, int, int, int, int]:
+        """After STOP_FAULT: (cause, tval, word, address, expected, found).
+
+        cause: 0 misaligned fetch, 1 fetch access, 2 illegal, 3 breakpoint, 5 load access,
+        7 store/AMO access, 12 fetch page, 13 load page, 15 store/AMO page, 18 software check.
+        tval: the faulting address (the word for cause 2; 2 or 3 for cause 18; pc for 3).
+        word: the instruction (16 bits zero-extended; 0 if it could not be fetched).
+        address: the data address of a memory access, ssp for sspopchk, ssp - 8 for sspush.
+        expected, found: sspopchk: the word at ssp, the register; lpad: x7[31:12], the label found
+        (0xffffffff if no lpad stood there); else 0, 0.
+        """
