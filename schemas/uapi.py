@@ -1,0 +1,105 @@
+"""Numbers of the Linux and RISC-V interfaces that both sides must call by name."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PAGE: Final = 4096
+
+CLONE_FLAGS: Final = {
+    "CLONE_VM": 0x100,
+    "CLONE_FS": 0x200,
+    "CLONE_FILES": 0x400,
+    "CLONE_SIGHAND": 0x800,
+    "CLONE_PIDFD": 0x1000,
+    "CLONE_PTRACE": 0x2000,
+    "CLONE_VFORK": 0x4000,
+    "CLONE_PARENT": 0x8000,
+    "CLONE_THREAD": 0x10000,
+    "CLONE_NEWNS": 0x20000,
+    "CLONE_SYSVSEM": 0x40000,
+    "CLONE_SETTLS": 0x80000,
+    "CLONE_PARENT_SETTID": 0x100000,
+    "CLONE_CHILD_CLEARTID": 0x200000,
+    "CLONE_DETACHED": 0x400000,
+    "CLONE_UNTRACED": 0x800000,
+    "CLONE_CHILD_SETTID": 0x1000000,
+    "CLONE_NEWCGROUP": 0x2000000,
+    "CLONE_NEWUTS": 0x4000000,
+    "CLONE_NEWIPC": 0x8000000,
+    "CLONE_NEWUSER": 0x10000000,
+    "CLONE_NEWPID": 0x20000000,
+    "CLONE_NEWNET": 0x40000000,
+    "CLONE_IO": 0x80000000,
+    "CLONE_CLEAR_SIGHAND": 0x100000000,
+    "CLONE_INTO_CGROUP": 0x200000000,
+}
+CLONE_VM: Final = CLONE_FLAGS["CLONE_VM"]
+CLONE_VFORK: Final = CLONE_FLAGS["CLONE_VFORK"]
+CLONE_THREAD: Final = CLONE_FLAGS["CLONE_THREAD"]
+CLONE_CHILD_CLEARTID: Final = CLONE_FLAGS["CLONE_CHILD_CLEARTID"]
+
+PROT_READ: Final = 1
+PROT_WRITE: Final = 2
+PROT_EXEC: Final = 4
+
+MAP_SHARED: Final = 1
+MAP_PRIVATE: Final = 2
+MAP_FIXED: Final = 0x10
+MAP_ANONYMOUS: Final = 0x20
+MAP_FIXED_NOREPLACE: Final = 0x100000
+
+SHADOW_STACK_SET_TOKEN: Final = 1
+SYS_MAP_SHADOW_STACK: Final = 453
+
+# prctl options: the merged kernel's, which hold under every revision unless --abi own is given.
+PR_GET_SHADOW_STACK_STATUS: Final = 74
+PR_SET_SHADOW_STACK_STATUS: Final = 75
+PR_LOCK_SHADOW_STACK_STATUS: Final = 76
+PR_GET_CFI: Final = 80
+PR_SET_CFI: Final = 81
+PR_SHADOW_STACK_ENABLE: Final = 1
+
+RLIMITS: Final = (
+    "CPU",
+    "FSIZE",
+    "DATA",
+    "STACK",
+    "CORE",
+    "RSS",
+    "NPROC",
+    "NOFILE",
+    "MEMLOCK",
+    "AS",
+    "LOCKS",
+    "SIGPENDING",
+    "MSGQUEUE",
+    "NICE",
+    "RTPRIO",
+    "RTTIME",
+)
+RLIM_INFINITY: Final = 2**64 - 1
+
+SEGV_MAPERR: Final = 1
+SEGV_ACCERR: Final = 2
+SEGV_CPERR: Final = 10
+
+ERRNO: Final = {
+    "EPERM": 1, "ENOENT": 2, "ESRCH": 3, "EINTR": 4, "EIO": 5, "ENXIO": 6, "E2BIG": 7,
+    "ENOEXEC": 8, "EBADF": 9, "ECHILD": 10, "EAGAIN": 11, "ENOMEM": 12, "EACCES": 13,
+    "EFAULT": 14, "ENOTBLK": 15, "EBUSY": 16, "EEXIST": 17, "EXDEV": 18, "ENODEV": 19,
+    "ENOTDIR": 20, "EISDIR": 21, "EINVAL": 22, "ENFILE": 23, "EMFILE": 24, "ENOTTY": 25,
+    "ETXTBSY": 26, "EFBIG": 27, "ENOSPC": 28, "ESPIPE": 29, "EROFS": 30, "EMLINK": 31,
+    "EPIPE": 32, "EDOM": 33, "ERANGE": 34, "EDEADLK": 35, "ENAMETOOLONG": 36, "ENOSYS": 38,
+    "ENOTEMPTY": 39, "ELOOP": 40, "ENODATA": 61, "EOVERFLOW": 75, "EILSEQ": 84,
+    "ENOTSOCK": 88, "EOPNOTSUPP": 95, "EAFNOSUPPORT": 97, "ENOTCONN": 107, "ETIMEDOUT": 110,
+}  # fmt: skip
+ERRNO_NAMES: Final = {number: name for name, number in ERRNO.items()}
+
+SIGNALS: Final = {
+    "SIGHUP": 1, "SIGINT": 2, "SIGQUIT": 3, "SIGILL": 4, "SIGTRAP": 5, "SIGABRT": 6, "SIGBUS": 7,
+    "SIGFPE": 8, "SIGKILL": 9, "SIGUSR1": 10, "SIGSEGV": 11, "SIGUSR2": 12, "SIGPIPE": 13,
+    "SIGALRM": 14, "SIGTERM": 15, "SIGSTKFLT": 16, "SIGCHLD": 17, "SIGCONT": 18, "SIGSTOP": 19,
+    "SIGTSTP": 20, "SIGTTIN": 21, "SIGTTOU": 22, "SIGURG": 23, "SIGXCPU": 24, "SIGXFSZ": 25,
+    "SIGVTALRM": 26, "SIGPROF": 27, "SIGWINCH": 28, "SIGIO": 29, "SIGPWR": 30, "SIGSYS": 31,
+}  # fmt: skip
