@@ -181,7 +181,7 @@ _7_0_rc1 = _row(
     "merged",
     _v26,
     map_token_returns=_s("base", "usercfi.c as merged"),
-    prctl_numbers=_s("74", "include/uapi/linux/prctl.h as merged: 74, 75, 76"),
+    prctl_numbers=_s("74", "(?) as 7.0"),
 )
 _7_0 = _row(
     "7.0",
@@ -189,6 +189,7 @@ _7_0 = _row(
     "exec clears the lock; PR_GET_CFI, PR_SET_CFI",
     _7_0_rc1,
     exec_lock=_s("cleared", "fix in 7.0-rc7"),
+    prctl_numbers=_s("74", "include/uapi/linux/prctl.h of 7.0: 74, 75, 76"),
 )
 _7_1 = _row(
     "7.1",
