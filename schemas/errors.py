@@ -13,6 +13,7 @@ class Exit(IntEnum):
     USAGE = 2  # the command line is wrong
     INPUT = 3  # unreadable or invalid input, or an output that cannot be written
     DISAGREES = 4  # executing again disagrees with the record
+    INTERNAL = 70  # a defect of shstk itself
 
 
 class ShstkError(Exception):

@@ -1,0 +1,38 @@
+"""shstk: record RISC-V Linux programs under a chosen kernel revision and judge their shadow stacks.
+
+    import shstk
+    result = shstk.record("prog.elf", kernel="v3", out="prog.run")
+    report = shstk.check("prog.run")
+    run = shstk.open("prog.run"); run.table("clones"); shstk.query(run, "SELECT * FROM tasks")
+
+The names below are loaded when first used, so that `import shstk` costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from shstk.api import build, check, export, matrix, open, query, record, stacks
+
+__all__ = [
+    "__version__",
+    "build",
+    "check",
+    "export",
+    "matrix",
+    "open",
+    "query",
+    "record",
+    "stacks",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from shstk import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'shstk' has no attribute {name!r}")

@@ -1,0 +1,64 @@
+"""Where every command starts and every error ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from schemas.errors import Exit, ShstkError
+from shstk.cli import cli
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: list[str]) -> int:
+    """One command; returns its exit code. No traceback reaches the user unless SHSTK_DEBUG is set."""
+    try:
+        code = cli.main(args, prog_name="shstk", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else Exit.OK
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        error.show()
+        return Exit.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has gone; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+    except ShstkError as error:
+        if os.environ.get("SHSTK_DEBUG"):
+            raise
+        complain(error.what, error.hint)
+        return error.exit
+    except OSError as error:
+        if os.environ.get("SHSTK_DEBUG"):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        complain(f"{where}{error.strerror or error}")
+        return Exit.INPUT
+    except Exception as error:
+        if os.environ.get("SHSTK_DEBUG"):
+            raise
+        complain(
+            f"internal error: {type(error).__name__}: {error}",
+            "this is a defect of shstk; SHSTK_DEBUG=1 shows where it happened",
+        )
+        return Exit.INTERNAL
+
+
+def complain(what: str, hint: str = "") -> None:
+    click.echo(f"{click.style('error', fg='red', bold=True)}: {what}", err=True)
+    if hint:
+        click.echo(f"  hint: {hint}", err=True)
+
+
+if __name__ == "__main__":
+    main()

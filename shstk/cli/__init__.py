@@ -1,0 +1,77 @@
+"""The command line: one file a command, loaded when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Final
+
+import click
+
+from shstk import __version__
+
+# name -> what `shstk --help` says; the command is `command` in shstk/cli/<name>.py.
+COMMANDS: Final = {
+    "demo": "Record the pthread program under v3, v6 and 7.2 and explain what differs.",
+    "record": "Run a program under a kernel revision and record it.",
+    "check": "Judge runs: whose shadow stack, allocated and released as specified?",
+    "stacks": "Every shadow stack of a run: owner, size, who made and freed it.",
+    "log": "What happened, in one order: calls, clones, mappings, signals, ssp moves.",
+    "matrix": "Record a program under several revisions: revision x finding.",
+    "query": "SQL over a run's tables and views.",
+    "export": "Write a run's tables as Arrow, Parquet or CSV.",
+    "info": "What a run is: program, kernel, how it ended, its tables.",
+    "rules": "List the rules.",
+    "explain": "What a rule checks, why, and where it is written.",
+    "kernels": "List the kernel revisions and their switches.",
+    "build": "Make a run from a Markdown listing of events.",
+    "recover": "Salvage a recording that was cut off.",
+    "completion": "Print the shell completion script.",
+}
+
+
+class Commands(click.Group):
+    """Loads shstk/cli/<name>.py only when that command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        found = importlib.import_module(f"shstk.cli.{cmd_name}").command
+        assert isinstance(found, click.Command)
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            ctx.fail(
+                f"no such command {args[0]!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done; 1 findings or a difference; 2 wrong usage; 3 unreadable input.",
+)
+@click.version_option(__version__, "-V", "--version", prog_name="shstk")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Whose shadow stack is this, who allocated it, who should have freed it?
+
+    shstk records RISC-V Linux programs under a model of a kernel revision and judges their Zicfiss
+    shadow stacks against the rules of the kernel's patches and the ISA.
+    """
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
