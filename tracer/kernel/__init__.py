@@ -1,0 +1,1 @@
+"""Linux on RISC-V in Python: what the executor's harts run under, one kernel revision at a time."""

@@ -1,0 +1,14 @@
+"""A system call's error, as an exception."""
+
+from __future__ import annotations
+
+from schemas.uapi import ERRNO
+
+
+class Errno(Exception):
+    """`raise Errno("EINVAL")` ends a system call with -22. `name` is a key of schemas.uapi.ERRNO."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+        self.number = ERRNO[name]

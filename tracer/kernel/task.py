@@ -1,0 +1,193 @@
+"""Tasks and processes: plain data. What happens to them stands in clone.py, exec.py, exit.py."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from tracer.kernel.call import Args
+
+if TYPE_CHECKING:
+    from tracer._core import AddressSpace, Hart
+    from tracer.kernel.files import Files, Fs
+    from tracer.kernel.mm import Mm
+
+RUNNABLE, BLOCKED, STOPPED, ZOMBIE, DEAD = "runnable", "blocked", "stopped", "zombie", "dead"
+
+
+@dataclass
+class CfiState:
+    """`struct cfi_state` of the series, copied whole by clone.
+
+    user_shdw_stk, the ssp saved at trap entry, is `Hart.ssp`: it stays in the hart's registers.
+    The enable bits are mirrored in Hart.sse and Hart.lpe by whoever sets them (shstk.py).
+    """
+
+    ubcfi_en: bool = False
+    ubcfi_locked: bool = False
+    shdw_stk_base: int = 0
+    shdw_stk_size: int = 0
+    lp_en: bool = False
+    lp_locked: bool = False
+
+    def copy(self) -> CfiState:
+        return replace(self)
+
+
+@dataclass
+class SigAction:
+    handler: int = 0  # 0 SIG_DFL, 1 SIG_IGN
+    flags: int = 0
+    mask: int = 0
+
+
+@dataclass
+class Sighand:
+    """The handlers of a process; CLONE_SIGHAND shares the object."""
+
+    actions: dict[int, SigAction] = field(default_factory=dict)
+
+    def copy(self) -> Sighand:
+        return Sighand({signo: replace(a) for signo, a in self.actions.items()})
+
+    def flush(self) -> None:
+        """execve and CLONE_CLEAR_SIGHAND: handlers go back to the default, ignored stay ignored."""
+        self.actions = {n: SigAction(handler=1) for n, a in self.actions.items() if a.handler == 1}
+
+
+@dataclass
+class Siginfo:
+    """A pending signal."""
+
+    signo: int
+    code: int
+    sender: int | None = None  # tid or pid of the task that sent it
+    si_addr: int | None = None
+    value: int = 0  # si_value, or si_status for SIGCHLD
+    forced: bool = False
+
+
+@dataclass
+class AltStack:
+    sp: int = 0
+    flags: int = 2  # SS_DISABLE
+    size: int = 0
+
+
+@dataclass
+class InCall:
+    """The system call a task is in: what its row needs at the end."""
+
+    seq: int
+    nr: int
+    name: str | None
+    args: Args
+    pc: int
+    sp: int
+    ssp: int
+
+
+@dataclass
+class Blocked:
+    """Made at the entry of every call, so that a first try can leave something for a later one."""
+
+    reason: str = ""
+    key: Hashable | None = None
+    deadline_ns: int | None = None
+    interruptible: bool = True
+    woken: str | None = None  # None on the first try; then "key", "deadline" or "signal"
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Process:
+    """A thread group."""
+
+    pid: int
+    parent: Process | None
+    sighand: Sighand
+    rlimits: dict[str, tuple[int, int]]  # "STACK" -> (soft, hard); names of schemas.uapi.RLIMITS
+    pgid: int = 0
+    sid: int = 0
+    tasks: list[Task] = field(default_factory=list)  # leader first; the leader stays as a zombie
+    children: list[Process] = field(default_factory=list)
+    pending: list[Siginfo] = field(default_factory=list)  # shared by the group
+    exit_status: int | None = None  # wait status, once the group is ending
+    exit_signal: int = 17  # to the parent
+    stop_status: int | None = None  # signal of a job-control stop not yet waited for
+    stopped: bool = False
+    continued: bool = False
+    exe: str = ""  # guest path
+    argv: tuple[bytes, ...] = ()
+    dumpable: int = 1
+    child_subreaper: bool = False
+    reaped: bool = False
+    utime_icount: int = 0  # instructions of threads that have ended
+    child_icount: int = 0  # of children waited for
+
+    @property
+    def ppid(self) -> int:
+        return self.parent.pid if self.parent else 0
+
+    @property
+    def leader(self) -> Task:
+        return self.tasks[0]
+
+
+@dataclass(eq=False)
+class Task:
+    """A thread. `mm` becomes None when it is dropped at exit."""
+
+    tid: int
+    process: Process
+    hart: Hart
+    mm: Mm | None
+    files: Files
+    fs: Fs
+    comm: str
+    cfi: CfiState = field(default_factory=CfiState)
+    state: str = RUNNABLE
+    call: InCall | None = None
+    blocked: Blocked | None = None
+    restart: bool | None = None  # a call ended in RESTART (True) or RESTART_NO_HAND (False)
+    # signals
+    sigmask: int = 0
+    pending: list[Siginfo] = field(default_factory=list)
+    altstack: AltStack = field(default_factory=AltStack)
+    saved_sigmask: int | None = None  # of sigsuspend, ppoll: restored after delivery
+    # user pointers
+    set_child_tid: int = 0
+    clear_child_tid: int = 0
+    robust_list: int = 0
+    rseq: tuple[int, int, int] | None = None  # address, length, signature
+    # parenthood
+    vfork_parent: Task | None = None  # woken when this task releases its mm
+    created: bool = False  # first_user has been recorded
+    exit_status: int | None = None
+    pdeath_signal: int = 0
+    # ptrace
+    tracer: Task | None = None
+    ptrace: dict[str, Any] = field(default_factory=dict)
+    icount: int = 0  # instructions attempted by this task
+    no_new_privs: bool = False
+    timer_slack_ns: int = 50_000
+    nice: int = 0
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def mm_id(self) -> int | None:
+        return self.mm.id if self.mm else None
+
+    @property
+    def space(self) -> AddressSpace:
+        """The address space of a task that still has one."""
+        assert self.mm is not None
+        return self.mm.space
+
+    def rlimit(self, name: str) -> int:
+        """The soft limit."""
+        return self.process.rlimits[name][0]

@@ -1,0 +1,90 @@
+"""Guest memory as the kernel touches it; what it stores is a `kernel_memory` row.
+
+Every function raises Errno("EFAULT") where copy_to_user or copy_from_user would fail.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from tracer.kernel.errno import Errno
+
+if TYPE_CHECKING:
+    from tracer.kernel.kernel import Kernel
+    from tracer.kernel.task import Task
+
+_U32 = struct.Struct("<I")
+_U64 = struct.Struct("<Q")
+
+
+def get(k: Kernel, t: Task, addr: int, n: int) -> bytes:
+    data = t.space.read(addr, n) if n else b""
+    if data is None:
+        raise Errno("EFAULT")
+    return data
+
+
+def put(k: Kernel, t: Task, addr: int, data: bytes, record: bool = True) -> None:
+    """record=False: bytes that another table holds already (a file's contents)."""
+    if not data:
+        return
+    if not t.space.write(addr, data):
+        raise Errno("EFAULT")
+    if record:
+        _row(k, t, "write", addr, data)
+
+
+def get_u32(k: Kernel, t: Task, addr: int) -> int:
+    return int(_U32.unpack(get(k, t, addr, 4))[0])
+
+
+def get_u64(k: Kernel, t: Task, addr: int) -> int:
+    return int(_U64.unpack(get(k, t, addr, 8))[0])
+
+
+def put_u32(k: Kernel, t: Task, addr: int, value: int) -> None:
+    put(k, t, addr, _U32.pack(value & 0xFFFF_FFFF))
+
+
+def put_u64(k: Kernel, t: Task, addr: int, value: int) -> None:
+    put(k, t, addr, _U64.pack(value & 0xFFFF_FFFF_FFFF_FFFF))
+
+
+def get_cstr(k: Kernel, t: Task, addr: int, limit: int = 4096) -> bytes:
+    """Up to the NUL, which is left out. ENAMETOOLONG if `limit` bytes hold none."""
+    data = t.space.read_cstr(addr, limit)
+    if data is None:
+        raise Errno("EFAULT")
+    if len(data) >= limit:
+        raise Errno("ENAMETOOLONG")
+    return data
+
+
+def ss_put(k: Kernel, t: Task, addr: int, value: int) -> None:
+    """The kernel's own store to a shadow stack (a token): 8 bytes, only where one is writable."""
+    if not t.space.ss_write(addr, value):
+        raise Errno("EFAULT")
+    _row(k, t, "write", addr, _U64.pack(value))
+
+
+def ss_swap(k: Kernel, t: Task, addr: int, value: int) -> int:
+    """The kernel's ssamoswap.d: stores `value`, gives the old word."""
+    old = t.space.ss_swap(addr, value)
+    if old is None:
+        raise Errno("EFAULT")
+    _row(k, t, "swap", addr, _U64.pack(old) + _U64.pack(value))
+    return old
+
+
+def _row(k: Kernel, t: Task, op: str, addr: int, data: bytes) -> None:
+    k.rec.row(
+        "kernel_memory",
+        seq=k.seq(),
+        tid=t.tid,
+        mm=t.mm_id,
+        during=k.during,
+        op=op,
+        addr=addr,
+        bytes=data,
+    )
