@@ -1,0 +1,122 @@
+"""What several commands share: options, parameter types, reading runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from schemas import revisions
+from schemas import seq as positions
+from schemas.errors import ShstkError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+    from replay.run import Run
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Seq(click.ParamType):
+    """A position in a run, typed as icount.n."""
+
+    name = "seq"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return positions.parse(value)
+        except (ValueError, OverflowError) as error:
+            self.fail(str(error), param, ctx)
+
+
+class Address(click.ParamType):
+    """An address: 0x… or decimal, below 2**64."""
+
+    name = "addr"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            number = value if isinstance(value, int) else int(value, 0)
+        except ValueError:
+            self.fail(f"{value!r} is not an address (expected 0x… or decimal)", param, ctx)
+        if not 0 <= number < 2**64:
+            self.fail(f"{value!r} is not a 64-bit address", param, ctx)
+        return number
+
+
+class Size(click.ParamType):
+    """Bytes, with K, M or G."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        unit = {"K": 2**10, "M": 2**20, "G": 2**30}.get(value[-1:].upper(), 1)
+        number = value if unit == 1 else value[:-1]
+        try:
+            return int(number, 0) * unit
+        except ValueError:
+            self.fail(f"{value!r} is not a size (such as 8M, 0x21000)", param, ctx)
+
+
+class Kernel(click.ParamType):
+    """A revision name, with switches turned after commas."""
+
+    name = "kernel"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return revisions.resolve(value).name
+        except ShstkError as error:
+            self.fail(f"{error.what}; {error.hint}" if error.hint else error.what, param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        head, comma, tail = incomplete.rpartition(",")
+        if not comma:
+            words = list(revisions.REVISIONS)
+        else:
+            words = [
+                f"{switch.name}={value}"
+                for switch in revisions.SWITCHES.values()
+                for value in switch.values or ("",)
+            ]
+        return [CompletionItem(head + comma + w) for w in words if w.startswith(tail)]
+
+
+run_argument = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+runs_argument = click.argument(
+    "runs", type=click.Path(path_type=Path), metavar="RUN...", nargs=-1, required=True
+)
+
+
+def format_option(*formats: str) -> Callable[[F], F]:
+    """--format with the formats a command knows; the first is the default."""
+    return click.option(
+        "--format",
+        "format",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        help="How the answer is written.",
+    )
+
+
+def open_run(path: Path) -> Run:
+    """The run in a directory, verified. Raises BadRun."""
+    from replay.run import Run
+
+    return Run.open(path)
+
+
+def progress_wanted() -> bool:
+    return sys.stderr.isatty()

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from shstk.cli.common import format_option, open_run, run_argument
+
+
+@click.command()
+@run_argument
+@click.argument("sql")
+@format_option("text", "json", "csv")
+def command(run: Path, sql: str, format: str) -> None:
+    """Run SQL (Polars') over the tables and views of RUN.
+
+    Tables are those of docs/schema.md; views: tasks, shadow_stacks, handoffs, ssp_path. Addresses may
+    be written 0x…, positions icount.n:
+
+    \b
+      shstk query a.run "SELECT seq, start, length FROM mappings WHERE shadow_stack"
+      shstk query a.run "SELECT * FROM cfi WHERE pc = 0x10084 AND seq >= 1042.0"
+    """
+    from shstk import render
+    from shstk.sql import query
+
+    render.write_frame(query(open_run(run), sql), format)
