@@ -1,0 +1,63 @@
+// RISC-V F and D arithmetic (unprivileged manual, chapters "F" and "D") on raw bits.
+//
+// rm is a resolved rounding mode, 0..4 = RNE RTZ RDN RUP RMM. fl gets the instruction's fflags or-ed
+// in. NaN results are canonical; tininess is detected after rounding. NaN boxing is the caller's.
+// Conversions to integers give the whole register: 32-bit results are sign-extended, also .wu's.
+#pragma once
+
+#include "../types.hpp"
+
+namespace fp {
+
+constexpr u32 nx = 1, uf = 2, of = 4, dz = 8, nv = 16;
+constexpr int rne = 0, rtz = 1, rdn = 2, rup = 3, rmm = 4;
+
+u32 add_s(u32 a, u32 b, int rm, u32& fl);
+u32 sub_s(u32 a, u32 b, int rm, u32& fl);
+u32 mul_s(u32 a, u32 b, int rm, u32& fl);
+u32 div_s(u32 a, u32 b, int rm, u32& fl);
+u32 sqrt_s(u32 a, int rm, u32& fl);
+u32 fma_s(u32 a, u32 b, u32 c, int rm, u32& fl);  // a * b + c, rounded once
+u32 min_s(u32 a, u32 b, u32& fl);                 // minimumNumber: -0 < +0, a NaN loses
+u32 max_s(u32 a, u32 b, u32& fl);
+bool eq_s(u32 a, u32 b, u32& fl);  // quiet: NV for signaling NaNs only
+bool lt_s(u32 a, u32 b, u32& fl);  // signaling: NV for every NaN
+bool le_s(u32 a, u32 b, u32& fl);
+u32 class_s(u32 a);
+
+u64 add_d(u64 a, u64 b, int rm, u32& fl);
+u64 sub_d(u64 a, u64 b, int rm, u32& fl);
+u64 mul_d(u64 a, u64 b, int rm, u32& fl);
+u64 div_d(u64 a, u64 b, int rm, u32& fl);
+u64 sqrt_d(u64 a, int rm, u32& fl);
+u64 fma_d(u64 a, u64 b, u64 c, int rm, u32& fl);
+u64 min_d(u64 a, u64 b, u32& fl);
+u64 max_d(u64 a, u64 b, u32& fl);
+bool eq_d(u64 a, u64 b, u32& fl);
+bool lt_d(u64 a, u64 b, u32& fl);
+bool le_d(u64 a, u64 b, u32& fl);
+u32 class_d(u64 a);
+
+u64 f32_to_f64(u32 a, u32& fl);
+u32 f64_to_f32(u64 a, int rm, u32& fl);
+
+u64 s_to_i32(u32 a, int rm, u32& fl);
+u64 s_to_u32(u32 a, int rm, u32& fl);
+u64 s_to_i64(u32 a, int rm, u32& fl);
+u64 s_to_u64(u32 a, int rm, u32& fl);
+u64 d_to_i32(u64 a, int rm, u32& fl);
+u64 d_to_u32(u64 a, int rm, u32& fl);
+u64 d_to_i64(u64 a, int rm, u32& fl);
+u64 d_to_u64(u64 a, int rm, u32& fl);
+
+// x is the register; the 32-bit conversions read its low half.
+u32 i32_to_s(u64 x, int rm, u32& fl);
+u32 u32_to_s(u64 x, int rm, u32& fl);
+u32 i64_to_s(u64 x, int rm, u32& fl);
+u32 u64_to_s(u64 x, int rm, u32& fl);
+u64 i32_to_d(u64 x, int rm, u32& fl);
+u64 u32_to_d(u64 x, int rm, u32& fl);
+u64 i64_to_d(u64 x, int rm, u32& fl);
+u64 u64_to_d(u64 x, int rm, u32& fl);
+
+}  // namespace fp
