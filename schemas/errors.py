@@ -1,4 +1,4 @@
-"""Errors that reach a user: what, where, why likely, what to do; and the exit codes of the commands."""
+"""Errors that reach a user (what, where, why likely, what to do) and the commands' exit codes."""
 
 from __future__ import annotations
 

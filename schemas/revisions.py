@@ -27,13 +27,14 @@ SWITCHES: Final[dict[str, Switch]] = {
         Switch(
             "clone_gate",
             ("inverted", "correct"),
-            "the enabled test of shstk_alloc_thread_stack: inverted returns 0 when the child IS enabled",
+            "the enabled test of shstk_alloc_thread_stack:"
+            " inverted returns 0 when the child IS enabled",
         ),
         Switch(
             "release_hook",
             ("exit_thread", "deactivate_mm"),
-            "where shstk_release is called: exit_thread (after exit_mm; also when a clone fails late)"
-            " or deactivate_mm (inside mm_release, at exit and exec)",
+            "where shstk_release is called: exit_thread (after exit_mm; also when a clone fails"
+            " late) or deactivate_mm (inside mm_release, at exit and exec)",
         ),
         Switch(
             "default_size",
@@ -237,7 +238,7 @@ def parse_default_size(value: str) -> tuple[int, int]:
 
 
 def resolve(text: str) -> Revision:
-    """`7.2` or `7.2,release_hook=exit_thread,default_size=1:4G` -> the row with those switches turned.
+    """`7.2` or `7.2,release_hook=exit_thread,default_size=1:4G` -> the row, switches turned.
 
     The name of a turned row is the text itself. Raises UsageError.
     """

@@ -1,7 +1,7 @@
-"""Every table of a run: columns, types, units, one doc line each. These are facts, never judgements.
+"""Every table of a run: columns, types, units, one doc line each. Facts, never judgements.
 
-Types: u8 u32 u64 i32 i64 bool str bytes, or `kind` (a dictionary-encoded string whose words stand in
-`vocabulary`). `?` marks a column that may be null: unknown or not applicable.
+Types: u8 u32 u64 i32 i64 bool str bytes, or `kind` (a dictionary-encoded string whose words stand
+in `vocabulary`). `?` marks a column that may be null: unknown or not applicable.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ _ALL = (
             "value",
             "u64?",
             "created, reaped: the parent's tid (null for the first task); futex_wake: tasks woken;"
-            " clear_child_tid: the word written; vfork_done: the parent's tid; mm_dropped: users left",
+            " clear_child_tid: the word written; vfork_done: the parent's tid;"
+            " mm_dropped: users left",
         ),
         ("status", "i32?", "exit_begin, reaped: the wait status; exec_done: 0 or -errno"),
     ),

@@ -16,7 +16,7 @@ def main() -> None:
 
 
 def run(args: list[str]) -> int:
-    """One command; returns its exit code. No traceback reaches the user unless SHSTK_DEBUG is set."""
+    """One command; returns its exit code. No traceback reaches the user without SHSTK_DEBUG."""
     try:
         code = cli.main(args, prog_name="shstk", standalone_mode=False)
         sys.stdout.flush()
@@ -43,6 +43,14 @@ def run(args: list[str]) -> int:
             raise
         where = f"{error.filename}: " if error.filename else ""
         complain(f"{where}{error.strerror or error}")
+        return Exit.INPUT
+    except ModuleNotFoundError as error:
+        if error.name != "tracer._core" or os.environ.get("SHSTK_DEBUG"):
+            raise
+        complain(
+            "the compiled executor tracer._core is not there",
+            "this is the source tree, not an installation: pip install . and run the shstk it made",
+        )
         return Exit.INPUT
     except Exception as error:
         if os.environ.get("SHSTK_DEBUG"):

@@ -108,7 +108,7 @@ def argument(word: str, value: int) -> str:
 
 
 def call(name: str | None, nr: int, args: Sequence[int], strings: Mapping[int, str]) -> str:
-    """'openat(AT_FDCWD, "/etc/passwd", O_RDONLY, 0)'. strings: what the kernel read at an address."""
+    """'openat(AT_FDCWD, "/etc/passwd", O_RDONLY, 0)'. strings: what the kernel read, by address."""
     if name not in SIGNATURES:
         shown = [_SHOW["hex"](a) for a in args]
         while len(shown) > 1 and shown[-1] == "0":

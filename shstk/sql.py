@@ -1,7 +1,7 @@
 """SQL over a run: Polars SQL, with hex literals and `icount.n` positions made to work.
 
-Polars reads 0x… as bytes, and knows nothing of positions; both are rewritten token by token, so that
-strings, quoted names and comments stay as they are.
+Polars reads 0x… as bytes, and knows nothing of positions; both are rewritten token by token, so
+that strings, quoted names and comments stay as they are.
 """
 
 from __future__ import annotations

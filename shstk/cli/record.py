@@ -14,7 +14,7 @@ from schemas.revisions import DEFAULT_REVISION
 from shstk.cli.common import Kernel, Size, progress_wanted
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.option(
     "-k",
     "--kernel",

@@ -1,0 +1,197 @@
+"""manifest.json: the recipe of a run and the seal over its tables.
+
+The dataclasses are the format: their fields in this order, u64 as hex strings (JSON numbers lose
+bits past 2**53 elsewhere), tuples as lists. Reading checks every field against its type.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Final, NewType, get_args, get_origin, get_type_hints
+
+from schemas import vocabulary as words
+from schemas.errors import BadRun
+from schemas.revisions import REVISIONS, Revision, Setting
+from schemas.tables import SCHEMA_VERSION, TABLES
+
+NAME: Final = "manifest.json"
+
+U64 = NewType("U64", int)
+
+
+@dataclass(frozen=True)
+class Rlimit:
+    """A resource limit, bytes or counts; RLIM_INFINITY is 2**64 - 1."""
+
+    soft: U64
+    hard: U64
+
+
+@dataclass(frozen=True)
+class TableEntry:
+    """One table's file and the seal over it."""
+
+    rows: int
+    bytes: int  # size of the file
+    sha256: str  # of the file
+    content_sha256: str  # of the values, whatever library wrote them (schemas/content.py)
+    first_seq: U64
+    last_seq: U64
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What was recorded, how, and how it ended. Guest paths only; nothing of the host, no clock."""
+
+    tool_version: str
+    program: str  # guest path
+    argv: tuple[str, ...]
+    environ: tuple[str, ...]  # K=V
+    cwd: str
+    cpu: str  # rv64gc, rv64gc_zicfiss, rv64gc_zicfilp or rv64gc_zicfiss_zicfilp
+    nousercfi: bool
+    kernel: str  # the revision's name, with the switches the user turned
+    switches: dict[str, Setting]
+    abi: str  # merged or own
+    seed: U64
+    quantum: tuple[int, int]  # instructions, lowest and highest
+    rlimits: dict[str, Rlimit]  # of the first process, keys as uapi.RLIMITS
+    memory: U64 | None  # bytes of the machine; null: as much as is asked for
+    page_size: int
+    auxv: tuple[tuple[U64, U64], ...]  # type, value
+    first_tid: int
+    max_instructions: U64 | None  # the recorder's limit, not the guest's
+    timeout: float | None  # the recorder's limit, seconds
+    traced: tuple[str, ...]  # of cfi, flow, insn
+    ending: str  # of vocabulary.ENDINGS
+    exit_status: int | None  # wait status of the first process, if it ended
+    icount: U64  # instructions of the whole run
+    recovered_up_to: U64 | None = None  # seq; later events were lost with the recording process
+    warnings: tuple[str, ...] = ()
+    tables: dict[str, TableEntry] = None  # type: ignore[assignment]
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if self.tables is None:
+            object.__setattr__(self, "tables", {})
+
+    @property
+    def row(self) -> Revision:
+        """The revision with its switches as they were resolved when it was recorded."""
+        known = REVISIONS.get(self.kernel.split(",")[0])
+        date, doc = (known.date, known.doc) if known else ("", "unknown to this version")
+        return Revision(self.kernel, date, doc, self.switches)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the program ran to its own end, so that rules about the end can be judged."""
+        return self.ending in ("exited", "killed")
+
+    def sealed(self, tables: dict[str, TableEntry]) -> Manifest:
+        return replace(self, tables=tables)
+
+    def to_json(self) -> str:
+        shown = {"schema_version": self.schema_version, **_encode(Manifest, self)}
+        return json.dumps(shown, indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Manifest:
+        """Raises BadRun, naming the field that is missing or wrong."""
+        try:
+            raw = json.loads(text)
+        except ValueError as e:
+            raise BadRun(f"{where} is not JSON: {e}", "the run is damaged; record it again") from e
+        version = raw.get("schema_version") if isinstance(raw, dict) else None
+        if version != SCHEMA_VERSION:
+            raise BadRun(
+                f"{where}: schema_version {version}, this shstk reads {SCHEMA_VERSION}",
+                "use the shstk that recorded it (tool_version tells), or record the program again",
+            )
+        try:
+            made: Manifest = _decode(Manifest, raw, "")
+        except _BadField as e:
+            raise BadRun(f"{where}: {e}", "the run is damaged; record it again") from None
+        for field, value, known in (
+            ("ending", made.ending, words.ENDINGS),
+            *(("tables", name, tuple(TABLES)) for name in made.tables),
+        ):
+            if value not in known:
+                raise BadRun(f"{where}: {field}: unknown {value!r}", f"known: {' '.join(known)}")
+        return made
+
+
+class _BadField(ValueError):
+    pass
+
+
+_hints: Callable[[type], dict[str, Any]] = cache(get_type_hints)
+
+
+def _encode(kind: Any, value: Any) -> Any:
+    """A value of type `kind` as JSON values."""
+    if value is None:
+        return None
+    if kind is U64:
+        return hex(value)
+    if is_dataclass(kind) and isinstance(kind, type):
+        hints = _hints(kind)
+        return {f.name: _encode(hints[f.name], getattr(value, f.name)) for f in fields(kind)}
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return _encode(args[0], value)
+    if origin is dict:
+        return {key: _encode(args[1], item) for key, item in value.items()}
+    if origin is tuple:
+        kinds = [args[0]] * len(value) if args[1] is ... else args
+        return [_encode(k, item) for k, item in zip(kinds, value, strict=True)]
+    return value
+
+
+def _decode(kind: Any, raw: Any, place: str) -> Any:
+    """JSON values as a value of type `kind`; raises _BadField naming the place."""
+
+    def expect(ok: bool, what: str) -> None:
+        if not ok:
+            raise _BadField(f"{place or 'manifest'}: expected {what}, found {raw!r:.60}")
+
+    if kind is U64:
+        expect(isinstance(raw, str) and raw.startswith("0x"), "a u64 as a hex string")
+        try:
+            value = int(raw, 16)
+        except ValueError:
+            value = -1
+        expect(0 <= value < 2**64, "a u64 as a hex string")
+        return value
+    if is_dataclass(kind) and isinstance(kind, type):
+        expect(isinstance(raw, dict), "an object")
+        hints = _hints(kind)
+        names = [f.name for f in fields(kind)]
+        for wrong, why in ((set(names) - set(raw), "missing"), (set(raw) - set(names), "unknown")):
+            if wrong:
+                raise _BadField(f"{_join(place, min(wrong))}: {why}")
+        return kind(**{name: _decode(hints[name], raw[name], _join(place, name)) for name in names})
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return None if raw is None else _decode(args[0], raw, place)
+    if origin is dict:
+        expect(isinstance(raw, dict), "an object")
+        return {key: _decode(args[1], item, _join(place, key)) for key, item in raw.items()}
+    if origin is tuple:
+        expect(isinstance(raw, list), "a list")
+        kinds = [args[0]] * len(raw) if args[1] is ... else args
+        expect(len(kinds) == len(raw), f"{len(kinds)} values")
+        pairs = zip(kinds, raw, strict=True)
+        return tuple(_decode(k, item, f"{place}[{i}]") for i, (k, item) in enumerate(pairs))
+    if kind is float:
+        expect(isinstance(raw, int | float) and not isinstance(raw, bool), "a number")
+        return float(raw)
+    expect(type(raw) is kind and kind is not NoneType, f"{kind.__name__}")
+    return raw
+
+
+def _join(place: str, name: str) -> str:
+    return f"{place}.{name}" if place else name
