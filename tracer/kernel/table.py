@@ -19,7 +19,7 @@ _MODULES: Final = (
     "prctl",
     "limits",
     "sched_calls",
-    "signals",
+    "sigcalls",
     "sigframe",
     "ptrace",
     "files",

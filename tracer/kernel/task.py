@@ -66,6 +66,7 @@ class Siginfo:
     si_addr: int | None = None
     value: int = 0  # si_value, or si_status for SIGCHLD
     forced: bool = False
+    fields: bytes | None = None  # what follows si_code, as rt_sigqueueinfo's caller gave it
 
 
 @dataclass
