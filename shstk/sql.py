@@ -15,6 +15,7 @@ from shstk.render import is_seq
 
 if TYPE_CHECKING:
     import polars as pl
+
     from replay.run import Run
 
 _TOKEN: Final = re.compile(
@@ -69,8 +70,8 @@ def query(run: Run, sql: str) -> pl.DataFrame:
     Raises UsageError for SQL that Polars refuses.
     """
     import polars as pl
-    from replay.views import VIEWS
 
+    from replay.views import VIEWS
     from schemas.tables import TABLES
 
     mentioned = names(sql)

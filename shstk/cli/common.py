@@ -15,6 +15,7 @@ from schemas.errors import ShstkError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
     from replay.run import Run
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -1,0 +1,190 @@
+"""The Python API: what the commands do, as functions. Use it through `import shstk`."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from schemas.revisions import DEFAULT_REVISION
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from replay.check import Report
+    from replay.run import Run
+    from tracer.record import RecordResult
+
+
+def open(run: Run | str | Path, verify: bool = True) -> Run:
+    """The run in a directory. verify: hold every file against the manifest's sha256.
+
+    Raises BadRun if it is missing, incomplete, damaged or of another schema version.
+    """
+    from replay.run import Run as RunType
+
+    return run if isinstance(run, RunType) else RunType.open(Path(run), verify=verify)
+
+
+def record(
+    program: str | Path,
+    *args: str,
+    kernel: str = DEFAULT_REVISION,
+    out: str | Path | None = None,
+    seed: int = 0,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    root: str | Path | None = None,
+    cpu: str = "rv64gc_zicfiss_zicfilp",
+    abi: str = "merged",
+    nousercfi: bool = False,
+    memory: int | None = None,
+    rlimits: Mapping[str, int] | None = None,
+    max_instructions: int | None = None,
+    timeout: float | None = None,
+    trace: Iterable[str] = (),
+    force: bool = False,
+    on_output: Callable[[int, bytes], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
+    interrupted: Callable[[], bool] | None = None,
+) -> RecordResult:
+    """Run a riscv64 Linux program under a kernel revision and record it.
+
+    kernel: a revision's name, with switches turned after commas. out: the run directory (default:
+    the program's name with .run). memory, rlimits: bytes. timeout: seconds of the host.
+    trace: "insn" also records every instruction. on_output gets (fd, bytes) as the guest writes.
+    Raises BadProgram, CannotWrite, UsageError.
+    """
+    from tracer.record import RecordOptions
+    from tracer.record import record as run_record
+
+    options = RecordOptions(
+        program=str(program),
+        argv=args,
+        out=Path(out) if out is not None else Path(Path(program).name).with_suffix(".run"),
+        kernel=kernel,
+        abi=abi,
+        cpu=cpu,
+        nousercfi=nousercfi,
+        seed=seed,
+        env=tuple((env or {}).items()),
+        stdin=stdin,
+        root=Path(root) if root is not None else None,
+        memory=memory,
+        rlimits=dict(rlimits or {}),
+        max_instructions=max_instructions,
+        timeout=timeout,
+        trace=frozenset({"cfi", "flow", *trace}),
+        force=force,
+        on_output=on_output or (lambda fd, data: None),
+        on_progress=on_progress or (lambda icount: None),
+        interrupted=interrupted or (lambda: False),
+    )
+    return run_record(options)
+
+
+def check(
+    run: Run | str | Path,
+    *,
+    expect: str = "intent",
+    as_: str | None = None,
+    select: Iterable[str] = (),
+    ignore: Iterable[str] = (),
+) -> Report:
+    """Judge a run. expect: "intent" or "revision"; as_: judge by another revision's switches.
+
+    select, ignore: rule ids or names.
+    """
+    from replay.check import check as run_check
+
+    return run_check(open(run), expect=expect, as_=as_, select=tuple(select), ignore=tuple(ignore))
+
+
+def stacks(run: Run | str | Path, at: int | None = None, addr: int | None = None) -> pl.DataFrame:
+    """Every shadow stack of a run; at: as of that seq; addr: only the one that holds it."""
+    from replay.stacks import stacks as run_stacks
+
+    return run_stacks(open(run), at=at, addr=addr)
+
+
+def query(run: Run | str | Path, sql: str) -> pl.DataFrame:
+    """SQL over a run's tables and views; 0x… and icount.n work. Raises UsageError."""
+    from shstk.sql import query as run_query
+
+    return run_query(open(run), sql)
+
+
+def matrix(
+    program: str | Path,
+    *args: str,
+    kernels: Iterable[str] = ("v3", "v6", "7.0", "7.2", "7.3"),
+    keep: str | Path | None = None,
+    on_output: Callable[[str, int, bytes], None] | None = None,
+    on_kernel: Callable[[str], None] | None = None,
+    seed: int = 0,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    root: str | Path | None = None,
+    rlimits: Mapping[str, int] | None = None,
+    memory: int | None = None,
+    max_instructions: int | None = None,
+    timeout: float | None = None,
+) -> dict[str, Report]:
+    """Record a program under each kernel and judge it by intent: kernel -> Report.
+
+    keep: a directory for the runs, as <keep>/<kernel>.run; otherwise they are thrown away.
+    """
+    base = Path(keep) if keep is not None else Path(tempfile.mkdtemp(prefix="shstk-matrix-"))
+    reports = {}
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        for kernel in kernels:
+            if on_kernel:
+                on_kernel(kernel)
+
+            def forward(fd: int, data: bytes, kernel: str = kernel) -> None:
+                if on_output:
+                    on_output(kernel, fd, data)
+
+            result = record(
+                program,
+                *args,
+                kernel=kernel,
+                out=base / f"{kernel.replace(',', '_').replace(':', '-')}.run",
+                seed=seed,
+                env=env,
+                stdin=stdin,
+                root=root,
+                rlimits=rlimits,
+                memory=memory,
+                max_instructions=max_instructions,
+                timeout=timeout,
+                force=keep is not None,
+                on_output=forward,
+            )
+            reports[kernel] = check(result.path)
+    finally:
+        if keep is None:
+            shutil.rmtree(base, ignore_errors=True)
+    return reports
+
+
+def build(
+    listing: str | Path, out: str | Path, *, run: str | None = None, force: bool = False
+) -> Path:
+    """Make a sealed run from a Markdown listing (docs/listing.md); run: which block of several.
+
+    Raises BadListing with file and line.
+    """
+    from shstk.listing import build as run_build
+
+    return run_build(Path(listing), Path(out), run=run, force=force)
+
+
+def export(run: Run | str | Path, out: str | Path, format: str = "arrow") -> list[Path]:
+    """Write a run's tables as format files into the directory `out`."""
+    from shstk.export import export as run_export
+
+    return run_export(open(run), Path(out), format)
