@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
-from types import NoneType, UnionType
-from typing import Any, Final, NewType, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Final, NewType, Union, get_args, get_origin, get_type_hints
 
 from schemas import vocabulary as words
 from schemas.errors import BadRun
@@ -43,10 +43,11 @@ class TableEntry:
     last_seq: U64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What was recorded, how, and how it ended. Guest paths only; nothing of the host, no clock."""
 
+    schema_version: int = SCHEMA_VERSION
     tool_version: str
     program: str  # guest path
     argv: tuple[str, ...]
@@ -72,12 +73,7 @@ class Manifest:
     icount: U64  # instructions of the whole run
     recovered_up_to: U64 | None = None  # seq; later events were lost with the recording process
     warnings: tuple[str, ...] = ()
-    tables: dict[str, TableEntry] = None  # type: ignore[assignment]
-    schema_version: int = SCHEMA_VERSION
-
-    def __post_init__(self) -> None:
-        if self.tables is None:
-            object.__setattr__(self, "tables", {})
+    tables: dict[str, TableEntry] = field(default_factory=dict)  # those that have rows
 
     @property
     def row(self) -> Revision:
@@ -91,12 +87,8 @@ class Manifest:
         """Whether the program ran to its own end, so that rules about the end can be judged."""
         return self.ending in ("exited", "killed")
 
-    def sealed(self, tables: dict[str, TableEntry]) -> Manifest:
-        return replace(self, tables=tables)
-
     def to_json(self) -> str:
-        shown = {"schema_version": self.schema_version, **_encode(Manifest, self)}
-        return json.dumps(shown, indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(_encode(Manifest, self), indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Manifest:
@@ -115,12 +107,12 @@ class Manifest:
             made: Manifest = _decode(Manifest, raw, "")
         except _BadField as e:
             raise BadRun(f"{where}: {e}", "the run is damaged; record it again") from None
-        for field, value, known in (
+        for place, value, known in (
             ("ending", made.ending, words.ENDINGS),
             *(("tables", name, tuple(TABLES)) for name in made.tables),
         ):
             if value not in known:
-                raise BadRun(f"{where}: {field}: unknown {value!r}", f"known: {' '.join(known)}")
+                raise BadRun(f"{where}: {place}: unknown {value!r}", f"known: {' '.join(known)}")
         return made
 
 
@@ -141,7 +133,7 @@ def _encode(kind: Any, value: Any) -> Any:
         hints = _hints(kind)
         return {f.name: _encode(hints[f.name], getattr(value, f.name)) for f in fields(kind)}
     origin, args = get_origin(kind), get_args(kind)
-    if origin is UnionType:
+    if origin in (Union, UnionType):
         return _encode(args[0], value)
     if origin is dict:
         return {key: _encode(args[1], item) for key, item in value.items()}
@@ -175,7 +167,7 @@ def _decode(kind: Any, raw: Any, place: str) -> Any:
                 raise _BadField(f"{_join(place, min(wrong))}: {why}")
         return kind(**{name: _decode(hints[name], raw[name], _join(place, name)) for name in names})
     origin, args = get_origin(kind), get_args(kind)
-    if origin is UnionType:
+    if origin in (Union, UnionType):
         return None if raw is None else _decode(args[0], raw, place)
     if origin is dict:
         expect(isinstance(raw, dict), "an object")
@@ -189,7 +181,7 @@ def _decode(kind: Any, raw: Any, place: str) -> Any:
     if kind is float:
         expect(isinstance(raw, int | float) and not isinstance(raw, bool), "a number")
         return float(raw)
-    expect(type(raw) is kind and kind is not NoneType, f"{kind.__name__}")
+    expect(type(raw) is kind, f"{kind.__name__}")
     return raw
 
 
