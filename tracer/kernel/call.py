@@ -35,11 +35,13 @@ class End(Enum):
     NO_RETURN = "the call set the registers itself, or its task is gone"
     RESTART = "ERESTARTSYS: run again, unless a handler without SA_RESTART comes first"
     RESTART_NO_HAND = "ERESTARTNOHAND: run again, unless any handler comes first"
+    RESTART_ALWAYS = "ERESTARTNOINTR: run again whatever comes first"
 
 
 NO_RETURN = End.NO_RETURN
 RESTART = End.RESTART
 RESTART_NO_HAND = End.RESTART_NO_HAND
+RESTART_ALWAYS = End.RESTART_ALWAYS
 
 Outcome = int | Wait | End
 Handler = Callable[["Kernel", "Task", Args], Outcome]

@@ -65,12 +65,11 @@ class Kernel:
         """Wake up to n tasks blocked on `key`, longest waiting first; how many were."""
         raise NotImplementedError
 
-    def settle(self, task: Task, restart: bool) -> None:
-        """End a call that gave RESTART or RESTART_NO_HAND, just before a handler's frame is built.
+    def settle(self, task: Task, sa_restart: bool) -> None:
+        """End a call that gave a RESTART…, just before a handler's frame is built.
 
-        restart: the ecall will run again (pc - 4, a0 restored) when the handler returns; else -EINTR.
-        signals.deliver_pending calls it if `task.restart is not None`:
-        `k.settle(t, restart=t.restart and bool(action.flags & SA_RESTART))`. If no handler is
-        entered, the kernel itself restarts the call afterwards.
+        signals.deliver_pending calls it if `task.restart is not None`, with the handler's
+        SA_RESTART: either the ecall runs again when the handler returns (pc - 4, a0 restored), or
+        a0 is -EINTR. If no handler is entered, the kernel restarts the call afterwards.
         """
         raise NotImplementedError

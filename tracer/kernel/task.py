@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from tracer.kernel.call import Args
+from tracer.kernel.call import Args, End
 
 if TYPE_CHECKING:
     from tracer._core import AddressSpace, Hart
     from tracer.kernel.files import Files, Fs
     from tracer.kernel.mm import Mm
 
+UID: Final = 1000  # not root: RLIMIT_NPROC binds; CAP_CHECKPOINT_RESTORE is held all the same
 RUNNABLE, BLOCKED, STOPPED, ZOMBIE, DEAD = "runnable", "blocked", "stopped", "zombie", "dead"
 
 
@@ -151,7 +152,7 @@ class Task:
     state: str = RUNNABLE
     call: InCall | None = None
     blocked: Blocked | None = None
-    restart: bool | None = None  # a call ended in RESTART (True) or RESTART_NO_HAND (False)
+    restart: End | None = None  # a call ended in a RESTART… and is not settled yet
     # signals
     sigmask: int = 0
     pending: list[Siginfo] = field(default_factory=list)
@@ -169,6 +170,8 @@ class Task:
     pdeath_signal: int = 0
     # ptrace
     tracer: Task | None = None
+    ptrace_stop: int | None = None  # wait status of a ptrace-stop
+    ptrace_reported: bool = False  # the tracer has waited for it
     ptrace: dict[str, Any] = field(default_factory=dict)
     icount: int = 0  # instructions attempted by this task
     no_new_privs: bool = False

@@ -1,0 +1,246 @@
+"""Inodes: what the guest's files are. Plain data in memory, filled from a host's tree on demand.
+
+A tree of the host is only ever read. Everything the guest changes stays in these objects, which is
+the whole of the copy-on-write overlay: a directory's `entries` win over what lies beneath it.
+Whatever the guest learns from the host's tree is recorded as an input at that moment (`see`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from tracer.kernel.clock import EPOCH_NS
+from tracer.kernel.errno import Errno
+
+if TYPE_CHECKING:
+    from tracer.kernel.kernel import Kernel
+
+NAME_MAX: Final = 255
+# Everything belongs to one ordinary user, whom the guest runs as (identity.py says why).
+UID: Final = 1000
+GID: Final = 1000
+
+# Device numbers of the file systems (anonymous ones, as tmpfs and overlayfs have).
+DEV_ROOT, DEV_PROC, DEV_ANON = 0x1E, 0x16, 0x0F
+
+READ, WRITE, EXECUTE = 4, 2, 1
+
+
+def path_ino(path: str) -> int:
+    """An inode number that is the same in every run: a hash of the path, above the counted ones."""
+    digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest()
+    return 1 << 32 | int.from_bytes(digest[:5], "little") << 8
+
+
+def text(name: bytes) -> str:
+    """A guest's file name as str; any byte survives."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def raw(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True)
+class HostTree:
+    """A directory of the host, read-only. No symlink beneath it is ever followed here: the guest's
+    path walk reads them itself, and asks only for paths whose every part it knows as a directory."""
+
+    root: str
+
+    def _host(self, path: str) -> bytes:
+        return os.path.join(raw(self.root), raw(path))
+
+    def stat(self, path: str) -> os.stat_result | None:
+        try:
+            return os.lstat(self._host(path))
+        except OSError:
+            return None
+
+    def names(self, path: str) -> list[str]:
+        """Names in a directory, without the kinds of file that the guest can't be given."""
+        try:
+            with os.scandir(self._host(path)) as entries:
+                return [text(e.name) for e in entries if e.is_file() or e.is_dir() or e.is_symlink()]
+        except OSError:
+            return []
+
+    def read(self, path: str) -> bytes:
+        try:
+            descriptor = os.open(self._host(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            raise Errno("EACCES") from error
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read()
+
+    def target(self, path: str) -> str:
+        return text(os.readlink(self._host(path)))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an inode's contents come from, and the name the guest has for it."""
+
+    tree: HostTree
+    path: str  # beneath tree.root
+    guest_path: str
+
+
+@dataclass(eq=False)
+class Inode:
+    ino: int
+    mode: int  # with the S_IFMT bits
+    origin: Origin | None = None
+    input: int | None = None  # inputs.input, while the contents are still that input's
+    nlink: int = 1
+    atime: int = EPOCH_NS  # ns since 1970; inputs all bear the time of the boot
+    mtime: int = EPOCH_NS
+    ctime: int = EPOCH_NS
+    dev: int = DEV_ROOT
+    rdev: int = 0
+
+    @property
+    def size(self) -> int:
+        return 0
+
+    def contents(self) -> bytes:
+        """What an input row stores."""
+        return b""
+
+    def see(self, k: Kernel) -> None:
+        """The guest is about to learn what this inode holds."""
+        if self.origin is not None and self.input is None:
+            name = raw(self.origin.guest_path).decode("utf-8", "backslashreplace")
+            seq = k.seq() if k.during is None else k.during
+            self.input = k.rec.input(name, self.contents(), self.mode, seq)
+
+    def permit(self, want: int) -> None:
+        """want: READ, WRITE, EXECUTE. All files are the guest's own: its owner bits decide."""
+        if want & ~(self.mode >> 6):
+            raise Errno("EACCES")
+
+    def changed(self, now: int, contents: bool = False) -> None:
+        """now: ns since 1970. contents: not only the metadata; it is no input any more."""
+        self.ctime = now
+        if contents:
+            self.mtime = now
+
+
+@dataclass(eq=False)
+class Regular(Inode):
+    data: bytes | bytearray | None = b""  # None: in the host's tree, not read yet
+
+    @property
+    def size(self) -> int:
+        return len(self.contents())
+
+    def contents(self) -> bytes | bytearray:  # type: ignore[override]
+        if self.data is None:
+            assert self.origin is not None
+            self.data = self.origin.tree.read(self.origin.path)
+        return self.data
+
+    def buffer(self, k: Kernel) -> bytearray:
+        """The contents to be written to; from now on they are the guest's own."""
+        self.see(k)
+        if not isinstance(self.data, bytearray):
+            self.data = bytearray(self.contents())
+        self.origin = self.input = None
+        return self.data
+
+
+@dataclass(eq=False)
+class Symlink(Inode):
+    target: str = ""
+
+    @property
+    def size(self) -> int:
+        return len(raw(self.target))
+
+    def contents(self) -> bytes:
+        return raw(self.target)
+
+
+@dataclass(eq=False)
+class Device(Inode):
+    """A character device; devices.py says what each does."""
+
+
+@dataclass(eq=False)
+class Directory(Inode):
+    name: str = ""
+    parent: Directory = field(default=None, repr=False)  # type: ignore[assignment]
+    entries: dict[str, Inode | None] = field(default_factory=dict)  # None: known not to be there
+    mount: bool = False  # can't be removed or renamed
+
+    def __post_init__(self) -> None:
+        if self.parent is None:
+            self.parent = self
+
+    @property
+    def size(self) -> int:
+        return 4096
+
+    def path(self) -> str:
+        """Absolute in the guest."""
+        parts: list[str] = []
+        here = self
+        while here.parent is not here:
+            parts.append(here.name)
+            here = here.parent
+        return "/" + "/".join(reversed(parts))
+
+    def child_path(self, name: str) -> str:
+        return f"{self.path().rstrip('/')}/{name}"
+
+    def lookup(self, k: Kernel, name: str) -> Inode | None:
+        if name not in self.entries and self.origin is not None:
+            self.entries[name] = self._from_host(self.origin, name)
+        return self.entries.get(name)
+
+    def _from_host(self, origin: Origin, name: str) -> Inode | None:
+        path = os.path.join(origin.path, name)
+        found = origin.tree.stat(path)
+        if found is None:
+            return None
+        guest_path = self.child_path(name)
+        ino, mode = path_ino(guest_path), found.st_mode
+        child = Origin(origin.tree, path, guest_path)
+        match stat.S_IFMT(mode):
+            case stat.S_IFREG:
+                return Regular(ino, mode, child, data=None)
+            case stat.S_IFLNK:
+                return Symlink(ino, mode, child, target=origin.tree.target(path))
+            case stat.S_IFDIR:
+                return Directory(ino, mode, child, name=name, parent=self)
+        return None  # sockets, pipes and devices of the host are not the guest's
+
+    def names(self, k: Kernel) -> list[str]:
+        """Sorted."""
+        names = set(self.origin.tree.names(self.origin.path)) if self.origin else set()
+        names |= self.entries.keys()
+        gone = {name for name, inode in self.entries.items() if inode is None}
+        return sorted(names - gone)
+
+    def contents(self) -> bytes:
+        """The host's names, each ended by a NUL."""
+        assert self.origin is not None
+        return b"".join(raw(n) + b"\0" for n in sorted(self.origin.tree.names(self.origin.path)))
+
+    def link(self, name: str, inode: Inode, now: int) -> None:
+        if self.nlink == 0:
+            raise Errno("ENOENT")
+        self.permit(WRITE | EXECUTE)
+        self.entries[name] = inode
+        if isinstance(inode, Directory):
+            inode.name, inode.parent = name, self
+        self.changed(now, contents=True)
+
+    def unlink(self, name: str, now: int) -> None:
+        self.permit(WRITE | EXECUTE)
+        self.entries[name] = None
+        self.changed(now, contents=True)

@@ -1,0 +1,292 @@
+"""The guest's file system: a tree of inodes that no path leads out of.
+
+With `--root DIR` it is DIR, read-only, with everything the guest changes kept in memory; without, it
+is empty but for the program. /dev, /proc and /tmp are always there. Symlinks and `..` are resolved
+here, by `walk`, over inodes: the host's tree is asked for one name in one known directory at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from schemas.errors import BadProgram
+from tracer.kernel import usermem
+from tracer.kernel.errno import Errno
+from tracer.kernel.inode import (
+    EXECUTE,
+    NAME_MAX,
+    Device,
+    Directory,
+    HostTree,
+    Inode,
+    Origin,
+    Regular,
+    Symlink,
+    path_ino,
+    raw,
+    text,
+)
+
+if TYPE_CHECKING:
+    from tracer.kernel.kernel import Kernel
+    from tracer.kernel.task import Task
+
+AT_FDCWD: Final = -100 & 0xFFFF_FFFF
+AT_SYMLINK_NOFOLLOW: Final = 0x100
+AT_EMPTY_PATH: Final = 0x1000
+PATH_MAX: Final = 4096
+SYMLINKS_MAX: Final = 40
+STORAGE_MAX: Final = 1 << 30  # bytes of files that the guest may make; then ENOSPC
+
+# name -> (mode, device number major * 256 + minor), Linux's admin-guide/devices.txt
+_DEVICES: Final = {
+    "null": (0o666, 0x103),
+    "zero": (0o666, 0x105),
+    "full": (0o666, 0x107),
+    "random": (0o666, 0x108),
+    "urandom": (0o666, 0x109),
+    "tty": (0o666, 0x500),
+}
+_DEV_LINKS: Final = {
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+}
+
+
+@dataclass
+class Found:
+    """What a path leads to. `inode` is None if only the last name is missing."""
+
+    parent: Directory
+    name: str  # in parent; "." and ".." and "" (the root) as they are
+    inode: Inode | None
+    must_be_dir: bool = False  # the path ended in a slash
+
+    def existing(self) -> Inode:
+        if self.inode is None:
+            raise Errno("ENOENT")
+        return self.inode
+
+
+@dataclass(frozen=True)
+class ExecFile:
+    """A program, read and recorded as an input."""
+
+    guest_path: str
+    data: bytes
+    mode: int
+    input: int | None  # inputs.input; None for a file that the guest made
+
+
+class MagicLink(Symlink):
+    """A link of /proc that leads to an object, not to a path."""
+
+    def jump(self, k: Kernel) -> Inode:
+        raise Errno("ENOENT")
+
+
+class Sandbox:
+    """The tree, and what all files of a run share.
+
+    root: a directory of the host, or None. stdin: what descriptor 0 holds. terminal: descriptors 0,
+    1 and 2 are a terminal of 80 by 24.
+    """
+
+    def __init__(
+        self, root: Path | None = None, stdin: bytes = b"", terminal: bool = False
+    ) -> None:
+        from tracer.kernel.procfs import proc_root
+
+        origin = None
+        mode = stat.S_IFDIR | 0o755
+        if root is not None:
+            tree = HostTree(os.path.realpath(root))
+            found = tree.stat("")
+            if found is None or not stat.S_ISDIR(found.st_mode):
+                raise BadProgram(f"--root {root}: not a directory")
+            origin = Origin(tree, "", "/")
+        self.root = Directory(path_ino("/"), mode, origin, mount=True)
+        self.stdin = stdin
+        self.terminal = terminal
+        self.stored = 0  # bytes the guest's own files hold
+        self._inos = 0
+        self._mount("dev", self._directory("dev", 0o755))
+        for name, (bits, rdev) in _DEVICES.items():
+            device = Device(path_ino(f"/dev/{name}"), stat.S_IFCHR | bits, rdev=rdev)
+            self.dev.entries[name] = device
+        for name, target in _DEV_LINKS.items():
+            ino = path_ino(f"/dev/{name}")
+            self.dev.entries[name] = Symlink(ino, stat.S_IFLNK | 0o777, target=target)
+        shm = Directory(path_ino("/dev/shm"), stat.S_IFDIR | 0o1777, name="shm", parent=self.dev)
+        self.dev.entries["shm"] = shm
+        self._mount("proc", proc_root(self.root))
+        if origin is None or not origin.tree.stat("tmp"):
+            self._mount("tmp", self._directory("tmp", 0o1777))
+
+    @property
+    def dev(self) -> Directory:
+        found = self.root.entries["dev"]
+        assert isinstance(found, Directory)
+        return found
+
+    def _directory(self, name: str, bits: int) -> Directory:
+        ino = path_ino(f"/{name}")
+        return Directory(ino, stat.S_IFDIR | bits, name=name, parent=self.root)
+
+    def _mount(self, name: str, directory: Directory) -> None:
+        directory.mount = True
+        self.root.entries[name] = directory
+
+    def place(self, program: str) -> str:
+        """The guest's path of PROGRAM: inside the root if it is there, else the host's file, which
+        then appears in the guest's / under its base name. Raises BadProgram."""
+        inside = "/" + program.lstrip("/")
+        if self.root.origin is not None and self._leads_to_file(inside):
+            return inside
+        host = os.path.realpath(program)
+        name = os.path.basename(program)
+        tree = HostTree(os.path.dirname(host))
+        found = tree.stat(os.path.basename(host))
+        if found is None or not stat.S_ISREG(found.st_mode):
+            where = " (neither in the root nor on the host)" if self.root.origin else ""
+            raise BadProgram(f"{program}: no such file{where}", "give the path of an ELF file")
+        if not os.access(host, os.R_OK):
+            raise BadProgram(f"{program}: not readable", "check the file's permissions")
+        # Programs often arrive without their x bit; being named as PROGRAM is reason enough.
+        mode = found.st_mode | 0o111
+        path = f"/{name}"
+        origin = Origin(tree, os.path.basename(host), path)
+        self.root.entries[name] = Regular(path_ino(path), mode, origin, data=None)
+        return path
+
+    def _leads_to_file(self, path: str) -> bool:
+        try:
+            # The walk needs no kernel as long as it stays out of /proc.
+            return isinstance(walk(None, self.root, self.root, path).inode, Regular)  # type: ignore[arg-type]
+        except (Errno, AttributeError):
+            return False
+
+    def new_ino(self) -> int:
+        self._inos += 1
+        return self._inos
+
+    def charge(self, growth: int) -> None:
+        """Before a file of the guest's grows (or shrinks) by `growth` bytes."""
+        if growth > 0 and self.stored + growth > STORAGE_MAX:
+            raise Errno("ENOSPC")
+        self.stored += growth
+
+
+def walk(
+    k: Kernel, root: Directory, start: Directory, path: str, follow: bool = True
+) -> Found:
+    """Resolve a path from `start` (or from the root). follow: the last name too, if it is a symlink.
+
+    Errno: ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG.
+    """
+    if not path:
+        raise Errno("ENOENT")
+    if len(raw(path)) >= PATH_MAX:
+        raise Errno("ENAMETOOLONG")
+    parent = start
+    here: Inode | None = root if path.startswith("/") else start
+    name, links = "", 0
+    must_be_dir = path.endswith("/")
+    names = deque(part for part in path.split("/") if part)
+    while names:
+        part = names.popleft()
+        if here is None:
+            raise Errno("ENOENT")
+        if not isinstance(here, Directory):
+            raise Errno("ENOTDIR")
+        here.permit(EXECUTE)
+        parent, name = here, part
+        if part == ".":
+            continue
+        if part == "..":
+            here = parent.parent
+            continue
+        if len(raw(part)) > NAME_MAX:
+            raise Errno("ENAMETOOLONG")
+        here = parent.lookup(k, part)
+        if isinstance(here, Symlink) and (names or follow or must_be_dir):
+            links += 1
+            if links > SYMLINKS_MAX:
+                raise Errno("ELOOP")
+            if isinstance(here, MagicLink):
+                here = here.jump(k)
+                continue
+            here.see(k)
+            must_be_dir = must_be_dir or (not names and here.target.endswith("/"))
+            names.extendleft(p for p in reversed(here.target.split("/")) if p)
+            here = root if here.target.startswith("/") else parent
+            name = "."
+    if must_be_dir and here is not None and not isinstance(here, Directory):
+        raise Errno("ENOTDIR")
+    return Found(parent, name, here, must_be_dir)
+
+
+def start_of(t: Task, dirfd: int) -> Directory:
+    """The directory that a relative path starts from."""
+    if dirfd & 0xFFFF_FFFF == AT_FDCWD:
+        return t.fs.cwd
+    inode = t.files.get(dirfd).inode
+    if not isinstance(inode, Directory):
+        raise Errno("ENOTDIR")
+    return inode
+
+
+def find(k: Kernel, t: Task, dirfd: int, path: str, follow: bool = True) -> Found:
+    """`walk` as the *at calls do it."""
+    start = t.fs.cwd if path.startswith("/") else start_of(t, dirfd)
+    return walk(k, k.sandbox.root, start, path, follow)
+
+
+def get_path(k: Kernel, t: Task, addr: int) -> str:
+    return text(usermem.get_cstr(k, t, addr, PATH_MAX))
+
+
+def find_at(k: Kernel, t: Task, dirfd: int, addr: int, flags: int) -> Inode:
+    """The inode of (dirfd, path, AT_* flags): AT_EMPTY_PATH gives the descriptor's own."""
+    if addr == 0 and flags & AT_EMPTY_PATH:
+        path = ""
+    else:
+        path = get_path(k, t, addr)
+    if not path and flags & AT_EMPTY_PATH:
+        if dirfd & 0xFFFF_FFFF == AT_FDCWD:
+            return t.fs.cwd
+        return t.files.get(dirfd, path_only=True).inode
+    return find(k, t, dirfd, path, follow=not flags & AT_SYMLINK_NOFOLLOW).existing()
+
+
+def open_exec(
+    k: Kernel, t: Task, path: str, dirfd: int = AT_FDCWD, flags: int = 0
+) -> ExecFile:
+    """Read a program for execve or execveat.
+
+    Errno: those of `walk`; EACCES (no regular file, or not executable); ELOOP (a symlink under
+    AT_SYMLINK_NOFOLLOW).
+    """
+    guest_path = path
+    if not path and flags & AT_EMPTY_PATH:
+        file = t.files.get(dirfd, path_only=True)
+        inode, guest_path = file.inode, file.path
+    else:
+        found = find(k, t, dirfd, path, follow=not flags & AT_SYMLINK_NOFOLLOW)
+        inode = found.existing()
+        if isinstance(inode, Symlink):
+            raise Errno("ELOOP")
+        if inode is found.parent.entries.get(found.name):
+            guest_path = found.parent.child_path(found.name)
+    if not isinstance(inode, Regular):
+        raise Errno("EACCES")
+    inode.permit(EXECUTE)
+    inode.see(k)
+    return ExecFile(guest_path, bytes(inode.contents()), inode.mode, inode.input)

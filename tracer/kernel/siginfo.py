@@ -1,0 +1,76 @@
+"""Numbers of signals, and siginfo_t as user programs see it (128 bytes)."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from schemas.uapi import SIGNALS
+from tracer.kernel.task import Siginfo
+
+SIGKILL: Final = SIGNALS["SIGKILL"]
+SIGSTOP: Final = SIGNALS["SIGSTOP"]
+SIGCONT: Final = SIGNALS["SIGCONT"]
+SIGCHLD: Final = SIGNALS["SIGCHLD"]
+SIGSEGV: Final = SIGNALS["SIGSEGV"]
+SIGTRAP: Final = SIGNALS["SIGTRAP"]
+NSIG: Final = 64
+SIGRTMIN: Final = 32
+
+
+def bits(*names: str) -> int:
+    """A sigset_t of the signals named."""
+    return sum(bit(SIGNALS[name]) for name in names)
+
+
+def bit(signo: int) -> int:
+    return 1 << (signo - 1)
+
+
+SYNCHRONOUS: Final = bits("SIGSEGV", "SIGBUS", "SIGILL", "SIGTRAP", "SIGFPE", "SIGSYS")
+STOPS: Final = bits("SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU")
+DEFAULT_IGNORED: Final = bits("SIGCONT", "SIGCHLD", "SIGWINCH", "SIGURG")
+NEVER_BLOCKED: Final = bits("SIGKILL", "SIGSTOP")
+
+# si_code
+SI_USER: Final = 0
+SI_KERNEL: Final = 0x80
+SI_QUEUE: Final = -1
+SI_TKILL: Final = -6
+CLD_EXITED: Final = 1
+CLD_KILLED: Final = 2
+CLD_TRAPPED: Final = 4
+CLD_STOPPED: Final = 5
+CLD_CONTINUED: Final = 6
+ILL_ILLOPC: Final = 1
+TRAP_BRKPT: Final = 1
+BUS_ADRALN: Final = 1
+
+SIZE: Final = 128
+GUEST_UID: Final = 0
+
+
+def pack(info: Siginfo) -> bytes:
+    """siginfo_t: si_signo, si_errno, si_code, padding, then the union of its kind, zero-filled."""
+    head = struct.pack("<iiii", info.signo, 0, info.code, 0)
+    return (head + _fields(info)).ljust(SIZE, b"\0")
+
+
+def _fields(info: Siginfo) -> bytes:
+    """The union, by siginfo_layout() of kernel/signal.c."""
+    if info.fields is not None:
+        return info.fields
+    if info.si_addr is not None:
+        return struct.pack("<Q", info.si_addr)
+    pid = info.sender or 0
+    if info.signo == SIGCHLD and 0 < info.code < SI_KERNEL:
+        return struct.pack("<iIi", pid, GUEST_UID, info.value)
+    if info.code == SI_KERNEL:
+        return b""
+    return struct.pack("<iIQ", pid, GUEST_UID, info.value & 0xFFFF_FFFF_FFFF_FFFF)
+
+
+def from_user(data: bytes, signo: int, sender: int) -> Siginfo:
+    """What rt_sigqueueinfo was given (128 bytes), for `signo`."""
+    code = int(struct.unpack_from("<i", data, 8)[0])
+    return Siginfo(signo, code, sender=sender, fields=data[16:])
