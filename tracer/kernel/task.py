@@ -155,6 +155,7 @@ class Task:
     restart: End | None = None  # a call ended in a RESTART… and is not settled yet
     # signals
     sigmask: int = 0
+    sigpending: bool = False  # TIF_SIGPENDING: chosen to take a signal; signals.has_pending
     pending: list[Siginfo] = field(default_factory=list)
     altstack: AltStack = field(default_factory=AltStack)
     saved_sigmask: int | None = None  # of sigsuspend, ppoll: restored after delivery
