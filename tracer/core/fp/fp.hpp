@@ -1,8 +1,8 @@
 // RISC-V F and D arithmetic (unprivileged manual, chapters "F" and "D") on raw bits.
 //
-// rm is a resolved rounding mode, 0..4 = RNE RTZ RDN RUP RMM. fl gets the instruction's fflags or-ed
-// in. NaN results are canonical; tininess is detected after rounding. NaN boxing is the caller's.
-// Conversions to integers give the whole register: 32-bit results are sign-extended, also .wu's.
+// rm is a resolved rounding mode, 0..4 = RNE RTZ RDN RUP RMM. The instruction's fflags are or-ed
+// into fl. NaN results are canonical; tininess is detected after rounding. NaN boxing is the
+// caller's. Conversions to integers give the whole register: 32 bits sign-extended, .wu's too.
 #pragma once
 
 #include "../types.hpp"
@@ -11,6 +11,20 @@ namespace fp {
 
 constexpr u32 nx = 1, uf = 2, of = 4, dz = 8, nv = 16;
 constexpr int rne = 0, rtz = 1, rdn = 2, rup = 3, rmm = 4;
+
+// Keeps the host in its default floating-point mode while it lives: rounding to nearest, subnormals
+// kept, nothing trapped. Another library of the process may have left it otherwise. Hold one around
+// any series of calls below.
+class HostMode {
+  public:
+    HostMode();
+    ~HostMode();
+    HostMode(const HostMode&) = delete;
+    HostMode& operator=(const HostMode&) = delete;
+
+  private:
+    u32 saved_;
+};
 
 u32 add_s(u32 a, u32 b, int rm, u32& fl);
 u32 sub_s(u32 a, u32 b, int rm, u32& fl);
