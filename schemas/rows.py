@@ -32,7 +32,7 @@ def schema(table: str) -> pa.Schema:
 
 @cache
 def words_of(table: str, column: str) -> pa.Array:
-    """The dictionary of a kind column: its whole vocabulary, so an index means the same everywhere."""
+    """The dictionary of a kind column: its whole vocabulary, so that indices agree everywhere."""
     import pyarrow as pa
 
     return pa.array(TABLES[table].column(column).kinds, pa.string())

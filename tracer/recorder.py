@@ -1,0 +1,314 @@
+"""What happens becomes rows: the kernel model's one by one, the executor's in whole buffers.
+
+Both go through a bounded queue to a second thread, which makes Arrow batches of them and appends
+those, compressed, to one IPC stream a table in RUN.partial (tracer/rundir.py seals it).
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from schemas.errors import CannotWrite
+from schemas.manifest import Manifest
+from schemas.rows import to_batch
+from schemas.tables import TABLES
+from tracer.rundir import Partial
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tracer._core import Machine
+
+CORE_TABLES: Final = ("cfi", "flow", "code", "insn")
+
+_ROWS: Final = 2**14  # rows of the kernel model that may wait in memory
+_BYTES: Final = 2**23  # and bytes in their bytes columns
+_QUEUE: Final = 8  # batches that may wait for the second thread
+_MARK_SECONDS: Final = 0.5  # what kill -9 may cost
+
+
+class Recorder:
+    """Records into `directory`.partial until `seal` makes it `directory`.
+
+    module_of: (mm, pc) -> modules.module, asked for every new block of code.
+    Raises CannotWrite if the directory exists (without force) or cannot be made; later calls raise
+    it when the disk is full. What was written until then stays in RUN.partial.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        force: bool = False,
+        module_of: Callable[[int, int], int | None] = lambda mm, pc: None,
+    ) -> None:
+        self.module_of = module_of
+        self._partial = Partial.create(directory, force)
+        self._force = force
+        self._rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
+        self._names = {name: frozenset(table.names) for name, table in TABLES.items()}
+        self._waiting_rows = 0
+        self._waiting_bytes = 0
+        self._last_seq = 0
+        self._next_mark = time.monotonic() + _MARK_SECONDS
+        self._inputs: dict[tuple[str, str, int], int] = {}
+        self._writer = _Writer(self._partial)
+
+    def begin(self, manifest: Manifest) -> None:
+        """Keep what is known of the run so far, so that it can be recovered after a kill -9."""
+        self._partial.keep(manifest)
+
+    def row(self, table: str, /, **columns: Any) -> None:
+        """One row; columns left out are null, kinds are words of the vocabulary."""
+        if not columns.keys() <= self._names[table]:
+            raise ValueError(f"{table} has no column {min(columns.keys() - self._names[table])}")
+        self._rows[table].append(columns)
+        self._last_seq = max(self._last_seq, columns["seq"])
+        self._waiting_rows += 1
+        if "bytes" in columns:
+            self._waiting_bytes += len(columns["bytes"])
+        if self._waiting_rows >= _ROWS or self._waiting_bytes >= _BYTES:
+            self._flush_rows()
+
+    def drain(self, machine: Machine) -> None:
+        """Take what waits in the executor's buffers: at STOP_FLUSH, and before `seal`."""
+        for name in CORE_TABLES:
+            if rows := machine.pending(name):
+                columns = machine.drain(name)
+                self._last_seq = max(self._last_seq, columns["seq"][rows - 1])
+                modules = self._modules(columns) if name == "code" else None
+                self._writer.put(name, lambda c=columns, n=name, m=modules: core_batch(n, c, m))
+        if time.monotonic() >= self._next_mark:
+            self._mark()
+
+    def tick(self, machine: Machine) -> None:
+        """Call it now and then: twice a second everything so far is made safe from kill -9."""
+        if time.monotonic() >= self._next_mark:
+            self.drain(machine)
+
+    def input(self, guest_path: str, data: bytes, mode: int, seq: int) -> int:
+        """The number of a file that the guest saw: the same for the same path, bytes and mode."""
+        sha256 = self._partial.add_file(data)
+        key = (guest_path, sha256, mode)
+        if key not in self._inputs:
+            self._inputs[key] = len(self._inputs) + 1
+            self.row(
+                "inputs",
+                seq=seq,
+                input=self._inputs[key],
+                guest_path=guest_path,
+                sha256=sha256,
+                size=len(data),
+                mode=mode,
+                first_seq=seq,
+            )
+        return self._inputs[key]
+
+    def seal(self, manifest: Manifest) -> Path:
+        """The finished run directory: rows in seq order, Parquet, hashes, manifest last, renamed.
+
+        manifest: without tables. Raises CannotWrite; the recording then stays in RUN.partial.
+        """
+        self._flush_rows()
+        self._writer.close()
+        self._partial.keep(manifest)
+        self._partial.mark(self._last_seq, self._writer.rows, final=True)
+        return self._partial.seal(manifest, self._writer.rows, self._force)
+
+    def abandon(self, machine: Machine | None = None) -> None:
+        """After an error of ours: what was recorded stays in RUN.partial and can be recovered.
+
+        Without the machine, what its buffers hold is lost, and all that came after the last mark.
+        """
+        try:
+            if machine:
+                self.drain(machine)
+                self._mark()
+            self._writer.close()
+        except CannotWrite:
+            self._writer.stop()
+
+    def _modules(self, columns: dict[str, memoryview]) -> list[int | None]:
+        return [self.module_of(mm, pc) for mm, pc in zip(columns["mm"], columns["pc"], strict=True)]
+
+    def _flush_rows(self) -> None:
+        for name, rows in self._rows.items():
+            if rows:
+                self._rows[name] = []
+                self._writer.put(name, lambda n=name, r=rows: to_batch(TABLES[n], r))
+        self._waiting_rows = self._waiting_bytes = 0
+
+    def _mark(self) -> None:
+        self._flush_rows()
+        self._writer.put_mark(self._last_seq)
+        self._next_mark = time.monotonic() + _MARK_SECONDS
+
+
+class NullRecorder:
+    """Takes everything and keeps nothing."""
+
+    def __init__(self) -> None:
+        self.module_of: Callable[[int, int], int | None] = lambda mm, pc: None
+        self._inputs: dict[tuple[str, bytes, int], int] = {}
+
+    def begin(self, manifest: Manifest) -> None:
+        pass
+
+    def row(self, table: str, /, **columns: Any) -> None:
+        pass
+
+    def drain(self, machine: Machine) -> None:
+        for name in CORE_TABLES:
+            if machine.pending(name):
+                machine.drain(name)
+
+    def tick(self, machine: Machine) -> None:
+        pass
+
+    def input(self, guest_path: str, data: bytes, mode: int, seq: int) -> int:
+        return self._inputs.setdefault((guest_path, data, mode), len(self._inputs) + 1)
+
+    def abandon(self, machine: Machine | None = None) -> None:
+        pass
+
+
+class _MakeBatch(Protocol):
+    def __call__(self) -> pa.RecordBatch: ...
+
+
+class _Writer:
+    """The second thread: makes batches and appends them to the streams, in the order they came."""
+
+    def __init__(self, partial: Partial) -> None:
+        self.rows: dict[str, int] = {}  # written so far
+        self._partial = partial
+        self._queue: queue.Queue[tuple[str, _MakeBatch] | int | None] = queue.Queue(_QUEUE)
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._work, name="shstk-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, table: str, make: _MakeBatch) -> None:
+        self._raise()
+        self._queue.put((table, make))
+
+    def put_mark(self, seq: int) -> None:
+        self._raise()
+        self._queue.put(seq)
+
+    def close(self) -> None:
+        """Wait until everything is written. Raises what went wrong."""
+        self.stop()
+        self._raise()
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+
+    def _raise(self) -> None:
+        if isinstance(self._error, OSError):
+            raise CannotWrite(
+                f"cannot write to {self._partial.path}: {self._error.strerror or self._error}",
+                f"what was recorded until then is kept: shstk recover {self._partial.path}",
+            ) from self._error
+        if self._error:
+            raise self._error
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if self._error:
+                continue  # keep the queue moving until the first thread sees the error
+            try:
+                self._do(item)
+            except Exception as e:
+                self._error = e
+        try:
+            self._partial.close_streams()
+        except Exception as e:
+            self._error = self._error or e
+
+    def _do(self, item: tuple[str, _MakeBatch] | int) -> None:
+        if isinstance(item, int):
+            self._partial.mark(item, self.rows)
+            return
+        table, make = item
+        batch = make()
+        self._partial.append(table, batch)
+        self.rows[table] = self.rows.get(table, 0) + batch.num_rows
+
+
+def core_batch(
+    table: str, columns: dict[str, memoryview], modules: list[int | None] | None = None
+) -> pa.RecordBatch:
+    """A drained buffer as a batch, without copying what has no sentinels.
+
+    The executor has no nulls: what is null is told by `fault` 255, `rd` 255, `mem_size` 0 and by
+    the kind of a cfi row. modules: the module column of code rows.
+    """
+    import pyarrow as pa
+
+    from schemas.rows import kind_array, schema
+
+    wanted = schema(table)
+    count = len(columns["seq"])
+    given: dict[str, pa.Array] = {}
+    for field in wanted:
+        if pa.types.is_binary(field.type):
+            offsets, data = (pa.py_buffer(columns[n]) for n in (f"{field.name}_offset", field.name))
+            given[field.name] = pa.Array.from_buffers(field.type, count, [None, offsets, data])
+        elif field.name in columns:
+            type_ = pa.uint8() if pa.types.is_dictionary(field.type) else field.type
+            buffer = pa.py_buffer(columns[field.name])
+            given[field.name] = pa.Array.from_buffers(type_, count, [None, buffer])
+    if table == "cfi":
+        _null_cfi(given)
+        given["kind"] = kind_array(table, "kind", given["kind"])
+    elif table == "insn":
+        _null_insn(given)
+    elif table == "code":
+        given["module"] = pa.array(modules, pa.uint32())
+    return pa.record_batch([given[name] for name in wanted.names], schema=wanted)
+
+
+# Kinds whose address, or operand, means something (the executor fills the others with 0).
+_HAS_ADDR: Final = ("sspush", "sspopchk", "ssamoswap")
+_HAS_OPERAND: Final = ("sspopchk", "ssamoswap", "lpad")
+
+
+def _null_cfi(columns: dict[str, pa.Array]) -> None:
+    import pyarrow.compute as pc
+
+    for name, kinds in (("addr", _HAS_ADDR), ("operand", _HAS_OPERAND)):
+        columns[name] = _where(_any_kind(columns["kind"], kinds), columns[name])
+    columns["fault"] = _where(pc.not_equal(columns["fault"], 255), columns["fault"])
+
+
+def _null_insn(columns: dict[str, pa.Array]) -> None:
+    import pyarrow.compute as pc
+
+    writes = pc.not_equal(columns["rd"], 255)
+    accesses = pc.not_equal(columns["mem_size"], 0)
+    for name in ("rd", "rd_value"):
+        columns[name] = _where(writes, columns[name])
+    for name in ("mem_addr", "mem_value", "mem_size"):
+        columns[name] = _where(accesses, columns[name])
+
+
+def _any_kind(kind: pa.Array, words: tuple[str, ...]) -> pa.Array:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    numbers = [TABLES["cfi"].column("kind").kinds.index(word) for word in words]
+    return pc.is_in(kind, value_set=pa.array(numbers, kind.type))
+
+
+def _where(mask: pa.Array, values: pa.Array) -> pa.Array:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.if_else(mask, values, pa.scalar(None, values.type))

@@ -1,0 +1,334 @@
+"""RUN.partial while recording, RUN when sealed.
+
+    RUN.partial/   <table>.arrows (IPC streams), files/<sha256>, begun.json (the manifest as far as
+                   it is known), progress.jsonl (rows of each table that are safe, up to which seq)
+    RUN/           <table>.parquet (those that have rows), files/<sha256>, manifest.json
+
+Sealing writes into RUN.partial, the manifest last, and renames. Whatever stops it before that, a
+full disk or kill -9, leaves the streams, and `recover` seals what is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from schemas.content import ContentHash
+from schemas.errors import BadRun, CannotWrite
+from schemas.manifest import NAME as MANIFEST
+from schemas.manifest import U64, Manifest, TableEntry
+from schemas.rows import schema
+from schemas.tables import TABLES
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SUFFIX: Final = ".partial"
+BEGUN: Final = "begun.json"
+PROGRESS: Final = "progress.jsonl"
+FILES: Final = "files"
+
+ROW_GROUP: Final = 2**19  # rows
+# The executor appends these in seq order; rows of the others may come late (a call's at its end).
+_IN_ORDER: Final = frozenset({"cfi", "flow", "code", "insn"})
+_ENCODED: Final = frozenset({"u8", "u32", "u64", "i32", "i64"})
+
+
+class Partial:
+    """A run directory that is not sealed yet."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._streams: dict[str, Any] = {}
+        self._files: dict[bytes, str] = {}
+
+    @classmethod
+    def create(cls, run: Path, force: bool) -> Partial:
+        """RUN.partial, new and empty. Raises CannotWrite if RUN or it exists, unless forced."""
+        _check_target(run, force)
+        path = run.with_name(run.name + SUFFIX)
+        if path.exists():
+            if not force:
+                raise CannotWrite(
+                    f"{path} exists already: a recording that was cut off, or one that still runs",
+                    f"salvage it with `shstk recover {path}`, or overwrite it with --force",
+                )
+            _remove(path)
+        with _writing(path):
+            (path / FILES).mkdir(parents=True)
+        return cls(path)
+
+    @property
+    def run(self) -> Path:
+        return self.path.with_name(self.path.name.removesuffix(SUFFIX))
+
+    def keep(self, manifest: Manifest) -> None:
+        with _writing(self.path):
+            _write(self.path / BEGUN, manifest.to_json().encode())
+
+    def add_file(self, data: bytes) -> str:
+        """Store a file the guest saw; its sha256."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        target = self.path / FILES / sha256
+        if not target.exists():
+            with _writing(self.path):
+                _write(target, data)
+        return sha256
+
+    def append(self, table: str, batch: pa.RecordBatch) -> None:
+        """Raises OSError when the disk is full."""
+        import pyarrow as pa
+
+        if table not in self._streams:
+            self._streams[table] = pa.ipc.new_stream(
+                str(self.path / f"{table}.arrows"),
+                schema(table),
+                options=pa.ipc.IpcWriteOptions(compression="zstd"),
+            )
+        self._streams[table].write_batch(batch)
+
+    def close_streams(self) -> None:
+        for stream in self._streams.values():
+            stream.close()
+
+    def mark(self, seq: int, rows: dict[str, int], final: bool = False) -> None:
+        """All rows up to seq are in the streams, so many in each; final: of the whole run."""
+        with (self.path / PROGRESS).open("a") as file:
+            file.write(json.dumps({"seq": hex(seq), "rows": rows, "final": final}) + "\n")
+
+    def seal(self, manifest: Manifest, rows: dict[str, int], force: bool = False) -> Path:
+        """Write the tables, the manifest, and give the directory its name."""
+        _check_target(self.run, force)
+        with _writing(self.path, "the recording is kept: free space, then `shstk recover` it"):
+            names = [name for name in TABLES if rows.get(name)]
+            with ThreadPoolExecutor(2) as pool:
+                entries = pool.map(lambda name: self._seal_table(name, rows[name]), names)
+                tables = dict(zip(names, entries, strict=True))
+            _write(self.path / MANIFEST, replace(manifest, tables=tables).to_json().encode())
+            return self.finish(force)
+
+    def finish(self, force: bool = False) -> Path:
+        """Drop what only recording needed and rename; the manifest is written already."""
+        for leftover in (
+            *self.path.rglob("*.new"),
+            *self.path.glob("*.arrows"),
+            self.path / BEGUN,
+            self.path / PROGRESS,
+        ):
+            leftover.unlink(missing_ok=True)
+        _sync(self.path / FILES)
+        _sync(self.path)
+        _check_target(self.run, force)
+        if self.run.exists():
+            _remove(self.run)
+        self.path.rename(self.run)
+        _sync(self.run.parent)
+        return self.run
+
+    def _seal_table(self, name: str, rows: int) -> TableEntry:
+        def batches() -> Iterator[pa.RecordBatch]:
+            return read_stream(self.path / f"{name}.arrows", rows)
+
+        return _write_table(name, batches() if name in _IN_ORDER else _in_order(batches), self.path)
+
+
+def recover(directory: Path) -> Path:
+    """Seal what is whole of a recording that was cut off; `directory` is RUN.partial (or RUN).
+
+    The manifest says ending `recovered` and up to which seq every table is complete, unless the
+    recording had ended by itself and only sealing was cut off. Raises BadRun, CannotWrite.
+    """
+    path = directory if directory.name.endswith(SUFFIX) else Path(f"{directory}{SUFFIX}")
+    if not path.is_dir():
+        raise BadRun(f"{path}: no such directory", "only RUN.partial directories can be recovered")
+    partial = Partial(path)
+    if (path / MANIFEST).exists():
+        with _writing(path):
+            return partial.finish()
+    try:
+        begun = Manifest.from_json((path / BEGUN).read_text(), str(path / BEGUN))
+        marks = [json.loads(line) for line in _whole_lines(path / PROGRESS)]
+    except (OSError, ValueError) as e:
+        raise BadRun(
+            f"{path}: nothing to recover: {e}", "it was cut off before anything was safe"
+        ) from e
+    found = {name: _whole_rows(path / f"{name}.arrows") for name in TABLES}
+    for mark in reversed(marks):
+        if all(found[name] >= rows for name, rows in mark["rows"].items()):
+            break
+    else:
+        raise BadRun(f"{path}: nothing to recover", "it was cut off before anything was safe")
+    if not mark["final"]:
+        begun = replace(begun, ending="recovered", recovered_up_to=U64(int(mark["seq"], 16)))
+    return partial.seal(begun, mark["rows"])
+
+
+def read_stream(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
+    """The first `rows` rows of an IPC stream, batch by batch."""
+    import pyarrow as pa
+
+    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
+        while rows:
+            batch = reader.read_next_batch()[:rows]
+            rows -= batch.num_rows
+            yield batch
+
+
+def _whole_rows(path: Path) -> int:
+    """Rows of the whole batches of an IPC stream that may be torn or absent."""
+    import pyarrow as pa
+
+    rows = 0
+    try:
+        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
+            while True:
+                rows += reader.read_next_batch().num_rows
+    except (OSError, StopIteration, pa.ArrowInvalid):
+        return rows
+
+
+def _whole_lines(path: Path) -> list[str]:
+    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _in_order(batches: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+    """The rows sorted by seq, in memory only those that came after a row of a higher seq."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def split() -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch, int]]:
+        top = 0
+        for batch in batches():
+            highest = pc.cumulative_max(batch["seq"], start=pa.scalar(top, pa.uint64()))
+            top = highest[-1].as_py()
+            timely = pc.equal(batch["seq"], highest)
+            yield batch.filter(timely), batch.filter(pc.invert(timely)), top
+
+    late = [late for _, late, _ in split() if late.num_rows]
+    waiting = pa.Table.from_batches(late).sort_by("seq") if late else None
+    for timely, _, top in split():
+        if waiting is None:
+            yield timely
+            continue
+        due = pc.sum(pc.less_equal(waiting["seq"], top)).as_py() or 0
+        merged = pa.concat_tables([pa.Table.from_batches([timely]), waiting.slice(0, due)])
+        waiting = waiting.slice(due)
+        yield from merged.sort_by("seq").combine_chunks().to_batches()
+
+
+def _write_table(name: str, batches: Iterator[pa.RecordBatch], directory: Path) -> TableEntry:
+    """<name>.parquet: the same bytes for the same rows, however they were batched."""
+    import pyarrow.parquet as pq
+
+    table = TABLES[name]
+    path = directory / f"{name}.parquet"
+    content = ContentHash(table)
+    rows, first, last = 0, None, 0
+    with pq.ParquetWriter(
+        path,
+        schema(name),
+        compression="zstd",
+        use_dictionary=[c.name for c in table.columns if c.base in ("kind", "str")],
+        column_encoding={
+            c.name: "DELTA_BINARY_PACKED" for c in table.columns if c.base in _ENCODED
+        },
+        sorting_columns=[pq.SortingColumn(0)],
+        write_statistics=True,
+    ) as writer:
+        for group in _row_groups(batches):
+            content.update(group)
+            assert _sorted(group["seq"], last), f"{name} is not in seq order"
+            writer.write_batch(group, row_group_size=ROW_GROUP)
+            seqs = group["seq"]
+            first = seqs[0].as_py() if first is None else first
+            last = seqs[-1].as_py()
+            rows += group.num_rows
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        os.fsync(file.fileno())
+    return TableEntry(
+        rows=rows,
+        bytes=path.stat().st_size,
+        sha256=sha256,
+        content_sha256=content.hexdigest(),
+        first_seq=U64(first or 0),
+        last_seq=U64(last),
+    )
+
+
+def _row_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The rows in batches of exactly ROW_GROUP, but for the last."""
+    import pyarrow as pa
+
+    held: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        while batch.num_rows:
+            part = batch[: ROW_GROUP - count]
+            batch = batch[part.num_rows :]
+            held.append(part)
+            count += part.num_rows
+            if count == ROW_GROUP:
+                yield pa.concat_batches(held)
+                held, count = [], 0
+    if held:
+        yield pa.concat_batches(held)
+
+
+def _sorted(seqs: pa.Array, before: int) -> bool:
+    import pyarrow.compute as pc
+
+    rises = pc.all(pc.less_equal(seqs[:-1], seqs[1:])).as_py()
+    return rises is not False and seqs[0].as_py() >= before
+
+
+def _check_target(run: Path, force: bool) -> None:
+    """Raises CannotWrite if something is there that may not be overwritten."""
+    if not run.name:
+        raise CannotWrite(f"{run}: not a name for a run directory")
+    if not os.path.lexists(run):
+        return
+    if not force:
+        raise CannotWrite(f"{run} exists already", "choose another with -o, or use --force")
+    if not (run / MANIFEST).is_file() and not (run.is_dir() and not any(run.iterdir())):
+        raise CannotWrite(f"{run} exists and is no run", "--force overwrites runs only")
+
+
+def _remove(directory: Path) -> None:
+    with _writing(directory):
+        shutil.rmtree(directory)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """The whole file or nothing of it."""
+    new = path.with_name(path.name + ".new")
+    with new.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+def _sync(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _writing(path: Path, hint: str = "") -> Iterator[None]:
+    """OSError as CannotWrite."""
+    try:
+        yield
+    except OSError as e:
+        raise CannotWrite(f"cannot write to {path}: {e.strerror or e}", hint) from e
