@@ -6,6 +6,7 @@ bits past 2**53 elsewhere), tuples as lists. Reading checks every field against 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -88,7 +89,10 @@ class Manifest:
         return self.ending in ("exited", "killed")
 
     def to_json(self) -> str:
-        return json.dumps(_encode(Manifest, self), indent=1, ensure_ascii=False) + "\n"
+        """The file's text. Its last field is a hash over the others."""
+        shown = _encode(Manifest, self)
+        shown["sha256"] = hashlib.sha256(_dump(shown).encode()).hexdigest()
+        return _dump(shown)
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Manifest:
@@ -104,9 +108,12 @@ class Manifest:
                 "use the shstk that recorded it (tool_version tells), or record the program again",
             )
         try:
+            raw.pop("sha256", None)
             made: Manifest = _decode(Manifest, raw, "")
         except _BadField as e:
             raise BadRun(f"{where}: {e}", "the run is damaged; record it again") from None
+        if made.to_json() != text:
+            raise BadRun(f"{where} has been changed", "its sha256 is not that of its fields")
         for place, value, known in (
             ("ending", made.ending, words.ENDINGS),
             *(("tables", name, tuple(TABLES)) for name in made.tables),
@@ -118,6 +125,10 @@ class Manifest:
 
 class _BadField(ValueError):
     pass
+
+
+def _dump(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
 
 _hints: Callable[[type], dict[str, Any]] = cache(get_type_hints)

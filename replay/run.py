@@ -1,0 +1,181 @@
+"""A sealed run directory, read and verified."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from schemas.errors import BadRun
+from schemas.manifest import NAME as MANIFEST
+from schemas.manifest import Manifest, TableEntry
+from schemas.revisions import Revision
+from schemas.rows import schema
+from schemas.tables import TABLES
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+PARTIAL: Final = ".partial"
+FILES: Final = "files"
+_AGAIN: Final = "the run is damaged: copy it anew from where it was whole, or record it again"
+
+
+class Run:
+    """The facts of one run. Tables that have no rows are empty frames of their schema."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        path: Path | None = None,
+        tables: Mapping[str, pa.Table] | None = None,
+    ) -> None:
+        self.manifest = manifest
+        self.path = path  # None: in memory only
+        self._arrow: dict[str, pa.Table] = dict(tables or {})
+        self._frames: dict[str, pl.DataFrame] = {}
+
+    @classmethod
+    def open(cls, path: Path, verify: bool = True) -> Run:
+        """The run in a directory. verify: hold every file against its sha256.
+
+        Raises BadRun: missing, not sealed, another schema version, a file missing, left over,
+        truncated or changed.
+        """
+        manifest = _read_manifest(path)
+        _check_names(path, manifest)
+        if verify:
+            for name, entry in manifest.tables.items():
+                _check_table(path / f"{name}.parquet", entry)
+            for file in (path / FILES).iterdir():
+                _check_hash(file, file.name)
+        return cls(manifest, path)
+
+    @classmethod
+    def from_tables(cls, manifest: Manifest, tables: Mapping[str, pa.Table]) -> Run:
+        """A run in memory; tables left out have no rows. Rows must be in seq order."""
+        return cls(manifest, tables=tables)
+
+    @property
+    def row(self) -> Revision:
+        """The kernel revision it was recorded under, with its switches as resolved then."""
+        return self.manifest.row
+
+    @property
+    def name(self) -> str:
+        """The directory's name, or the program's for a run in memory."""
+        return self.path.name if self.path else self.manifest.argv[0]
+
+    def table(self, name: str) -> pl.DataFrame:
+        """A table of schemas/tables.py, in seq order. KeyError if there is none of that name."""
+        import polars as pl
+
+        if name not in self._frames:
+            frame = pl.from_arrow(self.arrow(name))
+            assert isinstance(frame, pl.DataFrame)
+            self._frames[name] = frame
+        return self._frames[name]
+
+    def scan(self, name: str) -> pl.LazyFrame:
+        """The same, lazily: columns and rows that are not asked for are not read."""
+        import polars as pl
+
+        if self.path and name in self.manifest.tables and name not in self._frames:
+            return pl.scan_parquet(self._file(name))
+        return self.table(name).lazy()
+
+    def arrow(self, name: str) -> pa.Table:
+        """The same as an Arrow table, kinds dictionary-encoded, doc lines as field metadata."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if name not in TABLES:
+            raise KeyError(name)
+        if name not in self._arrow:
+            if self.path and name in self.manifest.tables:
+                try:
+                    found = pq.read_table(self._file(name))
+                except (OSError, pa.ArrowException) as e:
+                    raise BadRun(f"{self._file(name)}: {e}", _AGAIN) from e
+                self._arrow[name] = found
+            else:
+                self._arrow[name] = schema(name).empty_table()
+        return self._arrow[name]
+
+    def file(self, sha256: str) -> bytes:
+        """The bytes of a file the guest saw (inputs.sha256)."""
+        if not self.path:
+            raise BadRun(f"{self.name} is a run in memory: it holds no files")
+        try:
+            return (self.path / FILES / sha256).read_bytes()
+        except OSError as e:
+            raise BadRun(f"{self.path / FILES / sha256}: {e.strerror}", _AGAIN) from e
+
+    def _file(self, name: str) -> Path:
+        assert self.path
+        return self.path / f"{name}.parquet"
+
+
+def _read_manifest(path: Path) -> Manifest:
+    if path.name.endswith(PARTIAL) and path.is_dir():
+        raise BadRun(
+            f"{path} is a recording that was cut off, or still runs",
+            f"salvage what is whole with `shstk recover {path}`",
+        )
+    where = path / MANIFEST
+    try:
+        return Manifest.from_json(where.read_bytes().decode(), str(where))
+    except UnicodeDecodeError as e:
+        raise BadRun(f"{where} is not UTF-8: {e}", _AGAIN) from e
+    except OSError as e:
+        partial = path.with_name(path.name + PARTIAL)
+        if partial.is_dir():
+            hint = f"salvage what is whole with `shstk recover {partial}`"
+        elif path.is_dir():
+            hint = f"a run directory holds a {MANIFEST}, which is written last"
+        else:
+            hint = "make one with `shstk record PROGRAM` or `shstk build LISTING`"
+        raise BadRun(f"{path} is no run: {where.name}: {e.strerror}", hint) from e
+
+
+def _check_names(path: Path, manifest: Manifest) -> None:
+    """Every file the manifest names is there, and no other."""
+    wanted = {MANIFEST, FILES, *(f"{name}.parquet" for name in manifest.tables)}
+    found = {entry.name for entry in path.iterdir()}
+    if missing := wanted - found:
+        raise BadRun(f"{path / min(missing)} is missing", _AGAIN)
+    if extra := found - wanted:
+        raise BadRun(
+            f"{path / min(extra)} does not belong to the run",
+            "a run is what its manifest names; move other files out of the directory",
+        )
+
+
+def _check_table(file: Path, entry: TableEntry) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    size = file.stat().st_size
+    if size != entry.bytes:
+        raise BadRun(f"{file} has {size} bytes, its manifest says {entry.bytes}", _AGAIN)
+    _check_hash(file, entry.sha256)
+    try:
+        metadata = pq.read_metadata(file)
+    except (OSError, pa.ArrowException) as e:
+        raise BadRun(f"{file}: {e}", _AGAIN) from e
+    if metadata.num_rows != entry.rows:
+        raise BadRun(f"{file} has {metadata.num_rows} rows, its manifest says {entry.rows}", _AGAIN)
+    if not metadata.schema.to_arrow_schema().equals(schema(file.stem)):
+        raise BadRun(f"{file} has not the columns of {file.stem}", _AGAIN)
+
+
+def _check_hash(file: Path, sha256: str) -> None:
+    try:
+        with file.open("rb") as opened:
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as e:
+        raise BadRun(f"{file}: {e.strerror}", _AGAIN) from e
+    if found != sha256:
+        raise BadRun(f"{file} is not what was recorded: its sha256 is {found[:16]}…", _AGAIN)
