@@ -6,7 +6,7 @@ import struct
 from typing import Final
 
 from schemas.uapi import SIGNALS
-from tracer.kernel.task import Siginfo
+from tracer.kernel.task import UID, Siginfo
 
 SIGKILL: Final = SIGNALS["SIGKILL"]
 SIGSTOP: Final = SIGNALS["SIGSTOP"]
@@ -47,7 +47,6 @@ TRAP_BRKPT: Final = 1
 BUS_ADRALN: Final = 1
 
 SIZE: Final = 128
-GUEST_UID: Final = 0
 
 
 def pack(info: Siginfo) -> bytes:
@@ -64,10 +63,10 @@ def _fields(info: Siginfo) -> bytes:
         return struct.pack("<Q", info.si_addr)
     pid = info.sender or 0
     if info.signo == SIGCHLD and 0 < info.code < SI_KERNEL:
-        return struct.pack("<iIi", pid, GUEST_UID, info.value)
+        return struct.pack("<iIi", pid, UID, info.value)
     if info.code == SI_KERNEL:
         return b""
-    return struct.pack("<iIQ", pid, GUEST_UID, info.value & 0xFFFF_FFFF_FFFF_FFFF)
+    return struct.pack("<iIQ", pid, UID, info.value & 0xFFFF_FFFF_FFFF_FFFF)
 
 
 def from_user(data: bytes, signo: int, sender: int) -> Siginfo:

@@ -32,7 +32,7 @@ def put(k: Kernel, t: Task, addr: int, data: bytes, record: bool = True) -> None
     if not t.space.write(addr, data):
         raise Errno("EFAULT")
     if record:
-        _row(k, t, "write", addr, data)
+        note(k, t, "write", addr, data)
 
 
 def get_u32(k: Kernel, t: Task, addr: int) -> int:
@@ -65,7 +65,7 @@ def ss_put(k: Kernel, t: Task, addr: int, value: int) -> None:
     """The kernel's own store to a shadow stack (a token): 8 bytes, only where one is writable."""
     if not t.space.ss_write(addr, value):
         raise Errno("EFAULT")
-    _row(k, t, "write", addr, _U64.pack(value))
+    note(k, t, "write", addr, _U64.pack(value))
 
 
 def ss_swap(k: Kernel, t: Task, addr: int, value: int) -> int:
@@ -73,11 +73,12 @@ def ss_swap(k: Kernel, t: Task, addr: int, value: int) -> int:
     old = t.space.ss_swap(addr, value)
     if old is None:
         raise Errno("EFAULT")
-    _row(k, t, "swap", addr, _U64.pack(old) + _U64.pack(value))
+    note(k, t, "swap", addr, _U64.pack(old) + _U64.pack(value))
     return old
 
 
-def _row(k: Kernel, t: Task, op: str, addr: int, data: bytes) -> None:
+def note(k: Kernel, t: Task, op: str, addr: int, data: bytes) -> None:
+    """The kernel_memory row alone: "read" by ptrace and /proc, or a write made another way."""
     k.rec.row(
         "kernel_memory",
         seq=k.seq(),
