@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from tracer.kernel import siginfo, signals, usermem
 from tracer.kernel.call import RESTART_NO_HAND, Args, Call, Outcome, Wait
 from tracer.kernel.errno import Errno
-from tracer.kernel.siginfo import NEVER_BLOCKED, NSIG, SI_TKILL, SI_USER, bit
 from tracer.kernel.sigframe import SP, altstack_flags, read_altstack, set_altstack
+from tracer.kernel.siginfo import NEVER_BLOCKED, NSIG, SI_TKILL, SI_USER, bit
 from tracer.kernel.task import DEAD, Process, SigAction, Siginfo, Task
 
 if TYPE_CHECKING:
