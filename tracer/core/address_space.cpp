@@ -1,0 +1,378 @@
+#include "address_space.hpp"
+
+#include <cstring>
+#include <stdexcept>
+#include <vector>
+
+namespace core {
+
+namespace {
+
+// The exception of an access to a page, or cause_none. Page-table entries of riscv Linux: W implies
+// readable, a shadow stack that lost PROT_WRITE is an ordinary read-only page, and pte.xwr = 010
+// (shadow stack) faults with ACCESS exceptions for ordinary stores and fetches.
+Cause check(Entry entry, Access access) {
+    const u8 perm = perm_of(entry);
+    const bool mapped = entry & entry_mapped;
+    const bool shadow_stack = (perm & perm_ss) && (perm & perm_w);
+    const bool writable = perm & perm_w;
+    switch (access) {
+        case Access::load:
+            return (perm & (perm_r | perm_w)) ? cause_none : cause_load_page;
+        case Access::store:
+            if (shadow_stack) return cause_store_access;
+            return writable ? cause_none : cause_store_page;
+        case Access::shadow:
+            if (shadow_stack) return cause_none;
+            return mapped && writable ? cause_store_access : cause_store_page;
+        case Access::fetch:
+            if (shadow_stack) return cause_fetch_access;
+            return (perm & perm_x) ? cause_none : cause_fetch_page;
+    }
+    return cause_illegal;
+}
+
+void check_range(u64 start, u64 length) {
+    if ((start | length) & page_mask) throw std::invalid_argument("range is not page-aligned");
+    if (length == 0) throw std::invalid_argument("range is empty");
+    if (start >= address_limit || length > address_limit - start)
+        throw std::invalid_argument("range ends above 2**56");
+}
+
+u64 page_of(u64 addr) { return addr >> page_shift; }
+
+}  // namespace
+
+AddressSpace::AddressSpace(std::shared_ptr<Machine> machine)
+    : machine(std::move(machine)), id(this->machine->next_id++), table_(*this->machine) {}
+
+AddressSpace::AddressSpace(const AddressSpace& parent)
+    : machine(parent.machine),
+      id(machine->next_id++),
+      table_(parent.table_),
+      shared_(parent.shared_) {}
+
+std::shared_ptr<AddressSpace> AddressSpace::fork() {
+    tlb.flush();
+    return std::shared_ptr<AddressSpace>(new AddressSpace(*this));
+}
+
+void AddressSpace::map(u64 start, u64 length, u8 perm) {
+    check_range(start, length);
+    const u64 first = page_of(start);
+    const u64 count = page_of(length);
+    table_.fill(first, count, make_entry(perm));
+    cut_shared(first, count);
+    if (perm & perm_shared)
+        shared_[first] = {count, 0, std::make_shared<SharedPages>(*machine)};
+    tlb.flush();
+}
+
+void AddressSpace::unmap(u64 start, u64 length) {
+    check_range(start, length);
+    table_.fill(page_of(start), page_of(length), 0);
+    cut_shared(page_of(start), page_of(length));
+    tlb.flush();
+}
+
+void AddressSpace::protect(u64 start, u64 length, u8 perm) {
+    check_range(start, length);
+    const Entry changed = entry_flags & ~Entry{entry_mapped | perm_shared};
+    table_.change(page_of(start), page_of(length), [&](Entry& entry) {
+        entry = (entry & ~changed) | (perm & changed);
+    });
+    tlb.flush();
+}
+
+void AddressSpace::move(u64 old_start, u64 length, u64 new_start) {
+    check_range(old_start, length);
+    check_range(new_start, length);
+    const u64 from = page_of(old_start);
+    const u64 to = page_of(new_start);
+    const u64 count = page_of(length);
+    if (from < to + count && to < from + count) throw std::invalid_argument("ranges overlap");
+
+    struct Run {
+        u64 page, count;
+        Entry entry;
+    };
+    std::vector<Run> runs;
+    table_.visit(from, count, [&](u64 page, u64 pages, Entry entry) {
+        if (frame_of(entry)) ++frame_of(entry)->refs;
+        runs.push_back({page, pages, entry});
+    });
+    auto moved = cut_shared(from, count);
+    table_.fill(from, count, 0);
+    table_.fill(to, count, 0);
+    cut_shared(to, count);
+    for (const Run& run : runs) {
+        const u64 page = run.page - from + to;
+        if (frame_of(run.entry))
+            table_.own(page) = run.entry;
+        else
+            table_.fill(page, run.count, run.entry);
+    }
+    for (auto& [first, range] : moved) shared_[first - from + to] = range;
+    tlb.flush();
+}
+
+void AddressSpace::discard(u64 start, u64 length) {
+    check_range(start, length);
+    table_.change(page_of(start), page_of(length), [&](Entry& entry) {
+        if (frame_of(entry)) machine->release(frame_of(entry));
+        entry &= entry_flags;
+    });
+    tlb.flush();
+}
+
+int AddressSpace::perm(u64 addr) const {
+    if (addr >= address_limit) return -1;
+    const Entry entry = table_.get(page_of(addr));
+    return entry & entry_mapped ? perm_of(entry) : -1;
+}
+
+u64 AddressSpace::resident(u64 start, u64 length) const {
+    check_range(start, length);
+    u64 pages = 0;
+    table_.visit(page_of(start), page_of(length),
+                 [&](u64, u64, Entry entry) { pages += frame_of(entry) != nullptr; });
+    return pages;
+}
+
+// Take the parts of shared mappings that lie in the range out of shared_, and return them.
+std::map<u64, AddressSpace::SharedRange> AddressSpace::cut_shared(u64 first, u64 count) {
+    std::map<u64, SharedRange> taken;
+    const u64 end = first + count;
+    auto it = shared_.upper_bound(first);
+    if (it != shared_.begin()) --it;
+    while (it != shared_.end() && it->first < end) {
+        const u64 begin = it->first;
+        const SharedRange range = it->second;
+        const u64 range_end = begin + range.count;
+        if (range_end <= first) {
+            ++it;
+            continue;
+        }
+        it = shared_.erase(it);
+        const auto part = [&](u64 from, u64 to) {
+            return SharedRange{to - from, range.offset + (from - begin), range.pages};
+        };
+        const u64 low = std::max(begin, first);
+        const u64 high = std::min(range_end, end);
+        if (begin < low) shared_[begin] = part(begin, low);
+        if (high < range_end) shared_[high] = part(high, range_end);
+        taken[low] = part(low, high);
+    }
+    return taken;
+}
+
+// The frame behind a page of a shared mapping; with `create`, made if nobody touched it yet.
+Frame* AddressSpace::shared_frame(u64 page, bool create) {
+    auto it = shared_.upper_bound(page);
+    if (it == shared_.begin()) return nullptr;
+    --it;
+    const SharedRange& range = it->second;
+    if (page - it->first >= range.count) return nullptr;
+    Frame*& frame = range.pages->frames[range.offset + (page - it->first)];
+    if (!frame && create) frame = machine->new_frame();
+    return frame;
+}
+
+// The frame of a mapped page, made if the page has none yet.
+Frame* AddressSpace::materialize(u64 page, Fault& fault) {
+    const Entry old = table_.get(page);
+    if (frame_of(old)) return frame_of(old);
+    Frame* frame = nullptr;
+    if (perm_of(old) & perm_shared) {
+        frame = shared_frame(page, true);
+        if (frame) ++frame->refs;
+    } else {
+        frame = machine->new_frame();
+    }
+    if (!frame) {
+        fault.cause = cause_no_frame;
+        return nullptr;
+    }
+    table_.own(page) = make_entry(perm_of(old), frame);
+    tlb.forget_page(page << page_shift);
+    return frame;
+}
+
+// The frame of a mapped page, made fit for writing: nobody else sees it unless it is shared, and
+// no decoded text stands for it.
+Frame* AddressSpace::writable_frame(u64 page, Fault& fault) {
+    Frame* frame = materialize(page, fault);
+    if (!frame) return nullptr;
+    Entry& entry = table_.own(page);
+    if (!(perm_of(entry) & perm_shared) && frame->refs > 1) {
+        Frame* copy = machine->new_frame(frame);
+        if (!copy) {
+            fault.cause = cause_no_frame;
+            return nullptr;
+        }
+        if (frame->code) machine->stale.push_back(frame->code);
+        machine->release(frame);
+        entry = make_entry(perm_of(entry), copy);
+        tlb.forget_page(page << page_shift);
+        return copy;
+    }
+    if (frame->code) {
+        machine->drop_code(frame);
+        synchronize();
+    }
+    return frame;
+}
+
+const u8* AddressSpace::loadable(u64 addr, Fault& fault) {
+    fault.tval = addr;
+    const Entry entry = addr < address_limit ? table_.get(page_of(addr)) : 0;
+    fault.cause = check(entry, Access::load);
+    if (fault.cause != cause_none) return nullptr;
+    const u8* bytes = machine->zero_page();
+    if (frame_of(entry)) {
+        bytes = frame_of(entry)->bytes;
+    } else if (perm_of(entry) & perm_shared) {
+        const Frame* frame = materialize(page_of(addr), fault);
+        if (!frame) return nullptr;
+        bytes = frame->bytes;
+    }
+    const u64 page = addr & ~page_mask;
+    tlb.load[Tlb::index(addr)] = {page, reinterpret_cast<u64>(bytes) - page};
+    return bytes + (addr & page_mask);
+}
+
+u8* AddressSpace::storable(u64 addr, Access kind, Fault& fault) {
+    fault.tval = addr;
+    const Entry entry = addr < address_limit ? table_.get(page_of(addr)) : 0;
+    fault.cause = check(entry, kind);
+    if (fault.cause != cause_none) return nullptr;
+    Frame* frame = writable_frame(page_of(addr), fault);
+    if (!frame) return nullptr;
+    frame->written = true;
+    const u64 page = addr & ~page_mask;
+    Tlb::Data* const entries = kind == Access::shadow ? tlb.shadow : tlb.store;
+    entries[Tlb::index(addr)] = {page, reinterpret_cast<u64>(frame->bytes) - page};
+    return frame->bytes + (addr & page_mask);
+}
+
+CodePage* AddressSpace::executable(u64 addr, Fault& fault) {
+    fault.tval = addr;
+    const Entry entry = addr < address_limit ? table_.get(page_of(addr)) : 0;
+    fault.cause = check(entry, Access::fetch);
+    if (fault.cause != cause_none) return nullptr;
+    Frame* frame = materialize(page_of(addr), fault);
+    if (!frame) return nullptr;
+    CodePage& page = machine->code_of(frame);
+    synchronize();
+    tlb.text[Tlb::index(addr)] = {addr & ~page_mask, &page};
+    return &page;
+}
+
+bool AddressSpace::load(u64 addr, unsigned size, u64& value, Fault& fault) {
+    u8 bytes[8] = {};
+    const u64 first = std::min<u64>(size, page_size - (addr & page_mask));
+    const u8* low = loadable(addr, fault);
+    if (!low) return false;
+    std::memcpy(bytes, low, first);
+    if (first < size) {
+        const u8* high = loadable(addr + first, fault);
+        if (!high) return false;
+        std::memcpy(bytes + first, high, size - first);
+    }
+    std::memcpy(&value, bytes, 8);
+    return true;
+}
+
+bool AddressSpace::store(u64 addr, unsigned size, u64 value, Fault& fault) {
+    const u64 first = std::min<u64>(size, page_size - (addr & page_mask));
+    u8* low = storable(addr, Access::store, fault);
+    if (!low) return false;
+    u8* high = nullptr;
+    if (first < size) {
+        high = storable(addr + first, Access::store, fault);
+        if (!high) return false;
+    }
+    u8 bytes[8];
+    std::memcpy(bytes, &value, 8);
+    std::memcpy(low, bytes, first);
+    if (high) std::memcpy(high, bytes + first, size - first);
+    return true;
+}
+
+bool AddressSpace::read(u64 addr, std::span<u8> out, bool force) {
+    Fault fault;
+    for (u64 done = 0; done < out.size();) {
+        const u64 at = addr + done;
+        const u64 step = std::min<u64>(out.size() - done, page_size - (at & page_mask));
+        const Entry entry = at < address_limit ? table_.get(page_of(at)) : 0;
+        const bool allowed =
+            force ? (entry & entry_mapped) != 0 : check(entry, Access::load) == cause_none;
+        if (!allowed) return false;
+        const Frame* frame = frame_of(entry);
+        if (!frame && (perm_of(entry) & perm_shared)) frame = shared_frame(page_of(at), false);
+        if (frame)
+            std::memcpy(out.data() + done, frame->bytes + (at & page_mask), step);
+        else
+            std::memset(out.data() + done, 0, step);
+        done += step;
+    }
+    return true;
+}
+
+bool AddressSpace::write(u64 addr, std::span<const u8> data, bool force) {
+    if (data.empty()) return true;
+    if (addr >= address_limit || data.size() > address_limit - addr) return false;
+    const u64 last = page_of(addr + data.size() - 1);
+    for (u64 page = page_of(addr); page <= last; ++page) {
+        const Entry entry = table_.get(page);
+        const bool allowed =
+            force ? (entry & entry_mapped) != 0 : check(entry, Access::store) == cause_none;
+        if (!allowed) return false;
+    }
+    Fault fault;
+    for (u64 page = page_of(addr); page <= last; ++page)
+        if (!writable_frame(page, fault)) return false;
+    for (u64 done = 0; done < data.size();) {
+        const u64 at = addr + done;
+        const u64 step = std::min<u64>(data.size() - done, page_size - (at & page_mask));
+        u8* bytes = frame_of(table_.get(page_of(at)))->bytes;
+        std::memcpy(bytes + (at & page_mask), data.data() + done, step);
+        done += step;
+    }
+    return true;
+}
+
+std::optional<std::string> AddressSpace::read_cstr(u64 addr, u64 limit) {
+    std::string text;
+    u8 chunk[page_size];
+    while (text.size() < limit) {
+        const u64 at = addr + text.size();
+        const u64 step = std::min<u64>(limit - text.size(), page_size - (at & page_mask));
+        if (!read(at, {chunk, step}, false)) return std::nullopt;
+        const void* nul = std::memchr(chunk, 0, step);
+        const u64 taken = nul ? static_cast<u64>(static_cast<const u8*>(nul) - chunk) : step;
+        text.append(reinterpret_cast<const char*>(chunk), taken);
+        if (nul) break;
+    }
+    return text;
+}
+
+bool AddressSpace::ss_write(u64 addr, u64 value) { return ss_swap(addr, value).has_value(); }
+
+std::optional<u64> AddressSpace::ss_swap(u64 addr, u64 value) {
+    Fault fault;
+    u8* word = addr % 8 ? nullptr : storable(addr, Access::shadow, fault);
+    if (!word) return std::nullopt;
+    u64 old;
+    std::memcpy(&old, word, 8);
+    std::memcpy(word, &value, 8);
+    return old;
+}
+
+void AddressSpace::synchronize() {
+    if (seen_epoch_ == machine->tlb_epoch) return;
+    seen_epoch_ = machine->tlb_epoch;
+    tlb.flush();
+}
+
+}  // namespace core

@@ -1,0 +1,118 @@
+// The pages of one mm: permissions, the shadow-stack kind, copy-on-write, and a software TLB.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+
+#include "machine.hpp"
+#include "page_table.hpp"
+#include "types.hpp"
+
+namespace core {
+
+enum class Access { load, store, fetch, shadow };
+
+// Frames of one shared anonymous mapping, by page of the mapping; made by whoever comes first.
+struct SharedPages {
+    explicit SharedPages(FrameOwner& owner) : owner(owner) {}
+    SharedPages(const SharedPages&) = delete;
+    ~SharedPages() {
+        for (auto& [page, frame] : frames)
+            if (frame) owner.release(frame);
+    }
+    FrameOwner& owner;
+    std::unordered_map<u64, Frame*> frames;
+};
+
+struct Tlb {
+    static constexpr u64 entries = 256;
+    static constexpr u64 invalid = ~u64{0};
+
+    struct Data {
+        u64 tag = invalid;  // the page's address
+        u64 addend = 0;     // host address = guest address + addend
+    };
+    struct Text {
+        u64 tag = invalid;
+        CodePage* page = nullptr;
+    };
+
+    static u64 index(u64 addr) { return (addr >> page_shift) % entries; }
+    // Aligned accesses within the page match the tag; all others take the slow path.
+    template <u64 size>
+    static bool hit(const Data& entry, u64 addr) {
+        return (addr & (~page_mask | (size - 1))) == entry.tag;
+    }
+    void flush() { *this = Tlb{}; }
+    void forget_page(u64 addr) {
+        const u64 i = index(addr);
+        load[i] = store[i] = shadow[i] = Data{};
+        text[i] = Text{};
+    }
+
+    Data load[entries];
+    Data store[entries];
+    Data shadow[entries];
+    Text text[entries];
+};
+
+class AddressSpace {
+  public:
+    explicit AddressSpace(std::shared_ptr<Machine> machine);
+    std::shared_ptr<AddressSpace> fork();
+
+    void map(u64 start, u64 length, u8 perm);
+    void unmap(u64 start, u64 length);
+    void protect(u64 start, u64 length, u8 perm);
+    void move(u64 old_start, u64 length, u64 new_start);
+    void discard(u64 start, u64 length);
+    int perm(u64 addr) const;
+    u64 resident(u64 start, u64 length) const;
+
+    bool read(u64 addr, std::span<u8> out, bool force);
+    bool write(u64 addr, std::span<const u8> data, bool force);
+    // nullopt at an unreadable byte
+    std::optional<std::string> read_cstr(u64 addr, u64 limit);
+    bool ss_write(u64 addr, u64 value);
+    std::optional<u64> ss_swap(u64 addr, u64 value);
+
+    // The host's address of a guest byte, or null with the exception in `fault` (cause, tval).
+    // The page is entered into the TLB.
+    const u8* loadable(u64 addr, Fault& fault);
+    u8* storable(u64 addr, Access kind, Fault& fault);
+    CodePage* executable(u64 addr, Fault& fault);
+
+    // What the loop calls when the TLB misses or the access is misaligned.
+    bool load(u64 addr, unsigned size, u64& value, Fault& fault);
+    bool store(u64 addr, unsigned size, u64 value, Fault& fault);
+
+    // Before a hart runs: other address spaces may have changed shared text or frames.
+    void synchronize();
+
+    Tlb tlb;
+    const std::shared_ptr<Machine> machine;
+    const u64 id;
+
+  private:
+    struct SharedRange {
+        u64 count;
+        u64 offset;  // of the range's first page within `pages`
+        std::shared_ptr<SharedPages> pages;
+    };
+
+    AddressSpace(const AddressSpace& parent);
+    Frame* materialize(u64 page, Fault& fault);
+    Frame* writable_frame(u64 page, Fault& fault);
+    Frame* shared_frame(u64 page, bool create);
+    std::map<u64, SharedRange> cut_shared(u64 first, u64 count);
+
+    PageTable table_;
+    std::map<u64, SharedRange> shared_;  // by first page
+    u64 seen_epoch_ = 0;
+};
+
+}  // namespace core

@@ -1,0 +1,62 @@
+// Decoded text: slots (one per instruction), blocks, and the blocks of one page frame.
+//
+// A block starts at any entry point and ends after a control transfer or before the page's end,
+// never anywhere else: so what remains of a block after a preemption ends where the block ends.
+// Slots hold no absolute address: frames are shared between address spaces.
+#pragma once
+
+#include <cstdlib>
+
+#include "types.hpp"
+
+namespace core {
+
+struct Frame;
+struct CodePage;
+
+struct Slot {
+    u16 op;
+    u8 rd;  // integer destination x0 is redirected to x[32]
+    u8 rs1;
+    u8 rs2;
+    u8 rs3;
+    u16 offset;  // from the block's start, in bytes
+    i32 imm;     // pc-relative ones count from the block's start
+    u32 word;    // 16 bits zero-extended for compressed instructions
+};
+static_assert(sizeof(Slot) == 16);
+
+struct Block {
+    CodePage* page;
+    Block* taken = nullptr;  // successors within the same page, once known
+    Block* next = nullptr;
+    u32 count;   // instructions; one more slot ends a block without a control transfer
+    u32 length;  // bytes
+    u32 flow_id = 0;  // its row in the code table when entered at flow_pc; 0 = none yet
+    u64 flow_pc = 0;
+
+    Slot* slots() { return reinterpret_cast<Slot*>(this + 1); }
+    const Slot* slots() const { return reinterpret_cast<const Slot*>(this + 1); }
+};
+static_assert(sizeof(Block) % alignof(Slot) == 0);
+
+constexpr u32 max_block_instructions = page_size / 2;
+constexpr u32 halfwords_per_page = page_size / 2;
+
+struct CodePage {
+    explicit CodePage(Frame* frame) : frame(frame) {}
+    CodePage(const CodePage&) = delete;
+    CodePage& operator=(const CodePage&) = delete;
+    ~CodePage() {
+        for (Block* block : entry) std::free(block);
+        std::free(straddling);
+    }
+
+    Frame* frame;
+    std::size_t index = 0;  // its place in Machine::code_pages
+    std::size_t bytes = 0;  // of its blocks
+    Block* entry[halfwords_per_page] = {};
+    Block* straddling = nullptr;  // never in `entry`: its second half may change
+};
+
+}  // namespace core

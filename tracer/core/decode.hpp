@@ -1,0 +1,54 @@
+// From words to slots: the operand formats, and the numbers of the instructions.
+#pragma once
+
+#include "code.hpp"
+#include "machine.hpp"
+#include "types.hpp"
+
+namespace core {
+
+enum class Extension : u8 {
+    I, M, A, F, D, Zicsr, Zifencei, Zba, Zbb, Zbs, Zicond, Zimop, Zicfiss, Zicfilp
+};
+
+enum class Format : u8 {
+    NONE,   // no operands
+    END,    // no operands, and the block ends
+    R,      // rd, rs1, rs2
+    I,      // rd, rs1, imm
+    SHIFT,  // rd, rs1, shamt
+    S,      // rs1, rs2, imm; rs2 may be a floating-point register
+    B,      // rs1, rs2, offset; the block ends
+    U,      // rd, imm
+    UPC,    // rd, imm, counted from the block's start
+    J,      // rd, offset; the block ends
+    CSR,    // rd, rs1 or immediate, CSR number in imm
+    FI,     // fd, rs1, imm
+    FR,     // fd, sources of either kind; imm = rm
+    XR,     // rd, floating-point sources; imm = rm
+    R4,     // fd, fs1, fs2, fs3; imm = rm
+};
+
+enum Op : u16 {
+#define INSN(extension, name, ...) op_##name,
+#include "isa/all.inc"
+#undef INSN
+    op_illegal,
+    op_fallthrough,  // ends a block that has no control transfer; no instruction
+    op_pause,        // ends the part of a block that the budget allows; no instruction
+    op_count
+};
+
+constexpr u8 x0_sink = 32;  // where writes to x0 go
+
+// Which register an instruction writes: 'x', 'f' or 0.
+char destination(u16 op);
+
+// The decoded instruction: 16 bits zero-extended if compressed. slot.offset is left alone, and
+// pc-relative immediates count from `offset`.
+void decode(const Extensions& extensions, u32 word, u16 offset, Slot& slot);
+bool ends_block(const Slot& slot);
+
+inline bool is_compressed(u32 word) { return (word & 3) != 3; }
+
+}  // namespace core

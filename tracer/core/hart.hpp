@@ -1,0 +1,50 @@
+// The user-visible registers of one task.
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "machine.hpp"
+#include "types.hpp"
+
+namespace core {
+
+struct Reservation {
+    bool valid = false;
+    u8 size = 0;
+    u64 address = 0;
+    u64 value = 0;  // what lr saw, sign-extended
+};
+
+class Hart {
+  public:
+    explicit Hart(std::shared_ptr<Machine> machine)
+        : machine(std::move(machine)), id(this->machine->next_id++) {}
+    std::shared_ptr<Hart> copy() const;
+
+    u64 x[33] = {};  // x[32] takes the writes to x0
+    u64 f[32] = {};
+    u64 pc = 0;
+    u64 ssp = 0;
+    u32 fflags = 0;
+    u32 frm = 0;
+    bool elp = false;
+    bool sse = false;
+    bool lpe = false;
+    Reservation reservation;
+    Fault fault;
+
+    u32 fcsr() const { return frm << 5 | fflags; }
+    void set_fcsr(u64 value) { fflags = value & 31, frm = (value >> 5) & 7; }
+
+    // The registers as bytes, fixed layout, and back; false if the bytes are not such a state.
+    static constexpr std::size_t state_size = 8 * (32 + 32 + 7);
+    void save(std::span<u8, state_size> out) const;
+    bool restore(std::span<const u8> in);
+    u64 hash() const;
+
+    const std::shared_ptr<Machine> machine;
+    const u64 id;
+};
+
+}  // namespace core

@@ -1,0 +1,186 @@
+#include "machine.hpp"
+
+#include <cstring>
+#include <new>
+
+#include "decode.hpp"
+
+namespace core {
+
+namespace {
+
+// Decoded text of hostile programs (jumps to every halfword) must not fill the memory.
+constexpr std::size_t code_bytes_limit = std::size_t{256} << 20;
+
+u32 halfword(const Frame& frame, u32 offset) {
+    u16 half;
+    std::memcpy(&half, frame.bytes + offset, 2);
+    return half;
+}
+
+Block* new_block(CodePage& page, u32 count, u32 length, const Slot* slots, u32 slot_count) {
+    void* memory = std::malloc(sizeof(Block) + slot_count * sizeof(Slot));
+    if (!memory) throw std::bad_alloc();
+    Block* block = new (memory) Block{&page, nullptr, nullptr, count, length, 0, 0};
+    std::memcpy(block->slots(), slots, slot_count * sizeof(Slot));
+    return block;
+}
+
+}  // namespace
+
+Machine::Machine(Extensions extensions, unsigned trace, u64 max_frames)
+    : extensions(extensions), trace(trace), max_frames_(max_frames) {}
+
+Machine::~Machine() { forget_all_code(); }
+
+Frame* Machine::new_frame(const Frame* origin) {
+    if (max_frames_ && frames_ >= max_frames_) return nullptr;
+    Frame* frame = new Frame;
+    if (origin)
+        std::memcpy(frame->bytes, origin->bytes, page_size);
+    else
+        std::memset(frame->bytes, 0, page_size);
+    frame->lineage = origin ? origin->lineage : ++lineages_;
+    ++frames_;
+    return frame;
+}
+
+void Machine::release(Frame* frame) {
+    if (--frame->refs) return;
+    if (frame->code) forget_code(frame);
+    delete frame;
+    --frames_;
+}
+
+CodePage& Machine::code_of(Frame* frame) {
+    if (frame->code) return *frame->code;
+    if (frame->written) {
+        frame->written = false;
+        ++tlb_epoch;
+    }
+    auto* page = new CodePage(frame);
+    page->index = code_pages_.size();
+    code_pages_.push_back(page);
+    frame->code = page;
+    account(*page, sizeof(CodePage));
+    return *page;
+}
+
+void Machine::account(CodePage& page, std::size_t bytes) {
+    page.bytes += bytes;
+    code_bytes_ += bytes;
+}
+
+// Unlinks the decoded text of a frame and returns it.
+std::unique_ptr<CodePage> Machine::take_code(Frame* frame) {
+    CodePage* page = frame->code;
+    frame->code = nullptr;
+    code_bytes_ -= page->bytes;
+    code_pages_[page->index] = code_pages_.back();
+    code_pages_[page->index]->index = page->index;
+    code_pages_.pop_back();
+    ++tlb_epoch;
+    return std::unique_ptr<CodePage>(page);
+}
+
+void Machine::drop_code(Frame* frame) {
+    stale.push_back(frame->code);
+    graveyard_.push_back(take_code(frame));
+}
+
+void Machine::forget_code(Frame* frame) { take_code(frame); }
+
+void Machine::forget_all_code() {
+    while (!code_pages_.empty()) forget_code(code_pages_.back()->frame);
+}
+
+void Machine::bury() {
+    stale.clear();
+    graveyard_.clear();
+}
+
+bool Machine::is_stale(const CodePage* page) const {
+    return std::find(stale.begin(), stale.end(), page) != stale.end();
+}
+
+bool Machine::reclaim_code() {
+    if (code_bytes_ <= code_bytes_limit) return false;
+    forget_all_code();
+    return true;
+}
+
+Block* Machine::block_at(CodePage& page, u32 offset) {
+    const Frame& frame = *page.frame;
+    Slot slots[max_block_instructions + 1];
+    u32 count = 0;
+    u32 length = 0;
+    bool ended = false;
+    while (!ended && offset + length < page_size) {
+        u32 word = halfword(frame, offset + length);
+        u32 size = 2;
+        if (!is_compressed(word)) {
+            if (offset + length + 4 > page_size) break;
+            word |= halfword(frame, offset + length + 2) << 16;
+            size = 4;
+        }
+        Slot& slot = slots[count++] = Slot{};
+        decode(extensions, word, static_cast<u16>(length), slot);
+        slot.offset = static_cast<u16>(length);
+        ended = ends_block(slot);
+        length += size;
+    }
+    if (count == 0) return nullptr;
+    return page.entry[offset / 2] = install(page, count, length, slots, ended);
+}
+
+Block* Machine::straddling_block(CodePage& page, u32 word) {
+    Block*& known = page.straddling;
+    if (known && known->slots()->word == word) return known;
+    std::free(known);
+    known = nullptr;
+    Slot slots[2] = {};
+    decode(extensions, word, 0, slots[0]);
+    return known = install(page, 1, 4, slots, ends_block(slots[0]));
+}
+
+Block* Machine::install(CodePage& page, u32 count, u32 length, Slot* slots, bool ended) {
+    u32 slot_count = count;
+    if (!ended) {
+        slots[slot_count] = Slot{};
+        slots[slot_count].op = op_fallthrough;
+        slots[slot_count++].offset = static_cast<u16>(length);
+    }
+    account(page, sizeof(Block) + slot_count * sizeof(Slot));
+    return new_block(page, count, length, slots, slot_count);
+}
+
+u32 Machine::flow_id(Block& block, u64 pc, u64 seq, u32 tid, u32 mm) {
+    if (block.flow_id && block.flow_pc == pc) return block.flow_id;
+    CodeTable& code = tables.code;
+    if (code.full()) return 0;
+
+    std::string bytes;
+    for (u32 i = 0; i < block.count; ++i) {
+        const u32 word = block.slots()[i].word;
+        bytes.append(reinterpret_cast<const char*>(&word), is_compressed(word) ? 2 : 4);
+    }
+    const u64 where[2] = {block.page->frame->lineage, pc};
+    std::string key(reinterpret_cast<const char*>(where), sizeof where);
+    const auto [it, is_new] =
+        flow_ids_.try_emplace(key + bytes, static_cast<u32>(flow_ids_.size() + 1));
+    if (is_new) {
+        code.seq.push_back(seq);
+        code.tid.push_back(tid);
+        code.mm.push_back(mm);
+        code.block.push_back(it->second);
+        code.pc.push_back(pc);
+        code.length.push_back(block.length);
+        code.bytes.insert(code.bytes.end(), bytes.begin(), bytes.end());
+        code.bytes_offset.push_back(static_cast<i32>(code.bytes.size()));
+    }
+    block.flow_id = it->second;
+    block.flow_pc = pc;
+    return block.flow_id;
+}
+
+}  // namespace core

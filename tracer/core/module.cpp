@@ -1,0 +1,239 @@
+// The Python face of the core; _core.pyi is its contract.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+
+#include "address_space.hpp"
+#include "hart.hpp"
+#include "machine.hpp"
+#include "run.hpp"
+
+namespace nb = nanobind;
+using namespace core;
+
+namespace {
+
+// A drained column: memory that a memoryview keeps alive.
+struct ColumnBuffer {
+    std::shared_ptr<void> owner;
+    void* data;
+    Py_ssize_t count;
+    Py_ssize_t item_size;
+    char format[2];
+};
+
+int get_buffer(PyObject* self, Py_buffer* view, int flags) {
+    auto* buffer = nb::inst_ptr<ColumnBuffer>(nb::handle(self));
+    if (PyBuffer_FillInfo(view, self, buffer->data, buffer->count * buffer->item_size, 0, flags) < 0)
+        return -1;
+    view->itemsize = buffer->item_size;
+    if (flags & PyBUF_FORMAT) view->format = buffer->format;
+    if (flags & PyBUF_ND) view->shape = &buffer->count;
+    if (flags & PyBUF_STRIDES) view->strides = &buffer->item_size;
+    return 0;
+}
+
+PyType_Slot column_slots[] = {{Py_bf_getbuffer, reinterpret_cast<void*>(get_buffer)}, {0, nullptr}};
+
+template <class T>
+constexpr char format_of() {
+    if (std::is_same_v<T, u8>) return 'B';
+    if (std::is_same_v<T, i32>) return 'i';
+    return sizeof(T) == 4 ? 'I' : 'Q';
+}
+
+template <class T>
+nb::object memoryview(std::shared_ptr<void> owner, T* data, u64 count) {
+    static T none{};
+    nb::object column = nb::cast(ColumnBuffer{std::move(owner), data ? data : &none,
+                                              static_cast<Py_ssize_t>(count), sizeof(T),
+                                              {format_of<T>(), 0}});
+    return nb::steal(PyMemoryView_FromObject(column.ptr()));
+}
+
+template <class T>
+nb::object memoryview(std::vector<T>& column) {
+    auto owner = std::make_shared<std::vector<T>>(std::move(column));
+    column.clear();
+    return memoryview(owner, owner->data(), owner->size());
+}
+
+template <class Table>
+nb::dict drain_table(Table& table) {
+    nb::dict columns;
+    table.columns([&](const char* name, auto& column) {
+        columns[name] = memoryview(column.data, column.data.get(), table.rows);
+    });
+    table.reset();
+    return columns;
+}
+
+nb::dict drain_code(CodeTable& code) {
+    nb::dict columns;
+    columns["seq"] = memoryview(code.seq);
+    columns["tid"] = memoryview(code.tid);
+    columns["mm"] = memoryview(code.mm);
+    columns["block"] = memoryview(code.block);
+    columns["pc"] = memoryview(code.pc);
+    columns["length"] = memoryview(code.length);
+    columns["bytes_offset"] = memoryview(code.bytes_offset);
+    columns["bytes"] = memoryview(code.bytes);
+    code.bytes_offset = {0};
+    return columns;
+}
+
+nb::dict drain(Machine& m, const std::string& table) {
+    if (table == "cfi") return drain_table(m.tables.cfi);
+    if (table == "flow") return drain_table(m.tables.flow);
+    if (table == "insn") return drain_table(m.tables.insn);
+    if (table == "code") return drain_code(m.tables.code);
+    throw nb::value_error(("no such table: " + table).c_str());
+}
+
+u64 pending(const Machine& m, const std::string& table) {
+    if (table == "cfi") return m.tables.cfi.rows;
+    if (table == "flow") return m.tables.flow.rows;
+    if (table == "insn") return m.tables.insn.rows;
+    if (table == "code") return m.tables.code.seq.size();
+    throw nb::value_error(("no such table: " + table).c_str());
+}
+
+int register_number(int i) {
+    if (i < 0 || i > 31) throw nb::index_error("registers are numbered 0..31");
+    return i;
+}
+
+nb::object read_bytes(AddressSpace& space, u64 addr, u64 length, bool force) {
+    nb::object bytes = nb::steal(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(length)));
+    if (!bytes.is_valid()) throw nb::python_error();
+    auto* data = reinterpret_cast<u8*>(PyBytes_AS_STRING(bytes.ptr()));
+    return space.read(addr, {data, length}, force) ? bytes : nb::none();
+}
+
+bool write_bytes(AddressSpace& space, u64 addr, nb::bytes data, bool force) {
+    return space.write(addr, {static_cast<const u8*>(data.data()), data.size()}, force);
+}
+
+nb::object read_cstr(AddressSpace& space, u64 addr, u64 limit) {
+    const auto text = space.read_cstr(addr, limit);
+    return text ? nb::object(nb::bytes(text->data(), text->size())) : nb::none();
+}
+
+nb::object ss_swap(AddressSpace& space, u64 addr, u64 value) {
+    const auto old = space.ss_swap(addr, value);
+    return old ? nb::object(nb::int_(*old)) : nb::none();
+}
+
+nb::list regs(const Hart& h) {
+    nb::list list;
+    for (int i = 0; i < 32; ++i) list.append(h.x[i]);
+    return list;
+}
+
+nb::tuple args(const Hart& h) {
+    return nb::make_tuple(h.x[10], h.x[11], h.x[12], h.x[13], h.x[14], h.x[15], h.x[17]);
+}
+
+nb::bytes state(const Hart& h) {
+    u8 bytes[Hart::state_size];
+    h.save(bytes);
+    return nb::bytes(bytes, sizeof bytes);
+}
+
+void restore(Hart& h, nb::bytes state) {
+    if (!h.restore({static_cast<const u8*>(state.data()), state.size()}))
+        throw nb::value_error("not a hart's state");
+}
+
+int run_hart(Hart& h, AddressSpace& space, u64 budget, u32 tid, u32 mm) {
+    nb::gil_scoped_release release;
+    return run(h, space, budget, tid, mm);
+}
+
+nb::tuple fault(const Hart& h) {
+    const Fault& f = h.fault;
+    return nb::make_tuple(static_cast<int>(f.cause), f.tval, f.word, f.address, f.expected, f.found);
+}
+
+}  // namespace
+
+NB_MODULE(_core, module) {
+    for (auto [name, value] :
+         {std::pair{"STOP_BUDGET", int{stop_budget}}, {"STOP_ECALL", int{stop_ecall}},
+          {"STOP_FAULT", int{stop_fault}}, {"STOP_FLUSH", int{stop_flush}}, {"PERM_R", int{perm_r}},
+          {"PERM_W", int{perm_w}}, {"PERM_X", int{perm_x}}, {"PERM_SS", int{perm_ss}},
+          {"PERM_SHARED", int{perm_shared}}, {"TRACE_CFI", int{trace_cfi}},
+          {"TRACE_FLOW", int{trace_flow}}, {"TRACE_INSN", int{trace_insn}},
+          {"FAULT_NO_FRAME", int{cause_no_frame}}})
+        module.attr(name) = value;
+
+    nb::class_<ColumnBuffer>(module, "_ColumnBuffer", nb::type_slots(column_slots));
+
+    nb::class_<Machine>(module, "Machine")
+        .def(
+            "__init__",
+            [](Machine* self, bool zicfiss, bool zicfilp, unsigned trace, u64 max_frames) {
+                new (self) Machine({zicfiss, zicfilp}, trace, max_frames);
+            },
+            nb::kw_only(), nb::arg("zicfiss") = true, nb::arg("zicfilp") = true, nb::arg("trace") = 0,
+            nb::arg("max_frames") = 0)
+        .def_rw("icount", &Machine::icount)
+        .def_rw("trace", &Machine::trace)
+        .def_prop_ro("frames", &Machine::frames)
+        .def("pending", pending, nb::arg("table"))
+        .def("drain", drain, nb::arg("table"));
+
+    nb::class_<AddressSpace>(module, "AddressSpace")
+        .def(nb::new_([](std::shared_ptr<Machine> machine) {
+                 return std::make_shared<AddressSpace>(std::move(machine));
+             }),
+             nb::arg("machine"))
+        .def("fork", &AddressSpace::fork)
+        .def("map", &AddressSpace::map, nb::arg("start"), nb::arg("length"), nb::arg("perm"))
+        .def("unmap", &AddressSpace::unmap, nb::arg("start"), nb::arg("length"))
+        .def("protect", &AddressSpace::protect, nb::arg("start"), nb::arg("length"), nb::arg("perm"))
+        .def("move", &AddressSpace::move, nb::arg("old_start"), nb::arg("length"),
+             nb::arg("new_start"))
+        .def("discard", &AddressSpace::discard, nb::arg("start"), nb::arg("length"))
+        .def("perm", &AddressSpace::perm, nb::arg("addr"))
+        .def("resident", &AddressSpace::resident, nb::arg("start"), nb::arg("length"))
+        .def("read", read_bytes, nb::arg("addr"), nb::arg("length"), nb::arg("force") = false)
+        .def("write", write_bytes, nb::arg("addr"), nb::arg("data"), nb::arg("force") = false)
+        .def("read_cstr", read_cstr, nb::arg("addr"), nb::arg("limit"))
+        .def("ss_write", &AddressSpace::ss_write, nb::arg("addr"), nb::arg("value"))
+        .def("ss_swap", ss_swap, nb::arg("addr"), nb::arg("value"));
+
+    nb::class_<Hart>(module, "Hart")
+        .def(nb::new_([](std::shared_ptr<Machine> machine) {
+                 return std::make_shared<Hart>(std::move(machine));
+             }),
+             nb::arg("machine"))
+        .def("copy", &Hart::copy)
+        .def_prop_rw(
+            "pc", [](const Hart& h) { return h.pc; }, [](Hart& h, u64 pc) { h.pc = pc & ~u64{1}; })
+        .def_prop_rw("fcsr", &Hart::fcsr, &Hart::set_fcsr)
+        .def_prop_rw(
+            "ssp", [](const Hart& h) { return h.ssp; }, [](Hart& h, u64 v) { h.ssp = v & ~u64{7}; })
+        .def_rw("elp", &Hart::elp)
+        .def_rw("sse", &Hart::sse)
+        .def_rw("lpe", &Hart::lpe)
+        .def("x", [](const Hart& h, int i) { return h.x[register_number(i)]; }, nb::arg("i"))
+        .def(
+            "set_x",
+            [](Hart& h, int i, u64 value) {
+                if (register_number(i)) h.x[i] = value;
+            },
+            nb::arg("i"), nb::arg("value"))
+        .def("f", [](const Hart& h, int i) { return h.f[register_number(i)]; }, nb::arg("i"))
+        .def(
+            "set_f", [](Hart& h, int i, u64 bits) { h.f[register_number(i)] = bits; }, nb::arg("i"),
+            nb::arg("bits"))
+        .def("regs", regs)
+        .def("args", args)
+        .def("state", state)
+        .def("restore", restore, nb::arg("state"))
+        .def("state_hash", &Hart::hash)
+        .def("clear_reservation", [](Hart& h) { h.reservation = {}; })
+        .def("run", run_hart, nb::arg("space"), nb::arg("budget"), nb::arg("tid"), nb::arg("mm"))
+        .def("fault", fault);
+}

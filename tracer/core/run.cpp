@@ -1,0 +1,106 @@
+#include "run.hpp"
+
+#include <cstring>
+#include <stdexcept>
+
+#include "interpreter.hpp"
+
+namespace core {
+
+Block* find_block(Hart& h, AddressSpace& as, u64 pc) {
+    Machine& m = *h.machine;
+    if (m.reclaim_code()) as.synchronize();
+    const auto fetch = [&](u64 address) {
+        Fault fault;
+        CodePage* page = as.executable(address, fault);
+        if (!page) {
+            h.fault = fault;
+            h.fault.address = address;
+        }
+        return page;
+    };
+
+    CodePage* page = fetch(pc);
+    if (!page) return nullptr;
+    const u32 offset = u32(pc & page_mask);
+    if (Block* known = page->entry[offset / 2]) return known;
+    if (Block* block = m.block_at(*page, offset)) return block;
+
+    CodePage* second = fetch(pc + 2);
+    if (!second) return nullptr;
+    u16 halves[2];
+    std::memcpy(&halves[0], page->frame->bytes + offset, 2);
+    std::memcpy(&halves[1], second->frame->bytes, 2);
+    return m.straddling_block(*page, halves[0] | u32{halves[1]} << 16);
+}
+
+namespace {
+
+class Running {
+  public:
+    explicit Running(Machine& machine) : machine_(machine) {
+        if (machine_.running.exchange(true)) throw std::runtime_error("the machine is running already");
+    }
+    ~Running() { machine_.running = false; }
+
+  private:
+    Machine& machine_;
+};
+
+unsigned level_of(unsigned trace) {
+    if (trace & trace_insn) return level_insn;
+    if (trace & trace_flow) return level_flow;
+    return trace ? level_cfi : level_none;
+}
+
+Interruption interpret_at(unsigned level, Hart& h, AddressSpace& as, u64 budget, bool resumed,
+                          u32 tid, u32 mm) {
+    switch (level) {
+        case level_none: return interpret<level_none>(h, as, budget, resumed, tid, mm);
+        case level_cfi: return interpret<level_cfi>(h, as, budget, resumed, tid, mm);
+        case level_flow: return interpret<level_flow>(h, as, budget, resumed, tid, mm);
+        default: return interpret<level_insn>(h, as, budget, resumed, tid, mm);
+    }
+}
+
+// f(table, the bit of Trace that asks for it) for the tables that a level writes.
+template <class F>
+void each_table(Tables& tables, unsigned level, F&& f) {
+    if (level & trace_cfi) f(tables.cfi, trace_cfi);
+    if (level & trace_flow) f(tables.flow, trace_flow);
+    if (level & trace_insn) f(tables.insn, trace_insn);
+}
+
+}  // namespace
+
+Stop run(Hart& h, AddressSpace& as, u64 budget, u32 tid, u32 mm) {
+    Machine& m = *h.machine;
+    if (as.machine.get() != &m) throw std::invalid_argument("hart and space are of different machines");
+    const Running guard(m);
+    const unsigned level = level_of(m.trace);
+    each_table(m.tables, level, [](auto& table, unsigned) { table.prepare(); });
+    m.bury();
+    as.synchronize();
+    h.fault = {};
+
+    while (true) {
+        u64 room = budget;
+        each_table(m.tables, level, [&](auto& table, unsigned) { room = std::min(room, table.free()); });
+        if (room < budget && room < max_block_instructions) return stop_flush;
+        const bool resumed = m.interrupted.hart == h.id && m.interrupted.space == as.id &&
+                             m.interrupted.pc == h.pc && m.interrupted.icount == m.icount;
+        const u64 start = m.icount;
+        const Interruption end = interpret_at(level, h, as, room, resumed, tid, mm);
+        budget -= m.icount - start;
+        m.interrupted = {};
+        if (end.mid_block || (resumed && m.icount == start))
+            m.interrupted = {h.id, as.id, h.pc, m.icount};
+        each_table(m.tables, level, [&](auto& table, unsigned bit) {
+            if (!(m.trace & bit)) table.rows = table.stamped;
+            table.stamp(tid, mm);
+        });
+        if (end.stop != stop_budget || budget == 0) return end.stop;
+    }
+}
+
+}  // namespace core
