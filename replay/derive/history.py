@@ -1,0 +1,505 @@
+"""What every task's shadow-stack state was, step by step, and what each step should have done.
+
+A fold in seq order over clones, prctl calls, execs and exits. At each step the law says what should
+happen, the tables say what did; the state goes on from what did, so that one deviation is found
+where it happened and not again in everything that follows from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeVar
+
+from replay.derive.law import Law
+from replay.derive.rows import Area, Attempt, Call, Event, Mapping, Rows, Transfer
+from schemas.uapi import CLONE_THREAD, CLONE_VFORK, CLONE_VM, PR_SHADOW_STACK_ENABLE
+
+NR_PRCTL: Final = 167
+NR_SETRLIMIT: Final = 164
+NR_PRLIMIT: Final = 261
+RLIMIT_STACK: Final = 3
+
+
+@dataclass(frozen=True)
+class State:
+    """A task's cfi_status (ST1); `enabled_by`, `locked_by` name the kind of step that set it so.
+
+    base and size are what the kernel has recorded for the task, bytes; 0 where it owns nothing.
+    """
+
+    enabled: bool = False
+    locked: bool = False
+    base: int = 0
+    size: int = 0
+    lp_enabled: bool = False
+    lp_locked: bool = False
+    enabled_by: str = "boot"
+    locked_by: str = "boot"
+
+    @property
+    def stack(self) -> Area | None:
+        return Area(self.base, self.size) if self.base else None
+
+
+@dataclass(eq=False)
+class Task:
+    """One life of a tid."""
+
+    tid: int
+    pid: int
+    born: int  # seq
+    how: str  # boot, thread, vfork, fork or worker
+    mm: int | None
+    creator: Task | None
+    state: State
+    first_user: Event | None = None
+    execed: bool = False
+    borrows: bool = False  # a vfork child on its suspended parent's shadow stack
+    exit_seq: int | None = None
+
+    def lives(self, seq: int) -> bool:
+        return self.born <= seq and (self.exit_seq is None or seq < self.exit_seq)
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """What was done to shadow stacks during a step."""
+
+    made: tuple[Mapping, ...]
+    refused: tuple[Mapping, ...]
+    gone: tuple[Mapping, ...]
+
+    @property
+    def stack(self) -> Area | None:
+        return self.made[0].area if self.made else None
+
+
+@dataclass(frozen=True)
+class Cloned:
+    """An attempt to make a task. `due`: the law wants a stack of `size` bytes (None: not known)."""
+
+    row: Attempt
+    parent: Task
+    before: State
+    kind: str  # thread, vfork, fork
+    due: bool
+    size: int | None
+    mapped: Mapped
+    parent_ssp: int | None
+    parent_ssp_after: int | None
+    child: Task | None
+    releases: Area | None = None  # a failed attempt: what the law wants unmapped
+
+    @property
+    def seq(self) -> int:
+        return self.row.seq
+
+    @property
+    def failed(self) -> bool:
+        return self.row.ret is not None and self.row.ret < 0
+
+    @property
+    def first_ssp(self) -> int | None:
+        return self.child.first_user.ssp if self.child and self.child.first_user else None
+
+
+@dataclass(frozen=True)
+class Prctl:
+    """One call of prctl, with the caller's state before and after. Sizes as in Cloned."""
+
+    row: Call
+    task: Task
+    before: State
+    after: State
+    mapped: Mapped
+    borrowed: bool  # the caller was a vfork child on its parent's shadow stack
+    size: int | None
+    stored: bytes | None  # what the kernel wrote to the caller's memory
+
+    @property
+    def seq(self) -> int:
+        return self.row.seq
+
+    @property
+    def option(self) -> int:
+        return self.row.a0
+
+
+@dataclass(frozen=True)
+class Exited:
+    """One task's exit. `releases`: what the law wants unmapped."""
+
+    event: Event
+    task: Task
+    before: State
+    releases: Area | None
+    mapped: Mapped
+    robust_done: Event | None
+    cleared: Event | None
+    vfork_done: Event | None
+    dropped: Event | None
+    others: tuple[Task, ...]  # other live tasks of the same mm
+
+    @property
+    def seq(self) -> int:
+        return self.event.seq
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run goes on to where a release must have been."""
+        return self.cleared is not None or self.dropped is not None
+
+
+@dataclass(frozen=True)
+class Execed:
+    """One execve that came as far as exec_done."""
+
+    begin: Event | None
+    done: Event
+    task: Task
+    before: State
+    old_mm: int | None
+    borrowed: bool
+    releases: Area | None
+    mapped: Mapped
+
+    @property
+    def seq(self) -> int:
+        return self.done.seq
+
+    @property
+    def succeeded(self) -> bool:
+        return not self.done.status
+
+
+@dataclass
+class History:
+    """Every step of a run, each list in seq order."""
+
+    tasks: list[Task] = field(default_factory=list)
+    clones: list[Cloned] = field(default_factory=list)
+    prctls: list[Prctl] = field(default_factory=list)
+    exits: list[Exited] = field(default_factory=list)
+    execs: list[Execed] = field(default_factory=list)
+
+    def task(self, tid: int | None, seq: int) -> Task | None:
+        """Who had this tid at this time."""
+        held = [t for t in self.tasks if t.tid == tid and t.born <= seq]
+        return held[-1] if held else None
+
+
+T = TypeVar("T")
+
+
+@dataclass
+class Fold:
+    """The inputs of a history, and the walk over them."""
+
+    law: Law
+    supported: bool
+    stack_limit: int | None  # the first process's RLIMIT_STACK, bytes
+    events: Rows[Event]
+    attempts: Rows[Attempt]
+    calls: Rows[Call]  # of prctl and of setting limits
+    clone_calls: dict[int, Call]  # the makers of tasks, by seq
+    mappings: Rows[Mapping]  # those that made or touched shadow stacks, and every unmap
+    transfers: Rows[Transfer]
+
+    def run(self) -> History:
+        self.history = History()
+        self._now: dict[int, Task] = {}
+        self._limits: dict[int, int | None] = {}
+        self._exec_begins: dict[int, Event] = {}
+        handlers: dict[str, Callable[[Event], None]] = {
+            "created": self._created,
+            "exec_begin": self._exec_begin,
+            "exec_done": self._exec_done,
+            "exit_begin": self._exit,
+        }
+        for row in self._in_order():
+            if isinstance(row, Event):
+                if row.kind in handlers and row.tid is not None:
+                    handlers[row.kind](row)
+            elif isinstance(row, Attempt):
+                self._clone(row)
+            elif row.nr == NR_PRCTL:
+                self._prctl(row)
+            else:
+                self._set_limit(row)
+        return self.history
+
+    def _in_order(self) -> Iterator[Event | Attempt | Call]:
+        rows: list[Event | Attempt | Call] = [*self.attempts, *self.calls, *self.events]
+        return iter(sorted(rows, key=lambda row: row.seq))
+
+    # Tasks
+
+    def _task(self, tid: int | None, row: Event | Attempt | Call) -> Task | None:
+        """Who has this tid now. A run that begins in the middle of a task's life: born there."""
+        if tid is None:
+            return None
+        if tid not in self._now:
+            self._born(Task(tid, tid, row.seq, "boot", row.mm, None, State()))
+            self._limits.setdefault(tid, self.stack_limit)
+        return self._now[tid]
+
+    def _born(self, task: Task) -> None:
+        first = self.events.since(task.tid, task.born)
+        task.first_user = next((e for e in first if e.kind == "first_user"), None)
+        self._now[task.tid] = task
+        self.history.tasks.append(task)
+
+    def _created(self, event: Event) -> None:
+        """The first task, or one that no call made: a kernel user-worker."""
+        assert event.tid is not None
+        held = self._now.get(event.tid)
+        if held and held.exit_seq is None and held.born <= event.seq:
+            return  # its clone is a step of its own, and stands earlier
+        creator = self._now.get(event.value) if event.value is not None else None
+        if creator is None:
+            self._born(Task(event.tid, event.tid, event.seq, "boot", event.mm, None, State()))
+            self._limits[event.tid] = self.stack_limit
+            return
+        state = creator.state
+        if self.law.user_worker == "owns nothing":
+            state = replace(state, base=0, size=0)
+        worker = Task(
+            event.tid, creator.pid, event.seq, "worker", event.mm, creator, _inherited(state)
+        )
+        self._born(worker)
+
+    def _clone(self, row: Attempt) -> None:
+        parent = self._task(row.tid, row)
+        if parent is None:
+            return
+        before, call = parent.state, self.clone_calls.get(row.seq)
+        kind = kind_of(row.flags)
+        opens = self.supported and self.law.opens(before.enabled)
+        due = opens and kind == "thread"
+        mapped = self._mapped(row.tid, row.seq, row.seq_end)
+        state = before
+        if mapped.stack:
+            state = replace(before, base=mapped.stack.base, size=mapped.stack.size)
+        elif opens and kind != "fork":
+            state = replace(before, base=0, size=0)
+        child = None
+        if row.child_tid is not None:
+            child = self._child(row, parent, kind, state)
+        failed = row.ret is not None and row.ret < 0
+        self.history.clones.append(
+            Cloned(
+                row=row,
+                parent=parent,
+                before=before,
+                kind=kind,
+                due=due,
+                size=self.law.size(row.stack_size, self._limits[parent.pid]) if due else None,
+                mapped=mapped,
+                parent_ssp=call.ssp_entry if call else None,
+                parent_ssp_after=call.ssp_exit if call else None,
+                child=child,
+                releases=self._failed_clone_releases(row, state, mapped) if failed else None,
+            )
+        )
+
+    def _child(self, row: Attempt, parent: Task, kind: str, state: State) -> Task:
+        assert row.child_tid is not None
+        thread = bool(row.flags & CLONE_THREAD)
+        mm = parent.mm
+        if not row.flags & CLONE_VM:
+            events = self.events.since(row.child_tid, row.seq)
+            mm = events[0].mm if events else None
+        child = Task(
+            tid=row.child_tid,
+            pid=parent.pid if thread else row.child_tid,
+            born=row.seq,
+            how=kind,
+            mm=mm,
+            creator=parent,
+            state=_inherited(state),
+            borrows=kind == "vfork" and state.enabled,
+        )
+        self._born(child)
+        if not thread:
+            self._limits[child.pid] = self._limits[parent.pid]
+        return child
+
+    def _failed_clone_releases(self, row: Attempt, state: State, mapped: Mapped) -> Area | None:
+        """Which stack goes when a clone fails; only a child that shares the mm can free there."""
+        if not row.flags & CLONE_VM or not state.enabled:
+            return None
+        if self.law.failed_clone == "child's stack":
+            return mapped.stack
+        return state.stack if self.law.failed_clone == "recorded base" else None
+
+    # prctl and limits
+
+    def _prctl(self, row: Call) -> None:
+        task = self._task(row.tid, row)
+        if task is None:
+            return
+        before = task.state
+        mapped = self._mapped(row.tid, row.seq, row.seq_end)
+        stored = self._stored(row)
+        changes = {
+            self.law.first_prctl: self._got,
+            self.law.first_prctl + 1: self._set,
+            self.law.first_prctl + 2: self._locked,
+            81: self._set_cfi,
+        }
+        change = changes.get(row.a0)
+        after = before
+        if change and row.ret == 0:
+            after = change(row, before, mapped, stored)
+        task.state = after
+        borrowed = task.borrows and not before.base
+        self.history.prctls.append(
+            Prctl(
+                row=row,
+                task=task,
+                before=before,
+                after=after,
+                mapped=mapped,
+                borrowed=borrowed,
+                size=self.law.size(0, self._limits[task.pid]),
+                stored=stored,
+            )
+        )
+
+    def _got(self, row: Call, before: State, mapped: Mapped, stored: bytes | None) -> State:
+        if stored is None or len(stored) < 8:
+            return before
+        return replace(before, enabled=bool(stored[0] & 1))
+
+    def _set(self, row: Call, before: State, mapped: Mapped, stored: bytes | None) -> State:
+        if row.a1 == PR_SHADOW_STACK_ENABLE:
+            if before.enabled:
+                return before
+            stack = mapped.stack or Area(0, 0)
+            return replace(
+                before, enabled=True, enabled_by="prctl", base=stack.base, size=stack.size
+            )
+        if row.a1:
+            return before
+        state = replace(before, enabled=False, enabled_by="prctl")
+        return replace(state, base=0, size=0) if before.enabled else state
+
+    def _locked(self, row: Call, before: State, mapped: Mapped, stored: bytes | None) -> State:
+        return replace(before, locked=True, locked_by="prctl")
+
+    def _set_cfi(self, row: Call, before: State, mapped: Mapped, stored: bytes | None) -> State:
+        on = bool(row.a2 & 1)
+        return replace(before, lp_enabled=on, lp_locked=on and bool(row.a2 & 4))
+
+    def _stored(self, row: Call) -> bytes | None:
+        written = [t for t in self.transfers.of(row.tid, row.seq, row.seq_end) if t.op == "write"]
+        return written[0].bytes if written else None
+
+    def _set_limit(self, row: Call) -> None:
+        """RLIMIT_STACK of a process: the new value is in what the kernel read from the caller."""
+        new, resource, pid = (
+            (row.a2, row.a1, row.a0) if row.nr == NR_PRLIMIT else (row.a1, row.a0, 0)
+        )
+        task = self._task(row.tid, row)
+        if task is None or resource != RLIMIT_STACK or not new or row.ret != 0:
+            return
+        read = [
+            t.bytes
+            for t in self.transfers.of(row.tid, row.seq - 1, row.seq_end)
+            if t.op == "read" and t.addr == new
+        ]
+        target = self._now.get(pid, task) if pid else task
+        self._limits[target.pid] = int.from_bytes(read[0][:8], "little") if read else None
+
+    # exec and exit
+
+    def _exec_begin(self, event: Event) -> None:
+        assert event.tid is not None
+        self._exec_begins[event.tid] = event
+
+    def _exec_done(self, event: Event) -> None:
+        assert event.tid is not None
+        task = self._task(event.tid, event)
+        assert task is not None
+        begin = self._exec_begins.pop(event.tid, None)
+        before, old_mm, borrowed = task.state, task.mm, task.borrows and not task.state.base
+        mapped = self._mapped(event.tid, begin.seq, event.seq) if begin else Mapped((), (), ())
+        gone = tuple(m for m in mapped.gone if m.mm == old_mm)
+        succeeded = not event.status
+        releases = None
+        if succeeded and self.law.exec == "release" and before.enabled:
+            releases = before.stack
+        self.history.execs.append(
+            Execed(
+                begin=begin,
+                done=event,
+                task=task,
+                before=before,
+                old_mm=old_mm,
+                borrowed=borrowed,
+                releases=releases,
+                mapped=replace(mapped, gone=gone),
+            )
+        )
+        if succeeded:
+            kept = before.locked and self.law.exec_lock == "kept"
+            task.state = State(locked=kept, enabled_by="exec", locked_by="exec")
+            task.mm, task.execed, task.borrows = event.mm, True, False
+
+    def _exit(self, event: Event) -> None:
+        task = self._task(event.tid, event)
+        assert task is not None
+        before = task.state
+        steps: dict[str, Event] = {}
+        for step in self.events.of(event.tid, event.seq, None):
+            if step.kind == "created":
+                break  # the tid is another task's from here on
+            steps.setdefault(step.kind, step)
+        dropped = steps.get("mm_dropped")
+        end = dropped.seq if dropped else None
+        mapped = self._mapped(event.tid, event.seq, end)
+        gone = tuple(m for m in mapped.gone if not dropped or m.during != dropped.seq)
+        task.exit_seq = event.seq
+        self.history.exits.append(
+            Exited(
+                event=event,
+                task=task,
+                before=before,
+                releases=before.stack if before.enabled and self.law.exit == "release" else None,
+                mapped=replace(mapped, gone=gone),
+                robust_done=steps.get("robust_done"),
+                cleared=steps.get("clear_child_tid"),
+                vfork_done=steps.get("vfork_done"),
+                dropped=dropped,
+                others=tuple(
+                    t
+                    for t in self._now.values()
+                    if t is not task and t.mm == task.mm and t.exit_seq is None
+                ),
+            )
+        )
+
+    def _mapped(self, tid: int | None, begin: int, end: int | None) -> Mapped:
+        rows = self.mappings.of(tid, begin, end)
+        return Mapped(
+            made=tuple(m for m in rows if m.op == "map" and m.shadow_stack and m.done),
+            refused=tuple(m for m in rows if m.op == "map" and m.shadow_stack and not m.done),
+            gone=tuple(m for m in rows if m.op == "unmap" and m.done),
+        )
+
+
+def kind_of(flags: int) -> str:
+    """Which of the seed's cases a clone is: CLONE_VFORK first, then CLONE_VM."""
+    if flags & CLONE_VFORK:
+        return "vfork"
+    return "thread" if flags & CLONE_VM else "fork"
+
+
+def _inherited(state: State) -> State:
+    """A copied state: the child's bits are its own from now on, and came by clone."""
+    return replace(
+        state,
+        enabled_by="clone",
+        locked_by="clone",
+    )

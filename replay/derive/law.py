@@ -1,0 +1,99 @@
+"""What a check holds a run against: each switch's value, spelled out as relations.
+
+`revision` spells out what that revision's code does; `intent` puts replay/intent.py's values over it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from replay.intent import FOLLOW, INTENT
+from schemas.errors import UsageError
+from schemas.revisions import Revision, at_least, parse_default_size
+from schemas.uapi import PAGE
+
+# Where release_hook puts shstk_release, and so what goes where. exit_thread runs after exit_mm() has
+# set current->mm = NULL, so its guard makes it nothing on a normal exit; a clone that fails late calls
+# it for the child with the base recorded there. deactivate_mm runs inside mm_release.
+_RELEASES: Final = {
+    "exit_thread": {"exit": "nothing", "exec": "nothing", "failed_clone": "recorded base"},
+    "deactivate_mm": {"exit": "release", "exec": "release", "failed_clone": "nothing"},
+}
+
+
+@dataclass(frozen=True)
+class Law:
+    """One expectation.
+
+    clone_gate: correct (an enabled child passes) or inverted. exit, exec: release or nothing.
+    failed_clone: child's stack, recorded base, or nothing. user_worker: owns nothing, or copies.
+    default_size: divisor of RLIMIT_STACK and cap, bytes. first_prctl: GET's number.
+    """
+
+    clone_gate: str
+    exit: str
+    exec: str
+    failed_clone: str
+    user_worker: str
+    default_size: tuple[int, int]
+    exec_lock: str
+    lock_arg: str
+    map_token_returns: str
+    first_prctl: int
+
+    def opens(self, enabled: bool) -> bool:
+        """Whether a child with this status passes the enabled test of shstk_alloc_thread_stack."""
+        return enabled == (self.clone_gate == "correct")
+
+    def size(self, asked: int, stack_limit: int | None) -> int | None:
+        """calc_shstk_size: bytes; None if it depends on a limit that the run does not tell."""
+        if asked:
+            return page_align(asked)
+        if stack_limit is None:
+            return None
+        divisor, cap = self.default_size
+        return page_align(min(stack_limit // divisor, cap))
+
+
+def page_align(size: int) -> int:
+    """PAGE_ALIGN, with the kernel's wrap at 2**64."""
+    return (size + PAGE - 1) % 2**64 // PAGE * PAGE
+
+
+def law_of(row: Revision, expect: str, abi: str) -> Law:
+    """The law of `expect` (intent or revision) under `row`. Raises UsageError."""
+    values = {switch: row[switch] for switch in row.settings}
+    values |= _RELEASES[row["release_hook"]]
+    # A user-worker is cloned like any task, so what its creator had recorded comes with it.
+    values["user_worker"] = "copies"
+    if expect == "intent":
+        values |= {
+            name: fact.intent
+            for name, fact in INTENT.items()
+            if fact.intent != FOLLOW and fact.binds(row)
+        }
+    elif expect != "revision":
+        raise UsageError(f"unknown expectation {expect!r}", "known: intent revision")
+    return Law(
+        clone_gate=values["clone_gate"],
+        exit=values["exit"],
+        exec=values["exec"],
+        failed_clone=values["failed_clone"],
+        user_worker=values["user_worker"],
+        default_size=parse_default_size(values["default_size"]),
+        exec_lock=values["exec_lock"],
+        lock_arg=values["lock_arg"],
+        map_token_returns=values["map_token_returns"],
+        first_prctl=int(values["prctl_numbers"]) if abi == "own" else 74,
+    )
+
+
+def has_shadow_stacks(cpu: str, nousercfi: bool, row: Revision) -> bool:
+    """cpu_supports_shadow_stack: Zicfiss there, and not turned off by riscv_nousercfi (from v12)."""
+    return "zicfiss" in cpu and not (nousercfi and at_least(row, "v12"))
+
+
+def has_landing_pads(cpu: str, nousercfi: bool, row: Revision) -> bool:
+    """cpu_supports_indirect_br_lp_instr."""
+    return "zicfilp" in cpu and not (nousercfi and at_least(row, "v12"))

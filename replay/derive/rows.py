@@ -1,0 +1,182 @@
+"""Rows of the small tables as typed records, in seq order, findable by task and time.
+
+Large tables (cfi, syscalls as a whole, flow) stay Polars frames; these are the few rows that folds
+over a task's life walk through.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A range of addresses, bytes."""
+
+    base: int
+    size: int
+
+    @property
+    def top(self) -> int:
+        return self.base + self.size
+
+    def overlaps(self, other: Area) -> bool:
+        return self.base < other.top and other.base < self.top
+
+    def holds(self, address: int) -> bool:
+        return self.base <= address < self.top
+
+    def minus(self, other: Area) -> tuple[Area, ...]:
+        """What is left of it: no, one or two areas."""
+        pieces = (
+            Area(self.base, min(self.top, other.base) - self.base),
+            Area(max(self.base, other.top), self.top - max(self.base, other.top)),
+        )
+        return tuple(p for p in pieces if p.size > 0) if self.overlaps(other) else (self,)
+
+    def __str__(self) -> str:
+        return f"{self.base:#x}+{self.size:#x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A row of task_events."""
+
+    seq: int
+    tid: int | None
+    mm: int | None
+    kind: str
+    ssp: int | None
+    addr: int | None
+    value: int | None
+    status: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A row of clones."""
+
+    seq: int
+    tid: int | None
+    mm: int | None
+    api: str
+    seq_end: int | None
+    flags: int
+    stack_size: int
+    set_tid: int | None
+    child_tid: int | None
+    ret: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A row of syscalls."""
+
+    seq: int
+    tid: int | None
+    mm: int | None
+    seq_end: int | None
+    nr: int
+    a0: int
+    a1: int
+    a2: int
+    a3: int
+    a4: int
+    ret: int | None
+    outcome: str
+    ssp_entry: int | None
+    ssp_exit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """A row of mappings."""
+
+    seq: int
+    tid: int | None
+    mm: int | None
+    op: str
+    during: int | None
+    hint: int | None
+    start: int | None
+    length: int
+    old_start: int | None
+    old_length: int | None
+    flags: int | None
+    shadow_stack: bool
+    ret: int
+
+    @property
+    def done(self) -> bool:
+        return self.ret >= 0 or self.ret < -4095
+
+    @property
+    def area(self) -> Area:
+        return Area(self.start or 0, self.length)
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A row of kernel_memory."""
+
+    seq: int
+    tid: int | None
+    mm: int | None
+    during: int | None
+    op: str
+    addr: int
+    bytes: bytes
+
+
+class _Row(Protocol):
+    @property
+    def seq(self) -> int: ...
+    @property
+    def tid(self) -> int | None: ...
+
+
+R = TypeVar("R", bound=_Row)
+
+
+class Rows(Generic[R]):
+    """Records of one table, in seq order, and by task."""
+
+    def __init__(self, rows: Iterable[R]) -> None:
+        self._all = sorted(rows, key=_seq)
+        self._by_tid: dict[int | None, list[R]] = {}
+        for row in self._all:
+            self._by_tid.setdefault(row.tid, []).append(row)
+
+    def __iter__(self) -> Iterator[R]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def of(self, tid: int | None, after: int, until: int | None) -> Sequence[R]:
+        """A task's rows with after < seq <= until (None: to the end)."""
+        rows = self._by_tid.get(tid, [])
+        low = bisect_right(rows, after, key=_seq)
+        high = len(rows) if until is None else bisect_right(rows, until, key=_seq)
+        return rows[low:high]
+
+    def since(self, tid: int | None, seq: int) -> Sequence[R]:
+        """A task's rows from seq on."""
+        rows = self._by_tid.get(tid, [])
+        return rows[bisect_left(rows, seq, key=_seq) :]
+
+
+def _seq(row: _Row) -> int:
+    return row.seq
+
+
+def read(frame: pl.DataFrame, kind: type[R]) -> Rows[R]:
+    """The frame's rows as records of `kind`, whose fields name the columns."""
+    names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    return Rows(kind(*row) for row in frame.select(names).iter_rows())

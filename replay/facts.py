@@ -1,0 +1,131 @@
+"""Everything a rule may look at: the run's tables and what is derived from them, each once."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+from replay.derive.history import (
+    NR_PRCTL,
+    NR_PRLIMIT,
+    NR_SETRLIMIT,
+    Cloned,
+    Fold,
+    History,
+    Task,
+)
+from replay.derive.law import Law, has_landing_pads, has_shadow_stacks, law_of
+from replay.derive.rows import Area, Attempt, Call, Event, Mapping, Rows, Transfer, read
+from replay.derive.stacks import Copied, Stack, stacks_of
+from schemas.revisions import Revision
+
+if TYPE_CHECKING:
+    from replay.run import Run
+
+_TRACED: Final = ("cfi", "flow", "insn")  # tables that are recorded only on request
+
+
+class Facts:
+    """One run, judged by one revision's row under one expectation.
+
+    row: the revision judged by. expect: intent or revision. Derived things are lists in seq order.
+    """
+
+    def __init__(self, run: Run, row: Revision, expect: str) -> None:
+        self.run = run
+        self.row = row
+        self.expect = expect
+        self.law: Law = law_of(row, expect, run.manifest.abi)
+        cpu, off = run.manifest.cpu, run.manifest.nousercfi
+        self.supported = has_shadow_stacks(cpu, off, row)
+        self.landing_pads = has_landing_pads(cpu, off, row)
+
+    def recorded(self, table: str) -> bool:
+        """Whether the run can have rows of this table: it has some, or was told to record it."""
+        if table in _TRACED:
+            return table in self.run.manifest.traced
+        return self.run.table(table).height > 0
+
+    @cached_property
+    def truncated(self) -> str:
+        """Why the run stops before its end; empty if it does not."""
+        manifest = self.run.manifest
+        return "" if manifest.complete else f"the run was cut short: {manifest.ending}"
+
+    # Rows
+
+    @cached_property
+    def events(self) -> Rows[Event]:
+        return read(self.run.table("task_events"), Event)
+
+    @cached_property
+    def attempts(self) -> Rows[Attempt]:
+        return read(self.run.table("clones"), Attempt)
+
+    @cached_property
+    def transfers(self) -> Rows[Transfer]:
+        return read(self.run.table("kernel_memory"), Transfer)
+
+    @cached_property
+    def mappings(self) -> Rows[Mapping]:
+        return read(self.run.table("mappings"), Mapping)
+
+    def calls(self, *numbers: int) -> Rows[Call]:
+        """The system calls with these numbers."""
+        import polars as pl
+
+        return read(self.run.table("syscalls").filter(pl.col("nr").is_in(numbers)), Call)
+
+    @cached_property
+    def clone_calls(self) -> dict[int, Call]:
+        seqs = self.run.table("clones").select("seq")
+        rows = self.run.table("syscalls").join(seqs, on="seq", how="semi")
+        return {call.seq: call for call in read(rows, Call)}
+
+    # Derived
+
+    @cached_property
+    def history(self) -> History:
+        first = self.run.manifest.rlimits.get("STACK")
+        return Fold(
+            law=self.law,
+            supported=self.supported,
+            stack_limit=first.soft if first else None,
+            events=self.events,
+            attempts=self.attempts,
+            calls=self.calls(NR_PRCTL, NR_PRLIMIT, NR_SETRLIMIT),
+            clone_calls=self.clone_calls,
+            mappings=Rows(m for m in self.mappings if m.shadow_stack or m.op == "unmap"),
+            transfers=self.transfers,
+        ).run()
+
+    @cached_property
+    def stacks(self) -> list[Stack]:
+        import polars as pl
+
+        mms = self.run.table("mms")
+        forks = read(mms.filter(pl.col("cause").cast(pl.String) == "fork"), Copied)
+        ends = mms.filter(pl.col("seq_end").is_not_null()).select("mm", "seq_end")
+        return stacks_of(self.history, self.mappings, forks, dict(ends.iter_rows()))
+
+    @property
+    def threads(self) -> list[Cloned]:
+        """Clones whose child shares the mm and does not suspend its parent, and came to be."""
+        return [c for c in self.history.clones if c.kind == "thread" and c.child]
+
+    def stack_at(self, mm: int | None, address: int, seq: int) -> Stack | None:
+        """The stack that an address lies in (or is the top of) at a time."""
+        here = [s for s in self.stacks if s.mm == mm and s.lives(seq)]
+        for stack in here:
+            if stack.area.holds(address):
+                return stack
+        return next((s for s in here if s.area.top == address), None)
+
+    def owned(self, task: Task, seq: int) -> Stack | None:
+        """The stack that a task has recorded as its own at a time."""
+        return next((s for s in self.stacks if s.owner is task and s.lives(seq)), None)
+
+    def stands(self, task: Task, stack: Area, seq: int) -> bool:
+        """Whether a task's recorded range still is, whole, the stack that was mapped there."""
+        made = [s for s in self.stacks if s.area == stack and s.mm == task.mm and s.seq <= seq]
+        return not made or made[-1].cut is None or made[-1].cut >= seq

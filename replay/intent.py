@@ -1,0 +1,61 @@
+"""What `--expect intent` holds every revision against: each starred fact of the reference, once.
+
+A fact that follows the revision is a change of interface between kernels; a fact with a value of its
+own is what the seed's comments and the merged kernel mean, whatever a revision's code does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from schemas.revisions import Revision, at_least
+
+FOLLOW: Final = "follows the revision"
+
+
+@dataclass(frozen=True)
+class Starred:
+    """A fact that depends on the revision: the rule that owns it, its intent, who says so."""
+
+    rule: str
+    intent: str
+    source: str
+    binds_from: str | None = None  # the revision that introduced it; None: binds under every one
+
+    def binds(self, row: Revision) -> bool:
+        return self.binds_from is None or at_least(row, self.binds_from)
+
+
+_SEED = "seed patch, usercfi.c"
+
+INTENT: Final[dict[str, Starred]] = {
+    "clone_gate": Starred(
+        "A2",
+        "correct",
+        f'{_SEED}: "If shadow stack is not enabled on the new thread, skip any switch to a new'
+        ' shadow stack."',
+    ),
+    "default_size": Starred("A6", FOLLOW, "calc_shstk_size; the size is each revision's own"),
+    "failed_clone": Starred(
+        "A10",
+        "child's stack",
+        f'{_SEED}: "When fork() with CLONE_VM fails, the child (tsk) already has a shadow stack'
+        ' allocated, and exit_thread() calls this function to free it."',
+    ),
+    "user_worker": Starred(
+        "A11", "owns nothing", "process.c, copy_thread: the branch with args->fn allocates nothing"
+    ),
+    "exit": Starred(
+        "X1",
+        "release",
+        "mmu_context.h, deactivate_mm, from v7: released inside mm_release, before"
+        " clear_child_tid; the seed frees in exit_thread to the same end",
+    ),
+    "exec": Starred("X6", "release", "mmu_context.h, deactivate_mm, from v7", binds_from="v7"),
+    "exec_lock": Starred("E2", "cleared", "fix in 7.0-rc7", binds_from="7.0"),
+    "lock_arg": Starred("P9", FOLLOW, "LOCK insists on arg == 0 from v7"),
+    "map_token_returns": Starred("M9", FOLLOW, "usercfi.c as merged: the base"),
+    "sigframe": Starred("G3", FOLLOW, "extension-header list from v4 or v5"),
+    "prctl_numbers": Starred("P0", FOLLOW, "include/uapi/linux/prctl.h"),
+}

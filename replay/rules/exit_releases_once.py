@@ -1,0 +1,54 @@
+"""An exiting task's own shadow stack is unmapped once, before anybody is told of the exit.
+
+## What it checks
+When a task exits whose shadow stack is enabled and that has a base of its own, exactly the recorded
+range is unmapped exactly once: after exit_begin and the robust futexes, before clear_child_tid is
+written and its futex woken, before the vfork parent wakes, and before the address space is dropped.
+
+## Why it matters
+Later is too late: who joins the thread may take its place while the old stack still stands. Never
+is a leak of one shadow stack a thread, which in a server that makes and ends threads is all memory.
+
+## When it applies
+Every exit, by exit, exit_group or a fatal signal, that the run follows to clear_child_tid or
+mm_dropped. v1 to v6 violate it: their release stands in exit_thread, where current->mm is NULL
+already. The main thread's exit while other threads live is X8's; a task that left its stack, or
+whose stack's place was taken by another mapping, is X7's.
+
+## Evidence columns
+task_events.kind exit_begin, robust_done, clear_child_tid, vfork_done, mm_dropped; mappings.op unmap,
+start, length by the same tid between them; the task's clone or prctl for base and size.
+
+## Example
+    t2 exit(0) { exit_begin 0; clear_child_tid TID; futex_wake TID 1; mm_dropped 1 }
+Nothing is unmapped: task 2's stack stays until the address space goes.
+
+## Not a violation when
+the shadow stack is off (X2) or not the task's own (X3). An unmap that comes of mm_dropped is no
+release.
+
+## How to investigate
+    shstk stacks RUN <base>
+    shstk log RUN --around <seq of exit_begin> -C 20
+
+## Sources
+mmu_context.h, deactivate_mm, from v7; seed patch, process.c, exit_thread: "shstk_release(tsk)";
+usercfi.c: "vm_munmap(base, size)", "set_shstk_base(tsk, 0, 0)".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.facts import Facts
+from replay.rules import releases
+from replay.rules.outcome import Outcome
+
+NEEDS = ("task_events", "mappings")
+APPLIES = "exit of an enabled task with a shadow stack of its own"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for step in facts.history.exits:
+        if releases.owner_rule(facts, step) == "plain":
+            yield releases.judge(facts, step)

@@ -1,0 +1,90 @@
+"""A thread of a task with shadow stacks on gets a shadow stack of its own.
+
+## What it checks
+A clone with CLONE_VM and without CLONE_VFORK, by a task whose shadow stack is enabled, maps exactly
+one new shadow stack into the shared address space, inside the clone, at an address that the kernel
+chooses (hint 0), anonymous and private, and writes nothing into it.
+
+## Why it matters
+Two tasks that push on one shadow stack overwrite each other's return addresses. They die of
+SIGSEGV as soon as they interleave, and until then nothing shows.
+
+## When it applies
+Every revision. v1 to v5 violate it: their enabled test is inverted. A clone that failed is A9's or
+A10's; the size is A6's, the child's first ssp A7's.
+
+## Evidence columns
+clones.flags, clones.child_tid; mappings.op, hint, flags, shadow_stack, ret within the clone;
+kernel_memory.addr within the clone; task_events.ssp of first_user.
+
+## Example
+    clone(CLONE_VM|CLONE_THREAD|CLONE_SIGHAND) = 2 { t2 created }
+No shadow stack is mapped: the child is left with its parent's ssp.
+
+## Not a violation when
+the parent's shadow stack is off (A2), or CLONE_VFORK is given (A3). args->stack plays no part: it is
+the ordinary stack.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM mappings WHERE during = <seq of the clone>"
+and see in `shstk stacks RUN` whose stack the child's first ssp is on.
+
+## Sources
+seed patch, usercfi.c, shstk_alloc_thread_stack: "reaching here means, CLONE_VM was specified and
+thus a separate shadow stack is needed for new cloned thread."
+
+The seed's message: "This patch allocates a new shadow stack whenever VM_CLONE is given."
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.history import Cloned
+from replay.facts import Facts
+from replay.rules import words
+from replay.rules.outcome import OK, Finding, Outcome
+from schemas.uapi import MAP_ANONYMOUS, MAP_PRIVATE
+
+NEEDS = ("clones", "mappings")
+APPLIES = "clone with CLONE_VM and without CLONE_VFORK of an enabled task"
+
+_FLAGS = MAP_ANONYMOUS | MAP_PRIVATE
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for clone in facts.threads:
+        if clone.due:
+            yield _judge(facts, clone)
+
+
+def _judge(facts: Facts, clone: Cloned) -> Outcome:
+    child, made = clone.child, clone.mapped.made
+    assert child is not None
+    if len(made) != 1:
+        actual = f"{len(made)} mapped: {words.areas(made)}"
+    elif made[0].hint or (made[0].flags is not None and made[0].flags & _FLAGS != _FLAGS):
+        actual = f"hint {words.address(made[0].hint)}, flags {made[0].flags or 0:#x}"
+    elif written := [
+        t
+        for t in facts.transfers.of(clone.row.tid, clone.seq, clone.row.seq_end)
+        if t.op != "read" and t.mm == made[0].mm and made[0].area.holds(t.addr)
+    ]:
+        actual = f"the kernel wrote {len(written[0].bytes)} bytes at {written[0].addr:#x}"
+    else:
+        return OK
+    note = f"task {child.tid}, made by task {clone.row.tid}, has no stack that is only its own"
+    if clone.first_ssp is not None and not made:
+        note += f": its first {words.on_whose(facts, child, clone.first_ssp, clone.seq)}"
+    seqs = (clone.seq, *(m.seq for m in made))
+    first = child.first_user
+    return Finding(
+        seq=clone.seq,
+        tid=child.tid,
+        mm=clone.row.mm,
+        addr=made[0].start if made else clone.first_ssp,
+        expected=f"one new shadow stack of {words.size(clone.size)}, placed by the kernel, zero",
+        actual=actual if made else "no new shadow stack",
+        note=note,
+        evidence=(*seqs, first.seq) if first else seqs,
+    )
