@@ -11,7 +11,7 @@ from schemas.tables import TABLES, Column, Table, arrow_schema
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_INTEGERS = {
+INTEGERS = {
     "u8": (0, 2**8 - 1),
     "u32": (0, 2**32 - 1),
     "u64": (0, 2**64 - 1),
@@ -52,8 +52,8 @@ def check(table: Table, row: Mapping[str, Any]) -> None:
         if value is None:
             if not column.nullable:
                 raise BadRow(f"{table.name}.{column.name} may not be null")
-        elif column.base in _INTEGERS:
-            low, high = _INTEGERS[column.base]
+        elif column.base in INTEGERS:
+            low, high = INTEGERS[column.base]
             if not isinstance(value, int) or not low <= value <= high:
                 raise BadRow(f"{table.name}.{column.name}: {value!r} is no {column.base}")
         elif not isinstance(value, _OTHERS[column.base]):

@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -105,14 +105,24 @@ class Partial:
             file.write(json.dumps({"seq": hex(seq), "rows": rows, "final": final}) + "\n")
 
     def seal(self, manifest: Manifest, rows: dict[str, int], force: bool = False) -> Path:
+        """Make tables of the first `rows` rows of each stream, and of that the run."""
+        tables = {
+            name: _sorted_stream(self.path / f"{name}.arrows", rows[name], name in _IN_ORDER)
+            for name in TABLES
+            if rows.get(name)
+        }
+        return self.publish(manifest, tables, force)
+
+    def publish(
+        self, manifest: Manifest, tables: Mapping[str, Iterator[pa.RecordBatch]], force: bool
+    ) -> Path:
         """Write the tables, the manifest, and give the directory its name."""
         _check_target(self.run, force)
         with _writing(self.path, "the recording is kept: free space, then `shstk recover` it"):
-            names = [name for name in TABLES if rows.get(name)]
             with ThreadPoolExecutor(2) as pool:
-                entries = pool.map(lambda name: self._seal_table(name, rows[name]), names)
-                tables = dict(zip(names, entries, strict=True))
-            _write(self.path / MANIFEST, replace(manifest, tables=tables).to_json().encode())
+                entries = pool.map(lambda name: _write_table(name, tables[name], self.path), tables)
+                sealed = dict(zip(tables, entries, strict=True))
+            _write(self.path / MANIFEST, replace(manifest, tables=sealed).to_json().encode())
             return self.finish(force)
 
     def finish(self, force: bool = False) -> Path:
@@ -133,11 +143,27 @@ class Partial:
         _sync(self.run.parent)
         return self.run
 
-    def _seal_table(self, name: str, rows: int) -> TableEntry:
-        def batches() -> Iterator[pa.RecordBatch]:
-            return read_stream(self.path / f"{name}.arrows", rows)
 
-        return _write_table(name, batches() if name in _IN_ORDER else _in_order(batches), self.path)
+def write(
+    run: Path,
+    manifest: Manifest,
+    tables: Mapping[str, pa.Table],
+    files: Iterable[bytes] = (),
+    force: bool = False,
+) -> Path:
+    """A sealed run of tables in memory, rows in seq order. files: the bytes of the inputs.
+
+    Raises CannotWrite.
+    """
+    partial = Partial.create(run, force)
+    try:
+        for data in files:
+            partial.add_file(data)
+        filled = {name: iter(t.to_batches()) for name, t in tables.items() if t.num_rows}
+        return partial.publish(manifest, filled, force)
+    except CannotWrite:
+        shutil.rmtree(partial.path, ignore_errors=True)
+        raise
 
 
 def recover(directory: Path) -> Path:
@@ -197,6 +223,12 @@ def _whole_rows(path: Path) -> int:
 
 def _whole_lines(path: Path) -> list[str]:
     return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _sorted_stream(path: Path, rows: int, in_order: bool) -> Iterator[pa.RecordBatch]:
+    if in_order:
+        return read_stream(path, rows)
+    return _in_order(lambda: read_stream(path, rows))
 
 
 def _in_order(batches: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:

@@ -1,0 +1,68 @@
+"""Runs written by hand: `shstk build LISTING -o RUN`. The notation stands in docs/listing.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from schemas.errors import BadListing
+from schemas.rows import to_batch
+from schemas.tables import TABLES
+from shstk.listing.builder import Builder
+from shstk.listing.syntax import Listing, read
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from replay.run import Run
+
+
+def build_run(text: str, name: str = "", where: str = "listing") -> Run:
+    """The run of a listing, in memory. name: which of the file's runs (may be left out if it holds
+    one); where: the file's name, for errors. Raises BadListing."""
+    from replay.run import Run
+
+    built = Builder(_choose(text, name, where))
+    return Run.from_tables(built.manifest(), _tables(built))
+
+
+def build_tables(text: str, name: str = "", where: str = "listing") -> dict[str, pa.Table]:
+    """The tables of a listing that have rows. Raises BadListing."""
+    return _tables(Builder(_choose(text, name, where)))
+
+
+def build(listing: Path, run: Path, name: str = "", force: bool = False) -> Path:
+    """Write a listing's run into the directory `run`. Raises BadListing, CannotWrite."""
+    from tracer.rundir import write
+
+    try:
+        text = listing.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise BadListing(f"{listing}: {getattr(e, 'strerror', None) or e}") from e
+    built = Builder(_choose(text, name, str(listing)))
+    return write(run, built.manifest(), _tables(built), built.files, force)
+
+
+def names(text: str, where: str = "listing") -> list[str]:
+    """The names of the runs in a listing; one empty name if it holds a single unnamed run."""
+    return list(read(text, where))
+
+
+def _choose(text: str, name: str, where: str) -> Listing:
+    runs = read(text, where)
+    if name in runs:
+        return runs[name]
+    if not name and len(runs) == 1:
+        return next(iter(runs.values()))
+    known = ", ".join(filter(None, runs)) or "one without a name"
+    what = f"no run {name!r}" if name else "which of its runs?"
+    raise BadListing(f"{where}: {what}", f"it holds: {known}; choose with --run NAME")
+
+
+def _tables(built: Builder) -> dict[str, pa.Table]:
+    import pyarrow as pa
+
+    return {
+        name: pa.Table.from_batches([to_batch(TABLES[name], rows)])
+        for name, rows in built.rows.items()
+    }

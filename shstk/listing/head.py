@@ -1,0 +1,113 @@
+"""The head of a listing: kernel, limits, ending; what becomes the manifest."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from schemas import uapi
+from schemas import vocabulary as kinds
+from schemas.errors import UsageError
+from schemas.manifest import U64, Manifest, Rlimit
+from schemas.revisions import DEFAULT_REVISION, resolve
+from shstk import __version__
+from shstk.listing.values import BadValue, Names
+
+_CPUS: Final = ("rv64gc", "rv64gc_zicfiss", "rv64gc_zicfilp", "rv64gc_zicfiss_zicfilp")
+_TRACED: Final = ("cfi", "flow", "insn")
+
+
+class Head:
+    """Takes the lines of the head one by one."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._kernel = resolve(DEFAULT_REVISION)
+        self._rlimits = dict.fromkeys(uapi.RLIMITS, (uapi.RLIM_INFINITY, uapi.RLIM_INFINITY))
+        self._rlimits["STACK"] = (8 * 2**20, uapi.RLIM_INFINITY)
+        self._set: dict[str, Any] = {
+            "abi": "merged",
+            "cpu": _CPUS[-1],
+            "nousercfi": False,
+            "seed": 0,
+            "memory": None,
+            "argv": ("listing",),
+            "traced": None,
+            "ending": "exited",
+        }
+
+    def takes(self, word: str) -> bool:
+        return word in self._set or word in ("kernel", "rlimit")
+
+    def line(self, key: str, words: list[str]) -> None:
+        """Raises BadValue."""
+        if key == "kernel":
+            try:
+                self._kernel = resolve(_one(key, words))
+            except UsageError as e:
+                raise BadValue(f"{e.what}; {e.hint}") from e
+        elif key == "rlimit":
+            for word in words:
+                name, _, value = word.partition("=")
+                if name not in self._rlimits:
+                    raise BadValue(f"no such limit {name!r}: known are {' '.join(uapi.RLIMITS)}")
+                soft, _, hard = value.partition(":")
+                self._rlimits[name] = (self._limit(soft), self._limit(hard or "infinity"))
+        elif key == "nousercfi":
+            self._set[key] = True
+        elif key in ("argv", "traced"):
+            self._set[key] = tuple(map(self._names.text, words))
+            for word in words if key == "traced" else ():
+                _among(key, word, _TRACED)
+        elif key in ("seed", "memory"):
+            self._set[key] = self._names.number(_one(key, words))
+        else:
+            known = {"abi": ("merged", "own"), "cpu": _CPUS, "ending": kinds.ENDINGS}[key]
+            self._set[key] = _among(key, _one(key, words), known)
+
+    def _limit(self, text: str) -> int:
+        return uapi.RLIM_INFINITY if text == "infinity" else self._names.number(text)
+
+    def manifest(
+        self, rows: dict[str, list[dict[str, Any]]], first_tid: int, last: int
+    ) -> Manifest:
+        """rows: the listing's, by table; last: its last seq."""
+        chosen = dict(self._set)
+        chosen["traced"] = chosen["traced"] or tuple(
+            t for t in _TRACED if t == "cfi" or rows.get(t)
+        )
+        exits = [
+            row["status"]
+            for row in rows.get("task_events", ())
+            if row["kind"] == "exit_begin" and row["tid"] == first_tid
+        ]
+        return Manifest(
+            tool_version=__version__,
+            program=f"/{chosen['argv'][0]}",
+            environ=(),
+            cwd="/",
+            kernel=self._kernel.name,
+            switches=self._kernel.settings,
+            quantum=(10_000, 50_000),
+            rlimits={name: Rlimit(U64(s), U64(h)) for name, (s, h) in self._rlimits.items()},
+            page_size=uapi.PAGE,
+            auxv=(),
+            first_tid=first_tid,
+            max_instructions=None,
+            timeout=None,
+            exit_status=exits[-1] if exits else None,
+            icount=U64(last // 2**20),
+            recovered_up_to=U64(last) if chosen["ending"] == "recovered" else None,
+            **chosen,
+        )
+
+
+def _one(key: str, words: list[str]) -> str:
+    if len(words) != 1:
+        raise BadValue(f"{key} takes one value, not {len(words)}")
+    return words[0]
+
+
+def _among(key: str, word: str, known: tuple[str, ...]) -> str:
+    if word not in known:
+        raise BadValue(f"{key}: {word!r} is none of {' '.join(known)}")
+    return word
