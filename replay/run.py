@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -103,6 +103,16 @@ class Run:
             else:
                 self._arrow[name] = schema(name).empty_table()
         return self._arrow[name]
+
+    def batches(self, name: str) -> Iterator[pa.RecordBatch]:
+        """The same in parts, so that a table larger than memory can be walked."""
+        import pyarrow.parquet as pq
+
+        if self.path and name in self.manifest.tables and name not in self._arrow:
+            with pq.ParquetFile(self._file(name)) as file:
+                yield from file.iter_batches()
+        else:
+            yield from self.arrow(name).to_batches()
 
     def file(self, sha256: str) -> bytes:
         """The bytes of a file the guest saw (inputs.sha256)."""

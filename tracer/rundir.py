@@ -159,7 +159,11 @@ def write(
     try:
         for data in files:
             partial.add_file(data)
-        filled = {name: iter(t.to_batches()) for name, t in tables.items() if t.num_rows}
+        filled = {
+            name: iter(tables[name].to_batches())
+            for name in TABLES
+            if name in tables and tables[name].num_rows
+        }
         return partial.publish(manifest, filled, force)
     except CannotWrite:
         shutil.rmtree(partial.path, ignore_errors=True)
@@ -174,7 +178,11 @@ def recover(directory: Path) -> Path:
     """
     path = directory if directory.name.endswith(SUFFIX) else Path(f"{directory}{SUFFIX}")
     if not path.is_dir():
-        raise BadRun(f"{path}: no such directory", "only RUN.partial directories can be recovered")
+        whole = (directory / MANIFEST).exists()
+        hint = (
+            f"{directory} is whole already" if whole else "recording leaves RUN.partial directories"
+        )
+        raise BadRun(f"{path}: no such directory", hint)
     partial = Partial(path)
     if (path / MANIFEST).exists():
         with _writing(path):

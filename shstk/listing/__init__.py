@@ -17,30 +17,30 @@ if TYPE_CHECKING:
     from replay.run import Run
 
 
-def build_run(text: str, name: str = "", where: str = "listing") -> Run:
-    """The run of a listing, in memory. name: which of the file's runs (may be left out if it holds
-    one); where: the file's name, for errors. Raises BadListing."""
+def build_run(text: str, run: str | None = None, where: str = "listing") -> Run:
+    """The run of a listing, in memory. run: which of the file's (may be left out if it holds one);
+    where: the file's name, for errors. Raises BadListing."""
     from replay.run import Run
 
-    built = Builder(_choose(text, name, where))
+    built = Builder(_choose(text, run, where))
     return Run.from_tables(built.manifest(), _tables(built))
 
 
-def build_tables(text: str, name: str = "", where: str = "listing") -> dict[str, pa.Table]:
+def build_tables(text: str, run: str | None = None, where: str = "listing") -> dict[str, pa.Table]:
     """The tables of a listing that have rows. Raises BadListing."""
-    return _tables(Builder(_choose(text, name, where)))
+    return _tables(Builder(_choose(text, run, where)))
 
 
-def build(listing: Path, run: Path, name: str = "", force: bool = False) -> Path:
-    """Write a listing's run into the directory `run`. Raises BadListing, CannotWrite."""
+def build(listing: Path, out: Path, run: str | None = None, force: bool = False) -> Path:
+    """Write a listing's run into the directory `out`. Raises BadListing, CannotWrite."""
     from tracer.rundir import write
 
     try:
         text = listing.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise BadListing(f"{listing}: {getattr(e, 'strerror', None) or e}") from e
-    built = Builder(_choose(text, name, str(listing)))
-    return write(run, built.manifest(), _tables(built), built.files, force)
+    built = Builder(_choose(text, run, str(listing)))
+    return write(out, built.manifest(), _tables(built), built.files, force)
 
 
 def names(text: str, where: str = "listing") -> list[str]:
@@ -48,14 +48,14 @@ def names(text: str, where: str = "listing") -> list[str]:
     return list(read(text, where))
 
 
-def _choose(text: str, name: str, where: str) -> Listing:
+def _choose(text: str, run: str | None, where: str) -> Listing:
     runs = read(text, where)
-    if name in runs:
-        return runs[name]
-    if not name and len(runs) == 1:
+    if run is None and len(runs) == 1:
         return next(iter(runs.values()))
+    if run in runs:
+        return runs[str(run)]
     known = ", ".join(filter(None, runs)) or "one without a name"
-    what = f"no run {name!r}" if name else "which of its runs?"
+    what = "which of its runs?" if run is None else f"no run {run!r}"
     raise BadListing(f"{where}: {what}", f"it holds: {known}; choose with --run NAME")
 
 

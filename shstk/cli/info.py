@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from schemas import seq as positions
+from schemas import uapi
+from shstk.cli.common import format_option, run_argument
+
+if TYPE_CHECKING:
+    from schemas.manifest import Manifest
+
+
+@click.command()
+@run_argument
+@click.option("--no-verify", is_flag=True, help="Do not hold the files against their hashes.")
+@format_option("text", "json")
+def command(run: Path, no_verify: bool, format: str) -> None:
+    """What RUN is: program, kernel, how it ended, its tables.
+
+    --format json prints the manifest itself.
+    """
+    from replay.run import Run
+
+    manifest = Run.open(run, verify=not no_verify).manifest
+    if format == "json":
+        click.echo(manifest.to_json(), nl=False)
+        return
+    lines = _lines(manifest)
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        click.echo(f"{name:{width}}  {value}".rstrip())
+    _tables(manifest)
+
+
+def _lines(m: Manifest) -> list[tuple[str, str]]:
+    switches = [f"{name}={setting}" for name, setting in m.switches.items()]
+    limits = [
+        f"{name}={_amount(limit.soft)}"
+        + (f":{_amount(limit.hard)}" if limit.hard != limit.soft else "")
+        for name, limit in m.rlimits.items()
+        if limit.soft != uapi.RLIM_INFINITY
+    ]
+    return [
+        ("program", f"{m.program}  ({shlex.join(m.argv)})"),
+        *(("environ", entry) for entry in m.environ),
+        ("kernel", f"{m.kernel}, numbers {m.abi}" + (", riscv_nousercfi" if m.nousercfi else "")),
+        *(("", switch) for switch in switches),
+        ("cpu", m.cpu),
+        ("seed", str(m.seed)),
+        ("memory", "unlimited" if m.memory is None else _amount(m.memory)),
+        ("rlimits", " ".join(limits) or "all infinity"),
+        ("traced", " ".join(m.traced)),
+        ("ended", _ending(m)),
+        *(("warning", text) for text in m.warnings),
+        ("recorded by", f"shstk {m.tool_version}, schema {m.schema_version}"),
+    ]
+
+
+def _ending(m: Manifest) -> str:
+    text = f"{m.ending} after {m.icount} instructions"
+    if m.recovered_up_to is not None:
+        return f"cut off; complete up to {positions.show(m.recovered_up_to)}"
+    if m.exit_status is None:
+        return text
+    code, signal = m.exit_status >> 8, m.exit_status & 0x7F
+    return f"{text}, " + (f"by signal {signal}" if signal else f"exit code {code}")
+
+
+def _amount(number: int) -> str:
+    from shstk.render import size
+
+    if number == uapi.RLIM_INFINITY:
+        return "infinity"
+    return size(number) if number % 1024 == 0 and number else str(number)
+
+
+def _tables(m: Manifest) -> None:
+    from shstk import render
+
+    click.echo()
+    header = ["table", "rows", "bytes", "first", "last"]
+    rows = [
+        [name, t.rows, t.bytes, positions.show(t.first_seq), positions.show(t.last_seq)]
+        for name, t in m.tables.items()
+    ]
+    render.write_rows(header, rows, "text")

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from schemas import seq as positions
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path), metavar="RUN.partial")
+def command(directory: Path) -> None:
+    """Salvage a recording that was cut off (a kill -9, a full disk).
+
+    Seals what is whole as RUN. Rules about a run's end are then not evaluated.
+    """
+    from replay.run import Run
+    from tracer.rundir import recover
+
+    run = Run.open(recover(directory))
+    rows = sum(entry.rows for entry in run.manifest.tables.values())
+    upto = run.manifest.recovered_up_to
+    what = "all of it" if upto is None else f"complete up to {positions.show(upto)}"
+    click.echo(f"recovered {run.path}: {rows} rows, {what}", err=True)

@@ -1,0 +1,76 @@
+"""A run's tables as files that other programs read."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from schemas.errors import CannotWrite, UsageError
+from schemas.rows import schema
+from schemas.tables import TABLES
+
+if TYPE_CHECKING:
+    from replay.run import Run
+
+
+def export(run: Run, out: Path, format: str = "arrow", force: bool = False) -> list[Path]:
+    """Every table of the run, those without rows too, as <out>/<table>.<format>.
+
+    arrow: IPC files; parquet; csv: as `shstk query --format csv` shows them (addresses 0x…, seqs
+    icount.n, bytes in hex). Raises CannotWrite if `out` exists (without force).
+    """
+    if format not in _WRITERS:
+        raise UsageError(f"no format {format!r}", f"formats: {' '.join(_WRITERS)}")
+    if out.exists() and not force:
+        raise CannotWrite(f"{out} exists already", "choose another with -o, or use --force")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        written = []
+        for name in TABLES:
+            written.append(out / f"{name}.{format}")
+            _WRITERS[format](run, name, written[-1])
+    except OSError as e:
+        raise CannotWrite(f"cannot write to {out}: {e.strerror or e}") from e
+    return written
+
+
+def _arrow(run: Run, name: str, file: Path) -> None:
+    import pyarrow as pa
+
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_file(str(file), schema(name), options=options) as writer:
+        for batch in run.batches(name):
+            writer.write_batch(batch)
+
+
+def _parquet(run: Run, name: str, file: Path) -> None:
+    import pyarrow.parquet as pq
+
+    if run.path and name in run.manifest.tables:
+        shutil.copyfile(run.path / f"{name}.parquet", file)
+    else:
+        pq.write_table(run.arrow(name), file)
+
+
+def _csv(run: Run, name: str, file: Path) -> None:
+    import polars as pl
+
+    from shstk.render import shown_rows
+
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.writer(opened, lineterminator="\n")
+        writer.writerow(TABLES[name].names)
+        for batch in run.batches(name):
+            frame = pl.from_arrow(batch)
+            assert isinstance(frame, pl.DataFrame)
+            writer.writerows(shown_rows(frame))
+
+
+_WRITERS: Final[dict[str, Callable[[Run, str, Path], None]]] = {
+    "arrow": _arrow,
+    "parquet": _parquet,
+    "csv": _csv,
+}
