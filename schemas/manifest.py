@@ -112,14 +112,14 @@ class Manifest:
             made: Manifest = _decode(Manifest, raw, "")
         except _BadField as e:
             raise BadRun(f"{where}: {e}", "the run is damaged; record it again") from None
-        if made.to_json() != text:
-            raise BadRun(f"{where} has been changed", "its sha256 is not that of its fields")
         for place, value, known in (
             ("ending", made.ending, words.ENDINGS),
             *(("tables", name, tuple(TABLES)) for name in made.tables),
         ):
             if value not in known:
                 raise BadRun(f"{where}: {place}: unknown {value!r}", f"known: {' '.join(known)}")
+        if made.to_json() != text:
+            raise BadRun(f"{where} has been changed", "its sha256 is not that of its fields")
         return made
 
 
