@@ -110,8 +110,8 @@ class Facts:
 
     @property
     def threads(self) -> list[Cloned]:
-        """Clones whose child shares the mm and does not suspend its parent, and came to be."""
-        return [c for c in self.history.clones if c.kind == "thread" and c.child]
+        """Clones whose child came to be and, by the law, gets a stack of its own."""
+        return [c for c in self.history.clones if c.due and c.child and not c.refused]
 
     def stack_at(self, mm: int | None, address: int, seq: int) -> Stack | None:
         """The stack that an address lies in (or is the top of) at a time."""

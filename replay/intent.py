@@ -1,7 +1,7 @@
 """What `--expect intent` holds every revision against: each starred fact of the reference, once.
 
-A fact that follows the revision is a change of interface between kernels; a fact with a value of its
-own is what the seed's comments and the merged kernel mean, whatever a revision's code does.
+A fact that follows the revision is a change of interface between kernels; a fact with a value of
+its own is what the seed's comments and the merged kernel mean, whatever a revision's code does.
 """
 
 from __future__ import annotations

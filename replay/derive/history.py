@@ -100,6 +100,11 @@ class Cloned:
         return self.row.ret is not None and self.row.ret < 0
 
     @property
+    def refused(self) -> bool:
+        """Whether the allocation that was due could not be: no memory, or a size of 0."""
+        return self.due and (bool(self.mapped.refused) or self.size == 0)
+
+    @property
     def first_ssp(self) -> int | None:
         return self.child.first_user.ssp if self.child and self.child.first_user else None
 
@@ -211,6 +216,7 @@ class Fold:
         self._now: dict[int, Task] = {}
         self._limits: dict[int, int | None] = {}
         self._exec_begins: dict[int, Event] = {}
+        self._drops = {e.seq for e in self.events if e.kind == "mm_dropped"}
         handlers: dict[str, Callable[[Event], None]] = {
             "created": self._created,
             "exec_begin": self._exec_begin,
@@ -459,7 +465,6 @@ class Fold:
         dropped = steps.get("mm_dropped")
         end = dropped.seq if dropped else None
         mapped = self._mapped(event.tid, event.seq, end)
-        gone = tuple(m for m in mapped.gone if not dropped or m.during != dropped.seq)
         task.exit_seq = event.seq
         self.history.exits.append(
             Exited(
@@ -467,7 +472,7 @@ class Fold:
                 task=task,
                 before=before,
                 releases=before.stack if before.enabled and self.law.exit == "release" else None,
-                mapped=replace(mapped, gone=gone),
+                mapped=mapped,
                 robust_done=steps.get("robust_done"),
                 cleared=steps.get("clear_child_tid"),
                 vfork_done=steps.get("vfork_done"),
@@ -481,7 +486,8 @@ class Fold:
         )
 
     def _mapped(self, tid: int | None, begin: int, end: int | None) -> Mapped:
-        rows = self.mappings.of(tid, begin, end)
+        """An unmap that comes of mm_dropped is no release: it is left out."""
+        rows = [m for m in self.mappings.of(tid, begin, end) if m.during not in self._drops]
         return Mapped(
             made=tuple(m for m in rows if m.op == "map" and m.shadow_stack and m.done),
             refused=tuple(m for m in rows if m.op == "map" and m.shadow_stack and not m.done),

@@ -1,6 +1,7 @@
 """What a check holds a run against: each switch's value, spelled out as relations.
 
-`revision` spells out what that revision's code does; `intent` puts replay/intent.py's values over it.
+`revision` spells out what that revision's code does; `intent` puts replay/intent.py's values over
+it.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from schemas.errors import UsageError
 from schemas.revisions import Revision, at_least, parse_default_size
 from schemas.uapi import PAGE
 
-# Where release_hook puts shstk_release, and so what goes where. exit_thread runs after exit_mm() has
-# set current->mm = NULL, so its guard makes it nothing on a normal exit; a clone that fails late calls
-# it for the child with the base recorded there. deactivate_mm runs inside mm_release.
+# Where release_hook puts shstk_release, and so what goes where. exit_thread runs after exit_mm()
+# has set current->mm = NULL, so its guard makes it nothing on a normal exit; a clone that fails
+# late calls it for the child with the base recorded there. deactivate_mm runs inside mm_release.
 _RELEASES: Final = {
     "exit_thread": {"exit": "nothing", "exec": "nothing", "failed_clone": "recorded base"},
     "deactivate_mm": {"exit": "release", "exec": "release", "failed_clone": "nothing"},
@@ -90,7 +91,7 @@ def law_of(row: Revision, expect: str, abi: str) -> Law:
 
 
 def has_shadow_stacks(cpu: str, nousercfi: bool, row: Revision) -> bool:
-    """cpu_supports_shadow_stack: Zicfiss there, and not turned off by riscv_nousercfi (from v12)."""
+    """cpu_supports_shadow_stack: Zicfiss, and not turned off by riscv_nousercfi (from v12)."""
     return "zicfiss" in cpu and not (nousercfi and at_least(row, "v12"))
 
 

@@ -24,7 +24,7 @@ class Copied:
 
 @dataclass(eq=False)
 class Stack:
-    """One allocation. `owner` is None where no task's state records it (map_shadow_stack, copies)."""
+    """One allocation. `owner` is None where no task has it recorded (map_shadow_stack, copies)."""
 
     mm: int | None
     area: Area
@@ -160,7 +160,7 @@ class _Ledger:
 def victims(
     stacks: Iterable[Stack], unmap: Mapping, actor: Task | None
 ) -> Iterator[tuple[Stack, Task]]:
-    """Stacks of live tasks other than `actor` that an unmap takes something of, with their owners."""
+    """Stacks of live tasks other than `actor` that an unmap touches, with their owners."""
     for stack in stacks:
         owner = stack.owner
         if (

@@ -9,9 +9,25 @@ from replay.rules.outcome import Rule
 
 # id, module (its name with hyphens is the slug), severity
 CATALOGUE: Final = (
+    ("A1", "no_support_no_stack", "error"),
+    ("A2", "disabled_child_gets_none", "error"),
+    ("A3", "vfork_shares", "error"),
+    ("A4", "fork_copies", "error"),
     ("A5", "thread_gets_own_stack", "error"),
+    ("A6", "thread_stack_size", "error"),
     ("A7", "thread_starts_at_its_top", "error"),
+    ("A8", "ssp_set_before_first_run", "error"),
+    ("A9", "allocation_error_fails_clone", "error"),
+    ("A10", "failed_clone_frees_childs", "error"),
+    ("A11", "user_worker_gets_none", "error"),
     ("X1", "exit_releases_once", "error"),
+    ("X2", "disabled_task_releases_nothing", "error"),
+    ("X3", "borrower_releases_nothing", "error"),
+    ("X4", "other_mm_releases_nothing", "error"),
+    ("X5", "nobody_frees_anothers", "error"),
+    ("X6", "exec_releases_old_stack", "error"),
+    ("X7", "release_trusts_recorded_range", "warning"),
+    ("X8", "leader_releases_at_its_exit", "error"),
 )
 
 

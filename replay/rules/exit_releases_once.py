@@ -16,8 +16,8 @@ already. The main thread's exit while other threads live is X8's; a task that le
 whose stack's place was taken by another mapping, is X7's.
 
 ## Evidence columns
-task_events.kind exit_begin, robust_done, clear_child_tid, vfork_done, mm_dropped; mappings.op unmap,
-start, length by the same tid between them; the task's clone or prctl for base and size.
+task_events.kind exit_begin, robust_done, clear_child_tid, vfork_done, mm_dropped; mappings.op
+unmap, start, length by the same tid between them; the task's clone or prctl for base and size.
 
 ## Example
     t2 exit(0) { exit_begin 0; clear_child_tid TID; futex_wake TID 1; mm_dropped 1 }
@@ -50,5 +50,5 @@ APPLIES = "exit of an enabled task with a shadow stack of its own"
 
 def check(facts: Facts) -> Iterator[Outcome]:
     for step in facts.history.exits:
-        if releases.owner_rule(facts, step) == "plain":
+        if releases.case_of(facts, step) == "plain":
             yield releases.judge(facts, step)

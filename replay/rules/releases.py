@@ -1,26 +1,57 @@
-"""What the rules about a task's exit share: which of them an exit is for, and how it is judged."""
+"""What the rules about release share: which case an exit is, and how a release is judged."""
 
 from __future__ import annotations
 
-from replay.derive.history import Exited
-from replay.derive.rows import Area
+from collections.abc import Iterator
+
+from replay.derive.history import Execed, Exited
+from replay.derive.stacks import Stack
 from replay.facts import Facts
 from replay.rules import words
 from replay.rules.outcome import OK, Finding, Outcome, Unknown
 
 
-def owner_rule(facts: Facts, step: Exited) -> str:
-    """off, nothing owned, leader (others live), replaced (another mapping there), moved or plain."""
-    stack = step.before.stack
+def case_of(facts: Facts, step: Exited) -> str:
+    """off, nothing owned, replaced (others mapped there), leader (its threads live) or plain."""
+    stack, task = step.before.stack, step.task
     if not step.before.enabled:
         return "off"
     if stack is None:
         return "nothing owned"
-    if not facts.stands(step.task, stack, step.seq):
+    if not facts.stands(task, stack, step.seq):
         return "replaced"
-    if step.task.tid == step.task.pid and any(t.pid == step.task.pid for t in step.others):
+    if task.tid == task.pid and any(t.pid == task.pid for t in step.others):
         return "leader"
     return "plain"
+
+
+def ends(facts: Facts) -> Iterator[Exited | Execed]:
+    """Exits and successful execs, in seq order: where a task lets go of its address space."""
+    steps: list[Exited | Execed] = [*facts.history.exits]
+    steps += [e for e in facts.history.execs if e.succeeded]
+    return iter(sorted(steps, key=lambda step: step.seq))
+
+
+def nothing(facts: Facts, step: Exited | Execed, why: str) -> Outcome:
+    """Whether a task's exit or exec unmaps nothing."""
+    if isinstance(step, Exited) and not step.complete:
+        return Unknown("the run ends inside the exit")
+    gone = step.mapped.gone
+    if not gone:
+        return OK
+    what = "exit" if isinstance(step, Exited) else "exec"
+    stack = facts.stack_at(gone[0].mm, gone[0].start or 0, gone[0].seq)
+    return Finding(
+        seq=gone[0].seq,
+        tid=step.task.tid,
+        mm=gone[0].mm,
+        addr=gone[0].start,
+        expected="nothing unmapped",
+        actual=f"unmapped {words.areas(gone)}",
+        note=f"task {step.task.tid}'s {what}: {why}"
+        + (f"; it unmapped {stack.name}" if stack else ""),
+        evidence=(step.seq, *(m.seq for m in gone)),
+    )
 
 
 def judge(facts: Facts, step: Exited) -> Outcome:
@@ -33,48 +64,44 @@ def judge(facts: Facts, step: Exited) -> Outcome:
     if step.releases is None:
         if not own:
             return OK
-        return _finding(facts, step, own[0].seq, "nothing unmapped", words.areas(own))
+        return _finding(facts, step, own[0].seq, "nothing unmapped", f"munmap({own[0].area})")
+    release = f"munmap({stack})"
     if len(own) != 1 or own[0].area != stack:
         seq = own[-1].seq if own else step.seq
-        return _finding(facts, step, seq, f"munmap({stack}), once", words.areas(own))
-    late = [e for e in (step.cleared, step.vfork_done, step.dropped) if e and e.seq < own[0].seq]
-    if late:
-        return _finding(
-            facts, step, own[0].seq, f"munmap({stack}) before {late[0].kind}", "after it"
-        )
-    if step.robust_done and own[0].seq < step.robust_done.seq:
-        return _finding(facts, step, own[0].seq, f"munmap({stack}) after robust_done", "before it")
+        actual = f"unmapped {words.areas(own)}"
+        return _finding(facts, step, seq, f"{release}, once", actual)
+    seq = own[0].seq
+    for mark in (step.cleared, step.vfork_done, step.dropped):
+        if mark and mark.seq < seq:
+            return _finding(facts, step, seq, f"{release} before {mark.kind}", "after it")
+    if step.robust_done and seq < step.robust_done.seq:
+        return _finding(facts, step, seq, f"{release} after robust_done", "before it")
     return OK
 
 
+def origin(stack: Stack | None) -> str:
+    """Who allocated it."""
+    return f"mapped by task {stack.by}'s {stack.how}" if stack else "mapped before the run began"
+
+
 def _finding(facts: Facts, step: Exited, seq: int, expected: str, actual: str) -> Finding:
-    stack = step.before.stack or Area(0, 0)
-    mine = facts.owned(step.task, step.seq)
-    made = f"mapped by the {mine.how} of task {mine.by}" if mine else "mapped before the run began"
-    fate = ""
+    task, stack = step.task, step.before.stack
+    assert stack is not None
+    mine = facts.owned(task, step.seq)
+    note = f"task {task.tid}'s stack {stack}, {origin(mine)}"
     if not step.mapped.gone:
-        fate = f"; task {step.task.tid}'s exit should have unmapped it"
+        note += f", should have been unmapped by task {task.tid}'s exit"
         if mine and mine.ended:
-            fate += f", it stayed until {mine.ended.how}"
-        elif mine:
-            fate += ", it was never unmapped"
+            note += f"; it stayed until {mine.ended.how}"
     marks = (step.robust_done, step.cleared, step.vfork_done, step.dropped)
+    seqs = {step.seq, *(m.seq for m in step.mapped.gone), *(e.seq for e in marks if e)}
     return Finding(
         seq=seq,
-        tid=step.task.tid,
-        mm=step.task.mm,
+        tid=task.tid,
+        mm=task.mm,
         addr=stack.base,
         expected=expected,
-        actual=f"unmapped: {actual}" if actual.startswith("0x") else actual,
-        note=f"task {step.task.tid}'s stack {stack}, {made}{fate}",
-        evidence=tuple(
-            sorted(
-                {
-                    step.seq,
-                    *((mine.step,) if mine else ()),
-                    *(m.seq for m in step.mapped.gone),
-                    *(e.seq for e in marks if e),
-                }
-            )
-        ),
+        actual=actual,
+        note=note,
+        evidence=tuple(sorted(seqs | ({mine.step} if mine else set()))),
     )

@@ -1,0 +1,69 @@
+"""If the shadow stack cannot be mapped, the clone fails with that error.
+
+## What it checks
+A clone whose shadow stack could not be mapped returns the mapping's error (-ENOMEM), or -EINVAL if
+the size comes out as 0; no child comes to be, and no shadow stack stays mapped.
+
+## Why it matters
+A child without the stack that it needs must never run.
+
+## When it applies
+Clones with CLONE_VM and without CLONE_VFORK of an enabled task, whose mapping failed or whose size
+is 0 (RLIMIT_STACK smaller than the revision's divisor).
+
+## Evidence columns
+mappings.ret within the clone; clones.ret, child_tid.
+
+## Example
+    t1 clone(CLONE_VM|CLONE_THREAD|CLONE_SIGHAND) = 2 { map 4M ss = -ENOMEM; t2 created }
+
+## Not a violation when
+the clone fails before the allocation, for another reason.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM mappings WHERE shadow_stack AND ret < 0"
+
+## Sources
+seed patch, process.c, copy_thread: "if (IS_ERR_VALUE(ssp)) return PTR_ERR((void *)ssp);"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.history import Cloned
+from replay.facts import Facts
+from replay.rules import words
+from replay.rules.outcome import OK, Finding, Outcome, Unknown
+from schemas.uapi import ERRNO
+
+NEEDS = ("clones", "mappings")
+APPLIES = "clone whose shadow stack could not be mapped"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for clone in facts.history.clones:
+        if clone.refused:
+            yield _judge(clone)
+
+
+def _judge(clone: Cloned) -> Outcome:
+    refused = clone.mapped.refused
+    due = refused[0].ret if refused else -ERRNO["EINVAL"]
+    if clone.row.ret is None:
+        return Unknown("the clone did not return")
+    if clone.row.ret == due and clone.child is None and not clone.mapped.made:
+        return OK
+    if clone.failed and not refused:
+        return Unknown("the clone failed before it came to the allocation")
+    return Finding(
+        seq=clone.seq,
+        tid=clone.row.tid,
+        mm=clone.row.mm,
+        addr=refused[0].hint if refused else None,
+        expected=f"{words.result(due)}, no child",
+        actual=words.result(clone.row.ret)
+        + (f", task {clone.child.tid} made" if clone.child else ""),
+        note="no shadow stack could be mapped for the child",
+        evidence=(clone.seq, *(m.seq for m in refused)),
+    )

@@ -1,0 +1,50 @@
+"""A vfork child's exit or exec leaves its parent's shadow stack alone.
+
+## What it checks
+The exit or exec of an enabled task that has no base of its own, such as a vfork child, unmaps
+nothing: its parent's shadow stack survives it.
+
+## Why it matters
+The parent wakes on that stack. If the child took it along, the parent dies at its next return.
+
+## When it applies
+Every revision; exits that the run follows to clear_child_tid or mm_dropped, and execs that
+succeeded, of enabled tasks that own no shadow stack.
+
+## Evidence columns
+clones.flags; task_events exit_begin, exec_begin, exec_done, vfork_done; mappings.op unmap by the
+child between.
+
+## Example
+    t1 vfork() = 2 { t2 created }
+    t2 exit(0) { exit_begin 0; unmap S1; vfork_done; mm_dropped 1 }
+S1 is task 1's.
+
+## Not a violation when
+the vfork child switched its shadow stack off and on and so has one of its own (P8): then X1 asks
+for its release.
+
+## How to investigate
+    shstk stacks RUN <address>
+
+## Sources
+seed patch, usercfi.c, shstk_release: "We know shadow stack is enabled but if base is NULL, then
+this task is not managing its own shadow stack (CLONE_VFORK). So skip freeing it."
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.facts import Facts
+from replay.rules import releases
+from replay.rules.outcome import Outcome
+
+NEEDS = ("task_events", "mappings")
+APPLIES = "exit or exec of an enabled task that owns no shadow stack"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for step in releases.ends(facts):
+        if step.before.enabled and not step.before.base and step.task.how != "worker":
+            yield releases.nothing(facts, step, "it owns no shadow stack")

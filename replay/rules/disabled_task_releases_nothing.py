@@ -1,0 +1,48 @@
+"""A task whose shadow stack is off releases nothing.
+
+## What it checks
+The exit or exec of a task whose shadow stack is off unmaps nothing.
+
+## Why it matters
+Such a task may have a base recorded all the same (v1 to v5 give a disabled child one); the range is
+not its to free, and may long be somebody else's.
+
+## When it applies
+Every revision; exits that the run follows to clear_child_tid or mm_dropped, and execs that
+succeeded. PR_SET(0) of a task that is off is P7's.
+
+## Evidence columns
+task_events exit_begin, exec_begin, exec_done; mappings.op unmap by the same tid between; syscalls
+of prctl for the status.
+
+## Example
+    t2 exit(0) { exit_begin 0; unmap S1; mm_dropped 1 }
+with task 2 off.
+
+## Not a violation when
+the unmapping comes of mm_dropped: the address space goes, not the stack.
+
+## How to investigate
+    shstk log RUN --tid <tid> --calls
+
+## Sources
+seed patch, usercfi.c, shstk_release: "If shadow stack is not supported or not enabled, nothing to
+release".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.facts import Facts
+from replay.rules import releases
+from replay.rules.outcome import Outcome
+
+NEEDS = ("task_events", "mappings")
+APPLIES = "exit or exec of a task whose shadow stack is off"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for step in releases.ends(facts):
+        if not step.before.enabled and step.task.how != "worker":
+            yield releases.nothing(facts, step, "its shadow stack is off")

@@ -1,0 +1,48 @@
+"""The main thread's shadow stack goes at its own exit, while other threads live on.
+
+## What it checks
+When the first thread of a process exits and others live, its shadow stack is unmapped then, as any
+thread's: once, the recorded range, before clear_child_tid and mm_dropped.
+
+## Why it matters
+The process stays for as long as its last thread. What the main thread leaves behind stays too.
+
+## When it applies
+Exits of a thread group's leader, enabled and with a base of its own, while other threads of the
+group live, that the run follows to clear_child_tid or mm_dropped. v1 to v6 violate it.
+
+## Evidence columns
+As X1; clones.flags for who is a thread of whom.
+
+## Example
+    t1 exit(0) { exit_begin 0; mm_dropped 1 }
+with task 2, a thread of task 1, alive and S1 not unmapped.
+
+## Not a violation when
+the leader is the last of its group to exit: X1's.
+
+## How to investigate
+    shstk stacks RUN
+Read /proc/thread-self/smaps on a live kernel: /proc/self is empty once the leader is a zombie.
+
+## Sources
+mmu_context.h, deactivate_mm, from v7: each task's own exit calls it; seed patch, process.c,
+exit_thread: "shstk_release(tsk)".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.facts import Facts
+from replay.rules import releases
+from replay.rules.outcome import Outcome
+
+NEEDS = ("task_events", "mappings")
+APPLIES = "exit of a main thread with a shadow stack of its own while other threads live"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for step in facts.history.exits:
+        if releases.case_of(facts, step) == "leader":
+            yield releases.judge(facts, step)

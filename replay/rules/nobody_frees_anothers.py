@@ -1,0 +1,85 @@
+"""No task unmaps the shadow stack of another task that lives.
+
+## What it checks
+Whatever the kernel unmaps in a task's exit, exec, PR_SET(0) or failed clone, no part of it belongs
+to the shadow stack of another live task.
+
+## Why it matters
+The victim dies at its next push or pop, far from the cause, and nothing in its own calls shows why.
+
+## When it applies
+Every revision. v1 to v5 violate it: a failed clone with CLONE_VM (SC6, SC7) and a thread's
+PR_SET(0) (SC10) free by a copied base. From v7 an io_uring worker's exit does (SC8). Under
+`revision` a release that the revision's code makes is as expected.
+
+## Evidence columns
+mappings.op unmap, start, length; what they are during; who owns the range, by clones and prctl.
+
+## Example
+    t2 prctl(PR_SET_SHADOW_STACK_STATUS, 0) = 0 { unmap S1 }
+S1 is task 1's.
+
+## Not a violation when
+the program itself calls munmap; the owner is dead; the child is a vfork child (X3, P8), the task
+off (X2), the clone one that had mapped a stack (A10) or did not share the address space (X4).
+
+## How to investigate
+    shstk stacks RUN <address>
+shows the owner, who mapped it, and who unmapped it.
+
+## Sources
+usercfi.c, shstk_release, whose guards ("tsk->mm != current->mm", "If base is NULL ... this task is
+not managing its own shadow stack") are there so that a task frees only its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.history import Exited, Task
+from replay.derive.rows import Area, Mapping
+from replay.derive.stacks import victims
+from replay.facts import Facts
+from replay.rules.outcome import OK, Finding, Outcome
+from replay.rules.releases import ends
+from schemas.uapi import CLONE_VM
+
+NEEDS = ("task_events", "mappings")
+APPLIES = "unmapping by an exit, an exec, PR_SET(0) or a failed clone"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for seq, actor, what, allowed, row in _unmaps(facts):
+        taken = [] if row.area == allowed else list(victims(facts.stacks, row, actor))
+        if not taken:
+            yield OK
+        for stack, owner in taken:
+            yield Finding(
+                seq=row.seq,
+                tid=row.tid,
+                mm=row.mm,
+                addr=stack.area.base,
+                expected=f"{stack.area} stays while task {owner.tid} lives",
+                actual=f"unmapped {row.area}",
+                note=f"task {row.tid}'s {what} unmaps {stack.name}",
+                evidence=tuple(sorted({stack.step, seq, row.seq})),
+            )
+
+
+def _unmaps(facts: Facts) -> Iterator[tuple[int, Task | None, str, Area | None, Mapping]]:
+    """(step, who acts, in what, what the law unmaps there, the unmap) of those that X5 judges."""
+    for clone in facts.history.clones:
+        late = clone.due and clone.mapped.made
+        if not (clone.failed and (late or not clone.row.flags & CLONE_VM)):
+            for row in clone.mapped.gone:
+                yield clone.seq, None, "clone", clone.releases, row
+    for call in facts.history.prctls:
+        if not call.borrowed:
+            own = call.before.stack if call.before.enabled else None
+            for row in call.mapped.gone:
+                yield call.seq, call.task, "prctl", own, row
+    for end in ends(facts):
+        if end.task.how == "worker" or (end.before.enabled and end.before.base):
+            for row in end.mapped.gone:
+                what = "exit" if isinstance(end, Exited) else "exec"
+                yield end.seq, end.task, what, end.releases, row

@@ -1,0 +1,81 @@
+"""The release unmaps the recorded range, whatever stands there, and nothing else.
+
+## What it checks
+Where a task's shadow stack was replaced by other mappings, its exit unmaps the recorded range all
+the same. Where a task exits on a shadow stack that is not its own (mapped by map_shadow_stack),
+that one stays.
+
+## Why it matters
+It is how the kernel works: the range is trusted blindly. A program that maps a file over its old
+shadow stack loses it when the thread ends (seen on real kernels).
+
+## When it applies
+Every revision; exits of enabled tasks with a base of their own that the run follows to
+clear_child_tid or mm_dropped. With release_hook=exit_thread the mapping survives; `intent` asks for
+the release there too.
+
+## Evidence columns
+mappings after the task's clone or prctl that touch its range; task_events.ssp of exit_begin;
+mappings.op unmap by the exiting task.
+
+## Example
+    t2 munmap(S2.base, S2.size) = 0 { unmap S2 }
+    t2 mmap(S2.base, 0x1000) = S2.base { map 0x1000@S2.base }
+    t2 exit(0) { exit_begin 0; clear_child_tid TID; mm_dropped 1 }
+
+## Not a violation when
+the range is still the stack that was mapped for the task: X1 judges that release.
+
+## How to investigate
+    shstk stacks RUN <base>
+    shstk query RUN "SELECT * FROM mappings WHERE start = <base>"
+
+## Sources
+seed patch, usercfi.c, shstk_release: "base = get_shstk_base(tsk, &size)" and "vm_munmap(base,
+size)": nothing looks at what is mapped there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.history import Exited
+from replay.facts import Facts
+from replay.rules import releases
+from replay.rules.outcome import OK, Finding, Outcome
+
+NEEDS = ("task_events", "mappings")
+APPLIES = "exit of a task whose stack was replaced, or that is not on its own"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for step in facts.history.exits:
+        case = releases.case_of(facts, step)
+        if case == "replaced":
+            yield releases.judge(facts, step)
+        elif case in ("plain", "leader") and step.complete:
+            yield from _elsewhere(facts, step)
+
+
+def _elsewhere(facts: Facts, step: Exited) -> Iterator[Outcome]:
+    """The stack that the task exits on, if it is nobody's recorded one."""
+    ssp, own = step.event.ssp, step.before.stack
+    stack = facts.stack_at(step.task.mm, ssp, step.seq) if ssp else None
+    if ssp is None or own is None or stack is None or stack.owner is not None:
+        return
+    if own.holds(ssp) or ssp == own.top:
+        return
+    taken = [m for m in step.mapped.gone if m.area.overlaps(stack.area)]
+    if not taken:
+        yield OK
+        return
+    yield Finding(
+        seq=taken[0].seq,
+        tid=step.task.tid,
+        mm=step.task.mm,
+        addr=stack.area.base,
+        expected=f"{stack.area} stays: it is not the recorded {own}",
+        actual=f"unmapped {taken[0].area}",
+        note=f"task {step.task.tid} exits on {stack.name}",
+        evidence=(stack.step, step.seq, taken[0].seq),
+    )
