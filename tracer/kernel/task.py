@@ -85,9 +85,12 @@ class InCall:
     nr: int
     name: str | None
     args: Args
+    tid: int
+    mm: int | None
     pc: int
     sp: int
     ssp: int
+    attempt: dict[str, Any] | None = None  # columns of its `clones` row
 
 
 @dataclass
@@ -166,7 +169,8 @@ class Task:
     rseq: tuple[int, int, int] | None = None  # address, length, signature
     # parenthood
     vfork_parent: Task | None = None  # woken when this task releases its mm
-    created: bool = False  # first_user has been recorded
+    born_during: int | None = None  # seq of the clone that made it
+    entered: bool = False  # it has been in user mode
     exit_status: int | None = None
     pdeath_signal: int = 0
     # ptrace

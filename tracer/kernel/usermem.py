@@ -20,6 +20,8 @@ _U64 = struct.Struct("<Q")
 
 def get(k: Kernel, t: Task, addr: int, n: int) -> bytes:
     data = t.space.read(addr, n) if n else b""
+    if data is None and _grow(k, t, addr):
+        data = t.space.read(addr, n)
     if data is None:
         raise Errno("EFAULT")
     return data
@@ -29,7 +31,7 @@ def put(k: Kernel, t: Task, addr: int, data: bytes, record: bool = True) -> None
     """record=False: bytes that another table holds already (a file's contents)."""
     if not data:
         return
-    if not t.space.write(addr, data):
+    if not t.space.write(addr, data) and not (_grow(k, t, addr) and t.space.write(addr, data)):
         raise Errno("EFAULT")
     if record:
         note(k, t, "write", addr, data)
@@ -52,12 +54,16 @@ def put_u64(k: Kernel, t: Task, addr: int, value: int) -> None:
 
 
 def get_cstr(k: Kernel, t: Task, addr: int, limit: int = 4096) -> bytes:
-    """Up to the NUL, which is left out. ENAMETOOLONG if `limit` bytes hold none."""
+    """Up to the NUL, which is left out; recorded, so that calls can be shown with their strings.
+
+    ENAMETOOLONG if `limit` bytes hold no NUL.
+    """
     data = t.space.read_cstr(addr, limit)
     if data is None:
         raise Errno("EFAULT")
     if len(data) >= limit:
         raise Errno("ENAMETOOLONG")
+    _row(k, t, "read", addr, data)
     return data
 
 

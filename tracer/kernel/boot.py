@@ -1,0 +1,59 @@
+"""The first process: made by hand, then it executes the program like any other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from schemas.errors import BadProgram
+from tracer import elf
+from tracer.kernel import exec as execs
+from tracer.kernel import sandbox
+from tracer.kernel.errno import Errno
+from tracer.kernel.files import Files, Fs
+from tracer.kernel.limits import DEFAULTS
+from tracer.kernel.task import Process, Sighand, Task
+
+if TYPE_CHECKING:
+    from tracer.kernel.kernel import Kernel
+
+
+def boot(
+    k: Kernel,
+    path: str,
+    argv: tuple[bytes, ...],
+    env: tuple[bytes, ...],
+    rlimits: dict[str, int],
+) -> Task:
+    """Rows at icount 0. rlimits: soft limits that differ from the default. Raises BadProgram."""
+    from tracer._core import Hart
+
+    tid = k.new_tid()
+    assert tid is not None
+    process = Process(tid, None, Sighand(), initial_limits(rlimits), pgid=tid, sid=tid)
+    name = path.rsplit("/", 1)[-1]
+    t = Task(tid, process, Hart(k.machine), None, Files.standard(k), Fs.standard(k), name[:15])
+    process.tasks.append(t)
+    k.tasks[tid] = t
+    k.processes[tid] = k.first = process
+    k.current = t
+    k.during = k.event("created", t)
+    k.event("exec_begin", t)
+    try:
+        file = sandbox.open_exec(k, t, path)
+    except Errno as error:
+        raise BadProgram(f"{path}: {error.name}") from None
+    image = elf.parse(file.data, path)
+    elf.check_static(image, path)
+    execs.begin_new_exec(k, t, file, image, argv, env)
+    k.event("exec_done", t, status=0)
+    k.during = None
+    k.sched.add(t)
+    return t
+
+
+def initial_limits(soft: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """(soft, hard) of every limit."""
+    limits = dict(DEFAULTS)
+    for name, value in soft.items():
+        limits[name] = (value, max(value, limits[name][1]))
+    return limits

@@ -1,0 +1,230 @@
+"""execve: another program in the same task (fs/exec.c, fs/binfmt_elf.c)."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from schemas.errors import BadProgram
+from schemas.uapi import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_PRIVATE,
+    PAGE,
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
+)
+from tracer import elf
+from tracer.kernel import exit as exits
+from tracer.kernel import ptrace, sandbox, shstk, usermem
+from tracer.kernel.call import Args, Call, Outcome
+from tracer.kernel.errno import Errno
+from tracer.kernel.mm import MAP_GROWSDOWN, STACK_TOP, Mm, mmap_base, page_down, page_up
+from tracer.kernel.sandbox import AT_FDCWD, ExecFile
+from tracer.kernel.task import UID, AltStack, Task
+from tracer.kernel.vma import MappedFile, VmaList
+
+if TYPE_CHECKING:
+    from tracer.kernel.kernel import Kernel
+
+_MAX_STRING: Final = 32 * PAGE  # MAX_ARG_STRLEN
+_MAX_STRINGS: Final = 0x7FFF_FFFF
+_STACK_AT_FIRST: Final = 128 << 10  # what setup_arg_pages leaves above sp to grow into
+_FIXED: Final = MAP_PRIVATE | MAP_FIXED
+# li a7, 139; ecall: what a handler returns to.
+_SIGRETURN: Final = struct.pack("<II", 0x08B00893, 0x00000073)
+
+
+def sys_execve(k: Kernel, t: Task, a: Args) -> Outcome:
+    return _do_execve(k, t, AT_FDCWD, a[0], a[1], a[2], 0)
+
+
+def sys_execveat(k: Kernel, t: Task, a: Args) -> Outcome:
+    return _do_execve(k, t, a[0], a[1], a[2], a[3], a[4])
+
+
+def _do_execve(
+    k: Kernel, t: Task, dirfd: int, path_at: int, argv_at: int, env_at: int, flags: int
+) -> int:
+    k.event("exec_begin", t)
+    try:
+        path = sandbox.get_path(k, t, path_at)
+        file = sandbox.open_exec(k, t, path, dirfd, flags)
+        argv, env = _strings(k, t, argv_at), _strings(k, t, env_at)
+        image = _load_image(t, file, argv or (b"",), env)
+    except Errno as error:
+        k.event("exec_done", t, status=-error.number)
+        raise
+    begin_new_exec(k, t, file, image, argv or (b"",), env)
+    k.event("exec_done", t, status=0)
+    ptrace.exec_done(k, t)
+    return 0
+
+
+def _strings(k: Kernel, t: Task, at: int) -> tuple[bytes, ...]:
+    """argv or envp. Errno: EFAULT, E2BIG."""
+    strings: list[bytes] = []
+    while at and (pointer := usermem.get_u64(k, t, at)):
+        try:
+            strings.append(usermem.get_cstr(k, t, pointer, _MAX_STRING))
+        except Errno as error:
+            raise Errno("E2BIG" if error.name == "ENAMETOOLONG" else error.name) from None
+        if len(strings) * PAGE > _MAX_STRINGS:
+            raise Errno("E2BIG")
+        at += 8
+    return tuple(strings)
+
+
+def _load_image(
+    t: Task, file: ExecFile, argv: tuple[bytes, ...], env: tuple[bytes, ...]
+) -> elf.Image:
+    """Errno: ENOEXEC (no program this kernel can run), E2BIG."""
+    limit = max(min(t.rlimit("STACK") // 4, 6 << 20), 128 << 10)
+    if sum(len(s) + 1 + 8 for s in (*argv, *env)) > limit:
+        raise Errno("E2BIG")
+    try:
+        image = elf.parse(file.data, file.guest_path)
+    except BadProgram:
+        raise Errno("ENOEXEC") from None
+    if image.interpreter is not None:
+        raise Errno("ENOEXEC")
+    return image
+
+
+def begin_new_exec(
+    k: Kernel,
+    t: Task,
+    file: ExecFile,
+    image: elf.Image,
+    argv: tuple[bytes, ...],
+    env: tuple[bytes, ...],
+) -> None:
+    """The point of no return: the other threads die, the old address space goes, a new one comes."""
+    _de_thread(k, t)
+    old = t.mm
+    if old is not None:
+        exits.mm_release(k, t)
+    mm = _new_mm(k, t, old)
+    t.mm = mm
+    if old is not None:
+        k.event("mm_dropped", t, mm=old.id, value=old.users - 1)
+        exits.mmput(k, old)
+    _flush(k, t, file, argv)
+    mm.exe = file.guest_path
+    entry, sp = _load(k, t, mm, file, image, argv, env)
+    _start_thread(k, t, entry, sp)
+
+
+def _de_thread(k: Kernel, t: Task) -> None:
+    """Only the caller goes on, as the leader: with its number, whoever it was."""
+    process = t.process
+    for other in list(process.tasks):
+        if other is not t:
+            exits.do_exit(k, other, 9)
+    old = process.leader
+    if old is t:
+        return
+    process.tasks.remove(old)
+    process.utime_icount += old.icount
+    del k.tasks[t.tid]
+    t.tid = old.tid
+    k.tasks[t.tid] = t
+
+
+def _new_mm(k: Kernel, t: Task, old: Mm | None) -> Mm:
+    from tracer._core import AddressSpace
+
+    id = k.new_mm_id()
+    row = {"seq": k.seq(), "tid": t.tid, "mm": id, "from_mm": old.id if old else None}
+    mm = Mm(id, AddressSpace(k.machine), VmaList(), {**row, "cause": "exec"})
+    mm.base = mmap_base(t.rlimit("STACK"))
+    k.mms[id] = mm
+    return mm
+
+
+def _flush(k: Kernel, t: Task, file: ExecFile, argv: tuple[bytes, ...]) -> None:
+    """What does not survive: handlers, the alternate stack, descriptors, user pointers."""
+    t.process.sighand = t.process.sighand.copy()
+    t.process.sighand.flush()
+    t.altstack = AltStack()
+    if t.files.users > 1:
+        shared, t.files = t.files, t.files.copy()
+        shared.drop(k)
+    t.files.close_on_exec(k)
+    t.robust_list = t.set_child_tid = 0
+    t.rseq = None
+    t.comm = file.guest_path.rsplit("/", 1)[-1][:15]
+    t.process.exe, t.process.argv = file.guest_path, argv
+    t.process.dumpable = 1
+    k.timers.forget(k, t.process)
+
+
+def _load(
+    k: Kernel,
+    t: Task,
+    mm: Mm,
+    file: ExecFile,
+    image: elf.Image,
+    argv: tuple[bytes, ...],
+    env: tuple[bytes, ...],
+) -> tuple[int, int]:
+    """Map the program, its break, its stack and the vdso; (entry, sp)."""
+    align = max(image.align, PAGE)
+    bias = elf.ET_DYN_BASE // align * align - image.low // align * align if image.pie else 0
+    mapped = MappedFile(file.guest_path, file.data, file.input)
+    for s in image.segments:
+        _map_segment(k, mm, mapped, s, bias)
+    code = [
+        (page_down(s.vaddr + bias), page_up(s.vaddr + bias + s.memsz))
+        for s in image.segments
+        if s.prot & PROT_EXEC
+    ]
+    k.add_module(mm, file.guest_path, file.input, bias, code, image.build_id)
+    mm.brk = mm.brk_start = page_up(image.high + bias)
+    mm.vdso = mm.map(
+        k, 0, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, name="[vdso]"
+    )
+    mm.space.write(mm.vdso, _SIGRETURN, force=True)
+    vector = elf.auxv(image, bias, 0, UID)
+    path = file.guest_path.encode("utf-8", "surrogateescape")
+    stack = elf.build_stack(STACK_TOP, argv, env, path, vector, k.rng.randbytes(16))
+    room = min(_STACK_AT_FIRST, t.rlimit("STACK"))
+    low = page_down(stack.sp) - page_down(room)
+    flags = _FIXED | MAP_ANONYMOUS | MAP_GROWSDOWN
+    prot = PROT_READ | PROT_WRITE
+    mm.map(k, low, STACK_TOP - low, prot, flags, name="[stack]")
+    usermem.put(k, t, stack.sp, stack.data)
+    mm.stack_start, mm.args, mm.envs = stack.sp, stack.args, stack.envs
+    mm.auxv = b"".join(struct.pack("<QQ", *pair) for pair in stack.auxv)
+    return image.entry + bias, stack.sp
+
+
+def _map_segment(k: Kernel, mm: Mm, file: MappedFile, s: elf.Segment, bias: int) -> None:
+    """The file's pages, the rest of the last one zeroed, then anonymous pages up to memsz."""
+    start = page_down(s.vaddr + bias)
+    file_end, end = s.vaddr + bias + s.filesz, page_up(s.vaddr + bias + s.memsz)
+    anonymous = start
+    if s.filesz:
+        anonymous = page_up(file_end)
+        offset = page_down(s.offset)
+        mm.map(k, start, anonymous - start, s.prot, _FIXED, file=file, offset=offset)
+        if s.memsz > s.filesz and s.prot & PROT_WRITE:
+            mm.space.write(file_end, bytes(anonymous - file_end), force=True)
+    if end > anonymous:
+        mm.map(k, anonymous, end - anonymous, s.prot, _FIXED | MAP_ANONYMOUS)
+
+
+def _start_thread(k: Kernel, t: Task, entry: int, sp: int) -> None:
+    for i in range(1, 32):
+        t.hart.set_x(i, 0)
+        t.hart.set_f(i, 0)
+    t.hart.set_f(0, 0)
+    t.hart.fcsr = 0
+    t.hart.set_x(2, sp)
+    t.hart.pc = entry
+    t.hart.clear_reservation()
+    shstk.start_thread(k, t)
+
+
+CALLS = (Call(221, "execve", sys_execve), Call(281, "execveat", sys_execveat))
