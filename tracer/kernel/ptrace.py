@@ -15,7 +15,7 @@ from tracer.kernel import siginfo, signals, usermem
 from tracer.kernel.call import Args, Call, Outcome
 from tracer.kernel.errno import Errno
 from tracer.kernel.siginfo import CLD_TRAPPED, NSIG, SI_USER, SIGKILL, SIGTRAP, bit
-from tracer.kernel.task import RUNNABLE, STOPPED, Process, Siginfo, Task
+from tracer.kernel.task import STOPPED, Process, Siginfo, Task
 
 if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
@@ -65,8 +65,7 @@ def release(k: Kernel, t: Task) -> None:
     t.ptrace_stop = None
     t.ptrace.pop("info", None)
     if t.state == STOPPED:
-        t.state = RUNNABLE
-        k.sched.add(t)
+        signals.run_on(k, t)
 
 
 def take_resumed(k: Kernel, t: Task) -> Siginfo | None:
@@ -90,7 +89,7 @@ def tracer_gone(k: Kernel, tracer: Process) -> None:
 def exec_done(k: Kernel, t: Task) -> None:
     """A traced task stops after execve as if by SIGTRAP."""
     if t.tracer is not None:
-        signals.send(k, t, SIGTRAP, SI_USER, sender=t.tracer.process.pid)
+        signals.send(k, t, SIGTRAP, SI_USER, sender=t.process.pid)
 
 
 # Register sets.

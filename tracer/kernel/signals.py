@@ -204,6 +204,7 @@ def dequeue(t: Task, mask: int) -> Siginfo | None:
             holder.pending = [p for p in holder.pending if p is not chosen]
             recalc(t)
             return chosen
+    recalc(t)
     return None
 
 
@@ -324,9 +325,15 @@ def _continue(k: Kernel, process: Process) -> None:
     process.continued = True
     for t in process.tasks:
         if t.state == STOPPED and not ptrace.is_stopped(t):
-            t.state = RUNNABLE
-            k.sched.add(t)
+            run_on(k, t)
     notify(k, process.parent, process.pid, CLD_CONTINUED, SIGCONT)
+
+
+def run_on(k: Kernel, t: Task) -> None:
+    """A stopped task is runnable again, and sees what came while it was not."""
+    t.state = RUNNABLE
+    recalc(t)
+    k.sched.add(t)
 
 
 def notify(k: Kernel, to: Process | None, about: int, code: int, status: int) -> None:

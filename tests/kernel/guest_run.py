@@ -1,0 +1,89 @@
+"""Runs a guest written in the tests' assembler; its rows stay in memory."""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import riscv_asm
+
+from schemas.revisions import resolve
+from schemas.tables import TABLES
+from tracer._core import Machine
+from tracer.kernel.boot import boot
+from tracer.kernel.kernel import Kernel
+from tracer.kernel.sandbox import Sandbox
+
+PAGE = 4096
+
+
+class Rows:
+    """A recorder that keeps the kernel model's rows and nothing of the executor's."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.module_of: Callable[[int, int], int | None] = lambda mm, pc: None
+
+    def row(self, table: str, /, **columns: Any) -> None:
+        names = TABLES[table].names
+        assert columns.keys() <= set(names), columns.keys() - set(names)
+        self.tables[table].append({name: columns.get(name) for name in names})
+
+    def drain(self, machine: Machine) -> None:
+        pass
+
+    def tick(self, machine: Machine) -> None:
+        pass
+
+    def input(self, guest_path: str, data: bytes, mode: int, seq: int) -> int:
+        return 1
+
+
+@dataclass(frozen=True)
+class Result:
+    status: int  # wait status of the first process
+    ending: str
+    words: list[int]  # what `report` wrote, of all tasks
+    labels: dict[str, int]
+    pid: int
+    warnings: list[str]
+    tables: dict[str, list[dict[str, Any]]]
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        return sorted(self.tables[table], key=lambda row: row["seq"])
+
+
+def run(text: str, kernel: str = "7.2", memory: int | None = None) -> Result:
+    """Until everything has exited, or a million instructions."""
+    machine = Machine(max_frames=memory // PAGE if memory else 0)
+    rows, output = Rows(), bytearray()
+    with tempfile.TemporaryDirectory() as directory:
+        program = Path(directory, "guest")
+        program.write_bytes(riscv_asm.program(text))
+        sandbox = Sandbox(None)
+        k = Kernel(
+            machine,
+            rows,
+            resolve(kernel),
+            sandbox,
+            memory=memory,
+            stdout_write=lambda fd, data: output.extend(data),
+        )
+        boot(k, sandbox.place(k, str(program)), (b"guest",), (), {})
+        pid = k.first.pid
+        ending = k.run(max_instructions=1_000_000)
+    words = [word for (word,) in struct.iter_unpack("<Q", output)]
+    return Result(
+        k.first.exit_status if k.first.exit_status is not None else -1,
+        ending,
+        words,
+        riscv_asm.labels(text),
+        pid,
+        k.warnings,
+        rows.tables,
+    )
