@@ -49,8 +49,8 @@ class Run:
         if verify:
             for name, entry in manifest.tables.items():
                 _check_table(path / f"{name}.parquet", entry)
-            for file in (path / FILES).iterdir():
-                _check_hash(file, file.name)
+            if "inputs" in manifest.tables:
+                _check_files(path)
         return cls(manifest, path)
 
     @classmethod
@@ -152,15 +152,32 @@ def _read_manifest(path: Path) -> Manifest:
 
 def _check_names(path: Path, manifest: Manifest) -> None:
     """Every file the manifest names is there, and no other."""
-    wanted = {MANIFEST, FILES, *(f"{name}.parquet" for name in manifest.tables)}
-    found = {entry.name for entry in path.iterdir()}
+    wanted = {MANIFEST, *(f"{name}.parquet" for name in manifest.tables)}
+    if "inputs" in manifest.tables:
+        wanted.add(FILES)
+    _compare_names(path, wanted)
+
+
+def _compare_names(directory: Path, wanted: set[str]) -> None:
+    found = {entry.name for entry in directory.iterdir()} if directory.is_dir() else set()
     if missing := wanted - found:
-        raise BadRun(f"{path / min(missing)} is missing", _AGAIN)
+        raise BadRun(f"{directory / min(missing)} is missing", _AGAIN)
     if extra := found - wanted:
         raise BadRun(
-            f"{path / min(extra)} does not belong to the run",
+            f"{directory / min(extra)} does not belong to the run",
             "a run is what its manifest names; move other files out of the directory",
         )
+
+
+def _check_files(path: Path) -> None:
+    """The files the guest saw are there, each with the bytes its name is the hash of."""
+    import pyarrow.parquet as pq
+
+    inputs = pq.read_table(path / "inputs.parquet", columns=["sha256"])
+    hashes = set(inputs["sha256"].to_pylist())
+    _compare_names(path / FILES, hashes)
+    for sha256 in sorted(hashes):
+        _check_hash(path / FILES / sha256, sha256)
 
 
 def _check_table(file: Path, entry: TableEntry) -> None:

@@ -2,7 +2,8 @@
 
     RUN.partial/   <table>.arrows (IPC streams), files/<sha256>, begun.json (the manifest as far as
                    it is known), progress.jsonl (rows of each table that are safe, up to which seq)
-    RUN/           <table>.parquet (those that have rows), files/<sha256>, manifest.json
+    RUN/           <table>.parquet (those that have rows), files/<sha256> (if the guest saw any),
+                   manifest.json
 
 Sealing writes into RUN.partial, the manifest last, and renames. Whatever stops it before that, a
 full disk or kill -9, leaves the streams, and `recover` seals what is whole.
@@ -95,6 +96,9 @@ class Partial:
             )
         self._streams[table].write_batch(batch)
 
+    def discard(self) -> None:
+        _remove(self.path)
+
     def close_streams(self) -> None:
         for stream in self._streams.values():
             stream.close()
@@ -134,7 +138,11 @@ class Partial:
             self.path / PROGRESS,
         ):
             leftover.unlink(missing_ok=True)
-        _sync(self.path / FILES)
+        files = self.path / FILES
+        if files.is_dir() and not any(files.iterdir()):
+            files.rmdir()
+        elif files.is_dir():
+            _sync(files)
         _sync(self.path)
         _check_target(self.run, force)
         if self.run.exists():
