@@ -1,5 +1,6 @@
 // The arithmetic of tracer/core/fp behind one C function, for test_*.py; built with and without the
 // host's arithmetic. Operands and results are 64 bits wide whatever the operation.
+#include <bit>
 #include <cstring>
 
 #include "fp.hpp"
@@ -46,7 +47,8 @@ u64 next(u64& state) {  // splitmix64
 }  // namespace
 
 // Random operands where arithmetic is hard: exponents near the ends, near each other and near the
-// integers' limits, fractions with long runs of equal bits. width 0 is an integer register.
+// integers' limits, fractions with long runs of equal bits; and small integers, whose quotients and
+// roots are often exact. width 0 is an integer register.
 extern "C" void fp_operands(u64 seed, u64 n, int width, u64* operands) {
     u64 state = seed;
     for (u64 i = 0; i < n; i++) {
@@ -57,6 +59,12 @@ extern "C" void fp_operands(u64 seed, u64 n, int width, u64* operands) {
         if (choice & 4) pattern += (choice >> 48 & 7) - 3;
         if (width == 0) {
             operands[i] = static_cast<u64>(static_cast<i64>(pattern) >> (choice >> 56 & 63));
+            continue;
+        }
+        if ((choice >> 9 & 3) == 0) {
+            const u32 small = choice >> 16 & 0xff;
+            operands[i] = width == 32 ? std::bit_cast<u32>(static_cast<float>(small))
+                                      : std::bit_cast<u64>(static_cast<double>(small));
             continue;
         }
         const int fraction_bits = width == 32 ? 23 : 52;

@@ -44,6 +44,7 @@ def edges(f: Format, operands: int) -> list[int]:
         sizes += [3, least_normal + 1, least_normal * 2 - 1, f.infinity - least_normal, f.sign - 1]
         sizes += [bits(f, x) for x in (0.5, 1 - ulp / 2, 1 + 3 * ulp, 1.5, 3.0, 1 / 3)]
         sizes += [bits(f, 2.0**f.precision), bits(f, 2.0 ** (-f.bias // 2)), least_normal // 2]
+        sizes += [bits(f, 1.5 * 2.0 ** (f.bias - f.fraction_bits))]  # 3/2 ulp of the greatest
     if operands < 2:
         sizes += [bits(f, x) for x in (0.25, 0.5 - ulp / 4, 0.5 + ulp / 2, 0.75, 1.75, 2.0, 2.5)]
         sizes += [bits(f, 2.0**k) + d for k in (23, 31, 32, 52, 63, 64) for d in (-2, -1, 0, 1)]

@@ -1,12 +1,15 @@
 """Many hard operands: the two builds against each other, and against this machine's arithmetic."""
 
+import ctypes
 import platform
 
 import pytest
 from conftest import HERE, Library, compiled
-from fp_oracle import MODES, NX, OPERATIONS, RMM
+from fp_oracle import MODES, NX, OPERATIONS, RMM, RNE
 
 COUNT = 30_000
+X86_64 = platform.machine() in ("x86_64", "AMD64")
+FE_TONEAREST, FE_UPWARD = 0, 0x800  # of x86-64
 HOST_OPERATIONS = [
     f"{name}_{s}" for name in ("add", "sub", "mul", "div", "sqrt", "fma") for s in ("s", "d")
 ] + ["f32_to_f64", "f64_to_f32", "i32_to_s", "i64_to_s", "i64_to_d"]
@@ -14,7 +17,7 @@ HOST_OPERATIONS = [
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    if platform.machine() not in ("x86_64", "AMD64"):
+    if not X86_64:
         pytest.skip("this machine's floating point detects tininess otherwise than RISC-V")
     target = tmp_path_factory.mktemp("fp") / "machine.so"
     return Library(compiled(target, "-frounding-math", HERE / "host_reference.cpp"))
@@ -46,3 +49,16 @@ def test_machine_agrees(soft: Library, machine: Library, name: str) -> None:
     for rm in MODES:
         if rm != RMM:
             agree(soft, machine, name, rm, 0)
+
+
+@pytest.mark.skipif(not X86_64, reason="only x86-64's arithmetic is used")
+def test_host_left_in_another_mode(fast: Library, soft: Library) -> None:
+    libm = ctypes.CDLL("libm.so.6")
+    one, tiny = 1.0, 1e-300
+    libm.fesetround(FE_UPWARD)
+    try:
+        agree(fast, soft, "add_d", RNE, 0)
+        agree(fast, soft, "mul_s", RNE, NX)
+        assert one + tiny > one, "the mode is not as it was left"
+    finally:
+        libm.fesetround(FE_TONEAREST)

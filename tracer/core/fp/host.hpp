@@ -94,10 +94,10 @@ bool add(U a, U b, int rm, u32& fl, U& result) {
     // A finite sum neither overflows nor, as a tiny sum is exact, underflows.
     if (UNLIKELY(!is_finite(result))) return false;
     if (!(fl & nx)) {
-        // The rounding error (Knuth's TwoSum), itself exact unless a step overflows.
+        // Knuth's TwoSum. An exact sum makes each step exact, so the error zero; otherwise it is
+        // the rounding error, or no number if a step overflows.
         const Native<U> part = sum - x;
         const Native<U> error = (x - (sum - part)) + (y - part);
-        if (UNLIKELY(!is_finite(bits(error)))) return false;
         if (error != 0) fl |= nx;
     }
     return true;
