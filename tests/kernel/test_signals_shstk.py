@@ -172,7 +172,7 @@ def test_what_was_restored_before_the_failure_stays() -> None:
     segv:
         lw s2, 8(a1)
         report s2
-        ld s3, 336(a2)
+        ld s3, 344(a2)
         report s3
         exit 5
     """
@@ -199,7 +199,7 @@ def test_an_alternate_stack_does_not_switch_the_shadow_stack() -> None:
     old: .zero 24
     area: .zero 8192
     """
-    text = guest("report sp", start, data).replace(
+    text = guest("mv s2, sp\nreport s2", start, data).replace(
         "usr1, 4, 0", f"usr1, {SA_SIGINFO | SA_ONSTACK}, 0"
     )
     result = run(text)
