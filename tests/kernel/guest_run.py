@@ -74,7 +74,7 @@ def run(text: str, kernel: str = "7.2", memory: int | None = None) -> Result:
             memory=memory,
             stdout_write=lambda fd, data: output.extend(data),
         )
-        boot(k, sandbox.place(k, str(program)), (b"guest",), (), {})
+        boot(k, sandbox.place(str(program)), (b"guest",), (), {})
         pid = k.first.pid
         ending = k.run(max_instructions=1_000_000)
     words = [word for (word,) in struct.iter_unpack("<Q", output)]
