@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
 
 NAME_MAX: Final = 255
-# Everything belongs to one ordinary user, whom the guest runs as (identity.py says why).
-UID: Final = 1000
-GID: Final = 1000
-
 # Device numbers of the file systems (anonymous ones, as tmpfs and overlayfs have).
 DEV_ROOT, DEV_PROC, DEV_ANON = 0x1E, 0x16, 0x0F
 
@@ -47,8 +43,11 @@ def raw(name: str) -> bytes:
 
 @dataclass(frozen=True)
 class HostTree:
-    """A directory of the host, read-only. No symlink beneath it is ever followed here: the guest's
-    path walk reads them itself, and asks only for paths whose every part it knows as a directory."""
+    """A directory of the host, read-only.
+
+    No symlink beneath it is ever followed here: the guest's path walk reads them itself, and asks
+    only for paths whose every part it knows as a directory.
+    """
 
     root: str
 
@@ -65,7 +64,9 @@ class HostTree:
         """Names in a directory, without the kinds of file that the guest can't be given."""
         try:
             with os.scandir(self._host(path)) as entries:
-                return [text(e.name) for e in entries if e.is_file() or e.is_dir() or e.is_symlink()]
+                return [
+                    text(e.name) for e in entries if e.is_file() or e.is_dir() or e.is_symlink()
+                ]
         except OSError:
             return []
 
@@ -102,6 +103,7 @@ class Inode:
     ctime: int = EPOCH_NS
     dev: int = DEV_ROOT
     rdev: int = 0
+    changes: int = 0  # of readiness; edge-triggered epoll counts them
 
     @property
     def size(self) -> int:
@@ -111,9 +113,9 @@ class Inode:
         """What an input row stores."""
         return b""
 
-    def see(self, k: Kernel) -> None:
-        """The guest is about to learn what this inode holds."""
-        if self.origin is not None and self.input is None:
+    def see(self, k: Kernel | None) -> None:
+        """The guest is about to learn what this inode holds. (No kernel: it is not the guest.)"""
+        if k is not None and self.origin is not None and self.input is None:
             name = raw(self.origin.guest_path).decode("utf-8", "backslashreplace")
             seq = k.seq() if k.during is None else k.during
             self.input = k.rec.input(name, self.contents(), self.mode, seq)
@@ -165,6 +167,13 @@ class Symlink(Inode):
         return raw(self.target)
 
 
+class MagicLink(Symlink):
+    """A link of /proc that leads to an object, not to a path."""
+
+    def jump(self, k: Kernel | None) -> Inode:
+        raise NotImplementedError
+
+
 @dataclass(eq=False)
 class Device(Inode):
     """A character device; devices.py says what each does."""
@@ -197,7 +206,7 @@ class Directory(Inode):
     def child_path(self, name: str) -> str:
         return f"{self.path().rstrip('/')}/{name}"
 
-    def lookup(self, k: Kernel, name: str) -> Inode | None:
+    def lookup(self, k: Kernel | None, name: str) -> Inode | None:
         if name not in self.entries and self.origin is not None:
             self.entries[name] = self._from_host(self.origin, name)
         return self.entries.get(name)

@@ -1,8 +1,9 @@
 """The guest's file system: a tree of inodes that no path leads out of.
 
-With `--root DIR` it is DIR, read-only, with everything the guest changes kept in memory; without, it
-is empty but for the program. /dev, /proc and /tmp are always there. Symlinks and `..` are resolved
-here, by `walk`, over inodes: the host's tree is asked for one name in one known directory at a time.
+With `--root DIR` it is DIR, read-only, with everything the guest changes kept in memory; without,
+it is empty but for the program. /dev, /proc and /tmp are always there. Symlinks and `..` are
+resolved here, by `walk`, over inodes: the host's tree is asked for one name in one known directory
+at a time.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tracer.kernel.inode import (
     Directory,
     HostTree,
     Inode,
+    MagicLink,
     Origin,
     Regular,
     Symlink,
@@ -31,6 +33,7 @@ from tracer.kernel.inode import (
     raw,
     text,
 )
+from tracer.kernel.procfs import proc_root
 
 if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
@@ -85,25 +88,13 @@ class ExecFile:
     input: int | None  # inputs.input; None for a file that the guest made
 
 
-class MagicLink(Symlink):
-    """A link of /proc that leads to an object, not to a path."""
-
-    def jump(self, k: Kernel) -> Inode:
-        raise Errno("ENOENT")
-
-
 class Sandbox:
     """The tree, and what all files of a run share.
 
-    root: a directory of the host, or None. stdin: what descriptor 0 holds. terminal: descriptors 0,
-    1 and 2 are a terminal of 80 by 24.
+    root: a directory of the host, or None. stdin: what descriptor 0 holds.
     """
 
-    def __init__(
-        self, root: Path | None = None, stdin: bytes = b"", terminal: bool = False
-    ) -> None:
-        from tracer.kernel.procfs import proc_root
-
+    def __init__(self, root: Path | None = None, stdin: bytes = b"") -> None:
         origin = None
         mode = stat.S_IFDIR | 0o755
         if root is not None:
@@ -114,7 +105,6 @@ class Sandbox:
             origin = Origin(tree, "", "/")
         self.root = Directory(path_ino("/"), mode, origin, mount=True)
         self.stdin = stdin
-        self.terminal = terminal
         self.stored = 0  # bytes the guest's own files hold
         self._inos = 0
         self._mount("dev", self._directory("dev", 0o755))
@@ -148,29 +138,27 @@ class Sandbox:
         """The guest's path of PROGRAM: inside the root if it is there, else the host's file, which
         then appears in the guest's / under its base name. Raises BadProgram."""
         inside = "/" + program.lstrip("/")
-        if self.root.origin is not None and self._leads_to_file(inside):
+        if self.root.origin is not None and self._is_file(inside):
             return inside
         host = os.path.realpath(program)
         name = os.path.basename(program)
         tree = HostTree(os.path.dirname(host))
         found = tree.stat(os.path.basename(host))
         if found is None or not stat.S_ISREG(found.st_mode):
-            where = " (neither in the root nor on the host)" if self.root.origin else ""
-            raise BadProgram(f"{program}: no such file{where}", "give the path of an ELF file")
+            where = "neither in the root nor on the host" if self.root.origin else "on the host"
+            raise BadProgram(f"{program}: no such file {where}", "give the path of an ELF file")
         if not os.access(host, os.R_OK):
             raise BadProgram(f"{program}: not readable", "check the file's permissions")
-        # Programs often arrive without their x bit; being named as PROGRAM is reason enough.
-        mode = found.st_mode | 0o111
-        path = f"/{name}"
-        origin = Origin(tree, os.path.basename(host), path)
-        self.root.entries[name] = Regular(path_ino(path), mode, origin, data=None)
-        return path
+        # The host's own permission bits would differ from one checkout to the next.
+        origin = Origin(tree, os.path.basename(host), f"/{name}")
+        mode = stat.S_IFREG | 0o755
+        self.root.entries[name] = Regular(path_ino(f"/{name}"), mode, origin, data=None)
+        return f"/{name}"
 
-    def _leads_to_file(self, path: str) -> bool:
+    def _is_file(self, path: str) -> bool:
         try:
-            # The walk needs no kernel as long as it stays out of /proc.
-            return isinstance(walk(None, self.root, self.root, path).inode, Regular)  # type: ignore[arg-type]
-        except (Errno, AttributeError):
+            return isinstance(walk(None, self.root, self.root, path).inode, Regular)
+        except Errno:
             return False
 
     def new_ino(self) -> int:
@@ -185,9 +173,11 @@ class Sandbox:
 
 
 def walk(
-    k: Kernel, root: Directory, start: Directory, path: str, follow: bool = True
+    k: Kernel | None, root: Directory, start: Directory, path: str, follow: bool = True
 ) -> Found:
-    """Resolve a path from `start` (or from the root). follow: the last name too, if it is a symlink.
+    """Resolve a path from `start` (or from the root).
+
+    follow: the last name too, if it is a symlink. k is None before the run: nothing is recorded then, and /proc has no tasks.
 
     Errno: ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG.
     """
@@ -255,10 +245,7 @@ def get_path(k: Kernel, t: Task, addr: int) -> str:
 
 def find_at(k: Kernel, t: Task, dirfd: int, addr: int, flags: int) -> Inode:
     """The inode of (dirfd, path, AT_* flags): AT_EMPTY_PATH gives the descriptor's own."""
-    if addr == 0 and flags & AT_EMPTY_PATH:
-        path = ""
-    else:
-        path = get_path(k, t, addr)
+    path = "" if addr == 0 and flags & AT_EMPTY_PATH else get_path(k, t, addr)
     if not path and flags & AT_EMPTY_PATH:
         if dirfd & 0xFFFF_FFFF == AT_FDCWD:
             return t.fs.cwd
@@ -266,9 +253,7 @@ def find_at(k: Kernel, t: Task, dirfd: int, addr: int, flags: int) -> Inode:
     return find(k, t, dirfd, path, follow=not flags & AT_SYMLINK_NOFOLLOW).existing()
 
 
-def open_exec(
-    k: Kernel, t: Task, path: str, dirfd: int = AT_FDCWD, flags: int = 0
-) -> ExecFile:
+def open_exec(k: Kernel, t: Task, path: str, dirfd: int = AT_FDCWD, flags: int = 0) -> ExecFile:
     """Read a program for execve or execveat.
 
     Errno: those of `walk`; EACCES (no regular file, or not executable); ELOOP (a symlink under

@@ -2,40 +2,72 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from typing import Final
 
+from tracer.kernel import (
+    clock,
+    clone,
+    exec,
+    exit,
+    files,
+    filestat,
+    futex,
+    hwprobe,
+    identity,
+    ioctl,
+    limits,
+    misc,
+    mmap,
+    opening,
+    pathcalls,
+    pipes,
+    prctl,
+    ptrace,
+    schedcalls,
+    shstk,
+    sigcalls,
+    sigframe,
+    timers,
+    transfer,
+    wait,
+)
 from tracer.kernel.call import Call
 
 _MODULES: Final = (
-    "clone",
-    "exec",
-    "exit",
-    "wait",
-    "futex",
-    "mmap",
-    "shstk",
-    "prctl",
-    "limits",
-    "ids",
-    "sigcalls",
-    "sigframe",
-    "ptrace",
-    "files",
-    "clock",
-    "misc",
+    clone,
+    exec,
+    exit,
+    wait,
+    futex,
+    mmap,
+    shstk,
+    prctl,
+    limits,
+    identity,
+    schedcalls,
+    sigcalls,
+    sigframe,
+    ptrace,
+    clock,
+    timers,
+    files,
+    opening,
+    filestat,
+    pathcalls,
+    pipes,
+    transfer,
+    ioctl,
+    hwprobe,
+    misc,
 )
 
 
 def _merge() -> dict[int, Call]:
     table: dict[int, Call] = {}
-    for name in _MODULES:
-        path = f"tracer.kernel.{name}"
-        if importlib.util.find_spec(path) is None:
-            continue
-        for call in getattr(importlib.import_module(path), "CALLS", ()):
-            assert call.nr not in table, f"two handlers for call {call.nr}"
+    for module in _MODULES:
+        for call in module.CALLS:
+            if call.nr in table:
+                raise ValueError(f"two rows for call {call.nr}: {table[call.nr].name}, {call.name}")
             table[call.nr] = call
     return table
 

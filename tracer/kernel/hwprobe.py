@@ -1,0 +1,114 @@
+"""riscv_hwprobe(2) and riscv_flush_icache(2): what the executor's harts can do."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from tracer.kernel import usermem
+from tracer.kernel.call import Args, Call
+from tracer.kernel.errno import Errno
+
+if TYPE_CHECKING:
+    from tracer.kernel.kernel import Kernel
+    from tracer.kernel.task import Task
+
+_WHICH_CPUS: Final = 1
+_PAIRS_MAX: Final = 1 << 16
+
+# Bits of RISCV_HWPROBE_KEY_IMA_EXT_0 (asm/hwprobe.h) that every hart of the executor has.
+_EXT_0: Final = {
+    "FD": 0,
+    "C": 1,
+    "Zba": 3,
+    "Zbb": 4,
+    "Zbs": 5,
+    "Zicond": 35,
+    "Zimop": 42,
+    "Zca": 43,
+    "Zcb": 44,
+    "Zcd": 45,
+    "Zcmop": 47,
+    "Zicntr": 50,
+    "Zaamo": 56,
+    "Zalrsc": 57,
+}
+_ZICFILP: Final = 63  # of IMA_EXT_0
+_ZICFISS: Final = 0  # of IMA_EXT_1
+
+
+def values(k: Kernel) -> dict[int, int]:
+    """Key -> value. riscv_nousercfi changes nothing here (seen on 7.2.13)."""
+    ext_0 = sum(1 << bit for bit in _EXT_0.values())
+    return {
+        0: 0,  # MVENDORID, MARCHID, MIMPID
+        1: 0,
+        2: 0,
+        3: 1,  # BASE_BEHAVIOR: IMA
+        4: ext_0 | int("zicfilp" in k.cpu) << _ZICFILP,
+        5: 3,  # CPUPERF_0, MISALIGNED_SCALAR_PERF: fast
+        6: 0,  # ZICBOZ_BLOCK_SIZE
+        7: (1 << 47) - 1,  # HIGHEST_VIRT_ADDRESS
+        8: 10**9,  # TIME_CSR_FREQ: one tick an instruction
+        9: 3,
+        10: 4,  # MISALIGNED_VECTOR_PERF: unsupported
+        12: 0,  # ZICBOM_BLOCK_SIZE
+        15: 0,  # ZICBOP_BLOCK_SIZE
+        16: int("zicfiss" in k.cpu) << _ZICFISS,
+    }
+
+
+def sys_riscv_hwprobe(k: Kernel, t: Task, a: Args) -> int:
+    pairs, count, cpusetsize, cpus, flags = a[:5]
+    if flags & ~_WHICH_CPUS or count > _PAIRS_MAX:
+        raise Errno("EINVAL")
+    if flags & _WHICH_CPUS:
+        return _which_cpus(k, t, pairs, count, cpusetsize, cpus)
+    if cpusetsize or cpus:
+        _check_cpus(k, t, cpusetsize, cpus)
+    known = values(k)
+    for i in range(count):
+        (key,) = struct.unpack("<q", usermem.get(k, t, pairs + 16 * i, 8))
+        answer = (key, known[key]) if key in known else (-1, 0)
+        usermem.put(k, t, pairs + 16 * i, struct.pack("<qQ", *answer))
+    return 0
+
+
+def _check_cpus(k: Kernel, t: Task, size: int, cpus: int) -> None:
+    """The set asked about must hold the one cpu there is."""
+    if not usermem.get(k, t, cpus, min(size, 8))[:1] > b"\0":
+        raise Errno("EINVAL")
+
+
+def _which_cpus(k: Kernel, t: Task, pairs: int, count: int, size: int, cpus: int) -> int:
+    """RISCV_HWPROBE_WHICH_CPUS: leave cpu 0 in the set if it has all that the pairs name."""
+    if not size or not cpus:
+        raise Errno("EINVAL")
+    known, bitmask_keys, has_all = values(k), (3, 4, 5, 16), True
+    for i in range(count):
+        key, value = struct.unpack("<qQ", usermem.get(k, t, pairs + 16 * i, 16))
+        if key not in known:
+            usermem.put(k, t, pairs + 16 * i, struct.pack("<qQ", -1, 0))
+            has_all = False
+        elif key in bitmask_keys:
+            has_all &= known[key] & value == value
+        else:
+            has_all &= known[key] == value
+    first = usermem.get(k, t, cpus, 1)[0] or 1
+    usermem.put(k, t, cpus, bytes([first & 1 & has_all]).ljust(min(size, 8), b"\0"))
+    return 0
+
+
+def sys_riscv_flush_icache(k: Kernel, t: Task, a: Args) -> int:
+    """Nothing to do: the executor sees stores to text at once."""
+    if a[2] & ~1:
+        raise Errno("EINVAL")
+    return 0
+
+
+CALLS: Final = (
+    Call(258, "riscv_hwprobe", sys_riscv_hwprobe),
+    Call(
+        259, "riscv_flush_icache", sys_riscv_flush_icache, "simple", "stores to text show at once"
+    ),
+)

@@ -1,0 +1,163 @@
+"""Small calls of many kinds: randomness, the machine, and what is refused by name."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from tracer.kernel import usermem
+from tracer.kernel.call import Args, Call, Handler
+from tracer.kernel.clock import SECOND
+from tracer.kernel.errno import Errno
+from tracer.kernel.proctext import memory
+
+if TYPE_CHECKING:
+    from tracer.kernel.kernel import Kernel
+    from tracer.kernel.task import Task
+
+_RANDOM_MAX: Final = 33554431  # bytes a call
+_GRND_KNOWN: Final = 7
+_MEMBARRIERS: Final = 0x7F  # all up to PRIVATE_EXPEDITED_SYNC_CORE, with their registrations
+
+
+def sys_getrandom(k: Kernel, t: Task, a: Args) -> int:
+    flags = a[2] & 0xFFFF_FFFF
+    if flags & ~_GRND_KNOWN or flags & 6 == 6:
+        raise Errno("EINVAL")
+    data = k.rng.randbytes(min(a[1], _RANDOM_MAX))
+    usermem.put(k, t, a[0], data)
+    return len(data)
+
+
+def sys_sysinfo(k: Kernel, t: Task, a: Args) -> int:
+    """struct sysinfo."""
+    total, free = memory(k)
+    loads = (0, 0, 0)
+    ram = (total, free, 0, 0, 0, 0)
+    uptime = k.now_ns() // SECOND
+    packed = struct.pack("<q3Q6QH6xQQI4x", uptime, *loads, *ram, len(k.tasks), 0, 0, 1)
+    usermem.put(k, t, a[0], packed)
+    return 0
+
+
+def sys_getcpu(k: Kernel, t: Task, a: Args) -> int:
+    for addr in a[:2]:
+        if addr:
+            usermem.put_u32(k, t, addr, 0)
+    return 0
+
+
+def sys_membarrier(k: Kernel, t: Task, a: Args) -> int:
+    """One hart runs at a time, and sees everything in order."""
+    command, flags = a[0] & 0xFFFF_FFFF, a[1] & 0xFFFF_FFFF
+    if flags or command & ~_MEMBARRIERS or command & (command - 1):
+        raise Errno("EINVAL")
+    return 0 if command else _MEMBARRIERS
+
+
+def _done(k: Kernel, t: Task, a: Args) -> int:
+    return 0
+
+
+def _refusal(errno: str) -> Handler:
+    def handler(k: Kernel, t: Task, a: Args) -> int:
+        raise Errno(errno)
+
+    return handler
+
+
+_ROOT: Final = "EPERM", "needs a capability that an ordinary user lacks"
+_SOCKETS: Final = "EAFNOSUPPORT", "there is no network"
+_NO_SOCKET: Final = "ENOTSOCK", "no descriptor is a socket"
+_ABSENT: Final = "ENOSYS", "not in this kernel's configuration"
+_FIXED_CPU: Final = "ENOSYS", "programs do without; its registration would be one more writer"
+
+# Errno and reason -> the calls refused so.
+_REFUSED: Final[dict[tuple[str, str], dict[int, str]]] = {
+    _ROOT: {
+        39: "umount2",
+        40: "mount",
+        41: "pivot_root",
+        51: "chroot",
+        58: "vhangup",
+        60: "quotactl",
+        89: "acct",
+        104: "kexec_load",
+        105: "init_module",
+        106: "delete_module",
+        116: "syslog",
+        142: "reboot",
+        224: "swapon",
+        225: "swapoff",
+        265: "open_by_handle_at",
+        268: "setns",
+        273: "finit_module",
+    },
+    _SOCKETS: {198: "socket", 199: "socketpair"},
+    _NO_SOCKET: {
+        200: "bind",
+        201: "listen",
+        202: "accept",
+        203: "connect",
+        204: "getsockname",
+        205: "getpeername",
+        206: "sendto",
+        207: "recvfrom",
+        208: "setsockopt",
+        209: "getsockopt",
+        210: "shutdown",
+        211: "sendmsg",
+        212: "recvmsg",
+        242: "accept4",
+        243: "recvmmsg",
+        269: "sendmmsg",
+    },
+    _FIXED_CPU: {293: "rseq"},
+    _ABSENT: {
+        26: "inotify_init1",
+        74: "signalfd4",
+        75: "vmsplice",
+        76: "splice",
+        77: "tee",
+        180: "mq_open",
+        186: "msgget",
+        190: "semget",
+        194: "shmget",
+        217: "add_key",
+        218: "request_key",
+        219: "keyctl",
+        235: "mbind",
+        236: "get_mempolicy",
+        237: "set_mempolicy",
+        241: "perf_event_open",
+        262: "fanotify_init",
+        264: "name_to_handle_at",
+        272: "kcmp",
+        277: "seccomp",
+        280: "bpf",
+        282: "userfaultfd",
+        425: "io_uring_setup",
+        426: "io_uring_enter",
+        427: "io_uring_register",
+        434: "pidfd_open",
+        444: "landlock_create_ruleset",
+        445: "landlock_add_rule",
+        446: "landlock_restrict_self",
+        447: "memfd_secret",
+        462: "mseal",
+    },
+}
+
+CALLS: Final = (
+    Call(30, "ioprio_set", _done, "simple", "there is no disk"),
+    Call(31, "ioprio_get", _done, "simple", "there is no disk"),
+    Call(168, "getcpu", sys_getcpu, "simple", "everything runs on cpu 0"),
+    Call(179, "sysinfo", sys_sysinfo),
+    Call(278, "getrandom", sys_getrandom),
+    Call(283, "membarrier", sys_membarrier, "simple", "memory is seen in one order anyway"),
+    *(
+        Call(nr, name, _refusal(errno), "refused", why)
+        for (errno, why), calls in _REFUSED.items()
+        for nr, name in calls.items()
+    ),
+)
