@@ -9,17 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from schemas.errors import BadProgram, UsageError
-from schemas.manifest import Manifest, Rlimit, U64
+from schemas.errors import ShstkError, UsageError
+from schemas.manifest import U64, Manifest, Rlimit
 from schemas.revisions import DEFAULT_REVISION, Revision, resolve
 from schemas.uapi import PAGE, RLIMITS, SIGNALS
 from schemas.version import VERSION
-from tracer import elf
 from tracer.kernel.boot import boot, initial_limits
-from tracer.kernel.errno import Errno
-from tracer.kernel.inode import Regular
 from tracer.kernel.kernel import FIRST_PID, Kernel
-from tracer.kernel.sandbox import Sandbox, walk
+from tracer.kernel.sandbox import Sandbox
 from tracer.kernel.sched import QUANTUM
 
 if TYPE_CHECKING:
@@ -91,43 +88,44 @@ def record(options: RecordOptions) -> RecordResult:
 
     row = resolve(options.kernel)
     _check_options(options, row)
-    sandbox = Sandbox(options.root, options.stdin)
-    path = sandbox.place(options.program)
-    _check_program(sandbox, path)
-    name = path.rsplit("/", 1)[-1]
-    out = options.out or Path(name).with_suffix(".run")
+    name = Path(options.program).name
     machine = Machine(
         zicfiss="zicfiss" in options.cpu,
         zicfilp="zicfilp" in options.cpu,
         trace=sum(_TRACE_BITS[what] for what in options.trace),
         max_frames=options.memory // PAGE if options.memory is not None else _FRAMES,
     )
-    rec = Recorder(out, force=options.force)
+    rec = Recorder(options.out or Path(name).with_suffix(".run"), force=options.force)
+    k = Kernel(
+        machine,
+        rec,
+        row,
+        Sandbox(options.root, options.stdin),
+        abi=options.abi,
+        cpu=frozenset(options.cpu.split("_")[1:]),
+        nousercfi=options.nousercfi,
+        seed=options.seed,
+        memory=options.memory,
+        stdout_write=options.on_output,
+    )
+    argv = (name, *options.argv)
+    environ = tuple(f"{key}={value}" for key, value in options.env)
     try:
-        k = Kernel(
-            machine,
-            rec,
-            row,
-            sandbox,
-            abi=options.abi,
-            cpu=frozenset(options.cpu.split("_")[1:]),
-            nousercfi=options.nousercfi,
-            seed=options.seed,
-            memory=options.memory,
-            stdout_write=options.on_output,
-        )
-        argv = (name, *options.argv)
-        environ = tuple(f"{key}={value}" for key, value in options.env)
+        path = k.sandbox.place(options.program)
         first = boot(k, path, _encoded(argv), _encoded(environ), options.rlimits)
-        manifest = _Head(options, row, path, argv, environ, k, first.mm.auxv if first.mm else b"")
-        rec.begin(manifest.made("recovered", None))
+    except ShstkError:
+        rec.discard()
+        raise
+    assert first.mm is not None
+    head = _Head(options, row, path, argv, environ, k, first.mm.auxv)
+    try:
+        rec.begin(head.manifest("recovered", None))
         ending = k.run(options.max_instructions, _poll(options, machine))
-        status = k.first.exit_status
-        sealed = rec.seal(manifest.made(ending, status))
+        sealed = rec.seal(head.manifest(ending, k.first.exit_status))
     except BaseException:
         rec.abandon(machine)
         raise
-    return RecordResult(sealed, ending, status, machine.icount, k.warnings)
+    return RecordResult(sealed, ending, k.first.exit_status, machine.icount, k.warnings)
 
 
 def _check_options(options: RecordOptions, row: Revision) -> None:
@@ -145,17 +143,6 @@ def _check_options(options: RecordOptions, row: Revision) -> None:
             "leave --abi merged, or turn the switch: --kernel "
             f"{row.name},prctl_numbers={numbers.value}",
         )
-
-
-def _check_program(sandbox: Sandbox, path: str) -> None:
-    """So that a bad program leaves no run directory. Raises BadProgram."""
-    try:
-        inode = walk(None, sandbox.root, sandbox.root, path).inode
-    except Errno as error:
-        raise BadProgram(f"{path}: {error.name}") from None
-    if not isinstance(inode, Regular):
-        raise BadProgram(f"{path}: not a regular file")
-    elf.check_static(elf.parse(bytes(inode.contents()), path), path)
 
 
 def _encoded(strings: tuple[str, ...]) -> tuple[bytes, ...]:
@@ -188,7 +175,7 @@ class _Head:
     k: Kernel
     auxv: bytes
 
-    def made(self, ending: str, exit_status: int | None) -> Manifest:
+    def manifest(self, ending: str, exit_status: int | None) -> Manifest:
         o = self.options
         limits = initial_limits(o.rlimits)
         return Manifest(

@@ -133,6 +133,11 @@ class Recorder:
         except CannotWrite:
             self._writer.stop()
 
+    def discard(self) -> None:
+        """The program never began: nothing stays."""
+        self._writer.stop()
+        self._partial.discard()
+
     def _modules(self, columns: dict[str, memoryview]) -> list[int | None]:
         return [self.module_of(mm, pc) for mm, pc in zip(columns["mm"], columns["pc"], strict=True)]
 

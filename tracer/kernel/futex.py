@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import struct
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from tracer.kernel import usermem
 from tracer.kernel.call import RESTART, RESTART_NO_HAND, Args, Call, Outcome, Wait
@@ -27,13 +27,15 @@ _TID_MASK: Final = 0x3FFF_FFFF
 _ROBUST_LIMIT: Final = 2048
 _ROBUST_HEAD: Final = 24  # bytes of struct robust_list_head
 
+# FUTEX_OP_SET, ADD, OR, ANDN, XOR.
 _OPS: Final[tuple[Callable[[int, int], int], ...]] = (
     lambda old, arg: arg,
-    operator.add,
-    operator.or_,
+    lambda old, arg: old + arg,
+    lambda old, arg: old | arg,
     lambda old, arg: old & ~arg,
-    operator.xor,
+    lambda old, arg: old ^ arg,
 )
+# FUTEX_OP_CMP_EQ, NE, LT, LE, GT, GE.
 _COMPARISONS: Final[tuple[Callable[[int, int], bool], ...]] = (
     operator.eq,
     operator.ne,
@@ -76,7 +78,9 @@ def _wake(k: Kernel, key: Hashable, n: int, bitset: int = _ANY) -> int:
     return woken
 
 
-def _wait(k: Kernel, t: Task, addr: int, value: int, bitset: int, deadline_ns: int | None) -> Outcome:
+def _wait(
+    k: Kernel, t: Task, addr: int, value: int, bitset: int, deadline_ns: int | None
+) -> Outcome:
     blocked = t.blocked
     assert blocked is not None
     if blocked.woken == "key":
@@ -84,7 +88,7 @@ def _wait(k: Kernel, t: Task, addr: int, value: int, bitset: int, deadline_ns: i
     if blocked.woken == "deadline":
         raise Errno("ETIMEDOUT")
     if blocked.woken == "signal":
-        return RESTART if deadline_ns is None else RESTART_NO_HAND
+        return RESTART if blocked.state["deadline"] is None else RESTART_NO_HAND
     if not bitset:
         raise Errno("EINVAL")
     key = key_of(t, addr)
@@ -98,14 +102,13 @@ def _deadline(k: Kernel, t: Task, pointer: int, op: int, realtime: bool) -> int 
     """On the virtual clock. WAIT's timeout is relative, WAIT_BITSET's absolute."""
     assert t.blocked is not None
     if t.blocked.woken is not None:
-        known: int | None = t.blocked.state["deadline"]
-        return known
+        return cast("int | None", t.blocked.state["deadline"])
     if not pointer:
         return None
     seconds, nanoseconds = struct.unpack("<qq", usermem.get(k, t, pointer, 16))
     if seconds < 0 or not 0 <= nanoseconds < 10**9:
         raise Errno("EINVAL")
-    at = seconds * 10**9 + nanoseconds
+    at: int = seconds * 10**9 + nanoseconds
     if op == _WAIT:
         return k.now_ns() + at
     return at - (realtime_ns(k) - k.now_ns()) if realtime else at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from schemas.revisions import Revision
@@ -24,6 +25,7 @@ from tracer.kernel.task import (
     Process,
     Task,
 )
+from tracer.kernel.timers import Timers
 from tracer.kernel.timers import Timers
 from tracer.kernel.usermem import put_u32
 
@@ -82,10 +84,10 @@ class Kernel:
         self.abi = abi
         self.cpu = cpu
         self.nousercfi = nousercfi
-        self.seed = seed
+        self.seed: int = seed
         self.memory = memory
         self.stdout_write = stdout_write
-        self.pid_max = pid_max
+        self.pid_max: int = pid_max
         self.rng = random.Random(f"getrandom {seed}")
         self.sched = Scheduler(seed)
         self.timers = Timers()
@@ -162,7 +164,12 @@ class Kernel:
         return self._shared_count
 
     def add_module(
-        self, mm: Mm, path: str, input: int | None, bias: int, areas: list[tuple[int, int]],
+        self,
+        mm: Mm,
+        path: str,
+        input: int | None,
+        bias: int,
+        areas: list[tuple[int, int]],
         build_id: str | None = None,
     ) -> None:
         """A file is mapped as code."""
@@ -317,7 +324,7 @@ class Kernel:
         self._last = task
 
     def _to_user(self, task: Task) -> bool:
-        """What stands between a task that was chosen and its next instruction; False if it can't."""
+        """What stands between the chosen task and its next instruction; False if it can't run."""
         self.current = task
         if task.call is not None and task.restart is None:
             blocked = task.blocked
@@ -343,10 +350,8 @@ class Kernel:
         """schedule_tail: CLONE_CHILD_SETTID is the child's own store, errors don't matter."""
         if task.set_child_tid:
             self.during = task.born_during
-            try:
+            with suppress(Errno):
                 put_u32(self, task, task.set_child_tid, task.tid)
-            except Errno:
-                pass
             self.during = None
             task.set_child_tid = 0
 

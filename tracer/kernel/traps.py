@@ -48,7 +48,7 @@ def handle_fault(k: Kernel, t: Task) -> None:
         return
     assert t.mm is not None
     if cause in PAGE_FAULTS:
-        if t.mm.grow_stack(k, tval):
+        if t.mm.grow_stack(k, t, tval):
             return
         code = SEGV_MAPERR if t.mm.vmas.find(tval) is None else SEGV_ACCERR
         signo, si_addr = SIGNALS["SIGSEGV"], tval

@@ -63,7 +63,7 @@ def get_cstr(k: Kernel, t: Task, addr: int, limit: int = 4096) -> bytes:
         raise Errno("EFAULT")
     if len(data) >= limit:
         raise Errno("ENAMETOOLONG")
-    _row(k, t, "read", addr, data)
+    note(k, t, "read", addr, data)
     return data
 
 
@@ -81,6 +81,11 @@ def ss_swap(k: Kernel, t: Task, addr: int, value: int) -> int:
         raise Errno("EFAULT")
     note(k, t, "swap", addr, _U64.pack(old) + _U64.pack(value))
     return old
+
+
+def _grow(k: Kernel, t: Task, addr: int) -> bool:
+    """A buffer below what the stack has touched so far: the copy makes it grow."""
+    return t.mm is not None and t.mm.grow_stack(k, t, addr)
 
 
 def note(k: Kernel, t: Task, op: str, addr: int, data: bytes) -> None:
