@@ -4,7 +4,7 @@ import itertools
 import struct
 
 import pytest
-from conftest import Library
+from fp_build import Library
 from fp_oracle import DOUBLE, MODES, NX, OPERATIONS, RNE, SINGLE, Format
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -4,7 +4,7 @@ import ctypes
 import platform
 
 import pytest
-from conftest import HERE, Library, compiled
+from fp_build import HERE, Library, compiled
 from fp_oracle import MODES, NX, OPERATIONS, RMM, RNE
 
 COUNT = 30_000
