@@ -4,6 +4,7 @@
 #include <nanobind/stl/string.h>
 
 #include "address_space.hpp"
+#include "fp/fp.hpp"
 #include "hart.hpp"
 #include "machine.hpp"
 #include "run.hpp"
@@ -147,6 +148,7 @@ void restore(Hart& h, nb::bytes state) {
 
 int run_hart(Hart& h, AddressSpace& space, u64 budget, u32 tid, u32 mm) {
     nb::gil_scoped_release release;
+    const fp::HostMode mode;
     return run(h, space, budget, tid, mm);
 }
 
