@@ -210,7 +210,7 @@ class Builder:
         if event.name == "switch":
             self._running = place.tid
         if event.name == "mm_dropped" and row["value"] == 0:
-            self._end_mm(place.task.mm, row["seq"])
+            self._end_mm(row["mm"], row["seq"])
 
     def _take_columns(self, table: str, place: Place) -> None:
         """`column=value` words."""
