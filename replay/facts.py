@@ -16,10 +16,13 @@ from replay.derive.history import (
 )
 from replay.derive.law import Law, has_landing_pads, has_shadow_stacks, law_of
 from replay.derive.rows import Area, Attempt, Call, Event, Mapping, Rows, Transfer, read
+from replay.derive.ssp_path import ssp_path
 from replay.derive.stacks import Copied, Stack, stacks_of
 from schemas.revisions import Revision
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from replay.run import Run
 
 _TRACED: Final = ("cfi", "flow", "insn")  # tables that are recorded only on request
@@ -101,12 +104,20 @@ class Facts:
 
     @cached_property
     def stacks(self) -> list[Stack]:
+        ends = self.run.table("mms").select("mm", "seq_end").drop_nulls()
+        return stacks_of(self.history, self.mappings, self.forks, dict(ends.iter_rows()))
+
+    @cached_property
+    def forks(self) -> Rows[Copied]:
         import polars as pl
 
-        mms = self.run.table("mms")
-        forks = read(mms.filter(pl.col("cause").cast(pl.String) == "fork"), Copied)
-        ends = mms.filter(pl.col("seq_end").is_not_null()).select("mm", "seq_end")
-        return stacks_of(self.history, self.mappings, forks, dict(ends.iter_rows()))
+        cause = pl.col("cause").cast(pl.String)
+        return read(self.run.table("mms").filter(cause == "fork"), Copied)
+
+    @cached_property
+    def ssp_path(self) -> pl.DataFrame:
+        """Where every task's ssp was (derive/ssp_path.py)."""
+        return ssp_path(self.run).collect()
 
     @property
     def threads(self) -> list[Cloned]:

@@ -57,6 +57,10 @@ class Task:
     execed: bool = False
     borrows: bool = False  # a vfork child on its suspended parent's shadow stack
     exit_seq: int | None = None
+    first_change: int | None = None  # seq of its first PR_SET that returned 0, or exec
+
+    def __post_init__(self) -> None:
+        self.made_with = self.state
 
     def lives(self, seq: int) -> bool:
         return self.born <= seq and (self.exit_seq is None or seq < self.exit_seq)
@@ -358,6 +362,8 @@ class Fold:
         after = before
         if change and row.ret == 0:
             after = change(row, before, mapped, stored)
+            if row.a0 == self.law.first_prctl + 1:
+                task.first_change = task.first_change or row.seq
         task.state = after
         borrowed = task.borrows and not before.base
         self.history.prctls.append(
@@ -452,6 +458,7 @@ class Fold:
             kept = before.locked and self.law.exec_lock == "kept"
             task.state = State(locked=kept, enabled_by="exec", locked_by="exec")
             task.mm, task.execed, task.borrows = event.mm, True, False
+            task.first_change = task.first_change or event.seq
 
     def _exit(self, event: Event) -> None:
         task = self._task(event.tid, event)

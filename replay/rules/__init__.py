@@ -9,6 +9,8 @@ from replay.rules.outcome import Rule
 
 # id, module (its name with hyphens is the slug), severity
 CATALOGUE: Final = (
+    ("ST1", "state_is_inherited", "error"),
+    ("ST2", "calls_keep_ssp", "error"),
     ("A1", "no_support_no_stack", "error"),
     ("A2", "disabled_child_gets_none", "error"),
     ("A3", "vfork_shares", "error"),
@@ -28,6 +30,10 @@ CATALOGUE: Final = (
     ("X6", "exec_releases_old_stack", "error"),
     ("X7", "release_trusts_recorded_range", "warning"),
     ("X8", "leader_releases_at_its_exit", "error"),
+    ("I1", "pop_finds_last_write", "error"),
+    ("I2", "ssp_moves_by_rule", "error"),
+    ("I3", "one_pusher_a_stack", "error"),
+    ("I4", "no_use_after_release", "error"),
 )
 
 

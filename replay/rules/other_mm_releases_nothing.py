@@ -24,7 +24,8 @@ the clone shares the address space: A10 and X5 judge those.
 
 ## Sources
 seed patch, usercfi.c, shstk_release: "In this case the parent (current) and the child share the
-same mm struct. Move forward only when they're same." ("if (!tsk->mm || tsk->mm != current->mm) return")
+same mm struct. Move forward only when they're same." ("if (!tsk->mm || tsk->mm !=
+current->mm) return")
 """
 
 from __future__ import annotations

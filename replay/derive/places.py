@@ -1,0 +1,72 @@
+"""Which stack an address lies in at a time, for millions of rows.
+
+The bounds of an address space's areas cut it into segments; a search tells an address's segment,
+and a join in time tells what was done to that segment last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from replay.derive.rows import Area
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Something that happened to an area of an address space at a time; `number` says what."""
+
+    mm: int | None
+    area: Area
+    seq: int
+    number: int
+
+
+def last_marks(rows: pl.DataFrame, marks: Iterable[Mark]) -> pl.DataFrame:
+    """For each row the last mark before its seq that covers its address.
+
+    rows: columns mm u32, addr u64, seq u64 and any others. Adds mark u32 (its number) and mark_seq
+    u64, both null where there is none. The order of the rows is kept only within an mm.
+    """
+    import polars as pl
+
+    by_mm: dict[int | None, list[Mark]] = {}
+    for mark in marks:
+        by_mm.setdefault(mark.mm, []).append(mark)
+    parts = [
+        _in_one_mm(part, by_mm.get(part["mm"][0], []))
+        for part in rows.partition_by("mm", maintain_order=True)
+    ]
+    return pl.concat(parts) if parts else _in_one_mm(rows, [])
+
+
+def _in_one_mm(rows: pl.DataFrame, marks: Sequence[Mark]) -> pl.DataFrame:
+    import polars as pl
+
+    bounds = sorted({b for m in marks for b in (m.area.base, m.area.top)})
+    place = {bound: i for i, bound in enumerate(bounds)}
+    covers = [
+        (segment, m.seq, m.number)
+        for m in sorted(marks, key=lambda m: m.seq)
+        for segment in range(place[m.area.base] + 1, place[m.area.top] + 1)  # one past its bound
+    ]
+    schema = {"segment": pl.UInt32, "mark_seq": pl.UInt64, "mark": pl.UInt32}
+    known = pl.DataFrame(covers, schema=schema, orient="row")
+    segments = pl.Series("segment", bounds, pl.UInt64).search_sorted(rows["addr"], side="right")
+    return (
+        rows.with_columns(segments.cast(pl.UInt32).alias("segment"))
+        .sort("seq")
+        .join_asof(
+            known.with_columns(pl.col("mark_seq").alias("at")),
+            left_on="seq",
+            right_on="at",
+            by="segment",
+            allow_exact_matches=False,
+            check_sortedness=False,
+        )
+        .drop("segment", "at")
+    )

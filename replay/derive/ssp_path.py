@@ -1,0 +1,106 @@
+"""Where every task's ssp was: each event that tells, in one frame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from replay.run import Run
+
+NR_RT_SIGRETURN: Final = 139
+NR_PTRACE: Final = 117
+PTRACE_SETREGSET: Final = 0x4205
+STARTS: Final = ("first_user", "exec_done")
+
+
+def ssp_path(run: Run) -> pl.LazyFrame:
+    """One row for each event that tells a task's ssp, sorted by tid and seq.
+
+    Columns: seq u64, tid u32, mm u32, cause str (a cfi kind, a call's name, delivery, sigreturn,
+    first_user, exec_done, ptrace), ssp_before u64 and ssp_after u64 (null: not known).
+    """
+    import polars as pl
+
+    parts = [
+        _cfi(run),
+        _calls(run),
+        _signals(run),
+        run.scan("task_events")
+        .filter(pl.col("kind").cast(pl.String).is_in(STARTS))
+        .select(
+            "seq",
+            "tid",
+            "mm",
+            pl.col("kind").cast(pl.String).alias("cause"),
+            pl.lit(None, pl.UInt64).alias("ssp_before"),
+            pl.col("ssp").alias("ssp_after"),
+        ),
+    ]
+    return pl.concat(parts).sort("tid", "seq", maintain_order=True)
+
+
+def _cfi(run: Run) -> pl.LazyFrame:
+    import polars as pl
+
+    return run.scan("cfi").select(
+        "seq",
+        "tid",
+        "mm",
+        pl.col("kind").cast(pl.String).alias("cause"),
+        "ssp_before",
+        "ssp_after",
+    )
+
+
+def _signals(run: Run) -> pl.LazyFrame:
+    import polars as pl
+
+    kind = pl.col("kind").cast(pl.String)
+    return (
+        run.scan("signals")
+        .filter(kind != "fatal")
+        .select("seq", "tid", "mm", kind.alias("cause"), "ssp_before", "ssp_after")
+    )
+
+
+def _calls(run: Run) -> pl.LazyFrame:
+    """System calls; what a signal within one, or a sigreturn, does to ssp is that row's to say."""
+    import polars as pl
+
+    calls = run.scan("syscalls")
+    inside = (
+        calls.sort("seq")
+        .join_asof(
+            run.scan("signals").select("tid", pl.col("seq").alias("signal")).sort("signal"),
+            left_on="seq",
+            right_on="signal",
+            by="tid",
+            strategy="forward",
+            check_sortedness=False,
+        )
+        .with_columns(
+            inner=(pl.col("signal") <= pl.col("seq_end")).fill_null(False)
+            | (pl.col("nr") == NR_RT_SIGRETURN)
+        )
+        .select(
+            "seq",
+            "tid",
+            "mm",
+            pl.col("name").fill_null("syscall").alias("cause"),
+            pl.col("ssp_entry").alias("ssp_before"),
+            pl.when("inner").then("ssp_entry").otherwise("ssp_exit").alias("ssp_after"),
+        )
+    )
+    traced = calls.filter(
+        (pl.col("nr") == NR_PTRACE) & (pl.col("a0") == PTRACE_SETREGSET) & (pl.col("ret") == 0)
+    ).select(
+        "seq",
+        pl.col("a1").cast(pl.UInt32, strict=False).alias("tid"),
+        pl.lit(None, pl.UInt32).alias("mm"),
+        pl.lit("ptrace").alias("cause"),
+        pl.lit(None, pl.UInt64).alias("ssp_before"),
+        pl.lit(None, pl.UInt64).alias("ssp_after"),
+    )
+    return pl.concat([inside, traced])

@@ -1,0 +1,103 @@
+"""A system call returns with the ssp it was made with.
+
+## What it checks
+ssp is saved on trap entry and restored on return: ssp_exit is ssp_entry, for every call that
+returns.
+
+## Why it matters
+The caller's next return pops from wherever ssp points.
+
+## When it applies
+Every system call of every task that returns, apart from those that set ssp: PR_SET (P6, P7), execve
+(E1), rt_sigreturn (I2), and the clones of threads, whose parents A7 judges.
+
+## Evidence columns
+syscalls.ssp_entry, ssp_exit.
+
+## Example
+    t1 getpid() = 1 ssp_exit=S1.top-8
+with ssp at S1.top before.
+
+## Not a violation when
+a signal is delivered as the call returns (the handler begins with the token pushed), or a debugger
+sets ssp by ptrace meanwhile.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM syscalls WHERE ssp_entry != ssp_exit"
+
+## Sources
+The series' entry.S: csr ssp is swapped with thread_info's user_ssp on entry and return; seed patch,
+process.c, copy_thread: "*childregs = *(current_pt_regs())".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from replay.derive.history import NR_PRCTL
+from replay.derive.ssp_path import NR_PTRACE, NR_RT_SIGRETURN, PTRACE_SETREGSET
+from replay.facts import Facts
+from replay.rules.outcome import Finding, Outcome, Satisfied, Unknown
+
+if TYPE_CHECKING:
+    import polars as pl
+
+NEEDS = ("syscalls",)
+APPLIES = "system call that returned"
+
+_EXECS = (221, 281)
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    import polars as pl
+
+    calls = _judged(facts)
+    known = pl.col("ssp_entry").is_not_null() & pl.col("ssp_exit").is_not_null()
+    if calls.height and calls.filter(known).is_empty():
+        yield Unknown("ssp at the calls is not recorded")
+    moved = calls.filter(pl.col("ssp_entry") != pl.col("ssp_exit"))
+    excused = _excused(facts, moved)
+    wrong = moved.filter(~pl.col("seq").is_in(list(excused)))
+    if count := calls.filter(known).height - wrong.height:
+        yield Satisfied(count)
+    for row in wrong.iter_rows(named=True):
+        yield Finding(
+            seq=row["seq"],
+            tid=row["tid"],
+            mm=row["mm"],
+            addr=row["ssp_exit"],
+            expected=f"ssp {row['ssp_entry']:#x} after the call, as before",
+            actual=f"ssp {row['ssp_exit']:#x}",
+            note=f"{row['name'] or row['nr']} of task {row['tid']}",
+            evidence=(row["seq"],),
+        )
+
+
+def _judged(facts: Facts) -> pl.DataFrame:
+    """The calls that must keep ssp."""
+    import polars as pl
+
+    sets = (pl.col("nr") == NR_PRCTL) & (pl.col("a0") == facts.law.first_prctl + 1)
+    threads = [c.seq for c in facts.history.clones if c.mapped.stack]
+    return facts.run.table("syscalls").filter(
+        (pl.col("outcome").cast(pl.String) == "returned")
+        & ~sets
+        & ~pl.col("nr").is_in([NR_RT_SIGRETURN, *_EXECS])
+        & ~pl.col("seq").is_in(threads)
+    )
+
+
+def _excused(facts: Facts, moved: pl.DataFrame) -> set[int]:
+    """Those within which a signal came, or a debugger set registers."""
+    import polars as pl
+
+    signals = facts.run.table("signals").select("tid", "seq")
+    sets = facts.run.table("syscalls").filter(
+        (pl.col("nr") == NR_PTRACE) & (pl.col("a0") == PTRACE_SETREGSET)
+    )
+    traced = sets.select(pl.col("a1").cast(pl.UInt32, strict=False).alias("tid"), "seq")
+    others = pl.concat([signals, traced]).select("tid", pl.col("seq").alias("inner"))
+    both = moved.select("seq", "seq_end", "tid").join(others, on="tid")
+    inside = (pl.col("inner") >= pl.col("seq")) & (pl.col("inner") <= pl.col("seq_end"))
+    return set(both.filter(inside)["seq"])

@@ -1,0 +1,80 @@
+"""Nobody uses a shadow stack that was released.
+
+## What it checks
+No sspush, sspopchk or ssamoswap, faulting or not, goes to a range that was a shadow stack and was
+released: by its owner's exit, exec or PR_SET(0), or by a munmap of the program.
+
+## Why it matters
+It is a use after free of return addresses. It faults, at best; when the place is mapped again, it
+reads and writes somebody else's.
+
+## When it applies
+Every run that recorded cfi.
+
+## Evidence columns
+cfi.addr, fault; the stack's end by mappings.op unmap and what it is during.
+
+## Example
+    t2 exit(0) { exit_begin 0; unmap S2; mm_dropped 1 }
+    t1 ssp_write S2.top-16
+    t1 sspopchk 0x10300 fault=15
+
+## Not a violation when
+the task itself had unmapped the stack that it was on, and faults: that is allowed, and its own
+doing. A stack that another task took away is X5's, A10's, X3's or P8's, and its owner's fault after
+that is told by them.
+
+## How to investigate
+    shstk stacks RUN <address>
+
+## Sources
+seed patch, usercfi.c, shstk_release: "vm_munmap(base, size)"; after it the pages are no shadow
+stack any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import replay.derive.sharing as sharing
+from replay.facts import Facts
+from replay.rules.outcome import Finding, Outcome, Satisfied
+
+NEEDS = ("cfi",)
+APPLIES = "access to a known shadow stack"
+
+_PROGRAMS_OWN = ("munmap", "mmap", "mremap")
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    import polars as pl
+
+    cfi = facts.run.scan("cfi").filter(pl.col("addr").is_not_null())
+    rows = sharing.on_stacks(cfi, facts.stacks)
+    ends = {i: s.ended.seq for i, s in enumerate(facts.stacks) if s.ended}
+    ended = pl.col("mark").replace_strict(ends, default=None, return_dtype=pl.UInt64)
+    late = rows.filter(pl.col("seq") > ended).sort("seq")
+    if count := rows.height - late.height:
+        yield Satisfied(count)
+    told: set[tuple[int, int | None]] = set()
+    names = ["seq", "tid", "mm", "addr", "fault", "mark"]
+    for seq, tid, mm, addr, fault, mark in late.select(names).iter_rows():
+        stack = facts.stacks[mark]
+        end = stack.ended
+        if end is None or (mark, tid) in told:
+            continue
+        owners = stack.owner is not None and stack.owner.tid == end.by
+        own_doing = end.how in _PROGRAMS_OWN and (tid != end.by or fault is None)
+        if not (own_doing or (end.how in ("exit", "exec", "prctl") and owners)):
+            continue
+        told.add((mark, tid))
+        yield Finding(
+            seq=seq,
+            tid=tid,
+            mm=mm,
+            addr=addr,
+            expected=f"no access to {stack.area} after task {end.by}'s {end.how}",
+            actual=f"access to {addr:#x}" + (f", fault {fault}" if fault is not None else ""),
+            note=f"{stack.name} was released by task {end.by}'s {end.how}",
+            evidence=(stack.step, end.seq, seq),
+        )

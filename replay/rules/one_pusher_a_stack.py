@@ -1,0 +1,61 @@
+"""Two tasks never push on one shadow stack.
+
+## What it checks
+No task pushes on a shadow stack while another live task of the same address space, that pushed
+there before it, still has its ssp within that stack.
+
+## Why it matters
+Each overwrites the other's return addresses; the next return of either is a fault, or a return to
+the wrong place that passes the check.
+
+## When it applies
+Every run that recorded cfi.
+
+## Evidence columns
+cfi.kind sspush, addr, tid, mm; ssp_path for where the other task's ssp is; task_events exit_begin;
+clones for who waits in vfork.
+
+## Example
+    t2 ssp_write S1.top-64      # task 1's stack, and task 1 is still on it
+    t2 sspush 0x10300
+
+## Not a violation when
+a vfork child runs on its suspended parent's stack; the other task has left it by csr ssp (green
+threads, ucontext), by exec, or is dead; or a clone put the child there (A5 and A7 tell of that).
+
+## How to investigate
+    shstk stacks RUN <address>
+    shstk query RUN "SELECT * FROM ssp_path WHERE tid IN (1, 2) ORDER BY seq"
+
+## Sources
+seed patch, usercfi.c: "CLONE_VM is specified and thus a different stack is specified by user. We
+thus need a separate shadow stack too."
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.sharing import clashes
+from replay.facts import Facts
+from replay.rules.outcome import Finding, Outcome, Satisfied
+
+NEEDS = ("cfi",)
+APPLIES = "sspush on a known shadow stack"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    count, found = clashes(facts.run.scan("cfi"), facts.history, facts.stacks, facts.ssp_path)
+    if count > len(found):
+        yield Satisfied(count - len(found))
+    for clash in found:
+        yield Finding(
+            seq=clash.seq,
+            tid=clash.tid,
+            mm=clash.stack.mm,
+            addr=clash.addr,
+            expected=f"task {clash.other} alone pushes there, or has left",
+            actual=f"task {clash.tid} pushes, task {clash.other}'s ssp is {clash.other_ssp:#x}",
+            note=f"both are on {clash.stack.name}",
+            evidence=(clash.other_seq, clash.seq),
+        )

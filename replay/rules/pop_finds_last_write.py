@@ -1,0 +1,65 @@
+"""Every sspopchk pops what the last write to that word put there.
+
+## What it checks
+The word that sspopchk loads is the one that the last sspush, ssamoswap or kernel write left there;
+0 if there was none since the area was mapped; what the parent's copy held for a fork child.
+
+## Why it matters
+It is what a shadow stack is: memory that only pushes change. A word that changed by itself is a bug
+of the machine, of the kernel's paging, or of this recorder.
+
+## When it applies
+Every run that recorded cfi, whatever the kernel. A pop that traps because the register differs
+(cause 18) has still loaded its word, and is judged; other faulting pops have not.
+
+## Evidence columns
+cfi.kind, addr, value, fault; kernel_memory.addr, bytes; mappings (map, unmap, remap and discard
+begin new contents); mms.from_mm.
+
+## Example
+    t1 sspush 0x10234
+    t1 sspopchk 0x10999
+
+## Not a violation when
+another task, a signal token or ptrace wrote the word in between: then that is the last write.
+Words that were never seen written in an area that was mapped before the run began are left out.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM cfi WHERE addr = <address> ORDER BY seq"
+
+## Sources
+ISA manual, unprivileged CFI chapter, SSPOPCHK: the shadow stack is "popped" by loading the word at
+ssp and comparing it with the register; ordinary stores to shadow-stack pages fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.slots import accesses, wrong_pops
+from replay.facts import Facts
+from replay.rules.outcome import Finding, Outcome, Satisfied
+
+NEEDS = ("cfi",)
+APPLIES = "sspopchk that loaded its word"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    rows = accesses(facts.run.scan("cfi"), facts.transfers, facts.stacks)
+    wrong = wrong_pops(rows, facts.mappings, facts.forks)
+    if right := int(rows["pop"].sum()) - wrong.height:
+        yield Satisfied(right)
+    for row in wrong.iter_rows(named=True):
+        writer = row["due_seq"]
+        yield Finding(
+            seq=row["seq"],
+            tid=row["tid"],
+            mm=row["mm"],
+            addr=row["addr"],
+            expected=f"{row['due']:#x}",
+            actual=f"{row['word']:#x}",
+            note="the word is not what was last written there"
+            if writer is not None
+            else "nothing was written there since it was mapped",
+            evidence=(row["seq"],) if writer is None else (writer, row["seq"]),
+        )

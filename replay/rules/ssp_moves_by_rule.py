@@ -1,0 +1,131 @@
+"""ssp moves only as instructions, signals and the kernel's handoffs move it.
+
+## What it checks
+Within an event: sspush moves ssp down by 8 and stores there, sspopchk loads there and moves it up
+by 8, a write of csr ssp sets it, all others leave it; a signal's token moves it down by 8,
+sigreturn to the token; what traps does not move it. Between events of one task: ssp is what the
+event before left.
+
+## Why it matters
+A return address is checked against wherever ssp points. An ssp that moved by itself, or that a
+trap, a switch of tasks or the kernel failed to keep, checks against the wrong word.
+
+## When it applies
+Every run that recorded cfi. Between events it rests on first_user, exec_done, system calls and
+signals as well.
+
+## Evidence columns
+cfi.kind, addr, value, ssp_before, ssp_after, fault; signals.ssp_before, ssp_after, token_addr,
+token_value; syscalls.ssp_entry, ssp_exit; task_events.ssp.
+
+## Example
+    t1 sspush 0x10234             # leaves ssp at S1.top-8
+    t1 sspush 0x10300 ssp_before=S1.top
+
+## Not a violation when
+the program writes csr ssp (longjmp, green threads, ucontext), or a debugger sets it by ptrace; and
+what a system call does to ssp is ST2's, P6's and E1's.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM ssp_path WHERE tid = <tid> ORDER BY seq"
+
+## Sources
+ISA manual, unprivileged CFI chapter: "sspush decrements the ssp by XLEN/8", "sspopchk ... increments
+the ssp by XLEN/8"; usercfi.c of the series, save_cfi_token and the token check on sigreturn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from replay.facts import Facts
+from replay.rules.outcome import Finding, Outcome, Satisfied
+
+if TYPE_CHECKING:
+    import polars as pl
+
+NEEDS = ("cfi",)
+APPLIES = "event that tells a task's ssp"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    steps = [_instructions(facts), _signals(facts), _gaps(facts)]
+    if right := facts.ssp_path.height - len({seq for s in steps for seq in s["seq"]}):
+        yield Satisfied(right)
+    for frame in steps:
+        for row in frame.iter_rows(named=True):
+            yield Finding(
+                seq=row["seq"],
+                tid=row["tid"],
+                mm=row["mm"],
+                addr=row["is"],
+                expected=f"{row['what']} {row['due']:#x}",
+                actual=f"{row['is']:#x}",
+                note=f"{row['cause']} of task {row['tid']}",
+                evidence=(row["seq"],) if row["last"] is None else (row["last"], row["seq"]),
+            )
+
+
+def _wrong(rows: pl.LazyFrame, what: str) -> pl.DataFrame:
+    """Rows whose `is` differs from `due`, both known."""
+    import polars as pl
+
+    return (
+        rows.filter(pl.col("is") != pl.col("due"))
+        .select("seq", "tid", "mm", "cause", pl.lit(what).alias("what"), "due", "is", "last")
+        .collect()
+    )
+
+
+def _instructions(facts: Facts) -> pl.DataFrame:
+    """What an instruction does to ssp, and where it stores or loads."""
+    import polars as pl
+
+    kind, before = pl.col("kind").cast(pl.String), pl.col("ssp_before")
+    nothing = pl.lit(None, pl.UInt64)
+    done = pl.col("fault").is_null()
+    cfi = facts.run.scan("cfi").with_columns(cause=kind, last=nothing)
+    moved = (
+        pl.when(done & (kind == "sspush"))
+        .then(before - 8)
+        .when(done & (kind == "sspopchk"))
+        .then(before + 8)
+        .when(done & (kind == "ssp_write"))
+        .then(pl.col("value") // 8 * 8)  # bits 2:0 are read-only zero
+        .otherwise(before)
+    )
+    place = pl.when(kind == "sspush").then(before - 8).when(kind == "sspopchk").then(before)
+    after = cfi.with_columns(pl.col("ssp_after").alias("is"), due=moved)
+    address = cfi.with_columns(pl.col("addr").alias("is"), due=place)
+    return pl.concat([_wrong(after, "ssp afterwards"), _wrong(address, "at")])
+
+
+def _signals(facts: Facts) -> pl.DataFrame:
+    """Delivery pushes a token, if any; sigreturn goes to a token that holds, or nowhere."""
+    import polars as pl
+
+    kind, before = pl.col("kind").cast(pl.String), pl.col("ssp_before")
+    token, word = pl.col("token_addr"), pl.col("token_value")
+    back = (kind == "sigreturn") & (word == token + 8) & (pl.col("ssp_after") == word)
+    rows = facts.run.scan("signals").with_columns(cause=kind, last=pl.lit(None, pl.UInt64))
+    due = (
+        pl.when((kind == "delivery") & token.is_not_null())
+        .then(before - 8)
+        .when(back)
+        .then(word)
+        .otherwise(before)
+    )
+    return _wrong(rows.with_columns(pl.col("ssp_after").alias("is"), due=due), "ssp afterwards")
+
+
+def _gaps(facts: Facts) -> pl.DataFrame:
+    """Between two events of a task: what one left is what the next finds."""
+    import polars as pl
+
+    path = facts.ssp_path.lazy().with_columns(
+        pl.col("ssp_before").alias("is"),
+        due=pl.col("ssp_after").shift().over("tid"),
+        last=pl.col("seq").shift().over("tid"),
+    )
+    return _wrong(path, "ssp still")
