@@ -317,7 +317,7 @@ class Builder:
         self._take_columns("inputs", place)
         number = self._names.number(place.take("its number"))
         path = self._names.text(place.take("its path"))
-        data = self._names.bytes(place.take("its bytes"))
+        data = self._names.data(place.take("its bytes"))
         if number != len(self.files) + 1:
             raise BadValue(f"inputs are numbered from 1: this one is {len(self.files) + 1}")
         if place.words:

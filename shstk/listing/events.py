@@ -130,7 +130,7 @@ def _was_shadow(place: Place, area: Area) -> bool:
 
 def _swap(place: Place) -> dict[str, Any]:
     addr = place.names.number(place.take("an address"))
-    old, new = (place.names.bytes(f"u64:{place.take('old and new u64')}") for _ in range(2))
+    old, new = (place.names.data(f"u64:{place.take('old and new u64')}") for _ in range(2))
     return {"addr": addr, "bytes": old + new}
 
 

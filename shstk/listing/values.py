@@ -97,7 +97,7 @@ class Names:
             raise BadValue(f"{name} is a number: it has no .{part}")
         return found
 
-    def bytes(self, text: str) -> bytes:
+    def data(self, text: str) -> bytes:
         """`"text"`, `hex:0011`, `u32:VALUE`, `u64:VALUE`."""
         if text.startswith('"'):
             return self.text(text).encode()
@@ -135,7 +135,7 @@ class Names:
                 raise BadValue(f"{text} is neither true nor false")
             return text == "true"
         if column.base == "bytes":
-            return self.bytes(text)
+            return self.data(text)
         if column.base not in INTEGERS:
             return self.text(text)
         number = self.number(text)
