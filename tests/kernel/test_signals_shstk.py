@@ -102,6 +102,7 @@ REFUSED = {
     "wrong_size": "li t1, 24\nsw t1, 956(a2)",
     "reserved_word": "li t1, 1\nsw t1, 948(a2)",
     "frame_unmapped": "li sp, 0x100000",
+    "frame_at_the_end": "li sp, -1",
 }
 
 

@@ -32,7 +32,6 @@ RISCV_ZICFISS_MAGIC: Final = 0x9487
 HEADER_SIZE: Final = 16  # {u32 magic, u32 size, u64 ss_ptr}
 END: Final = struct.pack("<II", 0, 0)
 MASK64: Final = 2**64 - 1
-TASK_SIZE_MAX: Final = 2**63  # access_ok()'s border
 RA, SP, T0, A0, A1, A2 = 1, 2, 5, 10, 11, 12
 
 # In the frame.
@@ -151,7 +150,7 @@ def push(k: Kernel, t: Task, info: Siginfo, action: SigAction, mask: int) -> boo
     size = layout.size_enabled if enabled else layout.size
     regs = hart.regs()
     frame, alt = _place(t, action, regs[SP], size)
-    if frame + size > TASK_SIZE_MAX:
+    if not usermem.access_ok(frame, size):
         return False
     seq, ssp = k.seq(), hart.ssp
     ss_ptr = _push_token(k, t) if enabled else None

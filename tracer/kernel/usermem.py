@@ -16,9 +16,17 @@ if TYPE_CHECKING:
 
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
+_TASK_SIZE_MAX = 2**63
+
+
+def access_ok(addr: int, n: int) -> bool:
+    """Whether n bytes from addr could be user memory at all: no sum of a guest's wraps around."""
+    return addr + n <= _TASK_SIZE_MAX
 
 
 def get(k: Kernel, t: Task, addr: int, n: int) -> bytes:
+    if not access_ok(addr, n):
+        raise Errno("EFAULT")
     data = t.space.read(addr, n) if n else b""
     if data is None and _grow(k, t, addr):
         data = t.space.read(addr, n)
@@ -31,6 +39,8 @@ def put(k: Kernel, t: Task, addr: int, data: bytes, record: bool = True) -> None
     """record=False: bytes that another table holds already (a file's contents)."""
     if not data:
         return
+    if not access_ok(addr, len(data)):
+        raise Errno("EFAULT")
     if not t.space.write(addr, data) and not (_grow(k, t, addr) and t.space.write(addr, data)):
         raise Errno("EFAULT")
     if record:
@@ -58,7 +68,7 @@ def get_cstr(k: Kernel, t: Task, addr: int, limit: int = 4096) -> bytes:
 
     ENAMETOOLONG if `limit` bytes hold no NUL.
     """
-    data = t.space.read_cstr(addr, limit)
+    data = t.space.read_cstr(addr, limit) if access_ok(addr, 1) else None
     if data is None:
         raise Errno("EFAULT")
     if len(data) >= limit:
