@@ -14,20 +14,26 @@ namespace core {
 struct Frame;
 struct CodePage;
 
+// What executing an instruction needs; Info is the rest.
 struct Slot {
-    u16 op;
-    u8 rd;  // integer destination x0 is redirected to x[32]
+    const void* handler;  // a label of the loop that the machine runs (its tracing level's)
+    i32 imm;              // pc-relative ones count from the block's start
+    u8 rd;                // integer destination x0 is redirected to x[32]
     u8 rs1;
     u8 rs2;
     u8 rs3;
-    u16 offset;  // from the block's start, in bytes
-    i32 imm;     // pc-relative ones count from the block's start
-    u32 word;    // 16 bits zero-extended for compressed instructions
 };
 static_assert(sizeof(Slot) == 16);
 
+struct Info {
+    u32 word;    // 16 bits zero-extended for compressed instructions
+    u16 op;
+    u16 offset;  // from the block's start, in bytes
+};
+
 struct Block {
     CodePage* page;
+    const Info* info;        // of each slot
     Block* taken = nullptr;  // successors within the same page, once known
     Block* next = nullptr;
     u32 count;   // instructions; one more slot ends a block without a control transfer
@@ -42,6 +48,15 @@ static_assert(sizeof(Block) % alignof(Slot) == 0);
 
 constexpr u32 max_block_instructions = page_size / 2;
 constexpr u32 halfwords_per_page = page_size / 2;
+
+// A block while it is decoded.
+struct Draft {
+    u32 count = 0;
+    u32 length = 0;
+    bool ended = false;  // by a control transfer
+    Slot slots[max_block_instructions + 1];
+    Info info[max_block_instructions + 1];
+};
 
 struct CodePage {
     explicit CodePage(Frame* frame) : frame(frame) {}

@@ -4,8 +4,6 @@
 #include <array>
 #include <vector>
 
-#include "decode.hpp"
-
 namespace core {
 
 namespace {
@@ -187,15 +185,14 @@ const Index& index_of_rows() {
 
 }  // namespace
 
-void expand_compressed(const Extensions& extensions, u16 half, u16 offset, Slot& slot) {
-    slot.op = op_illegal;
+Op expand_compressed(const Extensions& extensions, u16 half, u16 offset, Slot& slot) {
     slot.imm = offset;
     for (const Row* row : index_of_rows()[(half >> 13) * 4 + (half & 3)]) {
         if ((half & row->mask) != row->match || (row->zicfiss && !extensions.zicfiss)) continue;
-        slot.op = row->op;
         row->operands(half, slot);
-        return;
+        return row->op;
     }
+    return op_illegal;
 }
 
 }  // namespace core

@@ -2,11 +2,12 @@
 #pragma once
 
 #include "code.hpp"
+#include "decode.hpp"
 #include "machine.hpp"
 
 namespace core {
 
-// Sets op and operands; pc-relative immediates count from `offset`.
-void expand_compressed(const Extensions& extensions, u16 half, u16 offset, Slot& slot);
+// As decode(), of a halfword.
+Op expand_compressed(const Extensions& extensions, u16 half, u16 offset, Slot& slot);
 
 }  // namespace core

@@ -13,7 +13,7 @@ namespace {
 struct Row {
     u32 mask;
     u32 match;
-    u16 op;
+    Op op;
     Extension extension;
     Format format;
 };
@@ -109,24 +109,22 @@ char destination(u16 op) {
     }
 }
 
-bool ends_block(const Slot& slot) {
-    if (slot.op == op_illegal || slot.op == op_jalr) return true;
-    const Format format = rows[slot.op].format;
+bool ends_block(u16 op) {
+    if (op == op_illegal || op == op_jalr) return true;
+    const Format format = rows[op].format;
     return format == Format::B || format == Format::J || format == Format::END;
 }
 
-void decode(const Extensions& extensions, u32 word, u16 offset, Slot& slot) {
-    slot.word = word;
-    slot.imm = 0;
+Op decode(const Extensions& extensions, u32 word, u16 offset, Slot& slot) {
+    Op op = op_illegal;
     if (is_compressed(word)) {
-        expand_compressed(extensions, static_cast<u16>(word), offset, slot);
+        op = expand_compressed(extensions, static_cast<u16>(word), offset, slot);
     } else if (const Row* row = find_row(extensions, word)) {
-        slot.op = row->op;
+        op = row->op;
         set_operands(row->format, word, offset, slot);
-    } else {
-        slot.op = op_illegal;
     }
-    if (destination(slot.op) == 'x' && slot.rd == 0) slot.rd = x0_sink;
+    if (destination(op) == 'x' && slot.rd == 0) slot.rd = x0_sink;
+    return op;
 }
 
 }  // namespace core

@@ -44,10 +44,10 @@ constexpr u8 x0_sink = 32;  // where writes to x0 go
 // Which register an instruction writes: 'x', 'f' or 0.
 char destination(u16 op);
 
-// The decoded instruction: 16 bits zero-extended if compressed. slot.offset is left alone, and
-// pc-relative immediates count from `offset`.
-void decode(const Extensions& extensions, u32 word, u16 offset, Slot& slot);
-bool ends_block(const Slot& slot);
+// Sets the operands of the slot, pc-relative immediates counted from `offset`. A compressed word is
+// 16 bits zero-extended. op_illegal if there is no such instruction.
+Op decode(const Extensions& extensions, u32 word, u16 offset, Slot& slot);
+bool ends_block(u16 op);
 
 inline bool is_compressed(u32 word) { return (word & 3) != 3; }
 

@@ -29,19 +29,21 @@ constexpr unsigned level_flow = trace_cfi | trace_flow;
 constexpr unsigned level_insn = trace_cfi | trace_flow | trace_insn;
 
 struct Interruption {
-    Stop stop;
-    bool mid_block;
+    Stop stop = stop_budget;
+    bool mid_block = false;
+    const void* const* handlers = nullptr;
 };
 
 // Runs at most `budget` instructions from h.pc; advances machine.icount by those attempted. The
 // tables must have room for `budget` rows. `resumed`: the rest of an interrupted block, no flow row.
+// Without a hart nothing runs, and the loop's labels come back.
 template <unsigned Level>
-Interruption interpret(Hart& h, AddressSpace& as, u64 budget, bool resumed, u32 tid, u32 mm);
+Interruption interpret(Hart* hart, AddressSpace* space, u64 budget, bool resumed, u32 tid, u32 mm);
 
-extern template Interruption interpret<level_none>(Hart&, AddressSpace&, u64, bool, u32, u32);
-extern template Interruption interpret<level_cfi>(Hart&, AddressSpace&, u64, bool, u32, u32);
-extern template Interruption interpret<level_flow>(Hart&, AddressSpace&, u64, bool, u32, u32);
-extern template Interruption interpret<level_insn>(Hart&, AddressSpace&, u64, bool, u32, u32);
+extern template Interruption interpret<level_none>(Hart*, AddressSpace*, u64, bool, u32, u32);
+extern template Interruption interpret<level_cfi>(Hart*, AddressSpace*, u64, bool, u32, u32);
+extern template Interruption interpret<level_flow>(Hart*, AddressSpace*, u64, bool, u32, u32);
+extern template Interruption interpret<level_insn>(Hart*, AddressSpace*, u64, bool, u32, u32);
 
 // The block at pc, decoded if need be; null with the exception in h.fault.
 Block* find_block(Hart& h, AddressSpace& as, u64 pc);
@@ -141,16 +143,16 @@ struct Memory {
     u8 size = 0;
 };
 
-inline void insn_row(InsnTable& table, const Hart& h, const Slot* ip, u64 pc, u64 index,
-                     const Memory& memory) {
+inline void insn_row(InsnTable& table, const Hart& h, const Info& info, u8 rd, u64 pc,
+                     u64 index, const Memory& memory) {
     const u64 row = table.rows++;
-    const char kind = destination(ip->op);
-    const bool integer = kind == 'x' && ip->rd != x0_sink;
+    const char kind = destination(info.op);
+    const bool integer = kind == 'x' && rd != x0_sink;
     table.seq[row] = index << seq_shift;
     table.pc[row] = pc;
-    table.word[row] = ip->word;
-    table.rd[row] = integer ? ip->rd : kind == 'f' ? u8(32 + ip->rd) : u8{255};
-    table.rd_value[row] = integer ? h.x[ip->rd] : kind == 'f' ? h.f[ip->rd] : 0;
+    table.word[row] = info.word;
+    table.rd[row] = integer ? rd : kind == 'f' ? u8(32 + rd) : u8{255};
+    table.rd_value[row] = integer ? h.x[rd] : kind == 'f' ? h.f[rd] : 0;
     table.mem_addr[row] = memory.address;
     table.mem_value[row] = memory.value;
     table.mem_size[row] = memory.size;
@@ -160,7 +162,8 @@ inline void insn_row(InsnTable& table, const Hart& h, const Slot* ip, u64 pc, u6
 }  // namespace semantics
 
 template <unsigned Level>
-Interruption interpret(Hart& h, AddressSpace& as, u64 budget, bool resumed, u32 tid, u32 mm) {
+[[gnu::noinline, gnu::noclone]] Interruption interpret(Hart* hart, AddressSpace* space, u64 budget,
+                                                       bool resumed, u32 tid, u32 mm) {
     using namespace semantics;
 
     static const void* const label[op_count] = {
@@ -170,6 +173,10 @@ Interruption interpret(Hart& h, AddressSpace& as, u64 budget, bool resumed, u32 
         &&do_illegal, &&do_fallthrough, &&do_pause,
     };
 
+    if (!hart) return {.handlers = label};
+
+    Hart& h = *hart;
+    AddressSpace& as = *space;
     Machine& m = *h.machine;
     Tlb& tlb = as.tlb;
     u64* const x = h.x;
@@ -185,7 +192,7 @@ Interruption interpret(Hart& h, AddressSpace& as, u64 budget, bool resumed, u32 
     Stop stop = stop_budget;
     bool mid_block = false;
     [[maybe_unused]] Memory memory;
-    alignas(Block) unsigned char truncated[sizeof(Block) + (max_block_instructions + 1) * sizeof(Slot)];
+    alignas(Block) unsigned char truncated[sizeof(Block) + max_block_instructions * sizeof(Slot)];
 
 #define RD x[ip->rd]
 #define RS1 x[ip->rs1]
@@ -194,7 +201,9 @@ Interruption interpret(Hart& h, AddressSpace& as, u64 budget, bool resumed, u32 
 #define SHAMT ip->imm
 #define BASE base
 #define LINK (base + blk->length)
-#define PC (base + ip->offset)
+#define INFO blk->info[ip - blk->slots()]
+#define WORD INFO.word
+#define PC (base + INFO.offset)
 #define SIGNED(value) u64(i64(value))
 
 #define FD f[ip->rd]
@@ -207,7 +216,7 @@ Interruption interpret(Hart& h, AddressSpace& as, u64 budget, bool resumed, u32 
 #define FL h.fflags
 #define ROUNDED(...)                                  \
     const int rm = rounding_mode(ip->imm, h.frm);     \
-    if (UNLIKELY(rm < 0)) FAULT(cause_illegal, ip->word); \
+    if (UNLIKELY(rm < 0)) FAULT(cause_illegal, WORD); \
     __VA_ARGS__
 
 // The instruction's own index (icount while it executes).
@@ -217,7 +226,7 @@ Interruption interpret(Hart& h, AddressSpace& as, u64 budget, bool resumed, u32 
 #define RETIRE()                                                            \
     do {                                                                    \
         if constexpr (Level & trace_insn) {                                 \
-            insn_row(m.tables.insn, h, ip, PC, INDEX, memory);              \
+            insn_row(m.tables.insn, h, INFO, ip->rd, PC, INDEX, memory);              \
             memory.size = 0;                                                \
             memory.address = memory.value = 0;                              \
         }                                                                   \
@@ -226,7 +235,7 @@ Interruption interpret(Hart& h, AddressSpace& as, u64 budget, bool resumed, u32 
     do {                        \
         RETIRE();               \
         ++ip;                   \
-        goto* label[ip->op];    \
+        goto* ip->handler;    \
     } while (0)
 
 // FAULT: the instruction's exception. memory_fault: h.fault has it already.
@@ -361,7 +370,7 @@ Interruption interpret(Hart& h, AddressSpace& as, u64 budget, bool resumed, u32 
     const u64 address = RS1;                                                                \
     if (!h.sse) {                                                                           \
         CFI_ROW(cfi_ssamoswap, address, 0, 0, h.ssp, h.ssp, cause_illegal);                 \
-        FAULT(cause_illegal, ip->word);                                                     \
+        FAULT(cause_illegal, WORD);                                                     \
     }                                                                                       \
     T* const target = SHADOW_WORD(T, address);                                              \
     if (UNLIKELY(!target)) {                                                                \
@@ -383,7 +392,7 @@ Interruption interpret(Hart& h, AddressSpace& as, u64 budget, bool resumed, u32 
     if (!read_csr(h, csr, INDEX, old) || ((writes) && !writable_csr(csr))) {                \
         if (csr == csr_ssp && m.extensions.zicfiss)                                         \
             CFI_ROW(kind, 0, 0, 0, before, before, cause_illegal);                          \
-        FAULT(cause_illegal, ip->word);                                                     \
+        FAULT(cause_illegal, WORD);                                                     \
     }                                                                                       \
     if (writes) write_csr(h, csr, update);                                                  \
     if (csr == csr_ssp) CFI(kind, 0, h.ssp, 0, before, h.ssp);                              \
@@ -454,7 +463,7 @@ enter_block:
     left -= blk->count;
     base = pc;
     ip = blk->slots();
-    goto* label[ip->op];
+    goto* ip->handler;
 
 enter_and_link: {
     const bool same_page = ((pc ^ base) & ~page_mask) == 0;
@@ -470,10 +479,10 @@ landing:
     if (left == 0) goto leave;
     blk = find_block(h, as, pc);
     if (!blk) goto fetch_fault;
-    if (LIKELY(blk->slots()->op == op_lpad)) goto enter_block;
+    if (LIKELY(blk->info->op == op_lpad)) goto enter_block;
     h.fault.cause = cause_software_check;
     h.fault.tval = check_landing_pad;
-    h.fault.word = blk->slots()->word;
+    h.fault.word = blk->info->word;
     h.fault.expected = u32(x[7]) >> 12;
     h.fault.found = 0xffffffff;
     CFI_ROW_AT(limit - left + 1, pc, cfi_lpad, 0, h.fault.found, h.fault.expected, h.ssp, h.ssp,
@@ -487,14 +496,14 @@ enter_part: {
     if (left == 0) goto leave;
     FLOW_ROW();
     Block* const part = reinterpret_cast<Block*>(truncated);
-    std::memcpy(truncated, blk, sizeof(Block) + (left + 1) * sizeof(Slot));
+    std::memcpy(truncated, blk, sizeof(Block) + left * sizeof(Slot));
     part->count = u32(left);
-    part->slots()[left].op = op_pause;
+    part->slots()[left].handler = label[op_pause];
     blk = part;
     left = 0;
     base = pc;
     ip = blk->slots();
-    goto* label[ip->op];
+    goto* ip->handler;
 }
 
 #define INSN(extension, name, mask, match, format, ...) \
@@ -504,7 +513,7 @@ enter_part: {
 #undef INSN
 
 do_illegal:
-    FAULT(cause_illegal, ip->word);
+    FAULT(cause_illegal, WORD);
 do_fallthrough:
     pc = LINK;
     goto enter;
@@ -522,7 +531,7 @@ stale: {
     }
     RETIRE();
     left += blk->count - POSITION;
-    pc = base + ip[1].offset;
+    pc = base + blk->info[POSITION].offset;
     m.bury();
     goto enter;
 }
@@ -532,7 +541,7 @@ fetch_fault:
     stop = stop_fault;
     goto leave;
 memory_fault:
-    h.fault.word = ip->word;
+    h.fault.word = WORD;
     stop = stop_fault;
 leave_at_ip:
     left += blk->count - POSITION;
@@ -541,7 +550,7 @@ leave:
     h.pc = pc;
     x[0] = 0;
     m.icount = limit - left;
-    return {stop, mid_block};
+    return {stop, mid_block, label};
 }
 
 }  // namespace core

@@ -18,14 +18,6 @@ u32 halfword(const Frame& frame, u32 offset) {
     return half;
 }
 
-Block* new_block(CodePage& page, u32 count, u32 length, const Slot* slots, u32 slot_count) {
-    void* memory = std::malloc(sizeof(Block) + slot_count * sizeof(Slot));
-    if (!memory) throw std::bad_alloc();
-    Block* block = new (memory) Block{&page, nullptr, nullptr, count, length, 0, 0};
-    std::memcpy(block->slots(), slots, slot_count * sizeof(Slot));
-    return block;
-}
-
 }  // namespace
 
 Machine::Machine(Extensions extensions, unsigned trace, u64 max_frames)
@@ -111,47 +103,64 @@ bool Machine::reclaim_code() {
 
 Block* Machine::block_at(CodePage& page, u32 offset) {
     const Frame& frame = *page.frame;
-    Slot slots[max_block_instructions + 1];
-    u32 count = 0;
-    u32 length = 0;
+    Draft draft;
     bool ended = false;
-    while (!ended && offset + length < page_size) {
-        u32 word = halfword(frame, offset + length);
-        u32 size = 2;
+    while (!ended && offset + draft.length < page_size) {
+        const u32 at = offset + draft.length;
+        u32 word = halfword(frame, at);
         if (!is_compressed(word)) {
-            if (offset + length + 4 > page_size) break;
-            word |= halfword(frame, offset + length + 2) << 16;
-            size = 4;
+            if (at + 4 > page_size) break;
+            word |= halfword(frame, at + 2) << 16;
         }
-        Slot& slot = slots[count++] = Slot{};
-        decode(extensions, word, static_cast<u16>(length), slot);
-        slot.offset = static_cast<u16>(length);
-        ended = ends_block(slot);
-        length += size;
+        ended = append(draft, word);
     }
-    if (count == 0) return nullptr;
-    return page.entry[offset / 2] = install(page, count, length, slots, ended);
+    if (draft.count == 0) return nullptr;
+    return page.entry[offset / 2] = install(page, draft);
 }
 
 Block* Machine::straddling_block(CodePage& page, u32 word) {
     Block*& known = page.straddling;
-    if (known && known->slots()->word == word) return known;
+    if (known && known->info->word == word) return known;
     std::free(known);
     known = nullptr;
-    Slot slots[2] = {};
-    decode(extensions, word, 0, slots[0]);
-    return known = install(page, 1, 4, slots, ends_block(slots[0]));
+    Draft draft;
+    append(draft, word);
+    return known = install(page, draft);
 }
 
-Block* Machine::install(CodePage& page, u32 count, u32 length, Slot* slots, bool ended) {
-    u32 slot_count = count;
-    if (!ended) {
-        slots[slot_count] = Slot{};
-        slots[slot_count].op = op_fallthrough;
-        slots[slot_count++].offset = static_cast<u16>(length);
+// Adds an instruction; true if it ends the block.
+bool Machine::append(Draft& draft, u32 word) const {
+    Slot& slot = draft.slots[draft.count] = Slot{};
+    const Op op = decode(extensions, word, static_cast<u16>(draft.length), slot);
+    slot.handler = handlers_[op];
+    draft.info[draft.count++] = {word, op, static_cast<u16>(draft.length)};
+    draft.length += is_compressed(word) ? 2 : 4;
+    draft.ended = ends_block(op);
+    return draft.ended;
+}
+
+Block* Machine::install(CodePage& page, Draft& draft) {
+    u32 slots = draft.count;
+    if (!draft.ended) {
+        draft.slots[slots] = Slot{handlers_[op_fallthrough], 0, 0, 0, 0, 0};
+        draft.info[slots++] = {0, op_fallthrough, static_cast<u16>(draft.length)};
     }
-    account(page, sizeof(Block) + slot_count * sizeof(Slot));
-    return new_block(page, count, length, slots, slot_count);
+    const std::size_t bytes = sizeof(Block) + slots * (sizeof(Slot) + sizeof(Info));
+    void* memory = std::malloc(bytes);
+    if (!memory) throw std::bad_alloc();
+    account(page, bytes);
+    Block* block = new (memory) Block{&page, nullptr, nullptr, nullptr, draft.count, draft.length, 0, 0};
+    std::memcpy(block->slots(), draft.slots, slots * sizeof(Slot));
+    Info* const info = reinterpret_cast<Info*>(block->slots() + slots);
+    std::memcpy(info, draft.info, slots * sizeof(Info));
+    block->info = info;
+    return block;
+}
+
+void Machine::use_handlers(const void* const* handlers) {
+    if (handlers == handlers_) return;
+    forget_all_code();
+    handlers_ = handlers;
 }
 
 u32 Machine::flow_id(Block& block, u64 pc, u64 seq, u32 tid, u32 mm) {
@@ -161,7 +170,7 @@ u32 Machine::flow_id(Block& block, u64 pc, u64 seq, u32 tid, u32 mm) {
 
     std::string bytes;
     for (u32 i = 0; i < block.count; ++i) {
-        const u32 word = block.slots()[i].word;
+        const u32 word = block.info[i].word;
         bytes.append(reinterpret_cast<const char*>(&word), is_compressed(word) ? 2 : 4);
     }
     const u64 where[2] = {block.page->frame->lineage, pc};

@@ -43,6 +43,8 @@ class Machine final : public FrameOwner {
     void bury();
     bool is_stale(const CodePage* page) const;
     std::vector<const CodePage*> stale;
+    // The labels that slots are decoded to, by Op; other ones than before forget all decoded text.
+    void use_handlers(const void* const* handlers);
     // Forget all decoded text if there is too much of it. Only between blocks.
     bool reclaim_code();
 
@@ -73,11 +75,13 @@ class Machine final : public FrameOwner {
     void forget_code(Frame* frame);
     void forget_all_code();
     void account(CodePage& page, std::size_t bytes);
-    Block* install(CodePage& page, u32 count, u32 length, Slot* slots, bool ended);
+    bool append(Draft& draft, u32 word) const;
+    Block* install(CodePage& page, Draft& draft);
 
     const u64 max_frames_;
     u64 frames_ = 0;
     u64 lineages_ = 0;
+    const void* const* handlers_ = nullptr;
     std::size_t code_bytes_ = 0;
     std::vector<CodePage*> code_pages_;
     std::vector<std::unique_ptr<CodePage>> graveyard_;

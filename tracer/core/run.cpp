@@ -53,13 +53,14 @@ unsigned level_of(unsigned trace) {
     return trace ? level_cfi : level_none;
 }
 
-Interruption interpret_at(unsigned level, Hart& h, AddressSpace& as, u64 budget, bool resumed,
-                          u32 tid, u32 mm) {
+using Loop = Interruption (*)(Hart*, AddressSpace*, u64, bool, u32, u32);
+
+Loop loop_of(unsigned level) {
     switch (level) {
-        case level_none: return interpret<level_none>(h, as, budget, resumed, tid, mm);
-        case level_cfi: return interpret<level_cfi>(h, as, budget, resumed, tid, mm);
-        case level_flow: return interpret<level_flow>(h, as, budget, resumed, tid, mm);
-        default: return interpret<level_insn>(h, as, budget, resumed, tid, mm);
+        case level_none: return interpret<level_none>;
+        case level_cfi: return interpret<level_cfi>;
+        case level_flow: return interpret<level_flow>;
+        default: return interpret<level_insn>;
     }
 }
 
@@ -80,6 +81,8 @@ Stop run(Hart& h, AddressSpace& as, u64 budget, u32 tid, u32 mm) {
     const unsigned level = level_of(m.trace);
     each_table(m.tables, level, [](auto& table, unsigned) { table.prepare(); });
     m.bury();
+    const Loop loop = loop_of(level);
+    m.use_handlers(loop(nullptr, nullptr, 0, false, 0, 0).handlers);
     as.synchronize();
     h.fault = {};
 
@@ -90,7 +93,7 @@ Stop run(Hart& h, AddressSpace& as, u64 budget, u32 tid, u32 mm) {
         const bool resumed = m.interrupted.hart == h.id && m.interrupted.space == as.id &&
                              m.interrupted.pc == h.pc && m.interrupted.icount == m.icount;
         const u64 start = m.icount;
-        const Interruption end = interpret_at(level, h, as, room, resumed, tid, mm);
+        const Interruption end = loop(&h, &as, room, resumed, tid, mm);
         budget -= m.icount - start;
         m.interrupted = {};
         if (end.mid_block || (resumed && m.icount == start))

@@ -16,12 +16,27 @@ enum CfiKind : u8 {
     cfi_sspush, cfi_sspopchk, cfi_ssamoswap, cfi_ssrdp, cfi_ssp_read, cfi_ssp_write, cfi_lpad
 };
 
-// One column's memory; `make` leaves it uninitialised, so that untouched pages cost nothing.
+// One column's memory, uninitialised. Memory that was handed over is used again once its receiver
+// has let go of it: fresh pages would cost more than what is written to them.
 template <class T>
-struct Column {
+class Column {
+  public:
     std::shared_ptr<T[]> data;
     T& operator[](u64 row) const { return data.get()[row]; }
-    void make(u64 rows) { data = std::make_shared_for_overwrite<T[]>(rows); }
+    void make(u64 rows) {
+        auto free = std::find_if(handed_over_.begin(), handed_over_.end(),
+                                 [](const auto& memory) { return memory.use_count() == 1; });
+        if (free == handed_over_.end()) {
+            data = std::make_shared_for_overwrite<T[]>(rows);
+        } else {
+            data = std::move(*free);
+            handed_over_.erase(free);
+        }
+    }
+    void hand_over() { handed_over_.push_back(std::move(data)); }
+
+  private:
+    std::vector<std::shared_ptr<T[]>> handed_over_;
 };
 
 // No instruction adds more than one row to any of these, so a slice no longer than the free rows
@@ -46,7 +61,7 @@ struct FixedTable {
     }
     // The columns now belong to whoever copied them.
     void reset() {
-        self().columns([](const char*, auto& column) { column.data.reset(); });
+        if (allocated_) self().columns([](const char*, auto& column) { column.hand_over(); });
         rows = stamped = 0;
         allocated_ = false;
     }
