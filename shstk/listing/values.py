@@ -106,8 +106,8 @@ class Names:
             if kind == "hex":
                 return bytes.fromhex(rest)
             if kind in ("u32", "u64"):
-                size = int(kind[1:]) // 8
-                return (self.number(rest) % 2 ** (8 * size)).to_bytes(size, "little")
+                bits = int(kind[1:])
+                return (self.number(rest) & ((1 << bits) - 1)).to_bytes(bits // 8, "little")
         except ValueError as e:
             raise BadValue(f"{text}: {e}") from e
         raise BadValue(f'{text} is no bytes: expected "text", hex:0011, u32:VALUE or u64:VALUE')
