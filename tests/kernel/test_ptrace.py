@@ -159,3 +159,25 @@ def test_what_is_refused(request_: int, answer: int) -> None:
     result = run(guest(STOP, parent))
     assert result.words[1] == (ESRCH if request_ == 0x4200 else answer)
     assert bool(result.warnings) == (answer == EIO)
+
+
+def test_a_traced_child_stops_after_exec() -> None:
+    child = "sys 221, path, argv, 0"
+    start = "ld s0, 0(sp)\naddi s0, s0, -1\nbeqz s0, begin\nexit 5\nbegin:\n"
+    data = "argv: .dword path, path, 0\npath: .dword 0x74736575672f\n"  # "/guest"
+    text = start + guest(child, f"{CONT.format(0)}\ncall wait") + data
+    assert run(text).words == [5 << 8 | 0x7F, 5 << 8]
+
+
+def test_when_its_tracer_ends_the_child_goes_on() -> None:
+    child = "sys 172\nli a1, 15\nsys 129\nexit 6"
+    result = run(guest(child, ""))
+    assert result.ending == "exited"
+    [fatal] = result.rows("signals")
+    assert (fatal["kind"], fatal["signo"]) == ("fatal", 15)
+
+
+def test_a_killed_tracee_tells_only_its_end() -> None:
+    child = "sys 172\nli a1, 10\nsys 129\nexit 6"
+    kill = "mv a0, s7\nli a1, 9\nsys 129\ncall wait"
+    assert run(guest(child, kill)).words == [10 << 8 | 0x7F, 9]

@@ -390,3 +390,97 @@ def test_a_fatal_signal_ends_all_threads() -> None:
     assert result.status == 15
     assert len([r for r in result.rows("signals") if r["kind"] == "fatal"]) == 1
     assert len([r for r in result.rows("task_events") if r["kind"] == "exit_begin"]) == 2
+
+
+def test_what_comes_to_a_stopped_process_waits() -> None:
+    """The child stops itself; the signal sent meanwhile is taken when it continues."""
+    text = """
+        sys 134, 10, action, 0, 8
+        sys 220, 17, 0, 0, 0, 0
+        bnez a0, parent
+        sys 172
+        li a1, 19
+        sys 129
+        exit 7
+    parent:
+        mv s7, a0
+        sys 260, -1, status, 2, 0
+        mv a0, s7
+        li a1, 10
+        sys 129
+        sys 101, second, 0
+        li s0, -1
+        report s0
+        mv a0, s7
+        li a1, 18
+        sys 129
+        sys 260, -1, status, 0, 0
+    """
+    assert run(guest(text)).words == [2**64 - 1, 10, 0]
+
+
+def test_sigkill_ends_a_stopped_process() -> None:
+    text = """
+        sys 220, 17, 0, 0, 0, 0
+        bnez a0, parent
+        sys 172
+        li a1, 19
+        sys 129
+        exit 7
+    parent:
+        mv s7, a0
+        sys 260, -1, status, 2, 0
+        mv a0, s7
+        li a1, 9
+        sys 129
+        sys 260, -1, status, 0, 0
+        li s0, status
+        lw s1, 0(s0)
+        report s1
+    """
+    assert run(guest(text)).words == [9]
+
+
+def test_a_fatal_signal_ends_the_wait_for_a_vfork_child() -> None:
+    """A handler would have to wait; death does not. The child's kill is the parent's end."""
+    text = """
+        sys 134, 10, action, 0, 8
+        sys 220, 0x4111, 0, 0, 0, 0
+        bnez a0, parent
+        sys 173
+        li a1, 10
+        sys 129
+        sys 101, second, 0
+        sys 173
+        li a1, 15
+        sys 129
+        exit 0
+    parent:
+        exit 1
+    """
+    result = run(guest(text))
+    assert result.status == 15
+    assert result.words == []
+    [clone] = [c for c in result.rows("syscalls") if c["name"] == "clone"]
+    assert clone["outcome"] == "killed"
+
+
+def test_exec_keeps_what_is_ignored_and_forgets_handlers() -> None:
+    text = """
+        ld s0, 0(sp)
+        addi s0, s0, -1
+        bnez s0, again
+        sys 134, 10, action, 0, 8
+        sys 134, 12, ignore, 0, 8
+        sys 221, path, argv, 0
+    again:
+        sys 134, 10, 0, old, 8
+        li s0, old
+        ld s1, 0(s0)
+        report s1
+        sys 134, 12, 0, old, 8
+        ld s1, 0(s0)
+        report s1
+    """
+    data = "argv: .dword path, path, 0\npath: .dword 0x74736575672f\n"  # "/guest"
+    assert run(guest(text) + data).words == [0, 1]
