@@ -60,7 +60,9 @@ class Output(OpenFile):
 
     def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
         if data:
-            k.stdout_write(cast(Stream, self.inode).fd, data)
+            fd = cast(Stream, self.inode).fd
+            k.rec.row("output", seq=k.seq(), tid=t.tid, mm=t.mm_id, fd=fd, bytes=data)
+            k.stdout_write(fd, data)
         return len(data)
 
     def ready(self, k: Kernel) -> int:
