@@ -484,3 +484,17 @@ def test_exec_keeps_what_is_ignored_and_forgets_handlers() -> None:
     """
     data = "argv: .dword path, path, 0\npath: .dword 0x74736575672f\n"  # "/guest"
     assert run(guest(text) + data).words == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "setup",
+    [
+        f"sys 134, 11, action, 0, 8\n{BLOCK_ALL}\n{KILL_SELF.format(11)}",
+        f"sys 134, 11, action, 0, 8\n{BLOCK_ALL}",
+        "sys 134, 11, ignore, 0, 8",
+    ],
+    ids=["blocked and pending", "blocked", "ignored"],
+)
+def test_an_exception_neither_waits_nor_is_ignored(setup: str) -> None:
+    result = run(guest(f"{setup}\nsd zero, 0(zero)"))
+    assert (result.status, result.words) == (11, [])

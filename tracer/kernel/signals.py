@@ -68,7 +68,7 @@ def send(
     forced: bool = False,
 ) -> None:
     """Queue a signal for a thread or for a process. forced: neither blocked nor ignored will do."""
-    info = Siginfo(signo, code, sender, si_addr, value or 0, forced)
+    info = Siginfo(signo, code, sender, si_addr, value or 0)
     if forced:
         assert isinstance(target, Task), "only a thread can be forced"
         force(k, target, info)
@@ -78,7 +78,7 @@ def send(
 
 def force_fault(k: Kernel, t: Task, signo: int, code: int, si_addr: int) -> None:
     """force_sig_fault(): the answer to an exception."""
-    force(k, t, Siginfo(signo, code, si_addr=si_addr, forced=True))
+    force(k, t, Siginfo(signo, code, si_addr=si_addr))
 
 
 def force(k: Kernel, t: Task, info: Siginfo, *, fatal: bool = False) -> None:
@@ -92,6 +92,7 @@ def force(k: Kernel, t: Task, info: Siginfo, *, fatal: bool = False) -> None:
         t.process.sighand.actions[info.signo] = SigAction()
         t.sigmask &= ~bit(info.signo)
     queue(k, t, info)
+    recalc(t)  # it may have been pending already, while it was blocked
 
 
 def queue(k: Kernel, target: Task | Process, info: Siginfo) -> bool:
@@ -262,7 +263,7 @@ def _enter(k: Kernel, t: Task, info: Siginfo, action: SigAction) -> None:
     if not sigframe.push(k, t, info, action, mask):
         # A SIGSEGV whose own frame can't be pushed has no handler that could help.
         fatal = info.signo == SIGSEGV
-        force(k, t, Siginfo(SIGSEGV, SI_KERNEL, forced=True), fatal=fatal)
+        force(k, t, Siginfo(SIGSEGV, SI_KERNEL), fatal=fatal)
         return
     t.saved_sigmask = None
     own = 0 if action.flags & SA_NODEFER else bit(info.signo)

@@ -66,7 +66,6 @@ class Siginfo:
     sender: int | None = None  # tid or pid of the task that sent it
     si_addr: int | None = None
     value: int = 0  # si_value, or si_status for SIGCHLD
-    forced: bool = False
     fields: bytes | None = None  # what follows si_code, as rt_sigqueueinfo's caller gave it
 
 
