@@ -28,8 +28,8 @@ Words that were never seen written in an area that was mapped before the run beg
     shstk query RUN "SELECT * FROM cfi WHERE addr = <address> ORDER BY seq"
 
 ## Sources
-ISA manual, unprivileged CFI chapter, SSPOPCHK: the shadow stack is "popped" by loading the word at
-ssp and comparing it with the register; ordinary stores to shadow-stack pages fault.
+Documentation/arch/riscv/zicfiss.rst: "The sspopchk x1/x5 instruction pops (loads) from shadow stack
+and compares with x1/x5 and if not equal, the CPU raises a software check exception with *tval = 3".
 """
 
 from __future__ import annotations

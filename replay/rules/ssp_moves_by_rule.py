@@ -30,8 +30,9 @@ what a system call does to ssp is ST2's, P6's and E1's.
     shstk query RUN "SELECT * FROM ssp_path WHERE tid = <tid> ORDER BY seq"
 
 ## Sources
-ISA manual, unprivileged CFI chapter: "sspush decrements the ssp by XLEN/8", "sspopchk ... increments
-the ssp by XLEN/8"; usercfi.c of the series, save_cfi_token and the token check on sigreturn.
+ISA manual, unprivileged CFI chapter: a push stores at ssp-8 and only then moves ssp, a pop moves it
+by 8 only if the words agree. Documentation/arch/riscv/zicfiss.rst: "The sspush x1/x5 instruction
+pushes (stores) x1/x5 to shadow stack."
 """
 
 from __future__ import annotations

@@ -1,0 +1,165 @@
+"""The views that SQL and users see beside the tables: derived, typed, one doc line a column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from replay.derive.ssp_path import ssp_path
+from replay.facts import Facts
+from replay.stacks import COLUMNS as STACK_COLUMNS
+from replay.stacks import stacks
+from schemas.tables import Column
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from replay.run import Run
+
+
+@dataclass(frozen=True)
+class View:
+    """A frame derived from a run. `build` makes it, with exactly `columns`."""
+
+    name: str
+    doc: str
+    columns: tuple[Column, ...]
+    build: Callable[[Run], pl.DataFrame]
+
+
+_DTYPES: Final = {
+    "u32": "UInt32",
+    "u64": "UInt64",
+    "i32": "Int32",
+    "str": "String",
+    "bool": "Boolean",
+}
+
+TASKS: Final = (
+    Column("tid", "u32", "the task"),
+    Column("pid", "u32", "the thread group it belongs to"),
+    Column("parent", "u32?", "the task that made it"),
+    Column("how", "str", "boot, thread, vfork, fork or worker (a kernel user-worker)"),
+    Column("mm", "u32?", "the address space it ended in"),
+    Column("made_seq", "u64", "seq of the clone that made it, or of created"),
+    Column("first_user_seq", "u64?", "its first return to user mode"),
+    Column("first_ssp", "u64?", "csr ssp at that moment"),
+    Column("exit_seq", "u64?", "when its exit began; null if it lived on"),
+    Column("status", "i32?", "its wait status"),
+    Column("enabled_at_birth", "bool", "whether its shadow stack was on when it was made"),
+    Column("enabled_at_end", "bool", "whether it was on at its last event"),
+)
+
+HANDOFFS: Final = (
+    Column("seq", "u64", "seq of the clone"),
+    Column("parent", "u32?", "the task that called"),
+    Column("tid", "u32?", "the child; null if none came to be"),
+    Column("kind", "str", "thread (CLONE_VM), vfork (CLONE_VFORK) or fork (neither)"),
+    Column("flags", "u64", "clone flags"),
+    Column("parent_enabled", "bool", "whether the parent's shadow stack was on"),
+    Column("stack_due", "bool", "whether intent wants a shadow stack for the child"),
+    Column("size_due", "u64?", "its size, bytes; null if the run does not tell RLIMIT_STACK"),
+    Column("base", "u64?", "base of the shadow stack that was mapped"),
+    Column("size", "u64?", "its size, bytes"),
+    Column("ssp_due", "u64?", "the ssp that the child should start with, by what was mapped"),
+    Column("ssp", "u64?", "the ssp that it did start with"),
+    Column("parent_ssp", "u64?", "the parent's ssp at the call"),
+    Column("ret", "i64?", "what the call returned"),
+    Column("why", "str", "why a stack is due, or not"),
+)
+
+SSP_PATH: Final = (
+    Column("seq", "u64", "position of the event"),
+    Column("tid", "u32?", "the task"),
+    Column("mm", "u32?", "its address space"),
+    Column("cause", "str", "a cfi kind, a call's name, delivery, sigreturn, first_user, exec_done"),
+    Column("ssp_before", "u64?", "csr ssp before"),
+    Column("ssp_after", "u64?", "csr ssp after"),
+)
+
+_WHY: Final = {
+    "thread": "CLONE_VM: a separate shadow stack is needed",
+    "vfork": "CLONE_VFORK: shares its parent's",
+    "fork": "neither CLONE_VM nor CLONE_VFORK: a copy of its parent's",
+}
+
+
+def _frame(columns: tuple[Column, ...], rows: list[tuple[Any, ...]]) -> pl.DataFrame:
+    import polars as pl
+
+    dtypes = _DTYPES | {"i64": "Int64"}
+    schema = {c.name: getattr(pl, dtypes[c.base]) for c in columns}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _tasks(run: Run) -> pl.DataFrame:
+    facts = Facts(run, run.row, "intent")
+    status = {x.task: x.event.status for x in facts.history.exits}
+    return _frame(
+        TASKS,
+        [
+            (
+                t.tid,
+                t.pid,
+                t.creator.tid if t.creator else None,
+                t.how,
+                t.mm,
+                t.born,
+                t.first_user.seq if t.first_user else None,
+                t.first_user.ssp if t.first_user else None,
+                t.exit_seq,
+                status.get(t),
+                t.made_with.enabled,
+                t.state.enabled,
+            )
+            for t in facts.history.tasks
+        ],
+    )
+
+
+def _handoffs(run: Run) -> pl.DataFrame:
+    facts = Facts(run, run.row, "intent")
+    rows = []
+    for c in facts.history.clones:
+        stack = c.mapped.stack
+        why = _WHY[c.kind] if c.before.enabled else "the parent's shadow stack is off"
+        due = stack.top if stack else None if c.due else c.parent_ssp
+        rows.append(
+            (
+                c.seq,
+                c.row.tid,
+                c.child.tid if c.child else None,
+                c.kind,
+                c.row.flags,
+                c.before.enabled,
+                c.due,
+                c.size,
+                stack.base if stack else None,
+                stack.size if stack else None,
+                due if c.child else None,
+                c.first_ssp,
+                c.parent_ssp,
+                c.row.ret,
+                why if facts.supported else "no CPU support",
+            )
+        )
+    return _frame(HANDOFFS, rows)
+
+
+VIEWS: Final[dict[str, View]] = {
+    v.name: v
+    for v in (
+        View("tasks", "every task's life, one row each", TASKS, _tasks),
+        View(
+            "shadow_stacks", "every shadow stack: whose, by whom, until when", STACK_COLUMNS, stacks
+        ),
+        View("handoffs", "every clone: the shadow stack and ssp of its child", HANDOFFS, _handoffs),
+        View(
+            "ssp_path",
+            "every event that tells a task's ssp",
+            SSP_PATH,
+            lambda run: ssp_path(run).collect(),
+        ),
+    )
+}
