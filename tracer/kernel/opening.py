@@ -6,7 +6,7 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from tracer.kernel import usermem
-from tracer.kernel.call import Args, Call
+from tracer.kernel.call import Args, Call, Outcome, Wait
 from tracer.kernel.clock import realtime_ns
 from tracer.kernel.devices import open_device
 from tracer.kernel.errno import Errno
@@ -52,7 +52,7 @@ _CREATION: Final = O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | 0o400  
 _NEEDS: Final = {O_RDONLY: READ, O_WRONLY: WRITE, O_RDWR: READ | WRITE}
 
 
-def open_inode(k: Kernel, inode: Inode, flags: int, path: str) -> OpenFile:
+def open_inode(k: Kernel, t: Task, inode: Inode, flags: int, path: str) -> OpenFile | Wait:
     """A new description of an existing inode; flags: access mode and status flags."""
     if flags & O_PATH:
         return OpenFile(inode, flags, path)
@@ -70,7 +70,7 @@ def open_inode(k: Kernel, inode: Inode, flags: int, path: str) -> OpenFile:
         case ProcFile():
             return open_proc(k, inode, flags, path)
         case Fifo():
-            return open_fifo(inode, flags, path)
+            return open_fifo(k, t, inode, flags, path)
         case Stream():
             return open_stream(inode, flags, path)
     raise Errno("ENXIO")
@@ -95,8 +95,8 @@ def _path(found: Found, inode: Inode, asked: str) -> str:
     return asked
 
 
-def open_at(k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int) -> OpenFile:
-    """openat(2) up to the descriptor."""
+def open_at(k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int) -> OpenFile | Wait:
+    """openat(2) up to the descriptor; a named pipe may have to wait."""
     if flags & O_TMPFILE & ~O_DIRECTORY:
         raise Errno("EOPNOTSUPP")
     if flags & O_PATH:
@@ -120,20 +120,23 @@ def open_at(k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int) ->
         raise Errno("ENOTDIR")
     if isinstance(inode, Directory) and flags & O_CREAT:
         raise Errno("EISDIR")
-    file = open_inode(k, inode, kept, _path(found, inode, path))
+    file = open_inode(k, t, inode, kept, _path(found, inode, path))
     if flags & O_TRUNC and isinstance(inode, Regular) and not flags & O_PATH:
         inode.permit(WRITE)
         resize(k, inode, 0)
     return file
 
 
-def sys_openat(k: Kernel, t: Task, a: Args) -> int:
-    flags, mode = a[2] & 0xFFFF_FFFF, a[3] & 0xFFFF_FFFF
-    file = open_at(k, t, a[0], get_path(k, t, a[1]), flags, mode)
-    return t.files.add(t, file, bool(flags & O_CLOEXEC))
+def _open(k: Kernel, t: Task, dirfd: int, path_addr: int, flags: int, mode: int) -> Outcome:
+    file = open_at(k, t, dirfd, get_path(k, t, path_addr), flags, mode)
+    return file if isinstance(file, Wait) else t.files.add(t, file, bool(flags & O_CLOEXEC))
 
 
-def sys_openat2(k: Kernel, t: Task, a: Args) -> int:
+def sys_openat(k: Kernel, t: Task, a: Args) -> Outcome:
+    return _open(k, t, a[0], a[1], a[2] & 0xFFFF_FFFF, a[3] & 0xFFFF_FFFF)
+
+
+def sys_openat2(k: Kernel, t: Task, a: Args) -> Outcome:
     """struct open_how {flags, mode, resolve}; a nonzero resolve is refused."""
     if a[3] < 24:
         raise Errno("EINVAL")
@@ -143,8 +146,7 @@ def sys_openat2(k: Kernel, t: Task, a: Args) -> int:
         raise Errno("EOPNOTSUPP")
     if flags >> 32 or mode & ~0o7777 or (mode and not flags & O_CREAT):
         raise Errno("EINVAL")
-    file = open_at(k, t, a[0], get_path(k, t, a[1]), flags, mode)
-    return t.files.add(t, file, bool(flags & O_CLOEXEC))
+    return _open(k, t, a[0], a[1], flags, mode)
 
 
 def sys_memfd_create(k: Kernel, t: Task, a: Args) -> int:

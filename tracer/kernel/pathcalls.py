@@ -19,6 +19,7 @@ from tracer.kernel.inode import (
     Symlink,
     raw,
 )
+from tracer.kernel.pipes import Fifo
 from tracer.kernel.regular import RegularFile, resize
 from tracer.kernel.sandbox import (
     AT_EMPTY_PATH,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _AT_REMOVEDIR: Final = 0x200
 _AT_SYMLINK_FOLLOW: Final = 0x400
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
+_NODES: Final[dict[int, type[Inode]]] = {stat.S_IFREG: Regular, stat.S_IFIFO: Fifo}
 
 
 def _place_for(k: Kernel, t: Task, dirfd: int, path: str, directory: bool = False) -> Found:
@@ -59,14 +61,15 @@ def sys_mkdirat(k: Kernel, t: Task, a: Args) -> int:
 
 
 def sys_mknodat(k: Kernel, t: Task, a: Args) -> int:
-    """Regular files only: devices are for root, and named pipes are not modelled."""
+    """Regular files and named pipes; devices are for root."""
     mode = a[2] & 0xFFFF_FFFF
-    if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+    kind = stat.S_IFMT(mode) or stat.S_IFREG
+    if kind not in _NODES:
         raise Errno("EPERM")
     found = _place_for(k, t, a[0], get_path(k, t, a[1]))
     now = realtime_ns(k)
-    bits = stat.S_IFREG | mode & 0o7777 & ~t.fs.umask
-    new = Regular(k.sandbox.new_ino(), bits, atime=now, mtime=now, ctime=now)
+    bits = kind | mode & 0o7777 & ~t.fs.umask
+    new = _NODES[kind](k.sandbox.new_ino(), bits, atime=now, mtime=now, ctime=now)
     found.parent.link(found.name, new, now)
     return 0
 
@@ -301,7 +304,7 @@ _MEMORY: Final = "files are in memory: nothing to do"
 
 CALLS: Final = (
     Call(17, "getcwd", sys_getcwd),
-    Call(33, "mknodat", sys_mknodat, "simple", "regular files only"),
+    Call(33, "mknodat", sys_mknodat),
     Call(34, "mkdirat", sys_mkdirat),
     Call(35, "unlinkat", sys_unlinkat),
     Call(36, "symlinkat", sys_symlinkat),

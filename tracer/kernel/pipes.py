@@ -1,4 +1,4 @@
-"""Pipes: a buffer in the kernel between two open file descriptions."""
+"""Pipes, named or not: a buffer in the kernel between open file descriptions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
+from schemas.uapi import SIGNALS
 from tracer.kernel import signals, usermem
-from tracer.kernel.call import Args, Call
+from tracer.kernel.call import Args, Call, Wait
 from tracer.kernel.errno import Errno
 from tracer.kernel.files import (
     O_ACCMODE,
@@ -15,6 +16,7 @@ from tracer.kernel.files import (
     O_DIRECT,
     O_NONBLOCK,
     O_RDONLY,
+    O_RDWR,
     O_WRONLY,
     POLLERR,
     POLLHUP,
@@ -24,6 +26,7 @@ from tracer.kernel.files import (
 )
 from tracer.kernel.inode import DEV_ANON, Inode
 from tracer.kernel.ioctl import FIONREAD
+from tracer.kernel.siginfo import SI_USER
 
 if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
@@ -35,24 +38,29 @@ ATOMIC: Final = 4096  # PIPE_BUF: a write of this much is never split
 
 @dataclass(eq=False)
 class Fifo(Inode):
+    """A pipe, or a named one. readers, writers: open file descriptions, now and ever."""
+
     buffer: bytearray = field(default_factory=bytearray)
-    readers: int = 0  # open file descriptions
+    readers: int = 0
     writers: int = 0
+    reads_opened: int = 0
+    writes_opened: int = 0
 
 
 class PipeEnd(OpenFile):
+    """An end of a pipe; one opened O_RDWR is both."""
+
+    def __init__(self, inode: Fifo, flags: int, path: str) -> None:
+        super().__init__(inode, flags, path)
+        inode.readers += self.readable
+        inode.reads_opened += self.readable
+        inode.writers += self.writable
+        inode.writes_opened += self.writable
+
     @property
     def fifo(self) -> Fifo:
         return cast(Fifo, self.inode)
 
-    def ioctl(self, k: Kernel, t: Task, request: int, arg: int) -> int:
-        if request != FIONREAD:
-            raise Errno("ENOTTY")
-        usermem.put_u32(k, t, arg, len(self.fifo.buffer))
-        return 0
-
-
-class ReadEnd(PipeEnd):
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
         if not self.fifo.buffer and self.fifo.writers:
             return None
@@ -63,19 +71,9 @@ class ReadEnd(PipeEnd):
         if n:
             self.notify(k)
 
-    def ready(self, k: Kernel) -> int:
-        bits = READABLE if self.fifo.buffer else 0
-        return bits | (0 if self.fifo.writers else POLLHUP)
-
-    def released(self, k: Kernel) -> None:
-        self.fifo.readers -= 1
-        self.notify(k)
-
-
-class WriteEnd(PipeEnd):
     def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
         if not self.fifo.readers:
-            signals.send(k, t, 13, 0)  # SIGPIPE, SI_USER
+            signals.send(k, t, SIGNALS["SIGPIPE"], SI_USER)
             raise Errno("EPIPE")
         room = CAPACITY - len(self.fifo.buffer)
         if data and room < min(len(data), ATOMIC):
@@ -85,39 +83,66 @@ class WriteEnd(PipeEnd):
         return min(len(data), room)
 
     def ready(self, k: Kernel) -> int:
-        bits = WRITABLE if CAPACITY - len(self.fifo.buffer) >= ATOMIC else 0
-        return bits | (0 if self.fifo.readers else POLLERR)
+        bits = 0
+        if self.readable:
+            bits |= READABLE if self.fifo.buffer else 0
+            bits |= 0 if self.fifo.writers else POLLHUP
+        if self.writable:
+            bits |= WRITABLE if CAPACITY - len(self.fifo.buffer) >= ATOMIC else 0
+            bits |= 0 if self.fifo.readers else POLLERR
+        return bits
+
+    def ioctl(self, k: Kernel, t: Task, request: int, arg: int) -> int:
+        if request != FIONREAD:
+            raise Errno("ENOTTY")
+        usermem.put_u32(k, t, arg, len(self.fifo.buffer))
+        return 0
 
     def released(self, k: Kernel) -> None:
-        self.fifo.writers -= 1
+        self.fifo.readers -= self.readable
+        self.fifo.writers -= self.writable
+        if not self.fifo.readers and not self.fifo.writers:
+            self.fifo.buffer.clear()
         self.notify(k)
 
 
-def make_pipe(k: Kernel, flags: int) -> tuple[ReadEnd, WriteEnd]:
-    ino = k.sandbox.new_ino()
-    fifo = Fifo(ino, stat.S_IFIFO | 0o600, dev=DEV_ANON, readers=1, writers=1)
-    path = f"pipe:[{ino}]"
-    return ReadEnd(fifo, O_RDONLY | flags, path), WriteEnd(fifo, O_WRONLY | flags, path)
+def open_fifo(k: Kernel, t: Task, inode: Fifo, flags: int, path: str) -> PipeEnd | Wait:
+    """A named pipe, or a pipe through /proc/PID/fd: an open waits for one of the other end.
+
+    Errno ENXIO: a writer that may not block, without a reader; EINTR.
+    """
+    assert t.blocked is not None
+    state, mode = t.blocked.state, flags & O_ACCMODE
+    if "end" not in state:
+        if mode == O_WRONLY and flags & O_NONBLOCK and not inode.readers:
+            raise Errno("ENXIO")
+        partners = inode.readers if mode == O_WRONLY else inode.writers
+        state["end"] = PipeEnd(inode, flags, path)
+        state["opened"] = _others(inode, mode)
+        state["end"].notify(k)
+        if mode == O_RDWR or flags & O_NONBLOCK or partners:
+            return cast(PipeEnd, state["end"])
+    end: PipeEnd = state["end"]
+    if _others(inode, mode) != state["opened"]:
+        return end
+    if t.blocked.woken == "signal":
+        end.released(k)
+        raise Errno("EINTR")
+    return Wait("fifo", end.key)
 
 
-def open_fifo(inode: Fifo, flags: int, path: str) -> OpenFile:
-    """Through /proc/PID/fd: another description of an end."""
-    match flags & O_ACCMODE:
-        case 0:
-            inode.readers += 1
-            return ReadEnd(inode, flags, path)
-        case 1:
-            inode.writers += 1
-            return WriteEnd(inode, flags, path)
-    raise Errno("EINVAL")
+def _others(inode: Fifo, mode: int) -> int:
+    """How often the other end has been opened."""
+    return inode.reads_opened if mode == O_WRONLY else inode.writes_opened
 
 
 def sys_pipe2(k: Kernel, t: Task, a: Args) -> int:
     addr, flags = a[0], a[1] & 0xFFFF_FFFF
     if flags & ~(O_CLOEXEC | O_DIRECT | O_NONBLOCK):
         raise Errno("EINVAL")
-    cloexec = bool(flags & O_CLOEXEC)
-    ends = make_pipe(k, flags & ~O_CLOEXEC)
+    cloexec, status = bool(flags & O_CLOEXEC), flags & ~O_CLOEXEC
+    inode = Fifo(k.sandbox.new_ino(), stat.S_IFIFO | 0o600, dev=DEV_ANON)
+    ends = [PipeEnd(inode, mode | status, f"pipe:[{inode.ino}]") for mode in (O_RDONLY, O_WRONLY)]
     fds: list[int] = []
     try:
         for end in ends:

@@ -177,7 +177,8 @@ def walk(
 ) -> Found:
     """Resolve a path from `start` (or from the root).
 
-    follow: the last name too, if it is a symlink. k is None before the run: nothing is recorded then, and /proc has no tasks.
+    follow: the last name too, if it is a symlink. k is None before the run: nothing is recorded
+    then, and /proc has no tasks.
 
     Errno: ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG.
     """
