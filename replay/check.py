@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from replay.facts import Facts
+from replay.intent import RESTS_ON
 from replay.rules import RULES
 from replay.rules.outcome import Result, Rule
 from schemas.errors import UsageError
@@ -63,7 +64,7 @@ def check(
     rows = [
         line
         for rule in chosen(select, ignore)
-        for line in _lines(rule, rule.check(facts), row.name)
+        for line in _lines(rule, rule.check(facts), _kernel(row, rule.id))
     ]
     columns = {name: [line[name] for line in rows] for name in FINDINGS.names}
     empty = pl.from_arrow(arrow_schema(FINDINGS).empty_table())
@@ -85,6 +86,12 @@ def chosen(select: Iterable[str], ignore: Iterable[str]) -> list[Rule]:
 
     wanted, unwanted = ids(select), ids(ignore)
     return [r for r in RULES.values() if (not wanted or r.id in wanted) and r.id not in unwanted]
+
+
+def _kernel(row: Revision, rule: str) -> str:
+    """The revision's name, with (?) if what the rule rests on is confirmed by no source."""
+    doubtful = any(rule in RESTS_ON.get(switch, ()) for switch in row.unconfirmed)
+    return f"{row.name} (?)" if doubtful else row.name
 
 
 def _lines(rule: Rule, result: Result, kernel: str) -> Iterator[dict[str, Any]]:

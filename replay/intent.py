@@ -27,6 +27,16 @@ class Starred:
         return self.binds_from is None or at_least(row, self.binds_from)
 
 
+# The rules whose findings rest on a switch's value: where no source confirms it, they carry a (?).
+RESTS_ON: Final[dict[str, frozenset[str]]] = {
+    "clone_gate": frozenset({"A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "X5", "P8"}),
+    "release_hook": frozenset({"A10", "X1", "X2", "X3", "X4", "X5", "X6", "X7", "X8"}),
+    "default_size": frozenset({"A6", "P6", "P8"}),
+    "exec_lock": frozenset({"E2"}),
+    "lock_arg": frozenset({"P9"}),
+    "map_token_returns": frozenset({"M9"}),
+}
+
 _SEED = "seed patch, usercfi.c"
 
 INTENT: Final[dict[str, Starred]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def matrix(reports: Mapping[str, Report], all_rules: bool = False) -> pl.DataFrame:
-    """One row a rule, one column a kernel: the count of violations, `ok (n)`, or `-` not evaluated.
+    """One row a rule, one column a kernel: the count of violations, `ok (n)`, or `-` not evaluated;
+    (?) where it rests on a value of that revision that no source confirms.
 
     Columns: rule, slug, then the kernels in the order of `reports`. Only rules that some kernel
     violates, unless all_rules.
@@ -25,17 +27,21 @@ def matrix(reports: Mapping[str, Report], all_rules: bool = False) -> pl.DataFra
         {"rule": rule.id, "slug": rule.slug}
         | {kernel: cells[kernel].get(rule.id, "-") for kernel in reports}
         for rule in RULES.values()
-        if all_rules or any(cells[k].get(rule.id, "-").isdigit() for k in reports)
+        if all_rules or any(cells[k].get(rule.id, "-")[0].isdigit() for k in reports)
     ]
     return pl.DataFrame(rows, schema=dict.fromkeys(["rule", "slug", *reports], pl.String))
 
 
 def _cells(report: Report) -> dict[str, str]:
+    counts: Counter[str] = Counter()
     cells: dict[str, str] = {}
-    columns = ["rule", "outcome", "note"]
-    for rule, outcome, note in report.findings.select(columns).iter_rows():
+    columns = ["rule", "outcome", "note", "kernel"]
+    for rule, outcome, note, kernel in report.findings.select(columns).iter_rows():
         if outcome == "violated":
-            cells[rule] = str(int(cells.get(rule, "0")) + 1)
+            counts[rule] += 1
+            cells[rule] = str(counts[rule])
         elif outcome == "satisfied":
             cells[rule] = f"ok ({note.partition(' ')[0]})"
+        if rule in cells and kernel.endswith("(?)"):
+            cells[rule] = cells[rule].removesuffix(" (?)") + " (?)"
     return cells

@@ -32,6 +32,7 @@ _DTYPES: Final = {
     "u32": "UInt32",
     "u64": "UInt64",
     "i32": "Int32",
+    "i64": "Int64",
     "str": "String",
     "bool": "Boolean",
 }
@@ -88,8 +89,7 @@ _WHY: Final = {
 def _frame(columns: tuple[Column, ...], rows: list[tuple[Any, ...]]) -> pl.DataFrame:
     import polars as pl
 
-    dtypes = _DTYPES | {"i64": "Int64"}
-    schema = {c.name: getattr(pl, dtypes[c.base]) for c in columns}
+    schema = {c.name: getattr(pl, _DTYPES[c.base]) for c in columns}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
