@@ -44,7 +44,13 @@ def boot(
         raise BadProgram(f"{path}: {error.name}") from None
     image = elf.parse(file.data, path)
     elf.check_static(image, path)
-    execs.begin_new_exec(k, t, file, image, argv, env)
+    try:
+        execs.begin_new_exec(k, t, file, image, argv, env)
+    except Errno as error:
+        raise BadProgram(
+            f"{path}: does not fit into the address space ({error.name})",
+            "its segments overlap, or exceed --memory or a limit",
+        ) from None
     k.event("exec_done", t, status=0)
     k.during = None
     k.sched.add(t)

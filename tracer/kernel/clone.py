@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,7 +63,7 @@ class CloneArgs:
 
 
 def sys_clone(k: Kernel, t: Task, a: Args) -> Outcome:
-    """RISC-V's order of arguments (CONFIG_CLONE_BACKWARDS): flags, stack, parent_tid, tls, child_tid."""
+    """RISC-V's order (CONFIG_CLONE_BACKWARDS): flags, stack, parent_tid, tls, child_tid."""
     if (child := _vforked(t)) is not None:
         return child
     given, stack, parent_tid, tls, child_tid, _ = a
@@ -161,10 +161,8 @@ def _kernel_clone(k: Kernel, t: Task, args: CloneArgs) -> Outcome:
     attempt["child_tid"] = child.tid
     k.event("created", child, value=t.tid)
     if args.has("PARENT_SETTID"):
-        try:
+        with suppress(Errno):  # put_user's answer is not looked at
             usermem.put_u32(k, t, args.parent_tid, child.tid)
-        except Errno:
-            pass  # put_user's answer is not looked at
     k.sched.add(child)
     if args.flags & CLONE_VFORK:
         child.vfork_parent = t
@@ -302,7 +300,7 @@ def _copy_thread(k: Kernel, child: Task, args: CloneArgs) -> None:
 
 
 def _alloc_pid(k: Kernel, set_tid: tuple[int, ...]) -> int:
-    """Errno: EAGAIN (none left), EEXIST, EINVAL (not a pid, or more levels than the one there is)."""
+    """Errno: EAGAIN (none left), EEXIST, EINVAL (no pid, or more than one level of them)."""
     if not set_tid:
         tid = k.new_tid()
         if tid is None:

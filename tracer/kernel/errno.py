@@ -6,7 +6,7 @@ from schemas.uapi import ERRNO
 
 
 class Errno(Exception):
-    """`raise Errno("EINVAL")` ends a system call with -22. `name` is a key of schemas.uapi.ERRNO."""
+    """`raise Errno("EINVAL")` ends a system call with -22; names are uapi.ERRNO's."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from schemas.errors import BadProgram
@@ -17,23 +18,23 @@ from schemas.uapi import (
 )
 from tracer import elf
 from tracer.kernel import exit as exits
-from tracer.kernel import ptrace, sandbox, shstk, usermem
+from tracer.kernel import ptrace, sandbox, shstk, sigframe, signals, usermem
 from tracer.kernel.call import Args, Call, Outcome
 from tracer.kernel.errno import Errno
 from tracer.kernel.mm import MAP_GROWSDOWN, STACK_TOP, Mm, mmap_base, page_down, page_up
 from tracer.kernel.sandbox import AT_FDCWD, ExecFile
-from tracer.kernel.task import UID, AltStack, Task
+from tracer.kernel.siginfo import SI_KERNEL, SIGSEGV
+from tracer.kernel.task import UID, AltStack, Siginfo, Task
 from tracer.kernel.vma import MappedFile, VmaList
 
 if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
 
 _MAX_STRING: Final = 32 * PAGE  # MAX_ARG_STRLEN
-_MAX_STRINGS: Final = 0x7FFF_FFFF
+_MIN_STRINGS: Final = 128 << 10  # all of them; a quarter of RLIMIT_STACK, within these
+_MAX_STRINGS: Final = 6 << 20
 _STACK_AT_FIRST: Final = 128 << 10  # what setup_arg_pages leaves above sp to grow into
 _FIXED: Final = MAP_PRIVATE | MAP_FIXED
-# li a7, 139; ecall: what a handler returns to.
-_SIGRETURN: Final = struct.pack("<II", 0x08B00893, 0x00000073)
 
 
 def sys_execve(k: Kernel, t: Task, a: Args) -> Outcome:
@@ -48,41 +49,48 @@ def _do_execve(
     k: Kernel, t: Task, dirfd: int, path_at: int, argv_at: int, env_at: int, flags: int
 ) -> int:
     k.event("exec_begin", t)
+    no_return = False
     try:
         path = sandbox.get_path(k, t, path_at)
         file = sandbox.open_exec(k, t, path, dirfd, flags)
-        argv, env = _strings(k, t, argv_at), _strings(k, t, env_at)
-        image = _load_image(t, file, argv or (b"",), env)
+        limit = max(min(t.rlimit("STACK") // 4, _MAX_STRINGS), _MIN_STRINGS)
+        argv = _strings(k, t, argv_at, limit) or (b"",)
+        env = _strings(k, t, env_at, limit - _size(argv))
+        image = _load_image(file)
+        no_return = True
+        begin_new_exec(k, t, file, image, argv, env)
     except Errno as error:
+        if no_return:
+            signals.force(k, t, Siginfo(SIGSEGV, SI_KERNEL), fatal=True)
         k.event("exec_done", t, status=-error.number)
         raise
-    begin_new_exec(k, t, file, image, argv or (b"",), env)
     k.event("exec_done", t, status=0)
     ptrace.exec_done(k, t)
     return 0
 
 
-def _strings(k: Kernel, t: Task, at: int) -> tuple[bytes, ...]:
-    """argv or envp. Errno: EFAULT, E2BIG."""
+def _strings(k: Kernel, t: Task, at: int, limit: int) -> tuple[bytes, ...]:
+    """argv or envp. limit: bytes. Errno: EFAULT, E2BIG."""
     strings: list[bytes] = []
     while at and (pointer := usermem.get_u64(k, t, at)):
         try:
             strings.append(usermem.get_cstr(k, t, pointer, _MAX_STRING))
         except Errno as error:
             raise Errno("E2BIG" if error.name == "ENAMETOOLONG" else error.name) from None
-        if len(strings) * PAGE > _MAX_STRINGS:
+        limit -= _size(strings[-1:])
+        if limit < 0:
             raise Errno("E2BIG")
         at += 8
     return tuple(strings)
 
 
-def _load_image(
-    t: Task, file: ExecFile, argv: tuple[bytes, ...], env: tuple[bytes, ...]
-) -> elf.Image:
-    """Errno: ENOEXEC (no program this kernel can run), E2BIG."""
-    limit = max(min(t.rlimit("STACK") // 4, 6 << 20), 128 << 10)
-    if sum(len(s) + 1 + 8 for s in (*argv, *env)) > limit:
-        raise Errno("E2BIG")
+def _size(strings: Sequence[bytes]) -> int:
+    """On the new stack: each with its NUL and the pointer to it."""
+    return sum(len(s) + 1 + 8 for s in strings)
+
+
+def _load_image(file: ExecFile) -> elf.Image:
+    """Errno: ENOEXEC (no program this kernel can run)."""
     try:
         image = elf.parse(file.data, file.guest_path)
     except BadProgram:
@@ -100,7 +108,7 @@ def begin_new_exec(
     argv: tuple[bytes, ...],
     env: tuple[bytes, ...],
 ) -> None:
-    """The point of no return: the other threads die, the old address space goes, a new one comes."""
+    """The point of no return: other threads die, the old address space goes, a new one comes."""
     _de_thread(k, t)
     old = t.mm
     if old is not None:
@@ -182,10 +190,8 @@ def _load(
     ]
     k.add_module(mm, file.guest_path, file.input, bias, code, image.build_id)
     mm.brk = mm.brk_start = page_up(image.high + bias)
-    mm.vdso = mm.map(
-        k, 0, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, name="[vdso]"
-    )
-    mm.space.write(mm.vdso, _SIGRETURN, force=True)
+    mm.vdso = mm.map(k, 0, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, name="[vdso]")
+    mm.space.write(mm.vdso, sigframe.VDSO_CODE, force=True)
     vector = elf.auxv(image, bias, 0, UID)
     path = file.guest_path.encode("utf-8", "surrogateescape")
     stack = elf.build_stack(STACK_TOP, argv, env, path, vector, k.rng.randbytes(16))

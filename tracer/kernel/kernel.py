@@ -26,7 +26,6 @@ from tracer.kernel.task import (
     Task,
 )
 from tracer.kernel.timers import Timers
-from tracer.kernel.timers import Timers
 from tracer.kernel.usermem import put_u32
 
 if TYPE_CHECKING:
@@ -117,6 +116,8 @@ class Kernel:
         if icount != self._icount:
             self._icount, self._step = icount, 0
         self._step += 1
+        if self._step >= STEPS:
+            raise OverflowError(f"more than {STEPS} kernel steps at icount {icount}")
         return icount * STEPS + self._step
 
     def now_ns(self) -> int:
@@ -279,6 +280,9 @@ class Kernel:
         entries = 0
         ending: str | None = None
         while ending is None:
+            entries += 1
+            if entries % _POLL_EVERY == 0 and (ending := poll()) is not None:
+                break
             self.timers.fire(self)
             while (sleeper := self.sched.overdue(self.now_ns())) is not None:
                 self.wake(sleeper, "deadline")
@@ -297,9 +301,8 @@ class Kernel:
                 ending = "limit"
                 break
             stop = self._run_slice(task, budget)
-            entries += 1
             self.rec.tick(self.machine)
-            if stop not in (STOP_ECALL, STOP_FAULT) or entries % _POLL_EVERY == 0:
+            if stop not in (STOP_ECALL, STOP_FAULT):
                 ending = poll()
         self._end_run()
         if ending is None:
@@ -341,9 +344,6 @@ class Kernel:
             return False
         if task.restart is not None:
             self._restart(task)
-        if not task.entered:
-            task.entered = True
-            self.event("first_user", task)
         return True
 
     def _first_entry(self, task: Task) -> None:
@@ -354,6 +354,9 @@ class Kernel:
                 put_u32(self, task, task.set_child_tid, task.tid)
             self.during = None
             task.set_child_tid = 0
+        # Before any signal: the ssp that clone or exec handed over, without a first token.
+        task.entered = True
+        self.event("first_user", task)
 
     def _budget(self, max_instructions: int | None) -> int:
         budget = self.sched.budget(_SLICE)

@@ -19,8 +19,7 @@ _NR_OPEN: Final = 1 << 20
 
 # Soft and hard, as a first process has them; what is not here is unlimited.
 DEFAULTS: Final[dict[str, tuple[int, int]]] = {
-    name: (RLIM_INFINITY, RLIM_INFINITY) for name in RLIMITS
-} | {
+    **dict.fromkeys(RLIMITS, (RLIM_INFINITY, RLIM_INFINITY)),
     "STACK": (8 << 20, RLIM_INFINITY),
     "CORE": (0, RLIM_INFINITY),
     "NPROC": (4096, 4096),

@@ -62,7 +62,7 @@ def core_perm(vma: Vma) -> int:
 
 
 def mmap_base(stack_limit: int) -> int:
-    """Below the room a stack of RLIMIT_STACK may need (mmap_base of mm/util.c, no randomisation)."""
+    """Below the room a stack of RLIMIT_STACK may need (mmap_base of mm/util.c, unrandomised)."""
     gap = min(stack_limit + STACK_GUARD_GAP, RLIM_INFINITY)
     return page_up(STACK_TOP - min(max(gap, 128 << 20), WINDOW // 6 * 5))
 

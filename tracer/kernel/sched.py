@@ -96,4 +96,3 @@ class Scheduler:
         if deadline_ns is None or deadline_ns > now_ns:
             return None
         return heapq.heappop(self._sleepers)[2]
-

@@ -1,13 +1,14 @@
 """The shadow-stack code of arch/riscv: usercfi.c and its hooks in process.c and mmu_context.h.
 
-Everything here asks switches, never a revision's name. What a revision does wrong comes of where its
-hooks stand in clone.py, exit.py and exec.py and of what they find there. Sources: the seed patch
-(Message-ID 20240403234054.2020347-16-debug@rivosinc.com) and, for prctl and map_shadow_stack,
-usercfi.c as merged; the letters and numbers are those of the rule catalogue.
+Everything here asks switches, never a revision's name. What a revision does wrong comes of where
+its hooks stand in clone.py, exit.py and exec.py and of what they find there. Sources: the seed
+patch (Message-ID 20240403234054.2020347-16-debug@rivosinc.com) and, for prctl and
+map_shadow_stack, usercfi.c as merged; letters and numbers are those of the rule catalogue.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from schemas.revisions import parse_default_size
@@ -75,7 +76,7 @@ def calc_size(k: Kernel, stack_size: int) -> int:
 
 
 def allocate(k: Kernel, addr: int, size: int, token_at: int | None = None) -> int:
-    """allocate_shadow_stack: the base. token_at: offset, from the base, that the token points to."""
+    """allocate_shadow_stack: the base. token_at: offset that a token points to."""
     mm = k.current.mm
     assert mm is not None
     flags = MAP_ANONYMOUS | MAP_PRIVATE | (MAP_FIXED_NOREPLACE if addr else 0)
@@ -124,10 +125,8 @@ def release(k: Kernel, t: Task) -> None:
         return
     if t.cfi.shdw_stk_base == 0:
         return
-    try:
+    with suppress(Errno):  # vm_munmap's answer is not looked at
         t.mm.unmap(k, t.cfi.shdw_stk_base, t.cfi.shdw_stk_size)
-    except Errno:
-        pass  # vm_munmap's answer is not looked at
     set_base(t, 0, 0)
 
 

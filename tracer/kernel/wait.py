@@ -121,15 +121,17 @@ def _wait(k: Kernel, t: Task, kind: int, id: int, options: int) -> _Report | Out
 def _eligible(child: Process, kind: int, id: int, options: int) -> bool:
     """eligible_child: a clone child, whose exit signal is not SIGCHLD, is waited for on demand."""
     leader = child.leader
-    if kind == _P_PID and leader.tid != id or kind == _P_PGID and child.pgid != id:
+    if (kind == _P_PID and leader.tid != id) or (kind == _P_PGID and child.pgid != id):
         return False
     clone_child = child.exit_signal != SIGCHLD
     return bool(options & _WALL) or clone_child == bool(options & _WCLONE)
 
 
 def _matches(task: Task, kind: int, id: int) -> bool:
-    return kind == _P_ALL or (kind == _P_PID and task.tid == id) or (
-        kind == _P_PGID and task.process.pgid == id
+    return (
+        kind == _P_ALL
+        or (kind == _P_PID and task.tid == id)
+        or (kind == _P_PGID and task.process.pgid == id)
     )
 
 
