@@ -30,7 +30,8 @@ class Line:
     data: Row
 
     def __lt__(self, other: Line) -> bool:
-        return (self.seq, self.table) < (other.seq, other.table)
+        # A clone bears its system call's seq, and is told below it.
+        return (self.seq, self.table != "syscalls") < (other.seq, other.table != "syscalls")
 
 
 def _hex(value: int | None) -> str:
@@ -174,6 +175,8 @@ def _lines(
         rows = rows.filter(pl.col("seq") <= high)
     strings = _strings(run) if table == "syscalls" else {}
     for row in rows.collect().iter_rows(named=True):
+        if table == "clones" and row["api"] != "clone3":
+            continue  # all of it stands in the call's own arguments
         if table == "syscalls":
             text = _syscall(row, strings.get(row["seq"], {}))
         else:

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import sys
+import tempfile
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Final
+
+import click
+
+KERNELS: Final = ("v3", "v6", "7.2")
+
+
+@click.command()
+@click.option(
+    "--keep", type=click.Path(path_type=Path), metavar="DIR", help="Keep the runs in DIR."
+)
+def command(keep: Path | None) -> None:
+    """Record a pthread program under v3, v6 and 7.2, and show what became of its shadow stacks.
+
+    v3 is the patch that introduced shadow stacks for threads, v6 the first with its test put right,
+    7.2 a released kernel. The program ends with the right result under each of them.
+    """
+    from shstk import api, report
+    from shstk.cli import matrix as matrix_command
+    from shstk.cli import stacks as stacks_command
+
+    out = sys.stdout
+    with tempfile.TemporaryDirectory(prefix="shstk-demo-") as scratch:
+        runs = keep if keep is not None else Path(scratch)
+        printed: dict[str, bytes] = dict.fromkeys(KERNELS, b"")
+
+        def note(kernel: str, fd: int, data: bytes) -> None:
+            printed[kernel] += data
+
+        with as_file(files("shstk") / "guests" / "pthread.elf") as guest:
+            reports = api.matrix(guest, kernels=KERNELS, keep=runs, on_output=note)
+
+        out.write("pthread.elf makes four threads with its shadow stack on. What it printed:\n\n")
+        for kernel in KERNELS:
+            out.write(f"  {kernel:<4} {printed[kernel].decode().strip()}\n")
+        out.write(
+            "\nThe right result each time. What its shadow stacks say (findings x kernel):\n\n"
+        )
+        matrix_command.write_text(reports, False, out)
+        for kernel in KERNELS:
+            out.write(f"\nThe shadow stacks under {kernel}:\n\n")
+            stacks_command.write_text(api.stacks(runs / f"{kernel}.run"), out)
+        handoff = next(f for f in reports["v3"].violated.iter_rows(named=True) if f["rule"] == "A7")
+        out.write(
+            "\nOne finding under v3, with its evidence (shstk explain A7 tells the rule):\n\n"
+        )
+        out.write(report.finding_text(handoff, colour=out.isatty()) + "\n")
+    if keep is not None:
+        out.write(f"\nThe runs are in {keep}: shstk log {keep}/v3.run, shstk check {keep}/v6.run\n")

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from schemas import seq as positions
+from shstk.cli.common import Address, Seq, format_option, open_run, run_argument
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@click.command()
+@run_argument
+@click.argument("addr", type=Address(), required=False)
+@click.option("--at", type=Seq(), metavar="SEQ", help="As of icount.n, not of the run's end.")
+@format_option("text", "json", "csv")
+def command(run: Path, addr: int | None, at: int | None, format: str) -> None:
+    """Every shadow stack of RUN: whose it is, who allocated it, who freed it or should have.
+
+    With ADDR only the stack that holds it. `deepest` is the most that was ever pushed.
+    """
+    from replay.stacks import stacks
+    from shstk import render
+
+    frame = stacks(open_run(run), at=at, addr=addr)
+    if format != "text":
+        render.write_frame(frame, format)
+    elif frame.is_empty():
+        where = f" holds {addr:#x}" if addr is not None else ""
+        when = f" at {positions.show(at)}" if at is not None else ""
+        click.echo(f"no shadow stack{where}{when}")
+    else:
+        write_text(frame, sys.stdout)
+
+
+def write_text(frame: pl.DataFrame, out: TextIO) -> None:
+    """A line a stack, and below it who should have freed it where nobody did."""
+    from shstk import render
+
+    header = ["base", "size", "mm", "owner", "ssp", "deepest", "allocated by", "freed by"]
+    rows, late = [], []
+    for row in frame.iter_rows(named=True):
+        rows.append(
+            [
+                hex(row["base"]),
+                render.size(row["size"]),
+                row["mm"],
+                row["owner"],
+                None if row["ssp"] is None else hex(row["ssp"]),
+                row["high_water"],
+                _who(row["how"], row["made_by"], row["made_seq"]),
+                _who(row["released_how"], row["released_by"], row["released_seq"]),
+            ]
+        )
+        if row["should"]:
+            late.append(f"{row['base']:#x} should have been freed by {row['should']}")
+    render.write_table(header, rows, out)
+    if late:
+        out.write("\n" + "\n".join(late) + "\n")
+
+
+def _who(how: str | None, task: int | None, seq: int | None) -> Any:
+    if how is None:
+        return None
+    return f"{how}" + (f" of {task}" if task is not None else "") + f" at {positions.show(seq)}"
