@@ -388,6 +388,10 @@ def test_a_fatal_signal_ends_all_threads() -> None:
     """
     result = run(guest(text) + ".zero 4096\nstack: .dword 0\n")
     assert result.status == 15
+    # The sender is of the group: it does not come back from its call.
+    assert result.rows("syscalls")[-1]["name"] == "kill"
+    [fatal] = result.rows("signals")
+    assert fatal["tid"] != result.pid
     assert len([r for r in result.rows("signals") if r["kind"] == "fatal"]) == 1
     assert len([r for r in result.rows("task_events") if r["kind"] == "exit_begin"]) == 2
 

@@ -342,3 +342,34 @@ def test_a_handler_without_lpad_after_a_landing_pad_fault_dies() -> None:
 def test_sigreturn_resumes_without_elp() -> None:
     result = run(guest("lpad 0", LANDING_PAD_FAULT))
     assert result.status == 3 << 8
+
+
+def test_a_signal_that_waits_for_a_new_thread() -> None:
+    """first_user tells the ssp that the clone handed over; the token comes after it."""
+    text = """
+        enable
+        sys 134, 10, on_usr1, 0, 8
+        li a0, 0x50f00
+        li a1, stack
+        sys 220
+        beqz a0, thread
+        mv s7, a0
+        sys 172
+        mv a1, s7
+        li a2, 10
+        sys 131
+        sys 101, nap, 0
+        exit 3
+    thread:
+        sys 93, 0
+    """
+    result = run(guest("nop", text, "nap: .dword 1, 0\n.zero 4096\nstack: .dword 0"))
+    [first] = [
+        row
+        for row in result.rows("task_events")
+        if row["kind"] == "first_user" and row["tid"] != result.pid
+    ]
+    delivery, _ = result.rows("signals")
+    [mapping] = [m for m in result.rows("mappings") if m["shadow_stack"] and m["op"] == "map"][1:]
+    assert first["ssp"] == delivery["ssp_before"] == mapping["start"] + mapping["length"]
+    assert first["seq"] < delivery["seq"]

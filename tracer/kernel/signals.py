@@ -14,6 +14,7 @@ from tracer.kernel import ptrace, sigframe
 from tracer.kernel.siginfo import (
     CLD_CONTINUED,
     CLD_STOPPED,
+    CORE_DUMPING,
     DEFAULT_IGNORED,
     NEVER_BLOCKED,
     SI_KERNEL,
@@ -99,7 +100,8 @@ def queue(k: Kernel, target: Task | Process, info: Siginfo) -> bool:
     """send_signal(): False only where a real-time signal found RLIMIT_SIGPENDING used up."""
     group = target if isinstance(target, Process) else target.process
     task = target if isinstance(target, Task) else target.leader
-    if group.exit_status is not None or (task is target and task.state in (ZOMBIE, DEAD)):
+    dying = group.exit_status is not None or group.killed is not None
+    if dying or (task is target and task.state in (ZOMBIE, DEAD)):
         return True
     if bit(info.signo) & STOPS:
         discard(group, bit(SIGCONT))
@@ -115,7 +117,7 @@ def queue(k: Kernel, target: Task | Process, info: Siginfo) -> bool:
         if queued >= group.rlimits["SIGPENDING"][0]:
             return False
     target.pending.append(info)
-    _wake_one(k, target, info.signo)
+    _wake_one(k, target, info)
     return True
 
 
@@ -127,35 +129,57 @@ def discard(process: Process, signals: int) -> None:
 
 
 def _ignored(t: Task, signo: int) -> bool:
-    waited_for = t.blocked.state.get("real_sigmask", 0) if t.blocked else 0
-    if (t.sigmask | waited_for) & bit(signo) or (t.tracer and signo != SIGKILL):
+    if (t.sigmask | _real_mask(t)) & bit(signo) or (t.tracer and signo != SIGKILL):
         return False
     handler = t.process.sighand.actions.get(signo, SigAction()).handler
     return handler == SIG_IGN or (handler == SIG_DFL and bool(bit(signo) & DEFAULT_IGNORED))
 
 
-def _terminates(t: Task, signo: int) -> bool:
-    handler = t.process.sighand.actions.get(signo, SigAction()).handler
-    return handler == SIG_DFL and not bit(signo) & (STOPS | DEFAULT_IGNORED)
+def _real_mask(t: Task) -> int:
+    """What a task in rt_sigtimedwait blocks: what it waits for is not in its mask meanwhile."""
+    return t.blocked.state.get("real_sigmask", 0) if t.blocked else 0
 
 
-def _wake_one(k: Kernel, target: Task | Process, signo: int) -> None:
+def _wake_one(k: Kernel, target: Task | Process, info: Siginfo) -> None:
     """complete_signal(): the leader if it wants the signal, else another thread of the group."""
     candidates = target.tasks if isinstance(target, Process) else [target]
     for t in candidates:
-        wants = signo == SIGKILL or (t.state != STOPPED and not t.sigmask & bit(signo))
-        if not wants or t.state in (ZOMBIE, DEAD):
+        if t.state in (ZOMBIE, DEAD) or not _wants(t, info.signo):
+            continue
+        if _ends_group(t, info.signo):
+            _kill_group(k, t.process, info)
+        else:
+            t.sigpending = True
+            if t.state == BLOCKED and t.blocked is not None and t.blocked.interruptible:
+                k.wake(t, "signal")
+        return
+
+
+def _wants(t: Task, signo: int) -> bool:
+    return signo == SIGKILL or (t.state != STOPPED and not t.sigmask & bit(signo))
+
+
+def _ends_group(t: Task, signo: int) -> bool:
+    """Whether the signal is death already when it is sent. One that dumps core waits its turn."""
+    if signo == SIGKILL:
+        return True
+    handler = t.process.sighand.actions.get(signo, SigAction()).handler
+    harmless = bit(signo) & (STOPS | DEFAULT_IGNORED | CORE_DUMPING)
+    waits_for_it = _real_mask(t) & bit(signo)
+    return handler == SIG_DFL and not (harmless or waits_for_it or t.tracer)
+
+
+def _kill_group(k: Kernel, process: Process, info: Siginfo) -> None:
+    """Every thread is to die, whatever it blocks or waits for; the first to run ends them all."""
+    process.killed = info
+    for t in process.tasks:
+        if t.state in (ZOMBIE, DEAD):
             continue
         t.sigpending = True
         if t.state == STOPPED:
             ptrace.release(k, t)
-        elif t.state == BLOCKED and (_interruptible(t) or _terminates(t, signo)):
+        elif t.state == BLOCKED:
             k.wake(t, "signal")
-        return
-
-
-def _interruptible(t: Task) -> bool:
-    return t.blocked is not None and t.blocked.interruptible
 
 
 # Masks and queues.
@@ -186,13 +210,14 @@ def set_mask(k: Kernel, t: Task, mask: int) -> None:
 
 def recalc(t: Task) -> None:
     """recalc_sigpending()."""
-    t.sigpending = bool(pending_set((t, t.process)) & ~t.sigmask)
+    waiting = pending_set((t, t.process)) & ~t.sigmask
+    t.sigpending = bool(waiting) or t.process.killed is not None
 
 
 def retarget(k: Kernel, t: Task, signals: int) -> None:
     """The group's pending signals of a set go to other threads: `t` blocks them, or ends."""
-    for signo in {p.signo: None for p in t.process.pending if bit(p.signo) & signals}:
-        _wake_one(k, t.process, signo)
+    for info in [p for p in t.process.pending if bit(p.signo) & signals]:
+        _wake_one(k, t.process, info)
 
 
 def dequeue(t: Task, mask: int) -> Siginfo | None:
@@ -210,10 +235,7 @@ def dequeue(t: Task, mask: int) -> Siginfo | None:
 
 
 def _next(t: Task) -> Siginfo | None:
-    """What get_signal() takes: SIGKILL, then an exception's own signal, then the lowest number."""
-    for info in (*t.pending, *t.process.pending):
-        if info.signo == SIGKILL:
-            return info
+    """What get_signal() takes: an exception's own signal, then the lowest number."""
     for info in t.pending:
         if info.code > SI_USER and bit(info.signo) & SYNCHRONOUS & ~t.sigmask:
             t.pending = [p for p in t.pending if p is not info]
@@ -228,7 +250,10 @@ def _next(t: Task) -> Siginfo | None:
 def deliver_pending(k: Kernel, t: Task) -> None:
     """Act on what is pending: frames are pushed (several, nested), or the task stops or dies."""
     while t.state == RUNNABLE:
-        if t.process.stopped and not (t.sigpending and _killed(t)):
+        if t.process.killed is not None:
+            _die(k, t, t.process.killed)
+            return
+        if t.process.stopped:
             t.state = STOPPED
             k.sched.remove(t)
             return
@@ -236,21 +261,17 @@ def deliver_pending(k: Kernel, t: Task) -> None:
         info = resumed or (_next(t) if t.sigpending else None)
         if info is None:
             break
-        if t.tracer and info.signo != SIGKILL and info is not resumed:
+        if t.tracer and info is not resumed:
             ptrace.signal_stop(k, t, info)
             return
         action = t.process.sighand.actions.get(info.signo, SigAction())
-        if action.handler == SIG_DFL or info.signo == SIGKILL:
+        if action.handler == SIG_DFL:
             _default(k, t, info)
         elif action.handler != SIG_IGN:
             _enter(k, t, info, action)
     if t.saved_sigmask is not None and t.state == RUNNABLE:
         mask, t.saved_sigmask = t.saved_sigmask, None
         set_mask(k, t, mask)
-
-
-def _killed(t: Task) -> bool:
-    return any(p.signo == SIGKILL for p in (*t.pending, *t.process.pending))
 
 
 def _enter(k: Kernel, t: Task, info: Siginfo, action: SigAction) -> None:
@@ -274,13 +295,16 @@ def _enter(k: Kernel, t: Task, info: Siginfo, action: SigAction) -> None:
 
 
 def _default(k: Kernel, t: Task, info: Siginfo) -> None:
-    if info.signo != SIGKILL and bit(info.signo) & DEFAULT_IGNORED:
-        return
     if bit(info.signo) & STOPS:
         # The terminal's stops mean nothing to a group that no shell of its session looks after.
         if info.signo == SIGSTOP or not _orphaned(k, t.process):
             _group_stop(k, t.process, info.signo)
-        return
+    elif not bit(info.signo) & DEFAULT_IGNORED:
+        _die(k, t, info)
+
+
+def _die(k: Kernel, t: Task, info: Siginfo) -> None:
+    """No core is ever written, so 0x80 stays out of the wait status."""
     k.rec.row(
         "signals",
         seq=k.seq(),
@@ -294,7 +318,6 @@ def _default(k: Kernel, t: Task, info: Siginfo) -> None:
         ssp_before=t.hart.ssp,
         ssp_after=t.hart.ssp,
     )
-    # No core is ever written, so 0x80 stays out of the wait status.
     exits.do_group_exit(k, t, info.signo)
 
 

@@ -44,7 +44,7 @@ def handle_fault(k: Kernel, t: Task) -> None:
     cause, tval, word, address, expected, found = t.hart.fault()
     if cause == FAULT_NO_FRAME:
         k.warn(f"out of memory: task {t.tid} is killed at pc {t.hart.pc:#x}")
-        signals.send(k, t.process, SIGKILL, SI_KERNEL)
+        signals.send(k, t, SIGKILL, SI_KERNEL)
         return
     assert t.mm is not None
     if cause in PAGE_FAULTS:
