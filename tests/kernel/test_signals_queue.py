@@ -502,3 +502,18 @@ def test_exec_keeps_what_is_ignored_and_forgets_handlers() -> None:
 def test_an_exception_neither_waits_nor_is_ignored(setup: str) -> None:
     result = run(guest(f"{setup}\nsd zero, 0(zero)"))
     assert (result.status, result.words) == (11, [])
+
+
+def test_a_full_queue() -> None:
+    """RLIMIT_SIGPENDING: real-time signals that carry a value are refused, others get through."""
+    text = f"""
+        sys 261, 0, 11, limit, 0
+        {BLOCK_ALL}
+        {queue(34, 1)}
+        report a0
+        {queue(34, 2)}
+        report a0
+        {queue(10, 3)}
+        report a0
+    """
+    assert run(guest(text) + "limit: .dword 1, 1\n").words == [0, EAGAIN, 0]

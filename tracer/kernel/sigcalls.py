@@ -202,7 +202,7 @@ def sys_rt_tgsigqueueinfo(k: Kernel, t: Task, a: Args) -> Outcome:
 def _own_info(k: Kernel, t: Task, target: int, signo: int, addr: int) -> Siginfo:
     """Nobody may pretend to be the kernel, or kill, towards another."""
     info = siginfo.from_user(usermem.get(k, t, addr, siginfo.SIZE), signo, t.process.pid)
-    if (info.code >= 0 or info.code == SI_TKILL) and target not in (t.tid, t.process.pid):
+    if (info.code >= 0 or info.code == SI_TKILL) and target != t.tid:
         raise Errno("EPERM")
     return info
 
