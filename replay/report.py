@@ -37,7 +37,7 @@ def _text(report: Report, verbose: bool) -> str:
         times = f"{len(group)} time" + ("s" if len(group) > 1 else "")
         first = group[0]
         lines += ["", f"{rule} {first['slug']} ({first['severity']}): violated {times}"]
-        lines += [line for row in group for line in _finding(row)]
+        lines += [line for row in group for line in finding_lines(row)]
         lines.append(f"    source    {first['source']}")
     lines.append("")
     if by["satisfied"]:
@@ -59,8 +59,8 @@ def _text(report: Report, verbose: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _finding(row: dict[str, Any]) -> Iterator[str]:
-    """The lines of one violation."""
+def finding_lines(row: dict[str, Any]) -> Iterator[str]:
+    """One violation (a row of FINDINGS): where, whose, expected, actual, why, evidence."""
     task = f" task {row['tid']}" if row["tid"] is not None else ""
     mm = f" mm {row['mm']}" if row["mm"] is not None else ""
     addr = f" at {row['addr']:#x}" if row["addr"] is not None else ""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Seq(click.ParamType):
+class Seq(click.ParamType[Any]):
     """A position in a run, typed as icount.n."""
 
     name = "seq"
@@ -35,7 +35,7 @@ class Seq(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class Address(click.ParamType):
+class Address(click.ParamType[Any]):
     """An address: 0x… or decimal, below 2**64."""
 
     name = "addr"
@@ -50,7 +50,7 @@ class Address(click.ParamType):
         return number
 
 
-class Size(click.ParamType):
+class Size(click.ParamType[Any]):
     """Bytes, with K, M or G."""
 
     name = "size"
@@ -66,7 +66,7 @@ class Size(click.ParamType):
             self.fail(f"{value!r} is not a size (such as 8M, 0x21000)", param, ctx)
 
 
-class Kernel(click.ParamType):
+class Kernel(click.ParamType[Any]):
     """A revision name, with switches turned after commas."""
 
     name = "kernel"

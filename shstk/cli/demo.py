@@ -21,7 +21,8 @@ def command(keep: Path | None) -> None:
     v3 is the patch that introduced shadow stacks for threads, v6 the first with its test put right,
     7.2 a released kernel. The program ends with the right result under each of them.
     """
-    from shstk import api, report
+    from replay.report import finding_lines
+    from shstk import api
     from shstk.cli import matrix as matrix_command
     from shstk.cli import stacks as stacks_command
 
@@ -50,6 +51,7 @@ def command(keep: Path | None) -> None:
         out.write(
             "\nOne finding under v3, with its evidence (shstk explain A7 tells the rule):\n\n"
         )
-        out.write(report.finding_text(handoff, colour=out.isatty()) + "\n")
+        out.write("\n".join([f"A7 {handoff['slug']}", *finding_lines(handoff)]) + "\n")
+        out.write(f"    source    {handoff['source']}\n")
     if keep is not None:
         out.write(f"\nThe runs are in {keep}: shstk log {keep}/v3.run, shstk check {keep}/v6.run\n")

@@ -92,9 +92,6 @@ def write_text(reports: dict[str, Report], all_rules: bool, out: TextIO) -> None
         out.write(f"no findings under {', '.join(reports)}\n")
         return
     render.write_frame(frame, "text", out)
-    doubtful = {name: resolve(name).unconfirmed for name in reports if resolve(name).unconfirmed}
-    for name, switches in doubtful.items():
-        out.write(f"(?) {name}: no source text confirms {', '.join(switches)}\n")
 
 
 def _progress(kernel: str) -> None:
