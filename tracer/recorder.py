@@ -216,11 +216,6 @@ class _Writer:
             self._thread.join()
 
     def _raise(self) -> None:
-        if isinstance(self._error, OSError):
-            raise CannotWrite(
-                f"cannot write to {self._partial.path}: {self._error.strerror or self._error}",
-                f"what was recorded until then is kept: shstk recover {self._partial.path}",
-            ) from self._error
         if self._error:
             raise self._error
 

@@ -43,13 +43,15 @@ _IN_ORDER: Final = frozenset({"cfi", "flow", "code", "insn"})
 _ENCODED: Final = frozenset({"u8", "u32", "u64", "i32", "i64"})
 
 
+_TOO_EARLY: Final = "it was cut off before anything was safe: remove it and record again"
+
+
 class Partial:
     """A run directory that is not sealed yet."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._streams: dict[str, Any] = {}
-        self._files: dict[bytes, str] = {}
 
     @classmethod
     def create(cls, run: Path, force: bool) -> Partial:
@@ -57,7 +59,7 @@ class Partial:
         _check_target(run, force)
         path = run.with_name(run.name + SUFFIX)
         if path.exists():
-            if not force:
+            if not force or not (path / FILES).is_dir():
                 raise CannotWrite(
                     f"{path} exists already: a recording that was cut off, or one that still runs",
                     f"salvage it with `shstk recover {path}`, or overwrite it with --force",
@@ -71,8 +73,12 @@ class Partial:
     def run(self) -> Path:
         return self.path.with_name(self.path.name.removesuffix(SUFFIX))
 
+    @property
+    def _kept(self) -> str:
+        return f"what was recorded is kept: make room, then `shstk recover {self.path}`"
+
     def keep(self, manifest: Manifest) -> None:
-        with _writing(self.path):
+        with _writing(self.path, self._kept):
             _write(self.path / BEGUN, manifest.to_json().encode())
 
     def add_file(self, data: bytes) -> str:
@@ -80,34 +86,36 @@ class Partial:
         sha256 = hashlib.sha256(data).hexdigest()
         target = self.path / FILES / sha256
         if not target.exists():
-            with _writing(self.path):
-                _write(target, data)
+            with _writing(self.path, self._kept):
+                _write(target, data, sync=False)
         return sha256
 
     def append(self, table: str, batch: pa.RecordBatch) -> None:
-        """Raises OSError when the disk is full."""
         import pyarrow as pa
 
-        # lz4 costs half the time of zstd here, and these files live only until they are sealed.
-        if table not in self._streams:
-            self._streams[table] = pa.ipc.new_stream(
-                str(self.path / f"{table}.arrows"),
-                schema(table),
-                options=pa.ipc.IpcWriteOptions(compression="lz4"),
-            )
-        self._streams[table].write_batch(batch)
-
-    def discard(self) -> None:
-        _remove(self.path)
-
-    def close_streams(self) -> None:
-        for stream in self._streams.values():
-            stream.close()
+        with _writing(self.path, self._kept):
+            # lz4 costs half the time of zstd here, and these files live only until they are sealed.
+            if table not in self._streams:
+                self._streams[table] = pa.ipc.new_stream(
+                    str(self.path / f"{table}.arrows"),
+                    schema(table),
+                    options=pa.ipc.IpcWriteOptions(compression="lz4"),
+                )
+            self._streams[table].write_batch(batch)
 
     def mark(self, seq: int, rows: dict[str, int], final: bool = False) -> None:
         """All rows up to seq are in the streams, so many in each; final: of the whole run."""
-        with (self.path / PROGRESS).open("a") as file:
-            file.write(json.dumps({"seq": hex(seq), "rows": rows, "final": final}) + "\n")
+        line = json.dumps({"seq": hex(seq), "rows": rows, "final": final})
+        with _writing(self.path, self._kept), (self.path / PROGRESS).open("a") as file:
+            file.write(line + "\n")
+
+    def close_streams(self) -> None:
+        with _writing(self.path, self._kept):
+            for stream in self._streams.values():
+                stream.close()
+
+    def discard(self) -> None:
+        _remove(self.path)
 
     def seal(self, manifest: Manifest, rows: dict[str, int], force: bool = False) -> Path:
         """Make tables of the first `rows` rows of each stream, and of that the run."""
@@ -123,7 +131,7 @@ class Partial:
     ) -> Path:
         """Write the tables, the manifest, and give the directory its name."""
         _check_target(self.run, force)
-        with _writing(self.path, "the recording is kept: free space, then `shstk recover` it"):
+        with _writing(self.path, self._kept):
             with ThreadPoolExecutor(2) as pool:
                 entries = pool.map(lambda name: _write_table(name, tables[name], self.path), tables)
                 sealed = dict(zip(tables, entries, strict=True))
@@ -143,7 +151,8 @@ class Partial:
         if files.is_dir() and not any(files.iterdir()):
             files.rmdir()
         elif files.is_dir():
-            _sync(files)
+            for path in (*files.iterdir(), files):
+                _sync(path)
         _sync(self.path)
         _check_target(self.run, force)
         if self.run.exists():
@@ -183,15 +192,14 @@ def recover(directory: Path) -> Path:
     """Seal what is whole of a recording that was cut off; `directory` is RUN.partial (or RUN).
 
     The manifest says ending `recovered` and up to which seq every table is complete, unless the
-    recording had ended by itself and only sealing was cut off. Raises BadRun, CannotWrite.
+    recording had ended by itself and only sealing was cut off. What had not ended by then (calls,
+    clones, address spaces) has no row. Raises BadRun, CannotWrite.
     """
     path = directory if directory.name.endswith(SUFFIX) else Path(f"{directory}{SUFFIX}")
     if not path.is_dir():
-        whole = (directory / MANIFEST).exists()
-        hint = (
-            f"{directory} is whole already" if whole else "recording leaves RUN.partial directories"
-        )
-        raise BadRun(f"{path}: no such directory", hint)
+        if (directory / MANIFEST).exists():
+            raise BadRun(f"{directory} is whole already", f"there is no {path}")
+        raise BadRun(f"{path}: no such directory", "recording leaves RUN.partial directories")
     partial = Partial(path)
     if (path / MANIFEST).exists():
         with _writing(path):
@@ -200,15 +208,13 @@ def recover(directory: Path) -> Path:
         begun = Manifest.from_json((path / BEGUN).read_text(), str(path / BEGUN))
         marks = [json.loads(line) for line in _whole_lines(path / PROGRESS)]
     except (OSError, ValueError) as e:
-        raise BadRun(
-            f"{path}: nothing to recover: {e}", "it was cut off before anything was safe"
-        ) from e
+        raise BadRun(f"{path}: nothing to recover: {e}", _TOO_EARLY) from e
     found = {name: _whole_rows(path / f"{name}.arrows") for name in TABLES}
     for mark in reversed(marks):
         if all(found[name] >= rows for name, rows in mark["rows"].items()):
             break
     else:
-        raise BadRun(f"{path}: nothing to recover", "it was cut off before anything was safe")
+        raise BadRun(f"{path}: nothing to recover", _TOO_EARLY)
     if not mark["final"]:
         begun = replace(begun, ending="recovered", recovered_up_to=U64(int(mark["seq"], 16)))
     return partial.seal(begun, mark["rows"])
@@ -356,18 +362,17 @@ def _remove(directory: Path) -> None:
         shutil.rmtree(directory)
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, sync: bool = True) -> None:
     """The whole file or nothing of it."""
     new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    new.write_bytes(data)
+    if sync:
+        _sync(new)
     new.replace(path)
 
 
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
