@@ -102,6 +102,7 @@ Stop run(Hart& h, AddressSpace& as, u64 budget, u32 tid, u32 mm) {
             if (!(m.trace & bit)) table.rows = table.stamped;
             table.stamp(tid, mm);
         });
+        if (end.stop != stop_fault) h.fault = {};  // slow paths leave their marks
         if (end.stop != stop_budget || budget == 0) return end.stop;
     }
 }
