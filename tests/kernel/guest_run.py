@@ -58,8 +58,16 @@ class Result:
         return sorted(self.tables[table], key=lambda row: row["seq"])
 
 
-def run(text: str, kernel: str = "7.2", memory: int | None = None) -> Result:
-    """Until everything has exited, or a million instructions."""
+def run(
+    text: str,
+    kernel: str = "7.2",
+    memory: int | None = None,
+    *,
+    rlimits: dict[str, int] | None = None,
+    max_instructions: int = 1_000_000,
+    **options: Any,
+) -> Result:
+    """Until everything has exited, or a million instructions. options: Kernel's."""
     machine = Machine(max_frames=memory // PAGE if memory else 0)
     rows, output = Rows(), bytearray()
     with tempfile.TemporaryDirectory() as directory:
@@ -73,10 +81,11 @@ def run(text: str, kernel: str = "7.2", memory: int | None = None) -> Result:
             sandbox,
             memory=memory,
             stdout_write=lambda fd, data: output.extend(data),
+            **options,
         )
-        boot(k, sandbox.place(str(program)), (b"guest",), (), {})
+        boot(k, sandbox.place(str(program)), (b"guest",), (), rlimits or {})
         pid = k.first.pid
-        ending = k.run(max_instructions=1_000_000)
+        ending = k.run(max_instructions)
     words = [word for (word,) in struct.iter_unpack("<Q", output)]
     return Result(
         k.first.exit_status if k.first.exit_status is not None else -1,
