@@ -167,6 +167,8 @@ class Builder:
                 f"{seq.show(found)} does not come after {seq.show(self._at)}, which is taken"
                 " (events stand in seq order; a call ends one step after the last event inside)"
             )
+        if found >= 2**64:
+            raise BadValue(f"{seq.show(found)} is beyond what a seq can hold")
         self._at = found
         return found
 

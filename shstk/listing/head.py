@@ -55,17 +55,25 @@ class Head:
         elif key == "nousercfi":
             self._set[key] = True
         elif key in ("argv", "traced"):
+            if not words:
+                raise BadValue(f"{key} takes at least one word")
             self._set[key] = tuple(map(self._names.text, words))
             for word in words if key == "traced" else ():
                 _among(key, word, _TRACED)
         elif key in ("seed", "memory"):
-            self._set[key] = self._names.number(_one(key, words))
+            self._set[key] = self._u64(_one(key, words))
         else:
             known = {"abi": ("merged", "own"), "cpu": _CPUS, "ending": kinds.ENDINGS}[key]
             self._set[key] = _among(key, _one(key, words), known)
 
     def _limit(self, text: str) -> int:
-        return uapi.RLIM_INFINITY if text == "infinity" else self._names.number(text)
+        return uapi.RLIM_INFINITY if text == "infinity" else self._u64(text)
+
+    def _u64(self, text: str) -> int:
+        number = self._names.number(text)
+        if not 0 <= number < 2**64:
+            raise BadValue(f"{text} is no u64")
+        return number
 
     def manifest(
         self, rows: dict[str, list[dict[str, Any]]], first_tid: int, last: int

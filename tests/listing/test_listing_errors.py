@@ -1,8 +1,11 @@
 """A listing that cannot be read says where and why."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from schemas.errors import BadListing, CannotWrite
 from shstk import listing
@@ -106,3 +109,21 @@ def test_files(tmp_path: Path) -> None:
         listing.build(tmp_path / "good.md", tmp_path / "run")
     listing.build(tmp_path / "good.md", tmp_path / "run", force=True)
     assert not (tmp_path / "run.partial").exists()
+
+
+WORDS = """
+t1 t2 mm1 mm2 boot created first_user exit_begin mm_dropped new_mm fork exec switch map unmap remap
+protect S N ss token = = 0 -1 ? -ENOMEM 4K 4K@0x1000 S.top sspush sspopchk ssamoswap ssrdp fault
+fault=18 ssp=- tid=- seq=1 value=- during=x pc=0x10 prctl(1) clone(CLONE_VM) clone(5,) vfork()
+exit(0) exit( "text" "open hex:00 u64:1 u32:-1 row cfi mms output input 1 99999999999999999999 5.1
+kernel argv rlimit ending seed cpu memory { } ; ; 0x 1|2 | - + @ kind=created deliver sigreturn
+flow insn module reaped 18446744073709551616 seq_end=1.1 outcome=killed ret=5
+"""
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(WORDS.split()), min_size=1, max_size=7), max_size=8))
+def test_nothing_but_bad_listing_is_raised(lines: list[list[str]]) -> None:
+    body = "\n".join(map(" ".join, lines))
+    with contextlib.suppress(BadListing):
+        listing.build_run(f"```run\nS = 4K@0x1000\nN = 5\nt1 boot\n{body}\n```")
