@@ -82,4 +82,5 @@ def query(run: Run, sql: str) -> pl.DataFrame:
             return context.execute(rewrite(sql)).collect()
     except pl.exceptions.PolarsError as error:
         known = ", ".join([*TABLES, *VIEWS])
-        raise UsageError(f"query refused: {error}", f"tables and views: {known}") from error
+        reason = str(error).partition("\n\nResolved plan")[0]
+        raise UsageError(f"query refused: {reason}", f"tables and views: {known}") from error
