@@ -17,8 +17,10 @@ from replay.derive.history import (
 from replay.derive.law import Law, has_landing_pads, has_shadow_stacks, law_of
 from replay.derive.rows import Area, Attempt, Call, Event, Mapping, Rows, Transfer, read
 from replay.derive.ssp_path import ssp_path
+from replay.derive.stack_maps import StackMap, stack_maps
 from replay.derive.stacks import Copied, Stack, stacks_of
 from schemas.revisions import Revision
+from schemas.uapi import SYS_MAP_SHADOW_STACK
 
 if TYPE_CHECKING:
     import polars as pl
@@ -135,6 +137,17 @@ class Facts:
     def owned(self, task: Task, seq: int) -> Stack | None:
         """The stack that a task has recorded as its own at a time."""
         return next((s for s in self.stacks if s.owner is task and s.lives(seq)), None)
+
+    def next_change(self, task: Task, seq: int) -> int | None:
+        """When a task next switches its shadow stack on or off, or execs, after seq."""
+        steps = [p.seq for p in self.history.prctls if p.task is task and p.before != p.after]
+        steps += [e.seq for e in self.history.execs if e.task is task]
+        return min((s for s in steps if s > seq), default=None)
+
+    @cached_property
+    def stack_maps(self) -> list[StackMap]:
+        """The calls of map_shadow_stack."""
+        return stack_maps(self.calls(SYS_MAP_SHADOW_STACK), self.mappings, self.transfers)
 
     def stands(self, task: Task, stack: Area, seq: int) -> bool:
         """Whether a task's recorded range still is, whole, the stack that was mapped there."""

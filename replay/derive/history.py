@@ -13,7 +13,14 @@ from typing import Final, TypeVar
 
 from replay.derive.law import Law
 from replay.derive.rows import Area, Attempt, Call, Event, Mapping, Rows, Transfer
-from schemas.uapi import CLONE_THREAD, CLONE_VFORK, CLONE_VM, PR_SHADOW_STACK_ENABLE
+from schemas.uapi import (
+    CLONE_THREAD,
+    CLONE_VFORK,
+    CLONE_VM,
+    ERRNO,
+    PR_SET_CFI,
+    PR_SHADOW_STACK_ENABLE,
+)
 
 NR_PRCTL: Final = 167
 NR_SETRLIMIT: Final = 164
@@ -35,7 +42,7 @@ class State:
     lp_enabled: bool = False
     lp_locked: bool = False
     enabled_by: str = "boot"
-    locked_by: str = "boot"
+    locked_by: str = "boot"  # exec: there was a lock before the exec
 
     @property
     def stack(self) -> Area | None:
@@ -356,7 +363,7 @@ class Fold:
             self.law.first_prctl: self._got,
             self.law.first_prctl + 1: self._set,
             self.law.first_prctl + 2: self._locked,
-            81: self._set_cfi,
+            PR_SET_CFI: self._set_cfi,
         }
         change = changes.get(row.a0)
         after = before
@@ -364,6 +371,9 @@ class Fold:
             after = change(row, before, mapped, stored)
             if row.a0 == self.law.first_prctl + 1:
                 task.first_change = task.first_change or row.seq
+        if row.a0 == self.law.first_prctl + 1 and not row.a1 >> 1 and before.locked_by == "exec":
+            # the first PR_SET after an exec tells whether the lock outlived it
+            after = replace(after, locked=row.ret == -ERRNO["EINVAL"], locked_by="prctl")
         task.state = after
         borrowed = task.borrows and not before.base
         self.history.prctls.append(
@@ -456,7 +466,8 @@ class Fold:
         )
         if succeeded:
             kept = before.locked and self.law.exec_lock == "kept"
-            task.state = State(locked=kept, enabled_by="exec", locked_by="exec")
+            by = "exec" if before.locked else "boot"
+            task.state = State(locked=kept, enabled_by="exec", locked_by=by)
             task.mm, task.execed, task.borrows = event.mm, True, False
             task.first_change = task.first_change or event.seq
 

@@ -1,0 +1,71 @@
+"""Calls of map_shadow_stack, with what was mapped and written in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from replay.derive.law import page_align
+from replay.derive.rows import Area, Call, Mapping, Rows, Transfer
+from schemas.uapi import SHADOW_STACK_SET_TOKEN
+
+
+@dataclass(frozen=True)
+class StackMap:
+    """One call: addr, size, flags as the kernel takes them (flags are 32 bits wide)."""
+
+    row: Call
+    made: tuple[Mapping, ...]
+    refused: tuple[Mapping, ...]
+    gone: tuple[Mapping, ...]
+    written: tuple[Transfer, ...]
+
+    @property
+    def addr(self) -> int:
+        return self.row.a0
+
+    @property
+    def size(self) -> int:
+        return self.row.a1
+
+    @property
+    def flags(self) -> int:
+        return self.row.a2 % 2**32
+
+    @property
+    def token(self) -> bool:
+        return bool(self.flags & SHADOW_STACK_SET_TOKEN)
+
+    @property
+    def length(self) -> int:
+        return page_align(self.size)
+
+    @property
+    def stack(self) -> Area | None:
+        """What is mapped when the call returns."""
+        gone = {m.area for m in self.gone}
+        left = [m.area for m in self.made if m.area not in gone]
+        return left[0] if left else None
+
+    @property
+    def failed(self) -> bool:
+        return self.row.ret is not None and -4095 <= self.row.ret < 0
+
+
+def stack_maps(
+    calls: Rows[Call], mappings: Rows[Mapping], transfers: Rows[Transfer]
+) -> list[StackMap]:
+    """Every call, in seq order."""
+    made = []
+    for call in calls:
+        rows = mappings.of(call.tid, call.seq, call.seq_end)
+        written = transfers.of(call.tid, call.seq, call.seq_end)
+        made.append(
+            StackMap(
+                row=call,
+                made=tuple(m for m in rows if m.op == "map" and m.done),
+                refused=tuple(m for m in rows if m.op == "map" and not m.done),
+                gone=tuple(m for m in rows if m.op == "unmap" and m.done),
+                written=tuple(t for t in written if t.op != "read"),
+            )
+        )
+    return made

@@ -1,0 +1,48 @@
+"""A malformed, unsupported or unknown prctl is -EINVAL.
+
+## What it checks
+PR_GET, PR_SET and PR_LOCK_SHADOW_STACK_STATUS with a nonzero arg3, arg4 or arg5, the same on a
+machine without shadow stacks, and options that no kernel knows: all -EINVAL, and nothing is mapped.
+
+## Why it matters
+Spare arguments that are refused today can get a meaning tomorrow; a program asks for support by
+these errors.
+
+## When it applies
+Every revision. riscv_nousercfi counts as no support from v12.
+
+## Evidence columns
+syscalls.a0 to a4, ret of prctl; manifest.cpu, nousercfi.
+
+## Example
+    t1 prctl(PR_GET_SHADOW_STACK_STATUS, 0x7000_0000, 1) = 0
+
+## Not a violation when
+the option is one of another part of the kernel.
+
+## How to investigate
+    shstk query RUN "SELECT seq, tid, a0, a1, a2, a3, a4, ret FROM syscalls WHERE name = 'prctl'"
+
+## Sources
+kernel/sys.c, prctl: "if (arg3 || arg4 || arg5) return -EINVAL" in each of the three cases; seen on
+7.2.13 for arg3 and arg5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.facts import Facts
+from replay.rules import prctls
+from replay.rules.outcome import Outcome
+
+NEEDS = ("syscalls",)
+APPLIES = "prctl with spare arguments, without support, or of an unknown option"
+
+_CASES = ("spare arguments", "not supported", "unknown option")
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for case in _CASES:
+        for step in prctls.of(facts, case):
+            yield prctls.answer(step, (prctls.EINVAL,), case)

@@ -1,0 +1,61 @@
+"""A vfork child that switches off keeps its parent's stack, and gets its own by switching on.
+
+## What it checks
+For a vfork child on its parent's shadow stack: PR_SET(0) returns 0 and unmaps nothing; PR_SET(1)
+after that maps a stack of the child's own, as P6 says; PR_SET(1) while on returns 0 and maps
+nothing.
+
+## Why it matters
+The parent wakes on the stack that the child let go of.
+
+## When it applies
+Every revision; children made with CLONE_VFORK by an enabled task, until they exec. v1 to v5 violate
+it: their child has the parent's base recorded (SC13).
+
+## Evidence columns
+clones.flags; syscalls of prctl by the child; mappings within them.
+
+## Example
+    t1 vfork() = 2 { t2 created }
+    t2 prctl(PR_SET_SHADOW_STACK_STATUS, 0) = 0 { unmap S1 }
+
+## Not a violation when
+the child has a stack of its own by now: then P7 asks for its release.
+
+## How to investigate
+    shstk stacks RUN
+
+## Sources
+usercfi.c as merged, arch_set_shadow_stack_status: "if CLONE_VFORKed child did this, then in that
+case we will end up not releasing the shadow stack (because it might be needed in parent)", "if
+VFORKed child tries to enable again then in that case, it'll get entirely new shadow stack".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.history import Prctl
+from replay.facts import Facts
+from replay.rules import prctls, words
+from replay.rules.outcome import OK, Outcome
+
+NEEDS = ("syscalls", "clones", "mappings")
+APPLIES = "PR_SET_SHADOW_STACK_STATUS of a vfork child on its parent's stack"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for step in prctls.of(facts, "borrower"):
+        yield _judge(facts, step)
+
+
+def _judge(facts: Facts, step: Prctl) -> Outcome:
+    if step.row.a1 and not step.before.enabled:
+        return prctls.enabled(facts, step)
+    outcome = prctls.answer(step, (0,), "a vfork child on its parent's stack")
+    gone = step.mapped.gone
+    if outcome is not OK or not gone:
+        return outcome
+    stack = facts.stack_at(gone[0].mm, gone[0].start or 0, gone[0].seq)
+    why = f"it unmapped {stack.name}" if stack else "it owns nothing"
+    return prctls.wrong(step, "nothing unmapped", f"unmapped {words.areas(gone)}", why)

@@ -1,0 +1,70 @@
+"""Switching off unmaps the caller's own stack, leaves ssp as it is, and returns 0.
+
+## What it checks
+PR_SET(0) returns 0, even if the shadow stack was never on. If it was on and the task has a base
+recorded, exactly that range is unmapped, once. csr ssp stays as it was, stale.
+
+## Why it matters
+The memory is the task's own; nothing else will free it once the status is off.
+
+## When it applies
+Every revision. A vfork child on its parent's stack is P8's; somebody else's stack unmapped is X5's.
+
+## Evidence columns
+syscalls.a1, ret, ssp_entry, ssp_exit of prctl; mappings.op unmap within the call.
+
+## Example
+    t1 prctl(PR_SET_SHADOW_STACK_STATUS, 0) = 0
+with S1 the task's and nothing unmapped.
+
+## Not a violation when
+the program had unmapped the stack itself: the call still returns 0 (seen).
+
+## How to investigate
+    shstk stacks RUN
+
+## Sources
+usercfi.c as merged, arch_set_shadow_stack_status: "If a request to disable shadow stack happens,
+let's go ahead and release it"; seen on 7.2.13: 0, and no shadow-stack VMA left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.history import Prctl
+from replay.facts import Facts
+from replay.rules import prctls, words
+from replay.rules.outcome import OK, Finding, Outcome
+
+NEEDS = ("syscalls", "mappings")
+APPLIES = "PR_SET_SHADOW_STACK_STATUS(0)"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for step in prctls.of(facts, "disable"):
+        yield _judge(step)
+
+
+def _judge(step: Prctl) -> Outcome:
+    outcome = prctls.answer(step, (0,), "switches off")
+    if outcome is not OK:
+        return outcome
+    stack = step.before.stack if step.before.enabled else None
+    own = [m.area for m in step.mapped.gone if stack and m.area.overlaps(stack)]
+    before, after = step.row.ssp_entry, step.row.ssp_exit
+    due = [stack] if stack else []
+    if own != due:
+        why = f"{words.area(stack)} is its own"
+        expected = f"unmapped {words.area(stack)}"
+        finding = prctls.wrong(step, expected, f"unmapped {words.areas(step.mapped.gone)}", why)
+        return finding if finding.addr else _at(finding, stack.base if stack else None)
+    if before is not None and after is not None and before != after:
+        return prctls.wrong(step, f"ssp {before:#x}", f"ssp {after:#x}", "ssp stays stale", after)
+    return OK
+
+
+def _at(finding: Finding, addr: int | None) -> Finding:
+    from dataclasses import replace
+
+    return replace(finding, addr=addr)

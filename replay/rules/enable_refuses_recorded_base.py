@@ -1,0 +1,48 @@
+"""Switching on a task that has a base recorded is -EINVAL.
+
+## What it checks
+PR_SET(1) of a task whose shadow stack is off, but that has a base recorded, returns -EINVAL and
+maps nothing.
+
+## Why it matters
+The recorded stack would be forgotten, never to be freed.
+
+## When it applies
+Every revision. It needs a task that is off and has a base: children that v1 to v5 give a stack
+although they are off (A2), and nothing else.
+
+## Evidence columns
+clones and mappings within them; syscalls.a1, ret of prctl.
+
+## Example
+    kernel v3
+    t1 clone(CLONE_VM|CLONE_THREAD|CLONE_SIGHAND) = 2 { map S2 ss; t2 created ssp=S2.top }
+    t2 prctl(PR_SET_SHADOW_STACK_STATUS, PR_SHADOW_STACK_ENABLE) = 0 { map S3 ss }
+
+## Not a violation when
+PR_SET(0) has released the base before.
+
+## How to investigate
+    shstk stacks RUN
+
+## Sources
+usercfi.c as merged, arch_set_shadow_stack_status: "shadow stack was allocated and enable request
+again no need to support such usecase and return EINVAL."
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.facts import Facts
+from replay.rules import prctls
+from replay.rules.outcome import Outcome
+
+NEEDS = ("syscalls", "clones")
+APPLIES = "PR_SET_SHADOW_STACK_STATUS(1) of a task that is off and has a base recorded"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for step in prctls.of(facts, "base recorded"):
+        why = f"{step.before.stack} is recorded for it"
+        yield prctls.answer(step, (prctls.EINVAL,), why)

@@ -1,0 +1,80 @@
+"""PR_GET_CFI and PR_SET_CFI switch and tell landing pads as the kernel defines them.
+
+## What it checks
+Both: arg2 other than PR_CFI_BRANCH_LANDING_PADS (0), a nonzero arg4 or arg5, or no support:
+-EINVAL. PR_SET_CFI: -EINVAL once locked; 1 and 5 switch on (5 locks), 2 and 6 switch off (6 does
+not lock), all others -EINVAL. PR_GET_CFI stores 2 for off, 1 for on, 5 for on and locked.
+
+## Why it matters
+The lock is for the task's life; a value that is taken for another leaves it unprotected.
+
+## When it applies
+From 7.0, where the two options came; their refusal of unknown bits from 7.1.
+
+## Evidence columns
+syscalls.a1 to a4, ret of prctl 80 and 81; kernel_memory within PR_GET_CFI.
+
+## Example
+    t1 prctl(PR_SET_CFI, 0, 3) = 0
+
+## Not a violation when
+the pointer of PR_GET_CFI cannot be written: -EFAULT.
+
+## How to investigate
+    shstk log RUN --calls
+
+## Sources
+include/uapi/linux/prctl.h of 7.0: PR_GET_CFI 80, PR_SET_CFI 81, PR_CFI_ENABLE, PR_CFI_DISABLE,
+PR_CFI_LOCK; seen on 7.2.13 (cfi_prctl).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.history import Prctl
+from replay.facts import Facts
+from replay.rules import prctls
+from replay.rules.outcome import Outcome, Unknown
+from schemas.revisions import at_least
+from schemas.uapi import PR_GET_CFI
+
+NEEDS = ("syscalls",)
+APPLIES = "PR_GET_CFI or PR_SET_CFI"
+
+_ON, _OFF, _ON_LOCKED = 1, 2, 5
+_TAKEN = (1, 2, 5, 6)
+_KNOWN_BITS = 7
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for step in prctls.of(facts, "landing pads"):
+        if at_least(facts.row, "7.0"):
+            yield _judge(facts, step)
+        else:
+            yield Unknown(f"the options came with 7.0, the run is {facts.row.name}'s")
+
+
+def _judge(facts: Facts, step: Prctl) -> Outcome:
+    row = step.row
+    if row.a1 or row.a3 or row.a4 or not facts.landing_pads:
+        return prctls.answer(step, (prctls.EINVAL,), "malformed or not supported")
+    if step.option == PR_GET_CFI:
+        return _got(step)
+    if row.a2 & ~_KNOWN_BITS and not at_least(facts.row, "7.1"):
+        return Unknown("unknown bits are refused from 7.1")
+    if step.before.lp_locked or row.a2 not in _TAKEN:
+        why = "locked" if step.before.lp_locked else f"{row.a2} is no status"
+        return prctls.answer(step, (prctls.EINVAL,), why)
+    return prctls.answer(step, (0,), f"sets {row.a2}")
+
+
+def _got(step: Prctl) -> Outcome:
+    before = step.before
+    status = (_ON_LOCKED if before.lp_locked else _ON) if before.lp_enabled else _OFF
+    if step.row.ret == 0 and step.stored is None:
+        return Unknown("what PR_GET_CFI stored is not recorded")
+    if step.row.ret == 0 and step.stored and int.from_bytes(step.stored, "little") != status:
+        actual = str(int.from_bytes(step.stored, "little"))
+        return prctls.wrong(step, str(status), actual, "landing pads", step.row.a2)
+    return prctls.answer(step, (0, prctls.EFAULT), "asks for landing pads")

@@ -1,0 +1,50 @@
+"""PR_LOCK_SHADOW_STACK_STATUS locks a task that is on, and says -EINVAL otherwise.
+
+## What it checks
+PR_LOCK of a task whose shadow stack is off is -EINVAL whatever its argument; with a nonzero
+argument it is -EINVAL from v7, and ignored before; else it returns 0, again and again.
+
+## Why it matters
+A lock that was refused, but believed in, protects nobody.
+
+## When it applies
+Every revision; the argument's check follows the revision.
+
+## Evidence columns
+syscalls.a1, ret of prctl.
+
+## Example
+    t1 prctl(PR_LOCK_SHADOW_STACK_STATUS, 1) = 0
+with the shadow stack on, under 7.2.
+
+## Not a violation when
+arg3, arg4 or arg5 is not 0: P0's. What the lock then forbids is P3's; what exec does to it E2's.
+
+## How to investigate
+    shstk log RUN --calls
+
+## Sources
+usercfi.c as merged, arch_lock_shadow_stack_status: "If shtstk not supported or not enabled on task,
+nothing to lock here"; from v7 the argument must be 0; seen on 7.2.13.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.facts import Facts
+from replay.rules import prctls
+from replay.rules.outcome import Outcome
+
+NEEDS = ("syscalls",)
+APPLIES = "PR_LOCK_SHADOW_STACK_STATUS"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for step in prctls.of(facts, "lock"):
+        if not step.before.enabled:
+            yield prctls.answer(step, (prctls.EINVAL,), "its shadow stack is off")
+        elif step.row.a1 and facts.law.lock_arg == "zero":
+            yield prctls.answer(step, (prctls.EINVAL,), "the argument must be 0")
+        else:
+            yield prctls.answer(step, (0,), "its shadow stack is on")

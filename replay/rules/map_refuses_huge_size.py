@@ -1,0 +1,48 @@
+"""map_shadow_stack of a size that cannot be is -EOVERFLOW or -ENOMEM.
+
+## What it checks
+A size whose rounding up to pages wraps is -EOVERFLOW; one that no address space holds is -ENOMEM.
+Nothing is mapped.
+
+## Why it matters
+A size that wrapped to a small one would give the caller much less than it believes to have.
+
+## When it applies
+Every revision.
+
+## Evidence columns
+syscalls.a1, ret of map_shadow_stack; mappings within the call.
+
+## Example
+    t1 map_shadow_stack(0, 0xffff_ffff_ffff_ffff, 0) = -ENOMEM
+
+## Not a violation when
+memory is short for a size that could be: that -ENOMEM is no instance.
+
+## How to investigate
+    shstk query RUN "SELECT seq, tid, a0, a1, a2, ret FROM syscalls WHERE nr = 453"
+
+## Sources
+usercfi.c as merged, map_shadow_stack: "if (aligned_size < size) return -EOVERFLOW"; seen on 7.2.13:
+-75 for 2**64-1, -12 for 2**64-4096 and 2**62.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.facts import Facts
+from replay.rules import stack_mapping
+from replay.rules.outcome import Outcome
+from schemas.uapi import ERRNO
+
+NEEDS = ("syscalls",)
+APPLIES = "map_shadow_stack of a size that cannot be"
+
+_ERRORS = {"size overflows": "EOVERFLOW", "too large": "ENOMEM"}
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for case, error in _ERRORS.items():
+        for step in stack_mapping.of(facts, case):
+            yield stack_mapping.refused(step, -ERRNO[error], case)

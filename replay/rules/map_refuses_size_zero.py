@@ -1,0 +1,43 @@
+"""map_shadow_stack of size 0 is -EINVAL.
+
+## What it checks
+A size of 0 without a token is -EINVAL, and nothing is mapped.
+
+## Why it matters
+There is no empty mapping; success would give the caller an address that is not its own.
+
+## When it applies
+Every revision.
+
+## Evidence columns
+syscalls.a0, a1, a2, ret of map_shadow_stack; mappings within the call.
+
+## Example
+    t1 map_shadow_stack(0, 0, 0) = 0x7fff_0000_0000
+
+## Not a violation when
+a token is asked for: -ENOSPC comes first (M3).
+
+## How to investigate
+    shstk query RUN "SELECT seq, tid, a0, a1, a2, ret FROM syscalls WHERE nr = 453"
+
+## Sources
+mm/mmap.c, do_mmap: "if (!len) return -EINVAL", reached from allocate_shadow_stack; seen on 7.2.13.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.facts import Facts
+from replay.rules import stack_mapping
+from replay.rules.outcome import Outcome
+from schemas.uapi import ERRNO
+
+NEEDS = ("syscalls",)
+APPLIES = "map_shadow_stack of size 0"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for step in stack_mapping.of(facts, "size 0"):
+        yield stack_mapping.refused(step, -ERRNO["EINVAL"], "the size is 0")

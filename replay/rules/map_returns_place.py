@@ -1,0 +1,53 @@
+"""map_shadow_stack returns the base of the stack; up to v26, with a token, the token's address.
+
+## What it checks
+What a successful call returns: the base of what it mapped, or, up to v26 with
+SHADOW_STACK_SET_TOKEN, the address of the token (base + size - 8).
+
+## Why it matters
+A library that takes one for the other switches to the wrong end of the stack.
+
+## When it applies
+It follows the revision: map_token_returns is token up to v26, base from 7.0-rc1.
+
+## Evidence columns
+syscalls.ret of map_shadow_stack; mappings.start within the call.
+
+## Example
+    kernel 7.2; t1 map_shadow_stack(0, 0x1000, SHADOW_STACK_SET_TOKEN) = S2.top-8 { map S2 ss; … }
+
+## Not a violation when
+the call fails.
+
+## How to investigate
+    shstk query RUN "SELECT seq, tid, a0, a1, a2, ret FROM syscalls WHERE nr = 453"
+
+## Sources
+usercfi.c as merged, allocate_shadow_stack: "return addr", with the address of the token kept apart
+(token_addr); seen on 7.2.13.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.facts import Facts
+from replay.rules import stack_mapping
+from replay.rules.outcome import OK, Outcome
+
+NEEDS = ("syscalls", "mappings")
+APPLIES = "map_shadow_stack that succeeded"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for step in stack_mapping.of(facts, "good"):
+        if step.failed or step.row.ret is None or not step.made:
+            continue
+        base = step.made[0].area.base
+        token = step.token and facts.law.map_token_returns == "token"
+        due = base + step.size - 8 if token else base
+        if step.row.ret % 2**64 == due:
+            yield OK
+        else:
+            what = "the token" if token else "the base"
+            yield stack_mapping.wrong(step, f"{due:#x}", stack_mapping.answer(step), what)

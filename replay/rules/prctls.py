@@ -1,0 +1,112 @@
+"""Which rule a prctl call is for, by the kernel's order of tests, and how an answer is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from replay.derive.history import Prctl
+from replay.facts import Facts
+from replay.rules import words
+from replay.rules.outcome import OK, Finding, Outcome, Unknown
+from schemas.uapi import ERRNO, PR_GET_CFI, PR_SET_CFI
+
+EINVAL, EFAULT, ENOMEM = -ERRNO["EINVAL"], -ERRNO["EFAULT"], -ERRNO["ENOMEM"]
+# Options that no kernel of the list has on RISC-V: of other architectures, or past the last one.
+_UNKNOWN = frozenset({72, 73, *range(82, 4096)})
+
+
+def case_of(facts: Facts, step: Prctl) -> str:
+    """What a call is: the first test of the kernel's that decides it; empty if none of ours."""
+    option = step.option - facts.law.first_prctl
+    row = step.row
+    if option in (0, 1, 2):
+        if row.a2 or row.a3 or row.a4:
+            return "spare arguments"
+        if not facts.supported:
+            return "not supported"
+        return _set(step) if option == 1 else ("get", "set", "lock")[option]
+    if step.option in (PR_GET_CFI, PR_SET_CFI):
+        return "landing pads"
+    return "unknown option" if step.option in _UNKNOWN else ""
+
+
+def _set(step: Prctl) -> str:
+    before, value = step.before, step.row.a1
+    if value >> 1:
+        return "unknown bits"
+    if before.locked_by == "exec" and (before.locked or step.row.ret == EINVAL):
+        return "locked before exec"
+    if before.locked:
+        return "locked"
+    if step.borrowed:
+        return "borrower"
+    if not value:
+        return "disable"
+    if before.enabled:
+        return "on already"
+    return "base recorded" if before.base else "enable"
+
+
+def of(facts: Facts, *cases: str) -> Iterator[Prctl]:
+    """The calls of these cases."""
+    return (s for s in facts.history.prctls if case_of(facts, s) in cases)
+
+
+def answer(step: Prctl, due: Collection[int], why: str) -> Outcome:
+    """Whether a call returned what it should and mapped nothing."""
+    if step.row.ret is None:
+        return Unknown("the call did not return")
+    if step.row.ret not in due:
+        return wrong(step, _either(due), words.result(step.row.ret), why)
+    if step.mapped.made:
+        return wrong(step, "nothing mapped", f"mapped {words.areas(step.mapped.made)}", why)
+    return OK
+
+
+def wrong(step: Prctl, expected: str, actual: str, why: str, addr: int | None = None) -> Finding:
+    """A finding at the call."""
+    rows = (*step.mapped.made, *step.mapped.refused, *step.mapped.gone)
+    return Finding(
+        seq=step.seq,
+        tid=step.task.tid,
+        mm=step.task.mm,
+        addr=addr if addr is not None or not rows else rows[0].start,
+        expected=expected,
+        actual=actual,
+        note=f"prctl({step.row.a0}, {step.row.a1:#x}) of task {step.task.tid}: {why}",
+        evidence=(step.seq, *sorted(m.seq for m in rows)),
+    )
+
+
+def enabled(facts: Facts, step: Prctl) -> Outcome:
+    """Whether PR_SET(1) of a task that is off and owns nothing mapped a stack and set ssp."""
+    ret, made = step.row.ret, step.mapped.made
+    if ret is None:
+        return Unknown("the call did not return")
+    why = "its shadow stack was off"
+    if step.size == 0 or step.mapped.refused:
+        return answer(step, (ENOMEM,), "no stack could be mapped")
+    if ret != 0:
+        return wrong(step, "0", words.result(ret), why)
+    if len(made) != 1:
+        return wrong(step, "one new shadow stack", f"mapped {words.areas(made)}", why)
+    stack = made[0].area
+    written = [
+        t
+        for t in facts.transfers.of(step.row.tid, step.seq, step.row.seq_end)
+        if t.op != "read" and t.mm == made[0].mm and stack.holds(t.addr)
+    ]
+    if step.size is not None and stack.size != step.size:
+        return wrong(step, words.size(step.size), words.size(stack.size), why)
+    if written:
+        return wrong(step, "no token", f"{written[0].addr:#x} written", why, written[0].addr)
+    if step.row.ssp_exit is not None and step.row.ssp_exit != stack.top:
+        actual = f"ssp {step.row.ssp_exit:#x}"
+        return wrong(step, f"ssp {stack.top:#x}", actual, why, step.row.ssp_exit)
+    if step.size is None:
+        return Unknown("RLIMIT_STACK was set to a value that the run does not tell")
+    return OK
+
+
+def _either(due: Collection[int]) -> str:
+    return " or ".join(words.result(ret) for ret in due)

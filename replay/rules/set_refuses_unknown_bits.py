@@ -1,0 +1,43 @@
+"""PR_SET_SHADOW_STACK_STATUS with bits it does not know is -EINVAL.
+
+## What it checks
+PR_SET with any bit but PR_SHADOW_STACK_ENABLE returns -EINVAL and maps nothing, locked or not.
+
+## Why it matters
+The write and push bits exist on arm64: a program must be able to see that they do not here.
+
+## When it applies
+Every revision.
+
+## Evidence columns
+syscalls.a1, ret of prctl.
+
+## Example
+    t1 prctl(PR_SET_SHADOW_STACK_STATUS, 3) = 0
+
+## Not a violation when
+arg3, arg4 or arg5 is not 0: P0's.
+
+## How to investigate
+    shstk log RUN --calls
+
+## Sources
+usercfi.c as merged, arch_set_shadow_stack_status: "Reject unknown flags"; seen on 7.2.13 for 2, 3,
+5 and 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.facts import Facts
+from replay.rules import prctls
+from replay.rules.outcome import Outcome
+
+NEEDS = ("syscalls",)
+APPLIES = "PR_SET_SHADOW_STACK_STATUS with unknown bits"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for step in prctls.of(facts, "unknown bits"):
+        yield prctls.answer(step, (prctls.EINVAL,), "unknown bits")
