@@ -144,7 +144,7 @@ class Direct:
         if result != 0:
             return result
         fields = struct.unpack("<QQIIIIQ8xQi4xQ6Q8x", self.get(addr, 128))
-        names = "dev ino mode nlink uid gid rdev size blksize blocks".split()
+        names = ["dev", "ino", "mode", "nlink", "uid", "gid", "rdev", "size", "blksize", "blocks"]
         return dict(zip(names, fields, strict=False)) | {"times": fields[10::2]}
 
     def names(self, path: str, room: int = 4096) -> list[str]:

@@ -1,0 +1,226 @@
+"""Virtual time: clocks, sleeping, timers and what they ring."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from direct import Direct
+from guest_run import run
+
+from tracer.kernel.call import RESTART_NO_HAND, Wait
+from tracer.kernel.task import SigAction
+
+EPOCH = 1_712_187_654  # 2024-04-03 23:40:54 UTC
+REALTIME, MONOTONIC, PROCESS_CPU, THREAD_CPU, BOOTTIME = 0, 1, 2, 3, 7
+SECOND = 10**9
+SIGALRM, SIGVTALRM = 14, 26
+
+
+@pytest.fixture
+def d() -> Direct:
+    """With a handler for every signal: they stay pending, and kill nobody."""
+    d = Direct()
+    d.t.process.sighand.actions = {signo: SigAction(handler=0x10000) for signo in range(1, 65)}
+    return d
+
+
+def timespec(ns: int) -> bytes:
+    return struct.pack("<qq", *divmod(ns, SECOND))
+
+
+def now(d: Direct, clock: int) -> object:
+    addr = d.room(16)
+    result = d.call("clock_gettime", clock, addr)
+    if result != 0:
+        return result
+    sec, nsec = struct.unpack("<qq", d.get(addr, 16))
+    return sec * SECOND + nsec
+
+
+def test_clocks_start_at_a_fixed_moment(d: Direct) -> None:
+    d.k._slept_ns += 1234
+    assert now(d, REALTIME) == EPOCH * SECOND + 1234
+    assert now(d, MONOTONIC) == now(d, BOOTTIME) == 1234
+    assert now(d, 10) == now(d, 99) == "EINVAL"
+    addr = d.room(16)
+    assert d.call("clock_getres", MONOTONIC, addr) == 0
+    assert d.get(addr, 16) == timespec(1)
+    d.call("gettimeofday", addr, 0)
+    assert d.get(addr, 16) == struct.pack("<qq", EPOCH, 1)
+    assert d.call("clock_settime", REALTIME, addr) == "EPERM"
+
+
+def test_cpu_time_is_instructions_and_stands_still_in_sleep(d: Direct) -> None:
+    d.t.icount, d.k._slept_ns = 500, 10**9
+    d.t.process.utime_icount = 70
+    assert (now(d, THREAD_CPU), now(d, PROCESS_CPU)) == (500, 570)
+    assert now(d, ~d.t.pid << 3 | 2) == 570
+    assert now(d, ~d.t.tid << 3 | 6) == 500
+    assert now(d, ~9999 << 3 | 2) == "EINVAL"
+    d.t.process.child_icount = 3 * SECOND
+    addr = d.room(144)
+    d.call("getrusage", -1, addr)
+    assert struct.unpack_from("<qq", d.get(addr, 16)) == (3, 0)
+    assert d.call("times", addr) == 100
+    assert struct.unpack("<4q", d.get(addr, 32)) == (0, 0, 300, 0)
+    assert d.call("getrusage", 5, addr) == "EINVAL"
+
+
+def test_sleeping(d: Direct) -> None:
+    left = d.room(16)
+    wait = d.start("nanosleep", timespec(700), left)
+    assert isinstance(wait, Wait)
+    assert wait.deadline_ns == d.k.now_ns() + 700
+    d.k._slept_ns += 300
+    assert d.retry("signal") is RESTART_NO_HAND
+    assert d.get(left, 16) == timespec(400)
+    d.k._slept_ns += 400
+    assert d.retry("deadline") == 0
+    assert d.call("nanosleep", struct.pack("<qq", 0, SECOND), 0) == "EINVAL"
+    assert d.call("nanosleep", struct.pack("<qq", -1, 0), 0) == "EINVAL"
+
+
+def test_sleeping_until(d: Direct) -> None:
+    wait = d.start("clock_nanosleep", REALTIME, 1, timespec(EPOCH * SECOND + 5 * SECOND), 0)
+    assert isinstance(wait, Wait)
+    assert wait.deadline_ns == 5 * SECOND
+    assert d.call("clock_nanosleep", MONOTONIC, 1, timespec(0), 0) == 0
+    assert d.call("clock_nanosleep", THREAD_CPU, 0, timespec(1), 0) == "EOPNOTSUPP"
+
+
+def fire_after(d: Direct, ns: int) -> list[int]:
+    """Let time pass; the signals that came."""
+    before = len(d.t.process.pending)
+    d.k._slept_ns += ns
+    d.k.timers.fire(d.k)
+    new = [info.signo for info in d.t.process.pending[before:]]
+    d.t.process.pending.clear()
+    return new
+
+
+def test_an_interval_timer_rings_at_its_moments(d: Direct) -> None:
+    value = struct.pack("<4q", 0, 300, 0, 500)  # every 300 us, first after 500
+    assert d.call("setitimer", 0, value, 0) == 0
+    start = d.k.now_ns()
+    assert d.k.timers.deadline(d.k, idle=True) == start + 500_000
+    assert fire_after(d, 499_999) == []
+    assert fire_after(d, 1) == [SIGALRM]
+    assert d.k.timers.deadline(d.k) == start + 800_000
+    left = d.room(32)
+    d.call("getitimer", 0, left)
+    assert struct.unpack("<4q", d.get(left, 32)) == (0, 300, 0, 300)
+    assert fire_after(d, 650_000) == [SIGALRM]
+    assert d.k.timers.deadline(d.k) == start + 1_400_000
+    d.call("setitimer", 0, bytes(32), left)
+    assert d.k.timers.deadline(d.k) is None
+    assert d.call("setitimer", 0, struct.pack("<4q", 0, 10**6, 0, 0), 0) == "EINVAL"
+    assert d.call("setitimer", 3, bytes(32), 0) == "EINVAL"
+
+
+def test_a_cpu_timer_waits_for_instructions(d: Direct) -> None:
+    d.call("setitimer", 1, struct.pack("<4q", 0, 0, 0, 2), 0)
+    assert fire_after(d, 10**9) == []
+    assert d.k.timers.deadline(d.k, idle=True) is None
+    assert d.k.timers.deadline(d.k) == d.k.now_ns() + 2000
+    d.t.icount += 2000
+    assert fire_after(d, 0) == [SIGVTALRM]
+
+
+def test_posix_timers(d: Direct) -> None:
+    event = struct.pack("<Qiii", 0x1234, 10, 0, 0).ljust(64, b"\0")
+    where = d.room(4)
+    assert d.call("timer_create", MONOTONIC, event, where) == 0
+    [number] = struct.unpack("<i", d.get(where, 4))
+    spec = timespec(100) + timespec(1000)
+    assert d.call("timer_settime", number, 0, spec, 0) == 0
+    d.k._slept_ns += 1000
+    d.k.timers.fire(d.k)
+    [info] = d.t.process.pending
+    assert (info.signo, info.code, info.fields) == (10, -2, struct.pack("<iiQ", number, 0, 0x1234))
+    d.k._slept_ns += 350
+    d.k.timers.fire(d.k)
+    assert len(d.t.process.pending) == 1
+    assert d.call("timer_getoverrun", number) == 3
+    left = d.room(32)
+    d.call("timer_gettime", number, left)
+    assert d.get(left, 32) == timespec(100) + timespec(50)
+    assert d.call("timer_delete", number) == 0
+    assert d.call("timer_delete", number) == "EINVAL"
+    assert d.k.timers.deadline(d.k) is None
+    assert d.call("timer_create", 99, 0, where) == "EINVAL"
+
+
+def test_exec_and_exit_end_timers(d: Direct) -> None:
+    where = d.room(4)
+    d.call("timer_create", MONOTONIC, 0, where)
+    d.call("timer_settime", 0, 0, timespec(0) + timespec(10), 0)
+    d.call("setitimer", 0, struct.pack("<4q", 0, 0, 1, 0), 0)
+    d.k.timers.forget(d.k, d.t.process)
+    assert d.k.timers.deadline(d.k) == d.k.now_ns() + SECOND
+    d.t.process.exit_status = 0
+    assert fire_after(d, SECOND) == []
+    assert d.k.timers.deadline(d.k) is None
+
+
+def test_timerfd(d: Direct) -> None:
+    fd = d.call("timerfd_create", MONOTONIC, 0)
+    assert d.call("timerfd_settime", fd, 0, timespec(10) + timespec(100), 0) == 0
+    assert isinstance(d.start("read", fd, d.room(8), 8), Wait)
+    fire_after(d, 125)
+    assert d.read(fd, 8) == (3).to_bytes(8, "little")
+    assert d.call("timerfd_create", THREAD_CPU, 0) == "EINVAL"
+    assert d.call("timerfd_settime", 1, 0, bytes(32), 0) == "EINVAL"
+    d.call("close", fd)
+    assert d.k.timers.deadline(d.k) is None
+
+
+GUEST = """
+    sys 134, 14, action, 0, 8
+    sys 103, {which}, value, 0
+{body}
+    exit 0
+handler:
+    li t0, rung
+    sd a0, 0(t0)
+    report a0
+    ret
+    .align 8
+rung: .dword 0
+action: .dword handler, 0, 0
+value: .dword 0, 0, 0, 50
+second: .dword 1, 0
+"""
+
+
+def test_an_alarm_ends_a_sleep() -> None:
+    """The sleep of a second ends after 50 us, with -EINTR; idle time costs nothing."""
+    result = run(GUEST.format(which=0, body="sys 101, second, second\nreport a0"))
+    assert (result.ending, result.words) == ("exited", [SIGALRM, 2**64 - 4])
+
+
+def test_an_alarm_interrupts_a_loop_at_its_very_instruction() -> None:
+    body = """
+    li s0, 0
+    li s1, rung
+    loop: addi s0, s0, 1
+    ld s2, 0(s1)
+    beq s2, zero, loop
+    report s0
+    """
+    counts = [run(GUEST.format(which=0, body=body)).words for _ in range(2)]
+    assert counts[0] == counts[1]
+    assert counts[0][0] == SIGALRM
+    assert 16_600 < counts[0][1] <= 16_667  # three instructions a round, 50,000 ns
+
+
+def test_waiting_for_ever_is_a_deadlock_even_with_a_cpu_timer() -> None:
+    result = run("""
+        sys 103, 2, value, 0
+        sys 133, zero_mask, 8
+        exit 1
+        .align 8
+    value: .dword 0, 0, 0, 50
+    zero_mask: .dword 0
+    """)
+    assert result.ending == "deadlock"

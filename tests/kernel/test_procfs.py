@@ -1,0 +1,228 @@
+"""/proc: its texts as Linux prints them, its links, and mem."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from direct import Direct
+
+from schemas.uapi import MAP_ANONYMOUS, MAP_PRIVATE, PAGE
+from tracer.kernel.task import ZOMBIE, Task
+
+O_RDWR, SEEK_SET = 2, 0
+PRIVATE = MAP_PRIVATE | MAP_ANONYMOUS
+
+
+@pytest.fixture
+def d() -> Direct:
+    return Direct()
+
+
+def thread(d: Direct) -> Task:
+    """A second thread, as clone would make it."""
+    t, tid = d.t, d.k.new_tid()
+    assert tid is not None
+    assert t.mm is not None
+    t.mm.users += 1
+    new = Task(tid, t.process, t.hart.copy(), t.mm, t.files.share(), t.fs, "worker")
+    t.process.tasks.append(new)
+    d.k.tasks[tid] = new
+    return new
+
+
+def areas(text: bytes) -> list[dict[str, Any]]:
+    """smaps: the header's fields and the numbers, an area a dict."""
+    out: list[dict[str, Any]] = []
+    for line in text.decode().splitlines():
+        if header := re.match(r"([0-9a-f]{8,})-([0-9a-f]{8,}) (....) ", line):
+            start, end, perms = header.groups()
+            out.append({"start": int(start, 16), "end": int(end, 16), "perms": perms})
+        else:
+            name, _, value = line.partition(":")
+            out[-1][name] = value.strip()
+    return out
+
+
+def test_maps_lines_are_linux_s(d: Direct) -> None:
+    lines = d.text("/proc/self/maps").decode().splitlines()
+    program = lines[0]
+    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{8} rwxp 00000000 00:1e \d+ +/guest", program)
+    assert program.index("/guest") == 73
+    [stack] = [line for line in lines if line.endswith("[stack]")]
+    assert stack.index("[stack]") == 73
+    assert f"{d.base:x}-{d.base + (1 << 20):x} rw-p 00000000 00:00 0 " in lines
+
+
+def test_smaps_shows_shadow_stacks_and_what_is_resident(d: Direct) -> None:
+    size = 4 * PAGE
+    base = d.mm.map(d.k, 0, size, 3, PRIVATE, shadow_stack=True)
+    d.mm.space.ss_write(base + size - 8, 1)
+    [area] = [a for a in areas(d.text("/proc/self/smaps")) if "ss" in a["VmFlags"].split()]
+    assert (area["start"], area["end"], area["perms"]) == (base, base + size, "rw-p")
+    assert (area["Size"], area["Rss"], area["VmFlags"]) == ("16 kB", "4 kB", "rd wr mr mw me ac ss")
+    d.mm.protect(d.k, base, size, 1)
+    [area] = [a for a in areas(d.text("/proc/self/smaps")) if "ss" in a["VmFlags"].split()]
+    assert (area["perms"], area["VmFlags"]) == ("r--p", "rd mr mw me ss")
+
+
+def test_every_smaps_field_is_there_in_order(d: Direct) -> None:
+    text = d.text("/proc/self/smaps").decode()
+    names = re.findall(r"^([A-Z]\w+):", text, re.M)
+    expected = [
+        "Size",
+        "KernelPageSize",
+        "MMUPageSize",
+        "Rss",
+        "Pss",
+        "Pss_Dirty",
+        "Shared_Clean",
+        "Shared_Dirty",
+        "Private_Clean",
+        "Private_Dirty",
+        "Referenced",
+        "Anonymous",
+        "KSM",
+        "LazyFree",
+        "AnonHugePages",
+        "ShmemPmdMapped",
+        "FilePmdMapped",
+        "Shared_Hugetlb",
+        "Private_Hugetlb",
+        "Swap",
+        "SwapPss",
+        "Locked",
+        "THPeligible",
+        "VmFlags",
+    ]
+    assert names[: len(expected)] == expected
+    assert "Size:                  4 kB\nKernelPageSize:        4 kB\n" in text
+
+
+def test_a_zombie_leader_shows_nothing_but_its_threads_do(d: Direct) -> None:
+    """X8: /proc/self is empty once the leader is a zombie; /proc/thread-self works."""
+    other = thread(d)
+    whole = d.text("/proc/self/maps")
+    d.t.mm, d.t.state = None, ZOMBIE
+    d.t = other
+    assert whole
+    assert d.text("/proc/self/smaps") == d.text("/proc/self/maps") == b""
+    assert d.text("/proc/thread-self/maps") == whole
+    assert d.text(f"/proc/{other.tid}/maps") == whole
+    assert len(areas(d.text("/proc/thread-self/smaps"))) == whole.count(b"\n")
+    assert b"State:\tZ (zombie)" in d.text("/proc/self/status")
+    assert b"VmSize" not in d.text("/proc/self/status")
+    assert d.open("/proc/self/exe") == "ENOENT"
+
+
+def test_threads(d: Direct) -> None:
+    other = thread(d)
+    assert d.names("/proc/self/task") == [".", "..", str(d.t.tid), str(other.tid)]
+    assert d.text(f"/proc/self/task/{other.tid}/comm") == b"worker\n"
+    assert str(other.tid) not in d.names("/proc")
+    assert str(d.t.pid) in d.names("/proc")
+    assert d.open(f"/proc/self/task/{other.tid}/task") == "ENOENT"
+    assert d.open("/proc/99999/comm") == "ENOENT"
+    fd = d.open(f"/proc/{other.tid}/comm", O_RDWR)
+    assert d.write(fd, b"a very long thread name\n") == 24
+    assert other.comm == "a very long thr"
+
+
+def test_who_self_is(d: Direct) -> None:
+    addr = d.room(64)
+    for name, target in (("self", f"{d.t.pid}"), ("thread-self", f"{d.t.pid}/task/{d.t.tid}")):
+        n = d.at("readlinkat", f"/proc/{name}", addr, 64)
+        assert d.get(addr, n).decode() == target
+    for name, target in (("exe", "/guest"), ("cwd", "/"), ("root", "/"), ("fd/1", "pipe:[2]")):
+        n = d.at("readlinkat", f"/proc/self/{name}", addr, 64)
+        assert d.get(addr, n).decode() == target
+    assert d.text("/proc/self/exe")[:4] == b"\x7fELF"
+    assert d.names("/proc/self/fd") == [".", "..", "0", "1", "2", "3"]
+
+
+def test_what_a_process_was_given(d: Direct) -> None:
+    assert d.text("/proc/self/cmdline") == b"guest\0-x\0"
+    assert d.text("/proc/self/environ") == b"A=1\0"
+    assert d.text("/proc/self/auxv") == d.mm.auxv
+    status = dict(re.findall(r"^(\w+):\t *(.*)$", d.text("/proc/self/status").decode(), re.M))
+    assert (status["Name"], status["State"], status["Threads"]) == ("guest", "R (running)", "1")
+    assert status["Uid"] == "1000\t1000\t1000\t1000"
+    fields = d.text("/proc/self/stat").split()
+    assert len(fields) == 52
+    assert fields[:3] == [str(d.t.pid).encode(), b"(guest)", b"R"]
+    assert b"Max stack size            8388608" in d.text("/proc/self/limits")
+
+
+def mem(d: Direct, addr: int) -> int:
+    fd: int = d.open("/proc/self/mem", O_RDWR)
+    assert d.call("lseek", fd, addr, SEEK_SET) == addr
+    return fd
+
+
+def test_mem_reads_and_writes_ordinary_pages(d: Direct) -> None:
+    word = d.put(b"before..")
+    assert d.read(mem(d, word), 8) == b"before.."
+    assert d.write(mem(d, word), b"after") == 5
+    assert d.get(word, 8) == b"aftere.."
+    rows = [r for r in d.rows.tables["kernel_memory"] if r["addr"] == word]
+    assert [(r["op"], r["bytes"]) for r in rows] == [("read", b"before.."), ("write", b"after")]
+
+
+def test_mem_forces_nothing(d: Direct) -> None:
+    """V6: without FOLL_FORCE a shadow stack and read-only pages are -EIO to write, not to read."""
+    stack = d.mm.map(d.k, 0, PAGE, 3, PRIVATE, shadow_stack=True)
+    d.mm.space.ss_write(stack, 5)
+    readonly = d.mm.map(d.k, 0, PAGE, 1, PRIVATE)
+    for addr in (stack, readonly):
+        assert d.write(mem(d, addr), bytes(8)) == "EIO"
+    assert d.read(mem(d, stack), 8) == (5).to_bytes(8, "little")
+    none = d.mm.map(d.k, 0, PAGE, 0, PRIVATE)
+    for addr in (none, 8):
+        assert d.read(mem(d, addr), 8) == "EIO"
+    # A transfer that begins well ends where the pages do.
+    pages = d.mm.map(d.k, 0, 2 * PAGE, 3, PRIVATE)
+    d.mm.protect(d.k, pages + PAGE, PAGE, 0)
+    assert len(d.read(mem(d, pages + PAGE - 10), 100)) == 10
+
+
+def test_mem_belongs_to_the_address_space_it_was_opened_for(d: Direct) -> None:
+    fd = mem(d, d.base)
+    d.t.mm = d.mm.copy(77, {})
+    assert d.read(fd, 8) == b""
+
+
+def test_a_text_is_written_anew_when_read_from_the_start(d: Direct) -> None:
+    fd = d.open("/proc/self/maps")
+    before = d.read(fd)
+    d.mm.map(d.k, 0, PAGE, 1, PRIVATE)
+    assert d.read(fd) == b""
+    assert d.call("lseek", fd, 0, SEEK_SET) == 0
+    assert len(d.read(fd)) > len(before)
+
+
+def test_the_system_is_the_run_s_own(d: Direct) -> None:
+    assert d.text("/proc/sys/kernel/pid_max") == b"32768\n"
+    assert d.text("/proc/sys/kernel/osrelease") == b"7.2.13\n"
+    assert b"MemTotal:        4194304 kB" in d.text("/proc/meminfo")
+    assert d.text("/proc/cpuinfo").count(b"processor") == 1
+    assert b"_zicfilp_zicfiss" in d.text("/proc/cpuinfo")
+    assert d.open("/proc/sys/kernel/pid_max", O_RDWR) == "EACCES"
+    assert d.at("unlinkat", "/proc/meminfo", 0) == "EPERM"
+    assert d.at("mkdirat", "/proc/d", 0o777) == "EACCES"
+
+
+def test_every_name_listed_can_be_opened(d: Direct) -> None:
+    def visit(path: str) -> None:
+        for name in d.names(path)[2:]:
+            below = f"{path}/{name}"
+            found = d.stat(below, 0x100)
+            assert isinstance(found, dict), below
+            if found["mode"] >> 12 == 4 and name not in ("task", "fd"):
+                visit(below)
+            elif found["mode"] >> 12 == 8:
+                assert isinstance(fd := d.open(below), int), below
+                d.call("close", fd)
+            d.next = d.base
+
+    visit("/proc")
