@@ -351,3 +351,13 @@ def test_x7_release_is_blind() -> None:
     (made,) = f.allocated()
     last = [row for row in f.result.rows("mappings") if row["tid"] == CHILD][-1]
     assert (last["op"], last["start"], last["shadow_stack"]) == ("unmap", made["start"], False)
+
+
+@pytest.mark.parametrize("kernel", ["v3", "v6", "7.2"])
+def test_x4_a_failed_fork_touches_nothing(kernel: str) -> None:
+    f = facts(guest("enable\nsys 435, fork, 88\n", tids=1) + FORK3, kernel)
+    assert f.clone()["ret"] == EEXIST
+    assert f.stacks("unmap", during=f.clone()["seq"]) == []
+
+
+FORK3 = "fork: .dword 0, 0, 0, 0, 17, 0, 0, 0, taken, 1, 0\n"

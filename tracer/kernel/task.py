@@ -133,7 +133,7 @@ class Process:
 
     @property
     def ppid(self) -> int:
-        return self.parent.pid if self.parent else 0
+        return self.parent.pid if self.parent else 1  # init, which is not modelled
 
     @property
     def leader(self) -> Task:
