@@ -280,9 +280,9 @@ class Kernel:
         entries = 0
         ending: str | None = None
         while ending is None:
-            entries += 1
             if entries % _POLL_EVERY == 0 and (ending := poll()) is not None:
                 break
+            entries += 1
             self.timers.fire(self)
             while (sleeper := self.sched.overdue(self.now_ns())) is not None:
                 self.wake(sleeper, "deadline")

@@ -1,0 +1,94 @@
+"""The loader: what it takes, what it refuses and how it says so, and the stack it makes."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import BadProgram
+from tracer import elf
+
+GOOD = (Path(__file__).parents[2] / "fixtures/bin/sc1.elf").read_bytes()
+PIE = (Path(__file__).parents[2] / "fixtures/bin/pthread-pie.elf").read_bytes()
+
+
+def patched(*changes: tuple[int, str, int]) -> bytes:
+    """GOOD with fields overwritten: (offset, struct format, value)."""
+    data = bytearray(GOOD)
+    for offset, form, value in changes:
+        struct.pack_into(form, data, offset, value)
+    return bytes(data)
+
+
+PHDR = 64
+LOAD = next(
+    PHDR + 56 * i for i in range(8) if struct.unpack_from("<I", GOOD, PHDR + 56 * i)[0] == 1
+)
+
+
+def test_static_and_static_pie() -> None:
+    image = elf.parse(GOOD, "/sc1")
+    assert not image.pie
+    assert image.interpreter is None
+    assert any(s.prot == 5 for s in image.segments)
+    assert elf.parse(PIE, "/pie").pie
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"", "not a sound ELF"),
+        (b"#!/bin/sh\n", "not a sound ELF"),
+        (GOOD[:60], "not a sound ELF"),
+        (GOOD[:100], "truncated"),
+        (GOOD[: len(GOOD) // 2], "truncated"),
+        (patched((4, "<B", 1)), "ELF"),
+        (patched((18, "<H", 62)), "EM_X86_64"),
+        (patched((16, "<H", 1)), "ET_REL"),
+        (patched((56, "<H", 0)), "0 program headers"),
+        (patched((32, "<Q", 2**63)), "sound|truncated"),
+        (patched((LOAD + 16, "<Q", 2**63)), "47 bits"),
+        (patched((LOAD + 32, "<Q", 2**62), (LOAD + 40, "<Q", 2**62)), "truncated"),
+        (patched((LOAD + 8, "<Q", 1)), "offset"),
+    ],
+)
+def test_bad_programs(data: bytes, what: str) -> None:
+    with pytest.raises(BadProgram, match=what) as error:
+        elf.parse(data, "/bad")
+    assert error.value.what.startswith("/bad: ")
+    assert error.value.hint
+
+
+def test_a_dynamic_program_is_refused_by_name() -> None:
+    interp = len(GOOD)
+    name = b"/lib/ld-musl-riscv64.so.1\0"
+    note = next(PHDR + 56 * i for i in range(8) if PHDR + 56 * i != LOAD)
+    data = patched((note, "<I", 3), (note + 8, "<Q", interp), (note + 32, "<Q", len(name))) + name
+    with pytest.raises(BadProgram, match=r"ld-musl-riscv64\.so\.1"):
+        elf.check_static(elf.parse(data, "/dyn"), "/dyn")
+
+
+def test_the_initial_stack() -> None:
+    top = 0x800000000000
+    stack = elf.build_stack(top, (b"prog", b"x y"), (b"A=1",), b"/prog", [(6, 4096)], b"R" * 16)
+    assert stack.sp % 16 == 0
+    assert stack.sp + len(stack.data) == top
+
+    def word(i: int) -> int:
+        return int(struct.unpack_from("<Q", stack.data, 8 * i)[0])
+
+    def string(at: int) -> bytes:
+        return stack.data[at - stack.sp :].split(b"\0")[0]
+
+    assert word(0) == 2
+    assert [string(word(1)), string(word(2)), word(3)] == [b"prog", b"x y", 0]
+    assert [string(word(4)), word(5)] == [b"A=1", 0]
+    vector = dict(stack.auxv)
+    assert vector[6] == 4096
+    assert string(vector[elf.AT_EXECFN]) == b"/prog"
+    random = vector[elf.AT_RANDOM] - stack.sp
+    assert stack.data[random : random + 16] == b"R" * 16
+    assert stack.data[stack.args[0] - stack.sp : stack.args[1] - stack.sp] == b"prog\0x y\0"
+    assert stack.data[stack.envs[0] - stack.sp : stack.envs[1] - stack.sp] == b"A=1\0"
