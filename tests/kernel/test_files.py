@@ -359,8 +359,10 @@ def test_sizes(d: Direct) -> None:
     assert d.call("ftruncate", fd, -1) == "EINVAL"
     assert d.call("ftruncate", fd, 1 << 40) == "ENOSPC"
     d.t.process.rlimits["FSIZE"] = (10, 10)
+    d.t.sigmask = 2**64 - 1
     assert d.call("pwrite64", fd, b"abcdef", 6, 6) == 4
     assert d.call("pwrite64", fd, b"x", 1, 10) == "EFBIG"
+    assert [info.signo for info in d.t.pending] == [25]  # SIGXFSZ
     assert d.call("truncate", b"/tmp\0", 0) == "EISDIR"
 
 

@@ -20,7 +20,7 @@ from tracer.kernel.inode import (
     raw,
 )
 from tracer.kernel.pipes import Fifo
-from tracer.kernel.regular import RegularFile, resize
+from tracer.kernel.regular import RegularFile, check_size, resize
 from tracer.kernel.sandbox import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -205,18 +205,17 @@ def _sized(inode: Inode) -> Regular:
     return inode
 
 
-def _check_size(t: Task, size: int) -> None:
+def _resize(k: Kernel, t: Task, inode: Regular, size: int) -> None:
     if size >= 1 << 63:
         raise Errno("EINVAL")
-    if size > t.rlimit("FSIZE"):
-        raise Errno("EFBIG")
+    check_size(k, t, size)
+    resize(k, inode, size)
 
 
 def sys_truncate(k: Kernel, t: Task, a: Args) -> int:
     inode = _sized(find_at(k, t, AT_FDCWD, a[0], 0))
     inode.permit(WRITE)
-    _check_size(t, a[1])
-    resize(k, inode, a[1])
+    _resize(k, t, inode, a[1])
     return 0
 
 
@@ -224,8 +223,7 @@ def sys_ftruncate(k: Kernel, t: Task, a: Args) -> int:
     file = t.files.get(a[0])
     if not file.writable or not isinstance(file.inode, Regular):
         raise Errno("EINVAL")
-    _check_size(t, a[1])
-    resize(k, file.inode, a[1])
+    _resize(k, t, file.inode, a[1])
     return 0
 
 
@@ -241,7 +239,7 @@ def sys_fallocate(k: Kernel, t: Task, a: Args) -> int:
         raise Errno("ESPIPE" if stat.S_ISFIFO(file.inode.mode) else "ENODEV")
     if not length or offset >= 1 << 63 or length >= 1 << 63:
         raise Errno("EINVAL")
-    _check_size(t, offset + length)
+    check_size(k, t, offset + length)
     if not mode and offset + length > file.inode.size:
         resize(k, file.regular, offset + length)
     return 0

@@ -73,7 +73,7 @@ class PipeEnd(OpenFile):
 
     def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
         if not self.fifo.readers:
-            signals.send(k, t, SIGNALS["SIGPIPE"], SI_USER)
+            signals.send(k, t, SIGNALS["SIGPIPE"], SI_USER, sender=t.pid)
             raise Errno("EPIPE")
         room = CAPACITY - len(self.fifo.buffer)
         if data and room < min(len(data), ATOMIC):

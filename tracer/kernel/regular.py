@@ -5,10 +5,13 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final, cast
 
+from schemas.uapi import SIGNALS
+from tracer.kernel import signals
 from tracer.kernel.clock import realtime_ns
 from tracer.kernel.errno import Errno
 from tracer.kernel.files import O_APPEND, OpenFile
 from tracer.kernel.inode import Directory, Regular, raw
+from tracer.kernel.siginfo import SI_USER
 
 if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
@@ -31,6 +34,13 @@ def seek_to(pos: int, size: int, offset: int, whence: int) -> int:
     if not 0 <= target <= FILE_MAX:
         raise Errno("EINVAL" if target < 0 else "EOVERFLOW")
     return target
+
+
+def check_size(k: Kernel, t: Task, size: int) -> None:
+    """Whether a file may be so large. Errno EFBIG, with SIGXFSZ."""
+    if size > t.rlimit("FSIZE"):
+        signals.send(k, t, SIGNALS["SIGXFSZ"], SI_USER, sender=t.pid)
+        raise Errno("EFBIG")
 
 
 def resize(k: Kernel, inode: Regular, size: int) -> None:
@@ -66,10 +76,8 @@ class RegularFile(OpenFile):
             offset = len(buffer)
         if not data:
             return 0
-        limit = t.rlimit("FSIZE")
-        if offset >= limit:
-            raise Errno("EFBIG")
-        data = data[: limit - offset]
+        check_size(k, t, offset + 1)
+        data = data[: t.rlimit("FSIZE") - offset]
         end = offset + len(data)
         k.sandbox.charge(max(0, end - len(buffer)))
         if offset > len(buffer):
