@@ -1,6 +1,6 @@
 """ELF files: what the kernel's loader needs of one, and the stack a new program finds.
 
-Static and static-PIE executables of RV64. Parsing is pyelftools'; what it accepts is checked here
+Executables and shared libraries of RV64. Parsing is pyelftools'; what it accepts is checked here
 before it is believed.
 """
 
@@ -53,6 +53,7 @@ class Image:
     align: int
     interpreter: str | None
     build_id: str | None
+    exec_stack: bool = False
 
     @property
     def low(self) -> int:
@@ -61,6 +62,10 @@ class Image:
     @property
     def high(self) -> int:
         return max(s.vaddr + s.memsz for s in self.segments)
+
+    @property
+    def code(self) -> tuple[Segment, ...]:
+        return tuple(s for s in self.segments if s.prot & PROT_EXEC)
 
 
 def parse(data: bytes, path: str) -> Image:
@@ -73,22 +78,13 @@ def parse(data: bytes, path: str) -> Image:
         raise BadProgram(f"{path}: not a sound ELF file ({error})", _HINT) from None
 
 
-def check_static(image: Image, path: str) -> None:
-    """Raises BadProgram for a program that wants an interpreter (ld.so)."""
-    if image.interpreter is not None:
-        raise BadProgram(
-            f"{path}: dynamically linked (it asks for {image.interpreter})",
-            "only static and static-PIE programs are loaded: link it with -static",
-        )
-
-
 class _Bad(Exception):
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what)
         self.hint = hint or _HINT
 
 
-_HINT: Final = "give a static (or static-PIE) RV64 Linux executable"
+_HINT: Final = "give an RV64 Linux executable"
 
 
 def _image(elf: Any, data: bytes) -> Image:
@@ -117,6 +113,7 @@ def _image(elf: Any, data: bytes) -> Image:
         align=max(h.p_align for h in headers if h.p_type == "PT_LOAD"),
         interpreter=_interpreter(headers, data),
         build_id=_build_id(elf),
+        exec_stack=any(h.p_type == "PT_GNU_STACK" and h.p_flags & 1 for h in headers),
     )
 
 

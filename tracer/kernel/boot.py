@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from schemas.errors import BadProgram
-from tracer import elf
+from tracer.kernel import binfmt
 from tracer.kernel import exec as execs
-from tracer.kernel import sandbox
 from tracer.kernel.errno import Errno
 from tracer.kernel.files import Files, Fs
 from tracer.kernel.limits import DEFAULTS
@@ -39,13 +38,11 @@ def boot(
     k.during = k.event("created", t)
     k.event("exec_begin", t)
     try:
-        file = sandbox.open_exec(k, t, path)
+        program = binfmt.find(k, t, path, argv)
     except Errno as error:
         raise BadProgram(f"{path}: {error.name}") from None
-    image = elf.parse(file.data, path)
-    elf.check_static(image, path)
     try:
-        execs.begin_new_exec(k, t, file, image, argv, env)
+        execs.begin_new_exec(k, t, program, env)
     except Errno as error:
         raise BadProgram(
             f"{path}: does not fit into the address space ({error.name})",

@@ -6,7 +6,6 @@ import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from schemas.errors import BadProgram
 from schemas.uapi import (
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -17,10 +16,12 @@ from schemas.uapi import (
     PROT_WRITE,
 )
 from tracer import elf
+from tracer.kernel import binfmt, ptrace, sandbox, shstk, sigframe, signals, usermem
 from tracer.kernel import exit as exits
-from tracer.kernel import ptrace, sandbox, shstk, sigframe, signals, usermem
+from tracer.kernel.binfmt import NotRunnable, Program
 from tracer.kernel.call import Args, Call, Outcome
 from tracer.kernel.errno import Errno
+from tracer.kernel.inode import text
 from tracer.kernel.mm import MAP_GROWSDOWN, STACK_TOP, Mm, mmap_base, page_down, page_up
 from tracer.kernel.sandbox import AT_FDCWD, ExecFile
 from tracer.kernel.siginfo import SI_KERNEL, SIGSEGV
@@ -52,13 +53,12 @@ def _do_execve(
     no_return = False
     try:
         path = sandbox.get_path(k, t, path_at)
-        file = sandbox.open_exec(k, t, path, dirfd, flags)
         limit = max(min(t.rlimit("STACK") // 4, _MAX_STRINGS), _MIN_STRINGS)
         argv = _strings(k, t, argv_at, limit) or (b"",)
         env = _strings(k, t, env_at, limit - _size(argv))
-        image = _load_image(file)
+        program = _find(k, t, path, argv, dirfd, flags)
         no_return = True
-        begin_new_exec(k, t, file, image, argv, env)
+        begin_new_exec(k, t, program, env)
     except Errno as error:
         if no_return:
             signals.force(k, t, Siginfo(SIGSEGV, SI_KERNEL), fatal=True)
@@ -89,25 +89,16 @@ def _size(strings: Sequence[bytes]) -> int:
     return sum(len(s) + 1 + 8 for s in strings)
 
 
-def _load_image(file: ExecFile) -> elf.Image:
-    """Errno: ENOEXEC (no program this kernel can run)."""
+def _find(
+    k: Kernel, t: Task, path: str, argv: tuple[bytes, ...], dirfd: int, flags: int
+) -> Program:
     try:
-        image = elf.parse(file.data, file.guest_path)
-    except BadProgram:
-        raise Errno("ENOEXEC") from None
-    if image.interpreter is not None:
-        raise Errno("ENOEXEC")
-    return image
+        return binfmt.find(k, t, path, argv, dirfd, flags)
+    except NotRunnable as error:
+        raise Errno(error.errno) from None
 
 
-def begin_new_exec(
-    k: Kernel,
-    t: Task,
-    file: ExecFile,
-    image: elf.Image,
-    argv: tuple[bytes, ...],
-    env: tuple[bytes, ...],
-) -> None:
+def begin_new_exec(k: Kernel, t: Task, program: Program, env: tuple[bytes, ...]) -> None:
     """The point of no return: other threads die, the old address space goes, a new one comes."""
     _de_thread(k, t)
     old = t.mm
@@ -118,9 +109,9 @@ def begin_new_exec(
     if old is not None:
         k.event("mm_dropped", t, mm=old.id, value=old.users - 1)
         exits.mmput(k, old)
-    _flush(k, t, file, argv)
-    mm.exe = file.guest_path
-    entry, sp = _load(k, t, mm, file, image, argv, env)
+    _flush(k, t, program)
+    mm.exe = program.file.guest_path
+    entry, sp = _load(k, t, mm, program, env)
     _start_thread(k, t, entry, sp)
 
 
@@ -151,7 +142,7 @@ def _new_mm(k: Kernel, t: Task, old: Mm | None) -> Mm:
     return mm
 
 
-def _flush(k: Kernel, t: Task, file: ExecFile, argv: tuple[bytes, ...]) -> None:
+def _flush(k: Kernel, t: Task, program: Program) -> None:
     """What does not survive: handlers, the alternate stack, descriptors, user pointers."""
     t.process.sighand = t.process.sighand.copy()
     t.process.sighand.flush()
@@ -162,48 +153,49 @@ def _flush(k: Kernel, t: Task, file: ExecFile, argv: tuple[bytes, ...]) -> None:
     t.files.close_on_exec(k)
     t.robust_list = t.set_child_tid = 0
     t.rseq = None
-    t.comm = file.guest_path.rsplit("/", 1)[-1][:15]
-    t.process.exe, t.process.argv = file.guest_path, argv
+    t.comm = text(program.name.rsplit(b"/", 1)[-1][:15])
+    t.process.exe, t.process.argv = program.file.guest_path, program.argv
     t.process.dumpable = 1
     k.timers.forget(k, t.process)
 
 
-def _load(
-    k: Kernel,
-    t: Task,
-    mm: Mm,
-    file: ExecFile,
-    image: elf.Image,
-    argv: tuple[bytes, ...],
-    env: tuple[bytes, ...],
-) -> tuple[int, int]:
-    """Map the program, its break, its stack and the vdso; (entry, sp)."""
+def _load(k: Kernel, t: Task, mm: Mm, program: Program, env: tuple[bytes, ...]) -> tuple[int, int]:
+    """Map the program and its interpreter, its break, its stack and the vdso; (entry, sp)."""
+    image = program.image
     align = max(image.align, PAGE)
     bias = elf.ET_DYN_BASE // align * align - image.low // align * align if image.pie else 0
-    mapped = MappedFile(file.guest_path, file.data, file.input)
-    for s in image.segments:
-        _map_segment(k, mm, mapped, s, bias)
-    code = [
-        (page_down(s.vaddr + bias), page_up(s.vaddr + bias + s.memsz))
-        for s in image.segments
-        if s.prot & PROT_EXEC
-    ]
-    k.add_module(mm, file.guest_path, file.input, bias, code, image.build_id)
+    _map_image(k, mm, program.file, image, bias)
     mm.brk = mm.brk_start = page_up(image.high + bias)
+    entry, base = image.entry + bias, 0
+    if program.interpreter is not None:
+        file, interpreter = program.interpreter
+        if interpreter.pie:
+            size = page_up(interpreter.high) - interpreter.low
+            base = mm.place(size, interpreter.align) - interpreter.low
+        _map_image(k, mm, file, interpreter, base)
+        entry = interpreter.entry + base
     mm.vdso = mm.map(k, 0, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, name="[vdso]")
     mm.space.write(mm.vdso, sigframe.VDSO_CODE, force=True)
-    vector = elf.auxv(image, bias, 0, UID)
-    path = file.guest_path.encode("utf-8", "surrogateescape")
-    stack = elf.build_stack(STACK_TOP, argv, env, path, vector, k.rng.randbytes(16))
+    vector = elf.auxv(image, bias, base, UID)
+    random = k.rng.randbytes(16)
+    stack = elf.build_stack(STACK_TOP, program.argv, env, program.name, vector, random)
     room = min(_STACK_AT_FIRST, t.rlimit("STACK"))
     low = page_down(stack.sp) - page_down(room)
     flags = _FIXED | MAP_ANONYMOUS | MAP_GROWSDOWN
-    prot = PROT_READ | PROT_WRITE
+    prot = PROT_READ | PROT_WRITE | PROT_EXEC * image.exec_stack
     mm.map(k, low, STACK_TOP - low, prot, flags, name="[stack]")
     usermem.put(k, t, stack.sp, stack.data)
     mm.stack_start, mm.args, mm.envs = stack.sp, stack.args, stack.envs
     mm.auxv = b"".join(struct.pack("<QQ", *pair) for pair in stack.auxv)
-    return image.entry + bias, stack.sp
+    return entry, stack.sp
+
+
+def _map_image(k: Kernel, mm: Mm, file: ExecFile, image: elf.Image, bias: int) -> None:
+    mapped = MappedFile(file.guest_path, file.data, file.input)
+    for s in image.segments:
+        _map_segment(k, mm, mapped, s, bias)
+    areas = [(page_down(s.vaddr + bias), page_up(s.vaddr + bias + s.memsz)) for s in image.code]
+    k.add_module(mm, file.guest_path, file.input, bias, areas, image.build_id)
 
 
 def _map_segment(k: Kernel, mm: Mm, file: MappedFile, s: elf.Segment, bias: int) -> None:

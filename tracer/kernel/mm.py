@@ -315,6 +315,14 @@ class Mm:
 
     # What they are made of.
 
+    def place(self, length: int, align: int) -> int:
+        """Where the kernel would put `length` bytes at a multiple of `align`. Errno: ENOMEM."""
+        extra = max(align - PAGE, 0)
+        start = self.vmas.highest_gap(page_up(length) + extra, 0, MIN_ADDR, self.base)
+        if start is None:
+            raise Errno("ENOMEM")
+        return (start + extra) // max(align, PAGE) * max(align, PAGE)
+
     def _place(self, k: Kernel, hint: int, length: int, flags: int, shadow_stack: bool) -> int:
         """get_unmapped_area."""
         if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE):
