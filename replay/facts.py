@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from replay.run import Run
 
 _TRACED: Final = ("cfi", "flow", "insn")  # tables that are recorded only on request
+# Tables that have rows wherever a program was loaded; runs written by hand need not have them.
+_OF_EVERY_PROGRAM: Final = ("task_events", "syscalls", "mappings", "kernel_memory")
 
 
 class Facts:
@@ -46,10 +48,14 @@ class Facts:
         self.landing_pads = has_landing_pads(cpu, off, row)
 
     def recorded(self, table: str) -> bool:
-        """Whether the run can have rows of this table: it has some, or was told to record it."""
+        """Whether what the table tells of was recorded; where nothing happened it has no rows."""
         if table in _TRACED:
             return table in self.run.manifest.traced
-        return self.run.table(table).height > 0
+        if table == "clones":
+            return all(t.how != "unknown" for t in self.history.tasks)
+        if table in _OF_EVERY_PROGRAM and self.run.table("modules").height:
+            return self.run.table(table).height > 0
+        return True
 
     @cached_property
     def truncated(self) -> str:

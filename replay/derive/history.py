@@ -56,7 +56,7 @@ class Task:
     tid: int
     pid: int
     born: int  # seq
-    how: str  # boot, thread, vfork, fork or worker
+    how: str  # boot, thread, vfork, fork, worker or unknown
     mm: int | None
     creator: Task | None
     state: State
@@ -268,7 +268,7 @@ class Fold:
         self.history.tasks.append(task)
 
     def _created(self, event: Event) -> None:
-        """The first task, or one that no call made: a kernel user-worker."""
+        """The first task, or one that no call made: a kernel user-worker, if it never runs."""
         assert event.tid is not None
         held = self._now.get(event.tid)
         if held and held.exit_seq is None and held.born <= event.seq:
@@ -285,6 +285,8 @@ class Fold:
             event.tid, creator.pid, event.seq, "worker", event.mm, creator, _inherited(state)
         )
         self._born(worker)
+        if worker.first_user:
+            worker.how = "unknown"  # there was a clone, and the run does not tell of it
 
     def _clone(self, row: Attempt) -> None:
         parent = self._task(row.tid, row)

@@ -60,7 +60,7 @@ def _judge(clone: Cloned) -> Outcome:
         seq=clone.seq,
         tid=clone.row.tid,
         mm=clone.row.mm,
-        addr=refused[0].hint if refused else None,
+        addr=None,
         expected=f"{words.result(due)}, no child",
         actual=words.result(clone.row.ret)
         + (f", task {clone.child.tid} made" if clone.child else ""),

@@ -40,7 +40,7 @@ from replay.facts import Facts
 from replay.rules import releases
 from replay.rules.outcome import Outcome
 
-NEEDS = ("task_events", "mappings")
+NEEDS = ("task_events", "clones", "mappings")
 APPLIES = "exit or exec of an enabled task that owns no shadow stack"
 
 

@@ -39,7 +39,7 @@ from replay.intent import INTENT
 from replay.rules import releases, words
 from replay.rules.outcome import OK, Finding, Outcome, Unknown
 
-NEEDS = ("task_events", "mappings")
+NEEDS = ("task_events", "clones", "mappings")
 APPLIES = "successful exec of an enabled task with a shadow stack of its own"
 
 

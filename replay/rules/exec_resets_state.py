@@ -77,6 +77,7 @@ def _instructions(facts: Facts, step: Execed) -> Iterator[Outcome]:
         (pl.col("tid") == tid)
         & (pl.col("seq") > step.seq)
         & (pl.col("kind").cast(pl.String) != "lpad")
+        & pl.col("fault").is_null()
     )
     if end is not None:
         rows = rows.filter(pl.col("seq") < end)

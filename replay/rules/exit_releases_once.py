@@ -44,7 +44,7 @@ from replay.facts import Facts
 from replay.rules import releases
 from replay.rules.outcome import Outcome
 
-NEEDS = ("task_events", "mappings")
+NEEDS = ("task_events", "clones", "mappings")
 APPLIES = "exit of an enabled task with a shadow stack of its own"
 
 

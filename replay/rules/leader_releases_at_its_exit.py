@@ -38,7 +38,7 @@ from replay.facts import Facts
 from replay.rules import releases
 from replay.rules.outcome import Outcome
 
-NEEDS = ("task_events", "mappings")
+NEEDS = ("task_events", "clones", "mappings")
 APPLIES = "exit of a main thread with a shadow stack of its own while other threads live"
 
 

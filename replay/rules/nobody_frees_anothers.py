@@ -44,7 +44,7 @@ from replay.rules.outcome import OK, Finding, Outcome
 from replay.rules.releases import ends
 from schemas.uapi import CLONE_VM
 
-NEEDS = ("task_events", "mappings")
+NEEDS = ("task_events", "clones", "mappings")
 APPLIES = "unmapping by an exit, an exec, PR_SET(0) or a failed clone"
 
 
@@ -70,7 +70,8 @@ def _unmaps(facts: Facts) -> Iterator[tuple[int, Task | None, str, Area | None, 
     """(step, who acts, in what, what the law unmaps there, the unmap) of those that X5 judges."""
     for clone in facts.history.clones:
         late = clone.due and clone.mapped.made
-        if not (clone.failed and (late or not clone.row.flags & CLONE_VM)):
+        others = late or not clone.row.flags & CLONE_VM  # A10's, X4's and A4's
+        if not others:
             for row in clone.mapped.gone:
                 yield clone.seq, None, "clone", clone.releases, row
     for call in facts.history.prctls:

@@ -44,7 +44,7 @@ from replay.facts import Facts
 from replay.rules import releases
 from replay.rules.outcome import OK, Finding, Outcome
 
-NEEDS = ("task_events", "mappings")
+NEEDS = ("task_events", "clones", "mappings")
 APPLIES = "exit of a task whose stack was replaced, or that is not on its own"
 
 

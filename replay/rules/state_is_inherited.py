@@ -12,7 +12,7 @@ The enabled test on clone, the release and every prctl rest on this copied statu
 Every revision: tasks made by a clone, and the first task until its first PR_SET.
 
 ## Evidence columns
-syscalls of prctl, kernel_memory within PR_GET; cfi.kind, tid (a row means that xSSE was on).
+syscalls of prctl, kernel_memory within PR_GET; cfi.kind, tid (a row without a fault means that xSSE was on).
 
 ## Example
     t1 prctl(PR_SET_SHADOW_STACK_STATUS, PR_SHADOW_STACK_ENABLE) = 0 ...
@@ -77,7 +77,7 @@ def _instructions(facts: Facts) -> Iterator[Outcome]:
         return
     firsts: dict[int | None, int] = dict(
         facts.run.scan("cfi")
-        .filter(pl.col("kind").cast(pl.String) != "lpad")
+        .filter((pl.col("kind").cast(pl.String) != "lpad") & pl.col("fault").is_null())
         .group_by("tid")
         .agg(pl.col("seq").min())
         .collect()
