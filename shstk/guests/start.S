@@ -10,6 +10,13 @@ _shstk_start:
     li a3, 0
     li a4, 0
     ecall
+#ifdef LANDING_PADS
+    li a7, 167
+    li a0, 81                   # PR_SET_CFI
+    li a1, 0                    # PR_CFI_BRANCH_LANDING_PADS
+    li a2, 1                    # PR_CFI_ENABLE
+    ecall
+#endif
     j _start
 
     .section .note.GNU-stack, "", @progbits
