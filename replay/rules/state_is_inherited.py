@@ -12,7 +12,8 @@ The enabled test on clone, the release and every prctl rest on this copied statu
 Every revision: tasks made by a clone, and the first task until its first PR_SET.
 
 ## Evidence columns
-syscalls of prctl, kernel_memory within PR_GET; cfi.kind, tid (a row without a fault means that xSSE was on).
+syscalls of prctl, kernel_memory within PR_GET; cfi.kind, tid (a row without a fault means that xSSE
+was on).
 
 ## Example
     t1 prctl(PR_SET_SHADOW_STACK_STATUS, PR_SHADOW_STACK_ENABLE) = 0 ...
