@@ -271,6 +271,8 @@ def open_exec(k: Kernel, t: Task, path: str, dirfd: int = AT_FDCWD, flags: int =
             raise Errno("ELOOP")
         if inode is found.parent.entries.get(found.name):
             guest_path = found.parent.child_path(found.name)
+        elif isinstance(link := found.parent.lookup(k, found.name), MagicLink):
+            guest_path = link.target  # /proc/self/exe: the file has its own name
     if not isinstance(inode, Regular):
         raise Errno("EACCES")
     inode.permit(EXECUTE)
