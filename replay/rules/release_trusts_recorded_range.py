@@ -24,7 +24,8 @@ mappings.op unmap by the exiting task.
     t2 exit(0) { exit_begin 0; clear_child_tid TID; mm_dropped 1 }
 
 ## Not a violation when
-the range is still the stack that was mapped for the task: X1 judges that release.
+the range is still the stack that was mapped for the task (X1 judges that release), or nothing is
+mapped there.
 
 ## How to investigate
     shstk stacks RUN <base>

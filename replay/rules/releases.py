@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from replay.derive.history import Execed, Exited
+from replay.derive.occupied import occupied
 from replay.derive.stacks import Stack
 from replay.facts import Facts
 from replay.rules import words
@@ -12,14 +13,15 @@ from replay.rules.outcome import OK, Finding, Outcome, Unknown
 
 
 def case_of(facts: Facts, step: Exited) -> str:
-    """off, nothing owned, replaced (others mapped there), leader (its threads live) or plain."""
+    """off, nothing owned, gone, replaced (others there), leader (its threads live) or plain."""
     stack, task = step.before.stack, step.task
     if not step.before.enabled:
         return "off"
     if stack is None:
         return "nothing owned"
     if not facts.stands(task, stack, step.seq):
-        return "replaced"
+        there = occupied(task.mm, stack, step.seq, facts.mappings, facts.forks)
+        return "replaced" if there else "gone"
     if task.tid == task.pid and any(t.pid == task.pid for t in step.others):
         return "leader"
     return "plain"

@@ -1,7 +1,7 @@
 """Every rule against the listings of tests/rules: what it finds, where, and that nothing else does.
 
-A listing is Markdown for `shstk build` (docs/listing.md). Its blocks fenced as ```expect say, line by
-line, what the rules must say of its runs:
+A listing is Markdown for `shstk build` (docs/listing.md). Its blocks fenced as ```expect say, line
+by line, what the rules must say of its runs:
 
     RUN [revision] violated RULE SEQ tTID ADDR      all violations of a run are listed, no others
     RUN [revision] satisfied RULE N
