@@ -20,7 +20,7 @@ from tracer.kernel import shstk, signals, usermem
 from tracer.kernel.call import RESTART_ALWAYS, Args, Call, Outcome, Wait
 from tracer.kernel.errno import Errno
 from tracer.kernel.mm import TASK_SIZE, Mm
-from tracer.kernel.task import DEAD, AltStack, Process, Task
+from tracer.kernel.task import AltStack, Process, Task
 
 if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
@@ -210,10 +210,9 @@ def _copy_process(k: Kernel, t: Task, args: CloneArgs) -> Task:
 
 def _dup_task_struct(k: Kernel, t: Task, args: CloneArgs) -> Task:
     """The copy; RLIMIT_NPROC and the machine's limit are looked at only now. Errno: EAGAIN."""
-    live = sum(1 for task in k.tasks.values() if task.state != DEAD)
-    if live >= t.rlimit("NPROC"):
+    if len(k.tasks) >= t.rlimit("NPROC"):
         raise Errno("EAGAIN")
-    if k.memory is not None and live >= max(k.memory // (8 * _THREAD_KERNEL_STACK), 20):
+    if k.memory is not None and len(k.tasks) >= max(k.memory // (8 * _THREAD_KERNEL_STACK), 20):
         raise Errno("EAGAIN")
     return Task(
         tid=0,

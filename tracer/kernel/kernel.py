@@ -42,6 +42,7 @@ PID_MAX: Final = 32768
 _SLICE: Final = 1 << 20  # instructions at most before the recorder and the limits are looked at
 _POLL_EVERY: Final = 256  # kernel entries between two looks at the host's limits
 _U64: Final = 2**64 - 1
+_ARGS: Final = ("a0", "a1", "a2", "a3", "a4", "a5")
 
 
 class Recorder(Protocol):
@@ -469,7 +470,7 @@ class Kernel:
             seq_end=ended,
             nr=call.nr,
             name=call.name,
-            **{f"a{i}": value for i, value in enumerate(call.args)},
+            **dict(zip(_ARGS, call.args, strict=True)),
             ret=ret,
             outcome=outcome,
             pc=call.pc,

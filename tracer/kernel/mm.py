@@ -121,7 +121,7 @@ class Mm:
             if not length:
                 raise Errno("EINVAL")
             length = page_up(length)
-            if length > TASK_SIZE or len(list(self.vmas)) > MAX_MAP_COUNT:
+            if length > TASK_SIZE or len(self.vmas) > MAX_MAP_COUNT:
                 raise Errno("ENOMEM")
             if offset + length > 1 << 64:
                 raise Errno("EOVERFLOW")

@@ -69,6 +69,9 @@ class VmaList:
     def __iter__(self) -> Iterator[Vma]:
         return iter(self._vmas)
 
+    def __len__(self) -> int:
+        return len(self._vmas)
+
     def copy(self) -> VmaList:
         return VmaList(list(self._vmas))
 
