@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from shstk.api import build, check, export, matrix, open, query, record, stacks
+    from shstk.api import build, check, execute, export, matrix, open, query, record, stacks
 
 __all__ = [
     "__version__",
     "build",
     "check",
+    "execute",
     "export",
     "matrix",
     "open",

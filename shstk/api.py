@@ -6,15 +6,14 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from schemas.revisions import DEFAULT_REVISION
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 if TYPE_CHECKING:
     import polars as pl
 
     from replay.check import Report
     from replay.run import Run
+    from tracer.guest import RunResult
     from tracer.record import RecordResult
 
 
@@ -28,34 +27,52 @@ def open(run: Run | str | Path, verify: bool = True) -> Run:
     return run if isinstance(run, RunType) else RunType.open(Path(run), verify=verify)
 
 
+class GuestArguments(TypedDict, total=False):
+    """What `record`, `execute` and `matrix` say about the guest; docs in tracer.guest.GuestOptions.
+
+    kernel: a revision's name, with switches turned after commas. memory, rlimits: bytes.
+    timeout: seconds of the host. on_output gets (fd, bytes) as the guest writes.
+    """
+
+    kernel: str
+    seed: int
+    env: Mapping[str, str] | None
+    stdin: bytes
+    root: str | Path | None
+    cpu: str
+    abi: str
+    nousercfi: bool
+    memory: int | None
+    rlimits: Mapping[str, int] | None
+    max_instructions: int | None
+    timeout: float | None
+    on_output: Callable[[int, bytes], None]
+    on_progress: Callable[[int], None] | None
+    interrupted: Callable[[], bool]
+
+
+def _guest_options(guest: GuestArguments) -> dict[str, Any]:
+    """Arguments of GuestOptions."""
+    given: dict[str, Any] = {key: value for key, value in guest.items() if value is not None}
+    if "env" in given:
+        given["env"] = tuple(given["env"].items())
+    if "root" in given:
+        given["root"] = Path(given["root"])
+    return given
+
+
 def record(
     program: str | Path,
     *args: str,
-    kernel: str = DEFAULT_REVISION,
     out: str | Path | None = None,
-    seed: int = 0,
-    env: Mapping[str, str] | None = None,
-    stdin: bytes = b"",
-    root: str | Path | None = None,
-    cpu: str = "rv64gc_zicfiss_zicfilp",
-    abi: str = "merged",
-    nousercfi: bool = False,
-    memory: int | None = None,
-    rlimits: Mapping[str, int] | None = None,
-    max_instructions: int | None = None,
-    timeout: float | None = None,
     trace: Iterable[str] = (),
     force: bool = False,
-    on_output: Callable[[int, bytes], None] | None = None,
-    on_progress: Callable[[int], None] | None = None,
-    interrupted: Callable[[], bool] | None = None,
+    **guest: Unpack[GuestArguments],
 ) -> RecordResult:
     """Run a riscv64 Linux program under a kernel revision and record it.
 
-    kernel: a revision's name, with switches turned after commas. out: the run directory (default:
-    the program's name with .run). memory, rlimits: bytes. timeout: seconds of the host.
-    trace: "insn" also records every instruction. on_output gets (fd, bytes) as the guest writes.
-    Raises BadProgram, CannotWrite, UsageError.
+    out: the run directory (default: the program's name with .run). trace: "insn" also records
+    every instruction. Raises BadProgram, CannotWrite, UsageError.
     """
     from tracer.record import RecordOptions
     from tracer.record import record as run_record
@@ -63,26 +80,20 @@ def record(
     options = RecordOptions(
         program=str(program),
         argv=args,
-        out=Path(out) if out is not None else Path(Path(program).name).with_suffix(".run"),
-        kernel=kernel,
-        abi=abi,
-        cpu=cpu,
-        nousercfi=nousercfi,
-        seed=seed,
-        env=tuple((env or {}).items()),
-        stdin=stdin,
-        root=Path(root) if root is not None else None,
-        memory=memory,
-        rlimits=dict(rlimits or {}),
-        max_instructions=max_instructions,
-        timeout=timeout,
+        out=Path(out) if out is not None else None,
         trace=frozenset({"cfi", "flow", *trace}),
         force=force,
-        on_output=on_output or (lambda fd, data: None),
-        on_progress=on_progress or (lambda icount: None),
-        interrupted=interrupted or (lambda: False),
+        **_guest_options(guest),
     )
     return run_record(options)
+
+
+def execute(program: str | Path, *args: str, **guest: Unpack[GuestArguments]) -> RunResult:
+    """Run a program as `record` does, and record nothing. Raises BadProgram, UsageError."""
+    from tracer.guest import GuestOptions
+    from tracer.guest import execute as run_guest
+
+    return run_guest(GuestOptions(str(program), args, **_guest_options(guest)))
 
 
 def check(

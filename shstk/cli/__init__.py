@@ -14,6 +14,7 @@ from shstk import __version__
 COMMANDS: Final = {
     "demo": "Record the pthread program under v3, v6 and 7.2 and explain what differs.",
     "record": "Run a program under a kernel revision and record it.",
+    "exec": "Run a program and record nothing; exit as it did.",
     "check": "Judge runs: whose shadow stack, allocated and released as specified?",
     "stacks": "Every shadow stack of a run: owner, size, who made and freed it.",
     "log": "What happened, in one order: calls, clones, mappings, signals, ssp moves.",
@@ -23,6 +24,7 @@ COMMANDS: Final = {
     "info": "What a run is: program, kernel, how it ended, its tables.",
     "rules": "List the rules.",
     "explain": "What a rule checks, why, and where it is written.",
+    "syscalls": "List the system calls: modelled, answered simply or refused, and why.",
     "kernels": "List the kernel revisions and their switches.",
     "build": "Make a run from a Markdown listing of events.",
     "recover": "Salvage a recording that was cut off.",

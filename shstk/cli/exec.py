@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from schemas.errors import Exit
+from shstk.cli.guest import guest_arguments, guest_options, show_warnings
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@guest_options
+def command(program: str, args: tuple[str, ...], **options: Any) -> int:
+    """Run PROGRAM as `record` does, and record nothing.
+
+    The exit code is the program's; 128 + signal if it was killed by one.
+    """
+    from shstk.api import execute
+
+    result = execute(program, *args, **guest_arguments(options))
+    show_warnings(result.warnings)
+    if result.exit_code is None:
+        click.echo(f"shstk: {result.describe()}", err=True)
+        return Exit.INPUT
+    return result.exit_code

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import click
+
+from shstk.cli.common import format_option
+
+
+@click.command()
+@format_option("text", "json", "csv")
+def command(format: str) -> None:
+    """List the system calls of the kernel model, one row each.
+
+    modelled: as Linux does it. simple: a constant or nearly so. refused: always an error, although
+    a kernel could do more. Any other call is -ENOSYS and a warning in the run.
+    """
+    from shstk.render import write_rows
+    from tracer.kernel.table import CALLS
+
+    rows = [[nr, call.name, call.klass, call.why or None] for nr, call in sorted(CALLS.items())]
+    write_rows(["nr", "name", "class", "why"], rows, format)

@@ -1,0 +1,174 @@
+"""A guest: what to run and how, set up under a kernel revision; and running it unrecorded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from schemas.errors import UsageError
+from schemas.revisions import DEFAULT_REVISION, Revision, resolve
+from schemas.uapi import PAGE, RLIMITS, SIGNALS
+from tracer.kernel.boot import boot
+from tracer.kernel.kernel import Kernel
+from tracer.kernel.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from tracer._core import Machine
+    from tracer.kernel.kernel import Recorder
+
+CPUS: Final = ("rv64gc", "rv64gc_zicfiss", "rv64gc_zicfilp", "rv64gc_zicfiss_zicfilp")
+_FRAMES: Final = 1 << 20  # 4 GiB: what a guest may touch on a machine without --memory
+_SIGNAL_NAMES: Final = {number: name for name, number in SIGNALS.items()}
+
+
+@dataclass(frozen=True)
+class GuestOptions:
+    """program: a path in `root` or on the host. argv: without argv[0]. memory, rlimits: bytes or
+    counts. timeout: seconds of the host. on_output gets (fd, bytes), on_progress the icount;
+    interrupted is asked now and then."""
+
+    program: str
+    argv: tuple[str, ...] = ()
+    kernel: str = DEFAULT_REVISION
+    abi: str = "merged"
+    cpu: str = CPUS[-1]
+    nousercfi: bool = False
+    seed: int = 0
+    env: tuple[tuple[str, str], ...] = ()
+    stdin: bytes = b""
+    root: Path | None = None
+    memory: int | None = None
+    max_instructions: int | None = None
+    timeout: float | None = None
+    rlimits: dict[str, int] = field(default_factory=dict)
+    on_output: Callable[[int, bytes], None] = lambda fd, data: None
+    on_progress: Callable[[int], None] = lambda icount: None
+    interrupted: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """exit_status: wait status of the first process; None if it had not ended."""
+
+    ending: str
+    exit_status: int | None
+    icount: int
+    warnings: list[str]
+
+    @property
+    def exit_code(self) -> int | None:
+        """As a shell gives it: 128 + signal for a program that was killed."""
+        if self.exit_status is None:
+            return None
+        signo = self.exit_status & 0x7F
+        return 128 + signo if signo else self.exit_status >> 8 & 0xFF
+
+    def describe(self) -> str:
+        """How it ended, in a few words."""
+        if self.ending == "exited" and self.exit_status is not None:
+            return f"exited with {self.exit_status >> 8}"
+        if self.ending == "killed" and self.exit_status is not None:
+            signo = self.exit_status & 0x7F
+            return f"killed by {_SIGNAL_NAMES.get(signo, f'signal {signo}')}"
+        return {
+            "deadlock": "ended in a deadlock: every task waits for another",
+            "limit": "stopped at --max-instructions",
+            "timeout": "stopped at --timeout",
+            "interrupted": "interrupted",
+        }.get(self.ending, self.ending)
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A program that stands before its first instruction. Strings are the guest's own."""
+
+    options: GuestOptions
+    row: Revision
+    machine: Machine
+    k: Kernel
+    path: str
+    argv: tuple[str, ...]
+    environ: tuple[str, ...]
+    auxv: bytes
+
+    def run(self) -> str:
+        """To its end; an ending of schemas.vocabulary.ENDINGS."""
+        return self.k.run(self.options.max_instructions, _poll(self.options, self.machine))
+
+
+def set_up(options: GuestOptions, rec: Recorder, trace: int = 0) -> Guest:
+    """trace: _core.TRACE_* bits. Raises UsageError, BadProgram."""
+    from tracer._core import Machine
+
+    row = resolve(options.kernel)
+    _check_options(options, row)
+    machine = Machine(
+        zicfiss="zicfiss" in options.cpu,
+        zicfilp="zicfilp" in options.cpu,
+        trace=trace,
+        max_frames=options.memory // PAGE if options.memory is not None else _FRAMES,
+    )
+    k = Kernel(
+        machine,
+        rec,
+        row,
+        Sandbox(options.root, options.stdin),
+        abi=options.abi,
+        cpu=frozenset(options.cpu.split("_")[1:]),
+        nousercfi=options.nousercfi,
+        seed=options.seed,
+        memory=options.memory,
+        stdout_write=options.on_output,
+    )
+    argv = (Path(options.program).name, *options.argv)
+    environ = tuple(f"{key}={value}" for key, value in options.env)
+    path = k.sandbox.place(options.program)
+    first = boot(k, path, _encoded(argv), _encoded(environ), options.rlimits)
+    assert first.mm is not None
+    return Guest(options, row, machine, k, path, argv, environ, first.mm.auxv)
+
+
+def execute(options: GuestOptions) -> RunResult:
+    """Run, and record nothing. Raises UsageError, BadProgram."""
+    from tracer.recorder import NullRecorder
+
+    guest = set_up(options, NullRecorder())
+    ending = guest.run()
+    k = guest.k
+    return RunResult(ending, k.first.exit_status, guest.machine.icount, k.warnings)
+
+
+def _check_options(options: GuestOptions, row: Revision) -> None:
+    if options.cpu not in CPUS:
+        raise UsageError(f"--cpu {options.cpu}: no such ISA", f"known: {' '.join(CPUS)}")
+    for name in options.rlimits:
+        if name not in RLIMITS:
+            raise UsageError(f"--rlimit {name}: no such limit", f"known: {' '.join(RLIMITS)}")
+    numbers = row.settings["prctl_numbers"]
+    if options.abi == "own" and not numbers.confirmed:
+        raise UsageError(
+            f"--abi own: no source confirms the prctl numbers of {row.name}",
+            "leave --abi merged, or turn the switch: --kernel "
+            f"{row.name},prctl_numbers={numbers.value}",
+        )
+
+
+def _encoded(strings: tuple[str, ...]) -> tuple[bytes, ...]:
+    return tuple(s.encode("utf-8", "surrogateescape") for s in strings)
+
+
+def _poll(options: GuestOptions, machine: Machine) -> Callable[[], str | None]:
+    deadline = time.monotonic() + options.timeout if options.timeout is not None else None
+
+    def poll() -> str | None:
+        options.on_progress(machine.icount)
+        if options.interrupted():
+            return "interrupted"
+        if deadline is not None and time.monotonic() >= deadline:
+            return "timeout"
+        return None
+
+    return poll
