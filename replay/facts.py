@@ -153,7 +153,8 @@ class Facts:
     @cached_property
     def stack_maps(self) -> list[StackMap]:
         """The calls of map_shadow_stack."""
-        return stack_maps(self.calls(SYS_MAP_SHADOW_STACK), self.mappings, self.transfers)
+        calls = self.calls(SYS_MAP_SHADOW_STACK)
+        return stack_maps(calls, self.mappings, self.transfers, self.forks)
 
     def stands(self, task: Task, stack: Area, seq: int) -> bool:
         """Whether a task's recorded range still is, whole, the stack that was mapped there."""

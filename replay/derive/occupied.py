@@ -1,32 +1,56 @@
-"""What is mapped in an address space at a time, from the record of its operations."""
+"""What was mapped in an address space at a time, from the record of its operations."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 from replay.derive.rows import Area, Mapping, Rows
 from replay.derive.stacks import Copied
+
+
+@dataclass(frozen=True)
+class Place:
+    """A range of an address space, asked about as it was just before seq."""
+
+    seq: int
+    mm: int | None
+    area: Area
 
 
 def occupied(
     mm: int | None, area: Area, seq: int, mappings: Rows[Mapping], forks: Rows[Copied]
 ) -> bool:
     """Whether something was mapped in `area` just before `seq`."""
-    return any(taken.overlaps(area) for taken in _mapped(mm, seq, mappings, forks))
+    return bool(occupied_of([Place(seq, mm, area)], mappings, forks))
 
 
-def _mapped(mm: int | None, seq: int, mappings: Rows[Mapping], forks: Rows[Copied]) -> list[Area]:
-    """Every area, a fork child's beginning with what its parent had at the fork."""
-    fork = next((f for f in forks if f.mm == mm and f.mm is not None), None)
-    taken = _mapped(fork.from_mm, fork.seq, mappings, forks) if fork else []
-    for m in mappings:
-        if m.mm != mm or m.seq >= seq or not m.done or m.start is None:
-            continue
-        if m.op == "remap" and m.old_start is not None:
-            taken = _without(taken, Area(m.old_start, m.old_length or 0))
-        if m.op in ("map", "unmap", "remap"):
-            taken = _without(taken, m.area)
-        if m.op in ("map", "remap"):
-            taken.append(m.area)
-    return taken
+def occupied_of(asked: Iterable[Place], mappings: Rows[Mapping], forks: Rows[Copied]) -> set[Place]:
+    """Those places in which something was mapped, found in one walk over the operations."""
+    questions = list(asked)
+    rows: list[Place | Mapping | Copied] = [*questions]
+    if questions:
+        rows += [*mappings, *forks]
+    taken: dict[int | None, list[Area]] = {}
+    found = set()
+    for row in sorted(rows, key=lambda row: row.seq):
+        if isinstance(row, Copied):
+            taken[row.mm] = list(taken.get(row.from_mm, ()))
+        elif isinstance(row, Mapping):
+            taken[row.mm] = _after(row, taken.get(row.mm, []))
+        elif any(area.overlaps(row.area) for area in taken.get(row.mm, ())):
+            found.add(row)
+    return found
+
+
+def _after(row: Mapping, areas: list[Area]) -> list[Area]:
+    """The areas of an address space after an operation on it."""
+    if not row.done or row.start is None or row.op not in ("map", "unmap", "remap"):
+        return areas
+    if row.op == "remap" and row.old_start is not None:
+        areas = _without(areas, Area(row.old_start, row.old_length or 0))
+    areas = _without(areas, row.area)
+    return areas if row.op == "unmap" else [*areas, row.area]
 
 
 def _without(areas: list[Area], gone: Area) -> list[Area]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from replay.derive.law import page_align
+from replay.derive.occupied import Place, occupied_of
 from replay.derive.rows import Area, Call, Mapping, Rows, Transfer
+from replay.derive.stacks import Copied
 from schemas.uapi import SHADOW_STACK_SET_TOKEN
 
 
@@ -18,6 +20,7 @@ class StackMap:
     refused: tuple[Mapping, ...]
     gone: tuple[Mapping, ...]
     written: tuple[Transfer, ...]
+    taken: bool  # whether something stood at its place before
 
     @property
     def addr(self) -> int:
@@ -52,12 +55,14 @@ class StackMap:
 
 
 def stack_maps(
-    calls: Rows[Call], mappings: Rows[Mapping], transfers: Rows[Transfer]
+    calls: Rows[Call], mappings: Rows[Mapping], transfers: Rows[Transfer], forks: Rows[Copied]
 ) -> list[StackMap]:
     """Every call, in seq order."""
+    inside = [(call, mappings.of(call.tid, call.seq, call.seq_end)) for call in calls]
+    places = [_place(call, [m for m in rows if m.op == "map" and m.done]) for call, rows in inside]
+    taken = occupied_of((p for p in places if p), mappings, forks)
     made = []
-    for call in calls:
-        rows = mappings.of(call.tid, call.seq, call.seq_end)
+    for (call, rows), place in zip(inside, places, strict=True):
         written = transfers.of(call.tid, call.seq, call.seq_end)
         made.append(
             StackMap(
@@ -66,6 +71,14 @@ def stack_maps(
                 refused=tuple(m for m in rows if m.op == "map" and not m.done),
                 gone=tuple(m for m in rows if m.op == "unmap" and m.done),
                 written=tuple(t for t in written if t.op != "read"),
+                taken=place in taken,
             )
         )
     return made
+
+
+def _place(call: Call, made: list[Mapping]) -> Place | None:
+    """Where a call was told to map, or else did."""
+    if call.a0:
+        return Place(call.seq, call.mm, Area(call.a0, page_align(call.a1)))
+    return Place(call.seq, call.mm, made[0].area) if made else None

@@ -52,10 +52,12 @@ def check(facts: Facts) -> Iterator[Outcome]:
 def _judge(facts: Facts, step: Prctl) -> Outcome:
     if step.row.a1 and not step.before.enabled:
         return prctls.enabled(facts, step)
-    outcome = prctls.answer(step, (0,), "a vfork child on its parent's stack")
-    gone = step.mapped.gone
-    if outcome is not OK or not gone:
+    why = "a vfork child on its parent's stack"
+    outcome, gone = prctls.returned(step, (0,), why), step.mapped.gone
+    if outcome is not OK:
         return outcome
+    if not gone:
+        return prctls.unmoved(step, why)
     stack = facts.stack_at(gone[0].mm, gone[0].start or 0, gone[0].seq)
     why = f"it unmapped {stack.name}" if stack else "it owns nothing"
     return prctls.wrong(step, "nothing unmapped", f"unmapped {words.areas(gone)}", why)

@@ -8,8 +8,8 @@ returns.
 The caller's next return pops from wherever ssp points.
 
 ## When it applies
-Every system call of every task that returns, apart from those that set ssp: PR_SET (P6, P7), execve
-(E1), rt_sigreturn (I2), and the clones of threads, whose parents A7 judges.
+Every system call of every task that returns, apart from those that set ssp: PR_SET that succeeds
+(P4, P6 to P8), execve (E1), rt_sigreturn (I2), and the clones of threads, whose parents A7 judges.
 
 ## Evidence columns
 syscalls.ssp_entry, ssp_exit.
@@ -78,7 +78,11 @@ def _judged(facts: Facts) -> pl.DataFrame:
     """The calls that must keep ssp."""
     import polars as pl
 
-    sets = (pl.col("nr") == NR_PRCTL) & (pl.col("a0") == facts.law.first_prctl + 1)
+    sets = (
+        (pl.col("nr") == NR_PRCTL)
+        & (pl.col("a0") == facts.law.first_prctl + 1)
+        & (pl.col("ret") == 0)
+    )
     threads = [c.seq for c in facts.history.clones if c.mapped.stack]
     return facts.run.table("syscalls").filter(
         (pl.col("outcome").cast(pl.String) == "returned")

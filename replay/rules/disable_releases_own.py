@@ -35,7 +35,7 @@ from collections.abc import Iterator
 from replay.derive.history import Prctl
 from replay.facts import Facts
 from replay.rules import prctls, words
-from replay.rules.outcome import OK, Finding, Outcome
+from replay.rules.outcome import OK, Outcome
 
 NEEDS = ("syscalls", "mappings")
 APPLIES = "PR_SET_SHADOW_STACK_STATUS(0)"
@@ -47,24 +47,17 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _judge(step: Prctl) -> Outcome:
-    outcome = prctls.answer(step, (0,), "switches off")
+    outcome = prctls.returned(step, (0,), "switches off")
     if outcome is not OK:
         return outcome
     stack = step.before.stack if step.before.enabled else None
     own = [m.area for m in step.mapped.gone if stack and m.area.overlaps(stack)]
-    before, after = step.row.ssp_entry, step.row.ssp_exit
-    due = [stack] if stack else []
-    if own != due:
-        why = f"{words.area(stack)} is its own"
-        expected = f"unmapped {words.area(stack)}"
-        finding = prctls.wrong(step, expected, f"unmapped {words.areas(step.mapped.gone)}", why)
-        return finding if finding.addr else _at(finding, stack.base if stack else None)
-    if before is not None and after is not None and before != after:
-        return prctls.wrong(step, f"ssp {before:#x}", f"ssp {after:#x}", "ssp stays stale", after)
-    return OK
-
-
-def _at(finding: Finding, addr: int | None) -> Finding:
-    from dataclasses import replace
-
-    return replace(finding, addr=addr)
+    if own == ([stack] if stack else []):
+        return prctls.unmoved(step, "ssp stays stale")
+    return prctls.wrong(
+        step,
+        f"unmapped {words.area(stack)}",
+        f"unmapped {words.areas(step.mapped.gone)}",
+        f"{words.area(stack)} is its own",
+        stack.base if stack else None,
+    )

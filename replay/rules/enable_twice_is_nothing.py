@@ -31,10 +31,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.history import Prctl
 from replay.facts import Facts
 from replay.rules import prctls
-from replay.rules.outcome import Finding, Outcome
+from replay.rules.outcome import OK, Outcome
 
 NEEDS = ("syscalls",)
 APPLIES = "PR_SET_SHADOW_STACK_STATUS(1) while on"
@@ -42,12 +41,5 @@ APPLIES = "PR_SET_SHADOW_STACK_STATUS(1) while on"
 
 def check(facts: Facts) -> Iterator[Outcome]:
     for step in prctls.of(facts, "on already"):
-        yield _judge(step)
-
-
-def _judge(step: Prctl) -> Outcome:
-    outcome = prctls.answer(step, (0,), "its shadow stack is on")
-    before, after = step.row.ssp_entry, step.row.ssp_exit
-    if isinstance(outcome, Finding) or before == after or before is None or after is None:
-        return outcome
-    return prctls.wrong(step, f"ssp {before:#x}", f"ssp {after:#x}", "it is on already", after)
+        outcome = prctls.answer(step, (0,), "its shadow stack is on")
+        yield prctls.unmoved(step, "it is on already") if outcome is OK else outcome

@@ -1,14 +1,15 @@
-"""map_shadow_stack at an address takes exactly that place, if it is free.
+"""map_shadow_stack maps one area: at the address that was asked for, and never over anything.
 
 ## What it checks
-With an address the stack is mapped there, page-aligned in length, and never over anything: -EEXIST
-if something is mapped in the range.
+A call that no other rule refuses maps one shadow stack of the page-aligned size. With an address it
+stands exactly there, or the call is -EEXIST because something is mapped in the range; without one
+the kernel chooses a place that is free.
 
 ## Why it matters
 A shadow stack mapped over live memory destroys it; one put elsewhere is not where it was asked for.
 
 ## When it applies
-Every revision; calls with a nonzero, aligned address and a size that can be.
+Every revision; calls with known flags, an aligned address if any, and a size that can be.
 
 ## Evidence columns
 syscalls.a0, a1, ret of map_shadow_stack; mappings, before and within the call.
@@ -31,7 +32,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.occupied import occupied
 from replay.derive.rows import Area
 from replay.derive.stack_maps import StackMap
 from replay.facts import Facts
@@ -40,30 +40,45 @@ from replay.rules.outcome import OK, Outcome, Unknown
 from schemas.uapi import ERRNO
 
 NEEDS = ("syscalls", "mappings")
-APPLIES = "map_shadow_stack at an address"
+APPLIES = "map_shadow_stack that nothing else refuses"
 
 _EEXIST, _ENOMEM = -ERRNO["EEXIST"], -ERRNO["ENOMEM"]
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    for step in stack_mapping.of(facts, "good", "token unaligned"):
-        if step.addr:
-            yield _judge(facts, step)
+    for step in stack_mapping.of(facts, "good"):
+        yield _judge(step)
+    for step in stack_mapping.of(facts, "token unaligned"):
+        if step.addr and step.taken:  # this test comes before the token's
+            yield _judge(step)
 
 
-def _judge(facts: Facts, step: StackMap) -> Outcome:
-    area, ret = Area(step.addr, step.length), step.row.ret
+def _judge(step: StackMap) -> Outcome:
+    ret = step.row.ret
     if ret is None:
         return Unknown("the call did not return")
-    taken = occupied(step.row.mm, area, step.row.seq, facts.mappings, facts.forks)
-    if ret == _ENOMEM or (step.failed and ret != _EEXIST and not taken):
-        return Unknown("the mapping failed for want of memory, or for the token")
-    if (ret == _EEXIST) != taken:
-        expected = words.result(_EEXIST) if taken else f"{area} mapped"
-        why = "the place is taken" if taken else "the place is free"
-        return stack_mapping.wrong(step, expected, stack_mapping.answer(step), why)
-    made = [m.area for m in step.made]
-    if not taken and made != [area]:
-        actual = f"mapped {words.areas(step.made)}"
-        return stack_mapping.wrong(step, f"{area} mapped", actual, "the place is free")
-    return OK
+    if ret == _ENOMEM:
+        return Unknown("there was no room or memory for it")
+    if step.failed and step.made:
+        return Unknown("mapped, and taken back for the token")
+    if step.addr and step.taken:
+        if ret == _EEXIST and not step.made:
+            return OK
+        return stack_mapping.wrong(
+            step, words.result(_EEXIST), stack_mapping.answer(step), "the place is taken"
+        )
+    if step.failed:
+        expected = f"{words.size(step.length)} mapped"
+        return stack_mapping.wrong(
+            step, expected, stack_mapping.answer(step), "nothing stands against it"
+        )
+    if step.taken:
+        return stack_mapping.wrong(
+            step, "a free place", stack_mapping.answer(step), "something was mapped there"
+        )
+    base = step.addr or (step.made[0].start if step.made else None)
+    due = Area(base or 0, step.length)
+    if [m.area for m in step.made] == [due]:
+        return OK
+    expected = f"{due} mapped" if base else f"{words.size(step.length)} mapped"
+    return stack_mapping.wrong(step, expected, f"mapped {words.areas(step.made)}", "place and size")

@@ -52,7 +52,7 @@ def of(facts: Facts, *cases: str) -> Iterator[Prctl]:
     return (s for s in facts.history.prctls if case_of(facts, s) in cases)
 
 
-def answer(step: Prctl, due: Collection[int], why: str) -> Outcome:
+def returned(step: Prctl, due: Collection[int], why: str) -> Outcome:
     """Whether a call returned what it should and mapped nothing."""
     if step.row.ret is None:
         return Unknown("the call did not return")
@@ -61,6 +61,23 @@ def answer(step: Prctl, due: Collection[int], why: str) -> Outcome:
     if step.mapped.made:
         return wrong(step, "nothing mapped", f"mapped {words.areas(step.mapped.made)}", why)
     return OK
+
+
+def answer(step: Prctl, due: Collection[int], why: str) -> Outcome:
+    """The same, of a call that takes no stack away either. Other tasks' stacks are X5's."""
+    outcome, stack = returned(step, due, why), step.before.stack
+    own = [m for m in step.mapped.gone if step.borrowed or (stack and m.area.overlaps(stack))]
+    if outcome is not OK or not own:
+        return outcome
+    return wrong(step, "nothing unmapped", f"unmapped {words.areas(own)}", why)
+
+
+def unmoved(step: Prctl, why: str) -> Outcome:
+    """Whether a PR_SET that returned 0 left ssp as it was. After an error that is ST2's."""
+    before, after = step.row.ssp_entry, step.row.ssp_exit
+    if before is None or after is None or before == after:
+        return OK
+    return wrong(step, f"ssp {before:#x}", f"ssp {after:#x}", why, after)
 
 
 def wrong(step: Prctl, expected: str, actual: str, why: str, addr: int | None = None) -> Finding:
@@ -100,9 +117,9 @@ def enabled(facts: Facts, step: Prctl) -> Outcome:
         return wrong(step, words.size(step.size), words.size(stack.size), why)
     if written:
         return wrong(step, "no token", f"{written[0].addr:#x} written", why, written[0].addr)
-    if step.row.ssp_exit is not None and step.row.ssp_exit != stack.top:
-        actual = f"ssp {step.row.ssp_exit:#x}"
-        return wrong(step, f"ssp {stack.top:#x}", actual, why, step.row.ssp_exit)
+    ssp = step.row.ssp_exit
+    if ssp is not None and ssp != stack.top:
+        return wrong(step, f"ssp {stack.top:#x}", f"ssp {ssp:#x}", why, ssp)
     if step.size is None:
         return Unknown("RLIMIT_STACK was set to a value that the run does not tell")
     return OK
