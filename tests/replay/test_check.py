@@ -1,0 +1,107 @@
+"""check: which rules, by which revision, under which expectation, and what it cannot tell."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+from listings import LEAK, threaded, without
+
+from replay.check import Report, check
+from replay.matrix import matrix
+from schemas.errors import UsageError
+from schemas.tables import FINDINGS
+
+
+def outcome(report: Report, rule: str) -> tuple[str, str]:
+    row = report.findings.filter(pl.col("rule") == rule).row(0, named=True)
+    return row["outcome"], row["note"]
+
+
+def test_a_run_without_fault_is_clean_and_says_what_it_checked() -> None:
+    report = check(threaded())
+    assert report.clean
+    assert outcome(report, "X1") == ("satisfied", "2 checked")
+    assert outcome(report, "A10")[0] == "not evaluated"
+
+
+def test_findings_have_their_schema_and_a_row_for_every_rule() -> None:
+    from replay.rules import RULES
+
+    findings = check(threaded(LEAK)).findings
+    assert tuple(findings.columns) == FINDINGS.names
+    assert findings["rule"].unique(maintain_order=True).to_list() == list(RULES)
+    assert findings["seq"].dtype == pl.UInt64
+
+
+def test_a_leak_is_found_at_the_exit_and_says_whose_and_who_should_have() -> None:
+    (finding,) = check(threaded(LEAK)).violated.iter_rows(named=True)
+    assert (finding["rule"], finding["tid"], finding["addr"]) == ("X1", 2, 0x7FFF_E000_0000)
+    assert finding["seq"] == 50 * 2**20 + 2
+    assert finding["evidence"] == [30 * 2**20 + 1, 50 * 2**20 + 2, 50 * 2**20 + 3, 50 * 2**20 + 5]
+    assert "task 1's clone" in finding["note"]
+    assert "should have been unmapped by task 2's exit" in finding["note"]
+
+
+def test_select_and_ignore_take_ids_and_names() -> None:
+    run = threaded(LEAK)
+    assert check(run, select=("x1",)).findings["rule"].to_list() == ["X1"]
+    assert check(run, select=("exit-releases-once",)).violated.height == 1
+    assert check(run, ignore=("X1",)).clean
+
+
+@pytest.mark.parametrize("words", [{"select": ("X99",)}, {"ignore": ("nope",)}, {"expect": "hope"}])
+def test_unknown_names_are_refused(words: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        check(threaded(), **words)  # type: ignore[arg-type]
+
+
+def test_as_judges_by_another_revision() -> None:
+    run = threaded()
+    assert check(run, as_="7.1").clean
+    assert check(run, as_="7.0").violated["rule"].to_list() == ["A6", "P6"]  # the size was 8 MiB
+    assert check(run, as_="7.0,default_size=2:2G").clean
+
+
+def test_what_rests_on_an_unconfirmed_switch_carries_its_doubt() -> None:
+    report = check(threaded(), as_="v4,default_size=2:2G")
+    kernels = dict(report.findings.select("rule", "kernel").iter_rows())
+    assert kernels["A2"] == "v4,default_size=2:2G (?)"  # clone_gate of v4
+    assert kernels["X1"] == "v4,default_size=2:2G"
+    assert matrix({"v4": report}, all_rules=True).row(7, named=True)["v4"].endswith("(?)")
+
+
+def test_without_cfi_the_rules_about_it_are_not_evaluated() -> None:
+    report = check(without(threaded(), "cfi", traced=("flow",)))
+    for rule in ("I1", "I2", "I3", "I4"):
+        assert outcome(report, rule) == ("not evaluated", "the run has no cfi table")
+    assert report.clean
+
+
+def test_a_program_without_its_mappings_cannot_be_told_to_leak() -> None:
+    run = threaded(
+        "25 t1 module 1 /prog\n"
+        "30 t1 clone(THREAD) = 2 { t2 created ssp=S2.top }\n   t2 first_user\n```"
+    )
+    report = check(without(run, "mappings"))
+    assert report.clean
+    for rule in ("A5", "P6", "X1"):
+        assert outcome(report, rule) == ("not evaluated", "the run has no mappings table")
+
+
+def test_tasks_whose_clones_are_not_told_are_not_judged() -> None:
+    report = check(without(threaded(), "clones"))
+    assert report.clean
+    assert outcome(report, "X1") == ("not evaluated", "the run has no clones table")
+
+
+@pytest.mark.parametrize("ending", ["deadlock", "limit", "timeout", "interrupted", "recovered"])
+def test_a_run_that_was_cut_short_says_so_of_rules_about_the_end(ending: str) -> None:
+    report = check(threaded("```", extra=f"ending {ending}"))
+    what, why = outcome(report, "X1")
+    assert what == "not evaluated"
+    assert why.endswith(f"(the run was cut short: {ending})")
+
+
+def test_the_matrix_counts_findings_by_kernel() -> None:
+    frame = matrix({"good": check(threaded()), "leak": check(threaded(LEAK))})
+    assert frame.rows() == [("X1", "exit-releases-once", "ok (2)", "1")]
