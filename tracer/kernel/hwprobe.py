@@ -16,30 +16,38 @@ if TYPE_CHECKING:
 _WHICH_CPUS: Final = 1
 _PAIRS_MAX: Final = 1 << 16
 
-# Bits of RISCV_HWPROBE_KEY_IMA_EXT_0 (asm/hwprobe.h) that every hart of the executor has.
-_EXT_0: Final = {
-    "FD": 0,
-    "C": 1,
-    "Zba": 3,
-    "Zbb": 4,
-    "Zbs": 5,
-    "Zicond": 35,
-    "Zimop": 42,
-    "Zca": 43,
-    "Zcb": 44,
-    "Zcd": 45,
-    "Zcmop": 47,
-    "Zicntr": 50,
-    "Zaamo": 56,
-    "Zalrsc": 57,
+# What every hart of the executor has, in the order of an ISA string, and its bit of
+# RISCV_HWPROBE_KEY_IMA_EXT_0 (asm/hwprobe.h); None: it has none.
+_EXTENSIONS: Final = {
+    "zicntr": 50,
+    "zicond": 35,
+    "zicsr": None,
+    "zifencei": None,
+    "zimop": 42,
+    "zaamo": 56,
+    "zalrsc": 57,
+    "zca": 43,
+    "zcb": 44,
+    "zcd": 45,
+    "zcmop": 47,
+    "zba": 3,
+    "zbb": 4,
+    "zbs": 5,
 }
+_FD: Final = 1 << 0
+_C: Final = 1 << 1
 _ZICFILP: Final = 63  # of IMA_EXT_0
 _ZICFISS: Final = 0  # of IMA_EXT_1
 
 
+def isa(k: Kernel) -> str:
+    """The ISA string of /proc/cpuinfo."""
+    return "_".join(("rv64imafdc", *_EXTENSIONS, *sorted(k.cpu)))
+
+
 def values(k: Kernel) -> dict[int, int]:
     """Key -> value. riscv_nousercfi changes nothing here (seen on 7.2.13)."""
-    ext_0 = sum(1 << bit for bit in _EXT_0.values())
+    ext_0 = _FD | _C | sum(1 << bit for bit in _EXTENSIONS.values() if bit is not None)
     return {
         0: 0,  # MVENDORID, MARCHID, MIMPID
         1: 0,

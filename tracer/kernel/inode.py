@@ -64,11 +64,9 @@ class HostTree:
         """Names in a directory, without the kinds of file that the guest can't be given."""
         try:
             with os.scandir(self._host(path)) as entries:
-                return [
-                    text(e.name) for e in entries if e.is_file() or e.is_dir() or e.is_symlink()
-                ]
-        except OSError:
-            return []
+                return [text(e.name) for e in entries if _givable(e)]
+        except OSError as error:
+            raise Errno("EACCES") from error
 
     def read(self, path: str) -> bytes:
         try:
@@ -80,6 +78,11 @@ class HostTree:
 
     def target(self, path: str) -> str:
         return text(os.readlink(self._host(path)))
+
+
+def _givable(entry: os.DirEntry[bytes]) -> bool:
+    plain = entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)
+    return plain or entry.is_symlink()
 
 
 @dataclass(frozen=True)
@@ -236,9 +239,13 @@ class Directory(Inode):
         return sorted(names - gone)
 
     def contents(self) -> bytes:
-        """The host's names, each ended by a NUL."""
+        """The host's names, each ended by a NUL; nothing if it may not be listed."""
         assert self.origin is not None
-        return b"".join(raw(n) + b"\0" for n in sorted(self.origin.tree.names(self.origin.path)))
+        try:
+            names = self.origin.tree.names(self.origin.path)
+        except Errno:
+            return b""
+        return b"".join(raw(name) + b"\0" for name in sorted(names))
 
     def link(self, name: str, inode: Inode, now: int) -> None:
         if self.nlink == 0:

@@ -70,7 +70,7 @@ _ROOT: Final = "EPERM", "needs a capability that an ordinary user lacks"
 _SOCKETS: Final = "EAFNOSUPPORT", "there is no network"
 _NO_SOCKET: Final = "ENOTSOCK", "no descriptor is a socket"
 _ABSENT: Final = "ENOSYS", "not in this kernel's configuration"
-_FIXED_CPU: Final = "ENOSYS", "programs do without; its registration would be one more writer"
+_RSEQ: Final = "ENOSYS", "programs do without: nothing is restarted behind their backs"
 
 # Errno and reason -> the calls refused so.
 _REFUSED: Final[dict[tuple[str, str], dict[int, str]]] = {
@@ -112,7 +112,7 @@ _REFUSED: Final[dict[tuple[str, str], dict[int, str]]] = {
         243: "recvmmsg",
         269: "sendmmsg",
     },
-    _FIXED_CPU: {293: "rseq"},
+    _RSEQ: {293: "rseq"},
     _ABSENT: {
         26: "inotify_init1",
         74: "signalfd4",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from schemas.uapi import PAGE, RLIM_INFINITY, RLIMITS
+from tracer.kernel import hwprobe
 from tracer.kernel.clock import SECOND, USER_HZ
 from tracer.kernel.identity import version
 from tracer.kernel.memtext import maps, smaps, statm, vm_status
@@ -198,9 +199,7 @@ def _meminfo(k: Kernel) -> str:
 
 
 def _cpuinfo(k: Kernel) -> str:
-    isa = "rv64imafdc_zicntr_zicond_zicsr_zifencei_zimop_zcb_zcmop_zba_zbb_zbs"
-    isa += "".join(f"_{name}" for name in sorted(k.cpu))
-    return f"processor\t: 0\nhart\t\t: 0\nisa\t\t: {isa}\nmmu\t\t: sv48\n\n"
+    return f"processor\t: 0\nhart\t\t: 0\nisa\t\t: {hwprobe.isa(k)}\nmmu\t\t: sv48\n\n"
 
 
 def _uptime(k: Kernel) -> str:
