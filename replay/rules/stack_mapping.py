@@ -10,7 +10,8 @@ from replay.rules import words
 from replay.rules.outcome import OK, Finding, Outcome, Unknown
 from schemas.uapi import PAGE, SHADOW_STACK_SET_TOKEN
 
-_ADDRESSES = 2**47  # Sv48's user half
+# How far the kernel's own choice of a place reaches, and how far an address does (Sv57).
+_CHOSEN, _ASKED = 2**47, 2**56
 
 
 def case_of(facts: Facts, step: StackMap) -> str:
@@ -22,7 +23,7 @@ def case_of(facts: Facts, step: StackMap) -> str:
         (step.addr % PAGE, "address unaligned"),
         (step.length < step.size, "size overflows"),
         (step.size == 0, "size 0"),
-        (step.size > _ADDRESSES, "too large"),
+        (step.size > (_ASKED if step.addr else _CHOSEN), "too large"),
         (step.token and step.size % 8, "token unaligned"),
     )
     return next((case for hit, case in tests if hit), "good")
