@@ -147,7 +147,7 @@ class Facts:
     def next_change(self, task: Task, seq: int) -> int | None:
         """When a task next switches its shadow stack on or off, or execs, after seq."""
         steps = [p.seq for p in self.history.prctls if p.task is task and p.before != p.after]
-        steps += [e.seq for e in self.history.execs if e.task is task]
+        steps += [e.seq for e in self.history.execs if e.heir is task]
         return min((s for s in steps if s > seq), default=None)
 
     @cached_property

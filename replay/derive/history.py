@@ -173,7 +173,8 @@ class Execed:
 
     begin: Event | None
     done: Event
-    task: Task
+    task: Task  # who called
+    heir: Task  # who goes on: the same, but under its leader's tid if a thread called
     before: State
     old_mm: int | None
     borrowed: bool
@@ -443,12 +444,15 @@ class Fold:
         self._exec_begins[event.tid] = event
 
     def _exec_done(self, event: Event) -> None:
-        assert event.tid is not None
-        task = self._task(event.tid, event)
-        assert task is not None
-        begin = self._exec_begins.pop(event.tid, None)
+        caller = self._exec_caller(event)
+        task, begin = caller, self._exec_begins.pop(caller.tid, None)
         before, old_mm, borrowed = task.state, task.mm, task.borrows and not task.state.base
-        mapped = self._mapped(event.tid, begin.seq, event.seq) if begin else Mapped((), (), ())
+        since = begin.seq if begin else event.seq
+        if caller.tid != event.tid:
+            task = self._take_leaders_tid(caller, event)
+            leaders = [x for x in self.history.exits if x.task.tid == event.tid and x.dropped]
+            since = max([since, *(x.dropped.seq for x in leaders if x.dropped)])
+        mapped = self._mapped(event.tid, since, event.seq)
         gone = tuple(m for m in mapped.gone if m.mm == old_mm)
         succeeded = not event.status
         releases = None
@@ -458,7 +462,8 @@ class Fold:
             Execed(
                 begin=begin,
                 done=event,
-                task=task,
+                task=caller,
+                heir=task,
                 before=before,
                 old_mm=old_mm,
                 borrowed=borrowed,
@@ -472,6 +477,25 @@ class Fold:
             task.state = State(locked=kept, enabled_by="exec", locked_by=by)
             task.mm, task.execed, task.borrows = event.mm, True, False
             task.first_change = task.first_change or event.seq
+
+    def _exec_caller(self, event: Event) -> Task:
+        """Who called execve; a thread that did comes out of it under its leader's tid."""
+        if event.tid not in self._exec_begins:
+            for tid in self._exec_begins:
+                caller = self._now.get(tid)
+                if caller and caller.pid == event.tid and caller.exit_seq is None:
+                    return caller
+        task = self._task(event.tid, event)
+        assert task is not None
+        return task
+
+    def _take_leaders_tid(self, caller: Task, event: Event) -> Task:
+        """The calling thread as it goes on: a life of the leader's tid, with the thread's state."""
+        assert event.tid is not None
+        caller.exit_seq = event.seq
+        task = replace(caller, tid=event.tid, born=event.seq, exit_seq=None, first_user=None)
+        self._born(task)
+        return task
 
     def _exit(self, event: Event) -> None:
         task = self._task(event.tid, event)

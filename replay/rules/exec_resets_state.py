@@ -72,7 +72,7 @@ def _instructions(facts: Facts, step: Execed) -> Iterator[Outcome]:
 
     if not facts.recorded("cfi"):
         return
-    tid, end = step.task.tid, facts.next_change(step.task, step.seq)
+    tid, end = step.heir.tid, facts.next_change(step.heir, step.seq)
     rows = facts.run.scan("cfi").filter(
         (pl.col("tid") == tid)
         & (pl.col("seq") > step.seq)
@@ -92,11 +92,11 @@ def _finding(
 ) -> Finding:
     return Finding(
         seq=seq,
-        tid=step.task.tid,
+        tid=step.heir.tid,
         mm=step.done.mm,
         addr=addr,
         expected=expected,
         actual=actual,
-        note=f"task {step.task.tid}: {why}",
+        note=f"task {step.heir.tid}: {why}",
         evidence=tuple(sorted({step.seq, seq, *((step.begin.seq,) if step.begin else ())})),
     )
