@@ -1,20 +1,24 @@
 """content_sha256: a hash over a table's values that does not depend on who wrote the file, or how.
 
-Of every column, in the schema's order: its name and type, then sha256 over one byte a row (1 valid,
-0 null), sha256 over the values (little-endian, null as 0; bool and kind as one byte, kind being the
-word's index in the vocabulary; str and bytes as their u32 lengths) and sha256 over the bytes of str
-and bytes. The table's hash is sha256 over those.
+Of every column, in the schema's order: its name and type, then the digests of three sequences: one
+byte a row (1 valid, 0 null); the values (little-endian, null as 0; bool and kind as one byte, kind
+being the word's index in the vocabulary; str and bytes as their u32 lengths); the bytes of str and
+bytes. The digest of a sequence is sha256 over its bytes, or, if all its values are the same, over
+`=`, that value and how often it comes (u64): most columns of a large table are. The table's hash is
+sha256 over those.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from schemas.tables import Column, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_MOST: Final = 2**20  # values of a repetition written out at once
 
 
 class ContentHash:
@@ -24,8 +28,9 @@ class ContentHash:
         self._columns = [_ColumnHash(column) for column in table.columns]
 
     def update(self, batch: pa.RecordBatch) -> None:
-        for column, array in zip(self._columns, batch.columns, strict=True):
-            column.update(array)
+        if batch.num_rows:
+            for column, array in zip(self._columns, batch.columns, strict=True):
+                column.update(array)
 
     def hexdigest(self) -> str:
         whole = hashlib.sha256()
@@ -37,31 +42,94 @@ class ContentHash:
 class _ColumnHash:
     def __init__(self, column: Column) -> None:
         self._column = column
-        self._valid = hashlib.sha256()
-        self._values = hashlib.sha256()
+        self._valid = _SequenceHash()
+        self._values = _SequenceHash()
         self._bytes = hashlib.sha256()
 
     def update(self, array: pa.Array) -> None:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        self._valid.update(_raw(array.is_valid().cast(pa.uint8())))
+        if array.null_count in (0, len(array)):
+            self._valid.repeat(b"\0" if array.null_count else b"\1", len(array))
+        else:
+            self._valid.update(array.is_valid().cast(pa.uint8()))
         if self._column.kinds:
             # Whoever wrote it may have ordered the dictionary its own way.
             words = pa.array(self._column.kinds, pa.string())
-            to_index = pc.index_in(array.dictionary, words).cast(pa.int8())
-            array = to_index.take(array.indices)
+            indices = array.indices
+            if not array.dictionary.equals(words):
+                indices = pc.index_in(array.dictionary, words).cast(pa.int8()).take(indices)
+            array = indices
         elif self._column.base in ("str", "bytes"):
             array = array.cast(pa.binary()).fill_null(b"")
             self._bytes.update(_data_of(array))
             array = pc.binary_length(array).cast(pa.uint32())
         elif self._column.base == "bool":
             array = array.cast(pa.uint8())
-        self._values.update(_raw(array.fill_null(0)))
+        self._values.update(array.fill_null(0) if array.null_count else array)
 
     def digest(self) -> bytes:
         head = f"{self._column.name} {self._column.type}\n".encode()
         return head + self._valid.digest() + self._values.digest() + self._bytes.digest()
+
+
+class _SequenceHash:
+    """The digest of a sequence of numbers of one width."""
+
+    def __init__(self) -> None:
+        self._hash: Any = None  # None as long as all values are the same:
+        self._value = b""
+        self._count = 0
+
+    def update(self, array: pa.Array) -> None:
+        """array: no nulls, at least one value."""
+        raw = _raw(array)
+        if self._hash is None:
+            first = bytes(raw[: len(raw) // len(array)])
+            if self._expected(first) and _constant(array):
+                self.repeat(first, len(array))
+                return
+            self._write_out()
+        self._hash.update(raw)
+
+    def repeat(self, value: bytes, count: int) -> None:
+        if self._hash is None and self._expected(value):
+            self._value = value
+            self._count += count
+            return
+        if self._hash is None:
+            self._write_out()
+        _repeat(self._hash, value, count)
+
+    def digest(self) -> bytes:
+        if self._hash is not None:
+            return bytes(self._hash.digest())
+        return hashlib.sha256(b"=" + self._value + self._count.to_bytes(8, "little")).digest()
+
+    def _expected(self, value: bytes) -> bool:
+        return not self._count or value == self._value
+
+    def _write_out(self) -> None:
+        self._hash = hashlib.sha256()
+        _repeat(self._hash, self._value, self._count)
+
+
+def _repeat(hash_: Any, value: bytes, count: int) -> None:
+    many = value * min(count, _MOST)
+    while count:
+        now = min(count, _MOST)
+        hash_.update(many[: now * len(value)])
+        count -= now
+
+
+def _constant(array: pa.Array) -> bool:
+    import pyarrow.compute as pc
+
+    if array[0] != array[-1]:
+        return False
+    ends = pc.min_max(array)
+    return bool(ends["min"] == ends["max"])
 
 
 def _raw(array: pa.Array) -> memoryview:

@@ -1,7 +1,7 @@
 """What happens becomes rows: the kernel model's one by one, the executor's in whole buffers.
 
 Both go through a bounded queue to a second thread, which makes Arrow batches of them and appends
-those, compressed, to one IPC stream a table in RUN.partial (tracer/rundir.py seals it).
+those to their table's files in RUN.partial (tracer/rundir.py seals it).
 """
 
 from __future__ import annotations
@@ -308,7 +308,9 @@ def _any_kind(kind: pa.Array, words: tuple[str, ...]) -> pa.Array:
 
 
 def _where(mask: pa.Array, values: pa.Array) -> pa.Array:
+    """The values with the mask as validity, not copied."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    return pc.if_else(mask, values, pa.scalar(None, values.type))
+    if mask.true_count == len(mask):
+        return values
+    return pa.Array.from_buffers(values.type, len(values), [mask.buffers()[1], values.buffers()[1]])

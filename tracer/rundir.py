@@ -1,12 +1,13 @@
 """RUN.partial while recording, RUN when sealed.
 
-    RUN.partial/   <table>.arrows (IPC streams), files/<sha256>, begun.json (the manifest as far as
+    RUN.partial/   of the executor's tables what tracer/tablefile.py leaves; of the others
+                   <table>.arrows (IPC streams); files/<sha256>, begun.json (the manifest as far as
                    it is known), progress.jsonl (rows of each table that are safe, up to which seq)
     RUN/           <table>.parquet (those that have rows), files/<sha256> (if the guest saw any),
                    manifest.json
 
 Sealing writes into RUN.partial, the manifest last, and renames. Whatever stops it before that, a
-full disk or kill -9, leaves the streams, and `recover` seals what is whole.
+full disk or kill -9, leaves what was safe, and `recover` seals what is whole.
 """
 
 from __future__ import annotations
@@ -20,14 +21,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from schemas.content import ContentHash
 from schemas.errors import BadRun, CannotWrite
 from schemas.manifest import NAME as MANIFEST
 from schemas.manifest import U64, Manifest, TableEntry
-from schemas.rows import schema
 from schemas.tables import TABLES
+from tracer.tablefile import GROUP, STREAM, TableFile, new_stream, read_saved, read_stream
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,11 +37,8 @@ BEGUN: Final = "begun.json"
 PROGRESS: Final = "progress.jsonl"
 FILES: Final = "files"
 
-ROW_GROUP: Final = 2**19  # rows
 # The executor appends these in seq order; rows of the others may come late (a call's at its end).
 _IN_ORDER: Final = frozenset({"cfi", "flow", "code", "insn"})
-_ENCODED: Final = frozenset({"u8", "u32", "u64", "i32", "i64"})
-
 
 _TOO_EARLY: Final = "it was cut off before anything was safe: remove it and record again"
 
@@ -51,7 +48,8 @@ class Partial:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._streams: dict[str, Any] = {}
+        self._files: dict[str, TableFile] = {}  # of the tables that come in order
+        self._streams: dict[str, pa.RecordBatchStreamWriter] = {}  # of the others
 
     @classmethod
     def create(cls, run: Path, force: bool) -> Partial:
@@ -91,49 +89,65 @@ class Partial:
         return sha256
 
     def append(self, table: str, batch: pa.RecordBatch) -> None:
-        import pyarrow as pa
-
         with _writing(self.path, self._kept):
-            # lz4 costs half the time of zstd here, and these files live only until they are sealed.
+            if table in _IN_ORDER:
+                if table not in self._files:
+                    self._files[table] = TableFile(table, self.path)
+                self._files[table].append(batch)
+                return
             if table not in self._streams:
-                self._streams[table] = pa.ipc.new_stream(
-                    str(self.path / f"{table}.arrows"),
-                    schema(table),
-                    options=pa.ipc.IpcWriteOptions(compression="lz4"),
-                )
+                self._streams[table] = new_stream(self._stream(table), table)
             self._streams[table].write_batch(batch)
 
     def mark(self, seq: int, rows: dict[str, int], final: bool = False) -> None:
-        """All rows up to seq are in the streams, so many in each; final: of the whole run."""
+        """Make all rows up to seq safe, so many of each table; final: of the whole run."""
         line = json.dumps({"seq": hex(seq), "rows": rows, "final": final})
-        with _writing(self.path, self._kept), (self.path / PROGRESS).open("a") as file:
-            file.write(line + "\n")
+        with _writing(self.path, self._kept), (self.path / PROGRESS).open("a") as progress:
+            for file in self._files.values():
+                file.save()
+            progress.write(line + "\n")
 
     def close_streams(self) -> None:
         with _writing(self.path, self._kept):
-            for stream in self._streams.values():
+            for stream in (*self._streams.values(), *self._files.values()):
                 stream.close()
 
     def discard(self) -> None:
         _remove(self.path)
 
     def seal(self, manifest: Manifest, rows: dict[str, int], force: bool = False) -> Path:
-        """Make tables of the first `rows` rows of each stream, and of that the run."""
-        tables = {
-            name: _sorted_stream(self.path / f"{name}.arrows", rows[name], name in _IN_ORDER)
-            for name in TABLES
-            if rows.get(name)
-        }
+        """Make the run of what was appended, so many rows of each table."""
+        tables = {name: self._sealer(name, rows[name]) for name in TABLES if rows.get(name)}
         return self.publish(manifest, tables, force)
 
+    def _sealer(self, name: str, rows: int) -> Callable[[], TableEntry]:
+        if name in self._files:
+            return self._files[name].seal
+        if name in _IN_ORDER:
+            return self.table(name, _first(rows, read_saved(name, self.path)))
+        return self.table(name, _in_order(lambda: _first(rows, read_stream(self._stream(name)))))
+
+    def saved_rows(self, table: str) -> int:
+        """Rows of a recording that was cut off."""
+        if table in _IN_ORDER:
+            return sum(batch.num_rows for batch in read_saved(table, self.path))
+        return sum(batch.num_rows for batch in read_stream(self._stream(table)))
+
+    def _stream(self, table: str) -> Path:
+        return self.path / f"{table}{STREAM}"
+
+    def table(self, name: str, batches: Iterable[pa.RecordBatch]) -> Callable[[], TableEntry]:
+        """What writes a table of these rows, for `publish`."""
+        return lambda: _write_table(name, batches, self.path)
+
     def publish(
-        self, manifest: Manifest, tables: Mapping[str, Iterator[pa.RecordBatch]], force: bool
+        self, manifest: Manifest, tables: Mapping[str, Callable[[], TableEntry]], force: bool
     ) -> Path:
         """Write the tables, the manifest, and give the directory its name."""
         _check_target(self.run, force)
         with _writing(self.path, self._kept):
             with ThreadPoolExecutor(2) as pool:
-                entries = pool.map(lambda name: _write_table(name, tables[name], self.path), tables)
+                entries = pool.map(lambda seal: seal(), tables.values())
                 sealed = dict(zip(tables, entries, strict=True))
             _write(self.path / MANIFEST, replace(manifest, tables=sealed).to_json().encode())
             return self.finish(force)
@@ -142,7 +156,8 @@ class Partial:
         """Drop what only recording needed and rename; the manifest is written already."""
         for leftover in (
             *self.path.rglob("*.new"),
-            *self.path.glob("*.arrows"),
+            *self.path.glob(f"*{STREAM}"),
+            *self.path.glob(f"*{GROUP}"),
             self.path / BEGUN,
             self.path / PROGRESS,
         ):
@@ -178,7 +193,7 @@ def write(
         for data in files:
             partial.add_file(data)
         filled = {
-            name: iter(tables[name].to_batches())
+            name: partial.table(name, tables[name].to_batches())
             for name in TABLES
             if name in tables and tables[name].num_rows
         }
@@ -209,7 +224,7 @@ def recover(directory: Path) -> Path:
         marks = [json.loads(line) for line in _whole_lines(path / PROGRESS)]
     except (OSError, ValueError) as e:
         raise BadRun(f"{path}: nothing to recover: {e}", _TOO_EARLY) from e
-    found = {name: _whole_rows(path / f"{name}.arrows") for name in TABLES}
+    found = {name: partial.saved_rows(name) for name in TABLES}
     for mark in reversed(marks):
         if all(found[name] >= rows for name, rows in mark["rows"].items()):
             break
@@ -220,38 +235,16 @@ def recover(directory: Path) -> Path:
     return partial.seal(begun, mark["rows"])
 
 
-def read_stream(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
-    """The first `rows` rows of an IPC stream, batch by batch."""
-    import pyarrow as pa
-
-    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
-        while rows:
-            batch = reader.read_next_batch()[:rows]
-            rows -= batch.num_rows
-            yield batch
-
-
-def _whole_rows(path: Path) -> int:
-    """Rows of the whole batches of an IPC stream that may be torn or absent."""
-    import pyarrow as pa
-
-    rows = 0
-    try:
-        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
-            while True:
-                rows += reader.read_next_batch().num_rows
-    except (OSError, StopIteration, pa.ArrowInvalid):
-        return rows
+def _first(rows: int, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield batch[:rows]
+        rows -= min(rows, batch.num_rows)
+        if not rows:
+            return
 
 
 def _whole_lines(path: Path) -> list[str]:
     return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-
-
-def _sorted_stream(path: Path, rows: int, in_order: bool) -> Iterator[pa.RecordBatch]:
-    if in_order:
-        return read_stream(path, rows)
-    return _in_order(lambda: read_stream(path, rows))
 
 
 def _in_order(batches: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
@@ -279,70 +272,11 @@ def _in_order(batches: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.Re
         yield from merged.sort_by("seq").combine_chunks().to_batches()
 
 
-def _write_table(name: str, batches: Iterator[pa.RecordBatch], directory: Path) -> TableEntry:
-    """<name>.parquet: the same bytes for the same rows, however they were batched."""
-    import pyarrow.parquet as pq
-
-    table = TABLES[name]
-    path = directory / f"{name}.parquet"
-    content = ContentHash(table)
-    rows, first, last = 0, None, 0
-    with pq.ParquetWriter(
-        path,
-        schema(name),
-        compression="zstd",
-        use_dictionary=[c.name for c in table.columns if c.base in ("kind", "str")],
-        column_encoding={
-            c.name: "DELTA_BINARY_PACKED" for c in table.columns if c.base in _ENCODED
-        },
-        sorting_columns=[pq.SortingColumn(0)],
-        write_statistics=True,
-    ) as writer:
-        for group in _row_groups(batches):
-            content.update(group)
-            assert _sorted(group["seq"], last), f"{name} is not in seq order"
-            writer.write_batch(group, row_group_size=ROW_GROUP)
-            seqs = group["seq"]
-            first = seqs[0].as_py() if first is None else first
-            last = seqs[-1].as_py()
-            rows += group.num_rows
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        os.fsync(file.fileno())
-    return TableEntry(
-        rows=rows,
-        bytes=path.stat().st_size,
-        sha256=sha256,
-        content_sha256=content.hexdigest(),
-        first_seq=U64(first or 0),
-        last_seq=U64(last),
-    )
-
-
-def _row_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The rows in batches of exactly ROW_GROUP, but for the last."""
-    import pyarrow as pa
-
-    held: list[pa.RecordBatch] = []
-    count = 0
+def _write_table(name: str, batches: Iterable[pa.RecordBatch], directory: Path) -> TableEntry:
+    file = TableFile(name, directory)
     for batch in batches:
-        while batch.num_rows:
-            part = batch[: ROW_GROUP - count]
-            batch = batch[part.num_rows :]
-            held.append(part)
-            count += part.num_rows
-            if count == ROW_GROUP:
-                yield pa.concat_batches(held)
-                held, count = [], 0
-    if held:
-        yield pa.concat_batches(held)
-
-
-def _sorted(seqs: pa.Array, before: int) -> bool:
-    import pyarrow.compute as pc
-
-    rises = pc.all(pc.less_equal(seqs[:-1], seqs[1:])).as_py()
-    return rises is not False and seqs[0].as_py() >= before
+        file.append(batch)
+    return file.seal()
 
 
 def _check_target(run: Path, force: bool) -> None:

@@ -9,7 +9,7 @@ from replay.run import Run
 from schemas.errors import CannotWrite
 from schemas.seq import pack
 from schemas.vocabulary import CFI_KINDS
-from tracer import recorder, rundir
+from tracer import recorder, tablefile
 from tracer.recorder import NullRecorder, Recorder
 
 
@@ -36,7 +36,7 @@ def test_rows_of_the_kernel_model(tmp_path: Path) -> None:
 
 def test_rows_that_come_late_are_sorted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder, "_ROWS", 3)
-    monkeypatch.setattr(rundir, "ROW_GROUP", 4)
+    monkeypatch.setattr(tablefile, "ROW_GROUP", 4)
     order = [2, 3, 5, 1, 6, 7, 8, 4, 9, 12, 11, 10, 13, 0]
     rec = Recorder(tmp_path / "run")
     for icount in order:
@@ -119,7 +119,7 @@ def record(run: Path, size: int, marked: bool) -> Path:
 
 
 def test_the_same_rows_are_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rundir, "ROW_GROUP", 256)
+    monkeypatch.setattr(tablefile, "ROW_GROUP", 256)
     whole = contents(record(tmp_path / "a", 1000, marked=False))
     assert whole.keys() == {"manifest.json", "cfi.parquet", "syscalls.parquet"}
     assert contents(record(tmp_path / "b", 7, marked=True)) == whole

@@ -120,13 +120,13 @@ def recovered(partial: Path) -> int | None:
 
 def test_a_stream_torn_anywhere(tmp_path: Path) -> None:
     partial = abandoned(tmp_path / "run")
-    size = (partial / "cfi.arrows").stat().st_size
+    size = (partial / "cfi.0.arrows").stat().st_size
     rng = random.Random(1)
     seen = set()
     for cut in (0, 1, size - 1, size, *(rng.randrange(size) for _ in range(20))):
         torn = tmp_path / f"torn{cut}.partial"
         shutil.copytree(partial, torn)
-        os.truncate(torn / "cfi.arrows", cut)
+        os.truncate(torn / "cfi.0.arrows", cut)
         seen.add(upto := recovered(torn))
         if upto is not None:
             assert_complete(Run.open(tmp_path / f"torn{cut}"), upto)
