@@ -196,8 +196,11 @@ def _copy_process(k: Kernel, t: Task, args: CloneArgs) -> Task:
             child.process = _copy_signal(t, args)
         _copy_files(k, t, child, args, undo)
         _copy_mm(k, t, child, args, undo)
-        if args.flags & _NAMESPACES or args.has("INTO_CGROUP", "PIDFD"):
-            raise Errno("EPERM" if args.flags & _NAMESPACES else "EINVAL")
+        if args.flags & _NAMESPACES:
+            raise Errno("EPERM")
+        if args.has("INTO_CGROUP", "PIDFD"):
+            k.warn("CLONE_INTO_CGROUP and CLONE_PIDFD are not modelled: -EINVAL")
+            raise Errno("EINVAL")
         _copy_thread(k, child, args)
         undo.callback(shstk.exit_thread, k, child)
         child.tid = _alloc_pid(k, args.set_tid)
