@@ -1,0 +1,13 @@
+"""A little of the fuzzer on every run; more by hand, see fuzz_executor.py."""
+
+import pytest
+from fuzz_executor import run_one
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_hostile_guests_stay_inside(seed: int) -> None:
+    assert run_one(seed) > 0
+
+
+def test_a_seed_gives_the_same_run() -> None:
+    assert run_one(7) == run_one(7)
