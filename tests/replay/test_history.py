@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import polars as pl
-
 from listings import threaded
+
 from replay.check import check
 from replay.facts import Facts
 from replay.run import Run

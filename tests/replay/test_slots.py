@@ -1,0 +1,100 @@
+"""What a pop should find, against a model that keeps every word of every address space."""
+
+from __future__ import annotations
+
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from replay.derive.rows import Mapping, Rows
+from replay.derive.slots import wrong_pops
+from replay.derive.stacks import Copied
+
+SCHEMA = {
+    "seq": pl.UInt64,
+    "tid": pl.UInt32,
+    "mm": pl.UInt32,
+    "addr": pl.UInt64,
+    "word": pl.UInt64,
+    "pop": pl.Boolean,
+}
+PAGE = 4096
+BASE = 2**64 - 4 * PAGE  # the last pages but one: addresses past 2**63 must not overflow
+MMS = st.integers(1, 3)
+PAGES = st.integers(0, 2)
+SLOTS = st.integers(0, 1)
+STEPS = st.one_of(
+    st.tuples(st.just("write"), MMS, PAGES, SLOTS, st.integers(2**64 - 3, 2**64 - 1)),
+    st.tuples(st.just("pop"), MMS, PAGES, SLOTS, st.one_of(st.none(), st.just(7))),
+    st.tuples(st.sampled_from(["map", "unmap", "discard"]), MMS, PAGES),
+    st.tuples(st.just("remap"), MMS, PAGES, PAGES),
+    st.tuples(st.just("fork"), MMS, MMS),
+)
+
+
+def mapping(seq: int, mm: int, op: str, start: int, old: int | None = None) -> Mapping:
+    return Mapping(seq, 1, mm, op, None, 0, start, PAGE, old, old and PAGE, None, True, 0)
+
+
+def slot(page: int, word: int) -> int:
+    return BASE + page * PAGE + word * 8
+
+
+class Machine:
+    """The memory as it really is, and the rows that a recorder would write of it."""
+
+    def __init__(self) -> None:
+        self.words: dict[int, dict[int, int]] = {1: {}, 2: {}, 3: {}}
+        self.born = {1: 0}
+        self.rows: list[tuple[int, int, int, int, int, bool]] = []
+        self.mappings = [mapping(1 + page, 1, "map", slot(page, 0)) for page in range(3)]
+        self.forks: list[Copied] = []
+        self.wrong: list[tuple[int, int]] = []
+
+    def step(self, seq: int, step: tuple) -> None:  # type: ignore[type-arg]
+        op, mm, *rest = step
+        if mm not in self.born:
+            return
+        words = self.words[mm]
+        if op == "write":
+            page, word, value = rest
+            words[slot(page, word)] = value
+            self.rows.append((seq, 1, mm, slot(page, word), value, False))
+        elif op == "pop":
+            page, word, lie = rest
+            addr = slot(page, word)
+            due = words.get(addr, 0)
+            value = due if lie is None else lie
+            if value != due:
+                self.wrong.append((seq, due))
+            words[addr] = value  # from here on what was found is believed
+            self.rows.append((seq, 1, mm, addr, value, True))
+        elif op == "fork":
+            (child,) = rest
+            if child not in self.born:
+                self.born[child] = seq
+                self.words[child] = dict(words)
+                self.forks.append(Copied(seq, 1, child, mm))
+        elif op == "remap":
+            old, new = (slot(page, 0) for page in rest)
+            if old == new:
+                return
+            self.mappings.append(mapping(seq, mm, "remap", new, old))
+            for word in (0, 8):
+                words[new + word] = words.pop(old + word, 0)
+        else:
+            start = slot(rest[0], 0)
+            self.mappings.append(mapping(seq, mm, op, start))
+            for word in (0, 8):
+                words.pop(start + word, None)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(STEPS, max_size=30))
+def test_wrong_pops_are_those_of_the_model(steps: list) -> None:  # type: ignore[type-arg]
+    machine = Machine()
+    for i, step in enumerate(steps):
+        machine.step(100 + i, step)
+    rows = pl.DataFrame(machine.rows, schema=SCHEMA, orient="row")
+    found = wrong_pops(rows, Rows(machine.mappings), Rows(machine.forks))
+    assert found.select("seq", "due").rows() == machine.wrong
