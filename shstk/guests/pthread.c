@@ -1,8 +1,8 @@
 // Four pthreads that live at the same time, compute one after another, and are joined.
 //
 // The program ends with the right result even where all its threads share one shadow stack: they
-// push the same return address at their start, and nested calls only while holding `turn`. musl itself
-// never pushes. What gives the sharing away is each thread's first ssp.
+// push the same return address at their start, and nested calls only while holding `turn`. musl
+// itself never pushes. What gives the sharing away is each thread's first ssp.
 #include <pthread.h>
 #include <stdio.h>
 
