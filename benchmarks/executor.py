@@ -28,12 +28,12 @@ LEVELS = {
 }
 
 
-def build(name: str, directory: Path) -> Path:
+def build(name: str, directory: Path, start: str = "start.S") -> Path:
     program = directory / name
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "riscv64-linux-musl"]
     command += [f"-mcpu={CPU}", "-fcf-protection=return", "-O2", "-nostdlib", "-static"]
     command += ["-fno-sanitize=undefined", "-fno-stack-protector"]
-    command += [str(GUESTS / f"{name}.c"), str(GUESTS / "start.S"), "-o", str(program)]
+    command += [str(GUESTS / f"{name}.c"), str(GUESTS / start), "-o", str(program)]
     subprocess.run(command, check=True)
     return program
 

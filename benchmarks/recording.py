@@ -44,7 +44,7 @@ def main() -> None:
     print(f"{'guest':8}{'trace':10}{'MIPS':>8}{'MIPS/CPU':>10}{'bytes/insn':>12}")
     with tempfile.TemporaryDirectory() as directory:
         for name in options.names:
-            program = build(name, Path(directory))
+            program = build(name, Path(directory), "start_linux.S")
             runs: dict[str, list[tuple[float, float, float]]] = {level: [] for level in LEVELS}
             for _ in range(options.repeat):
                 for level, trace in LEVELS.items():

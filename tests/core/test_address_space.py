@@ -322,3 +322,11 @@ def test_random_operations_against_a_model(
     del space
     spaces.clear()
     assert machine.frames == 0
+
+
+def test_permissions_are_the_known_bits() -> None:
+    _, space = fresh()
+    with pytest.raises(ValueError, match="permission"):
+        space.map(DATA, PAGE, 32)
+    with pytest.raises(ValueError, match="permission"):
+        space.protect(DATA, PAGE, 128)

@@ -278,3 +278,19 @@ def test_states_go_back_and_forth() -> None:
         assert copy.state_hash() != digest
     with pytest.raises(ValueError, match="state"):
         copy.restore(state[:-1])
+
+
+def test_only_the_tables_that_are_asked_for() -> None:
+    for name, bit in TABLES.items():
+        guest = Guest([ssrdp(10), ECALL], sse=True, trace=bit).run_to_ecall()
+        waiting = {table for table in TABLES if guest.machine.pending(table)}
+        assert waiting == ({"flow", "code"} if bit == FLOW else {name})
+
+
+def test_flow_that_is_turned_on_later_has_its_code() -> None:
+    guest = Guest([addi(10, 10, 1), jal(0, -4)], trace=INSN)
+    guest.run(4)
+    guest.machine.trace = FLOW
+    guest.run(4)
+    assert [r["block"] for r in guest.rows("flow")] == [1, 1]
+    assert [r["pc"] - TEXT for r in guest.rows("code")] == [0]

@@ -39,6 +39,11 @@ void check_range(u64 start, u64 length) {
         throw std::invalid_argument("range ends above 2**56");
 }
 
+void check_perm(u8 perm) {
+    if (perm & ~(perm_r | perm_w | perm_x | perm_ss | perm_shared))
+        throw std::invalid_argument("no such permission");
+}
+
 u64 page_of(u64 addr) { return addr >> page_shift; }
 
 }  // namespace
@@ -59,6 +64,7 @@ std::shared_ptr<AddressSpace> AddressSpace::fork() {
 
 void AddressSpace::map(u64 start, u64 length, u8 perm) {
     check_range(start, length);
+    check_perm(perm);
     const u64 first = page_of(start);
     const u64 count = page_of(length);
     table_.fill(first, count, make_entry(perm));
@@ -77,6 +83,7 @@ void AddressSpace::unmap(u64 start, u64 length) {
 
 void AddressSpace::protect(u64 start, u64 length, u8 perm) {
     check_range(start, length);
+    check_perm(perm);
     const Entry changed = entry_flags & ~Entry{entry_mapped | perm_shared};
     table_.change(page_of(start), page_of(length), [&](Entry& entry) {
         entry = (entry & ~changed) | (perm & changed);

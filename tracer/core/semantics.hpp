@@ -1,0 +1,127 @@
+// The functions that the semantics of isa/*.inc call: memory beyond the TLB's fast path, arithmetic
+// with corner cases, NaN boxing.
+#pragma once
+
+#include <cstring>
+#include <type_traits>
+
+#include "address_space.hpp"
+#include "decode.hpp"
+#include "hart.hpp"
+
+namespace core {
+
+namespace semantics {
+
+template <class T>
+T peek(u64 host) {
+    T value;
+    std::memcpy(&value, reinterpret_cast<const void*>(host), sizeof value);
+    return value;
+}
+
+template <class T>
+void poke(u64 host, T value) {
+    std::memcpy(reinterpret_cast<void*>(host), &value, sizeof value);
+}
+
+// The slow path of a load: any alignment, any page.
+[[gnu::noinline]] inline bool load(Hart& h, AddressSpace& as, u64 address, unsigned size, u64& bits) {
+    if (as.load(address, size, bits, h.fault)) return true;
+    h.fault.address = address;
+    return false;
+}
+
+[[gnu::noinline]] inline bool store(Hart& h, AddressSpace& as, u64 address, unsigned size, u64 bits) {
+    if (as.store(address, size, bits, h.fault)) return true;
+    h.fault.address = address;
+    return false;
+}
+
+// The host's address of a naturally aligned word; null with the exception in h.fault.
+template <Access access>
+[[gnu::noinline]] u8* find_word(Hart& h, AddressSpace& as, u64 address, unsigned size) {
+    u8* word = access == Access::load ? const_cast<u8*>(as.loadable(address, h.fault))
+                                      : as.storable(address, access, h.fault);
+    if (word && address % size) {
+        h.fault.cause = access == Access::load ? cause_load_access : cause_store_access;
+        word = nullptr;
+    }
+    if (!word) h.fault.address = address;
+    return word;
+}
+
+template <class T, Access access>
+T* word(Hart& h, AddressSpace& as, u64 address) {
+    const Tlb::Data* const entries = access == Access::load    ? as.tlb.load
+                                     : access == Access::store ? as.tlb.store
+                                                               : as.tlb.shadow;
+    const Tlb::Data& entry = entries[Tlb::index(address)];
+    if (LIKELY(Tlb::hit<sizeof(T)>(entry, address)))
+        return reinterpret_cast<T*>(entry.addend + address);
+    return reinterpret_cast<T*>(find_word<access>(h, as, address, sizeof(T)));
+}
+
+template <class T>
+T divide(T dividend, T divisor) {
+    if (divisor == 0) return T(-1);
+    if (divisor == T(-1)) return T(T(0) - std::make_unsigned_t<T>(dividend));
+    return dividend / divisor;
+}
+template <>
+inline u32 divide(u32 dividend, u32 divisor) { return divisor ? dividend / divisor : ~u32{0}; }
+template <>
+inline u64 divide(u64 dividend, u64 divisor) { return divisor ? dividend / divisor : ~u64{0}; }
+
+template <class T>
+T remainder(T dividend, T divisor) {
+    if (divisor == 0) return dividend;
+    if (divisor == T(-1) && std::is_signed_v<T>) return 0;
+    return dividend % divisor;
+}
+
+// orc.b: every byte that is not zero becomes 0xff.
+inline u64 or_combine_bytes(u64 value) {
+    u64 result = 0;
+    for (int shift = 0; shift < 64; shift += 8)
+        if (u8(value >> shift)) result |= u64{0xff} << shift;
+    return result;
+}
+
+constexpr u32 sign_s = u32{1} << 31;
+constexpr u64 sign_d = u64{1} << 63;
+constexpr u64 boxed = 0xffffffff00000000;
+inline u64 box(u32 single) { return boxed | single; }
+inline u32 unbox(u64 bits) { return (bits & boxed) == boxed ? u32(bits) : 0x7fc00000; }
+
+// The rounding mode of a floating-point instruction; -1: reserved.
+inline int rounding_mode(i32 rm, u32 frm) {
+    const u32 mode = rm == 7 ? frm : u32(rm);
+    return mode <= 4 ? int(mode) : -1;
+}
+
+struct Memory {
+    u64 address = 0;
+    u64 value = 0;
+    u8 size = 0;
+};
+
+inline void insn_row(InsnTable& table, const Hart& h, const Info& info, u8 rd, u64 pc,
+                     u64 index, const Memory& memory) {
+    const u64 row = table.rows++;
+    const char kind = destination(info.op);
+    const bool integer = kind == 'x' && rd != x0_sink;
+    table.seq[row] = index << seq_shift;
+    table.pc[row] = pc;
+    table.word[row] = info.word;
+    table.rd[row] = integer ? rd : kind == 'f' ? u8(32 + rd) : u8{255};
+    table.rd_value[row] = integer ? h.x[rd] : kind == 'f' ? h.f[rd] : 0;
+    table.mem_addr[row] = memory.address;
+    table.mem_value[row] = memory.value;
+    table.mem_size[row] = memory.size;
+    table.ssp[row] = h.ssp;
+}
+
+}  // namespace semantics
+
+}  // namespace core
