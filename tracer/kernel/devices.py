@@ -38,8 +38,8 @@ class Zero(DeviceFile):
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
         return bytes(n)
 
-    def map_data(self, k: Kernel) -> bytes | bytearray:
-        return b""
+    def map_data(self, k: Kernel) -> bytes | bytearray | None:
+        return None
 
 
 class Full(Zero):

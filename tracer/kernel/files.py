@@ -92,7 +92,8 @@ class OpenFile:
     def ioctl(self, k: Kernel, t: Task, request: int, arg: int) -> int:
         raise Errno("ENOTTY")
 
-    def map_data(self, k: Kernel) -> bytes | bytearray:
+    def map_data(self, k: Kernel) -> bytes | bytearray | None:
+        """What mmap(2) shows; None: zeros without end."""
         raise Errno("ENODEV")
 
     def released(self, k: Kernel) -> None:
@@ -203,14 +204,17 @@ class Fs:
         return Fs(self.cwd, self.umask)
 
 
-def mappable(k: Kernel, t: Task, fd: int, prot: int, flags: int) -> MappedFile:
-    """A file for mmap(2), recorded as an input if it is one. Errno EBADF, EACCES, ENODEV."""
+def mappable(k: Kernel, t: Task, fd: int, prot: int, flags: int) -> MappedFile | None:
+    """A file for mmap(2), recorded as an input if it is one; None for /dev/zero.
+
+    Errno EBADF, EACCES, ENODEV.
+    """
     file = t.files.get(fd)
     writes_back = flags & MAP_TYPE != MAP_PRIVATE and prot & PROT_WRITE
     if not file.readable or (writes_back and not file.writable):
         raise Errno("EACCES")
-    data = bytes(file.map_data(k))
-    return MappedFile(file.path, data, file.inode.input)
+    data = file.map_data(k)
+    return None if data is None else MappedFile(file.path, bytes(data), file.inode.input)
 
 
 def sys_close(k: Kernel, t: Task, a: Args) -> int:

@@ -177,7 +177,7 @@ class Mm:
                     self._enough(k, new)
                 self.vmas.remove(at, end)
                 self.vmas.add(new)
-                self.space.protect(at, end - at, core_perm(new))
+                self._permit(new)
                 at = end
             if at < start + length:
                 raise Errno("ENOMEM")
@@ -383,11 +383,18 @@ class Mm:
         self.space.map(vma.start, vma.length, core_perm(vma))
         self.vmas.add(vma)
         self._fill(vma)
+        self._permit(vma)
 
     def _fill(self, vma: Vma) -> None:
         if vma.file is not None:
             data = vma.file.data[vma.offset : vma.offset + vma.length]
-            self.space.write(vma.start, bytes(data), force=True)
+            self.space.write(vma.start, data, force=True)
+
+    def _permit(self, vma: Vma) -> None:
+        """Pages wholly past a file's end are there, but no access is allowed: SIGBUS."""
+        self.space.protect(vma.start, vma.length, core_perm(vma))
+        if vma.backed < vma.end:
+            self.space.protect(vma.backed, vma.end - vma.backed, 0)
 
     def _drop(self, start: int, length: int) -> None:
         self.vmas.remove(start, start + length)

@@ -49,13 +49,13 @@ def sys_mmap(k: Kernel, t: Task, a: Args) -> int:
     file: MappedFile | None = None
     if not flags & MAP_ANONYMOUS:
         file = files.mappable(k, t, fd, prot, flags)
-        if kind != MAP_PRIVATE and prot & PROT_WRITE:
+        if file is not None and kind != MAP_PRIVATE and prot & PROT_WRITE:
             k.warn("a writable shared mapping of a file is not modelled: -ENODEV")
             raise Errno("ENODEV")
     hint = hint if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) else hint & -PAGE
     start = _mm(t).map(k, hint, length, prot, flags, file=file, offset=offset)
     if file is not None and prot & PROT_EXEC:
-        k.map_module(_mm(t), start, start + page_up(length), file, offset)
+        k.modules.add_mapping(k, _mm(t), start, start + page_up(length), file, offset)
     return start
 
 

@@ -46,6 +46,7 @@ CLD_CONTINUED: Final = 6
 ILL_ILLOPC: Final = 1
 TRAP_BRKPT: Final = 1
 BUS_ADRALN: Final = 1
+BUS_ADRERR: Final = 2
 
 SIZE: Final = 128
 

@@ -5,10 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from schemas.uapi import SEGV_ACCERR, SEGV_CPERR, SEGV_MAPERR, SIGNALS
+from schemas.uapi import (
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
+    SEGV_ACCERR,
+    SEGV_CPERR,
+    SEGV_MAPERR,
+    SIGNALS,
+)
 from tracer._core import FAULT_NO_FRAME
 from tracer.kernel import signals
-from tracer.kernel.siginfo import BUS_ADRALN, ILL_ILLOPC, SI_KERNEL, SIGKILL, TRAP_BRKPT
+from tracer.kernel.siginfo import BUS_ADRALN, BUS_ADRERR, ILL_ILLOPC, SI_KERNEL, SIGKILL, TRAP_BRKPT
 from tracer.kernel.task import Task
 
 if TYPE_CHECKING:
@@ -34,7 +42,7 @@ TRAPS: Final = {
     7: Trap("SIGSEGV", SEGV_ACCERR),  # store/AMO access fault: si_addr is the pc here too (F3)
     18: Trap("SIGSEGV", SEGV_CPERR),  # software check: a shadow stack or a landing pad (F1, F2)
 }
-PAGE_FAULTS: Final = (12, 13, 15)
+PAGE_FAULTS: Final = {12: PROT_EXEC, 13: PROT_READ | PROT_WRITE, 15: PROT_WRITE}  # what allows it
 UNFETCHED: Final = (1, 12)
 DATA_ACCESS: Final = (5, 7, 13, 15)
 
@@ -50,8 +58,11 @@ def handle_fault(k: Kernel, t: Task) -> None:
     if cause in PAGE_FAULTS:
         if t.mm.grow_stack(k, t, tval):
             return
-        code = SEGV_MAPERR if t.mm.vmas.find(tval) is None else SEGV_ACCERR
-        signo, si_addr = SIGNALS["SIGSEGV"], tval
+        vma = t.mm.vmas.find(tval)
+        signal, code = "SIGSEGV", SEGV_MAPERR if vma is None else SEGV_ACCERR
+        if vma is not None and tval >= vma.backed and vma.prot & PAGE_FAULTS[cause]:
+            signal, code = "SIGBUS", BUS_ADRERR
+        signo, si_addr = SIGNALS[signal], tval
     else:
         trap = TRAPS[cause]
         signo, code, si_addr = SIGNALS[trap.signal], trap.code, t.hart.pc

@@ -39,6 +39,14 @@ class Vma:
         return self.end - self.start
 
     @property
+    def backed(self) -> int:
+        """Where the pages end that hold a byte of the file (anything else: `end`)."""
+        if self.file is None:
+            return self.end
+        rest = -(-len(self.file.data) // PAGE) * PAGE - self.offset
+        return self.start + min(max(rest, 0), self.length)
+
+    @property
     def gap_start(self) -> int:
         """Where what must stay free below this area begins (vm_start_gap)."""
         if self.shadow_stack:
