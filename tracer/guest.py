@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from schemas.errors import UsageError
 from schemas.revisions import DEFAULT_REVISION, Revision, resolve
 from schemas.uapi import PAGE, RLIMITS, SIGNALS
+from tracer.kernel import loop
 from tracer.kernel.boot import boot
 from tracer.kernel.kernel import Kernel
 from tracer.kernel.sandbox import Sandbox
@@ -96,7 +97,7 @@ class Guest:
 
     def run(self) -> str:
         """To its end; an ending of schemas.vocabulary.ENDINGS."""
-        return self.k.run(self.options.max_instructions, _poll(self.options, self.machine))
+        return loop.run(self.k, self.options.max_instructions, _poll(self.options, self.machine))
 
 
 def set_up(options: GuestOptions, rec: Recorder, trace: int = 0) -> Guest:

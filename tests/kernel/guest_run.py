@@ -15,6 +15,7 @@ import riscv_asm
 from schemas.revisions import resolve
 from schemas.tables import TABLES
 from tracer._core import Machine
+from tracer.kernel import loop
 from tracer.kernel.boot import boot
 from tracer.kernel.kernel import Kernel
 from tracer.kernel.sandbox import Sandbox
@@ -85,7 +86,7 @@ def run(
         )
         boot(k, sandbox.place(str(program)), (b"guest",), (), rlimits or {})
         pid = k.first.pid
-        ending = k.run(max_instructions)
+        ending = loop.run(k, max_instructions)
     words = [word for (word,) in struct.iter_unpack("<Q", output)]
     return Result(
         k.first.exit_status if k.first.exit_status is not None else -1,

@@ -285,7 +285,7 @@ def dup_mm(k: Kernel, parent: Mm) -> Mm:
     row: dict[str, Any] = {"seq": k.seq(), "tid": None, "mm": id}
     mm = parent.copy(id, row | {"from_mm": parent.id, "cause": "fork"})
     k.mms[id] = mm
-    k.inherit_modules(mm, parent)
+    k.modules.inherit(mm, parent)
     return mm
 
 

@@ -195,7 +195,7 @@ def _map_image(k: Kernel, mm: Mm, file: ExecFile, image: elf.Image, bias: int) -
     for s in image.segments:
         _map_segment(k, mm, mapped, s, bias)
     areas = [(page_down(s.vaddr + bias), page_up(s.vaddr + bias + s.memsz)) for s in image.code]
-    k.add_module(mm, file.guest_path, file.input, bias, areas, image.build_id)
+    k.modules.add(k, mm, mapped, bias, areas, image.build_id)
 
 
 def _map_segment(k: Kernel, mm: Mm, file: MappedFile, s: elf.Segment, bias: int) -> None:

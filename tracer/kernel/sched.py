@@ -26,6 +26,7 @@ class Scheduler:
         self.rng = random.Random(f"quantum {seed}")
         self.queue: deque[Task] = deque()  # runnable, without `running`
         self.running: Task | None = None
+        self.last: Task | None = None  # that was chosen last, whatever became of it
         self.left = 0  # of the running task's quantum
         self.yielded = False
         self._sleepers: list[tuple[int, int, Task]] = []  # (deadline_ns, order, task), a heap
@@ -46,11 +47,12 @@ class Scheduler:
         if self.running is not None:
             if not self.queue or (self.left > 0 and not self.yielded):
                 self.yielded = False
+                self.last = self.running
                 return self.running
             self.queue.append(self.running)
         if not self.queue:
             return None
-        self.running = self.queue.popleft()
+        self.last = self.running = self.queue.popleft()
         low, high = QUANTUM
         self.left = low + int(self.rng.random() * (high - low + 1))
         return self.running

@@ -1,0 +1,194 @@
+"""The loop that drives the harts: choose a task, let it run, do what it stopped for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from tracer._core import STOP_ECALL, STOP_FAULT, STOP_FLUSH
+from tracer.kernel import signals, traps
+from tracer.kernel.call import NO_RETURN, End, Outcome, Wait
+from tracer.kernel.errno import Errno
+from tracer.kernel.table import CALLS
+from tracer.kernel.task import DEAD, RUNNABLE, ZOMBIE, Blocked, InCall, Task
+from tracer.kernel.usermem import put_u32
+
+if TYPE_CHECKING:
+    from tracer.kernel.kernel import Kernel
+
+_SLICE: Final = 1 << 20  # instructions at most before the recorder and the limits are looked at
+_POLL_EVERY: Final = 256  # turns of the loop between two looks at the host's limits
+_U64: Final = 2**64 - 1
+
+
+def run(
+    k: Kernel,
+    max_instructions: int | None = None,
+    poll: Callable[[], str | None] = lambda: None,
+) -> str:
+    """Run until everything has exited; how it ended (schemas.vocabulary.ENDINGS).
+
+    poll: asked now and then; an ending to stop with, or None.
+    """
+    ending = _turns(k, max_instructions, poll)
+    for task in sorted(k.tasks.values(), key=lambda t: t.tid):
+        k.end_call(task, "run_ended", None)
+    for mm in k.mms.values():
+        k.rec.row("mms", **mm.row, seq_end=None)
+    k.rec.drain(k.machine)
+    return ending
+
+
+def _turns(k: Kernel, max_instructions: int | None, poll: Callable[[], str | None]) -> str:
+    turns = 0
+    while True:
+        if turns % _POLL_EVERY == 0 and (ending := poll()) is not None:
+            return ending
+        turns += 1
+        k.timers.fire(k)
+        while (sleeper := k.sched.overdue(k.now_ns())) is not None:
+            k.wake(sleeper, "deadline")
+        last = k.sched.last
+        task = k.sched.next()
+        if task is None:
+            if all(t.state in (ZOMBIE, DEAD) for t in k.tasks.values()):
+                return "killed" if (k.first.exit_status or 0) & 0x7F else "exited"
+            if not k.idle():
+                return "deadlock"
+            continue
+        if task is not last:
+            _switch(k, task, last)
+        if not _to_user(k, task):
+            continue
+        budget = _budget(k, max_instructions)
+        if budget <= 0:
+            return "limit"
+        stop = _run_slice(k, task, budget)
+        k.rec.tick(k.machine)
+        if stop not in (STOP_ECALL, STOP_FAULT) and (ending := poll()) is not None:
+            return ending
+
+
+def _switch(k: Kernel, task: Task, last: Task | None) -> None:
+    task.hart.clear_reservation()
+    k.rec.row(
+        "sched",
+        seq=k.seq(),
+        tid=task.tid,
+        mm=task.mm_id,
+        from_tid=last.tid if last else None,
+        why=k.sched.why_stopped(last),
+        state_hash=task.hart.state_hash(),
+    )
+
+
+def _to_user(k: Kernel, task: Task) -> bool:
+    """What stands between the chosen task and its next instruction; False if it can't run."""
+    k.current = task
+    if task.call is not None and task.restart is None:
+        blocked = task.blocked
+        assert blocked is not None
+        # A fatal signal ended a wait that no other signal ends: the call never goes on.
+        if blocked.woken != "signal" or blocked.interruptible:
+            _try_call(k, task)
+    if task.state != RUNNABLE:
+        return False
+    if not task.entered:
+        _first_entry(k, task)
+    signals.deliver_pending(k, task)
+    if task.state != RUNNABLE:
+        return False
+    if task.restart is not None:
+        k.restart_call(task)
+    return True
+
+
+def _first_entry(k: Kernel, task: Task) -> None:
+    """schedule_tail: CLONE_CHILD_SETTID is the child's own store, errors don't matter."""
+    if task.set_child_tid:
+        k.during = task.born_during
+        with suppress(Errno):
+            put_u32(k, task, task.set_child_tid, task.tid)
+        k.during = None
+        task.set_child_tid = 0
+    # Before any signal: the ssp that clone or exec handed over, without a first token.
+    task.entered = True
+    k.event("first_user", task)
+
+
+def _budget(k: Kernel, max_instructions: int | None) -> int:
+    budget = k.sched.budget(_SLICE)
+    for deadline in (k.sched.deadline(), k.timers.deadline(k, idle=False)):
+        if deadline is not None:
+            budget = min(budget, max(deadline - k.now_ns(), 1))
+    if max_instructions is not None:
+        budget = min(budget, max_instructions - k.machine.icount)
+    return budget
+
+
+def _run_slice(k: Kernel, task: Task, budget: int) -> int:
+    """Why it ended: a STOP_*."""
+    assert task.mm is not None
+    before = k.machine.icount
+    stop = task.hart.run(task.mm.space, budget, task.tid, task.mm.id)
+    used = k.machine.icount - before
+    task.icount += used
+    k.sched.charge(used)
+    if stop == STOP_ECALL:
+        _enter_call(k, task)
+    elif stop == STOP_FAULT:
+        task.hart.clear_reservation()
+        traps.handle_fault(k, task)
+    elif stop == STOP_FLUSH:
+        k.rec.drain(k.machine)
+    return stop
+
+
+def _enter_call(k: Kernel, task: Task) -> None:
+    hart = task.hart
+    hart.clear_reservation()
+    *args, nr = hart.args()
+    pc = hart.pc
+    call = CALLS.get(nr)
+    if call is None:
+        k.warn(f"system call {nr} is unknown: -ENOSYS")
+    task.call = InCall(
+        seq=k.seq(),
+        nr=nr,
+        name=call.name if call else None,
+        args=(args[0], args[1], args[2], args[3], args[4], args[5]),
+        tid=task.tid,
+        mm=task.mm_id,
+        pc=pc,
+        sp=hart.x(2),
+        ssp=hart.ssp,
+    )
+    task.blocked = Blocked()
+    hart.pc = pc + 4
+    _try_call(k, task)
+
+
+def _try_call(k: Kernel, task: Task) -> None:
+    """The first try of a call, or the next one after its task woke."""
+    in_call = task.call
+    assert in_call is not None
+    call = CALLS.get(in_call.nr)
+    k.during = in_call.seq
+    result: Outcome
+    try:
+        result = call.handler(k, task, in_call.args) if call else -Errno("ENOSYS").number
+    except Errno as error:
+        result = -error.number
+    k.during = None
+    if isinstance(result, Wait):
+        k.block(task, result)
+    elif result is NO_RETURN:
+        if task.call is in_call:
+            k.end_call(task, "no_return", None)
+    elif isinstance(result, End):
+        task.restart = result
+        task.hart.set_x(10, -Errno("EINTR").number & _U64)
+    else:
+        task.hart.set_x(10, result & _U64)
+        k.end_call(task, "returned", result)
