@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -111,9 +112,11 @@ class TableFile:
             self._first = seqs[0].as_py()
         self._last = seqs[-1].as_py()
         self._rows += group.num_rows
-        self._content.update(group)
         path = self._directory / f"{self._name}.{len(self._groups)}{GROUP}"
-        _write_parquet(group, TABLES[self._name], path)
+        with ThreadPoolExecutor(1) as pool:  # both take about as long, and both leave the GIL
+            hashed = pool.submit(self._content.update, group)
+            _write_parquet(group, TABLES[self._name], path)
+        hashed.result()
         self.close()
         self._stream_path.unlink(missing_ok=True)
         self._groups.append(path)
@@ -157,22 +160,26 @@ def read_saved(name: str, directory: Path) -> Iterator[pa.RecordBatch]:
 
 
 def _write_parquet(rows: pa.RecordBatch, table: Table, path: Path) -> None:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     new = path.with_name(path.name + ".new")
-    with pq.ParquetWriter(
-        new,
-        rows.schema,
-        compression="zstd",
-        use_dictionary=[c.name for c in table.columns if c.base in ("kind", "str")],
-        column_encoding={
-            c.name: _encoding(c.name, c.base) for c in table.columns if c.base in _ENCODINGS
-        },
-        sorting_columns=[pq.SortingColumn(0)],
-        write_batch_size=2**16,
-        max_rows_per_page=ROW_GROUP,
-        data_page_size=_PAGE,
-    ) as writer:
+    with (
+        pa.OSFile(str(new), "wb") as file,
+        pq.ParquetWriter(
+            file,
+            rows.schema,
+            compression="zstd",
+            use_dictionary=[c.name for c in table.columns if c.base in ("kind", "str")],
+            column_encoding={
+                c.name: _encoding(c.name, c.base) for c in table.columns if c.base in _ENCODINGS
+            },
+            sorting_columns=[pq.SortingColumn(0)],
+            write_batch_size=2**16,
+            max_rows_per_page=ROW_GROUP,
+            data_page_size=_PAGE,
+        ) as writer,
+    ):
         writer.write_batch(rows, row_group_size=ROW_GROUP)
     new.replace(path)
 
