@@ -1,5 +1,7 @@
 """Text that changes: by the guest's own stores, by another process, by the kernel, by remapping."""
 
+import resource
+
 import pytest
 from guest import DATA, ECALL, TEXT, Guest, R, W, X, addi, b_type, jal, s_type
 
@@ -110,3 +112,18 @@ def test_an_instruction_across_two_pages_follows_both() -> None:
     guest.space.write(at, (0x0001).to_bytes(2, "little"))  # now a c.nop before the border
     assert guest.fault()[:2] == (12, TEXT + 0x1000)
     assert guest.hart.pc == TEXT + 0x1000
+
+
+def test_decoded_text_of_jumps_to_every_halfword_does_not_fill_the_memory() -> None:
+    pages = 8
+    guest = Guest()
+    text = 0x100000
+    guest.space.map(text, pages * 0x1000, R | X)
+    nops = (0x0001).to_bytes(2, "little") * 0x7FF + (0x8082).to_bytes(2, "little")  # c.ret
+    guest.space.write(text, nops * pages, force=True)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for at in range(text, text + pages * 0x1000, 2):
+        guest.hart.set_x(1, at)
+        guest.hart.pc = at
+        assert guest.run(budget=0x801) == _core.STOP_BUDGET
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000  # KiB

@@ -10,7 +10,7 @@ namespace core {
 namespace {
 
 // Decoded text of hostile programs (jumps to every halfword) must not fill the memory.
-constexpr std::size_t code_bytes_limit = std::size_t{256} << 20;
+constexpr std::size_t code_bytes_limit = std::size_t{64} << 20;
 
 u32 halfword(const Frame& frame, u32 offset) {
     u16 half;
