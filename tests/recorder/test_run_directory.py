@@ -36,7 +36,9 @@ def test_it_is_whole(run: Path) -> None:
     assert len(Run.open(run).table("cfi")) == 49
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_one_flipped_byte_anywhere(copy: Path, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(contents(copy))))
