@@ -159,4 +159,5 @@ class Facts:
     def stands(self, task: Task, stack: Area, seq: int) -> bool:
         """Whether a task's recorded range still is, whole, the stack that was mapped there."""
         made = [s for s in self.stacks if s.area == stack and s.mm == task.mm and s.seq <= seq]
+        made = [s for s in made if s.owner is task] or made
         return not made or made[-1].cut is None or made[-1].cut >= seq

@@ -149,6 +149,7 @@ class Exited:
     event: Event
     task: Task
     before: State
+    borrowed: bool  # a vfork child on its parent's shadow stack
     releases: Area | None
     mapped: Mapped
     robust_done: Event | None
@@ -515,6 +516,7 @@ class Fold:
                 event=event,
                 task=task,
                 before=before,
+                borrowed=task.borrows and not before.base,
                 releases=before.stack if before.enabled and self.law.exit == "release" else None,
                 mapped=mapped,
                 robust_done=steps.get("robust_done"),

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from replay.derive.history import History
+from replay.derive.pieces import pieces
 from replay.derive.places import Mark, last_marks
+from replay.derive.ssp_path import ssp_path
 from replay.derive.stacks import Stack
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from replay.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +30,35 @@ class Clash:
     other_ssp: int
 
 
-def clashes(
-    cfi: pl.LazyFrame, history: History, stacks: list[Stack], path: pl.DataFrame
-) -> tuple[int, list[Clash]]:
+def clashes(run: Run, history: History, stacks: list[Stack]) -> tuple[int, list[Clash]]:
     """How many pushes went to known stacks, and the first clash of each two tasks on each stack."""
     import polars as pl
 
-    pushes = on_stacks(cfi.filter(pl.col("kind").cast(pl.String) == "sspush"), stacks)
+    count = 0
+    found: dict[tuple[int, int, int], Clash] = {}
+    last_push = last_ssp = None  # of each stack, of each task, in the pieces before
+    for piece in pieces(run):
+        cfi = piece.cfi.lazy().filter(pl.col("kind").cast(pl.String) == "sspush")
+        pushes = on_stacks(cfi, stacks)
+        count += pushes.height
+        pushes = pl.concat([pushes.clear() if last_push is None else last_push, pushes])
+        path = ssp_path(run, piece).select("seq", "tid", "ssp_after").collect()
+        path = pl.concat([path.clear() if last_ssp is None else last_ssp, path])
+        for mark, seq, tid, addr, other, other_seq, ssp in _candidates(pushes, path).iter_rows():
+            stack = stacks[mark]
+            if (mark, tid, other) in found or ssp is None or not stack.area.holds(ssp):
+                continue
+            if not _excused(history, stack, tid, other, seq):
+                found[mark, tid, other] = Clash(stack, seq, tid, addr, other, other_seq, ssp)
+        last_push = pushes.sort("seq").unique("mark", keep="last", maintain_order=True)
+        last_ssp = path.sort("seq").unique("tid", keep="last", maintain_order=True)
+    return count, list(found.values())
+
+
+def _candidates(pushes: pl.DataFrame, path: pl.DataFrame) -> pl.DataFrame:
+    """Pushes on a stack where another task pushed last, with that task's ssp at the time."""
+    import polars as pl
+
     changes = (
         pushes.sort("mark", "seq")
         .with_columns(
@@ -44,18 +70,9 @@ def clashes(
     at = path.sort("seq").select(
         pl.col("tid").alias("other"), pl.col("seq").alias("at"), other_ssp="ssp_after"
     )
-    candidates = changes.join_asof(
+    return changes.join_asof(
         at, left_on="seq", right_on="at", by="other", check_sortedness=False
-    )
-    found: dict[tuple[int, int, int], Clash] = {}
-    names = ["mark", "seq", "tid", "addr", "other", "other_seq", "other_ssp"]
-    for mark, seq, tid, addr, other, other_seq, ssp in candidates.select(names).iter_rows():
-        stack = stacks[mark]
-        if (mark, tid, other) in found or ssp is None or not stack.area.holds(ssp):
-            continue
-        if not _excused(history, stack, tid, other, seq):
-            found[mark, tid, other] = Clash(stack, seq, tid, addr, other, other_seq, ssp)
-    return pushes.height, list(found.values())
+    ).select("mark", "seq", "tid", "addr", "other", "other_seq", "other_ssp")
 
 
 def on_stacks(rows: pl.LazyFrame, stacks: list[Stack]) -> pl.DataFrame:

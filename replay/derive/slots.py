@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from replay.derive.places import Mark, last_marks
 from replay.derive.rows import Area, Mapping, Rows, Transfer
 from replay.derive.stacks import Copied, Stack
+from schemas.uapi import PAGE
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,18 +22,25 @@ _SOFTWARE_CHECK: Final = 18  # a pop that faults so has read its word
 _CLEARS, _MOVES, _FORKS = 0, 1, 2  # what a mark does to a slot
 
 
-def accesses(cfi: pl.LazyFrame, transfers: Rows[Transfer], stacks: list[Stack]) -> pl.DataFrame:
+def accesses(
+    cfi: pl.LazyFrame,
+    transfers: Rows[Transfer],
+    stacks: list[Stack],
+    share: tuple[int, int] = (0, 1),
+) -> pl.DataFrame:
     """Pops from and writes to shadow-stack words, in seq order.
 
-    Columns: seq u64, tid u32, mm u32, addr u64 (8-byte aligned), word u64 (popped or written; null:
-    not wholly known), pop bool.
+    share: (i, n), only every n-th word of a page, from the i-th; remaps and forks leave a word in
+    its share. Columns: seq u64, tid u32, mm u32, addr u64 (8-byte aligned), word u64 (popped or
+    written; null: not wholly known), pop bool.
     """
     import polars as pl
 
     kind = pl.col("kind").cast(pl.String)
     done = pl.col("fault").is_null() | ((kind == "sspopchk") & (pl.col("fault") == _SOFTWARE_CHECK))
+    mine = pl.col("addr") % PAGE // _WORD % share[1] == share[0]
     rows = (
-        cfi.filter(kind.is_in(["sspush", "sspopchk", "ssamoswap"]) & done)
+        cfi.filter(kind.is_in(["sspush", "sspopchk", "ssamoswap"]) & done & mine)
         .select(
             "seq",
             "tid",
@@ -44,7 +52,8 @@ def accesses(cfi: pl.LazyFrame, transfers: Rows[Transfer], stacks: list[Stack]) 
         )
         .collect()
     )
-    written = pl.DataFrame(list(_written(transfers, stacks)), schema=rows.schema, orient="row")
+    kernels = list(_written(transfers, stacks))
+    written = pl.DataFrame(kernels, schema=rows.schema, orient="row").filter(mine)
     return pl.concat([rows, written]).sort("seq") if written.height else rows
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import polars as pl
 
+    from replay.derive.pieces import Piece
     from replay.run import Run
 
 NR_RT_SIGRETURN: Final = 139
@@ -15,16 +16,16 @@ PTRACE_SETREGSET: Final = 0x4205
 STARTS: Final = ("first_user", "exec_done")
 
 
-def ssp_path(run: Run) -> pl.LazyFrame:
+def ssp_path(run: Run, piece: Piece | None = None) -> pl.LazyFrame:
     """One row for each event that tells a task's ssp, sorted by tid and seq.
 
-    Columns: seq u64, tid u32, mm u32, cause str (a cfi kind, a call's name, delivery, sigreturn,
-    first_user, exec_done, ptrace), ssp_before u64 and ssp_after u64 (null: not known).
+    piece: only those of its time. Columns: seq u64, tid u32, mm u32, cause str (a cfi kind, a
+    call's name, delivery, sigreturn, first_user, exec_done, ptrace), ssp_before u64 and ssp_after
+    u64 (null: not known).
     """
     import polars as pl
 
-    parts = [
-        _cfi(run),
+    others = [
         _calls(run),
         _signals(run),
         run.scan("task_events")
@@ -38,13 +39,16 @@ def ssp_path(run: Run) -> pl.LazyFrame:
             pl.col("ssp").alias("ssp_after"),
         ),
     ]
-    return pl.concat(parts).sort("tid", "seq", maintain_order=True)
+    if piece:
+        others = [piece.span(frame) for frame in others]
+    cfi = _cfi(piece.cfi.lazy() if piece else run.scan("cfi"))
+    return pl.concat([cfi, *others]).sort("tid", "seq", maintain_order=True)
 
 
-def _cfi(run: Run) -> pl.LazyFrame:
+def _cfi(rows: pl.LazyFrame) -> pl.LazyFrame:
     import polars as pl
 
-    return run.scan("cfi").select(
+    return rows.select(
         "seq",
         "tid",
         "mm",

@@ -1,15 +1,15 @@
 """A vfork child's exit or exec leaves its parent's shadow stack alone.
 
 ## What it checks
-The exit or exec of an enabled task that has no base of its own, such as a vfork child, unmaps
-nothing: its parent's shadow stack survives it.
+The exit or exec of a vfork child that has no base of its own unmaps nothing: its parent's shadow
+stack survives it.
 
 ## Why it matters
 The parent wakes on that stack. If the child took it along, the parent dies at its next return.
 
 ## When it applies
 Every revision; exits that the run follows to clear_child_tid or mm_dropped, and execs that
-succeeded, of enabled tasks that own no shadow stack.
+succeeded, of vfork children that own no shadow stack.
 
 ## Evidence columns
 clones.flags; task_events exit_begin, exec_begin, exec_done, vfork_done; mappings.op unmap by the
@@ -41,10 +41,10 @@ from replay.rules import releases
 from replay.rules.outcome import Outcome
 
 NEEDS = ("task_events", "clones", "mappings")
-APPLIES = "exit or exec of an enabled task that owns no shadow stack"
+APPLIES = "exit or exec of a vfork child on its parent's shadow stack"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
     for step in releases.ends(facts):
-        if step.before.enabled and not step.before.base and step.task.how != "worker":
-            yield releases.nothing(facts, step, "it owns no shadow stack")
+        if step.before.enabled and step.borrowed:
+            yield releases.nothing(facts, step, "it runs on its parent's shadow stack")

@@ -35,10 +35,15 @@ stack any more.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import replay.derive.sharing as sharing
+from replay.derive.pieces import pieces
+from replay.derive.sharing import on_stacks
 from replay.facts import Facts
 from replay.rules.outcome import Finding, Outcome, Satisfied
+
+if TYPE_CHECKING:
+    import polars as pl
 
 NEEDS = ("cfi",)
 APPLIES = "access to a known shadow stack"
@@ -49,14 +54,19 @@ _PROGRAMS_OWN = ("munmap", "mmap", "mremap")
 def check(facts: Facts) -> Iterator[Outcome]:
     import polars as pl
 
-    cfi = facts.run.scan("cfi").filter(pl.col("addr").is_not_null())
-    rows = sharing.on_stacks(cfi, facts.stacks)
     ends = {i: s.ended.seq for i, s in enumerate(facts.stacks) if s.ended}
     ended = pl.col("mark").replace_strict(ends, default=None, return_dtype=pl.UInt64)
-    late = rows.filter(pl.col("seq") > ended).sort("seq")
-    if count := rows.height - late.height:
-        yield Satisfied(count)
     told: set[tuple[int, int | None]] = set()
+    for piece in pieces(facts.run):
+        rows = on_stacks(piece.cfi.lazy().filter(pl.col("addr").is_not_null()), facts.stacks)
+        late = rows.filter(pl.col("seq") > ended).sort("seq")
+        if count := rows.height - late.height:
+            yield Satisfied(count)
+        yield from _late(facts, late, told)
+
+
+def _late(facts: Facts, late: pl.DataFrame, told: set[tuple[int, int | None]]) -> Iterator[Outcome]:
+    """Accesses after a stack's end; the first of each task to each stack is told."""
     names = ["seq", "tid", "mm", "addr", "fault", "mark"]
     for seq, tid, mm, addr, fault, mark in late.select(names).iter_rows():
         stack = facts.stacks[mark]

@@ -45,7 +45,7 @@ APPLIES = "sspush on a known shadow stack"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    count, found = clashes(facts.run.scan("cfi"), facts.history, facts.stacks, facts.ssp_path)
+    count, found = clashes(facts.run, facts.history, facts.stacks)
     if count > len(found):
         yield Satisfied(count - len(found))
     for clash in found:

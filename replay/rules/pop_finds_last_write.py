@@ -36,6 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from replay.derive.pieces import shares
 from replay.derive.slots import accesses, wrong_pops
 from replay.facts import Facts
 from replay.rules.outcome import Finding, Outcome, Satisfied
@@ -45,7 +46,14 @@ APPLIES = "sspopchk that loaded its word"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    rows = accesses(facts.run.scan("cfi"), facts.transfers, facts.stacks)
+    count = shares(facts.run)
+    for share in range(count):
+        yield from _share(facts, (share, count))
+
+
+def _share(facts: Facts, share: tuple[int, int]) -> Iterator[Outcome]:
+    """Judges every n-th word of the stacks: what happens to one tells nothing of another."""
+    rows = accesses(facts.run.scan("cfi"), facts.transfers, facts.stacks, share)
     wrong = wrong_pops(rows, facts.mappings, facts.forks)
     if right := int(rows["pop"].sum()) - wrong.height:
         yield Satisfied(right)

@@ -13,15 +13,23 @@ from replay.rules.outcome import OK, Finding, Outcome, Unknown
 
 
 def case_of(facts: Facts, step: Exited) -> str:
-    """off, nothing owned, gone, replaced (others there), leader (its threads live) or plain."""
+    """What becomes of the recorded stack: off, nothing owned, gone (or another task's by now),
+    replaced (something else is mapped there), leader (its threads live on) or plain."""
     stack, task = step.before.stack, step.task
     if not step.before.enabled:
         return "off"
     if stack is None:
         return "nothing owned"
     if not facts.stands(task, stack, step.seq):
+        anothers = any(
+            s.owner not in (None, task)
+            and s.mm == task.mm
+            and s.lives(step.seq)
+            and s.area.overlaps(stack)
+            for s in facts.stacks
+        )
         there = occupied(task.mm, stack, step.seq, facts.mappings, facts.forks)
-        return "replaced" if there else "gone"
+        return "replaced" if there and not anothers else "gone"
     if task.tid == task.pid and any(t.pid == task.pid for t in step.others):
         return "leader"
     return "plain"

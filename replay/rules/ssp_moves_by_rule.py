@@ -40,6 +40,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from replay.derive.pieces import pieces
+from replay.derive.ssp_path import ssp_path
 from replay.facts import Facts
 from replay.rules.outcome import Finding, Outcome, Satisfied
 
@@ -51,8 +53,9 @@ APPLIES = "event that tells a task's ssp"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    steps = [_instructions(facts), _signals(facts), _gaps(facts)]
-    if right := facts.ssp_path.height - len({seq for s in steps for seq in s["seq"]}):
+    count, gaps = _gaps(facts)
+    steps = [_instructions(facts), _signals(facts), *gaps]
+    if right := count - len({seq for s in steps for seq in s["seq"]}):
         yield Satisfied(right)
     for frame in steps:
         for row in frame.iter_rows(named=True):
@@ -120,13 +123,20 @@ def _signals(facts: Facts) -> pl.DataFrame:
     return _wrong(rows.with_columns(pl.col("ssp_after").alias("is"), due=due), "ssp afterwards")
 
 
-def _gaps(facts: Facts) -> pl.DataFrame:
-    """Between two events of a task: what one left is what the next finds."""
+def _gaps(facts: Facts) -> tuple[int, list[pl.DataFrame]]:
+    """Between two events of a task: what one left is what the next finds. And how many events."""
     import polars as pl
 
-    path = facts.ssp_path.lazy().with_columns(
-        pl.col("ssp_before").alias("is"),
-        due=pl.col("ssp_after").shift().over("tid"),
-        last=pl.col("seq").shift().over("tid"),
-    )
-    return _wrong(path, "ssp still")
+    count, found, before = 0, [], ssp_path(facts.run).head(0).collect()
+    for piece in pieces(facts.run):
+        events = ssp_path(facts.run, piece).collect()
+        count += events.height
+        path = pl.concat([before, events])
+        chained = path.lazy().with_columns(
+            pl.col("ssp_before").alias("is"),
+            due=pl.col("ssp_after").shift().over("tid"),
+            last=pl.col("seq").shift().over("tid"),
+        )
+        found.append(_wrong(piece.span(chained), "ssp still"))
+        before = path.unique("tid", keep="last", maintain_order=True)
+    return count, found

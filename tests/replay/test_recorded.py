@@ -64,7 +64,7 @@ TURNED = [
     ("sc11", "7.2,exec_lock=kept", {"E2": 1}),
     ("x6", "7.2,release_hook=exit_thread", {"X1": 2, "X6": 1}),
     ("sc6", "v6,release_hook=deactivate_mm", {"A10": 5}),
-    ("sc1", "7.2,clone_gate=inverted", {"A5": 1, "A7": 1}),
+    ("sc1", "7.2,clone_gate=inverted", {"A5": 1, "A7": 1, "X5": 1}),
     ("sc12", "7.2,map_token_returns=token", {}),
 ]
 

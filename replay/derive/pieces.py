@@ -1,0 +1,51 @@
+"""The cfi table piece by piece, so that a run of any length is judged in the same memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from replay.run import Run
+
+ROWS: Final = 2_000_000
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive rows of cfi, and the span of time that they stand for: after < seq <= until."""
+
+    cfi: pl.DataFrame
+    after: int
+    until: int
+
+    def span(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """Another table's rows of the same time."""
+        import polars as pl
+
+        return frame.filter((pl.col("seq") > self.after) & (pl.col("seq") <= self.until))
+
+
+def pieces(run: Run) -> Iterator[Piece]:
+    """All of cfi, in order; their spans cover all of time. At least one piece, if an empty one."""
+    scan, height, after = run.scan("cfi"), _length(run), -1
+    for offset in range(0, max(height, 1), ROWS):
+        cfi = scan.slice(offset, ROWS).collect()
+        last = offset + ROWS >= height
+        until = 2**64 - 1 if last else int(cfi["seq"][-1])
+        yield Piece(cfi, after, until)
+        after = until
+
+
+def shares(run: Run) -> int:
+    """Into how many shares cfi must be cut, other than in time, for each to be a piece's size."""
+    return _length(run) // ROWS + 1
+
+
+def _length(run: Run) -> int:
+    import polars as pl
+
+    return int(run.scan("cfi").select(pl.len()).collect().item())
