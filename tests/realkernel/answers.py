@@ -100,7 +100,8 @@ def _field(key: str, line: Line, anchor: int | None) -> Any:
     if key == "rc" and line["e"].startswith("thread_clone") and value > 0:
         return "tid"
     if key in ("si_addr", "addr") and not _HIGH.fullmatch(value):
-        return value if int(value, 16) >= 1 << 63 else "text"
+        # at the very top: 0 - 8; in the middle: where the probe knows of no mapping
+        return value if int(value, 16) >= 1 << 28 else "text"
     if key == "v" and isinstance(value, list):
         return [
             [_relative(start, anchor), _relative(end, anchor), perm, "ss" in flags.split(), rss]

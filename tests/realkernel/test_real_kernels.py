@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from answers import Line, from_kernel, from_model, normalised, without_distances
-from excused import EXCUSES, STOCK, Excuse, named
+from excused import EXCUSES, LEFT_OUT_OF_STOCK, named
 
 SEED_HUNKS = "7.2,release_hook=exit_thread,clone_gate=inverted,default_size=1:4G"
 KERNELS = {
@@ -20,23 +20,16 @@ SCENARIOS = (
 )
 
 
-def excuse(lines: list[Line], excuses: dict[tuple[str, str], Excuse]) -> list[Line]:
-    """The lines, the excused ones replaced by what is expected in their place."""
-    kept = []
-    for line in lines:
-        known = excuses.get(named(line))
-        expected = line if known is None else known.expected
-        if expected is not None:
-            kept.append(expected)
-    return kept
-
-
-def drop(lines: list[Line], excuses: dict[tuple[str, str], Excuse]) -> list[Line]:
+def excused(lines: list[Line]) -> list[Line]:
+    """The real kernel's lines, those that we differ from on purpose replaced."""
     return [
-        line
+        known.expected if (known := EXCUSES.get(named(line))) is not None else line
         for line in lines
-        if (known := excuses.get(named(line))) is None or known.expected is not None
     ]
+
+
+def comparable_to_stock(lines: list[Line]) -> list[Line]:
+    return without_distances(line for line in lines if named(line) not in LEFT_OUT_OF_STOCK)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -44,18 +37,17 @@ def drop(lines: list[Line], excuses: dict[tuple[str, str], Excuse]) -> list[Line
 def test_line_by_line(answers: str, scenario: str, tmp_path: Path) -> None:
     theirs = normalised(from_kernel(answers)[scenario])
     ours = normalised(from_model(scenario, KERNELS[answers], tmp_path / "probe.run"))
-    assert drop(ours, EXCUSES) == excuse(theirs, EXCUSES)
+    assert ours == excused(theirs)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_stock_kernel_with_huge_pages(scenario: str, tmp_path: Path) -> None:
-    excuses = EXCUSES | STOCK
     theirs = normalised(from_kernel("linux-7.2.13.jsonl")[scenario])
     ours = normalised(from_model(scenario, "7.2", tmp_path / "probe.run"))
-    assert without_distances(drop(ours, excuses)) == without_distances(excuse(theirs, excuses))
+    assert comparable_to_stock(ours) == comparable_to_stock(excused(theirs))
 
 
-def test_every_excuse_is_needed(tmp_path: Path) -> None:
+def test_every_excuse_is_needed() -> None:
     """An excuse for a line that agrees would hide a later difference."""
     lines = from_kernel("linux-7.2.13-tiny.jsonl")
     for (scenario, name), known in EXCUSES.items():
