@@ -93,11 +93,8 @@ void set_operands(Format format, u32 word, u16 offset, Slot& slot) {
     }
 }
 
-}  // namespace
-
-char destination(u16 op) {
-    if (op >= std::size(rows)) return 0;
-    switch (rows[op].format) {
+constexpr char destination_of(Format format) {
+    switch (format) {
         case Format::NONE:
         case Format::END:
         case Format::S:
@@ -108,6 +105,14 @@ char destination(u16 op) {
         default: return 'x';
     }
 }
+
+}  // namespace
+
+const char destination[op_count] = {
+#define INSN(extension, name, mask, match, format, ...) destination_of(Format::format),
+#include "isa/all.inc"
+#undef INSN
+};
 
 bool ends_block(u16 op) {
     if (op == op_illegal || op == op_jalr) return true;
@@ -123,7 +128,7 @@ Op decode(const Extensions& extensions, u32 word, u16 offset, Slot& slot) {
         op = row->op;
         set_operands(row->format, word, offset, slot);
     }
-    if (destination(op) == 'x' && slot.rd == 0) slot.rd = x0_sink;
+    if (destination[op] == 'x' && slot.rd == 0) slot.rd = x0_sink;
     return op;
 }
 

@@ -42,7 +42,7 @@ enum Op : u16 {
 constexpr u8 x0_sink = 32;  // where writes to x0 go
 
 // Which register an instruction writes: 'x', 'f' or 0.
-char destination(u16 op);
+extern const char destination[op_count];
 
 // Sets the operands of the slot, pc-relative immediates counted from `offset`. A compressed word is
 // 16 bits zero-extended. op_illegal if there is no such instruction.

@@ -45,6 +45,13 @@ extern template Interruption interpret<level_insn>(Hart*, AddressSpace*, u64, bo
 // The block at pc, decoded if need be; null with the exception in h.fault.
 Block* find_block(Hart& h, AddressSpace& as, u64 pc);
 
+// The same for pages in the TLB and blocks that were decoded before; else null.
+inline Block* known_block(const Tlb& tlb, u64 pc) {
+    const Tlb::Text& text = tlb.text[Tlb::index(pc)];
+    if (UNLIKELY(text.tag != (pc & ~page_mask))) return nullptr;
+    return text.page->entry[(pc & page_mask) / 2];
+}
+
 template <unsigned Level>
 [[gnu::noinline, gnu::noclone]] Interruption interpret(Hart* hart, AddressSpace* space, u64 budget,
                                                        bool resumed, u32 tid, u32 mm) {
@@ -82,16 +89,13 @@ template <unsigned Level>
     static_cast<void>(tid), static_cast<void>(mm), static_cast<void>(resumed);
     if (lpe && h.elp) goto landing;
 
-enter: {
-    const Tlb::Text& text = tlb.text[Tlb::index(pc)];
-    if (LIKELY(text.tag == (pc & ~page_mask))) {
-        blk = text.page->entry[(pc & page_mask) / 2];
-        if (LIKELY(blk)) goto enter_block;
+enter:
+    blk = known_block(tlb, pc);
+    if (UNLIKELY(!blk)) {
+        if (left == 0) goto leave;
+        blk = find_block(h, as, pc);
+        if (!blk) goto fetch_fault;
     }
-    if (left == 0) goto leave;
-    blk = find_block(h, as, pc);
-    if (!blk) goto fetch_fault;
-}
 enter_block:
     if (UNLIKELY(left < blk->count)) goto enter_part;
     FLOW_ROW();
@@ -101,21 +105,22 @@ enter_block:
     goto* ip->handler;
 
 enter_and_link: {
-    const bool same_page = ((pc ^ base) & ~page_mask) == 0;
-    const u64 epoch = m.tlb_epoch;
+    if ((pc ^ base) & ~page_mask) goto enter;
     if (left == 0) goto leave;
+    const u64 epoch = m.tlb_epoch;
     blk = find_block(h, as, pc);
     if (!blk) goto fetch_fault;
     const bool straddles = blk->page->entry[(pc & page_mask) / 2] != blk;
     // A new epoch may mean that all decoded text was reclaimed, the block of `link` too.
-    if (same_page && !straddles && m.tlb_epoch == epoch) *link = blk;
+    if (!straddles && m.tlb_epoch == epoch) *link = blk;
     goto enter_block;
 }
 
 // A landing pad is expected at pc. "Above illegal instruction, below fetch faults" in priority.
 landing:
     if (left == 0) goto leave;
-    blk = find_block(h, as, pc);
+    blk = known_block(tlb, pc);
+    if (UNLIKELY(!blk)) blk = find_block(h, as, pc);
     if (!blk) goto fetch_fault;
     if (LIKELY(blk->info->op == op_lpad)) goto enter_block;
     h.fault.cause = cause_software_check;

@@ -11,6 +11,8 @@ Block* find_block(Hart& h, AddressSpace& as, u64 pc) {
     Machine& m = *h.machine;
     if (m.reclaim_code()) as.synchronize();
     const auto fetch = [&](u64 address) {
+        const Tlb::Text& text = as.tlb.text[Tlb::index(address)];
+        if (text.tag == (address & ~page_mask)) return text.page;
         Fault fault;
         CodePage* page = as.executable(address, fault);
         if (!page) {

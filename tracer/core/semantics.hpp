@@ -109,7 +109,7 @@ struct Memory {
 inline void insn_row(InsnTable& table, const Hart& h, const Info& info, u8 rd, u64 pc,
                      u64 index, const Memory& memory) {
     const u64 row = table.rows++;
-    const char kind = destination(info.op);
+    const char kind = destination[info.op];
     const bool integer = kind == 'x' && rd != x0_sink;
     table.seq[row] = index << seq_shift;
     table.pc[row] = pc;
