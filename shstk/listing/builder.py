@@ -18,7 +18,7 @@ from schemas.tables import TABLES
 from shstk.listing.events import EVENTS, Event, Place, Task
 from shstk.listing.head import Head
 from shstk.listing.syntax import Line, Listing
-from shstk.listing.values import Area, BadValue, Names
+from shstk.listing.values import Area, BadValue, Names, as_held
 
 _CALL: Final = re.compile(r"([a-z_][a-z0-9_]*)\((.*)\)", re.DOTALL)
 _SET: Final = re.compile(r"([a-z][a-z0-9_]*)=(.+)", re.DOTALL)
@@ -211,6 +211,8 @@ class Builder:
             place.task.ssp = after
         if event.name == "switch":
             self._running = place.tid
+        if event.name == "new_mm" and row["cause"] == "fork":
+            place.task.created = False  # it is the mm of the tid's next life
         if event.name == "mm_dropped" and row["value"] == 0:
             self._end_mm(row["mm"], row["seq"])
 
@@ -331,6 +333,8 @@ class Builder:
 
     def _add(self, table: str, head: Row, columns: Row) -> Row:
         row = {k: v for k, v in head.items() if k in TABLES[table].names} | columns
+        if isinstance(ret := row.get("ret"), int):
+            row["ret"] = as_held(TABLES[table].column("ret"), ret)
         check(TABLES[table], row)
         self.rows.setdefault(table, []).append(row)
         return row

@@ -138,10 +138,17 @@ class Names:
             return self.data(text)
         if column.base not in INTEGERS:
             return self.text(text)
-        number = self.number(text)
+        number = as_held(column, self.number(text))
         low, high = INTEGERS[column.base]
-        if column.base == "u64" and -(2**63) <= number < 0:
-            return number % 2**64  # as registers hold it: -100 for AT_FDCWD
         if not low <= number <= high:
             raise BadValue(f"{text} does not fit into {column.name} ({column.base})")
         return number
+
+
+def as_held(column: Column, number: int) -> int:
+    """As a register holds it: -100 for AT_FDCWD in an argument, a high address in a result."""
+    if column.base == "u64" and -(2**63) <= number < 0:
+        return number + 2**64
+    if column.base == "i64" and 2**63 <= number < 2**64:
+        return number - 2**64
+    return number

@@ -156,6 +156,35 @@ def test_fork_vfork_and_exec() -> None:
     ]
 
 
+def test_a_tid_that_is_used_again_is_in_the_mm_of_its_new_life() -> None:
+    run = built(
+        "0.1 t1 boot mm1",
+        "10 t1 fork() = 2 { t2 mm2 new_mm fork mm1; t2 created }",
+        "20 t2 exit(0) { exit_begin 0; mm_dropped 0 }",
+        "30 t1 fork() = 2 { t2 mm3 new_mm fork mm1; t2 created }",
+        "40 t2 exit(0) { exit_begin 0; mm_dropped 0 }",
+        "50 t1 clone(CLONE_VM|CLONE_THREAD|CLONE_SIGHAND) = 2 { t2 created }",
+    )
+    created = [row for row in rows(run, "task_events", "tid", "mm", "kind") if row[3] == "created"]
+    assert [(seq, mm) for seq, _, mm, _ in created] == [
+        ("0.1", 1),
+        ("10.3", 2),
+        ("30.3", 3),
+        ("50.2", 1),
+    ]
+
+
+def test_high_addresses_are_results_as_registers_hold_them() -> None:
+    run = built(
+        "0.1 t1 boot mm1",
+        "10 t1 map_shadow_stack(0, 0x1000, 0) = 0x8000_0000_0000_0000 {",
+        "  map 0x1000@0x8000_0000_0000_0000 ss",
+        "}",
+    )
+    assert rows(run, "mappings", "start", "ret") == [("10.2", 2**63, -(2**63))]
+    assert rows(run, "syscalls", "ret") == [("10.1", -(2**63))]
+
+
 def test_ssp_is_followed() -> None:
     run = built(
         "t1 boot",
