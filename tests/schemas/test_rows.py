@@ -79,3 +79,16 @@ def test_content_hash_sees_every_change() -> None:
     assert content("task_events", to_batch(table, [null])) != content(
         "task_events", to_batch(table, [zero])
     )
+
+
+def test_content_hash_of_a_column_that_stays_the_same() -> None:
+    def of(*ssps: int | None) -> pa.RecordBatch:
+        return to_batch(TABLES["task_events"], [{**EVENT, "ssp": ssp} for ssp in ssps])
+
+    columns = ([5] * 6, [5] * 7, [6] * 6, [None] * 6, [0] * 6, [5] * 5 + [None], [5] * 5 + [6])
+    hashes = {content("task_events", of(*ssps)) for ssps in columns}
+    assert len(hashes) == len(columns)
+    for ssps in columns:
+        whole = content("task_events", of(*ssps))
+        for cut in range(len(ssps) + 1):
+            assert content("task_events", of(*ssps[:cut]), of(*ssps[cut:])) == whole
