@@ -14,7 +14,7 @@ from schemas.uapi import PAGE, RLIMITS, SIGNALS
 from tracer.kernel import loop
 from tracer.kernel.boot import boot
 from tracer.kernel.kernel import Kernel
-from tracer.kernel.sandbox import Sandbox
+from tracer.kernel.sandbox import Bind, Sandbox
 
 if TYPE_CHECKING:
     from tracer._core import Machine
@@ -27,9 +27,9 @@ _SIGNAL_NAMES: Final = {number: name for name, number in SIGNALS.items()}
 
 @dataclass(frozen=True)
 class GuestOptions:
-    """program: a path in `root` or on the host. argv: without argv[0]. memory, rlimits: bytes or
-    counts. timeout: seconds of the host. on_output gets (fd, bytes), on_progress the icount;
-    interrupted is asked now and then."""
+    """program: a path in `root` or on the host. argv: without argv[0]. overlay: where the guest's
+    changes to `root` are kept. memory, rlimits: bytes or counts. timeout: seconds of the host.
+    on_output gets (fd, bytes), on_progress the icount; interrupted is asked now and then."""
 
     program: str
     argv: tuple[str, ...] = ()
@@ -41,6 +41,9 @@ class GuestOptions:
     env: tuple[tuple[str, str], ...] = ()
     stdin: bytes = b""
     root: Path | None = None
+    overlay: Path | None = None
+    binds: tuple[Bind, ...] = ()
+    cwd: str = "/"
     memory: int | None = None
     max_instructions: int | None = None
     timeout: float | None = None
@@ -57,7 +60,7 @@ class RunResult:
     ending: str
     exit_status: int | None
     icount: int
-    warnings: list[str]
+    warnings: tuple[str, ...]
 
     @property
     def exit_code(self) -> int | None:
@@ -99,6 +102,13 @@ class Guest:
         """To its end; an ending of schemas.vocabulary.ENDINGS."""
         return loop.run(self.k, self.options.max_instructions, _poll(self.options, self.machine))
 
+    def result(self, ending: str) -> RunResult:
+        """After `run`. The guest's files are kept where that was asked for. Raises CannotWrite."""
+        self.k.sandbox.keep(self.k)
+        return RunResult(
+            ending, self.k.first.exit_status, self.machine.icount, tuple(self.k.warnings)
+        )
+
 
 def set_up(options: GuestOptions, rec: Recorder, trace: int = 0) -> Guest:
     """trace: _core.TRACE_* bits. Raises UsageError, BadProgram."""
@@ -116,7 +126,7 @@ def set_up(options: GuestOptions, rec: Recorder, trace: int = 0) -> Guest:
         machine,
         rec,
         row,
-        Sandbox(options.root, options.stdin),
+        Sandbox(options.root, options.stdin, overlay=options.overlay, binds=options.binds),
         abi=options.abi,
         cpu=frozenset(options.cpu.split("_")[1:]),
         nousercfi=options.nousercfi,
@@ -126,6 +136,7 @@ def set_up(options: GuestOptions, rec: Recorder, trace: int = 0) -> Guest:
     )
     argv = (Path(options.program).name, *options.argv)
     environ = tuple(f"{key}={value}" for key, value in options.env)
+    k.sandbox.enter(options.cwd)
     path = k.sandbox.place(options.program)
     first = boot(k, path, _encoded(argv), _encoded(environ), options.rlimits)
     assert first.mm is not None
@@ -133,13 +144,11 @@ def set_up(options: GuestOptions, rec: Recorder, trace: int = 0) -> Guest:
 
 
 def execute(options: GuestOptions) -> RunResult:
-    """Run, and record nothing. Raises UsageError, BadProgram."""
+    """Run, and record nothing. Raises UsageError, BadProgram, CannotWrite."""
     from tracer.recorder import NullRecorder
 
     guest = set_up(options, NullRecorder())
-    ending = guest.run()
-    k = guest.k
-    return RunResult(ending, k.first.exit_status, guest.machine.icount, k.warnings)
+    return guest.result(guest.run())
 
 
 def _check_options(options: GuestOptions, row: Revision) -> None:

@@ -38,7 +38,10 @@ def record(options: RecordOptions) -> RecordResult:
     from tracer.recorder import Recorder
 
     if not options.trace <= _TRACE_BITS.keys():
-        raise UsageError(f"--trace {' '.join(options.trace - _TRACE_BITS.keys())}: unknown")
+        raise UsageError(
+            f"--trace: there is no {min(options.trace - _TRACE_BITS.keys())!r} to record",
+            f"there are {' '.join(_TRACE_BITS)}, with commas between them",
+        )
     out = options.out or Path(Path(options.program).name).with_suffix(".run")
     rec = Recorder(out, force=options.force)
     try:
@@ -54,7 +57,7 @@ def record(options: RecordOptions) -> RecordResult:
     except BaseException:
         rec.abandon(guest.machine)
         raise
-    return RecordResult(ending, k.first.exit_status, guest.machine.icount, k.warnings, sealed)
+    return RecordResult(**vars(guest.result(ending)), path=sealed)
 
 
 def _manifest(
@@ -67,7 +70,7 @@ def _manifest(
         program=guest.path,
         argv=guest.argv,
         environ=guest.environ,
-        cwd="/",
+        cwd=guest.k.sandbox.cwd.path(),
         cpu=options.cpu,
         nousercfi=options.nousercfi,
         kernel=guest.row.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, TypeVar
@@ -44,8 +44,22 @@ _OPTIONS: Final = (
         "--root",
         type=click.Path(path_type=Path),
         metavar="DIR",
-        help="Read-only file tree of the guest.",
+        help="File tree of the guest; it is never changed.",
     ),
+    click.option(
+        "--overlay",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="Keep what the guest changes in DIR, and start from what it holds.",
+    ),
+    click.option(
+        "--bind",
+        "binds",
+        multiple=True,
+        metavar="HOST:GUEST[:rw]",
+        help="Show a file or directory to the guest; with :rw its changes are written back.",
+    ),
+    click.option("--cwd", default="/", show_default=True, help="Working directory in the guest."),
     click.option(
         "--cpu", default="rv64gc_zicfiss_zicfilp", show_default=True, help="ISA of the harts."
     ),
@@ -91,13 +105,14 @@ def guest_arguments(options: dict[str, Any]) -> dict[str, Any]:
         "rlimits": {
             k: Size().convert(v, None, None) if v != "unlimited" else 2**64 - 1 for k, v in rlimits
         },
+        "binds": [_bind(b) for b in options["binds"]],
         "on_output": _pass_through,
         "on_progress": Progress() if progress_wanted() else None,
         "interrupted": _Interrupt(),
     }
 
 
-def show_warnings(warnings: list[str]) -> None:
+def show_warnings(warnings: Iterable[str]) -> None:
     for warning in warnings:
         click.echo(f"{click.style('warning', fg='yellow')}: {warning}", err=True)
 
@@ -107,6 +122,14 @@ def _pair(text: str, option: str) -> tuple[str, str]:
     if not key or not equals:
         raise UsageError(f"{option} {text}: expected NAME=VALUE")
     return key, value
+
+
+def _bind(text: str) -> tuple[str, str, bool]:
+    bare = text.removesuffix(":rw")
+    host, colon, guest = bare.rpartition(":")
+    if not colon or not host or not guest.startswith("/"):
+        raise UsageError(f"--bind {text}: expected HOST:GUEST[:rw]", "GUEST begins with a slash")
+    return host, guest, bare != text
 
 
 def _stdin(path: Path | None) -> bytes:

@@ -14,14 +14,20 @@ from shstk.cli.guest import guest_arguments, guest_options, show_warnings
 )
 @click.option("--force", is_flag=True, help="Replace an existing run.")
 @guest_options
-@click.option("--trace", type=click.Choice(["insn"]), help="Also record every instruction.")
+@click.option(
+    "--trace",
+    default="cfi,flow",
+    show_default=True,
+    metavar="TABLES",
+    help="What of the executor to record: cfi, flow, insn. Rules need cfi only; flow costs most.",
+)
 @click.option("--exit-guest", is_flag=True, help="Exit as the program did (128 + signal).")
 def command(
     program: str,
     args: tuple[str, ...],
     output: Path | None,
     force: bool,
-    trace: str | None,
+    trace: str,
     exit_guest: bool,
     **options: Any,
 ) -> int:
@@ -37,7 +43,7 @@ def command(
         *args,
         out=output,
         force=force,
-        trace=(trace,) if trace else (),
+        trace=trace.split(","),
         **guest_arguments(options),
     )
     show_warnings(result.warnings)

@@ -27,7 +27,7 @@ def test_a_run_is_sealed(tmp_path: Path) -> None:
     result = recorded(
         tmp_path / "x.run", kernel="v6", on_output=lambda fd, data: output.append((fd, data))
     )
-    assert (result.ending, result.exit_status, result.warnings) == ("exited", 0, [])
+    assert (result.ending, result.exit_status, result.warnings) == ("exited", 0, ())
     assert result.describe() == "exited with 0"
     assert b"own stack" in b"".join(data for fd, data in output if fd == 1)
     manifest = json.loads((tmp_path / "x.run/manifest.json").read_text())

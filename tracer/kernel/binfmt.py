@@ -13,7 +13,7 @@ from schemas.errors import BadProgram
 from tracer import elf
 from tracer.kernel import sandbox
 from tracer.kernel.errno import Errno
-from tracer.kernel.inode import raw, text
+from tracer.kernel.hosttree import raw, text
 from tracer.kernel.sandbox import AT_FDCWD, ExecFile
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from tracer.kernel import exit as exits
 from tracer.kernel.binfmt import NotRunnable, Program
 from tracer.kernel.call import Args, Call, Outcome
 from tracer.kernel.errno import Errno
-from tracer.kernel.inode import text
+from tracer.kernel.hosttree import text
 from tracer.kernel.mm import MAP_GROWSDOWN, STACK_TOP, Mm, mmap_base, page_down, page_up
 from tracer.kernel.sandbox import AT_FDCWD, ExecFile
 from tracer.kernel.siginfo import SI_KERNEL, SIGSEGV

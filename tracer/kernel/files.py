@@ -198,7 +198,7 @@ class Fs:
 
     @staticmethod
     def standard(k: Kernel) -> Fs:
-        return Fs(k.sandbox.root)
+        return Fs(k.sandbox.cwd)
 
     def copy(self) -> Fs:
         return Fs(self.cwd, self.umask)

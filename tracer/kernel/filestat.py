@@ -10,7 +10,8 @@ from tracer.kernel import usermem
 from tracer.kernel.call import Args, Call
 from tracer.kernel.clock import SECOND, realtime_ns
 from tracer.kernel.errno import Errno
-from tracer.kernel.inode import DEV_PROC, NAME_MAX, Inode, Symlink, raw
+from tracer.kernel.hosttree import raw
+from tracer.kernel.inode import DEV_PROC, NAME_MAX, Inode, Symlink
 from tracer.kernel.sandbox import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -149,6 +150,8 @@ def sys_fstatfs(k: Kernel, t: Task, a: Args) -> int:
 def _own(inode: Inode) -> Inode:
     if inode.dev == DEV_PROC:
         raise Errno("EPERM")
+    if inode.read_only:
+        raise Errno("EROFS")
     return inode
 
 

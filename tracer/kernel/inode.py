@@ -2,6 +2,7 @@
 
 A tree of the host is only ever read. Everything the guest changes stays in these objects, which is
 the whole of the copy-on-write overlay: a directory's `entries` win over what lies beneath it.
+keep.py writes them to the host, where that was asked for, when the run has ended.
 Whatever the guest learns from the host's tree is recorded as an input at that moment (`see`).
 """
 
@@ -11,17 +12,18 @@ import hashlib
 import os
 import stat
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tracer.kernel.clock import EPOCH_NS
 from tracer.kernel.errno import Errno
+from tracer.kernel.hosttree import Tree, raw
 
 if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
 
 NAME_MAX: Final = 255
 # Device numbers of the file systems (anonymous ones, as tmpfs and overlayfs have).
-DEV_ROOT, DEV_PROC, DEV_ANON = 0x1E, 0x16, 0x0F
+DEV_ROOT, DEV_PROC, DEV_ANON, DEV_BOUND = 0x1E, 0x16, 0x0F, 0x40
 
 READ, WRITE, EXECUTE = 4, 2, 1
 
@@ -32,64 +34,11 @@ def path_ino(path: str) -> int:
     return 1 << 32 | int.from_bytes(digest[:5], "little") << 8
 
 
-def text(name: bytes) -> str:
-    """A guest's file name as str; any byte survives."""
-    return name.decode("utf-8", "surrogateescape")
-
-
-def raw(name: str) -> bytes:
-    return name.encode("utf-8", "surrogateescape")
-
-
-@dataclass(frozen=True)
-class HostTree:
-    """A directory of the host, read-only.
-
-    No symlink beneath it is ever followed here: the guest's path walk reads them itself, and asks
-    only for paths whose every part it knows as a directory.
-    """
-
-    root: str
-
-    def _host(self, path: str) -> bytes:
-        return os.path.join(raw(self.root), raw(path))
-
-    def stat(self, path: str) -> os.stat_result | None:
-        try:
-            return os.lstat(self._host(path))
-        except OSError:
-            return None
-
-    def names(self, path: str) -> list[str]:
-        """Names in a directory, without the kinds of file that the guest can't be given."""
-        try:
-            with os.scandir(self._host(path)) as entries:
-                return [text(e.name) for e in entries if _givable(e)]
-        except OSError as error:
-            raise Errno("EACCES") from error
-
-    def read(self, path: str) -> bytes:
-        try:
-            descriptor = os.open(self._host(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError as error:
-            raise Errno("EACCES") from error
-        with os.fdopen(descriptor, "rb") as file:
-            return file.read()
-
-    def target(self, path: str) -> str:
-        return text(os.readlink(self._host(path)))
-
-
-def _givable(entry: os.DirEntry[bytes]) -> bool:
-    plain = entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)
-    return plain or entry.is_symlink()
-
-
 @dataclass(frozen=True)
 class Origin:
     """Where an inode's contents come from, and the name the guest has for it."""
 
-    tree: HostTree
+    tree: Tree
     path: str  # beneath tree.root
     guest_path: str
 
@@ -106,6 +55,8 @@ class Inode:
     ctime: int = EPOCH_NS
     dev: int = DEV_ROOT
     rdev: int = 0
+    read_only: bool = False  # bound without :rw
+    mount: bool = False  # can't be removed or renamed
     changes: int = 0  # of readiness; edge-triggered epoll counts them
 
     @property
@@ -125,6 +76,8 @@ class Inode:
 
     def permit(self, want: int) -> None:
         """want: READ, WRITE, EXECUTE. All files are the guest's own: its owner bits decide."""
+        if want & WRITE and self.read_only:
+            raise Errno("EROFS")
         if want & ~(self.mode >> 6):
             raise Errno("EACCES")
 
@@ -187,7 +140,6 @@ class Directory(Inode):
     name: str = ""
     parent: Directory = field(default=None, repr=False)  # type: ignore[assignment]
     entries: dict[str, Inode | None] = field(default_factory=dict)  # None: known not to be there
-    mount: bool = False  # can't be removed or renamed
 
     def __post_init__(self) -> None:
         if self.parent is None:
@@ -222,13 +174,14 @@ class Directory(Inode):
         guest_path = self.child_path(name)
         ino, mode = path_ino(guest_path), found.st_mode
         child = Origin(origin.tree, path, guest_path)
+        common: dict[str, Any] = {"dev": self.dev, "read_only": self.read_only}
         match stat.S_IFMT(mode):
             case stat.S_IFREG:
-                return Regular(ino, mode, child, data=None)
+                return Regular(ino, mode, child, data=None, **common)
             case stat.S_IFLNK:
-                return Symlink(ino, mode, child, target=origin.tree.target(path))
+                return Symlink(ino, mode, child, target=origin.tree.target(path), **common)
             case stat.S_IFDIR:
-                return Directory(ino, mode, child, name=name, parent=self)
+                return Directory(ino, mode, child, name=name, parent=self, **common)
         return None  # sockets, pipes and devices of the host are not the guest's
 
     def names(self, k: Kernel) -> list[str]:
@@ -250,13 +203,19 @@ class Directory(Inode):
     def link(self, name: str, inode: Inode, now: int) -> None:
         if self.nlink == 0:
             raise Errno("ENOENT")
-        self.permit(WRITE | EXECUTE)
+        self._permit_change(name)
         self.entries[name] = inode
         if isinstance(inode, Directory):
             inode.name, inode.parent = name, self
         self.changed(now, contents=True)
 
     def unlink(self, name: str, now: int) -> None:
-        self.permit(WRITE | EXECUTE)
+        self._permit_change(name)
         self.entries[name] = None
         self.changed(now, contents=True)
+
+    def _permit_change(self, name: str) -> None:
+        self.permit(WRITE | EXECUTE)
+        old = self.entries.get(name)
+        if old is not None and old.mount:
+            raise Errno("EBUSY")

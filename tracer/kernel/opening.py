@@ -26,6 +26,7 @@ from tracer.kernel.files import (
     O_WRONLY,
     OpenFile,
 )
+from tracer.kernel.hosttree import text
 from tracer.kernel.inode import (
     DEV_ANON,
     READ,
@@ -35,7 +36,6 @@ from tracer.kernel.inode import (
     Inode,
     Regular,
     Symlink,
-    text,
 )
 from tracer.kernel.pipes import Fifo, open_fifo
 from tracer.kernel.procfiles import open_proc

@@ -9,6 +9,7 @@ from tracer.kernel import usermem
 from tracer.kernel.call import Args, Call
 from tracer.kernel.clock import realtime_ns
 from tracer.kernel.errno import Errno
+from tracer.kernel.hosttree import raw
 from tracer.kernel.inode import (
     EXECUTE,
     WRITE,
@@ -17,7 +18,6 @@ from tracer.kernel.inode import (
     Inode,
     Regular,
     Symlink,
-    raw,
 )
 from tracer.kernel.pipes import Fifo
 from tracer.kernel.regular import RegularFile, check_size, resize

@@ -8,7 +8,7 @@ from schemas.uapi import PAGE
 from tracer.kernel import usermem
 from tracer.kernel.errno import Errno
 from tracer.kernel.files import OpenFile
-from tracer.kernel.inode import text
+from tracer.kernel.hosttree import text
 from tracer.kernel.procfs import ProcFile
 from tracer.kernel.proctext import TASK_TEXTS, system_text
 from tracer.kernel.regular import SEEK_CUR, seek_to

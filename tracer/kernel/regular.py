@@ -10,7 +10,11 @@ from tracer.kernel import signals
 from tracer.kernel.clock import realtime_ns
 from tracer.kernel.errno import Errno
 from tracer.kernel.files import O_APPEND, OpenFile
-from tracer.kernel.inode import Directory, Regular, raw
+from tracer.kernel.hosttree import raw
+from tracer.kernel.inode import (
+    Directory,
+    Regular,
+)
 from tracer.kernel.siginfo import SI_USER
 
 if TYPE_CHECKING:

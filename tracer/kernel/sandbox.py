@@ -1,9 +1,9 @@
 """The guest's file system: a tree of inodes that no path leads out of.
 
 With `--root DIR` it is DIR, read-only, with everything the guest changes kept in memory; without,
-it is empty but for the program. /dev, /proc and /tmp are always there. Symlinks and `..` are
-resolved here, by `walk`, over inodes: the host's tree is asked for one name in one known directory
-at a time.
+it is empty but for the program. /dev, /proc and /tmp are always there, and so is what is bound.
+Symlinks and `..` are resolved here, by `walk`, over inodes: the host's tree is asked for one name
+in one known directory at a time.
 """
 
 from __future__ import annotations
@@ -13,25 +13,24 @@ import stat
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from schemas.errors import BadProgram
-from tracer.kernel import usermem
+from tracer.kernel import keep, usermem
 from tracer.kernel.errno import Errno
+from tracer.kernel.hosttree import HostTree, Layers, raw, text
 from tracer.kernel.inode import (
+    DEV_BOUND,
     EXECUTE,
     NAME_MAX,
     Device,
     Directory,
-    HostTree,
     Inode,
     MagicLink,
     Origin,
     Regular,
     Symlink,
     path_ino,
-    raw,
-    text,
 )
 from tracer.kernel.procfs import proc_root
 
@@ -88,25 +87,45 @@ class ExecFile:
     input: int | None  # inputs.input; None for a file that the guest made
 
 
+@dataclass(frozen=True)
+class Bind:
+    """A file or directory of the host that the guest sees at `guest`; writable: and may change."""
+
+    host: Path
+    guest: str
+    writable: bool = False
+
+
 class Sandbox:
     """The tree, and what all files of a run share.
 
-    root: a directory of the host, or None. stdin: what descriptor 0 holds.
+    root: a directory of the host, or None. overlay: one that holds what earlier runs changed, and
+    is to get what this one changes. stdin: what descriptor 0 holds.
+
+    Raises BadProgram.
     """
 
-    def __init__(self, root: Path | None = None, stdin: bytes = b"") -> None:
-        origin = None
+    def __init__(
+        self,
+        root: Path | None = None,
+        stdin: bytes = b"",
+        *,
+        overlay: Path | None = None,
+        binds: tuple[Bind, ...] = (),
+    ) -> None:
+        beneath = _tree(root, "--root") if root is not None else None
+        above = HostTree(os.path.realpath(overlay)) if overlay is not None else None
+        tree = Layers(above, beneath) if above and beneath else above or beneath
+        origin = Origin(tree, "", "/") if tree else None
         mode = stat.S_IFDIR | 0o755
-        if root is not None:
-            tree = HostTree(os.path.realpath(root))
-            found = tree.stat("")
-            if found is None or not stat.S_ISDIR(found.st_mode):
-                raise BadProgram(f"--root {root}: not a directory")
-            origin = Origin(tree, "", "/")
         self.root = Directory(path_ino("/"), mode, origin, mount=True)
+        self.cwd = self.root
         self.stdin = stdin
         self.stored = 0  # bytes the guest's own files hold
         self._inos = 0
+        self._kept: list[tuple[Inode, str, HostTree | None]] = []
+        if above is not None:
+            self._kept.append((self.root, above.root, beneath))
         self._mount("dev", self._directory("dev", 0o755))
         for name, (bits, rdev) in _DEVICES.items():
             device = Device(path_ino(f"/dev/{name}"), stat.S_IFCHR | bits, rdev=rdev)
@@ -119,6 +138,8 @@ class Sandbox:
         self._mount("proc", proc_root(self.root))
         if origin is None or not origin.tree.stat("tmp"):
             self._mount("tmp", self._directory("tmp", 0o1777))
+        for number, bind in enumerate(binds):
+            self._bind(bind, DEV_BOUND + number)
 
     @property
     def dev(self) -> Directory:
@@ -134,11 +155,66 @@ class Sandbox:
         directory.mount = True
         self.root.entries[name] = directory
 
+    def _bind(self, bind: Bind, dev: int) -> None:
+        option = f"--bind {bind.host}:{bind.guest}"
+        *folders, name = [part for part in bind.guest.split("/") if part] or [""]
+        if not name or {".", ".."} & {name, *folders}:
+            raise BadProgram(f"{option}: no place in the guest", "give an absolute path below /")
+        here = self.root
+        for folder in folders:
+            inode = self._look(here, folder)
+            if inode is None:
+                ino = path_ino(here.child_path(folder))
+                inode = Directory(ino, stat.S_IFDIR | 0o755, name=folder, parent=here, mount=True)
+                here.entries[folder] = inode
+            if not isinstance(inode, Directory):
+                raise BadProgram(f"{option}: {folder} is no directory in the guest")
+            here = inode
+        inode = self._bound(bind, option, here, name, dev)
+        here.entries[name] = inode
+        if bind.writable:
+            self._kept.append((inode, os.path.realpath(bind.host), None))
+
+    def _bound(self, bind: Bind, option: str, parent: Directory, name: str, dev: int) -> Inode:
+        host = os.path.realpath(bind.host)
+        if os.path.isdir(host):
+            tree, path = HostTree(host), ""
+        else:
+            tree, path = HostTree(os.path.dirname(host)), os.path.basename(host)
+        found = tree.stat(path)
+        guest = parent.child_path(name)
+        common: dict[str, Any] = {"dev": dev, "read_only": not bind.writable, "mount": True}
+        origin = Origin(tree, path, guest)
+        if found is not None and stat.S_ISDIR(found.st_mode):
+            mode = stat.S_IFDIR | 0o755
+            return Directory(path_ino(guest), mode, origin, name=name, parent=parent, **common)
+        if found is not None and stat.S_ISREG(found.st_mode):
+            return Regular(path_ino(guest), found.st_mode, origin, data=None, **common)
+        raise BadProgram(f"{option}: {bind.host} is neither a file nor a directory")
+
+    def _look(self, directory: Directory, path: str) -> Inode | None:
+        try:
+            return walk(None, self.root, directory, path).inode
+        except Errno:
+            return None
+
+    def enter(self, path: str) -> None:
+        """Where the first process begins. Raises BadProgram."""
+        inode = self._look(self.root, path)
+        if not isinstance(inode, Directory):
+            raise BadProgram(f"--cwd {path}: no such directory in the guest")
+        self.cwd = inode
+
+    def keep(self, k: Kernel) -> None:
+        """After the run: write what was changed to the host, where that was asked for."""
+        for inode, host, beneath in self._kept:
+            keep.keep(k, inode, host, beneath)
+
     def place(self, program: str) -> str:
         """The guest's path of PROGRAM: inside the root if it is there, else the host's file, which
         then appears in the guest's / under its base name. Raises BadProgram."""
         inside = "/" + program.lstrip("/")
-        if self.root.origin is not None and self._is_file(inside):
+        if self.root.origin is not None and isinstance(self._look(self.root, inside), Regular):
             return inside
         host = os.path.realpath(program)
         name = os.path.basename(program)
@@ -155,12 +231,6 @@ class Sandbox:
         self.root.entries[name] = Regular(path_ino(f"/{name}"), mode, origin, data=None)
         return f"/{name}"
 
-    def _is_file(self, path: str) -> bool:
-        try:
-            return isinstance(walk(None, self.root, self.root, path).inode, Regular)
-        except Errno:
-            return False
-
     def new_ino(self) -> int:
         self._inos += 1
         return self._inos
@@ -170,6 +240,13 @@ class Sandbox:
         if growth > 0 and self.stored + growth > STORAGE_MAX:
             raise Errno("ENOSPC")
         self.stored += growth
+
+
+def _tree(path: Path, option: str) -> HostTree:
+    tree = HostTree(os.path.realpath(path))
+    if not tree.holds(""):
+        raise BadProgram(f"{option} {path}: not a directory")
+    return tree
 
 
 def walk(

@@ -1,0 +1,118 @@
+"""Trees of the host beneath the guest's: a directory, or an overlay upon a directory."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from tracer.kernel.errno import Errno
+
+# In an overlay, as in the layers of OCI images: `.wh.NAME` hides NAME of the tree beneath, and a
+# directory that holds `.wh..wh..opq` shows nothing of the one beneath.
+WHITEOUT: Final = ".wh."
+OPAQUE: Final = ".wh..wh..opq"
+
+
+def text(name: bytes) -> str:
+    """A guest's file name as str; any byte survives."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def raw(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+class Tree(Protocol):
+    """Paths are relative, "" being the top."""
+
+    def stat(self, path: str) -> os.stat_result | None: ...
+    def names(self, path: str) -> list[str]: ...
+    def read(self, path: str) -> bytes: ...
+    def target(self, path: str) -> str: ...
+
+
+@dataclass(frozen=True)
+class HostTree:
+    """A directory of the host, read-only.
+
+    No symlink beneath it is ever followed here: the guest's path walk reads them itself, and asks
+    only for paths whose every part it knows as a directory.
+    """
+
+    root: str
+
+    def _host(self, path: str) -> bytes:
+        return os.path.join(raw(self.root), raw(path))
+
+    def stat(self, path: str) -> os.stat_result | None:
+        try:
+            return os.lstat(self._host(path))
+        except OSError:
+            return None
+
+    def names(self, path: str) -> list[str]:
+        """Names in a directory, without the kinds of file that the guest can't be given."""
+        try:
+            with os.scandir(self._host(path)) as entries:
+                return [text(e.name) for e in entries if _givable(e)]
+        except OSError as error:
+            raise Errno("EACCES") from error
+
+    def read(self, path: str) -> bytes:
+        try:
+            descriptor = os.open(self._host(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            raise Errno("EACCES") from error
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read()
+
+    def holds(self, path: str) -> bool:
+        """Whether a directory lies there, with no symlink on the way."""
+        parts = path.split("/") if path else []
+        prefixes = ["/".join(parts[:n]) for n in range(len(parts) + 1)]
+        found = [self.stat(prefix) for prefix in prefixes]
+        return all(f is not None and stat.S_ISDIR(f.st_mode) for f in found)
+
+    def target(self, path: str) -> str:
+        return text(os.readlink(self._host(path)))
+
+
+def _givable(entry: os.DirEntry[bytes]) -> bool:
+    plain = entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)
+    return plain or entry.is_symlink()
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What an overlay makes of the tree beneath it."""
+
+    upper: HostTree
+    lower: HostTree
+
+    def stat(self, path: str) -> os.stat_result | None:
+        found = self.upper.stat(path)
+        return self.lower.stat(path) if found is None and not self._hidden(path) else found
+
+    def names(self, path: str) -> list[str]:
+        marked = set(self.upper.names(path)) if self.upper.holds(path) else set()
+        names = {name for name in marked if not name.startswith(WHITEOUT)}
+        if OPAQUE not in marked and self.lower.holds(path):
+            names |= {n for n in self.lower.names(path) if WHITEOUT + n not in marked}
+        return list(names)
+
+    def read(self, path: str) -> bytes:
+        return self._layer(path).read(path)
+
+    def target(self, path: str) -> str:
+        return self._layer(path).target(path)
+
+    def _layer(self, path: str) -> HostTree:
+        return self.lower if self.upper.stat(path) is None else self.upper
+
+    def _hidden(self, path: str) -> bool:
+        """Whether what the tree beneath has there is not to be seen."""
+        folder, name = os.path.split(path)
+        marks = (os.path.join(folder, mark) for mark in (WHITEOUT + name, OPAQUE))
+        return any(self.upper.stat(mark) for mark in marks) or not self.lower.holds(folder)
