@@ -101,6 +101,18 @@ def test_sigreturn(tmp_path: Path) -> None:
     assert [line["ssp_moved"] for line in facts(lines, "after")] == [0, 0, -8]
 
 
+def test_disabled_on_the_command_line(tmp_path: Path) -> None:
+    """A1: riscv_nousercfi takes everything away, but hwprobe still names the extensions."""
+    said = {
+        scenario: from_model(scenario, "7.2", tmp_path / f"{scenario}.run", nousercfi=True)
+        for scenario in ("env", "cfi_prctl", "map")
+    }
+    (probed,) = facts(said["env"], "hwprobe")
+    assert (probed["zicfilp"], probed["zicfiss"]) == (1, 1)
+    assert {line["rc"] for line in said["cfi_prctl"] if "rc" in line} == {-22}
+    assert {line["rc"] for line in facts(said["map"], "map")} == {-95}
+
+
 @pytest.fixture(scope="module")
 def protected(tmp_path_factory: pytest.TempPathFactory) -> list[Line]:
     return from_model("protect", "7.2", tmp_path_factory.mktemp("protect") / "probe.run")
