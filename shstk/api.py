@@ -30,8 +30,10 @@ def open(run: Run | str | Path, verify: bool = True) -> Run:
 class GuestArguments(TypedDict, total=False):
     """What `record`, `execute` and `matrix` say about the guest; docs in tracer.guest.GuestOptions.
 
-    kernel: a revision's name, with switches turned after commas. memory, rlimits: bytes.
-    timeout: seconds of the host. on_output gets (fd, bytes) as the guest writes.
+    kernel: a revision's name, with switches turned after commas. overlay: where the guest's changes
+    to root are kept. binds: (path on the host, path in the guest, whether the guest may change it).
+    memory, rlimits: bytes. timeout: seconds of the host. on_output gets (fd, bytes) as the guest
+    writes.
     """
 
     kernel: str
@@ -39,6 +41,9 @@ class GuestArguments(TypedDict, total=False):
     env: Mapping[str, str] | None
     stdin: bytes
     root: str | Path | None
+    overlay: str | Path | None
+    binds: Iterable[tuple[str | Path, str, bool]]
+    cwd: str
     cpu: str
     abi: str
     nousercfi: bool
@@ -56,8 +61,13 @@ def _guest_options(guest: GuestArguments) -> dict[str, Any]:
     given: dict[str, Any] = {key: value for key, value in guest.items() if value is not None}
     if "env" in given:
         given["env"] = tuple(given["env"].items())
-    if "root" in given:
-        given["root"] = Path(given["root"])
+    for name in ("root", "overlay"):
+        if name in given:
+            given[name] = Path(given[name])
+    if "binds" in given:
+        from tracer.kernel.sandbox import Bind
+
+        given["binds"] = tuple(Bind(Path(h), g, writable) for h, g, writable in given["binds"])
     return given
 
 
