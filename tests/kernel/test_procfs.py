@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from direct import Direct
 
-from schemas.uapi import MAP_ANONYMOUS, MAP_PRIVATE, PAGE
+from schemas.uapi import MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PAGE
 from tracer.kernel.task import ZOMBIE, Task
 
 O_RDWR, SEEK_SET = 2, 0
-PRIVATE = MAP_PRIVATE | MAP_ANONYMOUS
+PRIVATE, SHARED = MAP_PRIVATE | MAP_ANONYMOUS, MAP_SHARED | MAP_ANONYMOUS
 
 
 @pytest.fixture
@@ -149,20 +149,22 @@ def test_mem_reads_and_writes_ordinary_pages(d: Direct) -> None:
     assert [(r["op"], r["bytes"]) for r in rows] == [("read", b"before.."), ("write", b"after")]
 
 
-def test_mem_forces_nothing(d: Direct) -> None:
-    """V6: without FOLL_FORCE a shadow stack and read-only pages are -EIO to write, not to read."""
+def test_mem_overrides_protections(d: Direct) -> None:
+    """V6, with FOLL_FORCE: only what is unmapped, or shared and not writable, is -EIO."""
     stack = d.mm.map(d.k, 0, PAGE, 3, PRIVATE, shadow_stack=True)
     d.mm.space.ss_write(stack, 5)
-    readonly = d.mm.map(d.k, 0, PAGE, 1, PRIVATE)
-    for addr in (stack, readonly):
-        assert d.write(mem(d, addr), bytes(8)) == "EIO"
     assert d.read(mem(d, stack), 8) == (5).to_bytes(8, "little")
-    none = d.mm.map(d.k, 0, PAGE, 0, PRIVATE)
-    for addr in (none, 8):
-        assert d.read(mem(d, addr), 8) == "EIO"
+    none, readonly = (d.mm.map(d.k, 0, PAGE, prot, PRIVATE) for prot in (0, 1))
+    for addr in (stack, readonly, none):
+        assert d.write(mem(d, addr), b"override") == 8
+        assert d.read(mem(d, addr), 8) == b"override"
+    shared = d.mm.map(d.k, 0, PAGE, 1, SHARED)
+    assert d.read(mem(d, shared), 8) == bytes(8)
+    assert d.write(mem(d, shared), b"override") == "EIO"
+    assert d.read(mem(d, 8), 8) == "EIO"
     # A transfer that begins well ends where the pages do.
     pages = d.mm.map(d.k, 0, 2 * PAGE, 3, PRIVATE)
-    d.mm.protect(d.k, pages + PAGE, PAGE, 0)
+    d.mm.unmap(d.k, pages + PAGE, PAGE)
     assert len(d.read(mem(d, pages + PAGE - 10), 100)) == 10
 
 

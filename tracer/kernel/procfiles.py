@@ -70,8 +70,9 @@ class Text(OpenFile):
 class Mem(OpenFile):
     """/proc/PID/mem: the address space as it was when it was opened.
 
-    Page protections hold, for reads and for writes (proc_mem.force_override=ptrace, Debian's
-    default, and nobody traces): a shadow stack can be read but not written.
+    Page protections are overridden with FOLL_FORCE, as by mainline's default
+    (CONFIG_PROC_MEM_ALWAYS_FORCE): a shadow stack can be read and written. A shared mapping is
+    written only where a store could.
     """
 
     def __init__(self, inode: ProcFile, flags: int, path: str, task: Task) -> None:
@@ -85,7 +86,7 @@ class Mem(OpenFile):
         out = bytearray()
         while len(out) < n:
             at = offset + len(out)
-            piece = self.mm.space.read(at, min(n - len(out), PAGE - at % PAGE))
+            piece = self.mm.space.read(at, min(n - len(out), PAGE - at % PAGE), force=True)
             if piece is None:
                 break
             out += piece
@@ -104,7 +105,9 @@ class Mem(OpenFile):
         while done < len(data):
             at = offset + done
             piece = data[done : done + PAGE - at % PAGE]
-            if not self.mm.space.write(at, piece):
+            vma = self.mm.vmas.find(at)
+            private = vma is not None and vma.shared is None
+            if not self.mm.space.write(at, piece, force=private):
                 break
             usermem.note(k, self.task, "write", at, piece)
             done += len(piece)
