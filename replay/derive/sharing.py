@@ -1,11 +1,12 @@
-"""Pushes of one task on a shadow stack that another task is still on."""
+"""Pushes of one task on a shadow stack where another task has frames that it has yet to pop."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from replay.derive.history import History
+from replay.derive.history import History, Task
+from replay.derive.law import Law
 from replay.derive.pieces import pieces
 from replay.derive.places import Mark, last_marks
 from replay.derive.ssp_path import ssp_path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Clash:
-    """The first push of `tid` on a stack where `other` pushed at other_seq and still is."""
+    """The first push of `tid` on a stack where `other` has frames, the last pushed at other_seq."""
 
     stack: Stack
     seq: int
@@ -30,49 +31,89 @@ class Clash:
     other_ssp: int
 
 
-def clashes(run: Run, history: History, stacks: list[Stack]) -> tuple[int, list[Clash]]:
-    """How many pushes went to known stacks, and the first clash of each two tasks on each stack."""
+@dataclass(frozen=True, slots=True)
+class _Pushed:
+    """What a task has pushed on a stack: when last, and how high up."""
+
+    last: int  # seq
+    highest: int  # address; the frame there stands while the task's ssp is at or below it
+
+
+def clashes(run: Run, history: History, stacks: list[Stack], law: Law) -> tuple[int, list[Clash]]:
+    """How many pushes went to known stacks, and the first clash of each intruder on each stack.
+
+    Of two tasks the one that does not own the stack intrudes; of two guests the later one does.
+    """
     import polars as pl
 
     count = 0
-    found: dict[tuple[int, int, int], Clash] = {}
-    last_push = last_ssp = None  # of each stack, of each task, in the pieces before
+    found: dict[tuple[int, int], Clash] = {}  # (stack, intruder)
+    placed = _placed(history, law)
+    by: dict[int, dict[int, _Pushed]] = {}  # stack, then task, in all pieces so far
+    last_ssp = None  # of each task, in the pieces before
     for piece in pieces(run):
         cfi = piece.cfi.lazy().filter(pl.col("kind").cast(pl.String) == "sspush")
         pushes = on_stacks(cfi, stacks)
         count += pushes.height
-        pushes = pl.concat([pushes.clear() if last_push is None else last_push, pushes])
-        path = ssp_path(run, piece).select("seq", "tid", "ssp_after").collect()
+        path = ssp_path(run, piece).select("seq", "tid", "mm", "ssp_after").collect()
         path = pl.concat([path.clear() if last_ssp is None else last_ssp, path])
-        for mark, seq, tid, addr, other, other_seq, ssp in _candidates(pushes, path).iter_rows():
-            stack = stacks[mark]
-            if (mark, tid, other) in found or ssp is None or not stack.area.holds(ssp):
-                continue
-            if not _excused(history, stack, tid, other, seq):
-                found[mark, tid, other] = Clash(stack, seq, tid, addr, other, other_seq, ssp)
-        last_push = pushes.sort("seq").unique("mark", keep="last", maintain_order=True)
+        places = _Places(path)
+        for mark, tid, seq, addr, last, highest in _turns(pushes).iter_rows():
+            stack, here = stacks[mark], by.setdefault(mark, {})
+            for other, theirs in here.items():
+                if other == tid:
+                    continue
+                owns = stack.owner is not None and stack.owner.tid == tid
+                key = (mark, other if owns else tid)
+                before = found.get((mark, other))
+                if key in found or (before and before.other == tid):
+                    continue
+                ssp = places.ssp(other, stack.mm, seq)
+                stands = ssp is not None and stack.area.base <= ssp <= theirs.highest
+                if stands and not _excused(history, placed, stack, tid, other, seq, theirs.last):
+                    found[key] = Clash(stack, seq, tid, addr, other, theirs.last, ssp or 0)
+            mine = here.get(tid)
+            here[tid] = _Pushed(last, max(highest, mine.highest if mine else 0))
         last_ssp = path.sort("seq").unique("tid", keep="last", maintain_order=True)
     return count, list(found.values())
 
 
-def _candidates(pushes: pl.DataFrame, path: pl.DataFrame) -> pl.DataFrame:
-    """Pushes on a stack where another task pushed last, with that task's ssp at the time."""
+def _turns(pushes: pl.DataFrame) -> pl.DataFrame:
+    """Pushes of one task on a stack with no other's between: the first, the last, the highest."""
     import polars as pl
 
-    changes = (
+    turn = (pl.col("tid") != pl.col("tid").shift()).fill_null(True).cum_sum().over("mark")
+    return (
         pushes.sort("mark", "seq")
-        .with_columns(
-            other=pl.col("tid").shift().over("mark"), other_seq=pl.col("seq").shift().over("mark")
+        .with_columns(turn=turn)
+        .group_by("mark", "turn")
+        .agg(
+            pl.col("tid", "seq", "addr").first(),
+            pl.col("seq").last().alias("last"),
+            pl.col("addr").max().alias("highest"),
         )
-        .filter(pl.col("other") != pl.col("tid"))
         .sort("seq")
+        .select("mark", "tid", "seq", "addr", "last", "highest")
     )
-    at = path.sort("seq").select(
-        pl.col("tid").alias("other"), pl.col("seq").alias("at"), other_ssp="ssp_after"
-    )
-    return changes.join_asof(
-        at, left_on="seq", right_on="at", by="other", check_sortedness=False
-    ).select("mark", "seq", "tid", "addr", "other", "other_seq", "other_ssp")
+
+
+class _Places:
+    """Where each task's ssp was."""
+
+    def __init__(self, path: pl.DataFrame) -> None:
+        self._path = path
+        self._of: dict[int, pl.DataFrame] = {}
+
+    def ssp(self, tid: int, mm: int | None, seq: int) -> int | None:
+        """A task's ssp at a time, if it is known and the task is in this address space."""
+        if tid not in self._of:
+            self._of[tid] = self._path.filter(tid=tid).sort("seq")
+        rows = self._of[tid]
+        at = rows["seq"].search_sorted(seq, side="right")
+        if not at or rows["mm"][at - 1] != mm:
+            return None
+        ssp: int | None = rows["ssp_after"][at - 1]
+        return ssp
 
 
 def on_stacks(rows: pl.LazyFrame, stacks: list[Stack]) -> pl.DataFrame:
@@ -84,23 +125,38 @@ def on_stacks(rows: pl.LazyFrame, stacks: list[Stack]) -> pl.DataFrame:
     return last_marks(wanted, marks).filter(pl.col("mark").is_not_null())
 
 
-def _excused(history: History, stack: Stack, tid: int, other: int, seq: int) -> bool:
-    """Whether the other is dead or waits in vfork, or a clone put one of the two there."""
-    mine, theirs = history.task(tid, seq), history.task(other, seq)
-    if mine is None or theirs is None or not theirs.lives(seq):
-        return True
-    waits = any(
-        c.parent is theirs
-        and c.kind == "vfork"
-        and c.seq < seq
-        and (c.row.seq_end is None or seq < c.row.seq_end)
+def _placed(history: History, law: Law) -> dict[Task, int]:
+    """The threads that the law leaves on their parent's stack, with their first ssp."""
+    return {
+        c.child: c.first_ssp
         for c in history.clones
-    )
-    return waits or any(
-        c.child in (mine, theirs)
-        and c.mapped.stack is None
+        if c.child
         and c.first_ssp is not None
-        and stack.mm == (c.child.mm if c.child else None)
-        and (stack.area.holds(c.first_ssp) or c.first_ssp == stack.area.top)
-        for c in history.clones
+        and c.kind == "thread"
+        and c.before.enabled
+        and not law.opens(c.before.enabled)
+        and c.mapped.stack is None
+    }
+
+
+def _excused(
+    history: History,
+    placed: dict[Task, int],
+    stack: Stack,
+    tid: int,
+    other: int,
+    seq: int,
+    pushed: int,
+) -> bool:
+    """Whether who pushed there is gone or waits in vfork, or the law has put one of the two there."""
+    mine, theirs = history.task(tid, seq), history.task(other, seq)
+    if mine is None or theirs is None or theirs.born > pushed or not theirs.lives(seq):
+        return True
+    if any(t in placed and stack.area.holds(placed[t] - 1) for t in (mine, theirs)):
+        return True
+    vforks = [c for c in history.clones if c.kind == "vfork" and c.seq < seq]
+    return any(
+        (c.parent is theirs and (c.row.seq_end is None or seq < c.row.seq_end))
+        or (c.child is theirs and c.row.seq_end is not None and seq > c.row.seq_end)
+        for c in vforks
     )

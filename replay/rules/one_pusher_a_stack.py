@@ -1,15 +1,16 @@
 """Two tasks never push on one shadow stack.
 
 ## What it checks
-No task pushes on a shadow stack while another live task of the same address space, that pushed
-there before it, still has its ssp within that stack.
+No task pushes on a shadow stack between a push of another live task of the same address space and
+its pop. Of two tasks the first clash is told, as that of the one that does not own the stack.
 
 ## Why it matters
 Each overwrites the other's return addresses; the next return of either is a fault, or a return to
 the wrong place that passes the check.
 
 ## When it applies
-Every run that recorded cfi.
+Every run that recorded cfi. Under `intent` v1 to v5 violate it, for their threads run on their
+parent's stack (A5, A7); under `revision` that is where they belong.
 
 ## Evidence columns
 cfi.kind sspush, addr, tid, mm; ssp_path for where the other task's ssp is; task_events exit_begin;
@@ -21,7 +22,7 @@ clones for who waits in vfork.
 
 ## Not a violation when
 a vfork child runs on its suspended parent's stack; the other task has left it by csr ssp (green
-threads, ucontext), by exec, or is dead; or a clone put the child there (A5 and A7 tell of that).
+threads, ucontext) or by exec, has popped all that it pushed there, or is dead.
 
 ## How to investigate
     shstk stacks RUN <address>
@@ -45,7 +46,7 @@ APPLIES = "sspush on a known shadow stack"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    count, found = clashes(facts.run, facts.history, facts.stacks)
+    count, found = clashes(facts.run, facts.history, facts.stacks, facts.law)
     if count > len(found):
         yield Satisfied(count - len(found))
     for clash in found:
@@ -54,7 +55,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
             tid=clash.tid,
             mm=clash.stack.mm,
             addr=clash.addr,
-            expected=f"task {clash.other} alone pushes there, or has left",
+            expected=f"task {clash.other} alone pushes there, or has popped what it pushed",
             actual=f"task {clash.tid} pushes, task {clash.other}'s ssp is {clash.other_ssp:#x}",
             note=f"both are on {clash.stack.name}",
             evidence=(clash.other_seq, clash.seq),
