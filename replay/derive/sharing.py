@@ -148,7 +148,7 @@ def _excused(
     seq: int,
     pushed: int,
 ) -> bool:
-    """Whether who pushed there is gone or waits in vfork, or the law has put one of the two there."""
+    """Whether who pushed there is gone or waits in vfork, or the law puts one of the two there."""
     mine, theirs = history.task(tid, seq), history.task(other, seq)
     if mine is None or theirs is None or theirs.born > pushed or not theirs.lives(seq):
         return True
