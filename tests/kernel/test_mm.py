@@ -77,6 +77,7 @@ def test_a_freed_place_is_used_again() -> None:
         ("sys 226, 0x10000, 0, 1", 0),
         ("sys 216, 0x40000000, 4096, 8192, 1", EFAULT),
         ("sys 216, 0x10000, 4096, 8192, 2", EINVAL),
+        ("sys 216, 0x10000, 4096, 4096, 3, 0", EPERM),
         ("sys 233, 0x10000, 4096, 4", 0),
         ("sys 233, 0x1000, 4096, 4", ENOMEM),
         ("sys 233, 0x10000, 4096, 99", EINVAL),

@@ -185,7 +185,7 @@ class Mm:
     def remap(
         self, k: Kernel, old: int, old_length: int, length: int, flags: int, to: int = 0
     ) -> int:
-        """mremap; the new address. Errno: EINVAL, EFAULT, ENOMEM."""
+        """mremap; the new address. Errno: EINVAL, EPERM, EFAULT, ENOMEM."""
         columns: dict[str, Any] = {"hint": to, "length": length, "flags": flags & 0xFFFF_FFFF}
         columns |= {"old_start": old, "old_length": old_length}
         with self._row(k, "remap", columns):
@@ -198,6 +198,8 @@ class Mm:
             overlap = to < old + old_length and old < to + length
             if fixed and (to % PAGE or to > TASK_SIZE - length or overlap):
                 raise Errno("EINVAL")
+            if fixed and to < MIN_ADDR:
+                raise Errno("EPERM")
             vma = self.vmas.find(old)
             if vma is None or min(old_length, length) > vma.end - old:
                 raise Errno("EFAULT")
