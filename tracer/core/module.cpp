@@ -62,10 +62,12 @@ nb::object memoryview(std::vector<T>& column) {
 template <class Table>
 nb::dict drain_table(Table& table) {
     nb::dict columns;
-    table.columns([&](const char* name, auto& column) {
-        columns[name] = memoryview(column.data, column.data.get(), table.rows);
+    const u64 rows = table.rows;
+    const std::shared_ptr<u8[]> memory = table.hand_over();
+    Table::each_column([&]<class C>(const char* name) {
+        auto* data = memory ? reinterpret_cast<typename C::Type*>(memory.get() + C::start) : nullptr;
+        columns[name] = memoryview(memory, data, rows);
     });
-    table.reset();
     return columns;
 }
 

@@ -111,15 +111,15 @@ inline void insn_row(InsnTable& table, const Hart& h, const Info& info, u8 rd, u
     const u64 row = table.rows++;
     const char kind = destination[info.op];
     const bool integer = kind == 'x' && rd != x0_sink;
-    table.seq[row] = index << seq_shift;
-    table.pc[row] = pc;
-    table.word[row] = info.word;
-    table.rd[row] = integer ? rd : kind == 'f' ? u8(32 + rd) : u8{255};
-    table.rd_value[row] = integer ? h.x[rd] : kind == 'f' ? h.f[rd] : 0;
-    table.mem_addr[row] = memory.address;
-    table.mem_value[row] = memory.value;
-    table.mem_size[row] = memory.size;
-    table.ssp[row] = h.ssp;
+    table.set<InsnTable::Seq>(row, index << seq_shift);
+    table.set<InsnTable::Pc>(row, pc);
+    table.set<InsnTable::Word>(row, info.word);
+    table.set<InsnTable::Rd>(row, integer ? rd : kind == 'f' ? u8(32 + rd) : u8{255});
+    table.set<InsnTable::RdValue>(row, integer ? h.x[rd] : kind == 'f' ? h.f[rd] : 0);
+    table.set<InsnTable::MemAddr>(row, memory.address);
+    table.set<InsnTable::MemValue>(row, memory.value);
+    table.set<InsnTable::MemSize>(row, memory.size);
+    table.set<InsnTable::Ssp>(row, h.ssp);
 }
 
 }  // namespace semantics
