@@ -28,7 +28,10 @@ TRACE_INSN: Final = 4
 # 0 sspush 1 sspopchk 2 ssamoswap 3 ssrdp 4 ssp_read 5 ssp_write 6 lpad
 
 class Machine:
-    """What the harts of one run share: frames, decoded text, the instruction count, trace buffers."""
+    """What the harts of one run share: frames, decoded text, the instruction count, trace buffers.
+
+    One hart runs at a time; nothing else of the machine may be used meanwhile.
+    """
 
     def __init__(
         self, *, zicfiss: bool = True, zicfilp: bool = True, trace: int = 0, max_frames: int = 0
@@ -37,7 +40,8 @@ class Machine:
         new frame stop with a fault of cause `FAULT_NO_FRAME`."""
     icount: int
     """Index of the instruction attempted last (retired or trapped); the first is 1; 0 is the loader's.
-    Cfi, flow and insn rows of an instruction carry seq = icount * 2**20."""
+    Cfi, flow and insn rows of an instruction carry seq = icount * 2**20. The counters cycle, time
+    and instret read it too."""
     trace: int
     @property
     def frames(self) -> int:
@@ -46,14 +50,22 @@ class Machine:
         """Rows waiting in the buffers of 'cfi', 'flow', 'code' or 'insn'."""
     def drain(self, table: str) -> dict[str, memoryview]:
         """All waiting rows of a table, column by column, without a copy; the buffers start afresh.
+        Their memory is used again once no view of it is left.
 
         cfi:  seq u64, tid u32, mm u32, kind u8, pc u64, addr u64, value u64, operand u64,
-              ssp_before u64, ssp_after u64, fault u8 (the cause; 255 = none)
-        flow: seq u64, tid u32, mm u32, block u32
+              ssp_before u64, ssp_after u64, fault u8 (the cause; 255 = none). One row an sspush,
+              sspopchk, ssamoswap, ssrdp (not to x0) or access to csr ssp, none where they are
+              no-ops; lpad while xLPE is on: value its label, operand x7[31:12], and where a pad is
+              missing a row with fault 18 and value 0xffffffff. ssp_write: value is the new ssp.
+        flow: seq u64, tid u32, mm u32, block u32. A block ends after a control transfer or before
+              the page's end; an instruction across two pages is a block of its own.
         code: seq u64, tid u32, mm u32, block u32, pc u64, length u32, bytes_offset i32 (rows + 1,
-              offsets into) bytes u8
+              offsets into) bytes u8. Ids count from 1 in the order of first execution; a block is
+              its text, its pc and the frame's lineage (copy-on-write copies share one).
         insn: seq u64, tid u32, mm u32, pc u64, word u32, rd u8 (0..31 x, 32..63 f, 255 none),
               rd_value u64, mem_addr u64, mem_value u64, mem_size u8 (0 = no access), ssp u64
+              (after it). Instructions that retired, and ecalls. mem_value: of an AMO or ssamoswap
+              what was stored.
         """
 
 FAULT_NO_FRAME: Final = 64
@@ -65,14 +77,20 @@ class AddressSpace:
     def fork(self) -> AddressSpace:
         """A copy; private pages become copy-on-write on both sides; costs O(page-table nodes) or less."""
     def map(self, start: int, length: int, perm: int) -> None:
-        """Fresh demand-zero pages; whatever was there is dropped. Page-aligned, else ValueError."""
+        """Fresh demand-zero pages; whatever was there is dropped.
+
+        ValueError, here and below, for a range that is empty, not page-aligned or ends above 2**56,
+        and for unknown permission bits.
+        """
     def unmap(self, start: int, length: int) -> None: ...
     def protect(self, start: int, length: int, perm: int) -> None:
         """New permissions for the mapped pages of the range; contents and PERM_SHARED stay."""
     def move(self, old_start: int, length: int, new_start: int) -> None:
-        """Move pages with contents and permissions (mremap); no overlap."""
+        """Move pages with contents and permissions (mremap); whatever was at the new place is
+        dropped. ValueError if the ranges overlap."""
     def discard(self, start: int, length: int) -> None:
-        """Contents become zero, mapping and permissions stay (MADV_DONTNEED)."""
+        """Contents become zero, mapping and permissions stay (MADV_DONTNEED). Shared pages keep
+        theirs: they are only no longer resident."""
     def perm(self, addr: int) -> int:
         """Permissions of the page, -1 if unmapped."""
     def resident(self, start: int, length: int) -> int:
@@ -121,7 +139,8 @@ class Hart:
 
         An ecall or a fault advances icount by one (its own index) but not pc. A stop for budget or
         flush in mid-block leaves no trace in any row if the same hart is run on next.
-        Releases the GIL.
+        Releases the GIL. ValueError if the space is another machine's, RuntimeError if the machine
+        is running already.
         """
     def fault(self) -> tuple[int, int, int, int, int, int]:
         """After STOP_FAULT: (cause, tval, word, address, expected, found).
