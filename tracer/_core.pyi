@@ -39,7 +39,7 @@ class Machine:
         """max_frames: resident 4 KiB frames allowed (0 = no limit); past it accesses that need a
         new frame stop with a fault of cause `FAULT_NO_FRAME`."""
     icount: int
-    """Index of the instruction attempted last (retired or trapped); the first is 1; 0 is the loader's.
+    """Index of the instruction attempted last (retired or trapped), from 1; 0 is the loader's.
     Cfi, flow and insn rows of an instruction carry seq = icount * 2**20. The counters cycle, time
     and instret read it too."""
     trace: int
@@ -75,7 +75,7 @@ class AddressSpace:
 
     def __init__(self, machine: Machine) -> None: ...
     def fork(self) -> AddressSpace:
-        """A copy; private pages become copy-on-write on both sides; costs O(page-table nodes) or less."""
+        """A copy; private pages become copy-on-write on both sides; nothing is copied."""
     def map(self, start: int, length: int, perm: int) -> None:
         """Fresh demand-zero pages; whatever was there is dropped.
 
@@ -98,11 +98,11 @@ class AddressSpace:
     def read(self, addr: int, length: int, force: bool = False) -> bytes | None:
         """copy_from_user: None if any byte is not readable by a load (force: mapped is enough)."""
     def write(self, addr: int, data: bytes, force: bool = False) -> bool:
-        """copy_to_user: False (and nothing written) if any byte isn't writable by an ordinary store;
-        shadow-stack pages never are. force: any mapped page, shadow stack and read-only too
+        """copy_to_user: False (and nothing written) if any byte isn't writable by an ordinary
+        store; shadow-stack pages never are. force: any mapped page, shadow stack and read-only too
         (a private copy is made; decoded text there is dropped)."""
     def read_cstr(self, addr: int, limit: int) -> bytes | None:
-        """Up to the first NUL (left out); None at an unreadable byte; `limit` bytes if no NUL came."""
+        """Up to the first NUL (left out); None at an unreadable byte; `limit` bytes without one."""
     def ss_write(self, addr: int, value: int) -> bool:
         """The kernel's shadow-stack store (8 bytes, aligned): True only on a page with SS and W."""
     def ss_swap(self, addr: int, value: int) -> int | None:
