@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from schemas.errors import UsageError
-from schemas.revisions import DEFAULT_REVISION, Revision, resolve
+from schemas.revisions import DEFAULT_REVISION, Revision, at_least, resolve
 from schemas.uapi import PAGE, RLIMITS, SIGNALS
 from tracer.kernel import loop
 from tracer.kernel.boot import boot
@@ -157,6 +157,11 @@ def _check_options(options: GuestOptions, row: Revision) -> None:
     for name in options.rlimits:
         if name not in RLIMITS:
             raise UsageError(f"--rlimit {name}: no such limit", f"known: {' '.join(RLIMITS)}")
+    if options.nousercfi and not at_least(row, "v12"):
+        raise UsageError(
+            f"--nousercfi: kernel {row.name} does not know the parameter riscv_nousercfi",
+            "it came with v12; --cpu rv64gc is a machine without shadow stacks under any kernel",
+        )
     numbers = row.settings["prctl_numbers"]
     if options.abi == "own" and not numbers.confirmed:
         raise UsageError(

@@ -43,6 +43,7 @@ WRONG = {
     "no-such-command": ("recrd x", 2),
     "no-such-kernel": ("record --kernel v99 x.elf", 2),
     "no-such-switch": ("record --kernel 7.2,release=exit x.elf", 2),
+    "no-such-parameter": ("record --kernel v3 --nousercfi --stdin /dev/null text.elf", 2),
     "no-such-program": ("record --stdin /dev/null nothing.elf", 3),
     "not-an-elf": ("record --stdin /dev/null text.elf", 3),
     "no-such-run": ("check nothing.run", 3),
