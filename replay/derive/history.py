@@ -33,12 +33,16 @@ class State:
     """A task's cfi_status (ST1); `enabled_by`, `locked_by` name the kind of step that set it so.
 
     base and size are what the kernel has recorded for the task, bytes; 0 where it owns nothing.
+    size_due is what the law wanted the size to be; undue, that it wanted no stack at all: what was
+    wrong when the stack was made is not found again when it goes.
     """
 
     enabled: bool = False
     locked: bool = False
     base: int = 0
     size: int = 0
+    size_due: int | None = None
+    undue: bool = False
     lp_enabled: bool = False
     lp_locked: bool = False
     enabled_by: str = "boot"
@@ -47,6 +51,17 @@ class State:
     @property
     def stack(self) -> Area | None:
         return Area(self.base, self.size) if self.base else None
+
+    def records(self, area: Area) -> bool:
+        """Whether an area is the recorded one, by the size that it has or should have had."""
+        return (
+            bool(self.base) and area.base == self.base and area.size in (self.size, self.size_due)
+        )
+
+    def owning(self, stack: Area | None, size_due: int | None = None, undue: bool = False) -> State:
+        """The state with this stack recorded, or none."""
+        base, size = (stack.base, stack.size) if stack else (0, 0)
+        return replace(self, base=base, size=size, size_due=size_due, undue=undue)
 
 
 @dataclass(eq=False)
@@ -282,7 +297,7 @@ class Fold:
             return
         state = creator.state
         if self.law.user_worker == "owns nothing":
-            state = replace(state, base=0, size=0)
+            state = state.owning(None)
         worker = Task(
             event.tid, creator.pid, event.seq, "worker", event.mm, creator, _inherited(state)
         )
@@ -299,11 +314,10 @@ class Fold:
         opens = self.supported and self.law.opens(before.enabled)
         due = opens and kind == "thread"
         mapped = self._mapped(row.tid, row.seq, row.seq_end)
+        size = self.law.size(row.stack_size, self._limits[parent.pid]) if due else None
         state = before
-        if mapped.stack:
-            state = replace(before, base=mapped.stack.base, size=mapped.stack.size)
-        elif opens and kind != "fork":
-            state = replace(before, base=0, size=0)
+        if mapped.stack or (opens and kind != "fork"):
+            state = before.owning(mapped.stack, size, undue=mapped.stack is not None and not due)
         child = None
         if row.child_tid is not None:
             child = self._child(row, parent, kind, state)
@@ -315,7 +329,7 @@ class Fold:
                 before=before,
                 kind=kind,
                 due=due,
-                size=self.law.size(row.stack_size, self._limits[parent.pid]) if due else None,
+                size=size,
                 mapped=mapped,
                 parent_ssp=call.ssp_entry if call else None,
                 parent_ssp_after=call.ssp_exit if call else None,
@@ -362,20 +376,17 @@ class Fold:
             return
         before = task.state
         mapped = self._mapped(row.tid, row.seq, row.seq_end)
-        stored = self._stored(row)
-        changes = {
-            self.law.first_prctl: self._got,
-            self.law.first_prctl + 1: self._set,
-            self.law.first_prctl + 2: self._locked,
-            PR_SET_CFI: self._set_cfi,
-        }
-        change = changes.get(row.a0)
-        after = before
-        if change and row.ret == 0:
-            after = change(row, before, mapped, stored)
-            if row.a0 == self.law.first_prctl + 1:
-                task.first_change = task.first_change or row.seq
-        if row.a0 == self.law.first_prctl + 1 and not row.a1 >> 1 and before.locked_by == "exec":
+        size = self.law.size(0, self._limits[task.pid])
+        option, after = row.a0 - self.law.first_prctl, before
+        if row.ret == 0 and option == 1 and not row.a1 >> 1:
+            after = _set(before, bool(row.a1 & PR_SHADOW_STACK_ENABLE), mapped.stack, size)
+            task.first_change = task.first_change or row.seq
+        elif row.ret == 0 and option == 2:
+            after = replace(before, locked=True, locked_by="prctl")
+        elif row.ret == 0 and row.a0 == PR_SET_CFI:
+            on = bool(row.a2 & 1)
+            after = replace(before, lp_enabled=on, lp_locked=on and bool(row.a2 & 4))
+        if option == 1 and not row.a1 >> 1 and before.locked_by == "exec":
             # the first PR_SET after an exec tells whether the lock outlived it
             after = replace(after, locked=row.ret == -ERRNO["EINVAL"], locked_by="prctl")
         task.state = after
@@ -388,35 +399,10 @@ class Fold:
                 after=after,
                 mapped=mapped,
                 borrowed=borrowed,
-                size=self.law.size(0, self._limits[task.pid]),
-                stored=stored,
+                size=size,
+                stored=self._stored(row),
             )
         )
-
-    def _got(self, row: Call, before: State, mapped: Mapped, stored: bytes | None) -> State:
-        if stored is None or len(stored) < 8:
-            return before
-        return replace(before, enabled=bool(stored[0] & 1))
-
-    def _set(self, row: Call, before: State, mapped: Mapped, stored: bytes | None) -> State:
-        if row.a1 == PR_SHADOW_STACK_ENABLE:
-            if before.enabled:
-                return before
-            stack = mapped.stack or Area(0, 0)
-            return replace(
-                before, enabled=True, enabled_by="prctl", base=stack.base, size=stack.size
-            )
-        if row.a1:
-            return before
-        state = replace(before, enabled=False, enabled_by="prctl")
-        return replace(state, base=0, size=0) if before.enabled else state
-
-    def _locked(self, row: Call, before: State, mapped: Mapped, stored: bytes | None) -> State:
-        return replace(before, locked=True, locked_by="prctl")
-
-    def _set_cfi(self, row: Call, before: State, mapped: Mapped, stored: bytes | None) -> State:
-        on = bool(row.a2 & 1)
-        return replace(before, lp_enabled=on, lp_locked=on and bool(row.a2 & 4))
 
     def _stored(self, row: Call) -> bytes | None:
         written = [t for t in self.transfers.of(row.tid, row.seq, row.seq_end) if t.op == "write"]
@@ -550,8 +536,14 @@ def kind_of(flags: int) -> str:
 
 def _inherited(state: State) -> State:
     """A copied state: the child's bits are its own from now on, and came by clone."""
-    return replace(
-        state,
-        enabled_by="clone",
-        locked_by="clone",
-    )
+    return replace(state, enabled_by="clone", locked_by="clone")
+
+
+def _set(before: State, enable: bool, stack: Area | None, size: int | None) -> State:
+    """After a PR_SET that returned 0."""
+    if enable and before.enabled:
+        return before
+    state = replace(before, enabled=enable, enabled_by="prctl")
+    if enable:
+        return state.owning(stack, size)
+    return state.owning(None) if before.enabled else state

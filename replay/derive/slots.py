@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _WORD: Final = 8
 _SOFTWARE_CHECK: Final = 18  # a pop that faults so has read its word
-_CLEARS, _MOVES, _FORKS = 0, 1, 2  # what a mark does to a slot
+_CLEARS, _ENDS, _MOVES, _FORKS = range(4)  # what a mark does to a slot
 
 
 def accesses(
@@ -75,11 +75,14 @@ def _written(
             yield t.seq, t.tid, t.mm, addr, whole, False
 
 
+_OPS: Final = {"map": _CLEARS, "discard": _CLEARS, "unmap": _ENDS}
+
+
 def wrong_pops(rows: pl.DataFrame, mappings: Rows[Mapping], forks: Rows[Copied]) -> pl.DataFrame:
     """The pops among `accesses` that did not find what should stand there.
 
     Adds due u64 (what should) and due_seq u64 (who wrote it; null: nobody, so 0). Pops of words
-    whose contents the run does not tell are left out.
+    whose contents the run does not tell are left out, and those of what is not mapped: I4's.
     """
     import polars as pl
 
@@ -101,11 +104,11 @@ def _marks(mappings: Rows[Mapping]) -> Iterator[Mark]:
     for m in mappings:
         if not m.done or m.start is None:
             continue
-        if m.op in ("map", "unmap", "discard"):
-            yield Mark(m.mm, m.area, m.seq, _CLEARS)
+        if m.op in _OPS:
+            yield Mark(m.mm, m.area, m.seq, _OPS[m.op])
         elif m.op == "remap" and m.old_start is not None:
             kept = min(m.old_length or 0, m.length)
-            yield Mark(m.mm, Area(m.old_start, m.old_length or 0), m.seq, _CLEARS)
+            yield Mark(m.mm, Area(m.old_start, m.old_length or 0), m.seq, _ENDS)
             yield Mark(m.mm, Area(m.start + kept, m.length - kept), m.seq, _CLEARS)
             yield Mark(m.mm, Area(m.start, kept), m.seq, _MOVES)
 
@@ -141,7 +144,7 @@ def _trace_back(
         )
         written = (pl.col("due_seq") > pl.col("mark_seq").fill_null(0)).fill_null(False)
         cleared = (~written & (pl.col("mark") == _CLEARS)).fill_null(False)
-        onward = (~written & (pl.col("mark") != _CLEARS)).fill_null(False)
+        onward = (~written & (pl.col("mark") > _ENDS)).fill_null(False)
         answered = [
             held.filter(written),
             held.filter(cleared).with_columns(due=pl.lit(0, pl.UInt64), due_seq=nobody),

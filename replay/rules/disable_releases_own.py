@@ -52,7 +52,7 @@ def _judge(step: Prctl) -> Outcome:
         return outcome
     stack = step.before.stack if step.before.enabled else None
     own = [m.area for m in step.mapped.gone if stack and m.area.overlaps(stack)]
-    if own == ([stack] if stack else []):
+    if own == [] if stack is None else len(own) == 1 and step.before.records(own[0]):
         return prctls.unmoved(step, "ssp stays stale")
     return prctls.wrong(
         step,

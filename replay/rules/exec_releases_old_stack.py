@@ -60,7 +60,8 @@ def _judge(facts: Facts, step: Execed) -> Outcome:
     stack, gone = step.before.stack, step.mapped.gone
     assert stack is not None
     own = [m for m in gone if m.area.overlaps(stack)]
-    if [m.area for m in own] == ([step.releases] if step.releases else []):
+    released = len(own) == 1 and step.before.records(own[0].area)
+    if released if step.releases else not own:
         return OK
     mine = facts.owned(step.task, step.seq)
     return Finding(

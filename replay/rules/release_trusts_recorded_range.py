@@ -2,8 +2,7 @@
 
 ## What it checks
 Where a task's shadow stack was replaced by other mappings, its exit unmaps the recorded range all
-the same. Where a task exits on a shadow stack that is not its own (mapped by map_shadow_stack),
-that one stays.
+the same. Nothing else goes with an exit: the area of map_shadow_stack that a task exits on stays.
 
 ## Why it matters
 It is how the kernel works: the range is trusted blindly. A program that maps a file over its old
@@ -41,6 +40,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from replay.derive.history import Exited
+from replay.derive.stacks import victims
 from replay.facts import Facts
 from replay.rules import releases
 from replay.rules.outcome import OK, Finding, Outcome
@@ -59,24 +59,27 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _elsewhere(facts: Facts, step: Exited) -> Iterator[Outcome]:
-    """The stack that the task exits on, if it is nobody's recorded one."""
-    ssp, own = step.event.ssp, step.before.stack
-    stack = facts.stack_at(step.task.mm, ssp, step.seq) if ssp else None
-    if ssp is None or own is None or stack is None or stack.owner is not None:
-        return
-    if own.holds(ssp) or ssp == own.top:
-        return
-    taken = [m for m in step.mapped.gone if m.area.overlaps(stack.area)]
-    if not taken:
+    """What an exit unmaps beside the task's own stack; what belongs to another task is X5's."""
+    own, ssp = step.before.stack, step.event.ssp
+    assert own is not None
+    beside = [
+        m
+        for m in step.mapped.gone
+        if not m.area.overlaps(own) and not any(victims(facts.stacks, m, step.task))
+    ]
+    for row in beside:
+        stack = facts.stack_at(row.mm, row.start or 0, row.seq)
+        yield Finding(
+            seq=row.seq,
+            tid=step.task.tid,
+            mm=row.mm,
+            addr=row.start,
+            expected=f"{row.area} stays: it is not the recorded {own}",
+            actual=f"unmapped {row.area}",
+            note=f"task {step.task.tid}'s exit unmaps " + (stack.name if stack else "other memory"),
+            evidence=tuple(sorted({*((stack.step,) if stack else ()), step.seq, row.seq})),
+        )
+    moved = ssp is not None and not own.holds(ssp) and ssp != own.top
+    on = facts.stack_at(step.task.mm, ssp, step.seq) if moved and ssp else None
+    if not beside and on and on.owner is None:
         yield OK
-        return
-    yield Finding(
-        seq=taken[0].seq,
-        tid=step.task.tid,
-        mm=step.task.mm,
-        addr=stack.area.base,
-        expected=f"{stack.area} stays: it is not the recorded {own}",
-        actual=f"unmapped {taken[0].area}",
-        note=f"task {step.task.tid} exits on {stack.name}",
-        evidence=(stack.step, step.seq, taken[0].seq),
-    )

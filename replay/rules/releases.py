@@ -13,13 +13,16 @@ from replay.rules.outcome import OK, Finding, Outcome, Unknown
 
 
 def case_of(facts: Facts, step: Exited) -> str:
-    """What becomes of the recorded stack: off, nothing owned, gone (or another task's by now),
-    replaced (something else is mapped there), leader (its threads live on) or plain."""
+    """What an exit finds: off, nothing owned, undue (there should be no stack), gone (or another
+    task's by now), replaced (something else is mapped there), leader (its threads live on), plain.
+    """
     stack, task = step.before.stack, step.task
     if not step.before.enabled:
         return "off"
     if stack is None:
         return "nothing owned"
+    if step.before.undue:
+        return "undue"
     if not facts.stands(task, stack, step.seq):
         anothers = any(
             s.owner not in (None, task)
@@ -46,7 +49,7 @@ def nothing(facts: Facts, step: Exited | Execed, why: str) -> Outcome:
     """Whether a task's exit or exec unmaps nothing."""
     if isinstance(step, Exited) and not step.complete:
         return Unknown("the run ends inside the exit")
-    gone = step.mapped.gone
+    gone = [m for m in step.mapped.gone if not step.before.records(m.area)]
     if not gone:
         return OK
     what = "exit" if isinstance(step, Exited) else "exec"
@@ -76,7 +79,7 @@ def judge(facts: Facts, step: Exited) -> Outcome:
             return OK
         return _finding(facts, step, own[0].seq, "nothing unmapped", f"munmap({own[0].area})")
     release = f"munmap({stack})"
-    if len(own) != 1 or own[0].area != stack:
+    if len(own) != 1 or not step.before.records(own[0].area):
         seq = own[-1].seq if own else step.seq
         actual = f"unmapped {words.areas(own)}"
         return _finding(facts, step, seq, f"{release}, once", actual)

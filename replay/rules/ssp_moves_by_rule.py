@@ -38,7 +38,7 @@ pushes (stores) x1/x5 to shadow stack."
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from replay.derive.pieces import pieces
 from replay.derive.ssp_path import ssp_path
@@ -53,22 +53,29 @@ APPLIES = "event that tells a task's ssp"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
+    import polars as pl
+
     count, gaps = _gaps(facts)
-    steps = [_instructions(facts), _signals(facts), *gaps]
-    if right := count - len({seq for s in steps for seq in s["seq"]}):
+    wrong: dict[int, dict[str, Any]] = {}
+    for row in pl.concat([_instructions(facts), _signals(facts)]).iter_rows(named=True):
+        wrong.setdefault(row["seq"], row)
+    told = _others(facts) | wrong.keys()
+    for row in gaps.iter_rows(named=True):
+        if row["last"] not in told and row["seq"] not in told:
+            wrong[row["seq"]] = row
+    if right := count - len(wrong):
         yield Satisfied(right)
-    for frame in steps:
-        for row in frame.iter_rows(named=True):
-            yield Finding(
-                seq=row["seq"],
-                tid=row["tid"],
-                mm=row["mm"],
-                addr=row["is"],
-                expected=f"{row['what']} {row['due']:#x}",
-                actual=f"{row['is']:#x}",
-                note=f"{row['cause']} of task {row['tid']}",
-                evidence=(row["seq"],) if row["last"] is None else (row["last"], row["seq"]),
-            )
+    for row in wrong.values():
+        yield Finding(
+            seq=row["seq"],
+            tid=row["tid"],
+            mm=row["mm"],
+            addr=row["is"],
+            expected=f"{row['what']} {row['due']:#x}",
+            actual=f"{row['is']:#x}",
+            note=f"{row['cause']} of task {row['tid']}",
+            evidence=(row["seq"],) if row["last"] is None else (row["last"], row["seq"]),
+        )
 
 
 def _wrong(rows: pl.LazyFrame, what: str) -> pl.DataFrame:
@@ -123,7 +130,27 @@ def _signals(facts: Facts) -> pl.DataFrame:
     return _wrong(rows.with_columns(pl.col("ssp_after").alias("is"), due=due), "ssp afterwards")
 
 
-def _gaps(facts: Facts) -> tuple[int, list[pl.DataFrame]]:
+def _others(facts: Facts) -> set[int]:
+    """Events after which ssp is wrong by another rule, and told there: handoffs, calls, execs."""
+    import polars as pl
+
+    told = set()
+    for clone in facts.history.clones:
+        first = clone.child.first_user if clone.child else None
+        stack = clone.mapped.stack
+        if first and first.ssp != (stack.top if stack else clone.parent_ssp):
+            told.add(first.seq)
+    for call in facts.history.prctls:
+        stack = call.mapped.stack
+        if call.row.ssp_exit != (stack.top if stack else call.row.ssp_entry):
+            told.add(call.seq)
+    told |= {e.seq for e in facts.history.execs if e.succeeded and e.done.ssp}
+    sets = {call.seq for call in facts.history.prctls}
+    calls = facts.run.scan("syscalls").filter(pl.col("ssp_entry") != pl.col("ssp_exit"))
+    return told | (set(calls.select("seq").collect()["seq"]) - sets)
+
+
+def _gaps(facts: Facts) -> tuple[int, pl.DataFrame]:
     """Between two events of a task: what one left is what the next finds. And how many events."""
     import polars as pl
 
@@ -139,4 +166,4 @@ def _gaps(facts: Facts) -> tuple[int, list[pl.DataFrame]]:
         )
         found.append(_wrong(piece.span(chained), "ssp still"))
         before = path.unique("tid", keep="last", maintain_order=True)
-    return count, found
+    return count, pl.concat(found)

@@ -39,6 +39,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from replay.derive.history import Cloned
+from replay.derive.rows import Area
 from replay.facts import Facts
 from replay.rules import words
 from replay.rules.outcome import OK, Finding, Outcome, Unknown
@@ -61,7 +62,7 @@ def _judge(facts: Facts, clone: Cloned) -> Iterator[Outcome]:
         return  # nothing was mapped: A5's
     if first is None or first.ssp is None:
         yield Unknown("the child's first ssp is not recorded")
-    elif shares or (stack is not None and first.ssp != stack.top):
+    elif shares or (stack is not None and first.ssp not in _tops(clone, stack)):
         yield Finding(
             seq=first.seq,
             tid=child.tid,
@@ -89,3 +90,8 @@ def _judge(facts: Facts, clone: Cloned) -> Iterator[Outcome]:
             note=f"the clone that made task {child.tid} moved its parent's ssp",
             evidence=(clone.seq,),
         )
+
+
+def _tops(clone: Cloned, stack: Area) -> set[int]:
+    """Where the child may begin; if the size is wrong (A6), at the top by the right one too."""
+    return {stack.top, stack.base + (clone.size or stack.size)}

@@ -33,7 +33,7 @@ FOUND: dict[str, tuple[dict[str, int], dict[str, int], dict[str, int]]] = {
     "sc13": ({"P8": 1, "X1": 1}, {"X1": 2}, {}),
     "x8": ({"A5": 1, "A7": 1, "X8": 1}, {"X1": 1, "X8": 1}, {}),
     "green-threads": ({"X1": 1}, {"X1": 1}, {}),
-    "signals": ({"A5": 1, "A7": 1, "X1": 1}, {"X1": 2}, {}),
+    "signals": ({"A5": 1, "A7": 1, "I3": 1, "X1": 1}, {"X1": 2}, {}),
 }
 
 
