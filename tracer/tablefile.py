@@ -105,22 +105,26 @@ class TableFile:
     def _write_group(self) -> None:
         import pyarrow as pa
 
-        group = pa.concat_batches(self._held)
-        seqs = group["seq"]
-        assert _sorted(seqs, self._last), f"{self._name} is not in seq order"
-        if not self._rows:
-            self._first = seqs[0].as_py()
-        self._last = seqs[-1].as_py()
-        self._rows += group.num_rows
+        for batch in self._held:
+            seqs = batch["seq"]
+            assert _sorted(seqs, self._last), f"{self._name} is not in seq order"
+            if not self._rows:
+                self._first = seqs[0].as_py()
+            self._last = seqs[-1].as_py()
+            self._rows += batch.num_rows
         path = self._directory / f"{self._name}.{len(self._groups)}{GROUP}"
         with ThreadPoolExecutor(1) as pool:  # both take about as long, and both leave the GIL
-            hashed = pool.submit(self._content.update, group)
-            _write_parquet(group, TABLES[self._name], path)
+            hashed = pool.submit(self._hash, self._held)
+            _write_parquet(pa.Table.from_batches(self._held), TABLES[self._name], path)
         hashed.result()
         self.close()
         self._stream_path.unlink(missing_ok=True)
         self._groups.append(path)
         self._held, self._held_rows, self._saved = [], 0, 0
+
+    def _hash(self, batches: list[pa.RecordBatch]) -> None:
+        for batch in batches:
+            self._content.update(batch)
 
 
 def new_stream(path: Path, table: str) -> pa.RecordBatchStreamWriter:
@@ -159,10 +163,12 @@ def read_saved(name: str, directory: Path) -> Iterator[pa.RecordBatch]:
     yield from read_stream(directory / f"{name}.{group}{STREAM}")
 
 
-def _write_parquet(rows: pa.RecordBatch, table: Table, path: Path) -> None:
+def _write_parquet(rows: pa.Table, table: Table, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if any(c.base in ("str", "bytes") for c in table.columns):
+        rows = rows.combine_chunks()  # these may fill more than a page, which chunks would cut
     new = path.with_name(path.name + ".new")
     with (
         pa.OSFile(str(new), "wb") as file,
@@ -180,7 +186,7 @@ def _write_parquet(rows: pa.RecordBatch, table: Table, path: Path) -> None:
             data_page_size=_PAGE,
         ) as writer,
     ):
-        writer.write_batch(rows, row_group_size=ROW_GROUP)
+        writer.write_table(rows, row_group_size=ROW_GROUP)
     new.replace(path)
 
 
