@@ -204,6 +204,7 @@ class Directory(Inode):
         if self.nlink == 0:
             raise Errno("ENOENT")
         self._permit_change(name)
+        inode.dev = self.dev
         self.entries[name] = inode
         if isinstance(inode, Directory):
             inode.name, inode.parent = name, self

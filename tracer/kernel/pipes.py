@@ -107,7 +107,7 @@ class PipeEnd(OpenFile):
 
 
 def open_fifo(k: Kernel, t: Task, inode: Fifo, flags: int, path: str) -> PipeEnd | Wait:
-    """A named pipe, or a pipe through /proc/PID/fd: an open waits for one of the other end.
+    """A named pipe, where an open waits for one of the other end, or a pipe through /proc/PID/fd.
 
     Errno ENXIO: a writer that may not block, without a reader; EINTR.
     """
@@ -120,7 +120,7 @@ def open_fifo(k: Kernel, t: Task, inode: Fifo, flags: int, path: str) -> PipeEnd
         state["end"] = PipeEnd(inode, flags, path)
         state["opened"] = _others(inode, mode)
         state["end"].notify(k)
-        if mode == O_RDWR or flags & O_NONBLOCK or partners:
+        if mode == O_RDWR or flags & O_NONBLOCK or partners or inode.dev == DEV_ANON:
             return cast(PipeEnd, state["end"])
     end: PipeEnd = state["end"]
     if _others(inode, mode) != state["opened"]:

@@ -305,7 +305,7 @@ def start_of(t: Task, dirfd: int) -> Directory:
     """The directory that a relative path starts from."""
     if dirfd & 0xFFFF_FFFF == AT_FDCWD:
         return t.fs.cwd
-    inode = t.files.get(dirfd).inode
+    inode = t.files.get(dirfd, path_only=True).inode
     if not isinstance(inode, Directory):
         raise Errno("ENOTDIR")
     return inode
