@@ -157,22 +157,48 @@ def _check_options(options: GuestOptions, row: Revision) -> None:
     for name in options.rlimits:
         if name not in RLIMITS:
             raise UsageError(f"--rlimit {name}: no such limit", f"known: {' '.join(RLIMITS)}")
+    numbers = {
+        "--seed": options.seed,
+        "--memory": options.memory,
+        "--max-instructions": options.max_instructions,
+        **{f"--rlimit {name}": value for name, value in options.rlimits.items()},
+    }
+    for option, number in numbers.items():
+        if number is not None and not 0 <= number < 2**64:
+            raise UsageError(f"{option}: {number} is not a number of 64 bits")
+    if options.timeout is not None and not 0 <= options.timeout < float("inf"):
+        raise UsageError(f"--timeout: {options.timeout} is not a number of seconds")
+    for word in (options.program, *options.argv, *(f"{k}={v}" for k, v in options.env)):
+        if "\0" in word or not _is_utf8(word):
+            raise UsageError(
+                f"{word!r} holds a NUL or is not UTF-8",
+                "the program's name, arguments and environment are recorded as text",
+            )
     if options.nousercfi and not at_least(row, "v12"):
         raise UsageError(
             f"--nousercfi: kernel {row.name} does not know the parameter riscv_nousercfi",
             "it came with v12; --cpu rv64gc is a machine without shadow stacks under any kernel",
         )
-    numbers = row.settings["prctl_numbers"]
-    if options.abi == "own" and not numbers.confirmed:
+    prctl = row.settings["prctl_numbers"]
+    if options.abi == "own" and not prctl.confirmed:
         raise UsageError(
             f"--abi own: no source confirms the prctl numbers of {row.name}",
             "leave --abi merged, or turn the switch: --kernel "
-            f"{row.name},prctl_numbers={numbers.value}",
+            f"{row.name},prctl_numbers={prctl.value}",
         )
 
 
+def _is_utf8(word: str) -> bool:
+    """Python holds bytes of the command line that are not UTF-8 as lone surrogates."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _encoded(strings: tuple[str, ...]) -> tuple[bytes, ...]:
-    return tuple(s.encode("utf-8", "surrogateescape") for s in strings)
+    return tuple(s.encode() for s in strings)
 
 
 def _poll(options: GuestOptions, machine: Machine) -> Callable[[], str | None]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from schemas.errors import ShstkError, UsageError
+from schemas.errors import UsageError
 from schemas.manifest import U64, Manifest, Rlimit
 from schemas.uapi import PAGE
 from schemas.version import VERSION
@@ -46,7 +46,7 @@ def record(options: RecordOptions) -> RecordResult:
     rec = Recorder(out, force=options.force)
     try:
         guest = set_up(options, rec, sum(_TRACE_BITS[what] for what in options.trace))
-    except ShstkError:
+    except BaseException:
         rec.discard()
         raise
     k = guest.k

@@ -281,6 +281,10 @@ def _write_table(name: str, batches: Iterable[pa.RecordBatch], directory: Path) 
 
 def _check_target(run: Path, force: bool) -> None:
     """Raises CannotWrite if something is there that may not be overwritten."""
+    try:
+        str(run.absolute()).encode()
+    except UnicodeEncodeError as e:
+        raise CannotWrite(f"{str(run)!r} is not UTF-8", "choose another place with -o") from e
     if not run.name:
         raise CannotWrite(f"{run}: not a name for a run directory")
     if not os.path.lexists(run):

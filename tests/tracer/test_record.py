@@ -103,11 +103,19 @@ def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
         ({"kernel": "v99"}, "unknown kernel"),
         ({"abi": "own", "kernel": "v6"}, "prctl numbers"),
         ({"rlimits": {"STAK": 1}}, "no such limit"),
+        ({"rlimits": {"STACK": 2**64}}, "--rlimit STACK: .* 64 bits"),
+        ({"memory": -5}, "--memory: -5 is not"),
+        ({"seed": 2**64}, "--seed: .* 64 bits"),
+        ({"timeout": float("nan")}, "--timeout: nan"),
+        ({"timeout": float("inf")}, "--timeout: inf"),
+        ({"env": (("A", "\udcff"),)}, "not UTF-8"),
+        ({"argv": ("a\0b",)}, "NUL"),
     ],
 )
 def test_options_that_cannot_be(tmp_path: Path, options: dict[str, object], what: str) -> None:
     with pytest.raises(UsageError, match=what):
         recorded(tmp_path / "x.run", **options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_own_numbers(tmp_path: Path) -> None:
