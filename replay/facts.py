@@ -15,10 +15,10 @@ from replay.derive.history import (
     Task,
 )
 from replay.derive.law import Law, has_landing_pads, has_shadow_stacks, law_of
-from replay.derive.rows import Area, Attempt, Call, Event, Mapping, Rows, Transfer, read
+from replay.derive.rows import Attempt, Call, Event, Mapping, Rows, Transfer, read
 from replay.derive.ssp_path import ssp_path
 from replay.derive.stack_maps import StackMap, stack_maps
-from replay.derive.stacks import Copied, Stack, stacks_of
+from replay.derive.stacks import Copied, Ledger, Stack
 from schemas.revisions import Revision
 from schemas.uapi import SYS_MAP_SHADOW_STACK
 
@@ -111,9 +111,15 @@ class Facts:
         ).run()
 
     @cached_property
-    def stacks(self) -> list[Stack]:
+    def ledger(self) -> Ledger:
+        """Every shadow stack: whose, by whom, until when."""
         ends = self.run.table("mms").select("mm", "seq_end").drop_nulls()
-        return stacks_of(self.history, self.mappings, self.forks, dict(ends.iter_rows()))
+        return Ledger(self.history, self.mappings, self.forks, dict(ends.iter_rows()))
+
+    @property
+    def stacks(self) -> list[Stack]:
+        """The same in the order in which they came to be."""
+        return self.ledger.stacks
 
     @cached_property
     def forks(self) -> Rows[Copied]:
@@ -132,18 +138,6 @@ class Facts:
         """Clones whose child came to be and, by the law, gets a stack of its own."""
         return [c for c in self.history.clones if c.due and c.child and not c.refused]
 
-    def stack_at(self, mm: int | None, address: int, seq: int) -> Stack | None:
-        """The stack that an address lies in (or is the top of) at a time."""
-        here = [s for s in self.stacks if s.mm == mm and s.lives(seq)]
-        for stack in here:
-            if stack.area.holds(address):
-                return stack
-        return next((s for s in here if s.area.top == address), None)
-
-    def owned(self, task: Task, seq: int) -> Stack | None:
-        """The stack that a task has recorded as its own at a time."""
-        return next((s for s in self.stacks if s.owner is task and s.lives(seq)), None)
-
     def next_change(self, task: Task, seq: int) -> int | None:
         """When a task next switches its shadow stack on or off, or execs, after seq."""
         steps = [p.seq for p in self.history.prctls if p.task is task and p.before != p.after]
@@ -155,9 +149,3 @@ class Facts:
         """The calls of map_shadow_stack."""
         calls = self.calls(SYS_MAP_SHADOW_STACK)
         return stack_maps(calls, self.mappings, self.transfers, self.forks)
-
-    def stands(self, task: Task, stack: Area, seq: int) -> bool:
-        """Whether a task's recorded range still is, whole, the stack that was mapped there."""
-        made = [s for s in self.stacks if s.area == stack and s.mm == task.mm and s.seq <= seq]
-        made = [s for s in made if s.owner is task] or made
-        return not made or made[-1].cut is None or made[-1].cut >= seq

@@ -7,6 +7,8 @@ where it happened and not again in everything that follows from it.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
@@ -171,7 +173,7 @@ class Exited:
     cleared: Event | None
     vfork_done: Event | None
     dropped: Event | None
-    others: tuple[Task, ...]  # other live tasks of the same mm
+    threads: int  # of the same process, that live on
 
     @property
     def seq(self) -> int:
@@ -215,11 +217,17 @@ class History:
     prctls: list[Prctl] = field(default_factory=list)
     exits: list[Exited] = field(default_factory=list)
     execs: list[Execed] = field(default_factory=list)
+    _by_tid: dict[int | None, list[Task]] = field(default_factory=dict)
 
     def task(self, tid: int | None, seq: int) -> Task | None:
         """Who had this tid at this time."""
-        held = [t for t in self.tasks if t.tid == tid and t.born <= seq]
-        return held[-1] if held else None
+        lives = self._by_tid.get(tid, [])
+        held = bisect_right(lives, seq, key=lambda task: task.born)
+        return lives[held - 1] if held else None
+
+    def add(self, task: Task) -> None:
+        self.tasks.append(task)
+        self._by_tid.setdefault(task.tid, []).append(task)
 
 
 T = TypeVar("T")
@@ -242,6 +250,7 @@ class Fold:
     def run(self) -> History:
         self.history = History()
         self._now: dict[int, Task] = {}
+        self._threads: Counter[int] = Counter()  # alive, by pid
         self._limits: dict[int, int | None] = {}
         self._exec_begins: dict[int, Event] = {}
         self._drops = {e.seq for e in self.events if e.kind == "mm_dropped"}
@@ -282,7 +291,8 @@ class Fold:
         first = self.events.since(task.tid, task.born)
         task.first_user = next((e for e in first if e.kind == "first_user"), None)
         self._now[task.tid] = task
-        self.history.tasks.append(task)
+        self._threads[task.pid] += 1
+        self.history.add(task)
 
     def _created(self, event: Event) -> None:
         """The first task, or one that no call made: a kernel user-worker, if it never runs."""
@@ -480,6 +490,7 @@ class Fold:
         """The calling thread as it goes on: a life of the leader's tid, with the thread's state."""
         assert event.tid is not None
         caller.exit_seq = event.seq
+        self._threads[caller.pid] -= 1
         task = replace(caller, tid=event.tid, born=event.seq, exit_seq=None, first_user=None)
         self._born(task)
         return task
@@ -497,6 +508,7 @@ class Fold:
         end = dropped.seq if dropped else None
         mapped = self._mapped(event.tid, event.seq, end)
         task.exit_seq = event.seq
+        self._threads[task.pid] -= 1
         self.history.exits.append(
             Exited(
                 event=event,
@@ -509,11 +521,7 @@ class Fold:
                 cleared=steps.get("clear_child_tid"),
                 vfork_done=steps.get("vfork_done"),
                 dropped=dropped,
-                others=tuple(
-                    t
-                    for t in self._now.values()
-                    if t is not task and t.mm == task.mm and t.exit_seq is None
-                ),
+                threads=self._threads[task.pid],
             )
         )
 

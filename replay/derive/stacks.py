@@ -5,8 +5,10 @@ A stack is one allocation, not one VMA: adjacent areas merge, and a munmap insid
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from replay.derive.history import History, Task
 from replay.derive.rows import Area, Mapping, Rows
@@ -56,119 +58,156 @@ class Ended:
     step: int  # seq of the step in which it did
 
 
-def stacks_of(
-    history: History,
-    mappings: Rows[Mapping],  # maps, unmaps and remaps, of any kind
-    forks: Rows[Copied],
-    mm_ends: dict[int, int],  # mm → seq
-) -> list[Stack]:
-    """All stacks, in the order in which they came to be."""
-    return _Ledger(history, mm_ends).walk([*mappings, *forks])
+class Ledger:
+    """All stacks in the order in which they came to be, and who is asked for by place or owner."""
 
-
-class _Ledger:
-    def __init__(self, history: History, mm_ends: dict[int, int]) -> None:
-        self.history = history
-        self.mm_ends = mm_ends
+    def __init__(
+        self,
+        history: History,
+        mappings: Rows[Mapping],  # of any kind
+        forks: Rows[Copied],
+        mm_ends: dict[int, int],  # mm → seq
+    ) -> None:
         self.stacks: list[Stack] = []
-        self.live: dict[int | None, list[Stack]] = {}
-        self.makers: dict[int, tuple[str, int, Task | None]] = {}
-        self.enders: dict[int, tuple[str, int]] = {}
-        for c in history.clones:
-            owner = c.child
-            self.makers |= {m.seq: ("clone", c.seq, owner) for m in c.mapped.made}
-            self.enders |= {m.seq: ("failed clone", c.seq) for m in c.mapped.gone if c.failed}
-        for p in history.prctls:
-            self.makers |= {m.seq: ("prctl", p.seq, p.task) for m in p.mapped.made}
-            self.enders |= {m.seq: ("prctl", p.seq) for m in p.mapped.gone}
-        for x in history.exits:
-            self.enders |= {m.seq: ("exit", x.seq) for m in x.mapped.gone}
-        for e in history.execs:
-            self.enders |= {m.seq: ("exec", e.seq) for m in e.mapped.gone}
-
-    def walk(self, rows: Iterable[Mapping | Copied]) -> list[Stack]:
-        for row in sorted(rows, key=lambda row: row.seq):
+        self._history = history
+        self._touched: dict[int, list[Stack]] = {}  # by the seq of the unmap
+        self._pieces: dict[int | None, list[tuple[Area, Stack]]] = {}  # what stands now, by base
+        self._makers, self._enders = _steps(history)
+        for row in sorted([*mappings, *forks], key=lambda row: row.seq):
             if isinstance(row, Copied):
                 self._copy(row)
             elif row.done:
                 self._apply(row)
-        for mm, stacks in self.live.items():
-            end = self.mm_ends.get(mm) if mm is not None else None
-            for stack in stacks:
-                if end is not None:
-                    stack.ended = Ended(end, None, "mm dropped", end)
-        return self.stacks
+        for stack in self.stacks:
+            end = mm_ends.get(stack.mm) if stack.mm is not None else None
+            if end is not None and stack.ended is None:
+                stack.ended = Ended(end, None, "mm dropped", end)
+        self._owned: dict[Task | None, list[Stack]] = {}
+        self._placed: dict[tuple[int | None, int], list[Stack]] = {}
+        self._bases: dict[int | None, list[int]] = {}
+        for stack in self.stacks:
+            self._owned.setdefault(stack.owner, []).append(stack)
+            self._placed.setdefault((stack.mm, stack.area.base), []).append(stack)
+        for mm, base in sorted(self._placed, key=lambda place: place[1]):
+            self._bases.setdefault(mm, []).append(base)
+        self._largest = max((s.area.size for s in self.stacks), default=0)
+
+    def at(self, mm: int | None, address: int, seq: int) -> Stack | None:
+        """The stack that an address lies in, or else is the top of, at a time."""
+        bases = self._bases.get(mm, [])
+        top = None
+        for base in reversed(bases[: bisect_right(bases, address)]):
+            if base + self._largest < address:
+                break
+            for stack in reversed(self._placed[mm, base]):
+                if stack.lives(seq) and stack.area.holds(address):
+                    return stack
+                if stack.lives(seq) and stack.area.top == address:
+                    top = stack
+        return top
+
+    def owned(self, task: Task, seq: int) -> Stack | None:
+        """The stack that a task has recorded as its own at a time."""
+        return next((s for s in self._owned.get(task, ()) if s.lives(seq)), None)
+
+    def made(self, task: Task, area: Area, seq: int) -> Stack | None:
+        """The stack that was mapped in just this area last: for the task, or for anybody."""
+        here = self._placed.get((task.mm, area.base), [])
+        last = None
+        for stack in reversed(here[: bisect_right(here, seq, key=_made)]):
+            if stack.area == area and stack.owner is task:
+                return stack
+            if stack.area == area:
+                last = last or stack
+        return last
+
+    def victims(self, unmap: Mapping, actor: Task | None) -> Iterator[tuple[Stack, Task]]:
+        """Stacks of live tasks other than `actor` that an unmap touches, with their owners."""
+        for stack in self._touched.get(unmap.seq, ()):
+            owner = stack.owner
+            if owner is not None and owner is not actor and owner.lives(unmap.seq):
+                yield stack, owner
 
     def _apply(self, row: Mapping) -> None:
         moved: list[Stack] = []
         if row.op == "remap" and row.old_start is not None:
             moved = self._cut(row, Area(row.old_start, row.old_length or 0), "mremap")
-        if row.op in ("map", "unmap", "remap"):
-            how = {"map": "mmap", "unmap": "munmap", "remap": "mremap"}[row.op]
-            self._cut(row, row.area, how)
+        if row.op in _CUTS:
+            self._cut(row, row.area, _CUTS[row.op])
         for stack in moved:
-            made = replace(
-                stack, area=row.area, how="mremap", seq=row.seq, step=row.seq, cut=None, ended=None
+            how, seq = "mremap", row.seq
+            self._add(
+                replace(stack, area=row.area, how=how, seq=seq, step=seq, cut=None, ended=None)
             )
-            self._add(made)
         if row.op == "map" and row.shadow_stack:
-            how, step, owner = self.makers.get(
-                row.seq, ("map_shadow_stack", row.during or row.seq, None)
-            )
+            step = row.during or row.seq
+            how, step, owner = self._makers.get(row.seq, ("map_shadow_stack", step, None))
             self._add(Stack(row.mm, row.area, how, row.seq, step, row.tid, owner))
 
     def _add(self, stack: Stack) -> None:
         stack.left = (stack.area,)
         self.stacks.append(stack)
-        self.live.setdefault(stack.mm, []).append(stack)
+        insort(self._pieces.setdefault(stack.mm, []), (stack.area, stack), key=_base)
 
     def _cut(self, row: Mapping, area: Area, how: str) -> list[Stack]:
         """Takes an area out of the stacks of an address space; those that are gone with it."""
+        pieces = self._pieces.get(row.mm, [])
+        low, high = (
+            bisect_right(pieces, area.base, key=_base),
+            bisect_left(pieces, area.top, key=_base),
+        )
+        if low and pieces[low - 1][0].top > area.base:
+            low -= 1
+        hit = pieces[low:high]
+        pieces[low:high] = [(left, stack) for piece, stack in hit for left in piece.minus(area)]
+        touched = list(dict.fromkeys(stack for _, stack in hit))
         gone = []
-        for stack in self.live.get(row.mm, []):
-            if not stack.area.overlaps(area):
-                continue
+        for stack in touched:
             stack.cut = stack.cut or row.seq
-            stack.left = tuple(piece for old in stack.left for piece in old.minus(area))
+            stack.left = tuple(left for old in stack.left for left in old.minus(area))
             if not stack.left:
-                how, step = self.enders.get(row.seq, (how, row.during or row.seq))
-                stack.ended = Ended(row.seq, row.tid, how, step)
+                end = self._enders.get(row.seq, (how, row.during or row.seq))
+                stack.ended = Ended(row.seq, row.tid, *end)
                 gone.append(stack)
-        self.live[row.mm] = [s for s in self.live.get(row.mm, []) if s.left]
+        self._touched[row.seq] = touched
         return gone
 
     def _copy(self, row: Copied) -> None:
-        child = self.history.task(row.tid, row.seq)
-        for stack in list(self._live_at(row.from_mm)):
-            own = child is not None and stack.owner is not None and stack.owner is child.creator
-            self._add(
-                Stack(
-                    mm=row.mm,
-                    area=stack.area,
-                    how="fork copy",
-                    seq=row.seq,
-                    step=row.seq,
-                    by=child.creator.tid if child and child.creator else None,
-                    owner=child if own else None,
-                )
-            )
-
-    def _live_at(self, mm: int | None) -> Iterator[Stack]:
-        return iter(self.live.get(mm, []))
+        child = self._history.task(row.tid, row.seq)
+        parent = child.creator if child else None
+        stacks = dict.fromkeys(stack for _, stack in self._pieces.get(row.from_mm, ()))
+        for stack in stacks:
+            own = parent is not None and stack.owner is parent
+            by = parent.tid if parent else None
+            owner = child if own else None
+            self._add(Stack(row.mm, stack.area, "fork copy", row.seq, row.seq, by, owner))
 
 
-def victims(
-    stacks: Iterable[Stack], unmap: Mapping, actor: Task | None
-) -> Iterator[tuple[Stack, Task]]:
-    """Stacks of live tasks other than `actor` that an unmap touches, with their owners."""
-    for stack in stacks:
-        owner = stack.owner
-        if (
-            owner is not None
-            and owner is not actor
-            and stack.mm == unmap.mm
-            and stack.lives(unmap.seq)
-            and stack.area.overlaps(unmap.area)
-            and owner.lives(unmap.seq)
-        ):
-            yield stack, owner
+_CUTS: Final = {"map": "mmap", "unmap": "munmap", "remap": "mremap"}
+
+
+def _made(stack: Stack) -> int:
+    return stack.seq
+
+
+def _base(piece: tuple[Area, Stack]) -> int:
+    return piece[0].base
+
+
+def _steps(
+    history: History,
+) -> tuple[dict[int, tuple[str, int, Task | None]], dict[int, tuple[str, int]]]:
+    """By the seq of a mapping: in what, when, for whom it was made; in what and when it went."""
+    makers: dict[int, tuple[str, int, Task | None]] = {}
+    enders: dict[int, tuple[str, int]] = {}
+    for c in history.clones:
+        makers |= {m.seq: ("clone", c.seq, c.child) for m in c.mapped.made}
+        enders |= {m.seq: ("failed clone", c.seq) for m in c.mapped.gone if c.failed}
+    for p in history.prctls:
+        makers |= {m.seq: ("prctl", p.seq, p.task) for m in p.mapped.made}
+        enders |= {m.seq: ("prctl", p.seq) for m in p.mapped.gone}
+    for x in history.exits:
+        enders |= {m.seq: ("exit", x.seq) for m in x.mapped.gone}
+    for e in history.execs:
+        enders |= {m.seq: ("exec", e.seq) for m in e.mapped.gone}
+    return makers, enders

@@ -58,6 +58,6 @@ def _judge(facts: Facts, step: Prctl) -> Outcome:
         return outcome
     if not gone:
         return prctls.unmoved(step, why)
-    stack = facts.stack_at(gone[0].mm, gone[0].start or 0, gone[0].seq)
+    stack = facts.ledger.at(gone[0].mm, gone[0].start or 0, gone[0].seq)
     why = f"it unmapped {stack.name}" if stack else "it owns nothing"
     return prctls.wrong(step, "nothing unmapped", f"unmapped {words.areas(gone)}", why)

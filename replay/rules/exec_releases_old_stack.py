@@ -63,7 +63,7 @@ def _judge(facts: Facts, step: Execed) -> Outcome:
     released = len(own) == 1 and step.before.records(own[0].area)
     if released if step.releases else not own:
         return OK
-    mine = facts.owned(step.task, step.seq)
+    mine = facts.ledger.owned(step.task, step.seq)
     return Finding(
         seq=own[0].seq if own else step.seq,
         tid=step.task.tid,

@@ -38,7 +38,6 @@ from collections.abc import Iterator
 
 from replay.derive.history import Exited, Task
 from replay.derive.rows import Area, Mapping
-from replay.derive.stacks import victims
 from replay.facts import Facts
 from replay.rules.outcome import OK, Finding, Outcome
 from replay.rules.releases import ends
@@ -50,7 +49,7 @@ APPLIES = "unmapping by an exit, an exec, PR_SET(0) or a failed clone"
 
 def check(facts: Facts) -> Iterator[Outcome]:
     for seq, actor, what, allowed, row in _unmaps(facts):
-        taken = [] if row.area == allowed else list(victims(facts.stacks, row, actor))
+        taken = [] if row.area == allowed else list(facts.ledger.victims(row, actor))
         if not taken:
             yield OK
         for stack, owner in taken:

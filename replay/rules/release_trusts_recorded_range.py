@@ -40,7 +40,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from replay.derive.history import Exited
-from replay.derive.stacks import victims
 from replay.facts import Facts
 from replay.rules import releases
 from replay.rules.outcome import OK, Finding, Outcome
@@ -65,10 +64,10 @@ def _elsewhere(facts: Facts, step: Exited) -> Iterator[Outcome]:
     beside = [
         m
         for m in step.mapped.gone
-        if not m.area.overlaps(own) and not any(victims(facts.stacks, m, step.task))
+        if not m.area.overlaps(own) and not any(facts.ledger.victims(m, step.task))
     ]
     for row in beside:
-        stack = facts.stack_at(row.mm, row.start or 0, row.seq)
+        stack = facts.ledger.at(row.mm, row.start or 0, row.seq)
         yield Finding(
             seq=row.seq,
             tid=step.task.tid,
@@ -80,6 +79,6 @@ def _elsewhere(facts: Facts, step: Exited) -> Iterator[Outcome]:
             evidence=tuple(sorted({*((stack.step,) if stack else ()), step.seq, row.seq})),
         )
     moved = ssp is not None and not own.holds(ssp) and ssp != own.top
-    on = facts.stack_at(step.task.mm, ssp, step.seq) if moved and ssp else None
+    on = facts.ledger.at(step.task.mm, ssp, step.seq) if moved and ssp else None
     if not beside and on and on.owner is None:
         yield OK

@@ -23,7 +23,8 @@ def case_of(facts: Facts, step: Exited) -> str:
         return "nothing owned"
     if step.before.undue:
         return "undue"
-    if not facts.stands(task, stack, step.seq):
+    made = facts.ledger.made(task, stack, step.seq)
+    if made and made.cut is not None and made.cut < step.seq:
         anothers = any(
             s.owner not in (None, task)
             and s.mm == task.mm
@@ -33,7 +34,7 @@ def case_of(facts: Facts, step: Exited) -> str:
         )
         there = occupied(task.mm, stack, step.seq, facts.mappings, facts.forks)
         return "replaced" if there and not anothers else "gone"
-    if task.tid == task.pid and any(t.pid == task.pid for t in step.others):
+    if task.tid == task.pid and step.threads:
         return "leader"
     return "plain"
 
@@ -53,7 +54,7 @@ def nothing(facts: Facts, step: Exited | Execed, why: str) -> Outcome:
     if not gone:
         return OK
     what = "exit" if isinstance(step, Exited) else "exec"
-    stack = facts.stack_at(gone[0].mm, gone[0].start or 0, gone[0].seq)
+    stack = facts.ledger.at(gone[0].mm, gone[0].start or 0, gone[0].seq)
     return Finding(
         seq=gone[0].seq,
         tid=step.task.tid,
@@ -100,7 +101,7 @@ def origin(stack: Stack | None) -> str:
 def _finding(facts: Facts, step: Exited, seq: int, expected: str, actual: str) -> Finding:
     task, stack = step.task, step.before.stack
     assert stack is not None
-    mine = facts.owned(task, step.seq)
+    mine = facts.ledger.owned(task, step.seq)
     note = f"task {task.tid}'s stack {stack}, {origin(mine)}"
     if not step.mapped.gone:
         note += f", should have been unmapped by task {task.tid}'s exit"
