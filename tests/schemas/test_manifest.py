@@ -81,6 +81,7 @@ def test_the_revision_is_the_recorded_one_not_todays() -> None:
         ("tables", {"no": {}}, "tables.no.bytes: missing"),
         ("timeout", "2", "timeout: expected a number"),
         ("icount", "0x5", "has been changed"),
+        ("cwd", "\udcff", "has been changed"),
     ],
 )
 def test_a_wrong_field_is_named(field: str, value: object, said: str) -> None:
