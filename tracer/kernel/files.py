@@ -52,7 +52,7 @@ class OpenFile:
         self.flags = flags
         self.path = path
         self.pos = 0
-        self.refs = 0  # descriptors
+        self.refs = 0  # descriptors, and messages on their way
 
     @property
     def readable(self) -> bool:
@@ -97,7 +97,13 @@ class OpenFile:
         raise Errno("ENODEV")
 
     def released(self, k: Kernel) -> None:
-        """The last descriptor is closed."""
+        """The last holder has let go."""
+
+    def let_go(self, k: Kernel) -> None:
+        """One holder less: a descriptor, or a message that carries the file."""
+        self.refs -= 1
+        if self.refs == 0:
+            self.released(k)
 
     def notify(self, k: Kernel) -> None:
         """Readiness has changed."""
@@ -180,9 +186,7 @@ class Files:
         if file is None:
             raise Errno("EBADF")
         self.cloexec.discard(fd & 0xFFFF_FFFF)
-        file.refs -= 1
-        if file.refs == 0:
-            file.released(k)
+        file.let_go(k)
 
     def _set(self, fd: int, file: OpenFile) -> None:
         self.slots[fd] = file

@@ -29,6 +29,7 @@ from tracer.kernel.timers import Timers
 if TYPE_CHECKING:
     from tracer._core import Machine
     from tracer.kernel.sandbox import Sandbox
+    from tracer.kernel.sockets import Socket
 
 
 FIRST_PID: Final = 100
@@ -64,6 +65,7 @@ class Kernel:
         abi: str = "merged",
         cpu: frozenset[str] = frozenset({"zicfiss", "zicfilp"}),
         nousercfi: bool = False,
+        enable_cfi: str = "off",
         seed: int = 0,
         memory: int | None = None,
         stdout_write: Callable[[int, bytes], None] = lambda fd, data: None,
@@ -76,6 +78,7 @@ class Kernel:
         self.abi = abi
         self.cpu = cpu
         self.nousercfi = nousercfi
+        self.enable_cfi = enable_cfi
         self.seed: int = seed
         self.memory = memory
         self.stdout_write = stdout_write
@@ -87,6 +90,7 @@ class Kernel:
         self.tasks: dict[int, Task] = {}  # live ones and zombies
         self.processes: dict[int, Process] = {}
         self.mms: dict[int, Mm] = {}  # those with users
+        self.abstract_sockets: dict[bytes, Socket] = {}  # by name, which begins with NUL
         self.current: Task
         self.first: Process
         self.during: int | None = None  # seq of the call or task event in progress

@@ -67,8 +67,6 @@ def _refusal(errno: str) -> Handler:
 
 
 _ROOT: Final = "EPERM", "needs a capability that an ordinary user lacks"
-_SOCKETS: Final = "EAFNOSUPPORT", "there is no network"
-_NO_SOCKET: Final = "ENOTSOCK", "no descriptor is a socket"
 _ABSENT: Final = "ENOSYS", "not in this kernel's configuration"
 _RSEQ: Final = "ENOSYS", "programs do without: nothing is restarted behind their backs"
 
@@ -92,25 +90,6 @@ _REFUSED: Final[dict[tuple[str, str], dict[int, str]]] = {
         265: "open_by_handle_at",
         268: "setns",
         273: "finit_module",
-    },
-    _SOCKETS: {198: "socket", 199: "socketpair"},
-    _NO_SOCKET: {
-        200: "bind",
-        201: "listen",
-        202: "accept",
-        203: "connect",
-        204: "getsockname",
-        205: "getpeername",
-        206: "sendto",
-        207: "recvfrom",
-        208: "setsockopt",
-        209: "getsockopt",
-        210: "shutdown",
-        211: "sendmsg",
-        212: "recvmsg",
-        242: "accept4",
-        243: "recvmmsg",
-        269: "sendmmsg",
     },
     _RSEQ: {293: "rseq"},
     _ABSENT: {

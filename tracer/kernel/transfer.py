@@ -25,7 +25,7 @@ _RWF_APPEND, _RWF_KNOWN = 0x10, 0x1F
 Iov = list[tuple[int, int]]  # address, length
 
 
-def _iov(k: Kernel, t: Task, addr: int, count: int) -> Iov:
+def get_iov(k: Kernel, t: Task, addr: int, count: int) -> Iov:
     """struct iovec[count], cut to TRANSFER_MAX bytes in all."""
     count &= 0xFFFF_FFFF
     if count > IOV_MAX:
@@ -33,10 +33,10 @@ def _iov(k: Kernel, t: Task, addr: int, count: int) -> Iov:
     parts = list(struct.iter_unpack("<QQ", usermem.get(k, t, addr, 16 * count)))
     if any(length >= 1 << 63 for _, length in parts):
         raise Errno("EINVAL")
-    return _cut(parts)
+    return cut(parts)
 
 
-def _cut(parts: Iov) -> Iov:
+def cut(parts: Iov) -> Iov:
     left, out = TRANSFER_MAX, []
     for addr, length in parts:
         out.append((addr, min(length, left)))
@@ -44,7 +44,7 @@ def _cut(parts: Iov) -> Iov:
     return out
 
 
-def _total(iov: Iov) -> int:
+def total(iov: Iov) -> int:
     return sum(length for _, length in iov)
 
 
@@ -58,7 +58,7 @@ def _pages(addr: int, length: int) -> Iov:
     return out
 
 
-def _scatter(k: Kernel, t: Task, iov: Iov, data: bytes, record: bool) -> int:
+def scatter(k: Kernel, t: Task, iov: Iov, data: bytes, record: bool) -> int:
     """copy_to_user of as much as goes; EFAULT if nothing does."""
     done = 0
     for addr, length in iov:
@@ -79,7 +79,7 @@ def _scatter(k: Kernel, t: Task, iov: Iov, data: bytes, record: bool) -> int:
     return done
 
 
-def _gather(k: Kernel, t: Task, iov: Iov) -> bytes:
+def gather(k: Kernel, t: Task, iov: Iov) -> bytes:
     """copy_from_user of as much as goes; EFAULT if nothing does."""
     out = bytearray()
     for addr, length in iov:
@@ -122,13 +122,13 @@ def would_block(t: Task, file: OpenFile) -> Outcome:
 
 def _read(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
     file = _readable(t, fd)
-    n = _total(iov)
+    n = total(iov)
     if not n and not isinstance(file.inode, Directory):
         return 0
     data = file.peek(k, t, n)
     if data is None:
         return would_block(t, file)
-    done = _scatter(k, t, iov, data, file.recorded)
+    done = scatter(k, t, iov, data, file.recorded)
     file.advance(k, done)
     return done
 
@@ -136,7 +136,7 @@ def _read(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
 def _write(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
     """A blocking write goes on until all is written: what is done so far waits in blocked.state."""
     file = _writable(t, fd)
-    data = _gather(k, t, iov)
+    data = gather(k, t, iov)
     state = t.blocked.state if t.blocked else {}
     done: int = state.get("done", 0)
     while True:
@@ -164,19 +164,19 @@ def _offset(value: int) -> int:
 
 def _read_at(k: Kernel, t: Task, fd: int, iov: Iov, offset: int) -> int:
     file = _readable(t, fd)
-    data = file.peek_at(k, t, _total(iov), _offset(offset))
-    return _scatter(k, t, iov, data, file.recorded)
+    data = file.peek_at(k, t, total(iov), _offset(offset))
+    return scatter(k, t, iov, data, file.recorded)
 
 
 def _write_at(k: Kernel, t: Task, fd: int, iov: Iov, offset: int) -> int:
     file = _writable(t, fd)
-    return file.write_at(k, t, _gather(k, t, iov), _offset(offset))
+    return file.write_at(k, t, gather(k, t, iov), _offset(offset))
 
 
 def _one(a: Args) -> Iov:
     if a[2] >= 1 << 63:
         raise Errno("EINVAL")
-    return _cut([(a[1], a[2])])
+    return cut([(a[1], a[2])])
 
 
 def sys_read(k: Kernel, t: Task, a: Args) -> Outcome:
@@ -188,11 +188,11 @@ def sys_write(k: Kernel, t: Task, a: Args) -> Outcome:
 
 
 def sys_readv(k: Kernel, t: Task, a: Args) -> Outcome:
-    return _read(k, t, a[0], _iov(k, t, a[1], a[2]))
+    return _read(k, t, a[0], get_iov(k, t, a[1], a[2]))
 
 
 def sys_writev(k: Kernel, t: Task, a: Args) -> Outcome:
-    return _write(k, t, a[0], _iov(k, t, a[1], a[2]))
+    return _write(k, t, a[0], get_iov(k, t, a[1], a[2]))
 
 
 def sys_pread64(k: Kernel, t: Task, a: Args) -> Outcome:
@@ -204,11 +204,11 @@ def sys_pwrite64(k: Kernel, t: Task, a: Args) -> Outcome:
 
 
 def sys_preadv(k: Kernel, t: Task, a: Args) -> Outcome:
-    return _read_at(k, t, a[0], _iov(k, t, a[1], a[2]), a[3])
+    return _read_at(k, t, a[0], get_iov(k, t, a[1], a[2]), a[3])
 
 
 def sys_pwritev(k: Kernel, t: Task, a: Args) -> Outcome:
-    return _write_at(k, t, a[0], _iov(k, t, a[1], a[2]), a[3])
+    return _write_at(k, t, a[0], get_iov(k, t, a[1], a[2]), a[3])
 
 
 def sys_preadv2(k: Kernel, t: Task, a: Args) -> Outcome:
