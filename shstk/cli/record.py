@@ -19,7 +19,7 @@ from shstk.cli.guest import guest_arguments, guest_options, show_warnings
     default="cfi,flow",
     show_default=True,
     metavar="TABLES",
-    help="What of the executor to record: cfi, flow, insn. Rules need cfi only; flow costs most.",
+    help="What of the executor to record: cfi, flow, insn. Rules read cfi only.",
 )
 @click.option("--exit-guest", is_flag=True, help="Exit as the program did (128 + signal).")
 def command(
