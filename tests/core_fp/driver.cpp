@@ -25,6 +25,9 @@ struct Operation {
     OPERATION(min_##s, U(a), U(b), fl), OPERATION(max_##s, U(a), U(b), fl), \
     OPERATION(eq_##s, U(a), U(b), fl), OPERATION(lt_##s, U(a), U(b), fl), \
     OPERATION(le_##s, U(a), U(b), fl), OPERATION(class_##s, U(a)), \
+    OPERATION(minimum_##s, U(a), U(b), fl), OPERATION(maximum_##s, U(a), U(b), fl), \
+    OPERATION(lt_quiet_##s, U(a), U(b), fl), OPERATION(le_quiet_##s, U(a), U(b), fl), \
+    OPERATION(round_##s, U(a), rm, (b & 1) != 0, fl), \
     OPERATION(s##_to_i32, U(a), rm, fl), OPERATION(s##_to_u32, U(a), rm, fl), \
     OPERATION(s##_to_i64, U(a), rm, fl), OPERATION(s##_to_u64, U(a), rm, fl), \
     OPERATION(i32_to_##s, a, rm, fl), OPERATION(u32_to_##s, a, rm, fl), \
@@ -35,6 +38,11 @@ const Operation operations[] = {
     FORMAT_OPERATIONS(d, u64),
     OPERATION(f32_to_f64, u32(a), fl),
     OPERATION(f64_to_f32, a, rm, fl),
+    OPERATION(f16_to_f32, u16(a), fl),
+    OPERATION(f16_to_f64, u16(a), fl),
+    OPERATION(f32_to_f16, u32(a), rm, fl),
+    OPERATION(f64_to_f16, a, rm, fl),
+    OPERATION(d_to_i32_modular, a, fl),
 };
 
 u64 next(u64& state) {  // splitmix64
@@ -57,6 +65,10 @@ extern "C" void fp_operands(u64 seed, u64 n, int width, u64* operands) {
         if (choice & 1) pattern = (u64{0} - (pattern & 1)) << (choice >> 32 & 63);
         if (choice & 2) pattern ^= u64{1} << (choice >> 40 & 63);
         if (choice & 4) pattern += (choice >> 48 & 7) - 3;
+        if (width == 16) {
+            operands[i] = pattern & 0xffff;
+            continue;
+        }
         if (width == 0) {
             operands[i] = static_cast<u64>(static_cast<i64>(pattern) >> (choice >> 56 & 63));
             continue;

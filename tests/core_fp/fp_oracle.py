@@ -75,6 +75,7 @@ class Format:
         return self.nan, 0 if quiet else NV
 
 
+HALF = Format(16, 10)
 SINGLE = Format(32, 23)
 DOUBLE = Format(64, 52)
 
@@ -213,6 +214,13 @@ def greater(f: Format, a: int, b: int, rm: int) -> Result:
     return (bits if f.is_nan(bits) else bits ^ f.sign), flags
 
 
+def extreme(
+    of_numbers: Callable[[Format, int, int, int], Result], f: Format, a: int, b: int, rm: int
+) -> Result:
+    bits, flags = of_numbers(f, a, b, rm)
+    return (f.nan if f.is_nan(a) or f.is_nan(b) else bits), flags
+
+
 def place(f: Format, a: int) -> int:
     """Where a number stands among all numbers, -0 just below +0."""
     return -1 - f.size(a) if f.negative(a) else f.size(a)
@@ -254,6 +262,25 @@ def to_integer(bits: int, is_signed: bool, f: Format, a: int, rm: int) -> Result
     return extended(n, bits), NX if inexact else 0
 
 
+def modular(f: Format, a: int, rm: int) -> Result:
+    """fcvtmod.w.d: the flags of fcvt.w.d, and the low 32 bits of what was cut off to an integer."""
+    _, flags = to_integer(32, True, f, a, RTZ)
+    if f.is_nan(a) or f.is_infinite(a):
+        return 0, flags
+    return extended(round_integer(f.value(a), RTZ)[0], 32), flags
+
+
+def to_integral(f: Format, a: int, exact: int, rm: int) -> Result:
+    """fround (exact 0) and froundnx (1)."""
+    if f.is_nan(a):
+        return f.invalid(a)
+    if f.is_infinite(a) or not f.size(a):
+        return a, 0
+    n, inexact = round_integer(f.value(a), rm)
+    bits = rounded(f, Fraction(n), rm)[0] if n else f.signed(0, f.negative(a))
+    return bits, NX if inexact and exact else 0
+
+
 def extended(n: int, bits: int) -> int:
     """The register of an integer result: sign-extended, also if the integer is unsigned."""
     n &= (1 << bits) - 1
@@ -279,7 +306,8 @@ def convert(source: Format, target: Format, a: int, rm: int) -> Result:
 
 @dataclass(frozen=True)
 class Operation:
-    operands: tuple[int, ...]  # 32 or 64: floating point of that width; 0: an integer register
+    # 16, 32 or 64: floating point of that width; 0: an integer register; 1: a bit
+    operands: tuple[int, ...]
     exact: Callable[..., Result]  # of the operands' bits and rm
     rounds: bool = True
 
@@ -288,6 +316,11 @@ def _operations() -> dict[str, Operation]:
     table = {
         "f32_to_f64": Operation((32,), partial(convert, SINGLE, DOUBLE), rounds=False),
         "f64_to_f32": Operation((64,), partial(convert, DOUBLE, SINGLE)),
+        "f16_to_f32": Operation((16,), partial(convert, HALF, SINGLE), rounds=False),
+        "f16_to_f64": Operation((16,), partial(convert, HALF, DOUBLE), rounds=False),
+        "f32_to_f16": Operation((32,), partial(convert, SINGLE, HALF)),
+        "f64_to_f16": Operation((64,), partial(convert, DOUBLE, HALF)),
+        "d_to_i32_modular": Operation((64,), partial(modular, DOUBLE), rounds=False),
     }
     for s, f in (("s", SINGLE), ("d", DOUBLE)):
         w = f.width
@@ -304,8 +337,13 @@ def _operations() -> dict[str, Operation]:
             ("lt", partial(compare, Fraction.__lt__, False), 2, False),
             ("le", partial(compare, Fraction.__le__, False), 2, False),
             ("class", classify, 1, False),
+            ("minimum", partial(extreme, lesser), 2, False),
+            ("maximum", partial(extreme, greater), 2, False),
+            ("lt_quiet", partial(compare, Fraction.__lt__, True), 2, False),
+            ("le_quiet", partial(compare, Fraction.__le__, True), 2, False),
         ):
             table[f"{name}_{s}"] = Operation((w,) * count, partial(exact, f), rounds)
+        table[f"round_{s}"] = Operation((w, 1), partial(to_integral, f))
         for bits in (32, 64):
             for sign, is_signed in (("i", True), ("u", False)):
                 table[f"{s}_to_{sign}{bits}"] = Operation(

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 from fp_build import Library
-from fp_oracle import DOUBLE, MODES, NX, OPERATIONS, RNE, SINGLE, Format
+from fp_oracle import DOUBLE, HALF, MODES, NX, OPERATIONS, RNE, SINGLE, Format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,8 +47,12 @@ def edges(f: Format, operands: int) -> list[int]:
         sizes += [bits(f, 1.5 * 2.0 ** (f.bias - f.fraction_bits))]  # 3/2 ulp of the greatest
     if operands < 2:
         sizes += [bits(f, x) for x in (0.25, 0.5 - ulp / 4, 0.5 + ulp / 2, 0.75, 1.75, 2.0, 2.5)]
-        sizes += [bits(f, 2.0**k) + d for k in (23, 31, 32, 52, 63, 64) for d in (-2, -1, 0, 1)]
+        sizes += [bits(f, 2.0**k) + d for k in (23, 31, 32, 52, 63, 64, 84) for d in (-2, -1, 0, 1)]
         sizes += [bits(f, 2.0**k + h) for k in (1, 8, 22, 31, 32) for h in (-1, -0.5, 0.5)]
+        below = 1 << (f.fraction_bits - HALF.fraction_bits)  # a half's ulp
+        sizes += [bits(f, 65504.0) + d for d in (0, below // 2 - 1, below // 2, below // 2 + 1)]
+        sizes += [bits(f, 2.0**k) + d for k in (-14, -24, -25) for d in (-below // 2, -1, 0, 1)]
+        sizes += [bits(f, 2.0**-14 * (1 - 2.0**-12)) + d for d in (-1, 0, 1)]
         if f is DOUBLE:  # where narrowing overflows, ties and underflows
             greatest = bits(f, 3.4028234663852886e38)
             sizes += [greatest + d for d in (0, 1, 2**28 - 1, 2**28, 2**28 + 1)]
@@ -58,7 +62,8 @@ def edges(f: Format, operands: int) -> list[int]:
 
 
 def domain(width: int, operands: int) -> list[int]:
-    return edges({32: SINGLE, 64: DOUBLE}[width], operands) if width else INTEGERS
+    small = {0: INTEGERS, 1: [0, 1], 16: list(range(2**16))}
+    return small.get(width) or edges({32: SINGLE, 64: DOUBLE}[width], operands)
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +112,14 @@ def numbers(draw: st.DrawFn, f: Format) -> int:
 
 
 REGISTERS = st.integers(0, 2**64 - 1) | st.integers(-(2**34), 2**34).map(lambda x: x % 2**64)
-STRATEGIES = {0: REGISTERS, 32: numbers(SINGLE), 64: numbers(DOUBLE)}
+BIT = st.integers(0, 1)
+STRATEGIES = {
+    0: REGISTERS,
+    1: BIT,
+    16: numbers(HALF),
+    32: numbers(SINGLE),
+    64: numbers(DOUBLE),
+}
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -82,6 +82,20 @@ bool less_or_equal(U a, U b, u32& fl) {
 }
 
 template <class U>
+bool less_quiet(U a, U b, u32& fl) {
+    if (UNLIKELY(is_nan(a) || is_nan(b))) {
+        if (is_signaling(a) || is_signaling(b)) fl |= nv;
+        return false;
+    }
+    return order(a) < order(b);
+}
+
+template <class U>
+bool less_or_equal_quiet(U a, U b, u32& fl) {
+    return equal(a, b, fl) || less_quiet(a, b, fl);
+}
+
+template <class U>
 U lesser(U a, U b, u32& fl) {
     if (UNLIKELY(is_nan(a) || is_nan(b))) {
         if (is_signaling(a) || is_signaling(b)) fl |= nv;
@@ -96,6 +110,12 @@ U greater(U a, U b, u32& fl) {
     constexpr U sign = Format<U>::sign;
     const U z = lesser<U>(a ^ sign, b ^ sign, fl);
     return is_nan(z) ? z : z ^ sign;
+}
+
+// Of lesser or greater: a NaN wins.
+template <class U>
+U nan_or(U extreme, U a, U b) {
+    return is_nan(a) || is_nan(b) ? Format<U>::canonical_nan : extreme;
 }
 
 // fclass: one bit of ten, in the order of the manual's table.

@@ -83,6 +83,26 @@ U from_integer(u64 x, int rm, u32& fl) {
     return soft(rm, fl, [=] { return berkeley(static_cast<I>(x)).v; });
 }
 
+template <auto berkeley, class U>
+U round(U a, int rm, bool exact, u32& fl) {
+    return soft(rm, fl, [=] { return berkeley({a}, softfloat_roundingMode, exact).v; });
+}
+
+// The manual's table of fli; the number at 1 is the format's own least normal.
+constexpr double immediates[32] = {
+    -1, 0, 0x1p-16, 0x1p-15, 0x1p-8, 0x1p-7, 0.0625, 0.125,
+    0.25, 0.3125, 0.375, 0.4375, 0.5, 0.625, 0.75, 0.875,
+    1, 1.25, 1.5, 1.75, 2, 2.5, 3, 4,
+    8, 16, 128, 256, 0x1p15, 0x1p16, __builtin_inf(), 0,
+};
+
+template <class U>
+U immediate(u32 index) {
+    if (index == 1) return Format<U>::least_normal;
+    if (index == 31) return Format<U>::canonical_nan;
+    return host::bits(static_cast<host::Native<U>>(immediates[index]));
+}
+
 }  // namespace
 
 HostMode::HostMode() : saved_(host::control()) { host::set_control(host::default_control); }
@@ -102,6 +122,14 @@ bool eq_s(u32 a, u32 b, u32& fl) { return equal(a, b, fl); }
 bool lt_s(u32 a, u32 b, u32& fl) { return less(a, b, fl); }
 bool le_s(u32 a, u32 b, u32& fl) { return less_or_equal(a, b, fl); }
 u32 class_s(u32 a) { return classify(a); }
+u32 minimum_s(u32 a, u32 b, u32& fl) { return nan_or(lesser(a, b, fl), a, b); }
+u32 maximum_s(u32 a, u32 b, u32& fl) { return nan_or(greater(a, b, fl), a, b); }
+bool lt_quiet_s(u32 a, u32 b, u32& fl) { return less_quiet(a, b, fl); }
+bool le_quiet_s(u32 a, u32 b, u32& fl) { return less_or_equal_quiet(a, b, fl); }
+u32 round_s(u32 a, int rm, bool exact, u32& fl) {
+    return round<f32_roundToInt>(a, rm, exact, fl);
+}
+u32 immediate_s(u32 index) { return immediate<u32>(index); }
 
 u64 add_d(u64 a, u64 b, int rm, u32& fl) { return add<f64_add>(a, b, rm, fl); }
 u64 sub_d(u64 a, u64 b, int rm, u32& fl) { return add_d(a, b ^ Format<u64>::sign, rm, fl); }
@@ -117,6 +145,14 @@ bool eq_d(u64 a, u64 b, u32& fl) { return equal(a, b, fl); }
 bool lt_d(u64 a, u64 b, u32& fl) { return less(a, b, fl); }
 bool le_d(u64 a, u64 b, u32& fl) { return less_or_equal(a, b, fl); }
 u32 class_d(u64 a) { return classify(a); }
+u64 minimum_d(u64 a, u64 b, u32& fl) { return nan_or(lesser(a, b, fl), a, b); }
+u64 maximum_d(u64 a, u64 b, u32& fl) { return nan_or(greater(a, b, fl), a, b); }
+bool lt_quiet_d(u64 a, u64 b, u32& fl) { return less_quiet(a, b, fl); }
+bool le_quiet_d(u64 a, u64 b, u32& fl) { return less_or_equal_quiet(a, b, fl); }
+u64 round_d(u64 a, int rm, bool exact, u32& fl) {
+    return round<f64_roundToInt>(a, rm, exact, fl);
+}
+u64 immediate_d(u32 index) { return immediate<u64>(index); }
 
 u64 f32_to_f64(u32 a, u32& fl) {
     u64 z;
@@ -128,6 +164,19 @@ u32 f64_to_f32(u64 a, int rm, u32& fl) {
     u32 z;
     if (host::usable && LIKELY(host::narrow(a, rm, fl, z))) return z;
     return soft(rm, fl, [=] { return ::f64_to_f32({a}).v; });
+}
+
+u32 f16_to_f32(u16 a, u32& fl) {
+    return soft(rne, fl, [=] { return ::f16_to_f32({a}).v; });
+}
+u64 f16_to_f64(u16 a, u32& fl) {
+    return soft(rne, fl, [=] { return ::f16_to_f64({a}).v; });
+}
+u16 f32_to_f16(u32 a, int rm, u32& fl) {
+    return soft(rm, fl, [=] { return ::f32_to_f16({a}).v; });
+}
+u16 f64_to_f16(u64 a, int rm, u32& fl) {
+    return soft(rm, fl, [=] { return ::f64_to_f16({a}).v; });
 }
 
 u64 s_to_i32(u32 a, int rm, u32& fl) { return to_integer<i32, f32_to_i32>(a, rm, fl); }
@@ -149,5 +198,17 @@ u64 i32_to_d(u64 x, int rm, u32& fl) { return from_integer<u64, i32, i32_to_f64>
 u64 u32_to_d(u64 x, int rm, u32& fl) { return from_integer<u64, u32, ui32_to_f64>(x, rm, fl); }
 u64 i64_to_d(u64 x, int rm, u32& fl) { return from_integer<u64, i64, i64_to_f64>(x, rm, fl); }
 u64 u64_to_d(u64 x, int rm, u32& fl) { return from_integer<u64, u64, ui64_to_f64>(x, rm, fl); }
+
+u64 d_to_i32_modular(u64 a, u32& fl) {
+    d_to_i32(a, rtz, fl);
+    using F = Format<u64>;
+    const int exponent = static_cast<int>(magnitude(a) >> F::fraction_bits);
+    const u64 significand = (a & (F::least_normal - 1)) | F::least_normal;
+    const int shift = exponent - F::bias - F::fraction_bits;
+    // Infinities, NaNs and multiples of 2^32; and what is less than 1.
+    if (shift >= 32 || shift < -F::fraction_bits) return 0;
+    const u64 whole = shift < 0 ? significand >> -shift : significand << shift;
+    return static_cast<u64>(static_cast<i32>((whole ^ sign_mask(a)) - sign_mask(a)));
+}
 
 }  // namespace fp

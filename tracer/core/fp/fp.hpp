@@ -1,4 +1,4 @@
-// RISC-V F and D arithmetic (unprivileged manual, chapters "F" and "D") on raw bits.
+// RISC-V F, D, Zfhmin and Zfa arithmetic (the unprivileged manual's chapters) on raw bits.
 //
 // rm is a resolved rounding mode, 0..4 = RNE RTZ RDN RUP RMM. The instruction's fflags are or-ed
 // into fl. NaN results are canonical; tininess is detected after rounding. NaN boxing is the
@@ -38,6 +38,12 @@ bool eq_s(u32 a, u32 b, u32& fl);  // quiet: NV for signaling NaNs only
 bool lt_s(u32 a, u32 b, u32& fl);  // signaling: NV for every NaN
 bool le_s(u32 a, u32 b, u32& fl);
 u32 class_s(u32 a);
+u32 minimum_s(u32 a, u32 b, u32& fl);  // minimum: -0 < +0, a NaN wins
+u32 maximum_s(u32 a, u32 b, u32& fl);
+bool lt_quiet_s(u32 a, u32 b, u32& fl);
+bool le_quiet_s(u32 a, u32 b, u32& fl);
+u32 round_s(u32 a, int rm, bool exact, u32& fl);  // to an integer; exact: NX if that is another number
+u32 immediate_s(u32 index);  // the table of fli
 
 u64 add_d(u64 a, u64 b, int rm, u32& fl);
 u64 sub_d(u64 a, u64 b, int rm, u32& fl);
@@ -51,9 +57,19 @@ bool eq_d(u64 a, u64 b, u32& fl);
 bool lt_d(u64 a, u64 b, u32& fl);
 bool le_d(u64 a, u64 b, u32& fl);
 u32 class_d(u64 a);
+u64 minimum_d(u64 a, u64 b, u32& fl);
+u64 maximum_d(u64 a, u64 b, u32& fl);
+bool lt_quiet_d(u64 a, u64 b, u32& fl);
+bool le_quiet_d(u64 a, u64 b, u32& fl);
+u64 round_d(u64 a, int rm, bool exact, u32& fl);
+u64 immediate_d(u32 index);
 
 u64 f32_to_f64(u32 a, u32& fl);
 u32 f64_to_f32(u64 a, int rm, u32& fl);
+u32 f16_to_f32(u16 a, u32& fl);
+u64 f16_to_f64(u16 a, u32& fl);
+u16 f32_to_f16(u32 a, int rm, u32& fl);
+u16 f64_to_f16(u64 a, int rm, u32& fl);
 
 u64 s_to_i32(u32 a, int rm, u32& fl);
 u64 s_to_u32(u32 a, int rm, u32& fl);
@@ -63,6 +79,7 @@ u64 d_to_i32(u64 a, int rm, u32& fl);
 u64 d_to_u32(u64 a, int rm, u32& fl);
 u64 d_to_i64(u64 a, int rm, u32& fl);
 u64 d_to_u64(u64 a, int rm, u32& fl);
+u64 d_to_i32_modular(u64 a, u32& fl);  // fcvtmod: towards zero, modulo 2^32
 
 // x is the register; the 32-bit conversions read its low half.
 u32 i32_to_s(u64 x, int rm, u32& fl);
