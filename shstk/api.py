@@ -47,6 +47,7 @@ class GuestArguments(TypedDict, total=False):
     cpu: str
     abi: str
     nousercfi: bool
+    enable_cfi: str
     memory: int | None
     rlimits: Mapping[str, int] | None
     max_instructions: int | None

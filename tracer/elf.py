@@ -26,6 +26,10 @@ AT_PHDR, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_BASE, AT_FLAGS, AT_ENTRY = 3, 4, 5, 6
 AT_UID, AT_EUID, AT_GID, AT_EGID, AT_HWCAP, AT_CLKTCK, AT_SECURE = 11, 12, 13, 14, 16, 17, 23
 AT_RANDOM, AT_EXECFN, AT_MINSIGSTKSZ = 25, 31, 51
 
+# GNU_PROPERTY_RISCV_FEATURE_1_AND of the psABI: what an object was built for.
+_FEATURE_1_AND: Final = 0xC0000000
+LANDING_PADS, SHADOW_STACK = 1, 2
+
 _HWCAP: Final = sum(1 << ord(letter) - ord("A") for letter in "IMAFDC")
 _MINSIGSTKSZ: Final = 2048
 
@@ -54,6 +58,7 @@ class Image:
     interpreter: str | None
     build_id: str | None
     exec_stack: bool = False
+    features: int = 0  # LANDING_PADS, SHADOW_STACK
 
     @property
     def low(self) -> int:
@@ -113,6 +118,7 @@ def _image(elf: Any, data: bytes) -> Image:
         align=max(h.p_align for h in headers if h.p_type == "PT_LOAD"),
         interpreter=_interpreter(headers, data),
         build_id=_build_id(elf),
+        features=_features(headers, data),
         exec_stack=any(h.p_type == "PT_GNU_STACK" and h.p_flags & 1 for h in headers),
     )
 
@@ -155,6 +161,39 @@ def _build_id(elf: Any) -> str | None:
     except (ELFError, ValueError, KeyError, UnicodeDecodeError, struct.error, TypeError):
         return None
     return None
+
+
+def _features(headers: list[Any], data: bytes) -> int:
+    """Of the property note: one NT_GNU_PROPERTY_TYPE_0 with its properties, 8-aligned."""
+    for h in headers:
+        if h.p_type == "PT_GNU_PROPERTY":
+            note = data[h.p_offset : h.p_offset + h.p_filesz]
+            at = 16  # after the header and the name "GNU"
+            while at + 12 <= len(note):
+                kind, size, value = struct.unpack_from("<III", note, at)
+                if kind == _FEATURE_1_AND and size == 4:
+                    return int(value)
+                at += 8 + (size + 7 & -8)
+    return 0
+
+
+def dynamic(data: bytes) -> tuple[list[str], list[str]]:
+    """DT_NEEDED and the folders of DT_RUNPATH (or DT_RPATH) of a sound ELF file."""
+    needed: list[str] = []
+    runpath: list[str] = []
+    try:
+        segments: Any = ELFFile(io.BytesIO(data)).iter_segments("PT_DYNAMIC")
+        for segment in segments:
+            for tag in segment.iter_tags():
+                if tag.entry.d_tag == "DT_NEEDED":
+                    needed.append(tag.needed)
+                elif tag.entry.d_tag == "DT_RUNPATH":
+                    runpath = tag.runpath.split(":")
+                elif tag.entry.d_tag == "DT_RPATH" and not runpath:
+                    runpath = tag.rpath.split(":")
+    except (ELFError, ValueError, KeyError, UnicodeDecodeError, struct.error, AttributeError):
+        return [], []
+    return needed, runpath
 
 
 @dataclass(frozen=True)

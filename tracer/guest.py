@@ -37,6 +37,7 @@ class GuestOptions:
     abi: str = "merged"
     cpu: str = CPUS[-1]
     nousercfi: bool = False
+    enable_cfi: str = "off"
     seed: int = 0
     env: tuple[tuple[str, str], ...] = ()
     stdin: bytes = b""
@@ -130,6 +131,7 @@ def set_up(options: GuestOptions, rec: Recorder, trace: int = 0) -> Guest:
         abi=options.abi,
         cpu=frozenset(options.cpu.split("_")[1:]),
         nousercfi=options.nousercfi,
+        enable_cfi=options.enable_cfi,
         seed=options.seed,
         memory=options.memory,
         stdout_write=options.on_output,

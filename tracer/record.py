@@ -73,6 +73,7 @@ def _manifest(
         cwd=guest.k.sandbox.cwd.path(),
         cpu=options.cpu,
         nousercfi=options.nousercfi,
+        enable_cfi=options.enable_cfi,
         kernel=guest.row.name,
         switches=guest.row.settings,
         abi=options.abi,

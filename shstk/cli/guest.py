@@ -71,6 +71,14 @@ _OPTIONS: Final = (
         help="prctl numbers: the merged kernel's, or the revision's own.",
     ),
     click.option("--nousercfi", is_flag=True, help="Boot with riscv_nousercfi."),
+    click.option(
+        "--enable-cfi",
+        type=click.Choice(["off", "auto", "on"]),
+        default="off",
+        show_default=True,
+        help="Have the loader do the prctls, as a libc would: if the program and its libraries are "
+        "marked for it, or in any case.",
+    ),
     click.option("--memory", type=Size(), metavar="SIZE", help="Memory of the machine."),
     click.option(
         "--rlimit",

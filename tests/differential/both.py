@@ -1,4 +1,4 @@
-"""One command line, run by shstk and by qemu-user: what each printed, how it ended, what it left."""
+"""One command line, run by shstk and by qemu-user: what it printed, how it ended, what it left."""
 
 from __future__ import annotations
 

@@ -15,10 +15,11 @@ from pathlib import Path
 
 SUITE = "trixie"  # the first release with riscv64
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-PACKAGES = (
-    "bash bc busybox-static bzip2 coreutils dash diffutils file findutils gawk git grep gzip jq "
-    "libc-bin lua5.4 m4 make perl python3 sed sqlite3 tar xz-utils zstd"
-).split()
+PACKAGES = [
+    *("bash", "bc", "busybox-static", "bzip2", "coreutils", "dash", "diffutils", "file"),
+    *("findutils", "gawk", "git", "grep", "gzip", "jq", "libc-bin", "lua5.4", "m4", "make"),
+    *("perl", "python3", "sed", "sqlite3", "tar", "xz-utils", "zstd"),
+]
 DIRECTORIES = (
     "etc/apt/apt.conf.d",
     "etc/apt/preferences.d",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from schemas.errors import BadProgram
-from tracer.kernel import binfmt
+from tracer.kernel import binfmt, enable_cfi
 from tracer.kernel import exec as execs
 from tracer.kernel.errno import Errno
 from tracer.kernel.files import Files, Fs
@@ -49,6 +49,7 @@ def boot(
             "its segments overlap, or exceed --memory or a limit",
         ) from None
     k.event("exec_done", t, status=0)
+    enable_cfi.before_first_instruction(k, t, program)
     k.during = None
     k.sched.add(t)
     return t

@@ -16,7 +16,7 @@ from schemas.uapi import (
     PROT_WRITE,
 )
 from tracer import elf
-from tracer.kernel import binfmt, ptrace, sandbox, shstk, sigframe, signals, usermem
+from tracer.kernel import binfmt, enable_cfi, ptrace, sandbox, shstk, sigframe, signals, usermem
 from tracer.kernel import exit as exits
 from tracer.kernel.binfmt import NotRunnable, Program
 from tracer.kernel.call import Args, Call, Outcome
@@ -65,6 +65,7 @@ def _do_execve(
         k.event("exec_done", t, status=-error.number)
         raise
     k.event("exec_done", t, status=0)
+    enable_cfi.before_first_instruction(k, t, program)
     ptrace.exec_done(k, t)
     return 0
 

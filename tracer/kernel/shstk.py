@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 _U64: Final = 2**64 - 1
 
 # PR_SET_CFI's control word (arg3); arg2 names the kind of branch.
-_CFI_BRANCH_LANDING_PADS: Final = 0
-_CFI_ENABLE, _CFI_DISABLE, _CFI_LOCK = 1, 2, 4
+CFI_BRANCH_LANDING_PADS: Final = 0
+CFI_ENABLE, _CFI_DISABLE, _CFI_LOCK = 1, 2, 4
 
 
 def supported(k: Kernel) -> bool:
@@ -197,38 +197,39 @@ _STATUS: Final[tuple[Callable[[Kernel, Task, int], int], ...]] = (
 )
 
 
-def _first_number(k: Kernel) -> int:
+def first_number(k: Kernel) -> int:
+    """Of the three prctl options about the shadow stack."""
     return int(k.row["prctl_numbers"]) if k.abi == "own" else PR_GET_SHADOW_STACK_STATUS
 
 
 def prctl(k: Kernel, t: Task, a: Args) -> int | None:
     """The result of a prctl about control-flow integrity; None if it is about something else."""
     option, arg2, arg3, arg4, arg5, _ = a
-    first = _first_number(k)
+    first = first_number(k)
     if first <= option < first + len(_STATUS):
         if arg3 or arg4 or arg5 or not supported(k):
             raise Errno("EINVAL")
         return _STATUS[option - first](k, t, arg2)
     if option in (PR_GET_CFI, PR_SET_CFI) and first == PR_GET_SHADOW_STACK_STATUS:
-        if arg2 != _CFI_BRANCH_LANDING_PADS or arg4 or arg5 or not landing_pads_supported(k):
+        if arg2 != CFI_BRANCH_LANDING_PADS or arg4 or arg5 or not landing_pads_supported(k):
             raise Errno("EINVAL")
         return (_get_cfi if option == PR_GET_CFI else _set_cfi)(k, t, arg3)
     return None
 
 
 def _get_cfi(k: Kernel, t: Task, pointer: int) -> int:
-    state = _CFI_ENABLE if t.cfi.lp_en else _CFI_DISABLE
+    state = CFI_ENABLE if t.cfi.lp_en else _CFI_DISABLE
     usermem.put_u64(k, t, pointer, state | (_CFI_LOCK if t.cfi.lp_locked else 0))
     return 0
 
 
 def _set_cfi(k: Kernel, t: Task, control: int) -> int:
     """P10."""
-    known = _CFI_ENABLE | _CFI_DISABLE | _CFI_LOCK
-    switch = control & (_CFI_ENABLE | _CFI_DISABLE)
-    if control & ~known or switch not in (_CFI_ENABLE, _CFI_DISABLE) or t.cfi.lp_locked:
+    known = CFI_ENABLE | _CFI_DISABLE | _CFI_LOCK
+    switch = control & (CFI_ENABLE | _CFI_DISABLE)
+    if control & ~known or switch not in (CFI_ENABLE, _CFI_DISABLE) or t.cfi.lp_locked:
         raise Errno("EINVAL")
-    t.cfi.lp_en = t.hart.lpe = switch == _CFI_ENABLE
+    t.cfi.lp_en = t.hart.lpe = switch == CFI_ENABLE
     t.cfi.lp_locked = t.cfi.lp_en and bool(control & _CFI_LOCK)
     return 0
 

@@ -1,0 +1,113 @@
+"""--enable-cfi: the prctls that a libc would do for its program, done by the loader instead.
+
+They come before the first instruction, as `syscalls` rows whose outcome is `loader`, so that the
+rules see them like any other. `auto` asks what the objects were built for, as ld.so would: the
+program, its interpreter and every library they need, all of which must be marked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from schemas.errors import BadProgram
+from schemas.syscalls import SYSCALLS
+from schemas.uapi import PR_SET_CFI, PR_SHADOW_STACK_ENABLE
+from tracer import elf
+from tracer.kernel import sandbox, shstk
+from tracer.kernel.binfmt import Program
+from tracer.kernel.call import Args
+from tracer.kernel.errno import Errno
+from tracer.kernel.inode import Regular
+from tracer.kernel.sandbox import AT_FDCWD
+
+if TYPE_CHECKING:
+    from tracer.kernel.kernel import Kernel
+    from tracer.kernel.task import Task
+
+# Where ld.so looks, after the RUNPATH of what asks.
+_DIRECTORIES: Final = ("/lib/riscv64-linux-gnu", "/usr/lib/riscv64-linux-gnu", "/lib", "/usr/lib")
+_U64: Final = 2**64 - 1
+
+
+def before_first_instruction(k: Kernel, t: Task, program: Program) -> None:
+    """After execve has succeeded."""
+    if k.enable_cfi == "off":
+        return
+    features = elf.SHADOW_STACK | elf.LANDING_PADS
+    if k.enable_cfi == "auto":
+        for image in _objects(k, t, program):
+            features &= image.features if image else 0
+    if features & elf.SHADOW_STACK:
+        option = shstk.first_number(k) + 1
+        _prctl(k, t, (option, PR_SHADOW_STACK_ENABLE, 0, 0, 0, 0))
+    if features & elf.LANDING_PADS:
+        pads = (shstk.CFI_BRANCH_LANDING_PADS, shstk.CFI_ENABLE)
+        _prctl(k, t, (PR_SET_CFI, *pads, 0, 0, 0))
+
+
+def _prctl(k: Kernel, t: Task, a: Args) -> None:
+    outer, seq, ssp = k.during, k.seq(), t.hart.ssp
+    k.during = seq
+    try:
+        ret = shstk.prctl(k, t, a)
+    except Errno as error:
+        ret = -error.number
+    k.during = outer
+    k.rec.row(
+        "syscalls",
+        seq=seq,
+        tid=t.tid,
+        mm=t.mm_id,
+        seq_end=k.seq(),
+        nr=SYSCALLS["prctl"],
+        name="prctl",
+        **{f"a{i}": value for i, value in enumerate(a)},
+        ret=ret,
+        outcome="loader",
+        pc=t.hart.pc,
+        sp=t.hart.x(2),
+        ssp_entry=ssp,
+        ssp_exit=t.hart.ssp,
+        state_hash=t.hart.state_hash(),
+    )
+
+
+def _objects(k: Kernel, t: Task, program: Program) -> Iterator[elf.Image | None]:
+    """The program, its interpreter and all libraries; None for one that can't be had."""
+    yield program.image
+    if program.interpreter is None:
+        return
+    yield program.interpreter[1]
+    waiting = [(program.file.guest_path, program.file.data)]
+    known = set()
+    while waiting:
+        asker, data = waiting.pop()
+        needed, runpath = elf.dynamic(data)
+        origin = asker.rpartition("/")[0]
+        folders = [folder.replace("$ORIGIN", origin) for folder in runpath]
+        for name in needed:
+            if name in known:
+                continue
+            known.add(name)
+            library = _library(k, t, name, (*folders, *_DIRECTORIES))
+            if library is None:
+                yield None
+                continue
+            try:
+                yield elf.parse(library[1], library[0])
+            except BadProgram:
+                yield None
+            waiting.append(library)
+
+
+def _library(k: Kernel, t: Task, name: str, folders: tuple[str, ...]) -> tuple[str, bytes] | None:
+    for path in (name,) if "/" in name else (f"{folder}/{name}" for folder in folders):
+        try:
+            inode = sandbox.find(k, t, AT_FDCWD, path).existing()
+        except Errno:
+            continue
+        if isinstance(inode, Regular):
+            inode.see(k)
+            return path, bytes(inode.contents())
+    return None
