@@ -65,7 +65,8 @@ class Machine:
         insn: seq u64, tid u32, mm u32, pc u64, word u32, rd u8 (0..31 x, 32..63 f, 255 none),
               rd_value u64, mem_addr u64, mem_value u64, mem_size u8 (0 = no access), ssp u64
               (after it). Instructions that retired, and ecalls. mem_value: of an AMO or ssamoswap
-              what was stored.
+              what was stored (amocas: what is there now; of 16 bytes the low half; of the 64 bytes
+              that cbo.zero clears 0). Of a pair of registers rd is the even one.
         """
 
 FAULT_NO_FRAME: Final = 64
@@ -82,6 +83,11 @@ class AddressSpace:
         ValueError, here and below, for a range that is empty, not page-aligned or ends above 2**56,
         and for unknown permission bits.
         """
+    def share(
+        self, start: int, length: int, perm: int, source: AddressSpace, source_start: int
+    ) -> None:
+        """Map the frames that `source` has at source_start, within one shared mapping of its own
+        (else ValueError), so that both see every store."""
     def unmap(self, start: int, length: int) -> None: ...
     def protect(self, start: int, length: int, perm: int) -> None:
         """New permissions for the mapped pages of the range; contents and PERM_SHARED stay."""

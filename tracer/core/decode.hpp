@@ -8,7 +8,8 @@
 namespace core {
 
 enum class Extension : u8 {
-    I, M, A, F, D, Zicsr, Zifencei, Zba, Zbb, Zbs, Zicond, Zimop, Zicfiss, Zicfilp
+    I, M, A, F, D, Zicsr, Zifencei, Zicond, Zicbom, Zicboz, Zimop, Zicfiss, Zicfilp,
+    Zacas, Zabha, Zawrs, Zfhmin, Zfa, Zba, Zbb, Zbs
 };
 
 enum class Format : u8 {

@@ -2,6 +2,7 @@
 // with corner cases, NaN boxing.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <type_traits>
 
@@ -62,6 +63,37 @@ T* word(Hart& h, AddressSpace& as, u64 address) {
     return reinterpret_cast<T*>(find_word<access>(h, as, address, sizeof(T)));
 }
 
+constexpr u64 cache_block = 64;
+
+// Whether cbo.clean and cbo.flush may have the block of `address`; if not, the exception is in
+// h.fault.
+[[gnu::noinline]] inline bool manageable_block(Hart& h, const AddressSpace& as, u64 address) {
+    const int perm = std::max(0, as.perm(address));
+    const bool shadow_stack = (perm & perm_ss) && (perm & perm_w);
+    if ((perm & (perm_r | perm_w)) && !shadow_stack) return true;
+    h.fault.cause = shadow_stack ? cause_store_access : cause_store_page;
+    h.fault.tval = h.fault.address = address;
+    return false;
+}
+
+[[gnu::noinline]] inline bool zero_block(Hart& h, AddressSpace& as, u64 address) {
+    u8* const byte = as.storable(address, Access::store, h.fault);
+    if (!byte) {
+        h.fault.address = address;
+        return false;
+    }
+    std::memset(byte - address % cache_block, 0, cache_block);
+    return true;
+}
+
+// What rd holds, for the instructions that read it: x0, not its sink.
+inline u64 value_in(const u64* x, u8 rd) { return x[rd % x0_sink]; }
+// The same of a pair of registers, the low half in the even one; x0's pair is zero.
+inline u128 pair_in(const u64* x, u8 even) {
+    const u8 low = even % x0_sink;
+    return low ? u128(x[low + 1]) << 64 | x[low] : 0;
+}
+
 template <class T>
 T divide(T dividend, T divisor) {
     if (divisor == 0) return T(-1);
@@ -93,6 +125,11 @@ constexpr u64 sign_d = u64{1} << 63;
 constexpr u64 boxed = 0xffffffff00000000;
 inline u64 box(u32 single) { return boxed | single; }
 inline u32 unbox(u64 bits) { return (bits & boxed) == boxed ? u32(bits) : 0x7fc00000; }
+constexpr u64 boxed_half = 0xffffffffffff0000;
+inline u64 box_half(u16 half) { return boxed_half | half; }
+inline u16 unbox_half(u64 bits) {
+    return (bits & boxed_half) == boxed_half ? u16(bits) : u16{0x7e00};
+}
 
 // The rounding mode of a floating-point instruction; -1: reserved.
 inline int rounding_mode(i32 rm, u32 frm) {

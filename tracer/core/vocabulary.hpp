@@ -1,6 +1,6 @@
 // The words that isa/*.inc are written in, as macros over the loop's variables (interpreter.hpp):
 //   RD RS1 RS2 IMM SHAMT PC WORD   the instruction at ip; BASE LINK: of its block
-//   FD S1..S3 D1..D3 FL ROUNDED    floating-point operands, flags, rounding mode
+//   FD H1 S1..3 D1..3 FL ROUNDED   floating-point operands, flags, rounding mode
 //   LOAD STORE AMO ...             memory; on an exception they leave for memory_fault
 //   BRANCH JUMP JUMP_REGISTER      leave for the next block
 //   FAULT ECALL                    leave the loop
@@ -20,6 +20,7 @@
 #define SIGNED(value) u64(i64(value))
 
 #define FD f[ip->rd]
+#define H1 unbox_half(f[ip->rs1])
 #define S1 unbox(f[ip->rs1])
 #define S2 unbox(f[ip->rs2])
 #define S3 unbox(f[ip->rs3])
