@@ -10,7 +10,8 @@ from direct import Direct
 from tracer.kernel.table import CALLS
 
 OTHER_EXT_0 = {"FD": 0, "C": 1, "Zba": 3, "Zicond": 35, "Zimop": 42, "Zcb": 44, "Zcmop": 47}
-VECTOR, ZICBOM = 2, 55
+OTHER_EXT_0 |= {"Zicbom": 55, "Zicboz": 6, "Zfhmin": 28, "Zfa": 32, "Zacas": 34, "Zabha": 58}
+VECTOR, ZFH, ZIHPM = 2, 27, 51
 
 
 @pytest.fixture
@@ -68,9 +69,12 @@ def test_hwprobe_says_what_the_harts_have(d: Direct, cpu: set[str]) -> None:
     (_, ext_0), (_, ext_1), unknown = hwprobe(d, 4, 16, 4711)
     assert (ext_0 >> 63, ext_1) == ("zicfilp" in cpu, "zicfiss" in cpu)
     assert all(ext_0 >> bit & 1 for bit in OTHER_EXT_0.values())
-    assert not ext_0 >> VECTOR & 1
-    assert not ext_0 >> ZICBOM & 1
+    assert not any(ext_0 >> bit & 1 for bit in (VECTOR, ZFH, ZIHPM))
     assert unknown == (-1, 0)
+
+
+def test_hwprobe_says_how_large_cache_blocks_are(d: Direct) -> None:
+    assert [size for _, size in hwprobe(d, 6, 12, 15)] == [64, 64, 64]
 
 
 def test_nousercfi_does_not_change_hwprobe(d: Direct) -> None:

@@ -19,13 +19,23 @@ _PAIRS_MAX: Final = 1 << 16
 # What every hart of the executor has, in the order of an ISA string, and its bit of
 # RISCV_HWPROBE_KEY_IMA_EXT_0 (asm/hwprobe.h); None: it has none.
 _EXTENSIONS: Final = {
+    "zicbom": 55,
+    "zicbop": 60,
+    "zicboz": 6,
     "zicntr": 50,
     "zicond": 35,
     "zicsr": None,
     "zifencei": None,
+    "zihintntl": 29,
+    "zihintpause": 36,
     "zimop": 42,
     "zaamo": 56,
+    "zabha": 58,
+    "zacas": 34,
     "zalrsc": 57,
+    "zawrs": 48,
+    "zfa": 32,
+    "zfhmin": 28,
     "zca": 43,
     "zcb": 44,
     "zcd": 45,
@@ -34,6 +44,7 @@ _EXTENSIONS: Final = {
     "zbb": 4,
     "zbs": 5,
 }
+_CACHE_BLOCK: Final = 64
 _FD: Final = 1 << 0
 _C: Final = 1 << 1
 _ZICFILP: Final = 63  # of IMA_EXT_0
@@ -55,13 +66,13 @@ def values(k: Kernel) -> dict[int, int]:
         3: 1,  # BASE_BEHAVIOR: IMA
         4: ext_0 | int("zicfilp" in k.cpu) << _ZICFILP,
         5: 3,  # CPUPERF_0, MISALIGNED_SCALAR_PERF: fast
-        6: 0,  # ZICBOZ_BLOCK_SIZE
+        6: _CACHE_BLOCK,  # ZICBOZ_BLOCK_SIZE
         7: (1 << 47) - 1,  # HIGHEST_VIRT_ADDRESS
         8: 10**9,  # TIME_CSR_FREQ: one tick an instruction
         9: 3,
         10: 4,  # MISALIGNED_VECTOR_PERF: unsupported
-        12: 0,  # ZICBOM_BLOCK_SIZE
-        15: 0,  # ZICBOP_BLOCK_SIZE
+        12: _CACHE_BLOCK,  # ZICBOM_BLOCK_SIZE
+        15: _CACHE_BLOCK,  # ZICBOP_BLOCK_SIZE
         16: int("zicfiss" in k.cpu) << _ZICFISS,
     }
 
