@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 _TRACED: Final = ("cfi", "flow", "insn")  # tables that are recorded only on request
 # Tables that have rows wherever a program was loaded; runs written by hand need not have them.
 _OF_EVERY_PROGRAM: Final = ("task_events", "syscalls", "mappings", "kernel_memory")
+# Columns that may be null in a row, but if they are in all, nothing can be made of the table.
+_ESSENTIAL: Final = {
+    "task_events": ("tid", "mm"),
+    "clones": ("tid", "seq_end"),
+    "syscalls": ("tid", "seq_end", "ret"),
+    "mappings": ("tid", "mm", "start"),
+    "kernel_memory": ("mm",),
+    "cfi": ("tid", "mm"),
+    "signals": ("tid",),
+}
+STATE: Final = ("task_events", "clones", "syscalls")  # what a task's state follows from
 
 
 class Facts:
@@ -43,19 +54,47 @@ class Facts:
         self.row = row
         self.expect = expect
         self.law: Law = law_of(row, expect, run.manifest.abi)
+        self._missing: dict[str, str] = {}
         cpu, off = run.manifest.cpu, run.manifest.nousercfi
         self.supported = has_shadow_stacks(cpu, off, row)
         self.landing_pads = has_landing_pads(cpu, off, row)
 
     def recorded(self, table: str) -> bool:
         """Whether what the table tells of was recorded; where nothing happened it has no rows."""
+        return not self.missing(table)
+
+    def missing(self, table: str) -> str:
+        """Why a table cannot be judged by: it is not there, or lacks a column; empty if it can."""
+        if table not in self._missing:
+            self._missing[table] = self._why_missing(table)
+        return self._missing[table]
+
+    def _why_missing(self, table: str) -> str:
+        import polars as pl
+
+        height = self.run.scan(table).select(pl.len()).collect().item()
+        if not height:
+            return f"the run has no {table} table" if self._should_have(table) else ""
+        rows = self.run.scan(table)
+        if table == "syscalls":
+            rows = rows.filter(pl.col("outcome").cast(pl.String) == "returned")
+        if table == "mappings":
+            rows = rows.filter(pl.col("ret") >= 0)
+        told = rows.select(pl.len().alias("rows"), pl.col(_ESSENTIAL.get(table, ())).count())
+        counts = told.collect().row(0, named=True)
+        silent = [name for name, count in counts.items() if not count and counts["rows"]]
+        return f"the run's {table} table tells no {silent[0]}" if silent else ""
+
+    def _should_have(self, table: str) -> bool:
+        """Whether a table without rows is one that was not recorded."""
+        loaded = self.run.table("modules").height > 0  # runs written by hand load no program
         if table in _TRACED:
-            return table in self.run.manifest.traced
+            return loaded or table not in self.run.manifest.traced
         if table == "clones":
-            return all(t.how != "unknown" for t in self.history.tasks)
-        if table in _OF_EVERY_PROGRAM and self.run.table("modules").height:
-            return self.run.table(table).height > 0
-        return True
+            return any(t.how == "unknown" for t in self.history.tasks)
+        if table == "syscalls" and self.run.table("clones").height:
+            return True  # every attempt is a call as well
+        return table in _OF_EVERY_PROGRAM and loaded
 
     @cached_property
     def truncated(self) -> str:

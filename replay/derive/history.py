@@ -329,7 +329,7 @@ class Fold:
         if mapped.stack or (opens and kind != "fork"):
             state = before.owning(mapped.stack, size, undue=mapped.stack is not None and not due)
         child = None
-        if row.child_tid is not None:
+        if row.child is not None:
             child = self._child(row, parent, kind, state)
         failed = row.ret is not None and row.ret < 0
         self.history.clones.append(
@@ -349,15 +349,15 @@ class Fold:
         )
 
     def _child(self, row: Attempt, parent: Task, kind: str, state: State) -> Task:
-        assert row.child_tid is not None
+        assert row.child is not None
         thread = bool(row.flags & CLONE_THREAD)
         mm = parent.mm
         if not row.flags & CLONE_VM:
-            events = self.events.since(row.child_tid, row.seq)
+            events = self.events.since(row.child, row.seq)
             mm = events[0].mm if events else None
         child = Task(
-            tid=row.child_tid,
-            pid=parent.pid if thread else row.child_tid,
+            tid=row.child,
+            pid=parent.pid if thread else row.child,
             born=row.seq,
             how=kind,
             mm=mm,

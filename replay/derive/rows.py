@@ -73,6 +73,11 @@ class Attempt:
     child_tid: int | None
     ret: int | None
 
+    @property
+    def child(self) -> int | None:
+        """The child's tid; a source that tells only what the call returned tells it so."""
+        return self.ret if self.child_tid is None and self.ret and self.ret > 0 else self.child_tid
+
 
 @dataclass(frozen=True, slots=True)
 class Call:

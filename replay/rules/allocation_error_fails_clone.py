@@ -32,12 +32,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from replay.derive.history import Cloned
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules import words
 from replay.rules.outcome import OK, Finding, Outcome, Unknown
 from schemas.uapi import ERRNO
 
-NEEDS = ("clones", "mappings")
+NEEDS = (*STATE, "mappings")
 APPLIES = "clone whose shadow stack could not be mapped"
 
 

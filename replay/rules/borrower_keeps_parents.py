@@ -36,11 +36,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from replay.derive.history import Prctl
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules import prctls, words
 from replay.rules.outcome import OK, Outcome
 
-NEEDS = ("syscalls", "clones", "mappings")
+NEEDS = (*STATE, "mappings")
 APPLIES = "PR_SET_SHADOW_STACK_STATUS of a vfork child on its parent's stack"
 
 

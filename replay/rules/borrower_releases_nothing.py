@@ -36,11 +36,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules import releases
 from replay.rules.outcome import Outcome
 
-NEEDS = ("task_events", "clones", "mappings")
+NEEDS = (*STATE, "mappings")
 APPLIES = "exit or exec of a vfork child on its parent's shadow stack"
 
 

@@ -37,11 +37,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules import inheritance
 from replay.rules.outcome import Outcome
 
-NEEDS = ("clones",)
+NEEDS = (*STATE, "mappings")
 APPLIES = "clone that the enabled test sends away"
 
 

@@ -34,11 +34,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules import releases
 from replay.rules.outcome import Outcome
 
-NEEDS = ("task_events", "mappings")
+NEEDS = (*STATE, "mappings")
 APPLIES = "exit or exec of a task whose shadow stack is off"
 
 

@@ -34,12 +34,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from replay.derive.history import Prctl
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.intent import INTENT
 from replay.rules import prctls, words
 from replay.rules.outcome import OK, Outcome, Unknown
 
-NEEDS = ("syscalls", "task_events")
+NEEDS = STATE
 APPLIES = "PR_SET_SHADOW_STACK_STATUS after the exec of a locked task"
 
 

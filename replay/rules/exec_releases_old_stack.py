@@ -34,12 +34,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from replay.derive.history import Execed
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.intent import INTENT
 from replay.rules import releases, words
 from replay.rules.outcome import OK, Finding, Outcome, Unknown
 
-NEEDS = ("task_events", "clones", "mappings")
+NEEDS = (*STATE, "mappings")
 APPLIES = "successful exec of an enabled task with a shadow stack of its own"
 
 

@@ -33,11 +33,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from replay.derive.history import Execed
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules import prctls
 from replay.rules.outcome import OK, Finding, Outcome, Unknown
 
-NEEDS = ("task_events",)
+NEEDS = STATE
 APPLIES = "exec of a task that ran before it"
 
 

@@ -40,11 +40,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules import releases
 from replay.rules.outcome import Outcome
 
-NEEDS = ("task_events", "clones", "mappings")
+NEEDS = (*STATE, "mappings")
 APPLIES = "exit of an enabled task with a shadow stack of its own"
 
 

@@ -38,11 +38,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules import inheritance, words
 from replay.rules.outcome import Finding, Outcome
 
-NEEDS = ("clones",)
+NEEDS = (*STATE, "mappings")
 APPLIES = "clone with neither CLONE_VM nor CLONE_VFORK of an enabled task"
 
 

@@ -33,11 +33,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from replay.derive.history import Prctl
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules import prctls
 from replay.rules.outcome import OK, Outcome, Unknown
 
-NEEDS = ("syscalls",)
+NEEDS = STATE
 APPLIES = "PR_GET_SHADOW_STACK_STATUS"
 
 

@@ -33,13 +33,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from replay.derive.history import Prctl
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules import prctls
 from replay.rules.outcome import Outcome, Unknown
 from schemas.revisions import at_least
 from schemas.uapi import PR_GET_CFI
 
-NEEDS = ("syscalls",)
+NEEDS = STATE
 APPLIES = "PR_GET_CFI or PR_SET_CFI"
 
 _ON, _OFF, _ON_LOCKED = 1, 2, 5

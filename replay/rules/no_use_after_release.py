@@ -39,13 +39,13 @@ from typing import TYPE_CHECKING
 
 from replay.derive.pieces import pieces
 from replay.derive.sharing import on_stacks
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules.outcome import Finding, Outcome, Satisfied
 
 if TYPE_CHECKING:
     import polars as pl
 
-NEEDS = ("cfi",)
+NEEDS = ("cfi", *STATE, "mappings")
 APPLIES = "access to a known shadow stack"
 
 _PROGRAMS_OWN = ("munmap", "mmap", "mremap")

@@ -38,12 +38,12 @@ from collections.abc import Iterator
 
 from replay.derive.history import Exited, Task
 from replay.derive.rows import Area, Mapping
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules.outcome import OK, Finding, Outcome
 from replay.rules.releases import ends
 from schemas.uapi import CLONE_VM
 
-NEEDS = ("task_events", "clones", "mappings")
+NEEDS = (*STATE, "mappings")
 APPLIES = "unmapping by an exit, an exec, PR_SET(0) or a failed clone"
 
 

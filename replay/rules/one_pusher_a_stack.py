@@ -38,10 +38,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from replay.derive.sharing import clashes
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules.outcome import Finding, Outcome, Satisfied
 
-NEEDS = ("cfi",)
+NEEDS = ("cfi", *STATE, "mappings")
 APPLIES = "sspush on a known shadow stack"
 
 

@@ -32,12 +32,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules import words
 from replay.rules.outcome import OK, Finding, Outcome
 from schemas.uapi import CLONE_VM
 
-NEEDS = ("clones", "mappings")
+NEEDS = (*STATE, "mappings")
 APPLIES = "failed clone without CLONE_VM of an enabled task"
 
 

@@ -69,9 +69,9 @@ class Rule:
         return self.doc.partition("\n")[0]
 
     def check(self, facts: Facts) -> Result:
-        missing = [name for name in self.needs if not facts.recorded(name)]
+        missing = [why for name in self.needs if (why := facts.missing(name))]
         if missing:
-            return Result(0, (), f"the run has no {' and no '.join(missing)} table")
+            return Result(0, (), " and ".join(missing))
         count, findings, unknown = 0, [], []
         for outcome in self.instances(facts):
             if isinstance(outcome, Satisfied):

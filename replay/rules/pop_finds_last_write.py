@@ -41,7 +41,7 @@ from replay.derive.slots import accesses, wrong_pops
 from replay.facts import Facts
 from replay.rules.outcome import Finding, Outcome, Satisfied
 
-NEEDS = ("cfi",)
+NEEDS = ("cfi", "mappings", "kernel_memory")
 APPLIES = "sspopchk that loaded its word"
 
 

@@ -40,11 +40,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from replay.derive.history import Exited
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules import releases
 from replay.rules.outcome import OK, Finding, Outcome
 
-NEEDS = ("task_events", "clones", "mappings")
+NEEDS = (*STATE, "mappings")
 APPLIES = "exit of a task whose stack was replaced, or that is not on its own"
 
 

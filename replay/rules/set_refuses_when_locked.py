@@ -32,11 +32,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules import prctls
 from replay.rules.outcome import Outcome
 
-NEEDS = ("syscalls",)
+NEEDS = STATE
 APPLIES = "PR_SET_SHADOW_STACK_STATUS of a locked task"
 
 

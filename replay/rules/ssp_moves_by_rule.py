@@ -42,13 +42,13 @@ from typing import TYPE_CHECKING, Any
 
 from replay.derive.pieces import pieces
 from replay.derive.ssp_path import ssp_path
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules.outcome import Finding, Outcome, Satisfied
 
 if TYPE_CHECKING:
     import polars as pl
 
-NEEDS = ("cfi",)
+NEEDS = ("cfi", *STATE, "signals")
 APPLIES = "event that tells a task's ssp"
 
 
@@ -118,16 +118,18 @@ def _signals(facts: Facts) -> pl.DataFrame:
 
     kind, before = pl.col("kind").cast(pl.String), pl.col("ssp_before")
     token, word = pl.col("token_addr"), pl.col("token_value")
-    back = (kind == "sigreturn") & (word == token + 8) & (pl.col("ssp_after") == word)
+    after = pl.col("ssp_after")
+    untold = token.is_null() & ((after == before - 8) | (kind == "sigreturn"))
+    back = (kind == "sigreturn") & (word.is_null() | ((word == token + 8) & (after == word)))
     rows = facts.run.scan("signals").with_columns(cause=kind, last=pl.lit(None, pl.UInt64))
     due = (
         pl.when((kind == "delivery") & token.is_not_null())
         .then(before - 8)
-        .when(back)
-        .then(word)
+        .when(back | untold)
+        .then(after)
         .otherwise(before)
     )
-    return _wrong(rows.with_columns(pl.col("ssp_after").alias("is"), due=due), "ssp afterwards")
+    return _wrong(rows.with_columns(after.alias("is"), due=due), "ssp afterwards")
 
 
 def _others(facts: Facts) -> set[int]:

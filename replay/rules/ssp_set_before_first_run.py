@@ -35,10 +35,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules.outcome import OK, Finding, Outcome
 
-NEEDS = ("clones", "mappings", "task_events")
+NEEDS = (*STATE, "mappings")
 APPLIES = "clone that mapped a shadow stack and whose child ran"
 
 

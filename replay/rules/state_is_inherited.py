@@ -36,10 +36,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from replay.derive.history import Prctl
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules.outcome import OK, Finding, Outcome, Unknown
 
-NEEDS = ("task_events",)
+NEEDS = STATE
 APPLIES = "PR_GET or shadow-stack instruction of a task with the status it was made with"
 
 

@@ -41,12 +41,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from replay.derive.history import Cloned
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules import words
 from replay.rules.outcome import OK, Finding, Outcome
 from schemas.uapi import MAP_ANONYMOUS, MAP_PRIVATE
 
-NEEDS = ("clones", "mappings")
+NEEDS = (*STATE, "mappings")
 APPLIES = "clone with CLONE_VM and without CLONE_VFORK of an enabled task"
 
 _FLAGS = MAP_ANONYMOUS | MAP_PRIVATE

@@ -36,11 +36,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules import words
 from replay.rules.outcome import OK, Finding, Outcome, Unknown
 
-NEEDS = ("clones", "mappings")
+NEEDS = (*STATE, "mappings")
 APPLIES = "shadow stack mapped by a clone"
 
 

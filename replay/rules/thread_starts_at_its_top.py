@@ -40,11 +40,11 @@ from collections.abc import Iterator
 
 from replay.derive.history import Cloned
 from replay.derive.rows import Area
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules import words
 from replay.rules.outcome import OK, Finding, Outcome, Unknown
 
-NEEDS = ("clones", "task_events")
+NEEDS = (*STATE, "mappings")
 APPLIES = "clone with CLONE_VM and without CLONE_VFORK that gave its child a shadow stack"
 
 

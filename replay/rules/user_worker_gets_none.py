@@ -34,11 +34,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules import words
 from replay.rules.outcome import OK, Finding, Outcome
 
-NEEDS = ("task_events", "mappings")
+NEEDS = (*STATE, "mappings")
 APPLIES = "kernel user-worker"
 
 

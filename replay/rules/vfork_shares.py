@@ -34,11 +34,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import Facts
+from replay.facts import STATE, Facts
 from replay.rules import inheritance
 from replay.rules.outcome import Outcome
 
-NEEDS = ("clones",)
+NEEDS = (*STATE, "mappings")
 APPLIES = "clone with CLONE_VFORK of an enabled task"
 
 

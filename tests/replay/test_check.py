@@ -8,8 +8,9 @@ from listings import LEAK, threaded, without
 
 from replay.check import Report, check
 from replay.matrix import matrix
+from replay.run import Run
 from schemas.errors import UsageError
-from schemas.tables import FINDINGS
+from schemas.tables import FINDINGS, TABLES
 
 
 def outcome(report: Report, rule: str) -> tuple[str, str]:
@@ -105,3 +106,36 @@ def test_a_run_that_was_cut_short_says_so_of_rules_about_the_end(ending: str) ->
 def test_the_matrix_counts_findings_by_kernel() -> None:
     frame = matrix({"good": check(threaded()), "leak": check(threaded(LEAK))})
     assert frame.rows() == [("X1", "exit-releases-once", "ok (2)", "1")]
+
+
+NOT_TOLD = [
+    ("syscalls", "tid"),
+    ("syscalls", "seq_end"),
+    ("syscalls", "ret"),
+    ("clones", "seq_end"),
+    ("mappings", "tid"),
+    ("mappings", "start"),
+    ("task_events", "tid"),
+    ("task_events", "mm"),
+    ("task_events", "ssp"),
+    ("clones", "child_tid"),
+    ("cfi", "tid"),
+    ("cfi", "mm"),
+    ("syscalls", "ssp_entry"),
+    ("syscalls", "ssp_exit"),
+]
+
+
+@pytest.mark.parametrize(("table", "column"), NOT_TOLD)
+@pytest.mark.parametrize("expect", ["intent", "revision"])
+def test_what_a_source_cannot_know_is_no_violation(table: str, column: str, expect: str) -> None:
+    import pyarrow as pa
+
+    run = threaded()
+    rows = run.arrow(table)
+    index = rows.schema.get_field_index(column)
+    field = rows.schema.field(index)
+    blank = rows.set_column(index, field, pa.nulls(rows.num_rows, field.type))
+    tables = {name: run.arrow(name) for name in TABLES} | {table: blank}
+    report = check(Run.from_tables(run.manifest, tables), expect=expect)
+    assert report.clean, report.violated.select("rule", "note").rows()
