@@ -8,7 +8,7 @@ import sys
 import click
 
 from schemas.errors import Exit, ShstkError
-from shstk.cli import cli
+from shstk.cli import ReaderGone, cli
 
 
 def main() -> None:
@@ -17,6 +17,9 @@ def main() -> None:
 
 def run(args: list[str]) -> int:
     """One command; returns its exit code. No traceback reaches the user without SHSTK_DEBUG."""
+    for name in ("stdout", "stderr"):  # None where the caller closed them
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
         code = cli.main(args, prog_name="shstk", standalone_mode=False)
         sys.stdout.flush()
@@ -29,8 +32,8 @@ def run(args: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return 130
-    except BrokenPipeError:
-        # The reader of a pipe (head, less) has gone; Python would complain again at exit.
+    except (BrokenPipeError, ReaderGone):
+        # Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
     except ShstkError as error:

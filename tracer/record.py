@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from schemas.errors import UsageError
+from schemas.errors import CannotWrite, UsageError
 from schemas.manifest import U64, Manifest, Rlimit
 from schemas.uapi import PAGE
 from schemas.version import VERSION
@@ -46,6 +46,9 @@ def record(options: RecordOptions) -> RecordResult:
     rec = Recorder(out, force=options.force)
     try:
         guest = set_up(options, rec, sum(_TRACE_BITS[what] for what in options.trace))
+    except CannotWrite as error:
+        rec.discard()
+        raise CannotWrite(error.what) from error  # its hint speaks of what is kept
     except BaseException:
         rec.discard()
         raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -32,6 +32,10 @@ COMMANDS: Final = {
 }
 
 
+class ReaderGone(Exception):
+    """Who read what we write to a pipe (head, less) has gone."""
+
+
 class Commands(click.Group):
     """Loads shstk/cli/<name>.py only when that command is called."""
 
@@ -44,6 +48,12 @@ class Commands(click.Group):
         found = importlib.import_module(f"shstk.cli.{cmd_name}").command
         assert isinstance(found, click.Command)
         return found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGone from error  # click would make exit code 1 of it: findings, here
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

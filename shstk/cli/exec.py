@@ -17,9 +17,12 @@ def command(program: str, args: tuple[str, ...], **options: Any) -> int:
     """
     from shstk.api import execute
 
-    result = execute(program, *args, **guest_arguments(options))
+    guest = guest_arguments(options)
+    result = execute(program, *args, **guest)
     show_warnings(result.warnings)
     if result.exit_code is None:
         click.echo(f"shstk: {result.describe()}", err=True)
         return Exit.INPUT
+    if guest["on_output"].error:
+        raise guest["on_output"].error
     return result.exit_code

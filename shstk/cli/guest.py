@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -114,7 +115,7 @@ def guest_arguments(options: dict[str, Any]) -> dict[str, Any]:
             k: Size().convert(v, None, None) if v != "unlimited" else 2**64 - 1 for k, v in rlimits
         },
         "binds": [_bind(b) for b in options["binds"]],
-        "on_output": _pass_through,
+        "on_output": PassThrough(),
         "on_progress": Progress() if progress_wanted() else None,
         "interrupted": _Interrupt(),
     }
@@ -149,10 +150,24 @@ def _stdin(path: Path | None) -> bytes:
     return sys.stdin.buffer.read()
 
 
-def _pass_through(fd: int, data: bytes) -> None:
-    stream = sys.stderr.buffer if fd == 2 else sys.stdout.buffer
-    stream.write(data)
-    stream.flush()
+class PassThrough:
+    """The guest's output, to whoever takes it; `error` is why not all of it came there.
+
+    A reader that has gone (head, grep -q) is no error, and what the guest does is not changed.
+    """
+
+    def __init__(self) -> None:
+        self.error: OSError | None = None
+
+    def __call__(self, fd: int, data: bytes) -> None:
+        stream = sys.stderr.buffer if fd == 2 else sys.stdout.buffer
+        try:
+            stream.write(data)
+            stream.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if not isinstance(error, BrokenPipeError):
+                self.error = error
 
 
 class Progress:

@@ -49,5 +49,9 @@ def command(
             ]
         )
         return
+    told = False
     for line in lines:
         click.echo(log.text(line))
+        told = True
+    if not told:
+        click.echo("no such event", err=True)

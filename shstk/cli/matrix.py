@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from schemas.errors import Exit
+from schemas.errors import Exit, UsageError
 from schemas.revisions import resolve
 from shstk.cli.common import Kernel, Size, format_option, progress_wanted
 
@@ -60,6 +60,8 @@ def command(
     from shstk import api, render
 
     names = [resolve(name.strip()).name for name in kernels.split(",") if name.strip()] + list(more)
+    if not names:
+        raise UsageError("--kernels: no revision is named", "`shstk kernels` lists them")
     reports = api.matrix(
         program,
         *args,

@@ -38,15 +38,11 @@ def command(
     """
     from shstk.api import record
 
-    result = record(
-        program,
-        *args,
-        out=output,
-        force=force,
-        trace=trace.split(","),
-        **guest_arguments(options),
-    )
+    guest = guest_arguments(options)
+    result = record(program, *args, out=output, force=force, trace=trace.split(","), **guest)
     show_warnings(result.warnings)
     end = result.describe()
     click.echo(f"shstk: {end}, {result.icount} instructions, recorded in {result.path}", err=True)
+    if guest["on_output"].error:
+        raise guest["on_output"].error
     return (result.exit_code or 0) if exit_guest else 0

@@ -1,0 +1,77 @@
+"""The command as a process: pipes that close, files that are full."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shstk
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = ROOT / "shstk/guests/pthread.elf"
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "shstk", *map(str, arguments)]
+
+
+def run(arguments: Sequence[str], cwd: Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE} | options
+    return subprocess.run(
+        arguments, cwd=cwd, env=environment, stderr=subprocess.PIPE, check=False, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shstk.record(PROGRAM, out=tmp_path_factory.mktemp("runs") / "p.run").path
+
+
+def closed_pipe() -> int:
+    """A pipe to write to whose reader has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+@pytest.mark.parametrize("words", [("log",), ("check",), ("query", "SELECT * FROM cfi")])
+def test_a_reader_that_has_gone_is_no_finding(recorded: Path, words: tuple[str, ...]) -> None:
+    name, *rest = words
+    done = run(command(name, recorded, *rest), recorded.parent, stdout=closed_pipe())
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_recording_goes_on_without_its_reader(tmp_path: Path) -> None:
+    done = run(command("record", PROGRAM), tmp_path, stdout=closed_pipe())
+    assert done.returncode == 0
+    assert shstk.open(tmp_path / "pthread.run").manifest.ending == "exited"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_output_that_finds_no_room(tmp_path: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = run(command("record", PROGRAM), tmp_path, stdout=full)
+    assert done.returncode == 3
+    assert b"No space left" in done.stderr
+    assert shstk.open(tmp_path / "pthread.run").manifest.ending == "exited"
+
+
+def test_without_standard_output(recorded: Path) -> None:
+    line = " ".join(command("check", recorded)) + " >&- 2>&-"
+    assert run(["sh", "-c", line], recorded.parent).returncode == 0
+
+
+def test_files_that_may_not_grow(tmp_path: Path) -> None:
+    line = "ulimit -f 1; exec " + " ".join(command("record", PROGRAM))
+    done = run(["sh", "-c", line], tmp_path)
+    assert done.returncode == 3
+    assert b"cannot write" in done.stderr
+    assert b"kept" not in done.stderr
+    assert not list(tmp_path.iterdir())
