@@ -7,6 +7,7 @@ import random
 import shutil
 import struct
 import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -124,7 +125,7 @@ def slli(rd: int, amount: int) -> int:
     return i_type(0x1013, rd, rd, amount)
 
 
-def image(seed: int) -> bytes:
+def image(seed: int, instruction: Callable[[random.Random], list[int]]) -> bytes:
     """The memory from BASE to END: text, then data, then room for the dumps."""
     rng = random.Random(seed)
     words = [lui(DATA_REGISTER, DATA), lui(DUMP_REGISTER, DUMPS)]
@@ -134,7 +135,7 @@ def image(seed: int) -> bytes:
         words.append(i_type(0x3007, i, DATA_REGISTER, 512 + 8 * i))
     for _ in range(STEPS):
         for _ in range(BURST):
-            words += random_instruction(rng)
+            words += instruction(rng)
         words += [sd(i, DUMP_REGISTER, 8 * (i - 1)) for i in range(1, 32)]
         words += [s_type(0x3027, DUMP_REGISTER, i, 8 * (31 + i)) for i in range(32)]
         words += [csr(2, ADDRESS_REGISTER, 3, 0), sd(ADDRESS_REGISTER, DUMP_REGISTER, 8 * 63)]
@@ -174,11 +175,15 @@ def dumps_here(memory: bytes) -> bytes:
 @pytest.mark.skipif(QEMU is None, reason="no qemu-riscv64(-static): install Debian's qemu-user")
 @pytest.mark.parametrize("seed", range(20))
 def test_same_registers_as_qemu(seed: int, tmp_path: Path) -> None:
-    memory = image(seed)
+    compare(image(seed, random_instruction), [str(QEMU)], tmp_path)
+
+
+def compare(memory: bytes, qemu: Sequence[str], tmp_path: Path) -> None:
+    """Run the image here and by the command `qemu`: the dumps must be the same."""
     program = tmp_path / "program"
     program.write_bytes(elf(memory))
     program.chmod(0o755)
-    theirs = subprocess.run([str(QEMU), str(program)], capture_output=True, check=True).stdout
+    theirs = subprocess.run([*qemu, str(program)], capture_output=True, check=True).stdout
     ours = dumps_here(memory)
     assert len(ours) == len(theirs) == STEPS * DUMP_WORDS * 8
     names = [f"x{i}" for i in range(1, 32)] + [f"f{i}" for i in range(32)] + ["fcsr"]
