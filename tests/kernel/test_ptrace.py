@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from guest_run import run
 
-EINVAL, ESRCH, EIO = 2**64 - 22, 2**64 - 3, 2**64 - 5
+EINVAL, EPERM, ESRCH, EIO = 2**64 - 22, 2**64 - 1, 2**64 - 3, 2**64 - 5
 NT_PRSTATUS, NT_RISCV_USER_CFI = 1, 0x903
 
 
@@ -151,13 +151,13 @@ def test_peek_and_poke_reach_a_shadow_stack() -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "answer"), [(9, EIO), (16, EIO), (0x4200, 0), (7, ESRCH)], ids=str
+    ("request_", "answer"), [(31, EIO), (0x4208, EIO), (16, EPERM), (9, ESRCH), (7, ESRCH)], ids=str
 )
 def test_what_is_refused(request_: int, answer: int) -> None:
     """A running child answers ESRCH; what is not modelled is refused by name."""
     parent = f"{CONT.format(0)}\n{ptrace(request_, 0, 0)}\nreport a0\ncall wait"
     result = run(guest(STOP, parent))
-    assert result.words[1] == (ESRCH if request_ == 0x4200 else answer)
+    assert result.words[1] == answer
     assert bool(result.warnings) == (answer == EIO)
 
 
@@ -181,3 +181,185 @@ def test_a_killed_tracee_tells_only_its_end() -> None:
     child = "sys 172\nli a1, 10\nsys 129\nexit 6"
     kill = "mv a0, s7\nli a1, 9\nsys 129\ncall wait"
     assert run(guest(child, kill)).words == [10 << 8 | 0x7F, 9]
+
+
+def stopped(event: int, signo: int = 5) -> int:
+    return event << 16 | signo << 8 | 0x7F
+
+
+READ_PC = f"{ptrace(0x4204, NT_PRSTATUS, 'iovec')}\nli s0, regs\nld s1, 0(s0)\nreport s1"
+STEP = f"{ptrace(9, 0, 0)}\ncall wait\n{READ_PC}"
+SELF_STOP = "sys 172\nli a1, 10\nsys 129"
+
+
+def test_a_step_is_one_instruction() -> None:
+    child = f"{SELF_STOP}\nfirst: addi s1, s1, 1\nsecond: j third\nnop\nthird: sys 172\nexit 6"
+    end = f"{ptrace(0x4202, 0, 'info')}\nli s0, info\nlw s1, 8(s0)\nreport s1\n"
+    result = run(guest(child, f"{READ_PC}\n{STEP}\n{STEP}\n{end}{CONT.format(0)}\ncall wait"))
+    labels = result.labels
+    assert result.words == [
+        *(stopped(0, 10), labels["first"], stopped(0), labels["second"]),
+        *(stopped(0), labels["third"], 2, 6 << 8),
+    ]
+
+
+def test_a_step_over_a_call_stops_when_it_is_done() -> None:
+    child = f"{SELF_STOP}\nli a7, 172\necall\nafter: exit 6"
+    steps = "\n".join([STEP] * 2)
+    result = run(guest(child, f"{steps}\n{CONT.format(0)}\ncall wait"))
+    assert result.words[1:] == [
+        *(stopped(0), result.labels["after"] - 4, stopped(0), result.labels["after"], 6 << 8)
+    ]
+
+
+def test_attach_stops_a_running_child_and_detach_lets_it_go() -> None:
+    text = f"""
+        sys 220, 17, 0, 0, 0, 0
+        beqz a0, child
+        mv s7, a0
+        {ptrace(16, 0, 0)}
+        report a0
+        call wait
+        {ptrace(16, 0, 0)}
+        report a0
+        {ptrace(17, 0, 0)}
+        report a0
+        mv a0, s7
+        li a1, 9
+        sys 129
+        call wait
+        exit 0
+    child: j child
+    """
+    data = guest("", "").split("wait:")[1]
+    result = run(f"{text}\nwait:{data}")
+    assert result.words == [0, stopped(0, 19), EPERM, 0, 9]
+
+
+@pytest.mark.parametrize(
+    ("flags", "option", "event"), [(17, 2, 1), (0x4100, 4, 2), (0x100, 8, 3)], ids=str
+)
+def test_children_are_followed(flags: int, option: int, event: int) -> None:
+    """The parent of the new task stops, and so does the new task."""
+    child = f"{SELF_STOP}\nsys 220, {flags}, 0, 0, 0, 0\nexit 6"
+    any_wait = """
+        li a0, -1
+        li a1, status
+        li a2, 0x40000000
+        li a3, 0
+        sys 260
+        li s0, status
+        lw s6, 0(s0)
+        report s6
+    """
+    parent = f"""
+        {ptrace(0x4200, 0, option)}
+        {CONT.format(0)}
+        {any_wait}
+        {ptrace(0x4201, 0, "word")}
+        {any_wait}
+        {CONT.format(0)}
+        li s0, word
+        ld s7, 0(s0)
+        {CONT.format(0)}
+        {any_wait}
+        {any_wait}
+    """
+    words = run(guest(child, parent)).words
+    assert sorted(words[1:3]) == sorted([stopped(event), stopped(0, 19)])
+    assert words[3:] == [6 << 8, 6 << 8]
+
+
+def test_exec_is_an_event() -> None:
+    child = f"{SELF_STOP}\nsys 221, path, argv, 0"
+    start = "ld s0, 0(sp)\naddi s0, s0, -1\nbeqz s0, begin\nexit 5\nbegin:\n"
+    data = "argv: .dword path, path, 0\npath: .dword 0x74736575672f\n"
+    parent = f"{ptrace(0x4200, 0, 16)}\n{CONT.format(0)}\ncall wait\n{CONT.format(0)}\ncall wait"
+    assert run(start + guest(child, parent) + data).words[1:] == [stopped(4), 5 << 8]
+
+
+def test_stops_at_calls_show_and_change_them() -> None:
+    """At the entry a1 (kill's signal) is changed; at the exit the result is there."""
+    child = f"{SELF_STOP}\nli s9, 6\nli a0, 0\nli a1, 77\nsys 24\nmv s9, a0\nreport s9\nexit 6"
+    to_call = f"{ptrace(24, 0, 0)}\ncall wait"
+    parent = f"""
+        {ptrace(0x4200, 0, 1)}
+        {to_call}
+        {ptrace(0x420E, 128, "info")}
+        report a0
+        li s0, info
+        ld s1, 24(s0)
+        report s1
+        {ptrace(0x4204, NT_PRSTATUS, "iovec")}
+        li s0, regs
+        li s1, 1
+        sd s1, 88(s0)
+        li s1, 172
+        sd s1, 136(s0)
+        {ptrace(0x4205, NT_PRSTATUS, "iovec")}
+        {to_call}
+        {ptrace(0x420E, 128, "info")}
+        report a0
+        li s0, info
+        ld s1, 24(s0)
+        report s1
+        {CONT.format(0)}
+        call wait
+    """
+    result = run(guest(child, parent))
+    pid = 101
+    assert result.words[1:] == [*(stopped(0, 0x85), 80, 24, stopped(0, 0x85), 33, pid, pid, 6 << 8)]
+
+
+def test_a_seized_child_is_interrupted_in_its_sleep() -> None:
+    text = f"""
+        sys 220, 17, 0, 0, 0, 0
+        beqz a0, child
+        mv s7, a0
+        {ptrace(0x4206, 0, 1 << 20)}
+        report a0
+        sys 124
+        {ptrace(0x4207, 0, 0)}
+        call wait
+        exit 0
+    child:
+        sys 73, 0, 0, 0, 0
+        exit 1
+    """
+    data = guest("", "").split("wait:")[1]
+    result = run(f"{text}\nwait:{data}")
+    assert result.words == [0, stopped(128)]
+    assert [row["signo"] for row in result.rows("signals")] == [9], "EXITKILL"
+
+
+def test_a_stop_of_the_whole_process_is_the_tracers() -> None:
+    child = f"{SELF_STOP}\nsys 172\nli a1, 19\nsys 129\nexit 6"
+    parent = f"{CONT.format(0)}\ncall wait\n{CONT.format(19)}\ncall wait\n"
+    parent += f"{ptrace(0x4202, 0, 'info')}\nreport a0\n{CONT.format(0)}\ncall wait"
+    words = run(guest(child, parent)).words
+    assert words[1:] == [stopped(0, 19), stopped(0, 19), EINVAL, 6 << 8]
+
+
+def test_a_tracee_that_is_killed_by_another_thread_has_no_stop_left() -> None:
+    """A thread stops at a signal; the leader ends the group: the wait tells that end alone."""
+    child = """
+        sys 220, 0x50f00, stack, 0, 0, 0
+        beqz a0, thread
+        mv s8, a0
+        sys 124
+        sys 94, 7
+    thread:
+        sys 117, 0, 0, 0, 0
+        sys 172
+        mv s9, a0
+        sys 178
+        mv a1, a0
+        mv a0, s9
+        li a2, 10
+        sys 131
+        exit 6
+        .zero 512
+    stack: .dword 0
+    """
+    result = run(guest(child, ""))
+    assert (result.ending, result.words) == ("exited", [7 << 8])

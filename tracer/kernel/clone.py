@@ -16,7 +16,7 @@ from schemas.uapi import (
     PAGE,
 )
 from tracer.kernel import exit as exits
-from tracer.kernel import shstk, signals, usermem
+from tracer.kernel import ptrace, shstk, signals, usermem
 from tracer.kernel.call import RESTART_ALWAYS, Args, Call, Outcome, Wait
 from tracer.kernel.errno import Errno
 from tracer.kernel.mm import TASK_SIZE, Mm
@@ -64,8 +64,8 @@ class CloneArgs:
 
 def sys_clone(k: Kernel, t: Task, a: Args) -> Outcome:
     """RISC-V's order (CONFIG_CLONE_BACKWARDS): flags, stack, parent_tid, tls, child_tid."""
-    if (child := _vforked(t)) is not None:
-        return child
+    if (outcome := _cloned(k, t)) is not None:
+        return outcome
     given, stack, parent_tid, tls, child_tid, _ = a
     flags = given & 0xFFFF_FFFF & ~_CSIGNAL
     args = CloneArgs(
@@ -77,18 +77,27 @@ def sys_clone(k: Kernel, t: Task, a: Args) -> Outcome:
 
 
 def sys_clone3(k: Kernel, t: Task, a: Args) -> Outcome:
-    if (child := _vforked(t)) is not None:
-        return child
+    if (outcome := _cloned(k, t)) is not None:
+        return outcome
     _attempt(t, "clone3", CloneArgs(0, 0), 0)
     args = _copy_clone_args(k, t, a[0], a[1])
     _check_clone3(args)
     return _kernel_clone(k, t, args)
 
 
-def _vforked(t: Task) -> int | None:
-    """The child, once vfork's wait for it is over."""
+def _cloned(k: Kernel, t: Task) -> Outcome | None:
+    """What a call whose child is made already has left to do: vfork waits for it."""
     assert t.blocked is not None
-    return t.blocked.state.get("child")
+    tid: int | None = t.blocked.state.get("child")
+    if tid is None:
+        return None
+    child = k.tasks.get(tid)
+    if child is not None and child.vfork_parent is t:
+        t.blocked.state["vfork"] = True
+        return Wait("vfork", ("vfork", child), interruptible=False)
+    if t.blocked.state.get("vfork"):
+        ptrace.vfork_done(t, tid)
+    return tid
 
 
 def _attempt(t: Task, api: str, args: CloneArgs, flags: int) -> None:
@@ -164,11 +173,11 @@ def _kernel_clone(k: Kernel, t: Task, args: CloneArgs) -> Outcome:
         with suppress(Errno):  # put_user's answer is not looked at
             usermem.put_u32(k, t, args.parent_tid, child.tid)
     k.sched.add(child)
+    t.blocked.state["child"] = child.tid
     if args.flags & CLONE_VFORK:
         child.vfork_parent = t
-        t.blocked.state["child"] = child.tid
-        return Wait("vfork", ("vfork", child), interruptible=False)
-    return child.tid
+    stop = ptrace.forked(k, t, child, args.flags, args.exit_signal)
+    return stop or _cloned(k, t) or child.tid
 
 
 def _check_flags(t: Task, args: CloneArgs) -> Outcome | None:

@@ -25,6 +25,7 @@ def do_exit(k: Kernel, t: Task, status: int) -> None:
     k.current = t
     k.during = k.event("exit_begin", t, status=status)
     t.exit_status = status
+    ptrace.ended(k, t)
     k.retire(t)
     if t.mm is not None:
         mm_release(k, t)
@@ -110,6 +111,7 @@ def _process_ended(k: Kernel, process: Process) -> None:
     leader = process.leader
     if process.exit_status is None:
         process.exit_status = leader.exit_status or 0
+    ptrace.process_ended(k, process)
     status = process.exit_status
     parent = process.parent
     if parent is None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from tracer._core import STOP_ECALL, STOP_FAULT, STOP_FLUSH
-from tracer.kernel import signals, traps
+from tracer._core import STOP_BUDGET, STOP_ECALL, STOP_FAULT, STOP_FLUSH
+from tracer.kernel import ptrace, signals, traps
 from tracer.kernel.call import NO_RETURN, End, Outcome, Wait
 from tracer.kernel.errno import Errno
 from tracer.kernel.table import CALLS
@@ -64,7 +64,10 @@ def _turns(k: Kernel, max_instructions: int | None, poll: Callable[[], str | Non
         budget = _budget(k, max_instructions)
         if budget <= 0:
             return "limit"
-        stop = _run_slice(k, task, budget)
+        step = ptrace.stepping(task)
+        stop = _run_slice(k, task, 1 if step else budget)
+        if step and stop in (STOP_BUDGET, STOP_ECALL):
+            ptrace.stepped(task)
         k.rec.tick(k.machine)
         if stop not in (STOP_ECALL, STOP_FAULT) and (ending := poll()) is not None:
             return ending
@@ -96,6 +99,7 @@ def _to_user(k: Kernel, task: Task) -> bool:
         return False
     if not task.entered:
         _first_entry(k, task)
+    ptrace.report_step(k, task)
     signals.deliver_pending(k, task)
     if task.state != RUNNABLE:
         return False
@@ -173,7 +177,11 @@ def _try_call(k: Kernel, task: Task) -> None:
     """The first try of a call, or the next one after its task woke."""
     in_call = task.call
     assert in_call is not None
+    if (stop := ptrace.enter_call(k, task)) is not None:
+        k.block(task, stop)
+        return
     call = CALLS.get(in_call.nr)
+    in_call.name = call.name if call else None
     k.during = in_call.seq
     result: Outcome
     try:
@@ -183,7 +191,9 @@ def _try_call(k: Kernel, task: Task) -> None:
     k.during = None
     if isinstance(result, Wait):
         k.block(task, result)
-    elif result is NO_RETURN:
+        return
+    ptrace.leave_call(task, result)
+    if result is NO_RETURN:
         if task.call is in_call:
             k.end_call(task, "no_return", None)
     elif isinstance(result, End):

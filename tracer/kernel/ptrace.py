@@ -1,53 +1,99 @@
-"""ptrace: a child that asks to be traced stops at each signal, and its parent looks at it.
+"""Ptrace-stops: where a traced task stops, and how it goes on (kernel/ptrace.c, without the call).
 
-A stopped task has `ptrace_stop`, the status its tracer's wait gets. When it is let go on, the
-signal it takes with it (or none) lies in `ptrace["resume"]` until deliver_pending picks it up.
+A stopped task has `ptrace_stop`, the status its tracer's wait gets, and `ptrace["info"]`, what
+GETSIGINFO shows. It stops at a signal; on its way to user mode for what lies in `ptrace["traps"]`;
+or in the middle of a call, which then sleeps and is tried again.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import siginfo, signals, usermem
-from tracer.kernel.call import Args, Call, Outcome
-from tracer.kernel.errno import Errno
-from tracer.kernel.siginfo import CLD_TRAPPED, NSIG, SI_USER, SIGKILL, SIGTRAP, bit
-from tracer.kernel.task import STOPPED, Process, Siginfo, Task
+from tracer.kernel import signals
+from tracer.kernel.call import End, Wait
+from tracer.kernel.siginfo import CLD_TRAPPED, SI_USER, SIGCHLD, SIGKILL, SIGSTOP, SIGTRAP, bit
+from tracer.kernel.task import BLOCKED, STOPPED, Process, Siginfo, Task
 
 if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
 
 STOPPED_STATUS: Final = 0x7F  # of a wait status: stopped, by the signal in the next byte
+EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_VFORK_DONE, EVENT_STOP = 1, 2, 3, 4, 5, 128
+O_TRACESYSGOOD: Final = 1
+O_EXITKILL: Final = 1 << 20
+_SYSCALL: Final = 0x80  # in a stop's signal, with O_TRACESYSGOOD
+_TRAP_TRACE: Final = 2
+_CLONE_UNTRACED: Final = 0x0080_0000
+_CLONE_VFORK: Final = 0x4000
+_ENOSYS: Final = 2**64 - 38
+_KEPT: Final = ("options", "seized")  # of Task.ptrace, what a new task has from its parent
 
-# cfi_state of struct user_cfi_state (T1).
-LP_EN: Final = 1 << 0
-LP_LOCK: Final = 1 << 1
-ELP: Final = 1 << 2
-SS_EN: Final = 1 << 3
-SS_LOCK: Final = 1 << 4
-SS_PTR: Final = 1 << 5
-CFI_SETTABLE: Final = ELP | SS_PTR
+
+def _asks(t: Task, event: int) -> bool:
+    """Whether the tracer wants to hear of an event: its PTRACE_O_TRACE* option is set."""
+    return t.tracer is not None and bool(t.ptrace.get("options", 0) >> event & 1)
 
 
-# Stopping and going on.
+# Stopping.
 
 
 def signal_stop(k: Kernel, t: Task, info: Siginfo) -> None:
     """ptrace_signal(): stop before `info` is acted upon; tell the tracer."""
+    _stop(k, t, info.signo, info, "signal")
+
+
+def _stop(k: Kernel, t: Task, code: int, info: Siginfo, kind: str) -> None:
+    """code: what the wait status shows, a signal with an event above it. kind: "signal", "trap"
+    (an event or a call) or "group"."""
     assert t.tracer is not None
-    t.ptrace_stop = info.signo << 8 | STOPPED_STATUS
+    t.ptrace_stop = code << 8 | STOPPED_STATUS
     t.ptrace_reported = False
-    t.ptrace["info"] = info
-    t.state = STOPPED
-    k.sched.remove(t)
+    t.ptrace |= {"info": info, "kind": kind}
+    t.ptrace.pop("step", None)
+    if t.call is None or t.restart is not None:
+        t.state = STOPPED
+        k.sched.remove(t)
     signals.notify(k, t.tracer.process, t.tid, CLD_TRAPPED, info.signo)
+
+
+def _trap_stop(k: Kernel, t: Task, code: int, message: int = 0, kind: str = "trap") -> None:
+    """ptrace_notify()."""
+    t.ptrace["message"] = message
+    _stop(k, t, code, Siginfo(SIGTRAP, code, sender=t.pid), kind)
+
+
+def _in_call(t: Task) -> Wait:
+    """The sleep of a task that stops before its call is done."""
+    return Wait("ptrace", ("ptrace", t.tid), interruptible=False)
 
 
 def is_stopped(t: Task) -> bool:
     return t.ptrace_stop is not None
+
+
+def later(t: Task, code: int, message: int = 0, kind: str = "trap") -> None:
+    """Stop on the way to user mode."""
+    t.ptrace.setdefault("traps", []).append((code, message, kind))
+
+
+def group_stop(t: Task, signo: int) -> None:
+    """A traced task of a process that job control stops: to its tracer it is one stop more."""
+    if t.ptrace.get("seized"):
+        later(t, EVENT_STOP << 8 | signo)
+    else:
+        later(t, signo, kind="group")
+
+
+def stop_for_trap(k: Kernel, t: Task) -> bool:
+    """What `later` left; whether the task has stopped now."""
+    traps: list[tuple[int, int, str]] = t.ptrace.get("traps", [])
+    if not traps or t.tracer is None:
+        return False
+    _trap_stop(k, t, *traps.pop(0))
+    return True
+
+
+# Going on.
 
 
 def resume(k: Kernel, t: Task, signo: int) -> None:
@@ -55,8 +101,12 @@ def resume(k: Kernel, t: Task, signo: int) -> None:
     info: Siginfo = t.ptrace["info"]
     if signo:
         assert t.tracer is not None
-        own = info.signo == signo
-        t.ptrace["resume"] = info if own else Siginfo(signo, SI_USER, t.tracer.process.pid)
+        own = info.signo == signo and t.ptrace["kind"] == "signal"
+        sent = info if own else Siginfo(signo, SI_USER, t.tracer.process.pid)
+        if t.ptrace["kind"] == "signal":
+            t.ptrace["resume"] = sent
+        elif info.code in (SIGTRAP, SIGTRAP | _SYSCALL):  # an event's stop takes no signal along
+            signals.queue(k, t, sent)
     release(k, t)
 
 
@@ -66,6 +116,8 @@ def release(k: Kernel, t: Task) -> None:
     t.ptrace.pop("info", None)
     if t.state == STOPPED:
         signals.run_on(k, t)
+    elif t.state == BLOCKED:
+        k.wake_key(("ptrace", t.tid))
 
 
 def take_resumed(k: Kernel, t: Task) -> Siginfo | None:
@@ -77,232 +129,144 @@ def take_resumed(k: Kernel, t: Task) -> Siginfo | None:
     return info
 
 
+# Who traces whom.
+
+
+def attach(k: Kernel, t: Task, tracer: Task, options: int, seized: bool) -> None:
+    t.tracer = tracer
+    t.ptrace |= {"options": options, "seized": seized}
+    if seized:
+        return
+    if t.state == STOPPED:  # by job control: it is only told of
+        signal_stop(k, t, Siginfo(SIGSTOP, SI_USER, sender=tracer.pid))
+    else:
+        signals.send(k, t, SIGSTOP, SI_USER, sender=tracer.pid)
+
+
+def detach(k: Kernel, t: Task, signo: int) -> None:
+    resume(k, t, signo)
+    t.tracer = None
+    resumed = t.ptrace.get("resume")
+    t.ptrace = {} if resumed is None else {"resume": resumed}
+
+
 def tracer_gone(k: Kernel, tracer: Process) -> None:
-    """exit_ptrace(): its tracees run on, with the signal they stopped at."""
-    for t in k.tasks.values():
-        if t.tracer is not None and t.tracer.process is tracer:
-            if is_stopped(t):
-                resume(k, t, t.ptrace["info"].signo)
-            t.tracer = None
+    """exit_ptrace(): its tracees run on, with the signal they stopped at, or are killed."""
+    for t in list(k.tasks.values()):
+        if t.tracer is None or t.tracer.process is not tracer:
+            continue
+        if t.ptrace.get("options", 0) & O_EXITKILL:
+            signals.send(k, t, SIGKILL, SI_USER)
+        if is_stopped(t):
+            signal = t.ptrace["kind"] == "signal"
+            detach(k, t, t.ptrace["info"].signo if signal else 0)
+        t.tracer = None
+
+
+def ended(k: Kernel, t: Task) -> None:
+    """A task exits: it is in no stop any more, and its tracer's wait hears of it."""
+    t.ptrace_stop = None
+    if t is not t.process.leader:
+        _tell_end(k, t, t.exit_status or 0)
+
+
+def process_ended(k: Kernel, process: Process) -> None:
+    """The parent's wait hears of a process anyway."""
+    leader = process.leader
+    if leader.tracer is not None and leader.tracer.process is not process.parent:
+        _tell_end(k, leader, process.exit_status or 0)
+
+
+def _tell_end(k: Kernel, t: Task, status: int) -> None:
+    if t.tracer is None:
+        return
+    tracer, t.tracer = t.tracer.process, None
+    tracer.tracee_ends.append((t.tid, status, t.icount))
+    k.wake_key(("child", tracer.pid))
+
+
+def forked(k: Kernel, t: Task, child: Task, flags: int, exit_signal: int) -> Wait | None:
+    """ptrace_event_pid() of a fork. Whom the tracer follows stops at once, and so does its child,
+    which is traced too."""
+    event = EVENT_FORK if exit_signal == SIGCHLD else EVENT_CLONE
+    if flags & _CLONE_VFORK:
+        event = EVENT_VFORK
+    if flags & _CLONE_UNTRACED or not _asks(t, event):
+        return None
+    child.tracer = t.tracer
+    child.ptrace = {name: t.ptrace[name] for name in _KEPT}
+    if t.ptrace["seized"]:
+        later(child, EVENT_STOP << 8 | SIGTRAP)
+    else:
+        signals.send(k, child, SIGSTOP, SI_USER)
+    _trap_stop(k, t, event << 8 | SIGTRAP, child.tid)
+    return _in_call(t)
+
+
+def vfork_done(t: Task, child: int) -> None:
+    if _asks(t, EVENT_VFORK_DONE):
+        later(t, EVENT_VFORK_DONE << 8 | SIGTRAP, child)
 
 
 def exec_done(k: Kernel, t: Task) -> None:
-    """A traced task stops after execve as if by SIGTRAP."""
-    if t.tracer is not None:
+    """A traced task stops after execve: by an event, or as if by SIGTRAP."""
+    if _asks(t, EVENT_EXEC):
+        later(t, EVENT_EXEC << 8 | SIGTRAP, t.tid)
+    elif t.tracer is not None and not t.ptrace.get("seized"):
         signals.send(k, t, SIGTRAP, SI_USER, sender=t.process.pid)
 
 
-# Register sets.
+# Stops at calls, and after each instruction.
 
 
-@dataclass(frozen=True)
-class Regset:
-    """`word`: bytes an iov_len must be a multiple of."""
-
-    word: int
-    get: Callable[[Task], bytes]
-    set: Callable[[Task, bytes], None]
+def _call_code(t: Task) -> int:
+    return SIGTRAP | _SYSCALL * (t.ptrace.get("options", 0) & O_TRACESYSGOOD)
 
 
-def _get_gpr(t: Task) -> bytes:
-    """user_regs_struct: pc, x1..x31."""
-    return struct.pack("<32Q", t.hart.pc, *t.hart.regs()[1:])
+def enter_call(k: Kernel, t: Task) -> Wait | None:
+    """PTRACE_SYSCALL's stop before a call; afterwards, what the tracer made of its registers.
+
+    a0 shows -ENOSYS meanwhile; what it was, the tracer can't change (orig_a0).
+    """
+    call, hart = t.call, t.hart
+    assert call is not None
+    if t.ptrace.pop("entering", False):
+        *args, call.nr = hart.args()
+        call.args = (call.args[0], args[1], args[2], args[3], args[4], args[5])
+        assert t.blocked is not None
+        t.blocked.woken = None
+        return None
+    if t.tracer is None or not t.ptrace.get("calls") or t.ptrace.get("inside") == call.seq:
+        return None
+    if t.blocked is None or t.blocked.woken is not None:
+        return None
+    t.ptrace |= {"entering": True, "inside": call.seq, "syscall": (1, call.nr, *call.args)}
+    hart.set_x(10, _ENOSYS)
+    _trap_stop(k, t, _call_code(t), 1)
+    return _in_call(t)
 
 
-def _set_gpr(t: Task, data: bytes) -> None:
-    words = struct.unpack(f"<{len(data) // 8}Q", data)
-    for i, word in enumerate(words):
-        if i == 0:
-            t.hart.pc = word & ~1
-        else:
-            t.hart.set_x(i, word)
+def leave_call(t: Task, result: int | End) -> None:
+    """PTRACE_SYSCALL's stop after a call."""
+    if t.tracer is not None and t.ptrace.get("calls"):
+        value = result if isinstance(result, int) else 0
+        t.ptrace["syscall"] = (2, value & 2**64 - 1, int(value < 0))
+        later(t, _call_code(t), 2)
 
 
-def _get_fpr(t: Task) -> bytes:
-    """__riscv_d_ext_state: f0..f31, fcsr."""
-    return struct.pack("<32QI4x", *(t.hart.f(i) for i in range(32)), t.hart.fcsr)
+def stepping(t: Task) -> bool:
+    """Whether the next instruction is to be the only one."""
+    return t.ptrace.get("step") == "wanted"
 
 
-def _set_fpr(t: Task, data: bytes) -> None:
-    for i, word in enumerate(struct.unpack(f"<{len(data) // 8}Q", data)):
-        if i < 32:
-            t.hart.set_f(i, word)
-        else:
-            t.hart.fcsr = word & 0xFF
+def stepped(t: Task) -> None:
+    """It has run; a call is yet to be done."""
+    t.ptrace["step"] = "done"
 
 
-def _get_cfi(t: Task) -> bytes:
-    """user_cfi_state: {cfi_state, shstk_ptr}."""
-    cfi, state, ssp = t.cfi, 0, 0
-    if cfi.lp_en:
-        state |= LP_EN | LP_LOCK * cfi.lp_locked | ELP * t.hart.elp
-    if cfi.ubcfi_en:
-        state |= SS_EN | SS_PTR | SS_LOCK * cfi.ubcfi_locked
-        ssp = t.hart.ssp
-    return struct.pack("<QQ", state, ssp)
-
-
-def _set_cfi(t: Task, data: bytes) -> None:
-    """Nothing can be turned on, off or locked from outside; ssp and ELP can be moved."""
-    state, ssp = struct.unpack("<QQ", data.ljust(16, b"\0"))
-    if state & ~CFI_SETTABLE:
-        raise Errno("EINVAL")
-    if t.cfi.lp_en:
-        t.hart.elp = bool(state & ELP)
-    if t.cfi.ubcfi_en and state & SS_PTR:
-        t.hart.ssp = ssp
-
-
-REGSETS: Final = {
-    0x1: Regset(8, _get_gpr, _set_gpr),  # NT_PRSTATUS
-    0x2: Regset(8, _get_fpr, _set_fpr),  # NT_PRFPREG
-    0x903: Regset(8, _get_cfi, _set_cfi),  # NT_RISCV_USER_CFI
-}
-
-
-# Requests.
-
-
-def _traceme(k: Kernel, t: Task) -> int:
-    if t.tracer is not None or t.process.parent is None:
-        raise Errno("EPERM")
-    t.tracer = t.process.parent.leader
-    return 0
-
-
-def _peek(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
-    """The raw call stores the word at `data`; the C library makes a result of it."""
-    word = child.space.read(addr, 8, force=True)
-    if word is None:
-        raise Errno("EIO")
-    usermem.note(k, child, "read", addr, word)
-    usermem.put(k, t, data, word)
-    return 0
-
-
-def _poke(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
-    word = struct.pack("<Q", data)
-    if not child.space.write(addr, word, force=True):
-        raise Errno("EIO")
-    usermem.note(k, child, "write", addr, word)
-    return 0
-
-
-def _cont(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
-    if data > NSIG:
-        raise Errno("EIO")
-    resume(k, child, data)
-    return 0
-
-
-def _detach(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
-    _cont(k, t, child, addr, data)
-    child.tracer = None
-    return 0
-
-
-def _setoptions(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
-    """PTRACE_O_EXITKILL alone means nothing here: a tracer is a parent that waits."""
-    if data & ~PTRACE_O_EXITKILL:
-        k.warn(f"ptrace: options {data:#x} are not modelled (EINVAL)")
-        raise Errno("EINVAL")
-    return 0
-
-
-def _getsiginfo(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
-    usermem.put(k, t, data, siginfo.pack(child.ptrace["info"]))
-    return 0
-
-
-def _setsiginfo(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
-    raw = usermem.get(k, t, data, siginfo.SIZE)
-    usermem.note(k, t, "read", data, raw)
-    signo = int(struct.unpack_from("<i", raw)[0])
-    child.ptrace["info"] = siginfo.from_user(raw, signo, t.process.pid)
-    return 0
-
-
-def _getregset(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
-    regset, base, length = _iovec(k, t, addr, data)
-    value = regset.get(child)[:length]
-    usermem.put(k, t, base, value)
-    usermem.put_u64(k, t, data + 8, len(value))
-    return 0
-
-
-def _setregset(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
-    regset, base, length = _iovec(k, t, addr, data)
-    value = usermem.get(k, t, base, min(length, len(regset.get(child))))
-    usermem.note(k, t, "read", base, value)
-    regset.set(child, value)
-    usermem.put_u64(k, t, data + 8, len(value))
-    return 0
-
-
-def _iovec(k: Kernel, t: Task, kind: int, addr: int) -> tuple[Regset, int, int]:
-    base, length = usermem.get_u64(k, t, addr), usermem.get_u64(k, t, addr + 8)
-    regset = REGSETS.get(kind & 0xFFFF_FFFF)
-    if regset is None or length % regset.word:
-        raise Errno("EINVAL")
-    return regset, base, length
-
-
-PTRACE_TRACEME: Final = 0
-PTRACE_KILL: Final = 8
-PTRACE_O_EXITKILL: Final = 1 << 20
-
-# Requests on a stopped tracee.
-REQUESTS: Final[dict[int, Callable[[Kernel, Task, Task, int, int], int]]] = {
-    1: _peek,  # PTRACE_PEEKTEXT
-    2: _peek,  # PTRACE_PEEKDATA
-    4: _poke,  # PTRACE_POKETEXT
-    5: _poke,  # PTRACE_POKEDATA
-    7: _cont,  # PTRACE_CONT
-    17: _detach,  # PTRACE_DETACH
-    0x4200: _setoptions,  # PTRACE_SETOPTIONS
-    0x4202: _getsiginfo,  # PTRACE_GETSIGINFO
-    0x4203: _setsiginfo,  # PTRACE_SETSIGINFO
-    0x4204: _getregset,  # PTRACE_GETREGSET
-    0x4205: _setregset,  # PTRACE_SETREGSET
-}
-UNMODELLED: Final = {
-    9: "PTRACE_SINGLESTEP",
-    16: "PTRACE_ATTACH",
-    24: "PTRACE_SYSCALL",
-    0x4201: "PTRACE_GETEVENTMSG",
-    0x4206: "PTRACE_SEIZE",
-    0x4207: "PTRACE_INTERRUPT",
-    0x4208: "PTRACE_LISTEN",
-}
-
-
-def sys_ptrace(k: Kernel, t: Task, a: Args) -> Outcome:
-    request, tid, addr, data = a[0], a[1] & 0xFFFF_FFFF, a[2], a[3]
-    if request == PTRACE_TRACEME:
-        return _traceme(k, t)
-    child = k.tasks.get(tid)
-    if child is None:
-        raise Errno("ESRCH")
-    if request in UNMODELLED:
-        k.warn(f"ptrace: {UNMODELLED[request]} is not modelled (EIO)")
-        raise Errno("EIO")
-    if child.tracer is None or child.tracer.process is not t.process:
-        raise Errno("ESRCH")
-    if request == PTRACE_KILL:
-        signals.send(k, child, SIGKILL, SI_USER, sender=t.process.pid)
-        return 0
-    if not is_stopped(child):
-        raise Errno("ESRCH")
-    if request not in REQUESTS:
-        raise Errno("EIO")
-    return REQUESTS[request](k, t, child, addr, data)
-
-
-CALLS: Final = (
-    Call(
-        117,
-        "ptrace",
-        sys_ptrace,
-        why="no attaching, stepping, events or stops at system calls",
-    ),
-)
+def report_step(k: Kernel, t: Task) -> None:
+    """Before user mode: the SIGTRAP after an instruction. (Mainline's RISC-V has no hardware for
+    it and answers EIO to PTRACE_SINGLESTEP; debuggers then set breakpoints.)"""
+    if t.ptrace.get("step") == "done" and (t.call is None or t.restart is not None):
+        del t.ptrace["step"]
+        signals.force_fault(k, t, SIGTRAP, _TRAP_TRACE, t.hart.pc)

@@ -179,6 +179,7 @@ def _kill_group(k: Kernel, process: Process, info: Siginfo) -> None:
         if t.state == STOPPED:
             ptrace.release(k, t)
         elif t.state == BLOCKED:
+            t.ptrace_stop = None
             k.wake(t, "signal")
 
 
@@ -253,9 +254,11 @@ def deliver_pending(k: Kernel, t: Task) -> None:
         if t.process.killed is not None:
             _die(k, t, t.process.killed)
             return
-        if t.process.stopped:
+        if t.process.stopped and not t.tracer:
             t.state = STOPPED
             k.sched.remove(t)
+            return
+        if ptrace.stop_for_trap(k, t):
             return
         resumed = ptrace.take_resumed(k, t)
         info = resumed or (_next(t) if t.sigpending else None)
@@ -336,8 +339,14 @@ def _orphaned(k: Kernel, process: Process) -> bool:
 def _group_stop(k: Kernel, process: Process, signo: int) -> None:
     """do_signal_stop(); each thread stops when it next would enter user mode."""
     process.stopped = True
-    process.stop_status = signo
     process.continued = False
+    for t in process.tasks:
+        if t.tracer:
+            ptrace.group_stop(t, signo)
+    tracer = process.leader.tracer
+    if tracer is not None and tracer.process is process.parent:
+        return  # who hears of it as a tracer
+    process.stop_status = signo
     notify(k, process.parent, process.pid, CLD_STOPPED, signo)
 
 

@@ -117,6 +117,7 @@ class Process:
     tasks: list[Task] = field(default_factory=list)  # leader first; the leader stays as a zombie
     children: list[Process] = field(default_factory=list)
     pending: list[Siginfo] = field(default_factory=list)  # shared by the group
+    tracee_ends: list[tuple[int, int, int]] = field(default_factory=list)  # tid, status, icount
     killed: Siginfo | None = None  # the signal that has been chosen to end the group
     exit_status: int | None = None  # wait status, once the group is ending
     exit_signal: int = 17  # to the parent

@@ -100,9 +100,18 @@ def _wait(k: Kernel, t: Task, kind: int, id: int, options: int) -> _Report | Out
         for task in k.tasks.values()
         if task.tracer is not None and task.tracer.process is t.process and _matches(task, kind, id)
     ]
-    if not children and not tracees:
+    ends = [e for e in t.process.tracee_ends if kind == _P_ALL or (kind == _P_PID and e[0] == id)]
+    found = ends[0] if ends else None
+    if not children and not tracees and found is None:
         raise Errno("ECHILD")
     keep = bool(options & WNOWAIT)
+    if found is not None and options & WEXITED:
+        if not keep:
+            t.process.tracee_ends.remove(found)
+        tid, status, icount = found
+        killed = bool(status & 0x7F)
+        code, value = (CLD_KILLED, status & 0x7F) if killed else (CLD_EXITED, status >> 8)
+        return _Report(tid, status, code, value, icount)
     for task in tracees:
         if task.ptrace_stop is not None and not task.ptrace_reported:
             task.ptrace_reported = not keep
