@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from replay.derive.history import (
     NR_PRCTL,
@@ -16,6 +16,7 @@ from replay.derive.history import (
 )
 from replay.derive.law import Law, has_landing_pads, has_shadow_stacks, law_of
 from replay.derive.rows import Attempt, Call, Event, Mapping, Rows, Transfer, read
+from replay.derive.ssp_moves import moved_elsewhere, wrong_moves
 from replay.derive.ssp_path import ssp_path
 from replay.derive.stack_maps import StackMap, stack_maps
 from replay.derive.stacks import Copied, Ledger, Stack
@@ -171,6 +172,20 @@ class Facts:
     def ssp_path(self) -> pl.DataFrame:
         """Where every task's ssp was (derive/ssp_path.py)."""
         return ssp_path(self.run).collect()
+
+    @cached_property
+    def wrong_moves(self) -> tuple[int, list[dict[str, Any]]]:
+        """How many events tell an ssp, and those that nothing explains (derive/ssp_moves.py)."""
+        return wrong_moves(self.run, self.history)
+
+    @cached_property
+    def astray(self) -> dict[int | None, int]:
+        """When each task's ssp was first where it should not be."""
+        first: dict[int | None, int] = {}
+        moved = moved_elsewhere(self.run, self.history)
+        for seq, tid in [*moved.items(), *((w["seq"], w["tid"]) for w in self.wrong_moves[1])]:
+            first[tid] = min(seq, first.get(tid, seq))
+        return first
 
     @property
     def threads(self) -> list[Cloned]:

@@ -22,7 +22,8 @@ begin new contents); mms.from_mm.
 
 ## Not a violation when
 another task, a signal token or ptrace wrote the word in between: then that is the last write.
-Words that were never seen written in an area that was mapped before the run began are left out.
+Words that were never seen written are left out in an area that was mapped before the run began, and
+where ssp was moved wrongly before (ST2, A7, P6, I2).
 
 ## How to investigate
     shstk query RUN "SELECT * FROM cfi WHERE addr = <address> ORDER BY seq"
@@ -59,6 +60,8 @@ def _share(facts: Facts, share: tuple[int, int]) -> Iterator[Outcome]:
         yield Satisfied(right)
     for row in wrong.iter_rows(named=True):
         writer = row["due_seq"]
+        if writer is None and facts.astray.get(row["tid"], row["seq"]) < row["seq"]:
+            continue  # ssp has left its place before: told where it did
         yield Finding(
             seq=row["seq"],
             tid=row["tid"],

@@ -1,0 +1,129 @@
+"""Where ssp was moved by nothing that may move it, and where another rule has told so already."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from replay.derive.history import History
+from replay.derive.pieces import pieces
+from replay.derive.ssp_path import ssp_path
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from replay.run import Run
+
+
+def wrong_moves(run: Run, history: History) -> tuple[int, list[dict[str, Any]]]:
+    """How many events tell a task's ssp, and those that are wrong, one a seq.
+
+    Each has seq, tid, mm, cause, what (is wrong), due, is, last (seq of the event before it, where
+    the two disagree; else None).
+    """
+    import polars as pl
+
+    count, gaps = _gaps(run)
+    wrong: dict[int, dict[str, Any]] = {}
+    for row in pl.concat([_instructions(run), _signals(run)]).iter_rows(named=True):
+        wrong.setdefault(row["seq"], row)
+    told = moved_elsewhere(run, history).keys() | wrong.keys()
+    for row in gaps.iter_rows(named=True):
+        if row["last"] not in told and row["seq"] not in told:
+            wrong[row["seq"]] = row
+    return count, list(wrong.values())
+
+
+def _wrong(rows: pl.LazyFrame, what: str) -> pl.DataFrame:
+    """Rows whose `is` differs from `due`, both known."""
+    import polars as pl
+
+    return (
+        rows.filter(pl.col("is") != pl.col("due"))
+        .select("seq", "tid", "mm", "cause", pl.lit(what).alias("what"), "due", "is", "last")
+        .collect()
+    )
+
+
+def _instructions(run: Run) -> pl.DataFrame:
+    """What an instruction does to ssp, and where it stores or loads."""
+    import polars as pl
+
+    kind, before = pl.col("kind").cast(pl.String), pl.col("ssp_before")
+    nothing = pl.lit(None, pl.UInt64)
+    done = pl.col("fault").is_null()
+    cfi = run.scan("cfi").with_columns(cause=kind, last=nothing)
+    moved = (
+        pl.when(done & (kind == "sspush"))
+        .then(before - 8)
+        .when(done & (kind == "sspopchk"))
+        .then(before + 8)
+        .when(done & (kind == "ssp_write"))
+        .then(pl.col("value") // 8 * 8)  # bits 2:0 are read-only zero
+        .otherwise(before)
+    )
+    place = pl.when(kind == "sspush").then(before - 8).when(kind == "sspopchk").then(before)
+    after = cfi.with_columns(pl.col("ssp_after").alias("is"), due=moved)
+    address = cfi.with_columns(pl.col("addr").alias("is"), due=place)
+    return pl.concat([_wrong(after, "ssp afterwards"), _wrong(address, "at")])
+
+
+def _signals(run: Run) -> pl.DataFrame:
+    """Delivery pushes a token, if any; sigreturn goes to a token that holds, or nowhere."""
+    import polars as pl
+
+    kind, before = pl.col("kind").cast(pl.String), pl.col("ssp_before")
+    token, word = pl.col("token_addr"), pl.col("token_value")
+    after = pl.col("ssp_after")
+    untold = token.is_null() & ((after == before - 8) | (kind == "sigreturn"))
+    back = (kind == "sigreturn") & (word.is_null() | ((word == token + 8) & (after == word)))
+    rows = run.scan("signals").with_columns(cause=kind, last=pl.lit(None, pl.UInt64))
+    due = (
+        pl.when((kind == "delivery") & token.is_not_null())
+        .then(before - 8)
+        .when(back | untold)
+        .then(after)
+        .otherwise(before)
+    )
+    return _wrong(rows.with_columns(after.alias("is"), due=due), "ssp afterwards")
+
+
+def moved_elsewhere(run: Run, history: History) -> dict[int, int | None]:
+    """Events whose odd ssp is another rule's to tell: handoffs, calls, execs. seq → tid."""
+    import polars as pl
+
+    moved: dict[int, int | None] = {}
+    calls = run.scan("syscalls").filter(pl.col("ssp_entry") != pl.col("ssp_exit"))
+    moved |= dict(calls.select("seq", "tid").collect().iter_rows())
+    for call in history.prctls:
+        stack = call.mapped.stack
+        moved.pop(call.seq, None)
+        if call.row.ssp_exit != (stack.top if stack else call.row.ssp_entry):
+            moved[call.seq] = call.row.tid
+    for clone in history.clones:
+        first = clone.child.first_user if clone.child else None
+        stack = clone.mapped.stack
+        if first and first.ssp != (stack.top if stack else clone.parent_ssp):
+            moved[first.seq] = first.tid
+    for step in history.execs:
+        if step.succeeded and step.done.ssp:
+            moved[step.seq] = step.done.tid
+    return moved
+
+
+def _gaps(run: Run) -> tuple[int, pl.DataFrame]:
+    """Between two events of a task: what one left is what the next finds. And how many events."""
+    import polars as pl
+
+    count, found, before = 0, [], ssp_path(run).head(0).collect()
+    for piece in pieces(run):
+        events = ssp_path(run, piece).collect()
+        count += events.height
+        path = pl.concat([before, events])
+        chained = path.lazy().with_columns(
+            pl.col("ssp_before").alias("is"),
+            due=pl.col("ssp_after").shift().over("tid"),
+            last=pl.col("seq").shift().over("tid"),
+        )
+        found.append(_wrong(piece.span(chained), "ssp still"))
+        before = path.unique("tid", keep="last", maintain_order=True)
+    return count, pl.concat(found)
