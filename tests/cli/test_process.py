@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import pytest
 
@@ -21,11 +20,17 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "shstk", *map(str, arguments)]
 
 
-def run(arguments: Sequence[str], cwd: Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE} | options
+def run(
+    arguments: list[str], cwd: Path, stdout: IO[bytes] | int = subprocess.PIPE
+) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        arguments, cwd=cwd, env=environment, stderr=subprocess.PIPE, check=False, **options
+        arguments,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        check=False,
     )
 
 
