@@ -149,6 +149,8 @@ FLAGS: Final[dict[str, dict[str, int]]] = {
         "MAP_FIXED": 0x10,
         "MAP_ANONYMOUS": 0x20,
         "MAP_GROWSDOWN": 0x100,
+        "MAP_DENYWRITE": 0x800,
+        "MAP_LOCKED": 0x2000,
         "MAP_NORESERVE": 0x4000,
         "MAP_POPULATE": 0x8000,
         "MAP_STACK": 0x20000,
