@@ -23,8 +23,9 @@ the call fails.
     shstk query RUN "SELECT seq, tid, a0, a1, a2, ret FROM syscalls WHERE nr = 453"
 
 ## Sources
-usercfi.c as merged, allocate_shadow_stack: "return addr", with the address of the token kept apart
-(token_addr); seen on 7.2.13.
+usercfi.c, allocate_shadow_stack: up to v26 "addr = tok_loc" comes after the token was written; as
+merged "create_rstor_token(addr + token_offset, NULL)" tells no place, and "return addr" is the
+base's; seen on 7.2.13.
 """
 
 from __future__ import annotations
