@@ -40,6 +40,7 @@ class GuestArguments(TypedDict, total=False):
     seed: int
     env: Mapping[str, str] | None
     stdin: bytes
+    tty: bool
     root: str | Path | None
     overlay: str | Path | None
     binds: Iterable[tuple[str | Path, str, bool]]

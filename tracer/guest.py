@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from tracer.kernel import loop
 from tracer.kernel.boot import boot
 from tracer.kernel.kernel import Kernel
 from tracer.kernel.sandbox import Bind, Sandbox
+from tracer.kernel.terminal import Terminal, Typed
 
 if TYPE_CHECKING:
     from tracer._core import Machine
@@ -27,9 +29,10 @@ _SIGNAL_NAMES: Final = {number: name for name, number in SIGNALS.items()}
 
 @dataclass(frozen=True)
 class GuestOptions:
-    """program: a path in `root` or on the host. argv: without argv[0]. overlay: where the guest's
-    changes to `root` are kept. memory, rlimits: bytes or counts. timeout: seconds of the host.
-    on_output gets (fd, bytes), on_progress the icount; interrupted is asked now and then."""
+    """program: a path in `root` or on the host. argv: without argv[0]. tty: a terminal instead of
+    pipes: the host's if there is one and no stdin. overlay: keeps changes to `root`. memory,
+    rlimits: bytes or counts. timeout: seconds of the host. on_output gets (fd, bytes), on_progress
+    the icount; interrupted is asked now and then."""
 
     program: str
     argv: tuple[str, ...] = ()
@@ -41,6 +44,7 @@ class GuestOptions:
     seed: int = 0
     env: tuple[tuple[str, str], ...] = ()
     stdin: bytes = b""
+    tty: bool = False
     root: Path | None = None
     overlay: Path | None = None
     binds: tuple[Bind, ...] = ()
@@ -135,6 +139,7 @@ def set_up(options: GuestOptions, rec: Recorder, trace: int = 0) -> Guest:
         seed=options.seed,
         memory=options.memory,
         stdout_write=options.on_output,
+        terminal=_terminal(options.stdin) if options.tty else None,
     )
     argv = (Path(options.program).name, *options.argv)
     environ = tuple(f"{key}={value}" for key, value in options.env)
@@ -143,6 +148,14 @@ def set_up(options: GuestOptions, rec: Recorder, trace: int = 0) -> Guest:
     first = boot(k, path, _encoded(argv), _encoded(environ), options.rlimits)
     assert first.mm is not None
     return Guest(options, row, machine, k, path, argv, environ, first.mm.auxv)
+
+
+def _terminal(stdin: bytes) -> Terminal:
+    if not stdin and os.isatty(0):
+        from tracer.kernel.hostterminal import HostTerminal
+
+        return HostTerminal()
+    return Typed(stdin)
 
 
 def execute(options: GuestOptions) -> RunResult:

@@ -42,6 +42,11 @@ _OPTIONS: Final = (
         "--stdin", type=click.Path(path_type=Path), metavar="FILE", help="Standard input."
     ),
     click.option(
+        "--tty",
+        is_flag=True,
+        help="Give the guest a terminal: this one, or one at which standard input is typed.",
+    ),
+    click.option(
         "--root",
         type=click.Path(path_type=Path),
         metavar="DIR",

@@ -47,7 +47,7 @@ _REQUESTS: Final = {0x5450: _fionclex, 0x5451: _fioclex, 0x5421: _fionbio, FIONR
 
 
 def sys_ioctl(k: Kernel, t: Task, a: Args) -> int:
-    """Errno ENOTTY for a request the file doesn't know: there are no terminals."""
+    """Errno ENOTTY for a request the file doesn't know."""
     fd, request = a[0] & 0xFFFF_FFFF, a[1] & 0xFFFF_FFFF
     file = t.files.get(fd)
     if request in _REQUESTS:

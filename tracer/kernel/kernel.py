@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tracer._core import Machine
     from tracer.kernel.sandbox import Sandbox
     from tracer.kernel.sockets import Socket
+    from tracer.kernel.terminal import Terminal
 
 
 FIRST_PID: Final = 100
@@ -52,7 +53,8 @@ class Recorder(Protocol):
 class Kernel:
     """row: the revision's switches. memory: bytes of the machine, None for as much as is asked.
 
-    stdout_write takes (fd, bytes) of descriptors 1 and 2.
+    stdout_write takes (fd, bytes) of descriptors 1 and 2. terminal: what the first process has as
+    its standard input, output and error, if it is not to have pipes.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Kernel:
         seed: int = 0,
         memory: int | None = None,
         stdout_write: Callable[[int, bytes], None] = lambda fd, data: None,
+        terminal: Terminal | None = None,
         pid_max: int = PID_MAX,
     ) -> None:
         self.machine = machine
@@ -82,6 +85,7 @@ class Kernel:
         self.seed: int = seed
         self.memory = memory
         self.stdout_write = stdout_write
+        self.terminal = terminal
         self.pid_max: int = pid_max
         self.rng = random.Random(f"getrandom {seed}")
         self.sched = Scheduler(seed)

@@ -43,6 +43,7 @@ from tracer.kernel.procfs import ProcFile
 from tracer.kernel.regular import DirectoryFile, RegularFile, resize
 from tracer.kernel.sandbox import Found, find, get_path
 from tracer.kernel.stdio import Stream, open_stream
+from tracer.kernel.terminal import TTY, TerminalFile, TerminalNode, controlling
 
 if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
@@ -65,6 +66,10 @@ def open_inode(k: Kernel, t: Task, inode: Inode, flags: int, path: str) -> OpenF
             if flags & O_ACCMODE != O_RDONLY:
                 raise Errno("EISDIR")
             return DirectoryFile(inode, flags, path)
+        case TerminalNode():
+            return TerminalFile(inode, flags)
+        case Device() if inode.rdev == TTY:
+            return TerminalFile(controlling(k), flags)
         case Device():
             return open_device(inode, flags, path)
         case ProcFile():

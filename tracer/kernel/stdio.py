@@ -1,4 +1,5 @@
-"""Descriptors 0, 1 and 2 of the first process: pipes whose other ends are the run's own."""
+"""Descriptors 0, 1 and 2 of the first process: pipes whose other ends are the run's own, or a
+terminal."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from tracer.kernel.errno import Errno
 from tracer.kernel.files import O_ACCMODE, O_RDONLY, O_WRONLY, POLLHUP, READABLE, WRITABLE, OpenFile
 from tracer.kernel.inode import DEV_ANON, Inode
 from tracer.kernel.ioctl import FIONREAD
+from tracer.kernel.terminal import terminal_files
 
 if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
@@ -78,6 +80,8 @@ def open_stream(inode: Stream, flags: int, path: str) -> OpenFile:
 
 
 def standard_files(k: Kernel) -> list[OpenFile]:
+    if k.terminal is not None:
+        return terminal_files(k)
     files: list[OpenFile] = []
     for fd in range(3):
         ino = k.sandbox.new_ino()
