@@ -74,6 +74,24 @@ void AddressSpace::map(u64 start, u64 length, u8 perm) {
     tlb.flush();
 }
 
+void AddressSpace::share(u64 start, u64 length, u8 perm, const AddressSpace& source,
+                         u64 source_start) {
+    check_range(start, length);
+    check_range(source_start, length);
+    check_perm(perm);
+    const u64 first = page_of(start);
+    const u64 count = page_of(length);
+    const u64 from = page_of(source_start);
+    auto it = source.shared_.upper_bound(from);
+    if (it == source.shared_.begin() || from + count > (--it)->first + it->second.count)
+        throw std::invalid_argument("the source is not one shared mapping");
+    const SharedRange range{count, it->second.offset + (from - it->first), it->second.pages};
+    table_.fill(first, count, make_entry(perm | perm_shared));
+    cut_shared(first, count);
+    shared_[first] = range;
+    tlb.flush();
+}
+
 void AddressSpace::unmap(u64 start, u64 length) {
     check_range(start, length);
     table_.fill(page_of(start), page_of(length), 0);

@@ -66,6 +66,8 @@ class AddressSpace {
     std::shared_ptr<AddressSpace> fork();
 
     void map(u64 start, u64 length, u8 perm);
+    // The frames that `source` has at source_start, inside one of its shared mappings.
+    void share(u64 start, u64 length, u8 perm, const AddressSpace& source, u64 source_start);
     void unmap(u64 start, u64 length);
     void protect(u64 start, u64 length, u8 perm);
     void move(u64 old_start, u64 length, u64 new_start);

@@ -194,6 +194,8 @@ NB_MODULE(_core, module) {
              nb::arg("machine"))
         .def("fork", &AddressSpace::fork)
         .def("map", &AddressSpace::map, nb::arg("start"), nb::arg("length"), nb::arg("perm"))
+        .def("share", &AddressSpace::share, nb::arg("start"), nb::arg("length"), nb::arg("perm"),
+             nb::arg("source"), nb::arg("source_start"))
         .def("unmap", &AddressSpace::unmap, nb::arg("start"), nb::arg("length"))
         .def("protect", &AddressSpace::protect, nb::arg("start"), nb::arg("length"), nb::arg("perm"))
         .def("move", &AddressSpace::move, nb::arg("old_start"), nb::arg("length"),

@@ -15,7 +15,7 @@ from schemas.uapi import MAP_PRIVATE, PROT_WRITE
 from tracer.kernel import usermem
 from tracer.kernel.call import Args, Call
 from tracer.kernel.errno import Errno
-from tracer.kernel.inode import Directory, Inode
+from tracer.kernel.inode import Directory, Inode, Regular
 from tracer.kernel.vma import MappedFile
 
 if TYPE_CHECKING:
@@ -217,6 +217,11 @@ def mappable(k: Kernel, t: Task, fd: int, prot: int, flags: int) -> MappedFile |
     writes_back = flags & MAP_TYPE != MAP_PRIVATE and prot & PROT_WRITE
     if not file.readable or (writes_back and not file.writable):
         raise Errno("EACCES")
+    if flags & MAP_TYPE != MAP_PRIVATE and isinstance(file.inode, Regular):
+        file.inode.pages(k)
+        if prot & PROT_WRITE:
+            file.inode.own(k)
+        return MappedFile(file.path, b"", file.inode.input, file.inode, file.writable)
     data = file.map_data(k)
     return None if data is None else MappedFile(file.path, bytes(data), file.inode.input)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tracer.kernel.clock import EPOCH_NS
 from tracer.kernel.errno import Errno
 from tracer.kernel.hosttree import Tree, raw
+from tracer.kernel.pagecache import PageCache
 
 if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
@@ -90,24 +91,58 @@ class Inode:
 
 @dataclass(eq=False)
 class Regular(Inode):
-    data: bytes | bytearray | None = b""  # None: in the host's tree, not read yet
+    data: bytes | bytearray | PageCache | None = b""  # None: in the host's tree, not read yet
 
     @property
     def size(self) -> int:
-        return len(self.contents())
+        return self.data.size if isinstance(self.data, PageCache) else len(self.contents())
 
     def contents(self) -> bytes | bytearray:  # type: ignore[override]
         if self.data is None:
             assert self.origin is not None
             self.data = self.origin.tree.read(self.origin.path)
+        if isinstance(self.data, PageCache):
+            return self.data.read(0, self.data.size)
         return self.data
 
-    def buffer(self, k: Kernel) -> bytearray:
-        """The contents to be written to; from now on they are the guest's own."""
+    def read(self, offset: int, n: int) -> bytes:
+        if isinstance(self.data, PageCache):
+            return self.data.read(offset, n)
+        return bytes(self.contents()[offset : offset + n])
+
+    def own(self, k: Kernel) -> bytearray | PageCache:
+        """The contents are about to be changed; from now on they are the guest's own."""
         self.see(k)
-        if not isinstance(self.data, bytearray):
+        if not isinstance(self.data, bytearray | PageCache):
             self.data = bytearray(self.contents())
         self.origin = self.input = None
+        return self.data
+
+    def store(self, k: Kernel, offset: int, data: bytes) -> None:
+        """Write within the file. Errno ENOSPC."""
+        mine = self.own(k)
+        if isinstance(mine, PageCache):
+            mine.write(offset, data)
+        else:
+            mine[offset : offset + len(data)] = data
+
+    def truncate(self, k: Kernel, size: int) -> None:
+        """Cut, or grow by zeros. Errno ENOSPC."""
+        mine = self.own(k)
+        if isinstance(mine, PageCache):
+            mine.resize(size)
+            for mm in k.mms.values():
+                mm.file_resized(self)
+        elif size < len(mine):
+            del mine[size:]
+        else:
+            mine.extend(bytes(size - len(mine)))
+
+    def pages(self, k: Kernel) -> PageCache:
+        """For a shared mapping."""
+        self.see(k)
+        if not isinstance(self.data, PageCache):
+            self.data = PageCache(k.machine, self.contents())
         return self.data
 
 

@@ -33,7 +33,7 @@ def keep(k: Kernel, top: Inode, host: str, beneath: HostTree | None) -> None:
         if isinstance(top, Directory):
             os.makedirs(host, exist_ok=True)
             _Keeper(k, host, beneath).keep(top)
-        elif isinstance(top, Regular) and top.ctime != EPOCH_NS:
+        elif isinstance(top, Regular) and (top.origin is None or top.ctime != EPOCH_NS):
             _write(top, host)
     except OSError as error:
         raise CannotWrite(

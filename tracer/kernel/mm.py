@@ -24,10 +24,12 @@ from schemas.uapi import (
     RLIM_INFINITY,
 )
 from tracer.kernel.errno import Errno
+from tracer.kernel.pagecache import PageCache
 from tracer.kernel.vma import STACK_GUARD_GAP, MappedFile, Vma, VmaList
 
 if TYPE_CHECKING:
     from tracer._core import AddressSpace
+    from tracer.kernel.inode import Regular
     from tracer.kernel.kernel import Kernel
     from tracer.kernel.task import Task
 
@@ -125,7 +127,9 @@ class Mm:
                 raise Errno("ENOMEM")
             if offset + length > 1 << 64:
                 raise Errno("EOVERFLOW")
-            shared = k.new_shared() if flags & MAP_TYPE != MAP_PRIVATE else None
+            shared = None
+            if flags & MAP_TYPE != MAP_PRIVATE:
+                shared = -file.inode.ino if file and file.inode else k.new_shared()
             vma = Vma(
                 0,
                 length,
@@ -175,6 +179,10 @@ class Mm:
                 columns["shadow_stack"] |= old.shadow_stack
                 if old.prot & PROT_WRITE == 0:
                     self._enough(k, new)
+                if prot & PROT_WRITE and old.file and old.file.inode:
+                    if not old.file.writable:
+                        raise Errno("EACCES")
+                    old.file.inode.own(k)
                 self.vmas.remove(at, end)
                 self.vmas.add(new)
                 self._permit(new)
@@ -382,9 +390,15 @@ class Mm:
 
     def _install(self, vma: Vma) -> None:
         self.vmas.remove(vma.start, vma.end)
-        self.space.map(vma.start, vma.length, core_perm(vma))
+        perm, file = core_perm(vma), vma.file
+        if file is not None and file.inode is not None:
+            cache = file.inode.data
+            assert isinstance(cache, PageCache)
+            cache.map_into(self.space, vma.start, vma.length, perm, vma.offset)
+        else:
+            self.space.map(vma.start, vma.length, perm)
+            self._fill(vma)
         self.vmas.add(vma)
-        self._fill(vma)
         self._permit(vma)
 
     def _fill(self, vma: Vma) -> None:
@@ -397,6 +411,12 @@ class Mm:
         self.space.protect(vma.start, vma.length, core_perm(vma))
         if vma.backed < vma.end:
             self.space.protect(vma.backed, vma.end - vma.backed, 0)
+
+    def file_resized(self, inode: Regular) -> None:
+        """What its shared mappings may reach is different now."""
+        for vma in self.vmas:
+            if vma.file is not None and vma.file.inode is inode:
+                self._permit(vma)
 
     def _drop(self, start: int, length: int) -> None:
         self.vmas.remove(start, start + length)

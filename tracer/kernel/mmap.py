@@ -12,12 +12,12 @@ from schemas.uapi import (
     MAP_SHARED,
     PAGE,
     PROT_EXEC,
-    PROT_WRITE,
 )
 from tracer.kernel import files, usermem
 from tracer.kernel.call import Args, Call
 from tracer.kernel.errno import Errno
 from tracer.kernel.mm import MAP_TYPE, TASK_SIZE, Mm, page_up
+from tracer.kernel.pagecache import SPAN
 
 if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
@@ -49,9 +49,8 @@ def sys_mmap(k: Kernel, t: Task, a: Args) -> int:
     file: MappedFile | None = None
     if not flags & MAP_ANONYMOUS:
         file = files.mappable(k, t, fd, prot, flags)
-        if file is not None and kind != MAP_PRIVATE and prot & PROT_WRITE:
-            k.warn("a writable shared mapping of a file is not modelled: -ENODEV")
-            raise Errno("ENODEV")
+        if offset + length > SPAN:
+            raise Errno("EOVERFLOW")
     hint = hint if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) else hint & -PAGE
     start = _mm(t).map(k, hint, length, prot, flags, file=file, offset=offset)
     if file is not None and prot & PROT_EXEC:
@@ -126,7 +125,7 @@ CALLS = (
     Call(216, "mremap", sys_mremap),
     Call(222, "mmap", sys_mmap),
     Call(226, "mprotect", sys_mprotect),
-    Call(227, "msync", _mapped, "simple", "files are not written back"),
+    Call(227, "msync", _mapped, "simple", "the file has what is stored at once"),
     Call(228, "mlock", _mapped, "simple", _LOCKING),
     Call(229, "munlock", _mapped, "simple", _LOCKING),
     Call(230, "mlockall", _nothing, "simple", _LOCKING),

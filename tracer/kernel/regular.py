@@ -49,12 +49,9 @@ def check_size(k: Kernel, t: Task, size: int) -> None:
 
 def resize(k: Kernel, inode: Regular, size: int) -> None:
     """ftruncate. Errno ENOSPC."""
-    data = inode.buffer(k)
-    k.sandbox.charge(size - len(data))
-    if size < len(data):
-        del data[size:]
-    else:
-        data.extend(bytes(size - len(data)))
+    inode.see(k)
+    k.sandbox.charge(size - inode.size)
+    inode.truncate(k, size)
     inode.changed(realtime_ns(k), contents=True)
 
 
@@ -69,24 +66,22 @@ class RegularFile(OpenFile):
 
     def peek_at(self, k: Kernel, t: Task, n: int, offset: int) -> bytes:
         self.inode.see(k)
-        return bytes(self.regular.contents()[offset : offset + n])
+        return self.regular.read(offset, n)
 
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
         return self.peek_at(k, t, n, self.pos)
 
     def write_at(self, k: Kernel, t: Task, data: bytes, offset: int) -> int:
-        buffer = self.regular.buffer(k)
+        self.inode.see(k)
         if self.flags & O_APPEND:
-            offset = len(buffer)
+            offset = self.inode.size
         if not data:
             return 0
         check_size(k, t, offset + 1)
         data = data[: t.rlimit("FSIZE") - offset]
-        end = offset + len(data)
-        k.sandbox.charge(max(0, end - len(buffer)))
-        if offset > len(buffer):
-            buffer.extend(bytes(offset - len(buffer)))
-        buffer[offset:end] = data
+        if offset + len(data) > self.inode.size:
+            resize(k, self.regular, offset + len(data))
+        self.regular.store(k, offset, data)
         self.inode.changed(realtime_ns(k), contents=True)
         return len(data)
 
@@ -107,9 +102,11 @@ class RegularFile(OpenFile):
         return self.regular.contents()
 
     def released(self, k: Kernel) -> None:
-        if self.inode.nlink == 0 and isinstance(self.regular.data, bytearray):
-            k.sandbox.charge(-len(self.regular.data))
-            self.regular.data = b""
+        """The storage of a file without a name goes; its mappings keep their frames."""
+        if self.inode.nlink == 0 and not isinstance(self.regular.data, bytes | None):
+            k.sandbox.charge(-self.inode.size)
+            if isinstance(self.regular.data, bytearray):
+                self.regular.data = b""
 
 
 class DirectoryFile(OpenFile):

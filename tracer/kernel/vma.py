@@ -5,20 +5,33 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from schemas.uapi import PAGE
+
+if TYPE_CHECKING:
+    from tracer.kernel.inode import Regular
 
 STACK_GUARD_GAP: Final = 256 * PAGE  # kept below a stack that grows
 
 
 @dataclass(frozen=True)
 class MappedFile:
-    """The file behind an area; `input` is inputs.input."""
+    """The file behind an area; `input` is inputs.input.
+
+    data: what a private mapping was made from. inode: the file itself, behind a shared mapping;
+    writable: whether that may write to it.
+    """
 
     path: str
     data: bytes
     input: int | None = None
+    inode: Regular | None = None
+    writable: bool = False
+
+    @property
+    def size(self) -> int:
+        return len(self.data) if self.inode is None else self.inode.size
 
 
 @dataclass(frozen=True)
@@ -43,7 +56,7 @@ class Vma:
         """Where the pages end that hold a byte of the file (anything else: `end`)."""
         if self.file is None:
             return self.end
-        rest = -(-len(self.file.data) // PAGE) * PAGE - self.offset
+        rest = -(-self.file.size // PAGE) * PAGE - self.offset
         return self.start + min(max(rest, 0), self.length)
 
     @property
