@@ -53,6 +53,7 @@ SIGNATURES: Final[dict[str, str]] = {
     "fsync": "fd",
     "fdatasync": "fd",
     "utimensat": "dirfd str ptr at",
+    "signalfd4": "fd ptr size open",
     "socket": "family socktype int",
     "socketpair": "family socktype int ptr",
     "bind": "fd ptr size",

@@ -29,6 +29,7 @@ from tracer.kernel.timers import Timers
 if TYPE_CHECKING:
     from tracer._core import Machine
     from tracer.kernel.sandbox import Sandbox
+    from tracer.kernel.signalfds import SignalFd
     from tracer.kernel.sockets import Socket
     from tracer.kernel.terminal import Terminal
 
@@ -94,6 +95,7 @@ class Kernel:
         self.tasks: dict[int, Task] = {}  # live ones and zombies
         self.processes: dict[int, Process] = {}
         self.mms: dict[int, Mm] = {}  # those with users
+        self.signal_files: dict[SignalFd, None] = {}  # the open ones
         self.abstract_sockets: dict[bytes, Socket] = {}  # by name, which begins with NUL
         self.current: Task
         self.first: Process

@@ -117,6 +117,8 @@ def queue(k: Kernel, target: Task | Process, info: Siginfo) -> bool:
         if queued >= group.rlimits["SIGPENDING"][0]:
             return False
     target.pending.append(info)
+    for file in k.signal_files:
+        file.notify(k)
     _wake_one(k, target, info)
     return True
 
