@@ -75,7 +75,7 @@ def files_of_tarball(deb: Path, member: str, wanted: tuple[str, ...]) -> Path:
     return target
 
 
-def _once(target: Path, fill: Callable[[Path], None]) -> None:
+def _once(target: Path, fill: Callable[[Path], object]) -> None:
     """`target` appears only when it is whole."""
     if target.exists():
         return
