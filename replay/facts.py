@@ -198,6 +198,25 @@ class Facts:
         steps += [e.seq for e in self.history.execs if e.heir is task]
         return min((s for s in steps if s > seq), default=None)
 
+    def first_effect(self, task: Task, seq: int) -> tuple[int, int | None] | None:
+        """A task's first shadow-stack instruction that takes effect after seq and before its status
+        changes again: its seq and its address, if it has one."""
+        import polars as pl
+
+        if not self.recorded("cfi"):
+            return None
+        ends = (self.next_change(task, seq), task.exit_seq)
+        rows = self.run.scan("cfi").filter(
+            (pl.col("tid") == task.tid)
+            & pl.col("seq").is_between(seq, min((e for e in ends if e), default=2**64 - 1), "none")
+            & (pl.col("kind").cast(pl.String) != "lpad")
+            & pl.col("fault").is_null()
+        )
+        found: list[tuple[int, int | None]] = (
+            rows.select("seq", "addr").sort("seq").head(1).collect().rows()
+        )
+        return found[0] if found else None
+
     @cached_property
     def stack_maps(self) -> list[StackMap]:
         """The calls of map_shadow_stack."""

@@ -450,7 +450,10 @@ class Fold:
             leaders = [x for x in self.history.exits if x.task.tid == event.tid and x.dropped]
             since = max([since, *(x.dropped.seq for x in leaders if x.dropped)])
         mapped = self._mapped(event.tid, since, event.seq)
-        gone = tuple(m for m in mapped.gone if m.mm == old_mm)
+        gone = mapped.gone
+        if caller.tid != event.tid and begin:
+            gone = (*self._mapped(caller.tid, begin.seq, event.seq).gone, *gone)
+        gone = tuple(m for m in gone if m.mm == old_mm)
         succeeded = not event.status
         releases = None
         if succeeded and self.law.exec == "release" and before.enabled:

@@ -1,9 +1,9 @@
 """A vfork child that switches off keeps its parent's stack, and gets its own by switching on.
 
 ## What it checks
-For a vfork child on its parent's shadow stack: PR_SET(0) returns 0 and unmaps nothing; PR_SET(1)
-after that maps a stack of the child's own, as P6 says; PR_SET(1) while on returns 0 and maps
-nothing.
+For a vfork child on its parent's shadow stack: PR_SET(0) returns 0, unmaps nothing, and no
+shadow-stack instruction of the child takes effect after it; PR_SET(1) then maps a stack of the
+child's own, as P6 says; PR_SET(1) while on returns 0 and maps nothing.
 
 ## Why it matters
 The parent wakes on the stack that the child let go of.
@@ -57,7 +57,9 @@ def _judge(facts: Facts, step: Prctl) -> Outcome:
     if outcome is not OK:
         return outcome
     if not gone:
-        return prctls.unmoved(step, why)
+        outcome = prctls.unmoved(step, why)
+        switched_off = step.before.enabled and not step.row.a1
+        return prctls.off(facts, step) if outcome is OK and switched_off else outcome
     stack = facts.ledger.at(gone[0].mm, gone[0].start or 0, gone[0].seq)
     why = f"it unmapped {stack.name}" if stack else "it owns nothing"
     return prctls.wrong(step, "nothing unmapped", f"unmapped {words.areas(gone)}", why)

@@ -2,7 +2,8 @@
 
 ## What it checks
 PR_SET(0) returns 0, even if the shadow stack was never on. If it was on and the task has a base
-recorded, exactly that range is unmapped, once. csr ssp stays as it was, stale.
+recorded, exactly that range is unmapped, once. csr ssp stays as it was, stale, and no shadow-stack
+instruction takes effect until the task switches on again.
 
 ## Why it matters
 The memory is the task's own; nothing else will free it once the status is off.
@@ -43,17 +44,18 @@ APPLIES = "PR_SET_SHADOW_STACK_STATUS(0)"
 
 def check(facts: Facts) -> Iterator[Outcome]:
     for step in prctls.of(facts, "disable"):
-        yield _judge(step)
+        yield _judge(facts, step)
 
 
-def _judge(step: Prctl) -> Outcome:
+def _judge(facts: Facts, step: Prctl) -> Outcome:
     outcome = prctls.returned(step, (0,), "switches off")
     if outcome is not OK:
         return outcome
     stack = step.before.stack if step.before.enabled else None
     own = [m.area for m in step.mapped.gone if stack and m.area.overlaps(stack)]
     if own == [] if stack is None else len(own) == 1 and step.before.records(own[0]):
-        return prctls.unmoved(step, "ssp stays stale")
+        outcome = prctls.unmoved(step, "ssp stays stale")
+        return prctls.off(facts, step) if outcome is OK and stack else outcome
     return prctls.wrong(
         step,
         f"unmapped {words.area(stack)}",

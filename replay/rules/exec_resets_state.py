@@ -68,23 +68,10 @@ def _ssp(step: Execed) -> Outcome:
 
 def _instructions(facts: Facts, step: Execed) -> Iterator[Outcome]:
     """Shadow-stack instructions between an exec and the program's first PR_SET(1)."""
-    import polars as pl
-
-    if not facts.recorded("cfi"):
-        return
-    tid, end = step.heir.tid, facts.next_change(step.heir, step.seq)
-    rows = facts.run.scan("cfi").filter(
-        (pl.col("tid") == tid)
-        & (pl.col("seq") > step.seq)
-        & (pl.col("kind").cast(pl.String) != "lpad")
-        & pl.col("fault").is_null()
-    )
-    if end is not None:
-        rows = rows.filter(pl.col("seq") < end)
-    first = rows.select(pl.col("seq").min()).collect().item()
+    first = facts.first_effect(step.heir, step.seq)
     if first is not None:
         expected = "no shadow-stack instruction takes effect"
-        yield _finding(step, first, None, expected, "one did", "off since the exec")
+        yield _finding(step, first[0], None, expected, "one did", "off since the exec")
 
 
 def _finding(

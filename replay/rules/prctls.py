@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 from replay.derive.history import Prctl
 from replay.facts import Facts
@@ -78,6 +79,17 @@ def unmoved(step: Prctl, why: str) -> Outcome:
     if before is None or after is None or before == after:
         return OK
     return wrong(step, f"ssp {before:#x}", f"ssp {after:#x}", why, after)
+
+
+def off(facts: Facts, step: Prctl) -> Outcome:
+    """Whether a task that switched off is off. What it does to a stack released by that is I4's."""
+    first, stack = facts.first_effect(step.task, step.seq), step.before.stack
+    if first is None or (stack and first[1] is not None and stack.holds(first[1])):
+        return OK
+    seq, addr = first
+    due, actual = "no shadow-stack instruction takes effect", "one did"
+    found = wrong(step, due, actual, "it has switched off", addr)
+    return replace(found, seq=seq, addr=addr, evidence=(step.seq, seq))
 
 
 def wrong(step: Prctl, expected: str, actual: str, why: str, addr: int | None = None) -> Finding:
