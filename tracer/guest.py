@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tracer.kernel.kernel import Recorder
 
 CPUS: Final = ("rv64gc", "rv64gc_zicfiss", "rv64gc_zicfilp", "rv64gc_zicfiss_zicfilp")
+CFI_MODES: Final = ("off", "auto", "on")
 _FRAMES: Final = 1 << 20  # 4 GiB: what a guest may touch on a machine without --memory
 _SIGNAL_NAMES: Final = {number: name for name, number in SIGNALS.items()}
 
@@ -169,6 +170,8 @@ def execute(options: GuestOptions) -> RunResult:
 def _check_options(options: GuestOptions, row: Revision) -> None:
     if options.cpu not in CPUS:
         raise UsageError(f"--cpu {options.cpu}: no such ISA", f"known: {' '.join(CPUS)}")
+    if options.enable_cfi not in CFI_MODES:
+        raise UsageError(f"--enable-cfi {options.enable_cfi}", f"known: {' '.join(CFI_MODES)}")
     for name in options.rlimits:
         if name not in RLIMITS:
             raise UsageError(f"--rlimit {name}: no such limit", f"known: {' '.join(RLIMITS)}")
