@@ -84,6 +84,13 @@ def test_a_bad_program_leaves_nothing(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["bad.elf"]
 
 
+@pytest.mark.parametrize("program", ["/dev/zero", "/"])
+def test_a_program_is_a_regular_file(tmp_path: Path, program: str) -> None:
+    with pytest.raises(BadProgram, match="not a regular file"):
+        record(RecordOptions(program=program, out=tmp_path / "x.run"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_too_little_memory_for_the_program(tmp_path: Path) -> None:
     with pytest.raises(BadProgram, match="does not fit"):
         recorded(tmp_path / "x.run", memory=4096)

@@ -220,9 +220,11 @@ class Sandbox:
         name = os.path.basename(program)
         tree = HostTree(os.path.dirname(host))
         found = tree.stat(os.path.basename(host))
-        if found is None or not stat.S_ISREG(found.st_mode):
+        if found is None:
             where = "neither in the root nor on the host" if self.root.origin else "on the host"
             raise BadProgram(f"{program}: no such file {where}", "give the path of an ELF file")
+        if not stat.S_ISREG(found.st_mode):
+            raise BadProgram(f"{program}: not a regular file", "give the path of an ELF file")
         if not os.access(host, os.R_OK):
             raise BadProgram(f"{program}: not readable", "check the file's permissions")
         # The host's own permission bits would differ from one checkout to the next.
