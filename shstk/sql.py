@@ -23,6 +23,7 @@ _TOKEN: Final = re.compile(
       | (?P<quoted>"(?:[^"]|"")*")
       | (?P<comment>--[^\n]*|/\*.*?\*/)
       | (?P<hex>0[xX][0-9a-fA-F_]+\b)
+      | (?P<odd>\b\d+(?:\.\d+){2,})
       | (?P<position>\b\d+\.\d+\b)
       | (?P<name>[A-Za-z_]\w*)
       | (?P<space>\s+)

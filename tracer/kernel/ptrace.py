@@ -220,7 +220,8 @@ def exec_done(k: Kernel, t: Task) -> None:
 
 
 def _call_code(t: Task) -> int:
-    return SIGTRAP | _SYSCALL * (t.ptrace.get("options", 0) & O_TRACESYSGOOD)
+    options: int = t.ptrace.get("options", 0)
+    return SIGTRAP | _SYSCALL * (options & O_TRACESYSGOOD)
 
 
 def enter_call(k: Kernel, t: Task) -> Wait | None:
