@@ -69,3 +69,8 @@ def test_errors(tmp_path: Path) -> None:
         shstk.open(tmp_path)
     with pytest.raises(UsageError):
         shstk.record(GUEST, kernel="v99", out=tmp_path / "x.run")
+
+
+def test_a_timeout_in_whole_seconds(tmp_path: Path) -> None:
+    result = shstk.record(GUEST, out=tmp_path / "a.run", timeout=60)
+    assert shstk.open(result.path).manifest.timeout == 60.0

@@ -88,7 +88,7 @@ def _manifest(
         auxv=tuple((U64(a), U64(b)) for a, b in struct.iter_unpack("<QQ", guest.auxv)),
         first_tid=FIRST_PID,
         max_instructions=U64(most) if most is not None else None,
-        timeout=options.timeout,
+        timeout=None if options.timeout is None else float(options.timeout),
         traced=tuple(sorted(options.trace, key=list(_TRACE_BITS).index)),
         ending=ending,
         exit_status=exit_status,
