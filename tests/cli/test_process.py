@@ -12,8 +12,9 @@ import pytest
 
 import shstk
 
-ROOT = Path(__file__).parents[2]
-PROGRAM = ROOT / "shstk/guests/pthread.elf"
+# Where this shstk was imported from: an installation, or the source tree.
+HOME = Path(shstk.__file__).parents[1]
+PROGRAM = HOME / "shstk/guests/pthread.elf"
 
 
 def command(*arguments: object) -> list[str]:
@@ -26,7 +27,7 @@ def run(
     return subprocess.run(
         arguments,
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(HOME)},
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=subprocess.PIPE,
