@@ -208,6 +208,6 @@ def build(
 
 def export(run: Run | str | Path, out: str | Path, format: str = "arrow") -> list[Path]:
     """Write a run's tables as format files into the directory `out`."""
-    from shstk.export import export as run_export
+    from shstk.exporting import export as run_export
 
     return run_export(open(run), Path(out), format)

@@ -74,3 +74,9 @@ def test_errors(tmp_path: Path) -> None:
 def test_a_timeout_in_whole_seconds(tmp_path: Path) -> None:
     result = shstk.record(GUEST, out=tmp_path / "a.run", timeout=60)
     assert shstk.open(result.path).manifest.timeout == 60.0
+
+
+def test_no_module_hides_a_function() -> None:
+    """`import shstk.x` binds shstk.x: a module named like a function would take its place."""
+    modules = {path.stem for path in Path(shstk.__file__).parent.iterdir()}
+    assert not modules & set(shstk.__all__) - {"__version__"}

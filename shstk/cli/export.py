@@ -17,7 +17,7 @@ def command(run: Path, format: str, out: Path | None, force: bool) -> None:
 
     The directory is named after the run and the format unless -o is given.
     """
-    from shstk.export import export
+    from shstk.exporting import export
 
     opened = open_run(run)
     target = out or Path(f"{opened.name.removesuffix('.run')}.{format}")
