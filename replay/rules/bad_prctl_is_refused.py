@@ -24,7 +24,7 @@ the option is one of another part of the kernel.
     shstk query RUN "SELECT seq, tid, a0, a1, a2, a3, a4, ret FROM syscalls WHERE name = 'prctl'"
 
 ## Sources
-kernel/sys.c, prctl: "if (arg3 || arg4 || arg5) return -EINVAL" in each of the three cases; seen on
+kernel/sys.c, prctl: arg3, arg4 or arg5 nonzero is -EINVAL in each of the three cases; seen on
 7.2.13 for arg3 and arg5.
 """
 

@@ -22,7 +22,7 @@ a token is asked for: -ENOSPC comes first (M3).
     shstk query RUN "SELECT seq, tid, a0, a1, a2, ret FROM syscalls WHERE nr = 453"
 
 ## Sources
-mm/mmap.c, do_mmap: "if (!len) return -EINVAL", reached from allocate_shadow_stack; seen on 7.2.13.
+mm/mmap.c, do_mmap: a length of 0 is -EINVAL, reached from allocate_shadow_stack; seen on 7.2.13.
 """
 
 from __future__ import annotations
