@@ -6,4 +6,6 @@ cd "$(dirname "$0")"
 python=${VIRTUAL_ENV:-/tmp/v}/bin/python
 cmake -S . -B build/in-place -DPython_EXECUTABLE="$python" "$@" >/dev/null
 cmake --build build/in-place --parallel 2
-cp build/in-place/_core.*.so tracer/
+for built in build/in-place/_core.*.so; do  # renamed into place: a running shstk keeps the old one
+    cp "$built" "tracer/.new" && mv "tracer/.new" "tracer/$(basename "$built")"
+done
