@@ -31,13 +31,14 @@ class GuestArguments(TypedDict, total=False):
     """What `record`, `execute` and `matrix` say about the guest; docs in tracer.guest.GuestOptions.
 
     kernel: a revision's name, with switches turned after commas. overlay: where the guest's changes
-    to root are kept. binds: (path on the host, path in the guest, whether the guest may change it).
-    memory, rlimits: bytes. timeout: seconds of the host. on_output gets (fd, bytes) as the guest
-    writes.
+    to root are kept. quantum: fewest and most instructions of a task's turn. binds: (path on the
+    host, path in the guest, whether the guest may change it). memory, rlimits: bytes. timeout:
+    seconds of the host. on_output gets (fd, bytes) as the guest writes.
     """
 
     kernel: str
     seed: int
+    quantum: tuple[int, int]
     env: Mapping[str, str] | None
     stdin: bytes
     tty: bool

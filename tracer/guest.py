@@ -16,6 +16,7 @@ from tracer.kernel import loop
 from tracer.kernel.boot import boot
 from tracer.kernel.kernel import Kernel
 from tracer.kernel.sandbox import Bind, Sandbox
+from tracer.kernel.sched import QUANTUM
 from tracer.kernel.terminal import Terminal, Typed
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ _SIGNAL_NAMES: Final = {number: name for name, number in SIGNALS.items()}
 class GuestOptions:
     """program: a path in `root` or on the host. argv: without argv[0]. tty: a terminal instead of
     pipes: the host's if there is one and no stdin. overlay: keeps changes to `root`. memory,
-    rlimits: bytes or counts. timeout: seconds of the host. on_output gets (fd, bytes), on_progress
-    the icount; interrupted is asked now and then."""
+    rlimits: bytes or counts. quantum: fewest and most instructions of a turn. timeout: seconds of
+    the host. on_output gets (fd, bytes), on_progress the icount; interrupted is asked now and
+    then."""
 
     program: str
     argv: tuple[str, ...] = ()
@@ -43,6 +45,7 @@ class GuestOptions:
     nousercfi: bool = False
     enable_cfi: str = "off"
     seed: int = 0
+    quantum: tuple[int, int] = QUANTUM
     env: tuple[tuple[str, str], ...] = ()
     stdin: bytes = b""
     tty: bool = False
@@ -138,6 +141,7 @@ def set_up(options: GuestOptions, rec: Recorder, trace: int = 0) -> Guest:
         nousercfi=options.nousercfi,
         enable_cfi=options.enable_cfi,
         seed=options.seed,
+        quantum=options.quantum,
         memory=options.memory,
         stdout_write=options.on_output,
         terminal=_terminal(options.stdin) if options.tty else None,
@@ -181,6 +185,11 @@ def _check_options(options: GuestOptions, row: Revision) -> None:
         "--max-instructions": options.max_instructions,
         **{f"--rlimit {name}": value for name, value in options.rlimits.items()},
     }
+    low, high = options.quantum
+    if not 1 <= low <= high < 2**32:
+        raise UsageError(
+            f"--quantum {low}:{high}: not a range of instructions", "such as 100:1000, lowest first"
+        )
     for option, number in numbers.items():
         if number is not None and not 0 <= number < 2**64:
             raise UsageError(f"{option}: {number} is not a number of 64 bits")

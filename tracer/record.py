@@ -14,7 +14,6 @@ from schemas.version import VERSION
 from tracer.guest import Guest, GuestOptions, RunResult, set_up
 from tracer.kernel.boot import initial_limits
 from tracer.kernel.kernel import FIRST_PID
-from tracer.kernel.sched import QUANTUM
 
 _TRACE_BITS: Final = {"cfi": 1, "flow": 2, "insn": 4}
 
@@ -81,7 +80,7 @@ def _manifest(
         switches=guest.row.settings,
         abi=options.abi,
         seed=U64(options.seed),
-        quantum=QUANTUM,
+        quantum=options.quantum,
         rlimits={n: Rlimit(U64(soft), U64(hard)) for n, (soft, hard) in limits.items()},
         memory=U64(options.memory) if options.memory is not None else None,
         page_size=PAGE,

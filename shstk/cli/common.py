@@ -66,6 +66,23 @@ class Size(click.ParamType[Any]):
             self.fail(f"{value!r} is not a size (such as 8M, 0x21000)", param, ctx)
 
 
+class Quantum(click.ParamType[Any]):
+    """LOW:HIGH instructions of a task's turn, or one number for both."""
+
+    name = "quantum"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        low, _, high = value.partition(":")
+        try:
+            return int(low), int(high or low)
+        except ValueError:
+            self.fail(f"{value!r} is not a range of instructions (such as 100:1000)", param, ctx)
+
+
 class Kernel(click.ParamType[Any]):
     """A revision name, with switches turned after commas."""
 

@@ -15,7 +15,7 @@ import click
 
 from schemas.errors import UsageError
 from schemas.revisions import DEFAULT_REVISION
-from shstk.cli.common import Kernel, Size, progress_wanted
+from shstk.cli.common import Kernel, Quantum, Size, progress_wanted
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,6 +34,14 @@ _OPTIONS: Final = (
         default=0,
         show_default=True,
         help="Schedule, random bytes.",
+    ),
+    click.option(
+        "--quantum",
+        type=Quantum(),
+        default="10000:50000",
+        show_default=True,
+        metavar="LOW:HIGH",
+        help="Instructions of a task's turn while others wait, drawn by the seed.",
     ),
     click.option(
         "--env", multiple=True, metavar="K=V", help="Set a variable (the guest has none else)."

@@ -16,7 +16,7 @@ from tracer.kernel.call import RESTART, RESTART_ALWAYS, Wait
 from tracer.kernel.errno import Errno
 from tracer.kernel.mm import Mm
 from tracer.kernel.modules import Modules
-from tracer.kernel.sched import Scheduler
+from tracer.kernel.sched import QUANTUM, Scheduler
 from tracer.kernel.task import (
     BLOCKED,
     RUNNABLE,
@@ -70,6 +70,7 @@ class Kernel:
         nousercfi: bool = False,
         enable_cfi: str = "off",
         seed: int = 0,
+        quantum: tuple[int, int] = QUANTUM,
         memory: int | None = None,
         stdout_write: Callable[[int, bytes], None] = lambda fd, data: None,
         terminal: Terminal | None = None,
@@ -89,7 +90,7 @@ class Kernel:
         self.terminal = terminal
         self.pid_max: int = pid_max
         self.rng = random.Random(f"getrandom {seed}")
-        self.sched = Scheduler(seed)
+        self.sched = Scheduler(seed, quantum)
         self.timers = Timers()
         self.modules = Modules()
         self.tasks: dict[int, Task] = {}  # live ones and zombies

@@ -22,7 +22,8 @@ class Scheduler:
     slices never shows.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, quantum: tuple[int, int] = QUANTUM) -> None:
+        self.quantum = quantum
         self.rng = random.Random(f"quantum {seed}")
         self.queue: deque[Task] = deque()  # runnable, without `running`
         self.running: Task | None = None
@@ -53,7 +54,7 @@ class Scheduler:
         if not self.queue:
             return None
         self.last = self.running = self.queue.popleft()
-        low, high = QUANTUM
+        low, high = self.quantum
         self.left = low + int(self.rng.random() * (high - low + 1))
         return self.running
 
