@@ -73,7 +73,7 @@ def finding_lines(row: dict[str, Any]) -> Iterator[str]:
         yield f"    evidence  {' '.join(positions.show(seq) for seq in row['evidence'])}"
 
 
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
+def shown(row: dict[str, Any]) -> dict[str, Any]:
     """A findings row in JSON's types."""
     return row | {
         "seq": None if row["seq"] is None else positions.show(row["seq"]),
@@ -88,7 +88,7 @@ def _json(report: Report) -> dict[str, Any]:
         "kernel": report.row.name,
         "unconfirmed": list(report.row.unconfirmed),
         "expect": report.expect,
-        "findings": [_shown(row) for row in report.findings.iter_rows(named=True)],
+        "findings": [shown(row) for row in report.findings.iter_rows(named=True)],
     }
 
 
@@ -98,6 +98,6 @@ def _csv(reports: Sequence[Report]) -> str:
     writer.writerow(["run", *FINDINGS.names])
     for report in reports:
         for row in report.findings.iter_rows(named=True):
-            shown = _shown(row) | {"evidence": " ".join(map(positions.show, row["evidence"]))}
-            writer.writerow([report.run, *shown.values()])
+            line = shown(row) | {"evidence": " ".join(map(positions.show, row["evidence"]))}
+            writer.writerow([report.run, *line.values()])
     return out.getvalue()

@@ -15,13 +15,25 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from shstk.api import build, check, execute, export, matrix, open, query, record, stacks
+    from shstk.api import (
+        build,
+        check,
+        execute,
+        explore,
+        export,
+        matrix,
+        open,
+        query,
+        record,
+        stacks,
+    )
 
 __all__ = [
     "__version__",
     "build",
     "check",
     "execute",
+    "explore",
     "export",
     "matrix",
     "open",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from replay.check import Report
     from replay.run import Run
+    from shstk.exploring import Tried
     from tracer.guest import RunResult
     from tracer.record import RecordResult
 
@@ -193,6 +194,27 @@ def matrix(
         if keep is None:
             shutil.rmtree(base, ignore_errors=True)
     return reports
+
+
+def explore(
+    program: str | Path,
+    *args: str,
+    seeds: range = range(100),
+    jobs: int = 1,
+    expect: str = "intent",
+    select: Iterable[str] = (),
+    ignore: Iterable[str] = (),
+    **guest: Unpack[GuestArguments],
+) -> Iterator[Tried]:
+    """Record and judge a program under many seeds: what came of each, in their order.
+
+    Stop asking, and the rest is not run. jobs: runs at a time; callbacks of `guest` need jobs=1.
+    """
+    from shstk.exploring import Judging
+    from shstk.exploring import explore as run_explore
+
+    judging = Judging(expect, tuple(select), tuple(ignore))
+    return run_explore(str(program), args, seeds, judging, dict(guest), jobs)
 
 
 def build(

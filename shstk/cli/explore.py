@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from schemas.errors import Exit
+from shstk.cli.common import format_option, progress_wanted
+from shstk.cli.guest import guest_arguments, guest_options
+
+if TYPE_CHECKING:
+    from shstk.exploring import Tried
+
+_OWN = frozenset(
+    (
+        "seeds",
+        "seed",
+        "all_seeds",
+        "jobs",
+        "output",
+        "force",
+        "expect",
+        "select",
+        "ignore",
+        "format",
+    )
+)
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option(
+    "--seeds", type=click.IntRange(1), default=100, show_default=True, help="How many seeds to try."
+)
+@click.option("--all", "all_seeds", is_flag=True, help="Try them all, findings or not.")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(1),
+    default=lambda: os.cpu_count() or 1,
+    show_default="processors",
+    help="Runs at a time.",
+)
+@click.option(
+    "--expect",
+    type=click.Choice(["intent", "revision"]),
+    default="intent",
+    show_default=True,
+    help="As for `shstk check`.",
+)
+@click.option("--select", metavar="IDS", default="", help="Only these rules, by commas.")
+@click.option("--ignore", metavar="IDS", default="", help="Not these rules.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Where the run with the first finding is kept [default: PROGRAM.seedN.run].",
+)
+@click.option("--force", is_flag=True, help="Replace an existing run.")
+@format_option("text", "json")
+@guest_options
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    program: str,
+    args: tuple[str, ...],
+    seeds: int,
+    seed: int,
+    all_seeds: bool,
+    jobs: int,
+    expect: str,
+    select: str,
+    ignore: str,
+    output: Path | None,
+    force: bool,
+    format: str,
+    **options: Any,
+) -> int:
+    """Run PROGRAM under many schedules, and stop at the first finding.
+
+    The seeds are --seed and those above it. A finding is a violated rule, a death by a signal or
+    a deadlock. The seed that shows it is printed, with the command that records it again.
+    Exit code 1 if there was one.
+    """
+    from shstk import api, render
+
+    guest = guest_arguments(options)
+    for key in ("on_output", "on_progress", "interrupted"):
+        del guest[key]
+    tried = []
+    for one in api.explore(
+        program,
+        *args,
+        seeds=range(seed, seed + seeds),
+        jobs=jobs,
+        expect=expect,
+        select=_ids(select),
+        ignore=_ids(ignore),
+        **guest,
+    ):
+        tried.append(one)
+        if progress_wanted():
+            sys.stderr.write(f"\r{len(tried)} of {seeds} seeds \x1b[K")
+            sys.stderr.flush()
+        if one.found and not all_seeds:
+            break
+    if progress_wanted():
+        sys.stderr.write("\r\x1b[K")
+    first = next((t for t in tried if t.found), None)
+    kept = None
+    if first is not None:
+        kept = output or Path(f"{Path(program).stem}.seed{first.seed}.run")
+        api.record(program, *args, seed=first.seed, out=kept, force=force, **guest)
+    if format == "json":
+        from replay.report import shown
+
+        render.write_json(
+            {
+                "seeds": len(tried),
+                "schedules": len({t.schedule for t in tried}),
+                "outputs": len({t.output for t in tried}),
+                "first": first.seed if first else None,
+                "run": str(kept) if kept else None,
+                "tried": [
+                    {
+                        "seed": t.seed,
+                        "ending": t.ending,
+                        "findings": [shown(f) for f in t.findings],
+                    }
+                    for t in tried
+                ],
+            }
+        )
+    else:
+        _write_text(tried, first, ctx)
+        if first:
+            click.echo(f"kept: {kept} (shstk check {kept})")
+    return Exit.FINDINGS if first else Exit.OK
+
+
+def _write_text(tried: list[Tried], first: Tried | None, ctx: click.Context) -> None:
+    from replay.report import finding_lines
+
+    schedules = len({t.schedule for t in tried})
+    click.echo(f"{_count(tried, 'seed')} tried, {schedules} different schedules")
+    for ending, times in Counter(t.ending for t in tried).most_common():
+        where = next(t.seed for t in tried if t.ending == ending)
+        click.echo(f"  {times} {ending} (first: seed {where})")
+    outputs = [next(t.seed for t in tried if t.output == o) for o in {t.output: 0 for t in tried}]
+    if len(outputs) > 1:
+        some = ", ".join(map(str, outputs[:8]))
+        click.echo(f"  {len(outputs)} different outputs (first seen with seeds {some})")
+    if schedules == 1 and len(tried) > 1:
+        click.echo("  every seed took the same turns: --quantum 50:500 makes them shorter")
+    rules = {f["rule"]: f["slug"] for t in tried for f in t.findings}
+    for rule, slug in rules.items():
+        seeds = [t.seed for t in tried if any(f["rule"] == rule for f in t.findings)]
+        click.echo(f"  {rule} {slug}: {_count(seeds, 'seed')} (first: seed {seeds[0]})")
+    if first is None:
+        click.echo("no findings")
+        return
+    click.echo(f"\nseed {first.seed}: {first.ending}")
+    seen = set()
+    for finding in first.findings:
+        if finding["rule"] not in seen:
+            seen.add(finding["rule"])
+            click.echo(f"{finding['rule']} {finding['slug']}")
+            click.echo("\n".join(finding_lines(finding)))
+    click.echo(f"\nreproduce: {_again(ctx, first.seed)}")
+
+
+def _again(ctx: click.Context, seed: int) -> str:
+    """The command line that records this seed: the guest's options as they were given."""
+    import shlex
+
+    words = ["shstk", "record", "--seed", str(seed)]
+    for parameter in ctx.command.params:
+        given = ctx.get_parameter_source(parameter.name or "")
+        if parameter.name in _OWN or given is not click.core.ParameterSource.COMMANDLINE:
+            continue
+        value = ctx.params[parameter.name or ""]
+        if isinstance(parameter, click.Argument):
+            words += [value] if isinstance(value, str) else value
+        elif isinstance(parameter, click.Option) and parameter.is_flag:
+            words.append(parameter.opts[-1])
+        elif isinstance(parameter, click.Option):
+            for one in value if parameter.multiple else [value]:
+                text = ":".join(map(str, one)) if isinstance(one, tuple) else str(one)
+                words += [parameter.opts[-1], text]
+    return shlex.join(words)
+
+
+def _count(items: list[Any], noun: str) -> str:
+    return f"{len(items)} {noun}" + ("" if len(items) == 1 else "s")
+
+
+def _ids(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]

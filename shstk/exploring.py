@@ -1,0 +1,122 @@
+"""Many schedules of one program: each seed recorded, judged and thrown away again."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import signal
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schemas.errors import ShstkError
+
+if TYPE_CHECKING:
+    from replay.run import Run
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How each run is judged: the arguments of `shstk.check`."""
+
+    expect: str = "intent"
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of one seed.
+
+    ending: in a few words. failed: a signal killed the program, or it hung in a deadlock.
+    schedule, output: hashes; equal ones mean that the tasks took the same turns, that the program
+    wrote the same. findings: the violations, as rows of schemas.tables.FINDINGS.
+    """
+
+    seed: int
+    ending: str
+    failed: bool
+    schedule: str
+    output: str
+    findings: tuple[dict[str, Any], ...]
+
+    @property
+    def found(self) -> bool:
+        return self.failed or bool(self.findings)
+
+
+def explore(
+    program: str,
+    args: tuple[str, ...],
+    seeds: range,
+    judging: Judging,
+    guest: dict[str, Any],
+    jobs: int = 1,
+) -> Iterator[Tried]:
+    """One Tried a seed, in the order of `seeds`; what is asked for last may never be run.
+
+    guest: arguments of `shstk.record` but seed and out. jobs: runs at a time, each a process.
+    """  # fmt: skip
+    if jobs == 1:
+        for seed in seeds:
+            yield attempt(program, args, seed, judging, guest)
+        return
+    # Spawned: the threads of Polars do not survive a fork.
+    pool = ProcessPoolExecutor(
+        jobs, multiprocessing.get_context("spawn"), initializer=_let_ctrl_c_end_it
+    )
+    try:
+        ahead = (pool.submit(attempt, program, args, seed, judging, guest) for seed in seeds)
+        waiting: list[Future[Tried]] = list(islice(ahead, 2 * jobs))
+        while waiting:
+            yield waiting.pop(0).result()
+            waiting += islice(ahead, 1)
+    except BrokenProcessPool as error:
+        raise ShstkError(
+            "a process that ran a seed was killed", "memory may be short: try --jobs 1"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def attempt(
+    program: str, args: tuple[str, ...], seed: int, judging: Judging, guest: dict[str, Any]
+) -> Tried:
+    """One seed: recorded, judged."""
+    from shstk import api
+
+    with tempfile.TemporaryDirectory(prefix="shstk-explore-") as scratch:
+        out = Path(scratch) / "seed.run"
+        result = api.record(program, *args, seed=seed, out=out, trace=("cfi",), **guest)
+        run = api.open(out, verify=False)
+        report = api.check(run, expect=judging.expect, select=judging.select, ignore=judging.ignore)
+        return Tried(
+            seed=seed,
+            ending=result.describe(),
+            failed=result.ending in ("killed", "deadlock"),
+            schedule=_values(run, "sched"),
+            output=_written(run),
+            findings=tuple(report.violated.iter_rows(named=True)),
+        )
+
+
+def _let_ctrl_c_end_it() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _values(run: Run, table: str) -> str:
+    entry = run.manifest.tables.get(table)
+    return entry.content_sha256 if entry else ""
+
+
+def _written(run: Run) -> str:
+    """Over the bytes to each descriptor, however they were cut into writes."""
+    wrote: dict[int, Any] = {}
+    for fd, data in run.table("output").select("fd", "bytes").iter_rows():
+        wrote.setdefault(fd, hashlib.sha256()).update(data)
+    return " ".join(f"{fd}:{wrote[fd].hexdigest()}" for fd in sorted(wrote))
