@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 PARTIAL: Final = ".partial"
 FILES: Final = "files"
+PLUGINS: Final = "plugins"
+# Tables that name files by their hash.
+_HASHES: Final = ("inputs", "tree")
 _AGAIN: Final = "the run is damaged: copy it anew from where it was whole, or record it again"
 
 
@@ -49,8 +52,9 @@ class Run:
         if verify:
             for name, entry in manifest.tables.items():
                 _check_table(path / f"{name}.parquet", entry)
-            if "inputs" in manifest.tables:
-                _check_files(path)
+            for name, plugin in manifest.plugins.items():
+                _check_hash(path / PLUGINS / f"{name}.parquet", plugin.sha256)
+            _check_files(path, manifest)
         return cls(manifest, path)
 
     @classmethod
@@ -153,8 +157,11 @@ def _read_manifest(path: Path) -> Manifest:
 def _check_names(path: Path, manifest: Manifest) -> None:
     """Every file the manifest names is there, and no other."""
     wanted = {MANIFEST, *(f"{name}.parquet" for name in manifest.tables)}
-    if "inputs" in manifest.tables:
+    if manifest.stdin is not None or any(name in manifest.tables for name in _HASHES):
         wanted.add(FILES)
+    if manifest.plugins:
+        wanted.add(PLUGINS)
+        _compare_names(path / PLUGINS, {f"{name}.parquet" for name in manifest.plugins})
     _compare_names(path, wanted)
 
 
@@ -169,14 +176,19 @@ def _compare_names(directory: Path, wanted: set[str]) -> None:
         )
 
 
-def _check_files(path: Path) -> None:
+def _check_files(path: Path, manifest: Manifest) -> None:
     """The files the guest saw are there, each with the bytes its name is the hash of."""
     import pyarrow.parquet as pq
 
-    inputs = pq.read_table(path / "inputs.parquet", columns=["sha256"])
-    hashes = set(inputs["sha256"].to_pylist())
-    _compare_names(path / FILES, hashes)
-    for sha256 in sorted(hashes):
+    hashes: set[str | None] = {manifest.stdin}
+    for name in _HASHES:
+        if name in manifest.tables:
+            table = pq.read_table(path / f"{name}.parquet", columns=["sha256"])
+            hashes.update(table["sha256"].unique().to_pylist())
+    wanted = sorted(sha256 for sha256 in hashes if sha256 is not None)
+    if wanted:
+        _compare_names(path / FILES, set(wanted))
+    for sha256 in wanted:
         _check_hash(path / FILES / sha256, sha256)
 
 

@@ -44,6 +44,25 @@ class TableEntry:
     last_seq: U64
 
 
+@dataclass(frozen=True)
+class TreeEntry:
+    """A directory or file of the host that the guest could see."""
+
+    kind: str  # of vocabulary.TREE_KINDS; program: the program itself, where no other tree holds it
+    guest: str  # where in the guest
+    writable: bool  # bind: with :rw; root: with an overlay
+
+
+@dataclass(frozen=True)
+class PluginEntry:
+    """What a plugin made of the run: plugins/<name>.parquet, and the seal over it."""
+
+    rows: int
+    bytes: int
+    sha256: str
+    columns: dict[str, str]  # name -> Arrow type
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What was recorded, how, and how it ended. Guest paths only; nothing of the host, no clock."""
@@ -72,10 +91,14 @@ class Manifest:
     ending: str  # of vocabulary.ENDINGS
     exit_status: int | None  # wait status of the first process, if it ended
     icount: U64  # instructions of the whole run
+    trees: tuple[TreeEntry, ...] = ()  # none: a run that no program made
+    stdin: str | None = None  # sha256 of all that standard input, or the terminal, was to give
+    tty: tuple[int, int] | None = None  # rows and columns of the terminal, if there was one
     enable_cfi: str = "off"  # what the loader enabled for the program: off, auto or on
     recovered_up_to: U64 | None = None  # seq; later events were lost with the recording process
     warnings: tuple[str, ...] = ()
     tables: dict[str, TableEntry] = field(default_factory=dict)  # those that have rows
+    plugins: dict[str, PluginEntry] = field(default_factory=dict)  # by name
 
     @property
     def row(self) -> Revision:
@@ -116,6 +139,7 @@ class Manifest:
         for place, value, known in (
             ("ending", made.ending, words.ENDINGS),
             *(("tables", name, tuple(TABLES)) for name in made.tables),
+            *(("trees", tree.kind, words.TREE_KINDS) for tree in made.trees),
         ):
             if value not in known:
                 raise BadRun(f"{where}: {place}: unknown {value!r}", f"known: {' '.join(known)}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 # Raise it whenever a table, column, type or word changes (a test compares a fingerprint).
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 
 @dataclass(frozen=True)
@@ -239,6 +239,31 @@ _ALL = (
         ("first_seq", "u64", "when it was first seen"),
     ),
     _table(
+        "tree",
+        "a question that the guest's file system asked of the host, once each, and the answer: the"
+        " program can be executed again with these",
+        ("tree", "u32", "which of manifest.trees, from 0"),
+        _kind(
+            "op",
+            "mode: is it there, and what; names: of a directory; read: of a file; target: of a"
+            " symbolic link",
+            words.TREE_OPS,
+        ),
+        ("path", "bytes", "beneath the tree's top, which is empty"),
+        ("mode", "u32?", "op mode: st_mode; null: nothing is there"),
+        (
+            "sha256",
+            "str?",
+            "other ops: hash of the answer, which lies in files/<sha256>: bytes, a target, or"
+            " sorted names each ended by a NUL; null: refused",
+        ),
+    ),
+    _table(
+        "typed",
+        "what was typed at the guest's terminal, each time it had to wait for it",
+        ("bytes", "bytes", "the bytes; none: the end of input"),
+    ),
+    _table(
         "output",
         "what the guest wrote to standard output and standard error",
         ("fd", "i32", "1 or 2"),
@@ -249,8 +274,8 @@ _ALL = (
         "one instruction (only with --trace insn, or by executing again)",
         ("pc", "u64", "its address"),
         ("word", "u32", "the instruction; compressed ones have 16 bits"),
-        ("rd", "u8?", "register written: 0..31 x, 32..63 f"),
-        ("rd_value", "u64?", "its new value"),
+        ("rd", "u8?", "register written: 0..31 x, 32..63 f, 64..95 v"),
+        ("rd_value", "u64?", "its new value; of a vector register the low 64 bits"),
         ("mem_addr", "u64?", "address of its memory access"),
         ("mem_value", "u64?", "value loaded or stored"),
         ("mem_size", "u8?", "bytes accessed"),

@@ -22,10 +22,21 @@ MM_CAUSES: Final = ("exec", "fork")
 SYSCALL_OUTCOMES: Final = ("returned", "no_return", "killed", "restarted", "run_ended", "loader")
 MAPPING_OPS: Final = ("map", "unmap", "protect", "remap", "discard")
 KERNEL_MEMORY_OPS: Final = ("write", "read", "swap")
+TREE_OPS: Final = ("mode", "names", "read", "target")
+TREE_KINDS: Final = ("root", "bind", "program")
 # The order is the executor's: it writes indices.
 CFI_KINDS: Final = ("sspush", "sspopchk", "ssamoswap", "ssrdp", "ssp_read", "ssp_write", "lpad")
 SIGNAL_KINDS: Final = ("delivery", "sigreturn", "fatal")
 SCHED_WHYS: Final = ("start", "preempted", "blocked", "exited", "yielded")
-ENDINGS: Final = ("exited", "killed", "deadlock", "limit", "timeout", "interrupted", "recovered")
+ENDINGS: Final = (
+    "exited",
+    "killed",
+    "deadlock",
+    "limit",
+    "timeout",
+    "interrupted",
+    "stopped",  # by a plugin; manifest.warnings says which, and why
+    "recovered",
+)
 SEVERITIES: Final = ("error", "warning", "info")
 OUTCOMES: Final = ("violated", "satisfied", "not evaluated")

@@ -10,7 +10,7 @@ from schemas import manifest
 from schemas.reference import markdown
 from schemas.tables import FINDINGS, SCHEMA_VERSION, TABLES, arrow_schema
 
-FINGERPRINTS = {1: "ad1246acaed7fbc2"}
+FINGERPRINTS = {1: "ad1246acaed7fbc2", 2: "00734faaaba77bce"}
 
 
 def fingerprint() -> str:
@@ -19,7 +19,10 @@ def fingerprint() -> str:
         (table.name, [(c.name, c.type, c.kinds) for c in table.columns])
         for table in (*TABLES.values(), FINDINGS)
     ]
-    records = (manifest.Manifest, manifest.TableEntry, manifest.Rlimit)
+    records = [
+        getattr(manifest, name)
+        for name in ("Manifest", "TableEntry", "Rlimit", "TreeEntry", "PluginEntry")
+    ]
     parts += [(r.__name__, [(f.name, f.type) for f in fields(r)]) for r in records]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
