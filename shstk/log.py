@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from replay import decode
+from replay.decode import size
 from schemas import seq as positions
-from shstk import decode
-from shstk.render import size
-from shstk.signatures import FLAGS
+from schemas.signatures import FLAGS
 
 if TYPE_CHECKING:
     from replay.run import Run

@@ -104,11 +104,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(str, value))
     return str(value).replace("\n", "\\n")
-
-
-def size(length: int) -> str:
-    """4194304 -> '4M'; what no unit divides stays hex."""
-    for unit, bytes_ in (("G", 2**30), ("M", 2**20), ("K", 2**10)):
-        if length and length % bytes_ == 0:
-            return f"{length // bytes_}{unit}"
-    return hex(length)

@@ -71,7 +71,7 @@ def _ending(m: Manifest) -> str:
 
 
 def _amount(number: int) -> str:
-    from shstk.render import size
+    from replay.decode import size
 
     if number == uapi.RLIM_INFINITY:
         return "infinity"

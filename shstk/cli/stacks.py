@@ -39,6 +39,7 @@ def command(run: Path, addr: int | None, at: int | None, format: str) -> None:
 
 def write_text(frame: pl.DataFrame, out: TextIO) -> None:
     """A line a stack, and below it who should have freed it where nobody did."""
+    from replay.decode import size
     from shstk import render
 
     header = ["base", "size", "mm", "owner", "ssp", "deepest", "allocated by", "freed by"]
@@ -47,7 +48,7 @@ def write_text(frame: pl.DataFrame, out: TextIO) -> None:
         rows.append(
             [
                 hex(row["base"]),
-                render.size(row["size"]),
+                size(row["size"]),
                 row["mm"],
                 row["owner"],
                 None if row["ssp"] is None else hex(row["ssp"]),

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from schemas import uapi
-from shstk.render import size
-from shstk.signatures import ENUMS, FLAGS, SIGNATURES
+from schemas.signatures import ENUMS, FLAGS, SIGNATURES
 
 _AT_FDCWD: Final = -100
 _FUTEX_PRIVATE: Final = 128
@@ -15,6 +14,14 @@ _FUTEX_CLOCK_REALTIME: Final = 256
 _POINTERS: Final = frozenset({"mmap", "brk", "mremap", "map_shadow_stack"})
 _SIGNAL_NAMES: Final = {number: name for name, number in uapi.SIGNALS.items()}
 _SEGV_CODES: Final = {1: "SEGV_MAPERR", 2: "SEGV_ACCERR", 10: "SEGV_CPERR"}
+
+
+def size(length: int) -> str:
+    """4194304 -> '4M'; what no unit divides stays hex."""
+    for unit, bytes_ in (("G", 2**30), ("M", 2**20), ("K", 2**10)):
+        if length and length % bytes_ == 0:
+            return f"{length // bytes_}{unit}"
+    return hex(length)
 
 
 def signed32(value: int) -> int:
