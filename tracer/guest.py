@@ -15,7 +15,8 @@ from schemas.uapi import PAGE, RLIMITS, SIGNALS
 from tracer.kernel import loop
 from tracer.kernel.boot import boot
 from tracer.kernel.kernel import Kernel
-from tracer.kernel.sandbox import Bind, Sandbox
+from tracer.kernel.mounts import Bind, host_mounts
+from tracer.kernel.sandbox import Sandbox
 from tracer.kernel.sched import QUANTUM
 from tracer.kernel.terminal import Terminal, Typed
 
@@ -121,10 +122,27 @@ class Guest:
 
 def set_up(options: GuestOptions, rec: Recorder, trace: int = 0) -> Guest:
     """trace: _core.TRACE_* bits. Raises UsageError, BadProgram."""
+    row = resolve(options.kernel)
+    check_options(options, row)
+    sandbox = Sandbox(host_mounts(options.root, options.overlay, options.binds), options.stdin)
+    sandbox.enter(options.cwd)
+    path = sandbox.place(options.program)
+    terminal = _terminal(options.stdin) if options.tty else None
+    return start(options, row, sandbox, path, terminal, rec, trace)
+
+
+def start(
+    options: GuestOptions,
+    row: Revision,
+    sandbox: Sandbox,
+    path: str,
+    terminal: Terminal | None,
+    rec: Recorder,
+    trace: int,
+) -> Guest:
+    """path: the program in the guest. What options says of the host's files is not looked at."""
     from tracer._core import Machine
 
-    row = resolve(options.kernel)
-    _check_options(options, row)
     machine = Machine(
         zicfiss="zicfiss" in options.cpu,
         zicfilp="zicfilp" in options.cpu,
@@ -135,7 +153,7 @@ def set_up(options: GuestOptions, rec: Recorder, trace: int = 0) -> Guest:
         machine,
         rec,
         row,
-        Sandbox(options.root, options.stdin, overlay=options.overlay, binds=options.binds),
+        sandbox,
         abi=options.abi,
         cpu=frozenset(options.cpu.split("_")[1:]),
         nousercfi=options.nousercfi,
@@ -144,12 +162,10 @@ def set_up(options: GuestOptions, rec: Recorder, trace: int = 0) -> Guest:
         quantum=options.quantum,
         memory=options.memory,
         stdout_write=options.on_output,
-        terminal=_terminal(options.stdin) if options.tty else None,
+        terminal=terminal,
     )
     argv = (Path(options.program).name, *options.argv)
     environ = tuple(f"{key}={value}" for key, value in options.env)
-    k.sandbox.enter(options.cwd)
-    path = k.sandbox.place(options.program)
     first = boot(k, path, _encoded(argv), _encoded(environ), options.rlimits)
     assert first.mm is not None
     return Guest(options, row, machine, k, path, argv, environ, first.mm.auxv)
@@ -171,7 +187,7 @@ def execute(options: GuestOptions) -> RunResult:
     return guest.result(guest.run())
 
 
-def _check_options(options: GuestOptions, row: Revision) -> None:
+def check_options(options: GuestOptions, row: Revision) -> None:
     if options.cpu not in CPUS:
         raise UsageError(f"--cpu {options.cpu}: no such ISA", f"known: {' '.join(CPUS)}")
     if options.enable_cfi not in CFI_MODES:

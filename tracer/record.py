@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from schemas.errors import CannotWrite, UsageError
-from schemas.manifest import U64, Manifest, Rlimit
+from schemas.manifest import U64, Manifest, Rlimit, TreeEntry
 from schemas.uapi import PAGE
 from schemas.version import VERSION
 from tracer.guest import Guest, GuestOptions, RunResult, set_up
 from tracer.kernel.boot import initial_limits
 from tracer.kernel.kernel import FIRST_PID
+
+if TYPE_CHECKING:
+    from tracer.recorder import Recorder
 
 _TRACE_BITS: Final = {"cfi": 1, "flow": 2, "insn": 4}
 
@@ -34,37 +38,65 @@ class RecordResult(RunResult):
 
 def record(options: RecordOptions) -> RecordResult:
     """Run and record. Raises UsageError, BadProgram, CannotWrite."""
-    from tracer.recorder import Recorder
+    bits = trace_bits(options.trace)
+    out = options.out or Path(Path(options.program).name).with_suffix(".run")
+    return record_guest(
+        lambda rec: set_up(options, rec, bits), out, trace=options.trace, force=options.force
+    )
 
-    if not options.trace <= _TRACE_BITS.keys():
+
+def trace_bits(trace: Iterable[str]) -> int:
+    """_core.TRACE_* bits. Raises UsageError."""
+    if unknown := set(trace) - _TRACE_BITS.keys():
         raise UsageError(
-            f"--trace: there is no {min(options.trace - _TRACE_BITS.keys())!r} to record",
+            f"--trace: there is no {min(unknown)!r} to record",
             f"there are {' '.join(_TRACE_BITS)}, with commas between them",
         )
-    out = options.out or Path(Path(options.program).name).with_suffix(".run")
-    rec = Recorder(out, force=options.force)
+    return sum(_TRACE_BITS[what] for what in set(trace))
+
+
+def record_guest(
+    set_up: Callable[[Recorder], Guest],
+    out: Path,
+    *,
+    trace: Iterable[str],
+    force: bool,
+) -> RecordResult:
+    """Run what set_up gives, and record it into `out`. Raises what set_up raises, CannotWrite."""
+    from tracer.recorder import Recorder
+
+    rec = Recorder(out, force=force)
     try:
-        guest = set_up(options, rec, sum(_TRACE_BITS[what] for what in options.trace))
+        guest = set_up(rec)
     except CannotWrite as error:
         rec.discard()
         raise CannotWrite(error.what) from error  # its hint speaks of what is kept
     except BaseException:
         rec.discard()
         raise
-    k = guest.k
+    stdin = guest.options.stdin
     try:
-        rec.begin(_manifest(guest, options, "recovered", None))
+        begun = _manifest(guest, trace, rec.file(stdin) if stdin else None)
+        rec.begin(begun)
         ending = guest.run()
-        sealed = rec.seal(_manifest(guest, options, ending, k.first.exit_status))
+        sealed = rec.seal(
+            replace(
+                begun,
+                ending=ending,
+                exit_status=guest.k.first.exit_status,
+                icount=U64(guest.machine.icount),
+                warnings=tuple(guest.k.warnings),
+            )
+        )
     except BaseException:
         rec.abandon(guest.machine)
         raise
     return RecordResult(**vars(guest.result(ending)), path=sealed)
 
 
-def _manifest(
-    guest: Guest, options: RecordOptions, ending: str, exit_status: int | None
-) -> Manifest:
+def _manifest(guest: Guest, trace: Iterable[str], stdin: str | None) -> Manifest:
+    """As long as the guest has not ended."""
+    options, terminal = guest.options, guest.k.terminal
     limits = initial_limits(options.rlimits)
     most = options.max_instructions
     return Manifest(
@@ -88,9 +120,12 @@ def _manifest(
         first_tid=FIRST_PID,
         max_instructions=U64(most) if most is not None else None,
         timeout=None if options.timeout is None else float(options.timeout),
-        traced=tuple(sorted(options.trace, key=list(_TRACE_BITS).index)),
-        ending=ending,
-        exit_status=exit_status,
-        icount=U64(guest.k.machine.icount),
+        traced=tuple(sorted(trace, key=list(_TRACE_BITS).index)),
+        trees=tuple(TreeEntry(m.kind, m.guest, m.writable) for m in guest.k.sandbox.mounts),
+        stdin=stdin,
+        tty=terminal.size if terminal is not None else None,
+        ending="recovered",
+        exit_status=None,
+        icount=U64(guest.machine.icount),
         warnings=tuple(guest.k.warnings),
     )

@@ -93,7 +93,7 @@ class Recorder:
 
     def input(self, guest_path: str, data: bytes, mode: int, seq: int) -> int:
         """The number of a file that the guest saw: the same for the same path, bytes and mode."""
-        sha256 = self._partial.add_file(data)
+        sha256 = self.file(data)
         key = (guest_path, sha256, mode)
         if key not in self._inputs:
             self._inputs[key] = len(self._inputs) + 1
@@ -108,6 +108,10 @@ class Recorder:
                 first_seq=seq,
             )
         return self._inputs[key]
+
+    def file(self, data: bytes) -> str:
+        """Store bytes that the run needs; their sha256."""
+        return self._partial.add_file(data)
 
     def seal(self, manifest: Manifest) -> Path:
         """The finished run directory: rows in seq order, Parquet, hashes, manifest last, renamed.
@@ -177,6 +181,9 @@ class NullRecorder:
 
     def input(self, guest_path: str, data: bytes, mode: int, seq: int) -> int:
         return self._inputs.setdefault((guest_path, data, mode), len(self._inputs) + 1)
+
+    def file(self, data: bytes) -> str:
+        return ""
 
     def abandon(self, machine: Machine | None = None) -> None:
         pass

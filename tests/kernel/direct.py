@@ -17,6 +17,7 @@ from tracer.kernel.boot import boot
 from tracer.kernel.call import Outcome
 from tracer.kernel.errno import Errno
 from tracer.kernel.kernel import Kernel
+from tracer.kernel.mounts import host_mounts
 from tracer.kernel.sandbox import AT_FDCWD, Sandbox
 from tracer.kernel.table import CALLS
 from tracer.kernel.task import Blocked, Task
@@ -46,7 +47,7 @@ class Direct:
     def __init__(self, root: Path | None = None, stdin: bytes = b"", kernel: str = "7.2") -> None:
         self.rows = InputRows()
         self.output: list[tuple[int, bytes]] = []
-        sandbox = Sandbox(root, stdin)
+        sandbox = Sandbox(host_mounts(root), stdin)
         self.k = Kernel(
             Machine(),
             self.rows,

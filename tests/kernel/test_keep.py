@@ -8,7 +8,8 @@ import pytest
 from direct import Direct
 
 from schemas.errors import BadProgram
-from tracer.kernel.sandbox import AT_FDCWD, Bind, Sandbox
+from tracer.kernel.mounts import Bind, host_mounts
+from tracer.kernel.sandbox import AT_FDCWD, Sandbox
 
 AT_REMOVEDIR = 0x200
 
@@ -25,7 +26,7 @@ def root(tmp_path: Path) -> Path:
 def guest(root: Path | None, **options: object) -> Direct:
     """A task in a sandbox with more than a root."""
     d = Direct()
-    d.k.sandbox = Sandbox(root, **options)  # type: ignore[arg-type]
+    d.k.sandbox = Sandbox(host_mounts(root, **options))  # type: ignore[arg-type]
     d.t.fs.cwd = d.k.sandbox.root
     return d
 
@@ -113,4 +114,4 @@ def test_a_guest_s_symlink_is_kept_as_one(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["/", "relative/..", "/a/../b"])
 def test_no_place_for_a_bind(root: Path, place: str) -> None:
     with pytest.raises(BadProgram):
-        Sandbox(None, binds=(Bind(root, place),))
+        Sandbox(host_mounts(binds=(Bind(root, place),)))

@@ -12,6 +12,7 @@ from direct import Direct
 
 from schemas.errors import BadProgram
 from tracer.kernel.clock import EPOCH_NS
+from tracer.kernel.mounts import host_mounts
 from tracer.kernel.sandbox import Sandbox
 
 AT_SYMLINK_NOFOLLOW = 0x100
@@ -213,7 +214,7 @@ def test_the_programs_place(tree: Path, tmp_path: Path) -> None:
     outside = tmp_path / "other"
     outside.write_bytes(b"\x7fELF")
     link(tree, "bin/p", "prog")
-    sandbox = Sandbox(tree)
+    sandbox = Sandbox(host_mounts(tree))
     assert sandbox.place("/bin/prog") == sandbox.place("bin/prog") == "/bin/prog"
     assert sandbox.place("bin/p") == "/bin/p"
     assert sandbox.place(str(outside)) == "/other"
@@ -221,7 +222,7 @@ def test_the_programs_place(tree: Path, tmp_path: Path) -> None:
     with pytest.raises(BadProgram, match="no such file neither in the root nor on the host"):
         sandbox.place("/bin/none")
     with pytest.raises(BadProgram, match="not a directory"):
-        Sandbox(outside)
+        host_mounts(outside)
 
 
 def test_names_of_any_bytes(tree: Path) -> None:

@@ -50,6 +50,7 @@ def boot(
         ) from None
     k.event("exec_done", t, status=0)
     enable_cfi.before_first_instruction(k, t, program)
+    k.sandbox.answers.report(k)
     k.during = None
     k.sched.add(t)
     return t

@@ -25,9 +25,13 @@ def raw(name: str) -> bytes:
 
 
 class Tree(Protocol):
-    """Paths are relative, "" being the top."""
+    """What can be asked of a tree. Paths are relative, "" being the top.
 
-    def stat(self, path: str) -> os.stat_result | None: ...
+    mode: st_mode, or None: nothing is there. names: of a directory, in no order. read: a file's
+    bytes. target: a symlink's. Errno EACCES: refused.
+    """
+
+    def mode(self, path: str) -> int | None: ...
     def names(self, path: str) -> list[str]: ...
     def read(self, path: str) -> bytes: ...
     def target(self, path: str) -> str: ...
@@ -35,7 +39,7 @@ class Tree(Protocol):
 
 @dataclass(frozen=True)
 class HostTree:
-    """A directory of the host, read-only.
+    """A directory of the host, read-only; or a single file, which is its own top.
 
     No symlink beneath it is ever followed here: the guest's path walk reads them itself, and asks
     only for paths whose every part it knows as a directory.
@@ -44,11 +48,11 @@ class HostTree:
     root: str
 
     def _host(self, path: str) -> bytes:
-        return os.path.join(raw(self.root), raw(path))
+        return os.path.join(raw(self.root), raw(path)) if path else raw(self.root)
 
-    def stat(self, path: str) -> os.stat_result | None:
+    def mode(self, path: str) -> int | None:
         try:
-            return os.lstat(self._host(path))
+            return os.lstat(self._host(path)).st_mode
         except OSError:
             return None
 
@@ -72,11 +76,14 @@ class HostTree:
         """Whether a directory lies there, with no symlink on the way."""
         parts = path.split("/") if path else []
         prefixes = ["/".join(parts[:n]) for n in range(len(parts) + 1)]
-        found = [self.stat(prefix) for prefix in prefixes]
-        return all(f is not None and stat.S_ISDIR(f.st_mode) for f in found)
+        found = [self.mode(prefix) for prefix in prefixes]
+        return all(mode is not None and stat.S_ISDIR(mode) for mode in found)
 
     def target(self, path: str) -> str:
-        return text(os.readlink(self._host(path)))
+        try:
+            return text(os.readlink(self._host(path)))
+        except OSError as error:
+            raise Errno("EACCES") from error
 
 
 def _givable(entry: os.DirEntry[bytes]) -> bool:
@@ -91,9 +98,9 @@ class Layers:
     upper: HostTree
     lower: HostTree
 
-    def stat(self, path: str) -> os.stat_result | None:
-        found = self.upper.stat(path)
-        return self.lower.stat(path) if found is None and not self._hidden(path) else found
+    def mode(self, path: str) -> int | None:
+        found = self.upper.mode(path)
+        return self.lower.mode(path) if found is None and not self._hidden(path) else found
 
     def names(self, path: str) -> list[str]:
         marked = set(self.upper.names(path)) if self.upper.holds(path) else set()
@@ -109,10 +116,10 @@ class Layers:
         return self._layer(path).target(path)
 
     def _layer(self, path: str) -> HostTree:
-        return self.lower if self.upper.stat(path) is None else self.upper
+        return self.lower if self.upper.mode(path) is None else self.upper
 
     def _hidden(self, path: str) -> bool:
         """Whether what the tree beneath has there is not to be seen."""
         folder, name = os.path.split(path)
         marks = (os.path.join(folder, mark) for mark in (WHITEOUT + name, OPAQUE))
-        return any(self.upper.stat(mark) for mark in marks) or not self.lower.holds(folder)
+        return any(self.upper.mode(mark) for mark in marks) or not self.lower.holds(folder)

@@ -203,11 +203,11 @@ class Directory(Inode):
 
     def _from_host(self, origin: Origin, name: str) -> Inode | None:
         path = os.path.join(origin.path, name)
-        found = origin.tree.stat(path)
-        if found is None:
+        mode = origin.tree.mode(path)
+        if mode is None:
             return None
         guest_path = self.child_path(name)
-        ino, mode = path_ino(guest_path), found.st_mode
+        ino = path_ino(guest_path)
         child = Origin(origin.tree, path, guest_path)
         common: dict[str, Any] = {"dev": self.dev, "read_only": self.read_only}
         match stat.S_IFMT(mode):

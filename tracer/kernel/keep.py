@@ -98,7 +98,7 @@ class _Keeper:
 
     def _remove(self, path: str) -> None:
         self._clear(path)
-        if self.beneath is not None and self.beneath.stat(path) is not None:
+        if self.beneath is not None and self.beneath.mode(path) is not None:
             folder, name = os.path.split(path)
             self._mark(os.path.join(folder, WHITEOUT + name))
 
@@ -143,9 +143,9 @@ class _Keeper:
             folder = "/".join(parts[:n])
             if not os.path.isdir(self._on_host(folder)):
                 os.mkdir(self._on_host(folder))
-                found = self.beneath.stat(folder) if self.beneath else None
-                if found is not None:
-                    os.chmod(self._on_host(folder), found.st_mode & _BITS)
+                mode = self.beneath.mode(folder) if self.beneath else None
+                if mode is not None:
+                    os.chmod(self._on_host(folder), mode & _BITS)
 
     def _clear(self, path: str) -> None:
         host = self._on_host(path)

@@ -21,6 +21,7 @@ from tracer.kernel.task import (
     BLOCKED,
     RUNNABLE,
     ZOMBIE,
+    InCall,
     Process,
     Task,
 )
@@ -49,6 +50,7 @@ class Recorder(Protocol):
     def drain(self, machine: Machine) -> None: ...
     def tick(self, machine: Machine) -> None: ...
     def input(self, guest_path: str, data: bytes, mode: int, seq: int) -> int: ...
+    def file(self, data: bytes) -> str: ...
 
 
 class Kernel:
@@ -102,6 +104,8 @@ class Kernel:
         self.first: Process
         self.during: int | None = None  # seq of the call or task event in progress
         self.warnings: list[str] = []
+        self.ending: str | None = None  # ends the run before another instruction
+        self.on_entry: Callable[[InCall], None] | None = None  # told of each call that begins
         self._waiters: dict[Hashable, dict[Task, None]] = {}
         self._mm_count = 0
         self._shared_count = 0

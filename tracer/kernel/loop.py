@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -26,12 +26,24 @@ def run(
     k: Kernel,
     max_instructions: int | None = None,
     poll: Callable[[], str | None] = lambda: None,
+    alarms: Iterable[tuple[int, Callable[[], None]]] = (),
 ) -> str:
     """Run until everything has exited; how it ended (schemas.vocabulary.ENDINGS).
 
-    poll: asked now and then; an ending to stop with, or None.
+    poll: asked now and then; an ending to stop with, or None. alarms: (icount, callback) in
+    ascending order, each called when exactly so many instructions have been attempted and what
+    they asked of the kernel is done; those that lie behind are not. The guest notices none of it.
     """
-    ending = _turns(k, max_instructions, poll)
+    ending = None
+    for icount, ring in alarms:
+        if icount < k.machine.icount:
+            continue
+        if (ending := advance(k, icount, max_instructions, poll)) is not None:
+            break
+        ring()
+    if ending is None:
+        ending = advance(k, None, max_instructions, poll)
+    assert ending is not None
     for task in sorted(k.tasks.values(), key=lambda t: t.tid):
         k.end_call(task, "run_ended", None)
     for mm in k.mms.values():
@@ -40,9 +52,18 @@ def run(
     return ending
 
 
-def _turns(k: Kernel, max_instructions: int | None, poll: Callable[[], str | None]) -> str:
+def advance(
+    k: Kernel,
+    until: int | None,
+    max_instructions: int | None = None,
+    poll: Callable[[], str | None] = lambda: None,
+) -> str | None:
+    """Run to the icount `until`, between two slices, from where the run may go on as if it had
+    never stopped: None. Or to the end, if that comes first: how it ended."""
     turns = 0
-    while True:
+    while until is None or k.machine.icount < until:
+        if k.ending is not None:
+            return k.ending
         if turns % _POLL_EVERY == 0 and (ending := poll()) is not None:
             return ending
         turns += 1
@@ -64,6 +85,8 @@ def _turns(k: Kernel, max_instructions: int | None, poll: Callable[[], str | Non
         budget = _budget(k, max_instructions)
         if budget <= 0:
             return "limit"
+        if until is not None:
+            budget = min(budget, until - k.machine.icount)
         step = ptrace.stepping(task)
         stop = _run_slice(k, task, 1 if step else budget)
         if step and stop in (STOP_BUDGET, STOP_ECALL):
@@ -71,6 +94,7 @@ def _turns(k: Kernel, max_instructions: int | None, poll: Callable[[], str | Non
         k.rec.tick(k.machine)
         if stop not in (STOP_ECALL, STOP_FAULT) and (ending := poll()) is not None:
             return ending
+    return None
 
 
 def _switch(k: Kernel, task: Task, last: Task | None) -> None:
@@ -170,6 +194,8 @@ def _enter_call(k: Kernel, task: Task) -> None:
     )
     task.blocked = Blocked()
     hart.pc = pc + 4
+    if k.on_entry is not None:
+        k.on_entry(task.call)
     _try_call(k, task)
 
 
@@ -188,6 +214,8 @@ def _try_call(k: Kernel, task: Task) -> None:
         result = call.handler(k, task, in_call.args) if call else -Errno("ENOSYS").number
     except Errno as error:
         result = -error.number
+    if k.sandbox.answers.rows:
+        k.sandbox.answers.report(k)
     k.during = None
     if isinstance(result, Wait):
         k.block(task, result)

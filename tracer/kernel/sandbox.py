@@ -8,17 +8,16 @@ in one known directory at a time.
 
 from __future__ import annotations
 
-import os
 import stat
 from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from schemas.errors import BadProgram
 from tracer.kernel import keep, usermem
+from tracer.kernel.askedtree import Answers, AskedTree
 from tracer.kernel.errno import Errno
-from tracer.kernel.hosttree import HostTree, Layers, raw, text
+from tracer.kernel.hosttree import HostTree, raw, text
 from tracer.kernel.inode import (
     DEV_BOUND,
     EXECUTE,
@@ -32,6 +31,7 @@ from tracer.kernel.inode import (
     Symlink,
     path_ino,
 )
+from tracer.kernel.mounts import Mount, program_mount
 from tracer.kernel.procfs import proc_root
 
 if TYPE_CHECKING:
@@ -87,45 +87,27 @@ class ExecFile:
     input: int | None  # inputs.input; None for a file that the guest made
 
 
-@dataclass(frozen=True)
-class Bind:
-    """A file or directory of the host that the guest sees at `guest`; writable: and may change."""
-
-    host: Path
-    guest: str
-    writable: bool = False
-
-
 class Sandbox:
     """The tree, and what all files of a run share.
 
-    root: a directory of the host, or None. overlay: one that holds what earlier runs changed, and
-    is to get what this one changes. stdin: what descriptor 0 holds.
-
-    Raises BadProgram.
+    mounts: what of the host is in it; the root first, if there is one. stdin: what descriptor 0
+    holds. Raises BadProgram.
     """
 
-    def __init__(
-        self,
-        root: Path | None = None,
-        stdin: bytes = b"",
-        *,
-        overlay: Path | None = None,
-        binds: tuple[Bind, ...] = (),
-    ) -> None:
-        beneath = _tree(root, "--root") if root is not None else None
-        above = HostTree(os.path.realpath(overlay)) if overlay is not None else None
-        tree = Layers(above, beneath) if above and beneath else above or beneath
-        origin = Origin(tree, "", "/") if tree else None
-        mode = stat.S_IFDIR | 0o755
-        self.root = Directory(path_ino("/"), mode, origin, mount=True)
-        self.cwd = self.root
+    def __init__(self, mounts: tuple[Mount, ...] = (), stdin: bytes = b"") -> None:
+        self.mounts: list[Mount] = []  # manifest.trees
+        self.answers = Answers()
         self.stdin = stdin
         self.stored = 0  # bytes the guest's own files hold
         self._inos = 0
         self._kept: list[tuple[Inode, str, HostTree | None]] = []
-        if above is not None:
-            self._kept.append((self.root, above.root, beneath))
+        origin = None
+        if mounts and mounts[0].kind == "root":
+            origin = Origin(self._asked(mounts[0]), "", "/")
+        self.root = Directory(path_ino("/"), stat.S_IFDIR | 0o755, origin, mount=True)
+        self.cwd = self.root
+        if origin is not None:
+            self._keep(self.root, mounts[0])
         self._mount("dev", self._directory("dev", 0o755))
         for name, (bits, rdev) in _DEVICES.items():
             device = Device(path_ino(f"/dev/{name}"), stat.S_IFCHR | bits, rdev=rdev)
@@ -136,10 +118,13 @@ class Sandbox:
         shm = Directory(path_ino("/dev/shm"), stat.S_IFDIR | 0o1777, name="shm", parent=self.dev)
         self.dev.entries["shm"] = shm
         self._mount("proc", proc_root(self.root))
-        if origin is None or not origin.tree.stat("tmp"):
+        if origin is None or not origin.tree.mode("tmp"):
             self._mount("tmp", self._directory("tmp", 0o1777))
-        for number, bind in enumerate(binds):
-            self._bind(bind, DEV_BOUND + number)
+        for mount in mounts:
+            if mount.kind == "bind":
+                self._bind(mount)
+            elif mount.kind == "program":
+                self._put(mount)
 
     @property
     def dev(self) -> Directory:
@@ -151,15 +136,24 @@ class Sandbox:
         ino = path_ino(f"/{name}")
         return Directory(ino, stat.S_IFDIR | bits, name=name, parent=self.root)
 
+    def _asked(self, mount: Mount) -> AskedTree:
+        self.mounts.append(mount)
+        return AskedTree(len(self.mounts) - 1, mount.guest, mount.tree, self.answers)
+
+    def _keep(self, inode: Inode, mount: Mount) -> None:
+        if mount.kept is not None:
+            self._kept.append((inode, mount.kept, mount.beneath))
+
     def _mount(self, name: str, directory: Directory) -> None:
         directory.mount = True
         self.root.entries[name] = directory
 
-    def _bind(self, bind: Bind, dev: int) -> None:
-        option = f"--bind {bind.host}:{bind.guest}"
-        *folders, name = [part for part in bind.guest.split("/") if part] or [""]
+    def _bind(self, mount: Mount) -> None:
+        *folders, name = [part for part in mount.guest.split("/") if part] or [""]
         if not name or {".", ".."} & {name, *folders}:
-            raise BadProgram(f"{option}: no place in the guest", "give an absolute path below /")
+            raise BadProgram(
+                f"{mount.option}: no place in the guest", "give an absolute path below /"
+            )
         here = self.root
         for folder in folders:
             inode = self._look(here, folder)
@@ -168,29 +162,31 @@ class Sandbox:
                 inode = Directory(ino, stat.S_IFDIR | 0o755, name=folder, parent=here, mount=True)
                 here.entries[folder] = inode
             if not isinstance(inode, Directory):
-                raise BadProgram(f"{option}: {folder} is no directory in the guest")
+                raise BadProgram(f"{mount.option}: {folder} is no directory in the guest")
             here = inode
-        inode = self._bound(bind, option, here, name, dev)
+        inode = self._bound(mount, here, name)
         here.entries[name] = inode
-        if bind.writable:
-            self._kept.append((inode, os.path.realpath(bind.host), None))
+        self._keep(inode, mount)
 
-    def _bound(self, bind: Bind, option: str, parent: Directory, name: str, dev: int) -> Inode:
-        host = os.path.realpath(bind.host)
-        if os.path.isdir(host):
-            tree, path = HostTree(host), ""
-        else:
-            tree, path = HostTree(os.path.dirname(host)), os.path.basename(host)
-        found = tree.stat(path)
+    def _bound(self, mount: Mount, parent: Directory, name: str) -> Inode:
+        dev = DEV_BOUND + sum(other.kind == "bind" for other in self.mounts)
+        tree = self._asked(mount)
+        mode = tree.mode("")
         guest = parent.child_path(name)
-        common: dict[str, Any] = {"dev": dev, "read_only": not bind.writable, "mount": True}
-        origin = Origin(tree, path, guest)
-        if found is not None and stat.S_ISDIR(found.st_mode):
+        common: dict[str, Any] = {"dev": dev, "read_only": not mount.writable, "mount": True}
+        origin = Origin(tree, "", guest)
+        if mode is not None and stat.S_ISDIR(mode):
             mode = stat.S_IFDIR | 0o755
             return Directory(path_ino(guest), mode, origin, name=name, parent=parent, **common)
-        if found is not None and stat.S_ISREG(found.st_mode):
-            return Regular(path_ino(guest), found.st_mode, origin, data=None, **common)
-        raise BadProgram(f"{option}: {bind.host} is neither a file nor a directory")
+        if mode is not None and stat.S_ISREG(mode):
+            return Regular(path_ino(guest), mode, origin, data=None, **common)
+        raise BadProgram(f"{mount.option}: neither a file nor a directory of the host")
+
+    def _put(self, mount: Mount) -> None:
+        """The program; the host's permission bits would differ from one checkout to the next."""
+        ino, mode = path_ino(mount.guest), stat.S_IFREG | 0o755
+        origin = Origin(self._asked(mount), "", mount.guest)
+        self.root.entries[mount.guest[1:]] = Regular(ino, mode, origin, data=None)
 
     def _look(self, directory: Directory, path: str) -> Inode | None:
         try:
@@ -198,12 +194,19 @@ class Sandbox:
         except Errno:
             return None
 
+    def _scout(self, path: str) -> Inode | None:
+        """What a path would lead to, asked in a sandbox of its own: no question becomes a row."""
+        scout = Sandbox(tuple(self.mounts))
+        return scout._look(scout.root, path)
+
     def enter(self, path: str) -> None:
         """Where the first process begins. Raises BadProgram."""
-        inode = self._look(self.root, path)
-        if not isinstance(inode, Directory):
+        found = self._scout(path)
+        if not isinstance(found, Directory):
             raise BadProgram(f"--cwd {path}: no such directory in the guest")
-        self.cwd = inode
+        cwd = self._look(self.root, found.path())
+        assert isinstance(cwd, Directory)
+        self.cwd = cwd
 
     def keep(self, k: Kernel) -> None:
         """After the run: write what was changed to the host, where that was asked for."""
@@ -212,26 +215,13 @@ class Sandbox:
 
     def place(self, program: str) -> str:
         """The guest's path of PROGRAM: inside the root if it is there, else the host's file, which
-        then appears in the guest's / under its base name. Raises BadProgram."""
+        then appears in the guest's /. Raises BadProgram."""
         inside = "/" + program.lstrip("/")
-        if self.root.origin is not None and isinstance(self._look(self.root, inside), Regular):
+        if self.root.origin is not None and isinstance(self._scout(inside), Regular):
             return inside
-        host = os.path.realpath(program)
-        name = os.path.basename(program)
-        tree = HostTree(os.path.dirname(host))
-        found = tree.stat(os.path.basename(host))
-        if found is None:
-            where = "neither in the root nor on the host" if self.root.origin else "on the host"
-            raise BadProgram(f"{program}: no such file {where}", "give the path of an ELF file")
-        if not stat.S_ISREG(found.st_mode):
-            raise BadProgram(f"{program}: not a regular file", "give the path of an ELF file")
-        if not os.access(host, os.R_OK):
-            raise BadProgram(f"{program}: not readable", "check the file's permissions")
-        # The host's own permission bits would differ from one checkout to the next.
-        origin = Origin(tree, os.path.basename(host), f"/{name}")
-        mode = stat.S_IFREG | 0o755
-        self.root.entries[name] = Regular(path_ino(f"/{name}"), mode, origin, data=None)
-        return f"/{name}"
+        mount = program_mount(program, self.root.origin is not None)
+        self._put(mount)
+        return mount.guest
 
     def new_ino(self) -> int:
         self._inos += 1
@@ -242,13 +232,6 @@ class Sandbox:
         if growth > 0 and self.stored + growth > STORAGE_MAX:
             raise Errno("ENOSPC")
         self.stored += growth
-
-
-def _tree(path: Path, option: str) -> HostTree:
-    tree = HostTree(os.path.realpath(path))
-    if not tree.holds(""):
-        raise BadProgram(f"{option} {path}: not a directory")
-    return tree
 
 
 def walk(

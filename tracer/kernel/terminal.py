@@ -90,7 +90,8 @@ class TerminalFile(OpenFile):
         typed = self.node.typed
         if not typed:
             assert k.terminal is not None
-            typed += k.terminal.read()
+            typed += (data := k.terminal.read())
+            k.rec.row("typed", seq=k.during, tid=t.tid, mm=t.mm_id, bytes=data)
         end = typed.find(b"\n") + 1 if self.node.canonical else 0
         return bytes(typed[: min(n, end or len(typed))])
 

@@ -1,0 +1,114 @@
+"""A recorded guest set up anew, from the run directory alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schemas.errors import BadRun
+from schemas.manifest import Manifest
+from schemas.revisions import resolve
+from tracer.guest import Guest, GuestOptions, check_options, start
+from tracer.kernel.mounts import Mount
+from tracer.kernel.recordedtree import RecordedTree
+from tracer.kernel.sandbox import Sandbox
+from tracer.kernel.terminal import Typed
+
+if TYPE_CHECKING:
+    from tracer.kernel.kernel import Recorder
+
+Rows = Callable[[str], Iterable[Mapping[str, Any]]]
+
+
+class TypedAgain:
+    """What was typed, line by line as it came; then the input ends."""
+
+    def __init__(self, lines: Iterable[bytes], size: tuple[int, int]) -> None:
+        self.size = size
+        self._lines = list(lines)
+
+    def read(self) -> bytes:
+        return self._lines.pop(0) if self._lines else b""
+
+    def set_attributes(self, termios: bytes) -> None:
+        pass
+
+
+def set_up_again(
+    run: Path,
+    manifest: Manifest,
+    rows: Rows,
+    rec: Recorder,
+    trace: int = 0,
+    *,
+    kernel: str | None = None,
+    max_instructions: int | None = None,
+    **callbacks: Any,
+) -> Guest:
+    """The guest of a run, before its first instruction, as it stood there when it was recorded.
+
+    rows: the rows of a table of the run (`tree` and `typed` are asked for). trace: _core.TRACE_*
+    bits. kernel: another revision; the recorded switches without. max_instructions: icount to stop
+    at. callbacks: on_output, on_progress, interrupted of GuestOptions. Nothing of the host is asked
+    but `run`, and nothing is written to it.
+
+    Raises BadRun (no program made it), UsageError (the machine is none that `kernel` knows).
+    """
+    if not manifest.trees:
+        raise BadRun(
+            f"{run} holds no program: it cannot be executed",
+            "it was written by hand or imported; `shstk record` makes runs that can be",
+        )
+    files = run / "files"
+    options = GuestOptions(
+        program=manifest.program,
+        argv=manifest.argv[1:],
+        kernel=kernel or manifest.kernel,
+        abi=manifest.abi,
+        cpu=manifest.cpu,
+        nousercfi=manifest.nousercfi,
+        enable_cfi=manifest.enable_cfi,
+        seed=manifest.seed,
+        quantum=manifest.quantum,
+        env=tuple(_variable(text) for text in manifest.environ),
+        stdin=(files / manifest.stdin).read_bytes() if manifest.stdin is not None else b"",
+        tty=manifest.tty is not None,
+        cwd=manifest.cwd,
+        memory=manifest.memory,
+        max_instructions=max_instructions,
+        rlimits={name: limit.soft for name, limit in manifest.rlimits.items()},
+        **callbacks,
+    )
+    row = manifest.row if kernel is None else resolve(kernel)
+    check_options(options, row)
+    terminal: Typed | TypedAgain | None = None
+    if manifest.tty is not None and manifest.stdin is not None:
+        terminal = Typed(options.stdin, manifest.tty)
+    elif manifest.tty is not None:
+        terminal = TypedAgain((line["bytes"] for line in rows("typed")), manifest.tty)
+    sandbox = Sandbox(_mounts(manifest, rows, files), options.stdin)
+    sandbox.enter(manifest.cwd)
+    return start(options, row, sandbox, manifest.program, terminal, rec, trace)
+
+
+def _variable(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    return key, value
+
+
+def _mounts(manifest: Manifest, rows: Rows, files: Path) -> tuple[Mount, ...]:
+    answers: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows("tree"):
+        answers[row["tree"]].append(row)
+    return tuple(
+        Mount(
+            entry.kind,
+            entry.guest,
+            RecordedTree(answers[number], files),
+            entry.guest,
+            entry.writable,
+        )
+        for number, entry in enumerate(manifest.trees)
+    )
