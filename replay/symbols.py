@@ -1,0 +1,163 @@
+"""Whose code an address is: module, symbol, source file and line, by the run's own ELF files."""
+
+from __future__ import annotations
+
+import os.path
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+from replay.derive.regions import Region, Regions
+from replay.elf_names import ElfNames
+from schemas.errors import BadRun
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from replay.run import Run
+
+_VDSO: Final = "[vdso]"
+_VDSO_SYMBOL: Final = "__vdso_rt_sigreturn"  # the page holds nothing else
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An address in words.
+
+    module: the file's path in the guest, [vdso], [stack], [heap], [shadow stack], or [anonymous].
+    offset: bytes from the symbol; without one, the ELF file's own address, or bytes from where the
+    area begins. line: None where the file tells no lines.
+    """
+
+    module: str
+    symbol: str | None
+    offset: int
+    file: str | None = None
+    line: int | None = None
+
+    @property
+    def name(self) -> str:
+        """`symbol+0x1a`, or `module+0x1a` where there is no symbol."""
+        base = self.symbol or os.path.basename(self.module)
+        return f"{base}+{self.offset:#x}" if self.offset else base
+
+    @property
+    def source(self) -> str | None:
+        """`file:line`, if known."""
+        return f"{self.file}:{self.line}" if self.file else None
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.source})" if self.file else self.name
+
+
+class Symbols:
+    """The names of a run's addresses. Files are read when first asked for; damaged ones name
+    nothing."""
+
+    def __init__(self, run: Run, regions: Regions | None = None) -> None:
+        self._run = run
+        self._given = regions
+        self._elves: dict[int, ElfNames | None] = {}
+        self._known: dict[tuple[Region, int], Place] = {}
+
+    @cached_property
+    def regions(self) -> Regions:
+        return self._given or Regions(self._run)
+
+    def at(self, mm: int | None, address: int, seq: int | None = None) -> Place | None:
+        """What an address is in the address space mm (None: in the first that has it), at a time
+        (None: the last time that anything was mapped there); None if nothing was."""
+        region = self._region(mm, address, seq)
+        if region is None:
+            return None
+        key = (region, address)
+        if key not in self._known:
+            self._known[key] = self._place(region, address)
+        return self._known[key]
+
+    def name(self, mm: int | None, address: int, seq: int | None = None) -> str:
+        """`symbol+0x1a`, `module+0x1a`, or the bare address in hex."""
+        place = self.at(mm, address, seq)
+        return place.name if place else hex(address)
+
+    def function(self, mm: int | None, address: int, seq: int | None = None) -> str:
+        """The symbol, or else what `name` gives."""
+        place = self.at(mm, address, seq)
+        return (place.symbol or place.name) if place else hex(address)
+
+    def names(self, addresses: pl.Series, mms: pl.Series | None = None) -> pl.Series:
+        """`name` of each address (u64; null stays null), in the address space beside it."""
+        import polars as pl
+
+        keys = pl.DataFrame(
+            {"mm": mms if mms is not None else [None] * len(addresses), "addr": addresses},
+            schema={"mm": pl.UInt32, "addr": pl.UInt64},
+        )
+        distinct = keys.unique(maintain_order=True)
+        told = [None if a is None else self.name(mm, a) for mm, a in distinct.iter_rows()]
+        named = distinct.with_columns(pl.Series("name", told, pl.String))
+        return keys.join(
+            named, on=["mm", "addr"], how="left", nulls_equal=True, maintain_order="left"
+        )["name"]
+
+    def _region(self, mm: int | None, address: int, seq: int | None) -> Region | None:
+        if mm is not None:
+            return self.regions.at(mm, address, seq)
+        spaces = self._spaces
+        found = (self.regions.at(each, address, seq) for each in spaces)
+        return next((region for region in found if region), None)
+
+    @cached_property
+    def _spaces(self) -> list[int | None]:
+        return list(dict.fromkeys(region.mm for region in self.regions.all))
+
+    def _place(self, region: Region, address: int) -> Place:
+        if region.name == _VDSO:
+            return Place(_VDSO, _VDSO_SYMBOL, address - region.start)
+        if region.input is None:
+            return Place(region.name or "[anonymous]", None, address - region.start)
+        own = address - self._bias(region)
+        elf = self._elf(region.input)
+        found = elf.symbol(own) if elf else None
+        file, line = (elf.line(own) if elf else None) or (None, None)
+        if found is None:
+            return Place(region.name, None, own, file, line)
+        return Place(region.name, found[0], own - found[1], file, line)
+
+    def _elf(self, input: int) -> ElfNames | None:
+        if input not in self._elves:
+            self._elves[input] = self._read(input)
+        return self._elves[input]
+
+    def _read(self, input: int) -> ElfNames | None:
+        hashes = dict(self._run.table("inputs").select("input", "sha256").iter_rows())
+        try:
+            return ElfNames(self._run.file(hashes[input]))
+        except (KeyError, BadRun):
+            return None  # a run in memory, or one that was told without its files
+
+    @cached_property
+    def _biases(self) -> dict[tuple[int | None, int], list[tuple[int, int]]]:
+        """(mm, input) → (seq, bias) of the modules rows, in order."""
+        found: dict[tuple[int | None, int], list[tuple[int, int]]] = {}
+        rows = self._run.table("modules").select("mm", "input", "seq", "bias")
+        for mm, input, seq, bias in rows.iter_rows():
+            found.setdefault((mm, input), []).append((seq, bias))
+        return found
+
+    @cached_property
+    def _parents(self) -> dict[int, int | None]:
+        rows = self._run.table("mms").select("mm", "from_mm", "cause")
+        return {mm: parent for mm, parent, cause in rows.iter_rows() if cause == "fork"}
+
+    def _bias(self, region: Region) -> int:
+        """That of the modules row written when the region was mapped, in the mm or its parents'."""
+        assert region.input is not None
+        mm = region.mm
+        while mm is not None:
+            if rows := self._biases.get((mm, region.input)):
+                at = bisect_right(rows, (region.made_seq,))
+                return rows[min(at, len(rows) - 1)][1]
+            mm = self._parents.get(mm)
+        return region.start - region.offset
