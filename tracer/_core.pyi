@@ -4,6 +4,7 @@ The kernel model drives it: it maps pages, sets registers, calls `Hart.run` and 
 it stopped for. The core knows instructions and page permissions; it knows nothing of Linux.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 # Why Hart.run came back.
@@ -68,6 +69,22 @@ class Machine:
               what was stored (amocas: what is there now; of 16 bytes the low half; of the 64 bytes
               that cbo.zero clears 0). Of a pair of registers rd is the even one.
         """
+
+    def save(self, spaces: Sequence[AddressSpace], harts: Sequence[Hart]) -> bytes:
+        """The frames of these spaces, how they share them, the harts, icount, and what numbers
+        blocks; not decoded text, `trace` or waiting rows. ValueError for another machine's."""
+    def restore(self, state: bytes) -> tuple[list[AddressSpace], list[Hart]]:
+        """New spaces and harts, in the order they were saved in; the machine goes on from there.
+        ValueError, and nothing has changed, for bytes that `save` can't have given and for more
+        frames than max_frames. Frames of spaces that the machine had before still count."""
+
+def decode(word: int) -> tuple[str, str, int, int, int, int, int] | None:
+    """An instruction as the executor decodes it: (name, format, rd, rs1, rs2, rs3, immediate).
+
+    name and format are those of its row in core/isa; a compressed word (16 bits) gives what it
+    expands to. Fields that the format does not have hold whatever the word has there. pc-relative
+    immediates count from the instruction. All extensions are there. None: no such instruction.
+    """
 
 FAULT_NO_FRAME: Final = 64
 

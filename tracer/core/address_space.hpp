@@ -100,6 +100,8 @@ class AddressSpace {
     const u64 id;
 
   private:
+    friend class Snapshot;
+
     struct SharedRange {
         u64 count;
         u64 offset;  // of the range's first page within `pages`

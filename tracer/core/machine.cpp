@@ -27,12 +27,13 @@ Machine::~Machine() { forget_all_code(); }
 
 Frame* Machine::new_frame(const Frame* origin) {
     if (max_frames_ && frames_ >= max_frames_) return nullptr;
+    return origin ? adopt_frame(origin->lineage, origin->bytes) : adopt_frame(++lineages_, zero_page_);
+}
+
+Frame* Machine::adopt_frame(u64 lineage, const u8* bytes) {
     Frame* frame = new Frame;
-    if (origin)
-        std::memcpy(frame->bytes, origin->bytes, page_size);
-    else
-        std::memset(frame->bytes, 0, page_size);
-    frame->lineage = origin ? origin->lineage : ++lineages_;
+    std::memcpy(frame->bytes, bytes, page_size);
+    frame->lineage = lineage;
     ++frames_;
     return frame;
 }

@@ -71,6 +71,9 @@ class Machine final : public FrameOwner {
     std::atomic<bool> running = false;
 
   private:
+    friend class Snapshot;
+
+    Frame* adopt_frame(u64 lineage, const u8* bytes);
     std::unique_ptr<CodePage> take_code(Frame* frame);
     void forget_code(Frame* frame);
     void forget_all_code();

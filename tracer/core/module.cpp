@@ -1,13 +1,17 @@
 // The Python face of the core; _core.pyi is its contract.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include "address_space.hpp"
 #include "fp/fp.hpp"
 #include "hart.hpp"
+#include "listing.hpp"
 #include "machine.hpp"
 #include "run.hpp"
+#include "snapshot.hpp"
 
 namespace nb = nanobind;
 using namespace core;
@@ -148,6 +152,22 @@ void restore(Hart& h, nb::bytes state) {
         throw nb::value_error("not a hart's state");
 }
 
+nb::bytes save_machine(const Machine& machine, const Spaces& spaces, const Harts& harts) {
+    const std::string bytes = Snapshot::save(machine, spaces, harts);
+    return nb::bytes(bytes.data(), bytes.size());
+}
+
+std::pair<Spaces, Harts> restore_machine(const std::shared_ptr<Machine>& machine, nb::bytes bytes) {
+    return Snapshot::restore(machine, {static_cast<const u8*>(bytes.data()), bytes.size()});
+}
+
+nb::object decode_word(u32 word) {
+    const Listed row = listed(word);
+    if (!row.name) return nb::none();
+    const Slot& s = row.slot;
+    return nb::make_tuple(row.name, row.format, s.rd == x0_sink ? 0 : s.rd, s.rs1, s.rs2, s.rs3, s.imm);
+}
+
 int run_hart(Hart& h, AddressSpace& space, u64 budget, u32 tid, u32 mm) {
     nb::gil_scoped_release release;
     const fp::HostMode mode;
@@ -171,6 +191,8 @@ NB_MODULE(_core, module) {
           {"FAULT_NO_FRAME", int{cause_no_frame}}})
         module.attr(name) = value;
 
+    module.def("decode", decode_word, nb::arg("word"));
+
     nb::class_<ColumnBuffer>(module, "_ColumnBuffer", nb::type_slots(column_slots));
 
     nb::class_<Machine>(module, "Machine")
@@ -185,7 +207,9 @@ NB_MODULE(_core, module) {
         .def_rw("trace", &Machine::trace)
         .def_prop_ro("frames", &Machine::frames)
         .def("pending", pending, nb::arg("table"))
-        .def("drain", drain, nb::arg("table"));
+        .def("drain", drain, nb::arg("table"))
+        .def("save", save_machine, nb::arg("spaces"), nb::arg("harts"))
+        .def("restore", restore_machine, nb::arg("state"));
 
     nb::class_<AddressSpace>(module, "AddressSpace")
         .def(nb::new_([](std::shared_ptr<Machine> machine) {

@@ -1,0 +1,184 @@
+"""A guest in the middle of its run as bytes, and back.
+
+The executor saves its own (`Machine.save`); the kernel model is plain data and is pickled. Objects
+of the model refer to each other in long chains and circles, so each is pickled by itself, and what
+refers to one holds its number. What belongs to the process and not to the guest stays out: the
+recorder, where output goes, the trees of files.
+
+Bytes of another build, or damaged ones, are refused. They are unpickled, so they must come from
+this user's own cache, never out of a run.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import pickle
+import struct
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from tracer._core import AddressSpace, Hart
+from tracer.kernel.inode import Regular
+
+if TYPE_CHECKING:
+    from tracer.guest import Guest
+    from tracer.kernel.kernel import Kernel
+
+_HEAD: Final = struct.Struct("<8s32sQQ")  # magic, seal, bytes of the model, bytes of the executor
+_MAGIC: Final = b"shstkpt1"
+_LEVEL: Final = 1  # of zstd
+_OURS: Final = "tracer."
+_DATA: Final = "schemas."
+_PLAIN: Final = frozenset({("collections", "deque"), ("random", "Random")})
+
+
+_T = TypeVar("_T")
+
+
+class NoCheckpoint(ValueError):
+    """Not a checkpoint that this build has made."""
+
+
+def save(guest: Guest) -> bytes:
+    """Where a guest stands between two slices (loop.advance, an alarm)."""
+    import pyarrow as pa
+
+    out = io.BytesIO()
+    pickler = _Pickler(out, guest.k)
+    for number, item in pickler.all_objects():
+        pickler.dump((number, _state(item)))
+    model = out.getvalue()
+    executor = guest.machine.save(pickler.spaces, pickler.harts)
+    packed = pa.Codec("zstd", _LEVEL).compress(model + executor, asbytes=True)
+    sizes = (len(model), len(executor))
+    return _HEAD.pack(_MAGIC, _seal(packed, *sizes), *sizes) + packed
+
+
+def restore(guest: Guest, data: bytes) -> None:
+    """Bring a guest that was just set up, as the saved one once was, to where that one stood.
+
+    Raises NoCheckpoint; the guest is then as it was.
+    """
+    import pyarrow as pa
+
+    if len(data) < _HEAD.size:
+        raise NoCheckpoint("too short")
+    magic, seal, model_size, executor_size = _HEAD.unpack_from(data)
+    packed = data[_HEAD.size :]
+    if magic != _MAGIC or seal != _seal(packed, model_size, executor_size):
+        raise NoCheckpoint("of another build, or damaged")
+    size = model_size + executor_size
+    both = pa.Codec("zstd").decompress(packed, size, asbytes=True)
+    k = guest.k
+    for mm in k.mms.values():  # its frames don't count any more, whoever still holds it
+        mm.space.unmap(0, 1 << 56)
+    spaces, harts = guest.machine.restore(both[model_size:])
+    model = io.BytesIO(both[:model_size])
+    unpickler = _Unpickler(model, k, spaces, harts)
+    while model.tell() < model_size:
+        number, state = unpickler.load()
+        vars(unpickler.objects[number]).clear()
+        vars(unpickler.objects[number]).update(state)
+    k.rec.module_of = k.modules.at
+
+
+def _seal(packed: bytes, *sizes: int) -> bytes:
+    return hashlib.sha256(_build() + struct.pack("<2Q", *sizes) + packed).digest()
+
+
+@functools.cache
+def _build() -> bytes:
+    """A hash over the tracer's own files: another version's objects may look different."""
+    here = Path(__file__).parent
+    files = sorted([*here.rglob("*.py"), *here.glob("_core*")])
+    return hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)).digest()
+
+
+def _state(item: object) -> dict[str, Any]:
+    """What a file's contents were read from has them still."""
+    state = dict(vars(item))
+    if isinstance(item, Regular) and item.origin is not None and isinstance(item.data, bytes):
+        state["data"] = None
+    return state
+
+
+def _outside(k: Kernel) -> dict[str, object]:
+    """What the model refers to and is not part of the guest."""
+    trees = {f"tree {i}": mount.tree for i, mount in enumerate(k.sandbox.mounts)}
+    return {"machine": k.machine, "recorder": k.rec, "stdout": k.stdout_write, **trees}
+
+
+class _Pickler(pickle.Pickler):
+    """Numbers the objects it meets; object 0 is the kernel."""
+
+    def __init__(self, out: io.BytesIO, k: Kernel) -> None:
+        super().__init__(out, protocol=5)
+        self.spaces: list[AddressSpace] = []
+        self.harts: list[Hart] = []
+        self._objects: list[object] = [k]
+        self._numbers: dict[int, int] = {id(k): 0}  # of objects, spaces and harts
+        self._outside = {id(thing): name for name, thing in _outside(k).items()}
+
+    def all_objects(self) -> Iterator[tuple[int, object]]:
+        """Those too that are met while the ones before are pickled."""
+        done = 0
+        while done < len(self._objects):
+            yield done, self._objects[done]
+            done += 1
+
+    def persistent_id(self, item: object) -> tuple[Any, ...] | None:
+        if (name := self._outside.get(id(item))) is not None:
+            return (name,)
+        if isinstance(item, AddressSpace):
+            return ("space", self._number(item, self.spaces))
+        if isinstance(item, Hart):
+            return ("hart", self._number(item, self.harts))
+        cls = type(item)
+        by_identity = cls.__eq__ is object.__eq__ and not issubclass(cls, Enum)
+        if by_identity and cls.__module__.startswith(_OURS):
+            return ("object", self._number(item, self._objects), cls)
+        return None
+
+    def _number(self, item: _T, known: list[_T]) -> int:
+        number = self._numbers.setdefault(id(item), len(known))
+        if number == len(known):
+            known.append(item)
+        return number
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(
+        self, source: io.BytesIO, k: Kernel, spaces: list[AddressSpace], harts: list[Hart]
+    ) -> None:
+        super().__init__(source)
+        self.objects: dict[int, object] = {0: k}
+        self._outside = _outside(k)
+        self._core: dict[str, list[Any]] = {"space": spaces, "hart": harts}
+
+    def persistent_load(self, name: tuple[Any, ...]) -> object:
+        kind, *which = name
+        if kind in self._outside:
+            return self._outside[kind]
+        if kind in self._core:
+            return self._core[kind][which[0]]
+        number, cls = which
+        if number not in self.objects:
+            self.objects[number] = cls.__new__(cls)  # its state comes later
+        return self.objects[number]
+
+    def find_class(self, module: str, name: str) -> type:
+        """Classes of the model only."""
+        found = super().find_class(module, name)
+        ours = (
+            module.startswith((_OURS, _DATA))
+            and isinstance(found, type)
+            and found.__module__ == module
+        )
+        if not ours and (module, name) not in _PLAIN:
+            raise pickle.UnpicklingError(f"{module}.{name} is no class of the kernel model")
+        assert isinstance(found, type)
+        return found

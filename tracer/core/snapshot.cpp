@@ -1,0 +1,298 @@
+// The layout, in words of 64 bits but for the pages and the flow keys:
+//   magic, icount, lineages, interrupted (hart, space, pc, icount)
+//   frames: lineage, page
+//   shared mappings: pages of (page, frame)
+//   spaces: areas of (first, count, permissions, frame or none), ranges of (first, count, offset,
+//           shared mapping)
+//   harts: Hart::save
+//   flow keys, in the order of their ids
+// Each list begins with its length; indices are into the lists before.
+#include "snapshot.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+#include <unordered_map>
+
+namespace core {
+
+namespace {
+
+constexpr u64 magic = 0x31544f4853504e53;  // "SNPSHOT1"
+constexpr u64 none = ~u64{0};
+constexpr u64 pages_limit = address_limit >> page_shift;
+
+// Objects by the order in which they were first met.
+template <class T>
+class Numbers {
+  public:
+    u64 of(T* object) {
+        const auto [it, is_new] = numbers_.try_emplace(object, list.size());
+        if (is_new) list.push_back(object);
+        return it->second;
+    }
+    std::vector<T*> list;
+
+  private:
+    std::unordered_map<T*, u64> numbers_;
+};
+
+struct Area {
+    u64 first, count;
+    Entry entry;
+};
+
+[[noreturn]] void malformed(const char* what) {
+    throw std::invalid_argument(std::string("not a snapshot: ") + what);
+}
+
+template <class T>
+u64 index_of(const std::vector<std::shared_ptr<T>>& list, u64 id) {
+    for (u64 i = 0; i < list.size(); ++i)
+        if (list[i]->id == id) return i;
+    return none;
+}
+
+template <class T>
+void check_machine(const Machine& machine, const std::vector<std::shared_ptr<T>>& list) {
+    for (const auto& item : list)
+        if (!item || item->machine.get() != &machine)
+            throw std::invalid_argument("a space or hart is of another machine");
+}
+
+}  // namespace
+
+class Snapshot::Writer {
+  public:
+    std::string bytes;
+
+    void word(u64 value) { raw(&value, sizeof value); }
+    template <class... Words>
+    void words(Words... values) {
+        (word(values), ...);
+    }
+    void raw(const void* data, std::size_t size) {
+        bytes.append(static_cast<const char*>(data), size);
+    }
+
+    // Demand-zero neighbours are one area.
+    static std::vector<Area> areas(const AddressSpace& space) {
+        std::vector<Area> found;
+        space.table_.visit(0, pages_limit, [&](u64 page, u64 count, Entry entry) {
+            Area* last = found.empty() ? nullptr : &found.back();
+            if (last && !frame_of(entry) && entry == last->entry && page == last->first + last->count)
+                last->count += count;
+            else
+                found.push_back({page, count, entry});
+        });
+        return found;
+    }
+
+    static std::vector<std::pair<u64, Frame*>> pages(const SharedPages& shared) {
+        std::vector<std::pair<u64, Frame*>> found;
+        for (const auto& [page, frame] : shared.frames)
+            if (frame) found.emplace_back(page, frame);
+        std::sort(found.begin(), found.end());
+        return found;
+    }
+};
+
+std::string Snapshot::save(const Machine& machine, const Spaces& spaces, const Harts& harts) {
+    check_machine(machine, spaces);
+    check_machine(machine, harts);
+    Numbers<Frame> frames;
+    Numbers<SharedPages> mappings;
+    std::vector<std::vector<Area>> areas;
+    for (const auto& space : spaces) {
+        for (const Area& area : areas.emplace_back(Writer::areas(*space)))
+            if (Frame* frame = frame_of(area.entry)) frames.of(frame);
+        for (const auto& [first, range] : space->shared_) mappings.of(range.pages.get());
+    }
+    for (const SharedPages* mapping : mappings.list)
+        for (const auto& [page, frame] : Writer::pages(*mapping)) frames.of(frame);
+
+    Writer out;
+    out.bytes.reserve(frames.list.size() * (page_size + 8) + (std::size_t{1} << 16));
+    const auto& at = machine.interrupted;
+    out.words(magic, machine.icount, machine.lineages_, index_of(harts, at.hart),
+              index_of(spaces, at.space), at.pc, at.icount);
+    out.word(frames.list.size());
+    for (const Frame* frame : frames.list) {
+        out.word(frame->lineage);
+        out.raw(frame->bytes, page_size);
+    }
+    out.word(mappings.list.size());
+    for (const SharedPages* mapping : mappings.list) {
+        const auto pages = Writer::pages(*mapping);
+        out.word(pages.size());
+        for (const auto& [page, frame] : pages) out.words(page, frames.of(frame));
+    }
+    out.word(spaces.size());
+    for (u64 i = 0; i < spaces.size(); ++i) {
+        out.word(areas[i].size());
+        for (const auto& [first, count, entry] : areas[i]) {
+            Frame* const frame = frame_of(entry);
+            out.words(first, count, perm_of(entry), frame ? frames.of(frame) : none);
+        }
+        out.word(spaces[i]->shared_.size());
+        for (const auto& [first, range] : spaces[i]->shared_)
+            out.words(first, range.count, range.offset, mappings.of(range.pages.get()));
+    }
+    out.word(harts.size());
+    for (const auto& hart : harts) {
+        u8 state[Hart::state_size];
+        hart->save(state);
+        out.raw(state, sizeof state);
+    }
+    std::vector<const std::string*> keys(machine.flow_ids_.size());
+    for (const auto& [key, id] : machine.flow_ids_) keys[id - 1] = &key;
+    out.word(keys.size());
+    for (const std::string* key : keys) {
+        out.word(key->size());
+        out.raw(key->data(), key->size());
+    }
+    return std::move(out.bytes);
+}
+
+// What it has built it lets go of again if the bytes turn out to be malformed.
+class Snapshot::Reader {
+  public:
+    Reader(const std::shared_ptr<Machine>& machine, std::span<const u8> bytes)
+        : machine_(machine), rest_(bytes) {}
+    ~Reader() {
+        for (Frame* frame : frames_) machine_->release(frame);
+    }
+
+    Spaces spaces;
+    Harts harts;
+    u64 icount, lineages;
+    u64 interrupted[4];  // hart, space, pc, icount
+    FlowIds flow_ids;
+
+    void read() {
+        if (word() != magic) malformed("it does not begin like one");
+        icount = word();
+        lineages = word();
+        for (u64& value : interrupted) value = word();
+        read_frames();
+        read_mappings();
+        for (u64 n = length(16); n; --n) read_space();
+        for (u64 n = length(Hart::state_size); n; --n) {
+            harts.push_back(std::make_shared<Hart>(machine_));
+            if (!harts.back()->restore(raw(Hart::state_size))) malformed("a hart");
+        }
+        for (u64 n = length(8); n; --n) {
+            const auto key = raw(length(1));
+            const u32 id = static_cast<u32>(flow_ids.size() + 1);
+            if (!flow_ids.try_emplace(std::string(key.begin(), key.end()), id).second)
+                malformed("a block is there twice");
+        }
+        if (!rest_.empty()) malformed("it goes on behind its end");
+    }
+
+  private:
+    std::span<const u8> raw(std::size_t size) {
+        if (size > rest_.size()) malformed("it is cut off");
+        const auto taken = rest_.first(size);
+        rest_ = rest_.subspan(size);
+        return taken;
+    }
+    u64 word() {
+        u64 value;
+        std::memcpy(&value, raw(sizeof value).data(), sizeof value);
+        return value;
+    }
+    // Of a list whose items take at least `size` bytes each.
+    u64 length(std::size_t size) {
+        const u64 n = word();
+        if (n > rest_.size() / size) malformed("a list is longer than the rest");
+        return n;
+    }
+    template <class T>
+    const T& item(const std::vector<T>& list, u64 index) {
+        if (index >= list.size()) malformed("an index points to nothing");
+        return list[index];
+    }
+    // The end of a range of pages that begins at `from` or above.
+    static u64 range_end(u64 first, u64 count, u64 from) {
+        if (first < from || first >= pages_limit || count == 0 || count > pages_limit - first)
+            malformed("a range of pages");
+        return first + count;
+    }
+
+    void read_frames() {
+        const u64 n = length(8 + page_size);
+        if (machine_->max_frames_ && n > machine_->max_frames_)
+            throw std::invalid_argument("the snapshot has more frames than the machine may have");
+        for (u64 i = 0; i < n; ++i) {
+            const u64 lineage = word();
+            const auto bytes = raw(page_size);
+            frames_.push_back(nullptr);
+            frames_.back() = machine_->adopt_frame(lineage, bytes.data());
+        }
+    }
+
+    void read_mappings() {
+        for (u64 n = length(8); n; --n) {
+            auto& mapping = mappings_.emplace_back(std::make_shared<SharedPages>(*machine_));
+            for (u64 pages = length(16); pages; --pages) {
+                const u64 page = word();
+                Frame* const frame = item(frames_, word());
+                if (mapping->frames.try_emplace(page, frame).second) ++frame->refs;
+            }
+        }
+    }
+
+    void read_space() {
+        auto& space = spaces.emplace_back(std::make_shared<AddressSpace>(machine_));
+        u64 from = 0;
+        for (u64 n = length(32); n; --n) {
+            const u64 first = word();
+            const u64 count = word();
+            const u64 perm = word();
+            const u64 frame = word();
+            from = range_end(first, count, from);
+            if (perm & ~u64{entry_mapped - 1}) malformed("a permission");
+            const u8 bits = static_cast<u8>(perm);
+            if (frame == none) {
+                space->table_.fill(first, count, make_entry(bits));
+                continue;
+            }
+            if (count != 1) malformed("a frame of several pages");
+            Frame* const content = item(frames_, frame);
+            space->table_.own(first) = make_entry(bits, content);
+            ++content->refs;
+        }
+        from = 0;
+        for (u64 n = length(32); n; --n) {
+            const u64 first = word();
+            const u64 count = word();
+            const u64 offset = word();
+            from = range_end(first, count, from);
+            space->shared_[first] = {count, offset, item(mappings_, word())};
+        }
+    }
+
+    const std::shared_ptr<Machine> machine_;
+    std::span<const u8> rest_;
+    std::vector<Frame*> frames_;  // with a reference of the reader's own
+    std::vector<std::shared_ptr<SharedPages>> mappings_;
+};
+
+std::pair<Spaces, Harts> Snapshot::restore(const std::shared_ptr<Machine>& machine,
+                                           std::span<const u8> bytes) {
+    Reader in(machine, bytes);
+    in.read();
+    Machine& m = *machine;
+    m.forget_all_code();
+    m.icount = in.icount;
+    m.lineages_ = in.lineages;
+    m.flow_ids_ = std::move(in.flow_ids);
+    m.interrupted = {};
+    if (in.interrupted[0] < in.harts.size() && in.interrupted[1] < in.spaces.size())
+        m.interrupted = {in.harts[in.interrupted[0]]->id, in.spaces[in.interrupted[1]]->id,
+                         in.interrupted[2], in.interrupted[3]};
+    return {std::move(in.spaces), std::move(in.harts)};
+}
+
+}  // namespace core
