@@ -60,6 +60,10 @@ PR_GET_CFI: Final = 80
 PR_SET_CFI: Final = 81
 PR_SHADOW_STACK_ENABLE: Final = 1
 
+PTRACE_GETREGSET: Final = 0x4204
+PTRACE_SETREGSET: Final = 0x4205
+NT_RISCV_USER_CFI: Final = 0x903
+
 RLIMITS: Final = (
     "CPU",
     "FSIZE",
@@ -80,6 +84,7 @@ RLIMITS: Final = (
 )
 RLIM_INFINITY: Final = 2**64 - 1
 
+SI_KERNEL: Final = 0x80
 SEGV_MAPERR: Final = 1
 SEGV_ACCERR: Final = 2
 SEGV_CPERR: Final = 10

@@ -21,6 +21,7 @@ CONSTANTS: Final[dict[str, int]] = {
 SEQS: Final = frozenset({"seq_end", "during", "sigreturn_seq", "first_seq"})
 
 _UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+_ZEROS: Final = 2**20
 _TERM: Final = re.compile(r"[+-]?[^+-]+")
 _NUMBER: Final = re.compile(r"(0x[0-9a-fA-F_]+|0o[0-7]+|0|[1-9][0-9_]*)([KMG]?)")
 _TASK: Final = re.compile(r"(?:t|mm)([0-9]+)")
@@ -98,9 +99,12 @@ class Names:
         return found
 
     def data(self, text: str) -> bytes:
-        """`"text"`, `hex:0011`, `u32:VALUE`, `u64:VALUE`."""
+        """`"text"`, or parts joined by commas: `hex:0011`, `u32:VALUE`, `u64:VALUE`, `zero:COUNT`."""
         if text.startswith('"'):
             return self.text(text).encode()
+        return b"".join(self._part(part) for part in text.split(","))
+
+    def _part(self, text: str) -> bytes:
         kind, _, rest = text.partition(":")
         try:
             if kind == "hex":
@@ -108,9 +112,19 @@ class Names:
             if kind in ("u32", "u64"):
                 bits = int(kind[1:])
                 return (self.number(rest) & ((1 << bits) - 1)).to_bytes(bits // 8, "little")
+            if kind == "zero":
+                return bytes(self._count(rest))
         except ValueError as e:
             raise BadValue(f"{text}: {e}") from e
-        raise BadValue(f'{text} is no bytes: expected "text", hex:0011, u32:VALUE or u64:VALUE')
+        raise BadValue(
+            f'{text} is no bytes: expected "text", hex:0011, u32:VALUE, u64:VALUE or zero:COUNT'
+        )
+
+    def _count(self, text: str) -> int:
+        count = self.number(text)
+        if not 0 <= count <= _ZEROS:
+            raise BadValue(f"{count} zeros are not from 0 to {_ZEROS}")
+        return count
 
     def text(self, text: str) -> str:
         """A word, or in quotes with Python's escapes."""

@@ -233,7 +233,8 @@ def test_address_spaces() -> None:
         "15 munmap(0) = 0 { unmap NEW; unmap 4K@0x5000 }",
         "16 mmap(0, 4K) = -ENOMEM { map 4K = -ENOMEM; map 4K ss = -ENOMEM }",
         "17 munmap(1) = -EINVAL { unmap S = -EINVAL }",
-        "18 read(0, -1, -100) = -EFAULT { mem_swap 0x6000_0000 1 2; mem_read 0x10 hex:00ff }",
+        "18 read(0, -1, -100) = -EFAULT { mem_swap 0x6000_0000 1 2;",
+        "  mem_read 0x10 hex:00ff,u32:S.size,zero:2 }",
     )
     columns = ("op", "start", "length", "prot", "shadow_stack", "ret")
     new, old = 0x6000_0000, 0x7000_0000
@@ -254,7 +255,7 @@ def test_address_spaces() -> None:
     assert rows(run, "kernel_memory", "op", "addr", "bytes", "during") == [
         ("11.3", "write", old + 0x1FF8, (old + 0x2000).to_bytes(8, "little"), parse("11.1")),
         ("18.2", "swap", new, b"\1" + bytes(7) + b"\2" + bytes(7), parse("18.1")),
-        ("18.3", "read", 0x10, b"\0\xff", parse("18.1")),
+        ("18.3", "read", 0x10, b"\0\xff\0\x20\0\0\0\0", parse("18.1")),
     ]
     assert run.table("syscalls").row(-1, named=True)["a2"] == 2**64 - 100
 
