@@ -256,7 +256,8 @@ def sys_rt_sigreturn(k: Kernel, t: Task, a: Args) -> Outcome:
     hart.pc = t.call.pc + 4
     own = k.seq()
     try:
-        signals.set_mask(k, t, usermem.get_u64(k, t, frame + UCONTEXT + UC_SIGMASK))
+        (mask,) = struct.unpack("<Q", _take(k, t, frame + UCONTEXT + UC_SIGMASK, 8))
+        signals.set_mask(k, t, mask)
         _restore(k, t, frame + UCONTEXT, found)
         _restore_altstack(k, t, frame + UCONTEXT)
         failed = False
@@ -286,33 +287,40 @@ def sys_rt_sigreturn(k: Kernel, t: Task, a: Args) -> Outcome:
 def _restore(k: Kernel, t: Task, ucontext: int, found: _Return) -> None:
     """restore_sigcontext()."""
     layout, hart = layout_of(k), t.hart
-    regs = struct.unpack("<32Q", usermem.get(k, t, ucontext + SC_REGS, 256))
+    regs = struct.unpack("<32Q", _take(k, t, ucontext + SC_REGS, 256))
     hart.pc = regs[0] & ~1
     for i in range(1, 32):
         hart.set_x(i, regs[i])
     if layout.ss_ptr is not None and t.cfi.ubcfi_en:
-        _restore_ssp(k, t, usermem.get_u64(k, t, ucontext + layout.ss_ptr), found)
-    for i, word in enumerate(
-        struct.unpack("<32Q", usermem.get(k, t, ucontext + layout.fpregs, 256))
-    ):
+        _restore_ssp(k, t, ucontext + layout.ss_ptr, found)
+    *words, fcsr = struct.unpack("<32QI", _take(k, t, ucontext + layout.fpregs, 260))
+    for i, word in enumerate(words):
         hart.set_f(i, word)
-    hart.fcsr = usermem.get_u32(k, t, ucontext + layout.fcsr) & 0xFF
-    if usermem.get_u32(k, t, ucontext + layout.reserved):
+    hart.fcsr = fcsr & 0xFF
+    if any(_take(k, t, ucontext + layout.reserved, 4)):
         raise Errno("EINVAL")
     at = ucontext + layout.headers
     while True:
-        magic, size = struct.unpack("<II", usermem.get(k, t, at, 8))
+        magic, size = struct.unpack("<II", _take(k, t, at, 8))
         if magic == 0 and size == 0:
             return
         known = layout.ss_ptr is None and magic == RISCV_ZICFISS_MAGIC and size == HEADER_SIZE
         if not (known and t.cfi.ubcfi_en):
             raise Errno("EINVAL")
-        _restore_ssp(k, t, usermem.get_u64(k, t, at + 8), found)
+        _restore_ssp(k, t, at + 8, found)
         at += size
 
 
-def _restore_ssp(k: Kernel, t: Task, ss_ptr: int, found: _Return) -> None:
+def _take(k: Kernel, t: Task, addr: int, n: int) -> bytes:
+    """A part of the frame, as the program left it: what becomes of the task follows from it."""
+    data = usermem.get(k, t, addr, n)
+    usermem.note(k, t, "read", addr, data)
+    return data
+
+
+def _restore_ssp(k: Kernel, t: Task, addr: int, found: _Return) -> None:
     """restore_user_shstk(): the token is used up even when it turns out wrong."""
+    (ss_ptr,) = struct.unpack("<Q", _take(k, t, addr, 8))
     found.ss_ptr = ss_ptr
     found.token = usermem.ss_swap(k, t, ss_ptr, 0)
     if (found.token - ss_ptr) & MASK64 != 8:
@@ -322,7 +330,7 @@ def _restore_ssp(k: Kernel, t: Task, ss_ptr: int, found: _Return) -> None:
 
 def _restore_altstack(k: Kernel, t: Task, ucontext: int) -> None:
     """restore_altstack(): only an unreadable one fails; a bad one is left as it was."""
-    new = read_altstack(k, t, ucontext + UC_STACK)
+    new = AltStack(*struct.unpack("<QI4xQ", _take(k, t, ucontext + UC_STACK, 24)))
     with contextlib.suppress(Errno):
         t.altstack = set_altstack(t.altstack, new, t.hart.x(SP))
 
