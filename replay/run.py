@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from schemas.errors import BadRun
 from schemas.manifest import NAME as MANIFEST
-from schemas.manifest import Manifest, TableEntry
+from schemas.manifest import Manifest, PluginEntry, TableEntry
 from schemas.revisions import Revision
 from schemas.rows import schema
 from schemas.tables import TABLES
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PARTIAL: Final = ".partial"
 FILES: Final = "files"
 PLUGINS: Final = "plugins"
+PLUGIN: Final = "plugin_"  # before the name of a table that a plugin made
 # Tables that name files by their hash.
 _HASHES: Final = ("inputs", "tree")
 _AGAIN: Final = "the run is damaged: copy it anew from where it was whole, or record it again"
@@ -53,7 +54,7 @@ class Run:
             for name, entry in manifest.tables.items():
                 _check_table(path / f"{name}.parquet", entry)
             for name, plugin in manifest.plugins.items():
-                _check_hash(path / PLUGINS / f"{name}.parquet", plugin.sha256)
+                _check_plugin(path / PLUGINS / f"{name}.parquet", plugin)
             _check_files(path, manifest)
         return cls(manifest, path)
 
@@ -72,8 +73,13 @@ class Run:
         """The directory's name, or the program's for a run in memory."""
         return self.path.name if self.path else self.manifest.argv[0]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every table: those of schemas/tables.py, and those that plugins made: plugin_<name>."""
+        return (*TABLES, *(f"{PLUGIN}{name}" for name in self.manifest.plugins))
+
     def table(self, name: str) -> pl.DataFrame:
-        """A table of schemas/tables.py, in seq order. KeyError if there is none of that name."""
+        """One of `names`; those of schemas/tables.py in seq order. KeyError for another name."""
         import polars as pl
 
         if name not in self._frames:
@@ -86,8 +92,8 @@ class Run:
         """The same, lazily: columns and rows that are not asked for are not read."""
         import polars as pl
 
-        if self.path and name in self.manifest.tables and name not in self._frames:
-            return pl.scan_parquet(self._file(name))
+        if name not in self._frames and (file := self.stored(name)):
+            return pl.scan_parquet(file)
         return self.table(name).lazy()
 
     def arrow(self, name: str) -> pa.Table:
@@ -95,26 +101,26 @@ class Run:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if name not in TABLES:
+        if name not in self.names:
             raise KeyError(name)
-        if name not in self._arrow:
-            if self.path and name in self.manifest.tables:
-                try:
-                    found = pq.read_table(self._file(name))
-                except (OSError, pa.ArrowException) as e:
-                    raise BadRun(f"{self._file(name)}: {e}", _AGAIN) from e
-                self._arrow[name] = found
-            else:
-                self._arrow[name] = schema(name).empty_table()
+        if name in self._arrow:
+            return self._arrow[name]
+        if file := self.stored(name):
+            try:
+                self._arrow[name] = pq.read_table(file)
+            except (OSError, pa.ArrowException) as e:
+                raise BadRun(f"{file}: {e}", _AGAIN) from e
+        else:
+            self._arrow[name] = schema(name).empty_table()
         return self._arrow[name]
 
     def batches(self, name: str) -> Iterator[pa.RecordBatch]:
         """The same in parts, so that a table larger than memory can be walked."""
         import pyarrow.parquet as pq
 
-        if self.path and name in self.manifest.tables and name not in self._arrow:
-            with pq.ParquetFile(self._file(name)) as file:
-                yield from file.iter_batches()
+        if name not in self._arrow and (file := self.stored(name)):
+            with pq.ParquetFile(file) as opened:
+                yield from opened.iter_batches()
         else:
             yield from self.arrow(name).to_batches()
 
@@ -127,9 +133,18 @@ class Run:
         except OSError as e:
             raise BadRun(f"{self.path / FILES / sha256}: {e.strerror}", _AGAIN) from e
 
-    def _file(self, name: str) -> Path:
-        assert self.path
-        return self.path / f"{name}.parquet"
+    def schema(self, name: str) -> pa.Schema:
+        """The columns of a table."""
+        return schema(name) if name in TABLES else self.arrow(name).schema
+
+    def stored(self, name: str) -> Path | None:
+        """The file that holds a table's rows; None if there are none, or they are in memory."""
+        if not self.path:
+            return None
+        if name in self.manifest.tables:
+            return self.path / f"{name}.parquet"
+        plugin = name.removeprefix(PLUGIN)
+        return self.path / PLUGINS / f"{plugin}.parquet" if plugin != name else None
 
 
 def _read_manifest(path: Path) -> Manifest:
@@ -192,7 +207,19 @@ def _check_files(path: Path, manifest: Manifest) -> None:
         _check_hash(path / FILES / sha256, sha256)
 
 
+def _check_plugin(file: Path, entry: PluginEntry) -> None:
+    found = _check_file(file, entry)
+    if {field.name: str(field.type) for field in found} != entry.columns:
+        raise BadRun(f"{file} has not the columns that its manifest says", _AGAIN)
+
+
 def _check_table(file: Path, entry: TableEntry) -> None:
+    if not _check_file(file, entry).equals(schema(file.stem)):
+        raise BadRun(f"{file} has not the columns of {file.stem}", _AGAIN)
+
+
+def _check_file(file: Path, entry: TableEntry | PluginEntry) -> pa.Schema:
+    """Its columns; raises BadRun if it is not what the manifest says."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -206,8 +233,7 @@ def _check_table(file: Path, entry: TableEntry) -> None:
         raise BadRun(f"{file}: {e}", _AGAIN) from e
     if metadata.num_rows != entry.rows:
         raise BadRun(f"{file} has {metadata.num_rows} rows, its manifest says {entry.rows}", _AGAIN)
-    if not metadata.schema.to_arrow_schema().equals(schema(file.stem)):
-        raise BadRun(f"{file} has not the columns of {file.stem}", _AGAIN)
+    return metadata.schema.to_arrow_schema()
 
 
 def _check_hash(file: Path, sha256: str) -> None:

@@ -52,5 +52,9 @@ class BadListing(ShstkError):
     """A Markdown listing cannot be read; `what` names file and line."""
 
 
+class BadPlugin(ShstkError):
+    """A plugin cannot be loaded, asks for what there is not, or failed while the guest ran."""
+
+
 class CannotWrite(ShstkError):
     """An output cannot be written (exists already, disk full, no permission)."""

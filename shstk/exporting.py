@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from schemas.errors import CannotWrite, UsageError
-from schemas.rows import schema
-from schemas.tables import TABLES
 
 if TYPE_CHECKING:
     from replay.run import Run
@@ -29,7 +27,7 @@ def export(run: Run, out: Path, format: str = "arrow", force: bool = False) -> l
     try:
         out.mkdir(parents=True, exist_ok=True)
         written = []
-        for name in TABLES:
+        for name in run.names:
             written.append(out / f"{name}.{format}")
             _WRITERS[format](run, name, written[-1])
     except OSError as e:
@@ -41,7 +39,7 @@ def _arrow(run: Run, name: str, file: Path) -> None:
     import pyarrow as pa
 
     options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with pa.ipc.new_file(str(file), schema(name), options=options) as writer:
+    with pa.ipc.new_file(str(file), run.schema(name), options=options) as writer:
         for batch in run.batches(name):
             writer.write_batch(batch)
 
@@ -49,8 +47,8 @@ def _arrow(run: Run, name: str, file: Path) -> None:
 def _parquet(run: Run, name: str, file: Path) -> None:
     import pyarrow.parquet as pq
 
-    if run.path and name in run.manifest.tables:
-        shutil.copyfile(run.path / f"{name}.parquet", file)
+    if source := run.stored(name):
+        shutil.copyfile(source, file)
     else:
         pq.write_table(run.arrow(name), file)
 
@@ -62,7 +60,7 @@ def _csv(run: Run, name: str, file: Path) -> None:
 
     with file.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened, lineterminator="\n")
-        writer.writerow(TABLES[name].names)
+        writer.writerow(run.schema(name).names)
         for batch in run.batches(name):
             frame = pl.from_arrow(batch)
             assert isinstance(frame, pl.DataFrame)

@@ -66,22 +66,21 @@ def names(sql: str) -> set[str]:
 
 
 def query(run: Run, sql: str) -> pl.DataFrame:
-    """The result of a query over the run's tables (schemas.tables) and views (replay.views).
+    """The result of a query over the run's tables (Run.names) and views (replay.views).
 
     Raises UsageError for SQL that Polars refuses.
     """
     import polars as pl
 
     from replay.views import VIEWS
-    from schemas.tables import TABLES
 
     mentioned = names(sql)
-    frames = {name: run.scan(name) for name in TABLES if name in mentioned}
+    frames = {name: run.scan(name) for name in run.names if name in mentioned}
     frames |= {name: view.build(run).lazy() for name, view in VIEWS.items() if name in mentioned}
     try:
         with pl.SQLContext(frames=frames) as context:
             return context.execute(rewrite(sql)).collect()
     except pl.exceptions.PolarsError as error:
-        known = ", ".join([*TABLES, *VIEWS])
+        known = ", ".join([*run.names, *VIEWS])
         reason = str(error).partition("\n\nResolved plan")[0]
         raise UsageError(f"query refused: {reason}", f"tables and views: {known}") from error

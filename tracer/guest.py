@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +22,9 @@ from tracer.kernel.terminal import Terminal, Typed
 
 if TYPE_CHECKING:
     from tracer._core import Machine
+    from tracer.dispatch import Finished
     from tracer.kernel.kernel import Recorder
+    from tracer.plugin import Plugin
 
 CPUS: Final = ("rv64gc", "rv64gc_zicfiss", "rv64gc_zicfilp", "rv64gc_zicfiss_zicfilp")
 CFI_MODES: Final = ("off", "auto", "on")
@@ -71,6 +73,7 @@ class RunResult:
     exit_status: int | None
     icount: int
     warnings: tuple[str, ...]
+    plugins: tuple[Finished, ...] = field(default=(), kw_only=True)
 
     @property
     def exit_code(self) -> int | None:
@@ -92,6 +95,7 @@ class RunResult:
             "limit": "stopped at --max-instructions",
             "timeout": "stopped at --timeout",
             "interrupted": "interrupted",
+            "stopped": "stopped by a plugin",
         }.get(self.ending, self.ending)
 
 
@@ -108,9 +112,10 @@ class Guest:
     environ: tuple[str, ...]
     auxv: bytes
 
-    def run(self) -> str:
-        """To its end; an ending of schemas.vocabulary.ENDINGS."""
-        return loop.run(self.k, self.options.max_instructions, _poll(self.options, self.machine))
+    def run(self, alarms: Iterable[tuple[int, Callable[[], None]]] = ()) -> str:
+        """To its end; an ending of schemas.vocabulary.ENDINGS. alarms: as for `loop.run`."""
+        poll = _poll(self.options, self.machine)
+        return loop.run(self.k, self.options.max_instructions, poll, alarms)
 
     def result(self, ending: str) -> RunResult:
         """After `run`. The guest's files are kept where that was asked for. Raises CannotWrite."""
@@ -179,12 +184,20 @@ def _terminal(stdin: bytes) -> Terminal:
     return Typed(stdin)
 
 
-def execute(options: GuestOptions) -> RunResult:
-    """Run, and record nothing. Raises UsageError, BadProgram, CannotWrite."""
+def execute(options: GuestOptions, plugins: Sequence[Plugin] = ()) -> RunResult:
+    """Run, and record nothing. Raises UsageError, BadProgram, BadPlugin, CannotWrite."""
+    from tracer.dispatch import Plugins
     from tracer.recorder import NullRecorder
 
-    guest = set_up(options, NullRecorder())
-    return guest.result(guest.run())
+    watching = Plugins(plugins, NullRecorder())
+    guest = set_up(options, watching.recorder, watching.trace)
+    watching.attach(guest.k)
+    ending = guest.run(watching.alarms())
+    finished = watching.finish()
+    result = replace(guest.result(ending), plugins=finished)
+    if watching.failure:
+        raise watching.failure
+    return result
 
 
 def check_options(options: GuestOptions, row: Revision) -> None:

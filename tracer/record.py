@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from schemas.errors import CannotWrite, UsageError
 from schemas.manifest import U64, Manifest, Rlimit, TreeEntry
 from schemas.uapi import PAGE
 from schemas.version import VERSION
+from tracer.dispatch import TRACE_BITS, Plugins
 from tracer.guest import Guest, GuestOptions, RunResult, set_up
 from tracer.kernel.boot import initial_limits
 from tracer.kernel.kernel import FIRST_PID
 
 if TYPE_CHECKING:
-    from tracer.recorder import Recorder
-
-_TRACE_BITS: Final = {"cfi": 1, "flow": 2, "insn": 4}
+    from tracer.kernel import kernel
+    from tracer.plugin import Plugin
 
 
 @dataclass(frozen=True)
 class RecordOptions(GuestOptions):
-    """out: the run directory; by default the program's name with .run."""
+    """out: the run directory; by default the program's name with .run. plugins: instances of their
+    own for each run."""
 
     out: Path | None = None
     force: bool = False
     trace: frozenset[str] = frozenset({"cfi", "flow"})
+    plugins: tuple[Plugin, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,37 +39,45 @@ class RecordResult(RunResult):
 
 
 def record(options: RecordOptions) -> RecordResult:
-    """Run and record. Raises UsageError, BadProgram, CannotWrite."""
-    bits = trace_bits(options.trace)
-    out = options.out or Path(Path(options.program).name).with_suffix(".run")
+    """Run and record. Raises UsageError, BadProgram, BadPlugin, CannotWrite."""
     return record_guest(
-        lambda rec: set_up(options, rec, bits), out, trace=options.trace, force=options.force
+        lambda rec, trace: set_up(options, rec, trace),
+        options.out or Path(Path(options.program).name).with_suffix(".run"),
+        trace=options.trace,
+        force=options.force,
+        plugins=options.plugins,
     )
 
 
 def trace_bits(trace: Iterable[str]) -> int:
     """_core.TRACE_* bits. Raises UsageError."""
-    if unknown := set(trace) - _TRACE_BITS.keys():
+    if unknown := set(trace) - TRACE_BITS.keys():
         raise UsageError(
             f"--trace: there is no {min(unknown)!r} to record",
-            f"there are {' '.join(_TRACE_BITS)}, with commas between them",
+            f"there are {' '.join(TRACE_BITS)}, with commas between them",
         )
-    return sum(_TRACE_BITS[what] for what in set(trace))
+    return sum(TRACE_BITS[what] for what in set(trace))
 
 
 def record_guest(
-    set_up: Callable[[Recorder], Guest],
+    set_up: Callable[[kernel.Recorder, int], Guest],
     out: Path,
     *,
     trace: Iterable[str],
     force: bool,
+    plugins: Sequence[Plugin] = (),
 ) -> RecordResult:
-    """Run what set_up gives, and record it into `out`. Raises what set_up raises, CannotWrite."""
+    """Run what set_up gives (recorder, _core.TRACE_* bits), and record it into `out`.
+
+    Raises what set_up raises, UsageError, BadPlugin, CannotWrite.
+    """
     from tracer.recorder import Recorder
 
+    bits = trace_bits(trace)
     rec = Recorder(out, force=force)
     try:
-        guest = set_up(rec)
+        watching = Plugins(plugins, rec, bits)
+        guest = set_up(watching.recorder, watching.trace)
     except CannotWrite as error:
         rec.discard()
         raise CannotWrite(error.what) from error  # its hint speaks of what is kept
@@ -78,7 +88,9 @@ def record_guest(
     try:
         begun = _manifest(guest, trace, rec.file(stdin) if stdin else None)
         rec.begin(begun)
-        ending = guest.run()
+        watching.attach(guest.k)
+        ending = guest.run(watching.alarms())
+        finished = watching.finish()
         sealed = rec.seal(
             replace(
                 begun,
@@ -86,12 +98,17 @@ def record_guest(
                 exit_status=guest.k.first.exit_status,
                 icount=U64(guest.machine.icount),
                 warnings=tuple(guest.k.warnings),
+                plugins={f.name: rec.plugin(f.name, f.table) for f in finished if f.table},
             )
         )
     except BaseException:
         rec.abandon(guest.machine)
         raise
-    return RecordResult(**vars(guest.result(ending)), path=sealed)
+    result = guest.result(ending)
+    if watching.failure:
+        watching.failure.hint = watching.failure.hint or f"the run up to there is in {sealed}"
+        raise watching.failure
+    return RecordResult(**vars(replace(result, plugins=finished)), path=sealed)
 
 
 def _manifest(guest: Guest, trace: Iterable[str], stdin: str | None) -> Manifest:
@@ -120,7 +137,7 @@ def _manifest(guest: Guest, trace: Iterable[str], stdin: str | None) -> Manifest
         first_tid=FIRST_PID,
         max_instructions=U64(most) if most is not None else None,
         timeout=None if options.timeout is None else float(options.timeout),
-        traced=tuple(sorted(trace, key=list(_TRACE_BITS).index)),
+        traced=tuple(sorted(trace, key=list(TRACE_BITS).index)),
         trees=tuple(TreeEntry(m.kind, m.guest, m.writable) for m in guest.k.sandbox.mounts),
         stdin=stdin,
         tty=terminal.size if terminal is not None else None,

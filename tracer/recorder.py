@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from schemas.errors import CannotWrite
-from schemas.manifest import Manifest
+from schemas.manifest import Manifest, PluginEntry
 from schemas.rows import to_batch
 from schemas.tables import TABLES
 from tracer.rundir import Partial
@@ -22,14 +22,19 @@ from tracer.rundir import Partial
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from tracer._core import Machine
-
 CORE_TABLES: Final = ("cfi", "flow", "code", "insn")
 
 _ROWS: Final = 2**14  # rows of the kernel model that may wait in memory
 _BYTES: Final = 2**23  # and bytes in their bytes columns
 _QUEUE: Final = 8  # batches that may wait for the second thread
 _MARK_SECONDS: Final = 0.5  # what kill -9 may cost
+
+
+class Buffers(Protocol):
+    """The executor's trace buffers: a _core.Machine, or what stands before it."""
+
+    def pending(self, table: str) -> int: ...
+    def drain(self, table: str) -> dict[str, memoryview]: ...
 
 
 class Recorder:
@@ -75,7 +80,11 @@ class Recorder:
         if self._waiting_rows >= _ROWS or self._waiting_bytes >= _BYTES:
             self._flush_rows()
 
-    def drain(self, machine: Machine) -> None:
+    def plugin(self, name: str, table: pa.Table) -> PluginEntry:
+        """Store a plugin's table: its entry in the manifest."""
+        return self._partial.add_plugin(name, table)
+
+    def drain(self, machine: Buffers) -> None:
         """Take what waits in the executor's buffers: at STOP_FLUSH, and before `seal`."""
         for name in CORE_TABLES:
             if rows := machine.pending(name):
@@ -86,7 +95,7 @@ class Recorder:
         if time.monotonic() >= self._next_mark:
             self._mark()
 
-    def tick(self, machine: Machine) -> None:
+    def tick(self, machine: Buffers) -> None:
         """Call it now and then: twice a second everything so far is made safe from kill -9."""
         if time.monotonic() >= self._next_mark:
             self.drain(machine)
@@ -124,7 +133,7 @@ class Recorder:
         self._partial.mark(self._last_seq, self._writer.rows, final=True)
         return self._partial.seal(manifest, self._writer.rows, self._force)
 
-    def abandon(self, machine: Machine | None = None) -> None:
+    def abandon(self, machine: Buffers | None = None) -> None:
         """After an error of ours: what was recorded stays in RUN.partial and can be recovered.
 
         Without the machine, what its buffers hold is lost, and all that came after the last mark.
@@ -171,12 +180,12 @@ class NullRecorder:
     def row(self, table: str, /, **columns: Any) -> None:
         pass
 
-    def drain(self, machine: Machine) -> None:
+    def drain(self, machine: Buffers) -> None:
         for name in CORE_TABLES:
             if machine.pending(name):
                 machine.drain(name)
 
-    def tick(self, machine: Machine) -> None:
+    def tick(self, machine: Buffers) -> None:
         pass
 
     def input(self, guest_path: str, data: bytes, mode: int, seq: int) -> int:
@@ -185,7 +194,7 @@ class NullRecorder:
     def file(self, data: bytes) -> str:
         return ""
 
-    def abandon(self, machine: Machine | None = None) -> None:
+    def abandon(self, machine: Buffers | None = None) -> None:
         pass
 
 

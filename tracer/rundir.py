@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 from schemas.errors import BadRun, CannotWrite
 from schemas.manifest import NAME as MANIFEST
-from schemas.manifest import U64, Manifest, TableEntry
+from schemas.manifest import U64, Manifest, PluginEntry, TableEntry
 from schemas.tables import TABLES
 from tracer.tablefile import GROUP, STREAM, TableFile, new_stream, read_saved, read_stream
 
@@ -36,6 +36,7 @@ SUFFIX: Final = ".partial"
 BEGUN: Final = "begun.json"
 PROGRESS: Final = "progress.jsonl"
 FILES: Final = "files"
+PLUGINS: Final = "plugins"
 
 # The executor appends these in seq order; rows of the others may come late (a call's at its end).
 _IN_ORDER: Final = frozenset({"cfi", "flow", "code", "insn"})
@@ -87,6 +88,23 @@ class Partial:
             with _writing(self.path, self._kept):
                 _write(target, data, sync=False)
         return sha256
+
+    def add_plugin(self, name: str, table: pa.Table) -> PluginEntry:
+        """Store the table that a plugin made; its entry in the manifest."""
+        import pyarrow.parquet as pq
+
+        target = self.path / PLUGINS / f"{name}.parquet"
+        with _writing(self.path, self._kept):
+            target.parent.mkdir(exist_ok=True)
+            pq.write_table(table, target, compression="zstd")
+            data = target.read_bytes()
+            _sync(target)
+        return PluginEntry(
+            rows=table.num_rows,
+            bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            columns={field.name: str(field.type) for field in table.schema},
+        )
 
     def append(self, table: str, batch: pa.RecordBatch) -> None:
         with _writing(self.path, self._kept):
@@ -150,6 +168,8 @@ class Partial:
                 entries = pool.map(lambda seal: seal(), tables.values())
                 sealed = dict(zip(tables, entries, strict=True))
             _write(self.path / MANIFEST, replace(manifest, tables=sealed).to_json().encode())
+            if not manifest.plugins and (self.path / PLUGINS).exists():
+                _remove(self.path / PLUGINS)  # cut off between the plugins' end and the run's
             return self.finish(force)
 
     def finish(self, force: bool = False) -> Path:
