@@ -1,7 +1,8 @@
 """What happens becomes rows: the kernel model's one by one, the executor's in whole buffers.
 
 Both go through a bounded queue to a second thread, which makes Arrow batches of them and appends
-those to their table's files in RUN.partial (tracer/rundir.py seals it).
+those to a sink: the tables' files in RUN.partial (tracer/rundir.py seals it), or whoever compares
+them with another run's.
 """
 
 from __future__ import annotations
@@ -37,24 +38,33 @@ class Buffers(Protocol):
     def drain(self, table: str) -> dict[str, memoryview]: ...
 
 
-class Recorder:
-    """Records into `directory`.partial until `seal` makes it `directory`.
+class Sink(Protocol):
+    """Where batches go, on the second thread; add_file alone is called on the first."""
+
+    def append(self, table: str, batch: pa.RecordBatch) -> None: ...
+
+    def mark(self, seq: int, rows: dict[str, int]) -> None:
+        """Everything up to seq has been appended: so many rows of each table."""
+        ...
+
+    def close_streams(self) -> None: ...
+
+    def add_file(self, data: bytes) -> str:
+        """Bytes that rows name by the sha256 that is given back."""
+        ...
+
+
+class Collector:
+    """Everything that happens, in batches, to a sink; what the sink raises is raised here later.
 
     module_of: (mm, pc) -> modules.module, asked for every new block of code.
-    Raises CannotWrite if the directory exists (without force) or cannot be made; later calls raise
-    it when the disk is full. What was written until then stays in RUN.partial.
     """
 
     def __init__(
-        self,
-        directory: Path,
-        *,
-        force: bool = False,
-        module_of: Callable[[int, int], int | None] = lambda mm, pc: None,
+        self, sink: Sink, module_of: Callable[[int, int], int | None] = lambda mm, pc: None
     ) -> None:
         self.module_of = module_of
-        self._partial = Partial.create(directory, force)
-        self._force = force
+        self._sink = sink
         self._rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
         self._names = {name: frozenset(table.names) for name, table in TABLES.items()}
         self._waiting_rows = 0
@@ -62,11 +72,7 @@ class Recorder:
         self._last_seq = 0
         self._next_mark = time.monotonic() + _MARK_SECONDS
         self._inputs: dict[tuple[str, str, int], int] = {}
-        self._writer = _Writer(self._partial)
-
-    def begin(self, manifest: Manifest) -> None:
-        """Keep what is known of the run so far, so that it can be recovered after a kill -9."""
-        self._partial.keep(manifest)
+        self._writer = _Writer(sink)
 
     def row(self, table: str, /, **columns: Any) -> None:
         """One row; columns left out are null, kinds are words of the vocabulary."""
@@ -79,10 +85,6 @@ class Recorder:
             self._waiting_bytes += len(columns["bytes"])
         if self._waiting_rows >= _ROWS or self._waiting_bytes >= _BYTES:
             self._flush_rows()
-
-    def plugin(self, name: str, table: pa.Table) -> PluginEntry:
-        """Store a plugin's table: its entry in the manifest."""
-        return self._partial.add_plugin(name, table)
 
     def drain(self, machine: Buffers) -> None:
         """Take what waits in the executor's buffers: at STOP_FLUSH, and before `seal`."""
@@ -120,15 +122,61 @@ class Recorder:
 
     def file(self, data: bytes) -> str:
         """Store bytes that the run needs; their sha256."""
-        return self._partial.add_file(data)
+        return self._sink.add_file(data)
+
+    def finish(self) -> None:
+        """Everything has happened: wait until the sink has it."""
+        self._flush_rows()
+        self._writer.close()
+
+    def _modules(self, columns: dict[str, memoryview]) -> list[int | None]:
+        return [self.module_of(mm, pc) for mm, pc in zip(columns["mm"], columns["pc"], strict=True)]
+
+    def _flush_rows(self) -> None:
+        for name, rows in self._rows.items():
+            if rows:
+                self._rows[name] = []
+                self._writer.put(name, lambda n=name, r=rows: to_batch(TABLES[n], r))
+        self._waiting_rows = self._waiting_bytes = 0
+
+    def _mark(self) -> None:
+        self._flush_rows()
+        self._writer.put_mark(self._last_seq)
+        self._next_mark = time.monotonic() + _MARK_SECONDS
+
+
+class Recorder(Collector):
+    """Records into `directory`.partial until `seal` makes it `directory`.
+
+    Raises CannotWrite if the directory exists (without force) or cannot be made; later calls raise
+    it when the disk is full. What was written until then stays in RUN.partial.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        force: bool = False,
+        module_of: Callable[[int, int], int | None] = lambda mm, pc: None,
+    ) -> None:
+        self._partial = Partial.create(directory, force)
+        self._force = force
+        super().__init__(self._partial, module_of)
+
+    def begin(self, manifest: Manifest) -> None:
+        """Keep what is known of the run so far, so that it can be recovered after a kill -9."""
+        self._partial.keep(manifest)
+
+    def plugin(self, name: str, table: pa.Table) -> PluginEntry:
+        """Store a plugin's table: its entry in the manifest."""
+        return self._partial.add_plugin(name, table)
 
     def seal(self, manifest: Manifest) -> Path:
         """The finished run directory: rows in seq order, Parquet, hashes, manifest last, renamed.
 
         manifest: without tables. Raises CannotWrite; the recording then stays in RUN.partial.
         """
-        self._flush_rows()
-        self._writer.close()
+        self.finish()
         self._partial.keep(manifest)
         self._partial.mark(self._last_seq, self._writer.rows, final=True)
         return self._partial.seal(manifest, self._writer.rows, self._force)
@@ -150,21 +198,6 @@ class Recorder:
         """The program never began: nothing stays."""
         self._writer.stop()
         self._partial.discard()
-
-    def _modules(self, columns: dict[str, memoryview]) -> list[int | None]:
-        return [self.module_of(mm, pc) for mm, pc in zip(columns["mm"], columns["pc"], strict=True)]
-
-    def _flush_rows(self) -> None:
-        for name, rows in self._rows.items():
-            if rows:
-                self._rows[name] = []
-                self._writer.put(name, lambda n=name, r=rows: to_batch(TABLES[n], r))
-        self._waiting_rows = self._waiting_bytes = 0
-
-    def _mark(self) -> None:
-        self._flush_rows()
-        self._writer.put_mark(self._last_seq)
-        self._next_mark = time.monotonic() + _MARK_SECONDS
 
 
 class NullRecorder:
@@ -203,11 +236,11 @@ class _MakeBatch(Protocol):
 
 
 class _Writer:
-    """The second thread: makes batches and appends them to the streams, in the order they came."""
+    """The second thread: makes batches and gives them to the sink, in the order they came."""
 
-    def __init__(self, partial: Partial) -> None:
+    def __init__(self, sink: Sink) -> None:
         self.rows: dict[str, int] = {}  # written so far
-        self._partial = partial
+        self._sink = sink
         self._queue: queue.Queue[tuple[str, _MakeBatch] | int | None] = queue.Queue(_QUEUE)
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="shstk-writer", daemon=True)
@@ -244,17 +277,17 @@ class _Writer:
             except Exception as e:
                 self._error = e
         try:
-            self._partial.close_streams()
+            self._sink.close_streams()
         except Exception as e:
             self._error = self._error or e
 
     def _do(self, item: tuple[str, _MakeBatch] | int) -> None:
         if isinstance(item, int):
-            self._partial.mark(item, self.rows)
+            self._sink.mark(item, self.rows)
             return
         table, make = item
         batch = make()
-        self._partial.append(table, batch)
+        self._sink.append(table, batch)
         self.rows[table] = self.rows.get(table, 0) + batch.num_rows
 
 
