@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 from replay.intent import INTENT
 from replay.rules import RULES
-from replay.views import VIEWS
 
 
 def markdown() -> str:
-    """The catalogue of rules, the table of intent, and the views."""
-    return "\n".join([*_catalogue(), *_intent(), *_views(), *_rules()])
+    """The catalogue of rules and the table of intent."""
+    return "\n".join([*_catalogue(), *_intent(), *_rules()])
 
 
 def _catalogue() -> Iterator[str]:
@@ -36,18 +35,6 @@ def _intent() -> Iterator[str]:
         since = fact.binds_from or "always"
         yield f"| {name} | {fact.rule} | {fact.intent} | {since} | {fact.source} |"
     yield ""
-
-
-def _views() -> Iterator[str]:
-    yield "## The views of `shstk query`\n"
-    for view in VIEWS.values():
-        yield f"### {view.name}\n"
-        yield f"{view.doc[0].upper()}{view.doc[1:]}.\n"
-        yield "| column | type | |"
-        yield "|---|---|---|"
-        for column in view.columns:
-            yield f"| {column.name} | {column.type} | {column.doc} |"
-        yield ""
 
 
 def _rules() -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os.path
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -88,6 +89,27 @@ class Symbols:
 
     def names(self, addresses: pl.Series, mms: pl.Series | None = None) -> pl.Series:
         """`name` of each address (u64; null stays null), in the address space beside it."""
+        return self._each(self.name, addresses, mms)
+
+    def functions(self, addresses: pl.Series, mms: pl.Series | None = None) -> pl.Series:
+        """`function` of each address, as `names`."""
+        return self._each(self.function, addresses, mms)
+
+    def places(self, addresses: pl.Series, mms: pl.Series | None = None) -> pl.Series:
+        """As `names`, but null where nothing is mapped."""
+
+        def told(mm: int | None, address: int) -> str | None:
+            place = self.at(mm, address)
+            return place.name if place else None
+
+        return self._each(told, addresses, mms)
+
+    def _each(
+        self,
+        tell: Callable[[int | None, int], str | None],
+        addresses: pl.Series,
+        mms: pl.Series | None,
+    ) -> pl.Series:
         import polars as pl
 
         keys = pl.DataFrame(
@@ -95,7 +117,7 @@ class Symbols:
             schema={"mm": pl.UInt32, "addr": pl.UInt64},
         )
         distinct = keys.unique(maintain_order=True)
-        told = [None if a is None else self.name(mm, a) for mm, a in distinct.iter_rows()]
+        told = [None if a is None else tell(mm, a) for mm, a in distinct.iter_rows()]
         named = distinct.with_columns(pl.Series("name", told, pl.String))
         return keys.join(
             named, on=["mm", "addr"], how="left", nulls_equal=True, maintain_order="left"

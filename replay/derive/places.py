@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from replay.derive.rows import Area
 
@@ -32,19 +32,32 @@ def last_marks(rows: pl.DataFrame, marks: Iterable[Mark]) -> pl.DataFrame:
     rows: columns mm u32, addr u64, seq u64 and any others. Adds mark u32 (its number) and mark_seq
     u64, both null where there is none. The order of the rows is kept only within an mm.
     """
+    return _joined(rows, marks, "backward")
+
+
+def next_marks(rows: pl.DataFrame, marks: Iterable[Mark]) -> pl.DataFrame:
+    """The same with the first mark after each row's seq."""
+    return _joined(rows, marks, "forward")
+
+
+def _joined(
+    rows: pl.DataFrame, marks: Iterable[Mark], towards: Literal["backward", "forward"]
+) -> pl.DataFrame:
     import polars as pl
 
     by_mm: dict[int | None, list[Mark]] = {}
     for mark in marks:
         by_mm.setdefault(mark.mm, []).append(mark)
     parts = [
-        _in_one_mm(part, by_mm.get(part["mm"][0], []))
+        _in_one_mm(part, by_mm.get(part["mm"][0], []), towards)
         for part in rows.partition_by("mm", maintain_order=True)
     ]
-    return pl.concat(parts) if parts else _in_one_mm(rows, [])
+    return pl.concat(parts) if parts else _in_one_mm(rows, [], towards)
 
 
-def _in_one_mm(rows: pl.DataFrame, marks: Sequence[Mark]) -> pl.DataFrame:
+def _in_one_mm(
+    rows: pl.DataFrame, marks: Sequence[Mark], towards: Literal["backward", "forward"]
+) -> pl.DataFrame:
     import polars as pl
 
     bounds = sorted({b for m in marks for b in (m.area.base, m.area.top)})
@@ -65,6 +78,7 @@ def _in_one_mm(rows: pl.DataFrame, marks: Sequence[Mark]) -> pl.DataFrame:
             left_on="seq",
             right_on="at",
             by="segment",
+            strategy=towards,
             allow_exact_matches=False,
             check_sortedness=False,
         )

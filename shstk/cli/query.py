@@ -14,8 +14,8 @@ from shstk.cli.common import format_option, open_run, run_argument
 def command(run: Path, sql: str, format: str) -> None:
     """Run SQL (Polars') over the tables and views of RUN.
 
-    Tables are those of docs/schema.md; views: tasks, shadow_stacks, handoffs, ssp_path. Addresses
-    may be written 0x…, positions icount.n:
+    Tables are those of docs/schema.md, views those of docs/views.md (tasks, frames, slots, …);
+    docs/queries.md has examples. Addresses may be written 0x…, positions icount.n:
 
     \b
       shstk query a.run "SELECT seq, start, length FROM mappings WHERE shadow_stack"

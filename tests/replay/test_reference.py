@@ -1,4 +1,4 @@
-"""docs/rules.md is what the rules, the table of intent and the views say."""
+"""docs/rules.md is what the rules and the table of intent say, docs/views.md what the views do."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from pathlib import Path
 from replay.intent import FOLLOW, INTENT, RESTS_ON
 from replay.reference import markdown
 from replay.rules import RULES
+from replay.views import reference as views
 from schemas.revisions import SWITCHES
 
 
 def test_the_reference_is_current() -> None:
     document = Path(__file__).parents[2] / "docs" / "rules.md"
     assert document.read_text() == markdown(), "run python -m replay.reference > docs/rules.md"
+
+
+def test_the_reference_of_views_is_current() -> None:
+    document = Path(__file__).parents[2] / "docs" / "views.md"
+    assert document.read_text() == views.markdown(), "run python -m replay.views.reference"
 
 
 def test_the_catalogue_is_the_references() -> None:

@@ -1,41 +1,17 @@
-"""The views that SQL and users see beside the tables: derived, typed, one doc line a column."""
+"""Tasks and clones: every task's life, and whose shadow stack and ssp its child got."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from replay.derive.ssp_path import ssp_path
 from replay.facts import Facts
-from replay.stacks import COLUMNS as STACK_COLUMNS
-from replay.stacks import stacks
+from replay.views.view import frame
 from schemas.tables import Column
 
 if TYPE_CHECKING:
     import polars as pl
 
     from replay.run import Run
-
-
-@dataclass(frozen=True)
-class View:
-    """A frame derived from a run. `build` makes it, with exactly `columns`."""
-
-    name: str
-    doc: str
-    columns: tuple[Column, ...]
-    build: Callable[[Run], pl.DataFrame]
-
-
-_DTYPES: Final = {
-    "u32": "UInt32",
-    "u64": "UInt64",
-    "i32": "Int32",
-    "i64": "Int64",
-    "str": "String",
-    "bool": "Boolean",
-}
 
 TASKS: Final = (
     Column("tid", "u32", "the task"),
@@ -70,15 +46,6 @@ HANDOFFS: Final = (
     Column("why", "str", "why a stack is due, or not"),
 )
 
-SSP_PATH: Final = (
-    Column("seq", "u64", "position of the event"),
-    Column("tid", "u32?", "the task"),
-    Column("mm", "u32?", "its address space"),
-    Column("cause", "str", "a cfi kind, a call's name, delivery, sigreturn, first_user, exec_done"),
-    Column("ssp_before", "u64?", "csr ssp before"),
-    Column("ssp_after", "u64?", "csr ssp after"),
-)
-
 _WHY: Final = {
     "thread": "CLONE_VM: a separate shadow stack is needed",
     "vfork": "CLONE_VFORK: shares its parent's",
@@ -86,17 +53,10 @@ _WHY: Final = {
 }
 
 
-def _frame(columns: tuple[Column, ...], rows: list[tuple[Any, ...]]) -> pl.DataFrame:
-    import polars as pl
-
-    schema = {c.name: getattr(pl, _DTYPES[c.base]) for c in columns}
-    return pl.DataFrame(rows, schema=schema, orient="row")
-
-
-def _tasks(run: Run) -> pl.DataFrame:
+def tasks(run: Run) -> pl.DataFrame:
     facts = Facts(run, run.row, "intent")
     status = {x.task: x.event.status for x in facts.history.exits}
-    return _frame(
+    return frame(
         TASKS,
         [
             (
@@ -118,7 +78,7 @@ def _tasks(run: Run) -> pl.DataFrame:
     )
 
 
-def _handoffs(run: Run) -> pl.DataFrame:
+def handoffs(run: Run) -> pl.DataFrame:
     facts = Facts(run, run.row, "intent")
     rows = []
     for c in facts.history.clones:
@@ -144,22 +104,4 @@ def _handoffs(run: Run) -> pl.DataFrame:
                 why if facts.supported else "no CPU support",
             )
         )
-    return _frame(HANDOFFS, rows)
-
-
-VIEWS: Final[dict[str, View]] = {
-    v.name: v
-    for v in (
-        View("tasks", "every task's life, one row each", TASKS, _tasks),
-        View(
-            "shadow_stacks", "every shadow stack: whose, by whom, until when", STACK_COLUMNS, stacks
-        ),
-        View("handoffs", "every clone: the shadow stack and ssp of its child", HANDOFFS, _handoffs),
-        View(
-            "ssp_path",
-            "every event that tells a task's ssp",
-            SSP_PATH,
-            lambda run: ssp_path(run).collect(),
-        ),
-    )
-}
+    return frame(HANDOFFS, rows)

@@ -1,0 +1,168 @@
+"""Every word that was written to a shadow stack: what, by whom, and until when it stood there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from replay.derive.places import Mark, next_marks
+from replay.derive.rows import Area
+from schemas.uapi import SYS_MAP_SHADOW_STACK
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from replay.facts import Facts
+
+COLUMNS: Final = {
+    "mm": "UInt32",
+    "addr": "UInt64",
+    "value": "UInt64",
+    "writer": "String",
+    "tid": "UInt32",
+    "pc": "UInt64",
+    "write_seq": "UInt64",
+    "from_seq": "UInt64",
+    "to_seq": "UInt64",
+    "popped_seq": "UInt64",
+}
+_WORD: Final = 8
+_ENDS: Final = ("map", "unmap", "discard")
+
+
+def words(facts: Facts) -> pl.DataFrame:
+    """One row a word and address space, by from_seq; columns of COLUMNS.
+
+    A word stands from from_seq until to_seq (null: the run's end): until it is overwritten,
+    unmapped, discarded or moved. popped_seq: the first sspopchk that took it off. A fork child and
+    a mremap have copies of the words not popped yet, with the same write_seq.
+    """
+    import polars as pl
+
+    made = _writes(facts)
+    marks = list(_marks(facts))
+    done = [_with_ends(facts, made, made, marks)]
+    for seq, source, target, area, shift in _copies(facts):
+        standing = pl.concat(
+            [
+                part.filter(
+                    (pl.col("mm") == source)
+                    & pl.col("addr").is_between(area.base, area.top, closed="left")
+                    & (pl.col("from_seq") < seq)
+                    & (pl.col("to_seq").fill_null(2**64 - 1) >= seq)
+                    & (pl.col("popped_seq").fill_null(2**64 - 1) > seq)
+                )
+                for part in done
+            ]
+        )
+        if standing.height:
+            copied = standing.drop("to_seq", "popped_seq").with_columns(
+                mm=pl.lit(target, pl.UInt32),
+                addr=(pl.col("addr").cast(pl.Int128) + shift).cast(pl.UInt64),
+                from_seq=pl.lit(seq, pl.UInt64),
+            )
+            done.append(_with_ends(facts, copied, made, marks))
+    return pl.concat(done).select(*COLUMNS).sort("from_seq", "mm", "addr", maintain_order=True)
+
+
+def _writes(facts: Facts) -> pl.DataFrame:
+    import polars as pl
+
+    kind = pl.col("kind").cast(pl.String)
+    pushed = (
+        facts.run.scan("cfi")
+        .filter(kind.is_in(["sspush", "ssamoswap"]) & pl.col("fault").is_null())
+        .select("mm", pl.col("addr") // 8 * 8, "value", kind.alias("writer"), "tid", "pc", "seq")
+        .collect()
+    )
+    kernels = pl.DataFrame(list(_kernels(facts)), schema=pushed.schema, orient="row")
+    both = pl.concat([pushed, kernels]).rename({"seq": "write_seq"}).sort("write_seq")
+    return both.with_columns(from_seq=pl.col("write_seq"))
+
+
+def _kernels(facts: Facts) -> Iterator[tuple[Any, ...]]:
+    """The whole words of shadow stacks that the kernel wrote."""
+    tokens = set(facts.run.table("signals")["token_addr"].drop_nulls())
+    maps = {call.seq for call in facts.calls(SYS_MAP_SHADOW_STACK)}
+    areas: dict[int | None, list[Area]] = {}
+    for stack in facts.stacks:
+        areas.setdefault(stack.mm, []).append(stack.area)
+    for t in facts.transfers:
+        new = t.bytes[_WORD:] if t.op == "swap" else t.bytes
+        range_ = Area(t.addr, len(new))
+        if t.op == "read" or not any(a.overlaps(range_) for a in areas.get(t.mm, ())):
+            continue
+        if t.during in maps:
+            writer = "map_shadow_stack"
+        elif t.op == "swap":
+            writer = "sigreturn"
+        else:
+            writer = "signal" if t.addr in tokens else "kernel"
+        for addr in range(-(-t.addr // _WORD) * _WORD, range_.top - _WORD + 1, _WORD):
+            word = int.from_bytes(new[addr - t.addr : addr - t.addr + _WORD], "little")
+            yield t.mm, addr, word, writer, t.tid, None, t.seq
+
+
+def _with_ends(
+    facts: Facts, rows: pl.DataFrame, writes: pl.DataFrame, marks: list[Mark]
+) -> pl.DataFrame:
+    """Adds to_seq and popped_seq."""
+    import polars as pl
+
+    kind = pl.col("kind").cast(pl.String)
+    pops = (
+        facts.run.scan("cfi")
+        .filter((kind == "sspopchk") & pl.col("fault").is_null())
+        .select("mm", "addr", popped_seq="seq")
+        .collect()
+    )
+    following = {
+        "next_seq": writes.select("mm", "addr", next_seq="write_seq"),
+        "popped_seq": pops,
+    }
+    rows = rows.sort("from_seq", maintain_order=True)
+    for name, events in following.items():
+        rows = rows.join_asof(
+            events.sort(name),
+            left_on="from_seq",
+            right_on=name,
+            by=["mm", "addr"],
+            strategy="forward",
+            allow_exact_matches=False,
+            check_sortedness=False,
+            coalesce=False,
+        )
+    marked = next_marks(rows.with_columns(seq="from_seq"), marks)
+    end = pl.min_horizontal("next_seq", "mark_seq")
+    popped = pl.when(pl.col("popped_seq") <= end.fill_null(2**64 - 1)).then("popped_seq")
+    return marked.with_columns(to_seq=end, popped_seq=popped).select(*COLUMNS)
+
+
+def _marks(facts: Facts) -> list[Mark]:
+    """What ends words: number is of no meaning."""
+    marks = []
+    for m in facts.mappings:
+        if m.done and m.start is not None and m.op in _ENDS:
+            marks.append(Mark(m.mm, m.area, m.seq, 0))
+        elif m.done and m.op == "remap" and m.old_start is not None:
+            marks.append(Mark(m.mm, Area(m.old_start, m.old_length or 0), m.seq, 0))
+    everything = Area(0, 2**64 - 1)
+    ends = facts.run.table("mms").select("mm", "seq_end").drop_nulls()
+    return [*marks, *(Mark(mm, everything, seq, 0) for mm, seq in ends.iter_rows())]
+
+
+def _copies(facts: Facts) -> list[tuple[int, int | None, int | None, Area, int]]:
+    """(seq, from which mm, to which, what, by how far it moves) of forks and mremaps, in order."""
+    forks = [(f.seq, f.from_mm, f.mm, Area(0, 2**64 - 1), 0) for f in facts.forks]
+    moves = [
+        (
+            m.seq,
+            m.mm,
+            m.mm,
+            Area(m.old_start, min(m.old_length or 0, m.length)),
+            m.start - m.old_start,
+        )
+        for m in facts.mappings
+        if m.done and m.op == "remap" and m.old_start is not None and m.start is not None
+    ]
+    return sorted([*forks, *moves], key=lambda copy: copy[0])

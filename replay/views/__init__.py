@@ -1,0 +1,72 @@
+"""The views that SQL and users see beside the tables: derived, typed, one doc line a column."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from replay.stacks import COLUMNS as STACK_COLUMNS
+from replay.stacks import stacks
+from replay.views import areas, frames, slots, ssp_path, tasks
+from replay.views.view import View
+
+VIEWS: Final[dict[str, View]] = {
+    v.name: v
+    for v in (
+        View(
+            "tasks",
+            "Who ran, made by whom, how long, and was its shadow stack on?",
+            "every task's life, one row each",
+            tasks.TASKS,
+            tasks.tasks,
+        ),
+        View(
+            "shadow_stacks",
+            "Whose stack is this, who allocated it, who freed it or should have?",
+            "every shadow stack: whose, by whom, until when",
+            STACK_COLUMNS,
+            stacks,
+        ),
+        View(
+            "handoffs",
+            "Which shadow stack and ssp should a clone's child have, and which did it get?",
+            "every clone: the shadow stack and ssp of its child",
+            tasks.HANDOFFS,
+            tasks.handoffs,
+        ),
+        View(
+            "ssp_path",
+            "Where was a task's ssp, and what moved it?",
+            "every event that tells a task's ssp, with the reason if it moved",
+            ssp_path.COLUMNS,
+            ssp_path.build,
+        ),
+        View(
+            "slots",
+            "What stood in a word of a shadow stack at a time, and who wrote it?",
+            "every word written to a shadow stack: it stands from from_seq until to_seq",
+            slots.COLUMNS,
+            slots.build,
+        ),
+        View(
+            "areas",
+            "What was mapped where at a time?",
+            "every mapped range: it stands from from_seq until to_seq",
+            areas.COLUMNS,
+            areas.build,
+        ),
+        View(
+            "frames",
+            "Who called whom, and did the call return?",
+            "every call with its return, by the blocks that ran; signal handlers too",
+            frames.FRAMES,
+            frames.frames,
+        ),
+        View(
+            "calls",
+            "How often was a function called, and from which line?",
+            "every pair of a call site and the function it called, with how often",
+            frames.CALLS,
+            frames.calls,
+        ),
+    )
+}

@@ -1,0 +1,36 @@
+"""The address spaces, as they were at any time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from replay.derive.regions import Regions
+from replay.views.view import frame
+from schemas.tables import Column
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from replay.run import Run
+
+COLUMNS: Final = (
+    Column("mm", "u32?", "address space"),
+    Column("start", "u64", "first byte"),
+    Column("length", "u64", "bytes; a stack's is what was mapped at first, not what it grew to"),
+    Column("prot", "u32", "PROT_* bits"),
+    Column("flags", "u32", "MAP_* bits as it was mapped"),
+    Column("shadow_stack", "bool", "made with VM_SHADOW_STACK"),
+    Column("input", "u32?", "the file (inputs.input)"),
+    Column("offset", "u64", "of the first byte in that file"),
+    Column("name", "str", "the file's path, or [stack], [heap], [vdso], [shadow stack]"),
+    Column("made_seq", "u64", "when it was mapped"),
+    Column("from_seq", "u64", "since when it stands so: later, if it was cut, copied or protected"),
+    Column("to_seq", "u64?", "until when; null: the run's end"),
+)
+
+
+def build(run: Run) -> pl.DataFrame:
+    """Columns of COLUMNS, by from_seq, then start."""
+    names = [c.name for c in COLUMNS]
+    rows = (tuple(getattr(region, name) for name in names) for region in Regions(run).all)
+    return frame(COLUMNS, rows)

@@ -1,0 +1,43 @@
+"""The words of the shadow stacks, as they stood at any time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from replay.derive.words import words
+from replay.facts import Facts
+from replay.symbols import Symbols
+from schemas.tables import Column
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from replay.run import Run
+
+COLUMNS: Final = (
+    Column("mm", "u32?", "address space"),
+    Column("addr", "u64", "address of the word"),
+    Column("value", "u64?", "what was written"),
+    Column("place", "str?", "the value as an address in words: symbol+offset; null if it is none"),
+    Column(
+        "writer",
+        "str",
+        "sspush, ssamoswap, signal (a token), sigreturn (its 0), "
+        "map_shadow_stack (a token) or kernel (anything else, such as ptrace)",
+    ),
+    Column("tid", "u32?", "the task that wrote it"),
+    Column("pc", "u64?", "address of the instruction; null where the kernel wrote"),
+    Column("write_seq", "u64", "when it was written"),
+    Column("from_seq", "u64", "since when it stands here: later, if a fork or mremap copied it"),
+    Column("to_seq", "u64?", "until when: overwritten, unmapped or discarded; null: the run's end"),
+    Column("popped_seq", "u64?", "the first sspopchk that took it off; null if none did"),
+)
+
+
+def build(run: Run) -> pl.DataFrame:
+    """Columns of COLUMNS, by from_seq."""
+    import polars as pl
+
+    rows = words(Facts(run, run.row, "intent"))
+    code = Symbols(run).places(rows["value"], rows["mm"])
+    return rows.with_columns(place=code).select(pl.col(c.name) for c in COLUMNS)

@@ -1,0 +1,45 @@
+"""What a view is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from schemas.tables import Column
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from replay.run import Run
+
+_DTYPES: Final = {
+    "u32": "UInt32",
+    "u64": "UInt64",
+    "i32": "Int32",
+    "i64": "Int64",
+    "str": "String",
+    "bool": "Boolean",
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """A frame derived from a run. `build` makes it, with exactly `columns`.
+
+    question: what it answers, in words. doc: what a row is.
+    """
+
+    name: str
+    question: str
+    doc: str
+    columns: tuple[Column, ...]
+    build: Callable[[Run], pl.DataFrame]
+
+
+def frame(columns: tuple[Column, ...], rows: Iterable[tuple[Any, ...]]) -> pl.DataFrame:
+    """Rows of Python values as a frame of a view's columns."""
+    import polars as pl
+
+    schema = {c.name: getattr(pl, _DTYPES[c.base]) for c in columns}
+    return pl.DataFrame(list(rows), schema=schema, orient="row")
