@@ -142,6 +142,7 @@ class Hart:
     elp: bool  # a landing pad is expected
     sse: bool  # senvcfg.SSE: shadow stack on
     lpe: bool  # senvcfg.LPE: landing pads on
+    pmlen: int  # senvcfg.PMM: upper bits of data addresses that are ignored: 0, 7 or 16
     def x(self, i: int) -> int: ...
     def set_x(self, i: int, value: int) -> None: ...
     def f(self, i: int) -> int:

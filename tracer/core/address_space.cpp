@@ -249,15 +249,15 @@ Frame* AddressSpace::writable_frame(u64 page, Fault& fault) {
 }
 
 const u8* AddressSpace::loadable(u64 addr, Fault& fault) {
-    fault.tval = addr;
-    const Entry entry = addr < address_limit ? table_.get(page_of(addr)) : 0;
+    const u64 at = fault.tval = untagged(addr);
+    const Entry entry = at < address_limit ? table_.get(page_of(at)) : 0;
     fault.cause = check(entry, Access::load);
     if (fault.cause != cause_none) return nullptr;
     const u8* bytes = machine->zero_page();
     if (frame_of(entry)) {
         bytes = frame_of(entry)->bytes;
     } else if (perm_of(entry) & perm_shared) {
-        const Frame* frame = materialize(page_of(addr), fault);
+        const Frame* frame = materialize(page_of(at), fault);
         if (!frame) return nullptr;
         bytes = frame->bytes;
     }
@@ -267,11 +267,11 @@ const u8* AddressSpace::loadable(u64 addr, Fault& fault) {
 }
 
 u8* AddressSpace::storable(u64 addr, Access kind, Fault& fault) {
-    fault.tval = addr;
-    const Entry entry = addr < address_limit ? table_.get(page_of(addr)) : 0;
+    const u64 at = fault.tval = untagged(addr);
+    const Entry entry = at < address_limit ? table_.get(page_of(at)) : 0;
     fault.cause = check(entry, kind);
     if (fault.cause != cause_none) return nullptr;
-    Frame* frame = writable_frame(page_of(addr), fault);
+    Frame* frame = writable_frame(page_of(at), fault);
     if (!frame) return nullptr;
     frame->written = true;
     const u64 page = addr & ~page_mask;

@@ -92,6 +92,16 @@ class AddressSpace {
     bool load(u64 addr, unsigned size, u64& value, Fault& fault);
     bool store(u64 addr, unsigned size, u64 value, Fault& fault);
 
+    // Supm's "ignore" transformation for virtual addresses: the upper PMLEN bits become the sign
+    // extension of the next one. The TLB is tagged by the address as it came, so that the transformation
+    // costs something on misses only.
+    u64 untagged(u64 addr) const { return u64(i64(addr << pmlen_) >> pmlen_); }
+    // Of the hart that runs next.
+    void ignore_upper(u8 pmlen) {
+        if (pmlen != pmlen_) tlb.flush();
+        pmlen_ = pmlen;
+    }
+
     // Before a hart runs: other address spaces may have changed shared text or frames.
     void synchronize();
 
@@ -117,6 +127,7 @@ class AddressSpace {
     PageTable table_;
     std::map<u64, SharedRange> shared_;  // by first page
     u64 seen_epoch_ = 0;
+    u8 pmlen_ = 0;
 };
 
 }  // namespace core

@@ -15,7 +15,7 @@ Words words_of(const Hart& h) {
     Words words;
     auto out = std::copy_n(h.x, 32, words.begin());
     out = std::copy_n(h.f, 32, out);
-    const u64 modes = u64{h.elp} | u64{h.sse} << 1 | u64{h.lpe} << 2;
+    const u64 modes = u64{h.elp} | u64{h.sse} << 1 | u64{h.lpe} << 2 | u64{h.pmlen} << 8;
     const Reservation& r = h.reservation;
     for (u64 word : {h.pc, h.ssp, u64{h.fcsr()}, modes, u64{r.valid} | u64{r.size} << 8, r.address,
                      r.value})
@@ -51,6 +51,7 @@ bool Hart::restore(std::span<const u8> in) {
     elp = rest[3] & 1;
     sse = rest[3] & 2;
     lpe = rest[3] & 4;
+    pmlen = valid_pmlen(u8(rest[3] >> 8)) ? u8(rest[3] >> 8) : 0;
     reservation = {(rest[4] & 1) != 0, static_cast<u8>(rest[4] >> 8), rest[5], rest[6]};
     fault = {};
     return true;

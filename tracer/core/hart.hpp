@@ -16,6 +16,9 @@ struct Reservation {
     u64 value = 0;  // what lr saw, sign-extended
 };
 
+// The lengths of a tag that pointer masking knows.
+constexpr bool valid_pmlen(u64 length) { return length == 0 || length == 7 || length == 16; }
+
 class Hart {
   public:
     explicit Hart(std::shared_ptr<Machine> machine)
@@ -31,6 +34,7 @@ class Hart {
     bool elp = false;
     bool sse = false;
     bool lpe = false;
+    u8 pmlen = 0;  // senvcfg.PMM: upper bits of data addresses that are ignored (Supm)
     Reservation reservation;
     Fault fault;
 

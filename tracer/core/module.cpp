@@ -247,6 +247,12 @@ NB_MODULE(_core, module) {
         .def_rw("elp", &Hart::elp)
         .def_rw("sse", &Hart::sse)
         .def_rw("lpe", &Hart::lpe)
+        .def_prop_rw(
+            "pmlen", [](const Hart& h) { return h.pmlen; },
+            [](Hart& h, u64 length) {
+                if (!valid_pmlen(length)) throw std::invalid_argument("pmlen is 0, 7 or 16");
+                h.pmlen = u8(length);
+            })
         .def("x", [](const Hart& h, int i) { return h.x[register_number(i)]; }, nb::arg("i"))
         .def(
             "set_x",

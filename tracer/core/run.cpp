@@ -86,6 +86,7 @@ Stop run(Hart& h, AddressSpace& as, u64 budget, u32 tid, u32 mm) {
     const Loop loop = loop_of(level);
     m.use_handlers(loop(nullptr, nullptr, 0, false, 0, 0).handlers);
     as.synchronize();
+    as.ignore_upper(h.pmlen);
     h.fault = {};
 
     while (true) {

@@ -29,13 +29,13 @@ void poke(u64 host, T value) {
 // The slow path of a load: any alignment, any page.
 [[gnu::noinline]] inline bool load(Hart& h, AddressSpace& as, u64 address, unsigned size, u64& bits) {
     if (as.load(address, size, bits, h.fault)) return true;
-    h.fault.address = address;
+    h.fault.address = as.untagged(address);
     return false;
 }
 
 [[gnu::noinline]] inline bool store(Hart& h, AddressSpace& as, u64 address, unsigned size, u64 bits) {
     if (as.store(address, size, bits, h.fault)) return true;
-    h.fault.address = address;
+    h.fault.address = as.untagged(address);
     return false;
 }
 
@@ -48,7 +48,7 @@ template <Access access>
         h.fault.cause = access == Access::load ? cause_load_access : cause_store_access;
         word = nullptr;
     }
-    if (!word) h.fault.address = address;
+    if (!word) h.fault.address = as.untagged(address);
     return word;
 }
 
@@ -68,18 +68,18 @@ constexpr u64 cache_block = 64;
 // Whether cbo.clean and cbo.flush may have the block of `address`; if not, the exception is in
 // h.fault.
 [[gnu::noinline]] inline bool manageable_block(Hart& h, const AddressSpace& as, u64 address) {
-    const int perm = std::max(0, as.perm(address));
+    const int perm = std::max(0, as.perm(as.untagged(address)));
     const bool shadow_stack = (perm & perm_ss) && (perm & perm_w);
     if ((perm & (perm_r | perm_w)) && !shadow_stack) return true;
     h.fault.cause = shadow_stack ? cause_store_access : cause_store_page;
-    h.fault.tval = h.fault.address = address;
+    h.fault.tval = h.fault.address = as.untagged(address);
     return false;
 }
 
 [[gnu::noinline]] inline bool zero_block(Hart& h, AddressSpace& as, u64 address) {
     u8* const byte = as.storable(address, Access::store, h.fault);
     if (!byte) {
-        h.fault.address = address;
+        h.fault.address = as.untagged(address);
         return false;
     }
     std::memset(byte - address % cache_block, 0, cache_block);

@@ -151,7 +151,7 @@
     const T* const source = semantics::word<T, Access::load>(h, as, address); \
     if (UNLIKELY(!source)) goto memory_fault;                                 \
     const T value = *source;                                                  \
-    h.reservation = {true, sizeof(T), address, SIGNED(value)};                \
+    h.reservation = {true, sizeof(T), as.untagged(address), SIGNED(value)};   \
     RD = SIGNED(value);                                                       \
     RECORD(address, std::make_unsigned_t<T>(value), sizeof(T))
 #define STORE_CONDITIONAL(T)                                                       \
@@ -161,7 +161,8 @@
     const Reservation seen = h.reservation;                                        \
     h.reservation.valid = false;                                                   \
     const bool success = seen.valid && seen.size == sizeof(T) &&                   \
-                         seen.address == address && seen.value == SIGNED(*target); \
+                         seen.address == as.untagged(address) &&                  \
+                         seen.value == SIGNED(*target);                            \
     if (success) {                                                                 \
         *target = T(RS2);                                                          \
         RECORD(address, std::make_unsigned_t<T>(RS2), sizeof(T));                  \

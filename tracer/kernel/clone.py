@@ -283,6 +283,7 @@ def _copy_mm(k: Kernel, t: Task, child: Task, args: CloneArgs, undo: ExitStack) 
     if args.flags & CLONE_VM:
         child.mm = t.mm
         child.mm.users += 1
+        child.mm.pmlen_locked = True
     else:
         t.mm.check_fork(k)
         child.mm = dup_mm(k, t.mm)

@@ -148,6 +148,7 @@ def _flush(k: Kernel, t: Task, program: Program) -> None:
     t.process.sighand = t.process.sighand.copy()
     t.process.sighand.flush()
     t.altstack = AltStack()
+    t.hart.pmlen = 0
     if t.files.users > 1:
         shared, t.files = t.files, t.files.copy()
         shared.drop(k)

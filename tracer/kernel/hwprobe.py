@@ -43,6 +43,7 @@ _EXTENSIONS: Final = {
     "zba": 3,
     "zbb": 4,
     "zbs": 5,
+    "supm": 49,
 }
 _CACHE_BLOCK: Final = 64
 _FD: Final = 1 << 0

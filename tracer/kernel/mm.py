@@ -87,11 +87,25 @@ class Mm:
     envs: tuple[int, int] = (0, 0)
     auxv: bytes = b""
     exe: str = ""
+    pmlen: int = 0  # upper bits of pointers that system calls ignore (tagged.py)
+    pmlen_locked: bool = False  # a task was made that shares this mm
+
+    def untagged(self, addr: int) -> int:
+        """untagged_addr: the upper pmlen bits become the sign extension of the next one."""
+        kept = 64 - self.pmlen
+        low = addr & ((1 << kept) - 1)
+        return (low - (low >> (kept - 1) << kept)) & (2**64 - 1) if self.pmlen else addr
 
     def copy(self, id: int, row: dict[str, Any]) -> Mm:
         """dup_mm: fork's copy, with one user."""
         return replace(
-            self, id=id, row=row, space=self.space.fork(), vmas=self.vmas.copy(), users=1
+            self,
+            id=id,
+            row=row,
+            space=self.space.fork(),
+            vmas=self.vmas.copy(),
+            users=1,
+            pmlen_locked=False,
         )
 
     # The operations. Addresses and lengths are as a system call gives them.

@@ -59,19 +59,19 @@ def sys_mmap(k: Kernel, t: Task, a: Args) -> int:
 
 
 def sys_munmap(k: Kernel, t: Task, a: Args) -> int:
-    _mm(t).unmap(k, a[0], a[1])
+    _mm(t).unmap(k, _mm(t).untagged(a[0]), a[1])
     return 0
 
 
 def sys_mprotect(k: Kernel, t: Task, a: Args) -> int:
     if a[2] & ~_PROT_KNOWN:
         raise Errno("EINVAL")
-    _mm(t).protect(k, a[0], a[1], a[2] & 7)
+    _mm(t).protect(k, _mm(t).untagged(a[0]), a[1], a[2] & 7)
     return 0
 
 
 def sys_mremap(k: Kernel, t: Task, a: Args) -> int:
-    return _mm(t).remap(k, a[0], a[1], a[2], a[3], a[4])
+    return _mm(t).remap(k, _mm(t).untagged(a[0]), a[1], a[2], a[3], a[4])
 
 
 def sys_brk(k: Kernel, t: Task, a: Args) -> int:
@@ -79,7 +79,7 @@ def sys_brk(k: Kernel, t: Task, a: Args) -> int:
 
 
 def sys_madvise(k: Kernel, t: Task, a: Args) -> int:
-    start, length, advice = a[0], page_up(a[1]), a[2] & 0xFFFF_FFFF
+    start, length, advice = _mm(t).untagged(a[0]), page_up(a[1]), a[2] & 0xFFFF_FFFF
     if advice != _DONTNEED and advice not in _HARMLESS:
         raise Errno("EINVAL")
     if start % PAGE or start + length > TASK_SIZE:
@@ -94,7 +94,7 @@ def sys_madvise(k: Kernel, t: Task, a: Args) -> int:
 
 
 def sys_mincore(k: Kernel, t: Task, a: Args) -> int:
-    start, length, vector = a[0], page_up(a[1]), a[2]
+    start, length, vector = _mm(t).untagged(a[0]), page_up(a[1]), a[2]
     if start % PAGE:
         raise Errno("EINVAL")
     if start + length > TASK_SIZE or not _mm(t).vmas.covers(start, start + length):
@@ -107,7 +107,7 @@ def sys_mincore(k: Kernel, t: Task, a: Args) -> int:
 
 def _mapped(k: Kernel, t: Task, a: Args) -> int:
     """msync, mlock and munlock: nothing to do, but the range must be mapped."""
-    start, length = a[0] & -PAGE, page_up(a[0] % PAGE + a[1])
+    start, length = _mm(t).untagged(a[0]) & -PAGE, page_up(a[0] % PAGE + a[1])
     if length and (start + length > TASK_SIZE or not _mm(t).vmas.covers(start, start + length)):
         raise Errno("ENOMEM")
     return 0

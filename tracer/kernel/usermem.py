@@ -25,6 +25,7 @@ def access_ok(addr: int, n: int) -> bool:
 
 
 def get(k: Kernel, t: Task, addr: int, n: int) -> bytes:
+    addr = _untagged(t, addr)
     if not access_ok(addr, n):
         raise Errno("EFAULT")
     data = t.space.read(addr, n) if n else b""
@@ -39,6 +40,7 @@ def put(k: Kernel, t: Task, addr: int, data: bytes, record: bool = True) -> None
     """record=False: bytes that another table holds already (a file's contents)."""
     if not data:
         return
+    addr = _untagged(t, addr)
     if not access_ok(addr, len(data)):
         raise Errno("EFAULT")
     if not t.space.write(addr, data) and not (_grow(k, t, addr) and t.space.write(addr, data)):
@@ -68,6 +70,7 @@ def get_cstr(k: Kernel, t: Task, addr: int, limit: int = 4096) -> bytes:
 
     ENAMETOOLONG if `limit` bytes hold no NUL.
     """
+    addr = _untagged(t, addr)
     data = t.space.read_cstr(addr, limit) if access_ok(addr, 1) else None
     if data is None:
         raise Errno("EFAULT")
@@ -91,6 +94,10 @@ def ss_swap(k: Kernel, t: Task, addr: int, value: int) -> int:
         raise Errno("EFAULT")
     note(k, t, "swap", addr, _U64.pack(old) + _U64.pack(value))
     return old
+
+
+def _untagged(t: Task, addr: int) -> int:
+    return t.mm.untagged(addr) if t.mm is not None and t.mm.pmlen else addr
 
 
 def _grow(k: Kernel, t: Task, addr: int) -> bool:
