@@ -14,8 +14,11 @@ from replay.derive.history import (
     History,
     Task,
 )
+from replay.derive.instructions import wrong_motions
 from replay.derive.law import Law, has_landing_pads, has_shadow_stacks, law_of
+from replay.derive.regions import Regions
 from replay.derive.rows import Attempt, Call, Event, Mapping, Rows, Transfer, read
+from replay.derive.slots import Loads, loads
 from replay.derive.ssp_moves import moved_elsewhere, wrong_moves
 from replay.derive.ssp_path import ssp_path
 from replay.derive.stack_maps import StackMap, stack_maps
@@ -179,10 +182,20 @@ class Facts:
         return wrong_moves(self.run, self.history)
 
     @cached_property
+    def loads(self) -> Loads:
+        """What was loaded from the words of shadow stacks (derive/slots.py)."""
+        return loads(self.run, self.transfers, self.stacks, self.mappings, self.forks)
+
+    @cached_property
+    def regions(self) -> Regions:
+        """What stood mapped where, when."""
+        return Regions(self.run)
+
+    @cached_property
     def astray(self) -> dict[int | None, int]:
         """When each task's ssp was first where it should not be."""
         first: dict[int | None, int] = {}
-        moved = moved_elsewhere(self.run, self.history)
+        moved = moved_elsewhere(self.run, self.history) | wrong_motions(self.run)
         for seq, tid in [*moved.items(), *((w["seq"], w["tid"]) for w in self.wrong_moves[1])]:
             first[tid] = min(seq, first.get(tid, seq))
         return first

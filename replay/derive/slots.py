@@ -6,9 +6,12 @@ and discard clear it, remap moves it, and a fork child inherits what the parent'
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from replay.derive.pieces import shares
 from replay.derive.places import Mark, last_marks
 from replay.derive.rows import Area, Mapping, Rows, Transfer
 from replay.derive.stacks import Copied, Stack
@@ -17,9 +20,46 @@ from schemas.uapi import PAGE
 if TYPE_CHECKING:
     import polars as pl
 
+    from replay.run import Run
+
 _WORD: Final = 8
 _SOFTWARE_CHECK: Final = 18  # a pop that faults so has read its word
 _CLEARS, _ENDS, _MOVES, _FORKS = range(4)  # what a mark does to a slot
+
+
+@dataclass(frozen=True)
+class Loads:
+    """What was loaded from words of shadow stacks.
+
+    right: how many loads, by who loaded (sspopchk, ssamoswap; read or swap: the kernel), found
+    what should stand there. wrong: those that did not, in seq order; columns as of `wrong_loads`.
+    """
+
+    right: dict[str, int]
+    wrong: pl.DataFrame
+
+
+def loads(
+    run: Run,
+    transfers: Rows[Transfer],
+    stacks: list[Stack],
+    mappings: Rows[Mapping],
+    forks: Rows[Copied],
+) -> Loads:
+    """Every load of a run, judged by every n-th word of the stacks at a time: what happens to one
+    word tells nothing of another."""
+    import polars as pl
+
+    right: Counter[str] = Counter()
+    wrong = []
+    count = shares(run)
+    for share in range(count):
+        rows = accesses(run.scan("cfi"), transfers, stacks, (share, count))
+        found = wrong_loads(rows, mappings, forks)
+        right.update(dict(rows["load"].drop_nulls().value_counts().iter_rows()))
+        right.subtract(dict(found["load"].value_counts().iter_rows()))
+        wrong.append(found)
+    return Loads(dict(right), pl.concat(wrong).sort("seq"))
 
 
 def accesses(
@@ -28,17 +68,19 @@ def accesses(
     stacks: list[Stack],
     share: tuple[int, int] = (0, 1),
 ) -> pl.DataFrame:
-    """Pops from and writes to shadow-stack words, in seq order.
+    """Loads from and writes to shadow-stack words, in seq order.
 
     share: (i, n), only every n-th word of a page, from the i-th; remaps and forks leave a word in
-    its share. Columns: seq u64, tid u32, mm u32, addr u64 (8-byte aligned), word u64 (popped or
-    written; null: not wholly known), pop bool.
+    its share. Columns: seq u64, tid u32, mm u32, addr u64 (8-byte aligned), word u64 (what stands
+    there afterwards; null: not wholly known), load str (who loaded, as in Loads; null: nobody),
+    found u64 (the word loaded; null: not known).
     """
     import polars as pl
 
     kind = pl.col("kind").cast(pl.String)
     done = pl.col("fault").is_null() | ((kind == "sspopchk") & (pl.col("fault") == _SOFTWARE_CHECK))
     mine = pl.col("addr") % PAGE // _WORD % share[1] == share[0]
+    whole = pl.col("addr") % _WORD == 0  # only ssamoswap.w can stand at half a word
     rows = (
         cfi.filter(kind.is_in(["sspush", "sspopchk", "ssamoswap"]) & done & mine)
         .select(
@@ -46,42 +88,49 @@ def accesses(
             "tid",
             "mm",
             addr=pl.col("addr") // _WORD * _WORD,
-            # only ssamoswap.w can stand at half a word
-            word=pl.when(pl.col("addr") % _WORD == 0).then("value"),
-            pop=kind == "sspopchk",
+            word=pl.when(whole).then("value"),
+            load=pl.when((kind == "sspopchk") | ((kind == "ssamoswap") & whole)).then(kind),
+            found=pl.when(kind == "sspopchk").then("value").otherwise("operand"),
         )
         .collect()
     )
-    kernels = list(_written(transfers, stacks))
-    written = pl.DataFrame(kernels, schema=rows.schema, orient="row").filter(mine)
-    return pl.concat([rows, written]).sort("seq") if written.height else rows
+    kernels = list(_of_kernel(transfers, stacks))
+    others = pl.DataFrame(kernels, schema=rows.schema, orient="row").filter(mine)
+    return pl.concat([rows, others]).sort("seq") if others.height else rows
 
 
-def _written(
+def _of_kernel(
     transfers: Rows[Transfer], stacks: list[Stack]
-) -> Iterator[tuple[int, int | None, int | None, int, int | None, bool]]:
-    """The words of shadow stacks that the kernel wrote."""
+) -> Iterator[tuple[int, int | None, int | None, int, int | None, str | None, int | None]]:
+    """The words of shadow stacks that the kernel wrote or read."""
     areas: dict[int | None, list[Area]] = {}
     for stack in stacks:
         areas.setdefault(stack.mm, []).append(stack.area)
     for t in transfers:
-        new = t.bytes[_WORD:] if t.op == "swap" else t.bytes
+        old, new = (t.bytes[:_WORD], t.bytes[_WORD:]) if t.op == "swap" else (t.bytes, t.bytes)
         touched = Area(t.addr, len(new))
-        if t.op == "read" or not any(a.overlaps(touched) for a in areas.get(t.mm, ())):
+        if not any(a.overlaps(touched) for a in areas.get(t.mm, ())):
             continue
+        load = None if t.op == "write" else t.op
         for addr in range(t.addr // _WORD * _WORD, touched.top, _WORD):
-            word = new[addr - t.addr : addr - t.addr + _WORD] if addr >= t.addr else b""
-            whole = int.from_bytes(word, "little") if len(word) == _WORD else None
-            yield t.seq, t.tid, t.mm, addr, whole, False
+            words = [_word(data, addr - t.addr) for data in (new, old)]
+            if load is None or words[1] is not None:
+                yield t.seq, t.tid, t.mm, addr, words[0], load, words[1] if load else None
+
+
+def _word(data: bytes, at: int) -> int | None:
+    """The word that begins at an offset; None if it is not wholly there."""
+    word = data[at : at + _WORD] if at >= 0 else b""
+    return int.from_bytes(word, "little") if len(word) == _WORD else None
 
 
 _OPS: Final = {"map": _CLEARS, "discard": _CLEARS, "unmap": _ENDS}
 
 
-def wrong_pops(rows: pl.DataFrame, mappings: Rows[Mapping], forks: Rows[Copied]) -> pl.DataFrame:
-    """The pops among `accesses` that did not find what should stand there.
+def wrong_loads(rows: pl.DataFrame, mappings: Rows[Mapping], forks: Rows[Copied]) -> pl.DataFrame:
+    """The loads among `accesses` that did not find what should stand there.
 
-    Adds due u64 (what should) and due_seq u64 (who wrote it; null: nobody, so 0). Pops of words
+    Adds due u64 (what should) and due_seq u64 (who wrote it; null: nobody, so 0). Loads of words
     whose contents the run does not tell are left out, and those of what is not mapped: I4's.
     """
     import polars as pl
@@ -89,15 +138,17 @@ def wrong_pops(rows: pl.DataFrame, mappings: Rows[Mapping], forks: Rows[Copied])
     marks = [*_marks(mappings), *(Mark(f.mm, Area(0, 2**64 - 1), f.seq, _FORKS) for f in forks)]
     times = pl.Series(sorted({m.seq for m in marks}), dtype=pl.UInt64)
     slot = ["addr"] if rows["mm"].n_unique() == 1 else ["mm", "addr"]
-    pops = rows.with_columns(
+    loads = rows.with_columns(
         due=pl.col("word").shift().over(slot), due_seq=pl.col("seq").shift().over(slot)
-    ).filter("pop")
+    ).filter(pl.col("load").is_not_null())
     # A word that was touched since anything at all was mapped, unmapped or copied is a plain case.
-    since = times.search_sorted(pops["due_seq"].fill_null(0))
-    plain = (since == times.search_sorted(pops["seq"])) & pops["due_seq"].is_not_null()
-    rest = pops.filter(~plain).drop("due", "due_seq")
-    found = pl.concat([pops.filter(plain), _trace_back(rest, rows, marks, mappings, forks)])
-    return found.filter(pl.col("due") != pl.col("word")).sort("seq")
+    since = times.search_sorted(loads["due_seq"].fill_null(0))
+    plain = (since == times.search_sorted(loads["seq"])) & loads["due_seq"].is_not_null()
+    rest = loads.filter(~plain).drop("due", "due_seq")
+    found = pl.concat([loads.filter(plain), _trace_back(rest, rows, marks, mappings, forks)])
+    # ssamoswap.w, which no column tells from ssamoswap.d, gives half a word
+    half = (pl.col("load") == "ssamoswap") & (pl.col("found") == pl.col("due") % 2**32)
+    return found.filter((pl.col("due") != pl.col("found")) & ~half).sort("seq")
 
 
 def _marks(mappings: Rows[Mapping]) -> Iterator[Mark]:
@@ -114,21 +165,21 @@ def _marks(mappings: Rows[Mapping]) -> Iterator[Mark]:
 
 
 def _trace_back(
-    pops: pl.DataFrame,
+    loads: pl.DataFrame,
     rows: pl.DataFrame,
     marks: list[Mark],
     mappings: Rows[Mapping],
     forks: Rows[Copied],
 ) -> pl.DataFrame:
-    """Follows each pop's word back through remaps and forks to who wrote it last."""
+    """Follows each loaded word back through remaps and forks to who wrote it last."""
     import polars as pl
 
     origin = {f.seq: f.from_mm for f in forks}
     shifts = {m.seq: (m.old_start or 0) - (m.start or 0) for m in mappings if m.op == "remap"}
     known = rows.select("mm", "addr", due="word", due_seq="seq", at="seq")
     nobody = pl.lit(None, pl.UInt64)
-    done = [pops.clear().with_columns(due=nobody, due_seq=nobody)]
-    asked = pops.with_columns(then=pl.col("seq"), home=pl.col("mm"), slot=pl.col("addr"))
+    done = [loads.clear().with_columns(due=nobody, due_seq=nobody)]
+    asked = loads.with_columns(then=pl.col("seq"), home=pl.col("mm"), slot=pl.col("addr"))
     while asked.height:
         held = (
             last_marks(asked, marks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from replay.derive.history import History
+from replay.derive.instructions import wrong_motions
 from replay.derive.pieces import pieces
 from replay.derive.ssp_path import ssp_path
 
@@ -20,13 +21,11 @@ def wrong_moves(run: Run, history: History) -> tuple[int, list[dict[str, Any]]]:
     Each has seq, tid, mm, cause, what (is wrong), due, is, last (seq of the event before it, where
     the two disagree; else None).
     """
-    import polars as pl
-
     count, gaps = _gaps(run)
     wrong: dict[int, dict[str, Any]] = {}
-    for row in pl.concat([_instructions(run), _signals(run)]).iter_rows(named=True):
+    for row in _signals(run).iter_rows(named=True):
         wrong.setdefault(row["seq"], row)
-    told = moved_elsewhere(run, history).keys() | wrong.keys()
+    told = moved_elsewhere(run, history).keys() | wrong_motions(run).keys() | wrong.keys()
     for row in gaps.iter_rows(named=True):
         if row["last"] not in told and row["seq"] not in told:
             wrong[row["seq"]] = row
@@ -42,29 +41,6 @@ def _wrong(rows: pl.LazyFrame, what: str) -> pl.DataFrame:
         .select("seq", "tid", "mm", "cause", pl.lit(what).alias("what"), "due", "is", "last")
         .collect()
     )
-
-
-def _instructions(run: Run) -> pl.DataFrame:
-    """What an instruction does to ssp, and where it stores or loads."""
-    import polars as pl
-
-    kind, before = pl.col("kind").cast(pl.String), pl.col("ssp_before")
-    nothing = pl.lit(None, pl.UInt64)
-    done = pl.col("fault").is_null()
-    cfi = run.scan("cfi").with_columns(cause=kind, last=nothing)
-    moved = (
-        pl.when(done & (kind == "sspush"))
-        .then(before - 8)
-        .when(done & (kind == "sspopchk"))
-        .then(before + 8)
-        .when(done & (kind == "ssp_write"))
-        .then(pl.col("value") // 8 * 8)  # bits 2:0 are read-only zero
-        .otherwise(before)
-    )
-    place = pl.when(kind == "sspush").then(before - 8).when(kind == "sspopchk").then(before)
-    after = cfi.with_columns(pl.col("ssp_after").alias("is"), due=moved)
-    address = cfi.with_columns(pl.col("addr").alias("is"), due=place)
-    return pl.concat([_wrong(after, "ssp afterwards"), _wrong(address, "at")])
 
 
 def _signals(run: Run) -> pl.DataFrame:

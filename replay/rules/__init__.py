@@ -56,6 +56,13 @@ CATALOGUE: Final = (
     ("I2", "ssp_moves_by_rule", "error"),
     ("I3", "one_pusher_a_stack", "error"),
     ("I4", "no_use_after_release", "error"),
+    ("Z1", "push_stores_below_ssp", "error"),
+    ("Z2", "pop_compares_then_moves", "error"),
+    ("Z3", "reads_of_ssp_tell_it", "error"),
+    ("Z4", "writes_of_ssp_set_it", "error"),
+    ("Z5", "swap_gives_the_old_word", "error"),
+    ("Z6", "pads_match_their_label", "error"),
+    ("Z7", "status_governs_instructions", "error"),
 )
 
 

@@ -37,40 +37,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.pieces import shares
-from replay.derive.slots import accesses, wrong_pops
 from replay.facts import Facts
-from replay.rules.outcome import Finding, Outcome, Satisfied
+from replay.rules.last_write import wrong_loads
+from replay.rules.outcome import Outcome, Satisfied
 
 NEEDS = ("cfi", "mappings", "kernel_memory")
 APPLIES = "sspopchk that loaded its word"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    count = shares(facts.run)
-    for share in range(count):
-        yield from _share(facts, (share, count))
-
-
-def _share(facts: Facts, share: tuple[int, int]) -> Iterator[Outcome]:
-    """Judges every n-th word of the stacks: what happens to one tells nothing of another."""
-    rows = accesses(facts.run.scan("cfi"), facts.transfers, facts.stacks, share)
-    wrong = wrong_pops(rows, facts.mappings, facts.forks)
-    if right := int(rows["pop"].sum()) - wrong.height:
+    if right := facts.loads.right.get("sspopchk"):
         yield Satisfied(right)
-    for row in wrong.iter_rows(named=True):
-        writer = row["due_seq"]
-        if writer is None and facts.astray.get(row["tid"], row["seq"]) < row["seq"]:
-            continue  # ssp has left its place before: told where it did
-        yield Finding(
-            seq=row["seq"],
-            tid=row["tid"],
-            mm=row["mm"],
-            addr=row["addr"],
-            expected=f"{row['due']:#x}",
-            actual=f"{row['word']:#x}",
-            note="the word is not what was last written there"
-            if writer is not None
-            else "nothing was written there since it was mapped",
-            evidence=(row["seq"],) if writer is None else (writer, row["seq"]),
-        )
+    yield from wrong_loads(facts, "sspopchk")

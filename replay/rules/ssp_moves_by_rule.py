@@ -1,10 +1,8 @@
 """ssp moves only as instructions, signals and the kernel's handoffs move it.
 
 ## What it checks
-Within an event: sspush moves ssp down by 8 and stores there, sspopchk loads there and moves it up
-by 8, a write of csr ssp sets it, all others leave it; a signal's token moves it down by 8,
-sigreturn to the token; what traps does not move it. Between events of one task: ssp is what the
-event before left.
+A signal's token moves ssp down by 8, sigreturn to the token. Between events of one task ssp is what
+the event before left. What one instruction does to it is Z1's to Z6's.
 
 ## Why it matters
 A return address is checked against wherever ssp points. An ssp that moved by itself, or that a
@@ -15,7 +13,7 @@ Every run that recorded cfi. Between events it rests on first_user, exec_done, s
 signals as well.
 
 ## Evidence columns
-cfi.kind, addr, value, ssp_before, ssp_after, fault; signals.ssp_before, ssp_after, token_addr,
+cfi.ssp_before, ssp_after; signals.ssp_before, ssp_after, token_addr,
 token_value; syscalls.ssp_entry, ssp_exit; task_events.ssp.
 
 ## Example

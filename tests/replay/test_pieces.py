@@ -13,7 +13,7 @@ from replay.check import check
 from shstk.listing import build_run, names
 
 LISTINGS = sorted((Path(__file__).parents[1] / "rules").glob("I*.md"))
-INTEGRITY = ("I1", "I2", "I3", "I4")
+INTEGRITY = ("I1", "I2", "I3", "I4", "Z5")
 
 
 @pytest.mark.parametrize("listing", LISTINGS, ids=lambda path: path.stem)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay.derive.rows import Mapping, Rows
-from replay.derive.slots import wrong_pops
+from replay.derive.slots import wrong_loads
 from replay.derive.stacks import Copied
 
 SCHEMA = {
@@ -16,7 +16,8 @@ SCHEMA = {
     "mm": pl.UInt32,
     "addr": pl.UInt64,
     "word": pl.UInt64,
-    "pop": pl.Boolean,
+    "load": pl.String,
+    "found": pl.UInt64,
 }
 PAGE = 4096
 BASE = 2**64 - 4 * PAGE  # the last pages but one: addresses past 2**63 must not overflow
@@ -47,7 +48,7 @@ class Machine:
         # None: not mapped, so that nothing is known of what is found there
         self.words: dict[int, dict[int, int | None]] = {1: {}, 2: {}, 3: {}}
         self.born = {1: 0}
-        self.rows: list[tuple[int, int, int, int, int, bool]] = []
+        self.rows: list[tuple[int | str | None, ...]] = []
         self.mappings = [mapping(1 + page, 1, "map", slot(page, 0)) for page in range(3)]
         self.forks: list[Copied] = []
         self.wrong: list[tuple[int, int]] = []
@@ -60,7 +61,7 @@ class Machine:
         if op == "write":
             page, word, value = rest
             words[slot(page, word)] = value
-            self.rows.append((seq, 1, mm, slot(page, word), value, False))
+            self.rows.append((seq, 1, mm, slot(page, word), value, None, None))
         elif op == "pop":
             page, word, lie = rest
             addr = slot(page, word)
@@ -70,7 +71,7 @@ class Machine:
             if value != due and due is not None:
                 self.wrong.append((seq, due))
             words[addr] = value  # from here on what was found is believed
-            self.rows.append((seq, 1, mm, addr, value, True))
+            self.rows.append((seq, 1, mm, addr, value, "sspopchk", value))
         elif op == "fork":
             (child,) = rest
             if child not in self.born:
@@ -94,10 +95,10 @@ class Machine:
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(STEPS, max_size=30))
-def test_wrong_pops_are_those_of_the_model(steps: list) -> None:  # type: ignore[type-arg]
+def test_wrong_loads_are_those_of_the_model(steps: list) -> None:  # type: ignore[type-arg]
     machine = Machine()
     for i, step in enumerate(steps):
         machine.step(100 + i, step)
     rows = pl.DataFrame(machine.rows, schema=SCHEMA, orient="row")
-    found = wrong_pops(rows, Rows(machine.mappings), Rows(machine.forks))
+    found = wrong_loads(rows, Rows(machine.mappings), Rows(machine.forks))
     assert found.select("seq", "due").rows() == machine.wrong

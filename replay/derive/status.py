@@ -1,0 +1,37 @@
+"""When each task's shadow stack and landing pads were on, by its own prctl calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from schemas.uapi import PR_SET_CFI
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from replay.derive.history import History, Task
+
+
+def statuses(history: History) -> pl.DataFrame:
+    """One row from each moment at which a task's status may have changed, sorted by seq.
+
+    Columns: seq u64 (when the call had ended), tid u32, shadow_stack bool (null: it was never on
+    since the task was made or came from an exec), pads bool (null: no call of its own has set it).
+    """
+    import polars as pl
+
+    rows: list[tuple[int, int, bool | None, bool | None]] = []
+    rows += [(t.born, t.tid, t.made_with.enabled or None, None) for t in history.tasks]
+    rows += [(e.seq, e.heir.tid, None, None) for e in history.execs]
+    pads: dict[Task, bool] = {}
+    for call in history.prctls:
+        task, state = call.task, call.after
+        if call.option == PR_SET_CFI and call.row.ret == 0:
+            pads[task] = state.lp_enabled
+        own = state.enabled if state.enabled_by == "prctl" else None
+        rows.append((call.row.seq_end or call.seq, task.tid, own, pads.get(task)))
+    schema = {"seq": pl.UInt64, "tid": pl.UInt32, "shadow_stack": pl.Boolean, "pads": pl.Boolean}
+    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    return frame.sort("seq", maintain_order=True).unique(
+        ["seq", "tid"], keep="last", maintain_order=True
+    )

@@ -1,0 +1,30 @@
+"""Loads from shadow stacks that did not find what was last written there, as findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.facts import Facts
+from replay.rules.outcome import Finding
+
+
+def wrong_loads(facts: Facts, *by: str) -> Iterator[Finding]:
+    """Those of these loaders (derive/slots.py)."""
+    import polars as pl
+
+    for row in facts.loads.wrong.filter(pl.col("load").is_in(by)).iter_rows(named=True):
+        writer = row["due_seq"]
+        if writer is None and facts.astray.get(row["tid"], row["seq"]) < row["seq"]:
+            continue  # ssp has left its place before: told where it did
+        yield Finding(
+            seq=row["seq"],
+            tid=row["tid"],
+            mm=row["mm"],
+            addr=row["addr"],
+            expected=f"{row['due']:#x}",
+            actual=f"{row['found']:#x}",
+            note="the word is not what was last written there"
+            if writer is not None
+            else "nothing was written there since it was mapped",
+            evidence=(row["seq"],) if writer is None else (writer, row["seq"]),
+        )

@@ -1,0 +1,89 @@
+"""cfi rows against the manual: what one instruction may do, judged for millions of rows at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from replay.derive.instructions import address_due, kind, ssp_due
+from replay.facts import Facts
+from replay.rules.outcome import Finding, Outcome, Satisfied
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True)
+class Relation:
+    """One sentence of the manual: a column, whether it holds of a row, and what would have held.
+
+    holds: over the columns of cfi; null (something is not recorded) counts as holding.
+    """
+
+    column: str
+    holds: pl.Expr
+    due: Callable[[dict[str, Any]], str]
+
+
+def of_every_instruction() -> tuple[Relation, ...]:
+    """What holds of all kinds: where ssp is before, where it is moved, and where it points."""
+    import polars as pl
+
+    before = pl.col("ssp_before")
+    return (
+        Relation("ssp_before", before % 8 == 0, lambda row: f"{row['ssp_before'] // 8 * 8:#x}"),
+        Relation("ssp_after", pl.col("ssp_after") == ssp_due(), lambda row: f"{row['moved']:#x}"),
+        Relation("addr", pl.col("addr") == address_due(), lambda row: f"{row['place']:#x}"),
+    )
+
+
+def faults_with(*causes: int) -> Relation:
+    """The exceptions that an instruction may raise at all."""
+    import polars as pl
+
+    allowed = " or ".join(map(str, causes)) or "none"
+    return Relation("fault", pl.col("fault").is_in(causes), lambda row: f"fault {allowed}")
+
+
+def judge(facts: Facts, kinds: Sequence[str], *relations: Relation) -> Iterator[Outcome]:
+    """Holds every row of these kinds against what holds of all and these relations.
+
+    A row that breaks several is told by the first.
+    """
+    import polars as pl
+
+    laws = (*of_every_instruction(), *relations)
+    rows = facts.run.scan("cfi").filter(kind().is_in(kinds))
+    broken = [(~law.holds).fill_null(False) for law in laws]
+    count, wrong = pl.collect_all(
+        [
+            rows.select(pl.len()),
+            rows.filter(pl.any_horizontal(broken)).with_columns(
+                kind().alias("kind"),
+                moved=ssp_due(),
+                place=address_due(),
+                law=pl.concat_list(broken).list.arg_max(),
+            ),
+        ]
+    )
+    if right := count.item() - wrong.height:
+        yield Satisfied(right)
+    for row in wrong.iter_rows(named=True):
+        yield finding(row, laws[row["law"]].column, laws[row["law"]].due(row))
+
+
+def finding(row: dict[str, Any], column: str, expected: str) -> Finding:
+    """A violation at a row of cfi."""
+    value = row[column]
+    shown = "none" if value is None else str(value) if column == "fault" else f"{value:#x}"
+    return Finding(
+        seq=row["seq"],
+        tid=row["tid"],
+        mm=row["mm"],
+        addr=row["addr"],
+        expected=f"{column} {expected}" if column != "fault" else expected,
+        actual=f"{column} {shown}",
+        note=f"{row['kind']} at pc {row['pc']:#x}",
+        evidence=(row["seq"],),
+    )

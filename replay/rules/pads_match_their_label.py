@@ -1,0 +1,55 @@
+"""A landing pad traps only if the label, its place or the instruction itself is wrong.
+
+## What it checks
+An lpad whose label is 0 or x7[31:12], at an address that is a multiple of 4, does not trap. What
+traps does so with a software check (18), and where no lpad stood at all it must. None moves ssp.
+
+## Why it matters
+A pad that traps without a reason kills a right program; one that lets a wrong label pass is none.
+
+## When it applies
+Every run that recorded cfi and had landing pads on. That an indirect jump must find a pad at all is
+Z10's; an lpad that is reached in another way does nothing, whatever its label.
+
+## Evidence columns
+cfi.pc, value (the label; 0xffffffff: none stood there), operand (x7[31:12]), fault of kind lpad.
+
+## Example
+    t1 lpad 5 5 fault=18
+
+## Not a violation when
+the label differs: the jump went to a function of another signature, and is stopped.
+
+## How to investigate
+    shstk explain-fault RUN <seq>
+
+## Sources
+ISA manual, unprivileged CFI chapter, lpad: "if pc[1:0] != 0 raise software-check exception ... else
+if (inst.LPL != x7[31:12] && inst.LPL != 0) raise software-check exception".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.instructions import NO_PAD, SOFTWARE_CHECK, done
+from replay.facts import Facts
+from replay.rules.manual import Relation, faults_with, judge
+from replay.rules.outcome import Outcome
+
+NEEDS = ("cfi",)
+APPLIES = "landing pad"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    import polars as pl
+
+    label, none = pl.col("value"), pl.col("value") == NO_PAD
+    fits = ((label == 0) | (label == pl.col("operand"))) & (pl.col("pc") % 4 == 0) & ~none
+    yield from judge(
+        facts,
+        ("lpad",),
+        faults_with(SOFTWARE_CHECK),
+        Relation("fault", ~none | ~done(), lambda row: f"fault {SOFTWARE_CHECK}: no pad is there"),
+        Relation("fault", ~fits | done(), lambda row: "no fault: the label fits"),
+    )

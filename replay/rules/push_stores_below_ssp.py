@@ -1,0 +1,45 @@
+"""sspush stores one word below ssp and moves ssp there.
+
+## What it checks
+Every sspush goes to ssp - 8 and leaves ssp there; one that traps leaves ssp as it was, and traps
+with a store/AMO access fault (7) or page fault (15) only.
+
+## Why it matters
+The return address must lie where the pop will look for it, and a push that could not store must be
+repeatable.
+
+## When it applies
+Every run that recorded cfi, whatever the kernel.
+
+## Evidence columns
+cfi.addr, ssp_before, ssp_after, fault of kind sspush.
+
+## Example
+    t1 sspush 0x10234 ssp_after=S1.top-16
+
+## Not a violation when
+the page lets no push in: then it traps, and which fault that must be is Z8's.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM cfi WHERE seq = <seq>"
+
+## Sources
+ISA manual, unprivileged CFI chapter, sspush: "mem[ssp - (XLEN/8)] = X(src); ssp = ssp - (XLEN/8)";
+"The ssp is decremented by sspush only if the store to the shadow stack completes successfully."
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.instructions import ACCESS_FAULT, PAGE_FAULT
+from replay.facts import Facts
+from replay.rules.manual import faults_with, judge
+from replay.rules.outcome import Outcome
+
+NEEDS = ("cfi",)
+APPLIES = "sspush"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    yield from judge(facts, ("sspush",), faults_with(ACCESS_FAULT, PAGE_FAULT))

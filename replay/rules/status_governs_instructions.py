@@ -1,0 +1,67 @@
+"""What is switched on works, and landing pads count only while they are on.
+
+## What it checks
+In a task whose shadow stack is on, by prctl or inherited, no shadow-stack instruction is illegal
+(2). In one that has switched landing pads on or off by prctl, they count only while they are on.
+
+## Why it matters
+A check that is on and does not run protects nothing; one that runs while it is off kills programs
+that were never built for it.
+
+## When it applies
+Every run that recorded cfi. That nothing takes effect while a shadow stack is off is ST1's, E1's,
+P7's and P8's.
+
+## Evidence columns
+cfi.kind, fault, tid; syscalls of prctl, with a0, a1, a2 and ret.
+
+## Example
+    t1 prctl(PR_SET_SHADOW_STACK_STATUS, PR_SHADOW_STACK_ENABLE) = 0 { map S1 ss }
+    t1 ssp_read fault=2
+
+## Not a violation when
+sspush, sspopchk and ssrdp run while the shadow stack is off: they do nothing and make no row.
+
+## How to investigate
+    shstk log RUN --tid <tid>
+
+## Sources
+ISA manual, unprivileged CFI chapter: "if (xSSE == 1)" before each of sspush, sspopchk and ssrdp; an
+access to ssp, or ssamoswap, with xSSE = 0 raises an illegal-instruction exception; lpad is a no-op
+unless xLPE = 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.instructions import ILLEGAL, kind
+from replay.derive.status import statuses
+from replay.facts import STATE, Facts
+from replay.rules.manual import finding
+from replay.rules.outcome import Outcome, Satisfied
+
+NEEDS = ("cfi", *STATE)
+APPLIES = "shadow-stack instruction while it is on, or landing pad after a PR_SET_CFI"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    import polars as pl
+
+    known = statuses(facts.history).lazy()
+    pad, illegal = kind() == "lpad", (pl.col("fault") == ILLEGAL).fill_null(False)
+    on = pl.when(pad).then("pads").otherwise("shadow_stack")
+    rows = (
+        facts.run.scan("cfi")
+        .join_asof(known, on="seq", by="tid", check_sortedness=False)
+        .with_columns(kind().alias("kind"), on=on)
+        .filter((pl.col("on") | pad) & pl.col("on").is_not_null())
+    )
+    count, wrong = pl.collect_all(
+        [rows.select(pl.len()), rows.filter(pl.col("on") == illegal).sort("seq")]
+    )
+    if right := count.item() - wrong.height:
+        yield Satisfied(right)
+    for row in wrong.iter_rows(named=True):
+        due = "no illegal instruction: it is on" if row["on"] else "no effect: it is off"
+        yield finding(row, "fault", due)

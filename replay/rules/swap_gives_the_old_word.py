@@ -1,0 +1,59 @@
+"""ssamoswap gives the word that was there, and traps where its address is not aligned.
+
+## What it checks
+The word that ssamoswap gives is the one that the last sspush, ssamoswap or kernel write left there;
+0 if there was none since the area was mapped. ssp stays. An address that is no multiple of 4 is an
+access fault (7); the others that it may raise are an illegal instruction (2) and a page fault (15).
+
+## Why it matters
+It is the only way to hand a shadow stack from one thread to another: a token taken twice lets two
+threads onto one stack.
+
+## When it applies
+Every run that recorded cfi, whatever the kernel. Of ssamoswap.w the words are not judged, for it
+changes half of one; that ssamoswap.d stands on 8 bytes is Z9's, which knows the instruction.
+
+## Evidence columns
+cfi.addr, value (the new word), operand (the old), fault of kind ssamoswap; kernel_memory.
+
+## Example
+    t1 sspush 0x10234
+    t1 ssamoswap S1.top-8 0 0x10999
+
+## Not a violation when
+another task or the kernel wrote the word in between: then that is the last write.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM cfi WHERE addr = <address> ORDER BY seq"
+
+## Sources
+ISA manual, unprivileged CFI chapter, ssamoswap: "X(rd) = mem[X(rs1)]; mem[X(rs1)] = X(rs2)"; "Just
+as for AMOs in the A extension, ssamoswap.w/d requires that the address held in rs1 be naturally
+aligned."
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.instructions import ACCESS_FAULT, ILLEGAL, PAGE_FAULT
+from replay.facts import Facts
+from replay.rules.last_write import wrong_loads
+from replay.rules.manual import Relation, faults_with, judge
+from replay.rules.outcome import Outcome
+
+NEEDS = ("cfi", "mappings", "kernel_memory")
+APPLIES = "ssamoswap"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    import polars as pl
+
+    faulted = pl.col("fault").is_in([ACCESS_FAULT, ILLEGAL]).fill_null(False)
+    yield from judge(
+        facts,
+        ("ssamoswap",),
+        faults_with(ILLEGAL, ACCESS_FAULT, PAGE_FAULT),
+        Relation("fault", (pl.col("addr") % 4 == 0) | faulted, lambda row: f"fault {ACCESS_FAULT}"),
+    )
+    yield from wrong_loads(facts, "ssamoswap")

@@ -1,0 +1,58 @@
+"""A write of csr ssp sets ssp, but for its three low bits.
+
+## What it checks
+Every csr instruction that writes ssp leaves it at the value written, and that value is a multiple
+of 8: bits 2:0 are read-only zero. It traps with an illegal instruction (2) only, and then leaves
+ssp.
+
+## Why it matters
+longjmp, green threads and stack pivots move ssp by it. A misaligned ssp would make every push and
+pop after it trap.
+
+## When it applies
+Every run that recorded cfi, whatever the kernel.
+
+## Evidence columns
+cfi.value, ssp_before, ssp_after, fault of kind ssp_write.
+
+## Example
+    t1 ssp_write S1.top-4
+and ssp is S1.top-4 afterwards.
+
+## Not a violation when
+shadow stacks are off: csr ssp is illegal then (Z7).
+
+## How to investigate
+    shstk query RUN "SELECT * FROM cfi WHERE kind = 'ssp_write'"
+
+## Sources
+ISA manual, unprivileged CFI chapter: ssp is XLEN wide and aligned to XLEN/8; on an RV64-only hart
+its bits 2:0 are read-only zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.instructions import ILLEGAL, done
+from replay.facts import Facts
+from replay.rules.manual import Relation, faults_with, judge
+from replay.rules.outcome import Outcome
+
+NEEDS = ("cfi",)
+APPLIES = "write of csr ssp"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    import polars as pl
+
+    yield from judge(
+        facts,
+        ("ssp_write",),
+        faults_with(ILLEGAL),
+        Relation(
+            "value",
+            (pl.col("value") % 8 == 0) | ~done(),
+            lambda row: f"{row['value'] // 8 * 8:#x}",
+        ),
+    )
