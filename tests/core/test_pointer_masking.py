@@ -1,4 +1,4 @@
-"""Supm: the upper PMLEN bits of data addresses are ignored, those of instruction fetches are not."""
+"""Supm: the upper PMLEN bits of data addresses are ignored, not those of fetches."""
 
 from __future__ import annotations
 
