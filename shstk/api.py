@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from replay.run import Run
     from shstk.exploring import Tried
     from tracer.guest import RunResult
+    from tracer.plugin import Plugin
     from tracer.record import RecordResult
 
 
@@ -80,14 +81,17 @@ def record(
     *args: str,
     out: str | Path | None = None,
     trace: Iterable[str] = ("cfi", "flow"),
+    plugins: Iterable[str | Plugin] = (),
     force: bool = False,
     **guest: Unpack[GuestArguments],
 ) -> RecordResult:
     """Run a riscv64 Linux program under a kernel revision and record it.
 
-    out: the run directory (default: the program's name with .run). trace: which tables
-    of the executor to record, of cfi, flow and insn. Raises BadProgram, CannotWrite, UsageError.
+    out: the run directory (default: the program's name with .run). trace: which tables of the
+    executor to record, of cfi, flow and insn. plugins: as --plugin says them, or instances of their
+    own for this run. Raises BadProgram, BadPlugin, CannotWrite, UsageError.
     """
+    from shstk.plugins.loading import load
     from tracer.record import RecordOptions
     from tracer.record import record as run_record
 
@@ -97,17 +101,28 @@ def record(
         out=Path(out) if out is not None else None,
         trace=frozenset(trace),
         force=force,
+        plugins=tuple(load(plugin) for plugin in plugins),
         **_guest_options(guest),
     )
     return run_record(options)
 
 
-def execute(program: str | Path, *args: str, **guest: Unpack[GuestArguments]) -> RunResult:
-    """Run a program as `record` does, and record nothing. Raises BadProgram, UsageError."""
+def execute(
+    program: str | Path,
+    *args: str,
+    plugins: Iterable[str | Plugin] = (),
+    **guest: Unpack[GuestArguments],
+) -> RunResult:
+    """Run a program as `record` does, and record nothing; result.plugins holds what plugins made.
+
+    Raises BadProgram, BadPlugin, UsageError.
+    """
+    from shstk.plugins.loading import load
     from tracer.guest import GuestOptions
     from tracer.guest import execute as run_guest
 
-    return run_guest(GuestOptions(str(program), args, **_guest_options(guest)))
+    options = GuestOptions(str(program), args, **_guest_options(guest))
+    return run_guest(options, [load(plugin) for plugin in plugins])
 
 
 def check(

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "rules": "List the rules.",
     "explain": "What a rule checks, why, and where it is written.",
     "syscalls": "List the system calls: modelled, answered simply or refused, and why.",
+    "plugins": "List the plugins that come with shstk: what they see, their arguments.",
     "kernels": "List the kernel revisions and their switches.",
     "build": "Make a run from a Markdown listing of events.",
     "recover": "Salvage a recording that was cut off.",

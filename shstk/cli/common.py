@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from replay.run import Run
+    from tracer.dispatch import Finished
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -111,6 +112,13 @@ class Kernel(click.ParamType[Any]):
         return [CompletionItem(head + comma + w) for w in words if w.startswith(tail)]
 
 
+plugin_option = click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="PLUGIN[,KEY=VALUE...]",
+    help="Have a plugin look on: one of `shstk plugins`, module:Class or file.py:Class. Repeatable.",
+)
 run_argument = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 runs_argument = click.argument(
     "runs", type=click.Path(path_type=Path), metavar="RUN...", nargs=-1, required=True
@@ -127,6 +135,13 @@ def format_option(*formats: str) -> Callable[[F], F]:
         show_default=True,
         help="How the answer is written.",
     )
+
+
+def show_plugins(finished: Iterable[Finished]) -> None:
+    """What each plugin has to say, on standard error."""
+    for plugin in finished:
+        if plugin.summary:
+            click.echo(f"{click.style(plugin.name, bold=True)}: {plugin.summary}", err=True)
 
 
 def open_run(path: Path) -> Run:

@@ -5,12 +5,14 @@ from typing import Any
 import click
 
 from schemas.errors import Exit
+from shstk.cli.common import plugin_option, show_plugins
 from shstk.cli.guest import guest_arguments, guest_options, show_warnings
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
+@plugin_option
 @guest_options
-def command(program: str, args: tuple[str, ...], **options: Any) -> int:
+def command(program: str, args: tuple[str, ...], plugins: tuple[str, ...], **options: Any) -> int:
     """Run PROGRAM as `record` does, and record nothing.
 
     The exit code is the program's; 128 + signal if it was killed by one.
@@ -18,8 +20,9 @@ def command(program: str, args: tuple[str, ...], **options: Any) -> int:
     from shstk.api import execute
 
     guest = guest_arguments(options)
-    result = execute(program, *args, **guest)
+    result = execute(program, *args, plugins=plugins, **guest)
     show_warnings(result.warnings)
+    show_plugins(result.plugins)
     if result.exit_code is None:
         click.echo(f"shstk: {result.describe()}", err=True)
         return Exit.INPUT

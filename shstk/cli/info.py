@@ -87,4 +87,5 @@ def _tables(m: Manifest) -> None:
         [name, t.rows, t.bytes, positions.show(t.first_seq), positions.show(t.last_seq)]
         for name, t in m.tables.items()
     ]
+    rows += [[f"plugin_{name}", p.rows, p.bytes, None, None] for name, p in m.plugins.items()]
     render.write_rows(header, rows, "text")

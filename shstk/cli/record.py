@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from shstk.cli.common import plugin_option, show_plugins
 from shstk.cli.guest import guest_arguments, guest_options, show_warnings
 
 
@@ -21,6 +22,7 @@ from shstk.cli.guest import guest_arguments, guest_options, show_warnings
     metavar="TABLES",
     help="What of the executor to record: cfi, flow, insn. Rules read cfi only.",
 )
+@plugin_option
 @click.option("--exit-guest", is_flag=True, help="Exit as the program did (128 + signal).")
 def command(
     program: str,
@@ -28,6 +30,7 @@ def command(
     output: Path | None,
     force: bool,
     trace: str,
+    plugins: tuple[str, ...],
     exit_guest: bool,
     **options: Any,
 ) -> int:
@@ -39,10 +42,13 @@ def command(
     from shstk.api import record
 
     guest = guest_arguments(options)
-    result = record(program, *args, out=output, force=force, trace=trace.split(","), **guest)
+    result = record(
+        program, *args, out=output, force=force, trace=trace.split(","), plugins=plugins, **guest
+    )
     show_warnings(result.warnings)
     end = result.describe()
     click.echo(f"shstk: {end}, {result.icount} instructions, recorded in {result.path}", err=True)
+    show_plugins(result.plugins)
     if guest["on_output"].error:
         raise guest["on_output"].error
     return (result.exit_code or 0) if exit_guest else 0

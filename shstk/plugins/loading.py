@@ -1,4 +1,4 @@
-"""From what `--plugin` says to a plugin: `name`, `module:Class` or `file.py:Class`, with arguments."""
+"""What `--plugin` says, as a plugin: a name, `module:Class` or `file.py:Class`, and arguments."""
 
 from __future__ import annotations
 

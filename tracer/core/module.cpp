@@ -182,6 +182,8 @@ nb::tuple fault(const Hart& h) {
 }  // namespace
 
 NB_MODULE(_core, module) {
+    // A plugin may keep batches, and with them buffers of ours, to the end of the process.
+    nb::set_leak_warnings(false);
     for (auto [name, value] :
          {std::pair{"STOP_BUDGET", int{stop_budget}}, {"STOP_ECALL", int{stop_ecall}},
           {"STOP_FAULT", int{stop_fault}}, {"STOP_FLUSH", int{stop_flush}}, {"PERM_R", int{perm_r}},

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import inspect
+
+import click
+
+from shstk.cli.common import format_option
+
+
+@click.command()
+@click.argument("name", required=False)
+@format_option("text", "json", "csv")
+def command(name: str | None, format: str) -> None:
+    """List the plugins that come with shstk; with NAME, what it says of itself.
+
+    NAME may be a plugin of your own, module:Class or file.py:Class. How to write one: see
+    docs/plugins.md.
+    """
+    from shstk import render
+    from shstk.plugins import SHIPPED
+    from shstk.plugins.loading import arguments, find
+
+    if name is not None:
+        click.echo(inspect.getdoc(find(name)) or f"{name} has no documentation")
+        return
+    rows = []
+    for plugin in SHIPPED:
+        cls = find(plugin)
+        title = (inspect.getdoc(cls) or "").partition("\n")[0]
+        rows.append([plugin, " ".join(f"{key}=" for key in arguments(cls)), title])
+    render.write_rows(["name", "arguments", "what it does"], rows, format)

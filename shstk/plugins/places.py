@@ -1,0 +1,68 @@
+"""Where code lies, while the guest runs: its file, symbol and line, by what `on_module` told."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+
+from replay.elf_names import ElfNames
+from replay.symbols import Place
+from schemas.errors import BadProgram
+from tracer import elf
+from tracer.plugin import Module
+
+
+@dataclass(frozen=True)
+class Image:
+    """A module's file. Addresses of `names` are the file's own: address minus bias."""
+
+    module: Module
+    names: ElfNames
+
+    @property
+    def bias(self) -> int:
+        return self.module.bias
+
+    @cached_property
+    def span(self) -> tuple[int, int]:
+        """First address in the guest and past the last one, as its segments say."""
+        with suppress(BadProgram):
+            image = elf.parse(self.module.data, self.module.path)
+            return self.bias + image.low, self.bias + image.high
+        return self.bias, self.bias
+
+
+class Places:
+    """Feed it with every module. Modules of one file at one place are one image."""
+
+    def __init__(self) -> None:
+        self.images: dict[int, Image] = {}  # by modules.module
+        self._same: dict[tuple[str, int, str | None], Image] = {}
+
+    def add(self, module: Module) -> None:
+        key = (module.path, module.bias, module.build_id)
+        self.images[module.module] = self._same.setdefault(
+            key, Image(module, ElfNames(module.data))
+        )
+
+    def at(self, module: int | None, pc: int) -> Place:
+        """module: modules.module; None for code of no file."""
+        if module is None:
+            return Place("", None, pc)
+        image = self.images[module]
+        own = pc - image.bias
+        found = image.names.symbol(own)
+        file, line = image.names.line(own) or (None, None)
+        if found is None:
+            return Place(image.module.path, None, own, file, line)
+        return Place(image.module.path, found[0], own - found[1], file, line)
+
+    def function(self, module: int | None, pc: int) -> tuple[str, str, int]:
+        """(file, name, address of its first instruction); without a symbol pc is all there is."""
+        if module is None:
+            return "", hex(pc), pc
+        image = self.images[module]
+        if found := image.names.symbol(pc - image.bias):
+            return image.module.path, found[0], found[1] + image.bias
+        return image.module.path, hex(pc), pc
