@@ -47,6 +47,15 @@ class ElfNames:
                     return rows[at][1], rows[at][2]
         return None
 
+    def functions(self) -> list[tuple[str, int]]:
+        """Every function or label: name and address, by address."""
+        return [(name, start) for name, start, _ in self._symbols]
+
+    def lines(self) -> Iterator[tuple[int, str, int]]:
+        """Every row of the line tables: address, file, line."""
+        for unit in dict.fromkeys(unit for _, _, unit in self._units):
+            yield from (row for row in self._lines(unit) if row[2])
+
     @cached_property
     def _elf(self) -> Any:
         """None if it is no ELF file."""

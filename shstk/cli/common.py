@@ -117,7 +117,7 @@ plugin_option = click.option(
     "plugins",
     multiple=True,
     metavar="PLUGIN[,KEY=VALUE...]",
-    help="Have a plugin look on: one of `shstk plugins`, module:Class or file.py:Class. Repeatable.",
+    help="Have a plugin look on: one of `shstk plugins`, or your own: file.py:Class. Repeatable.",
 )
 run_argument = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 runs_argument = click.argument(

@@ -58,11 +58,11 @@ class Places:
             return Place(image.module.path, None, own, file, line)
         return Place(image.module.path, found[0], own - found[1], file, line)
 
-    def function(self, module: int | None, pc: int) -> tuple[str, str, int]:
-        """(file, name, address of its first instruction); without a symbol pc is all there is."""
+    def function(self, module: int | None, pc: int) -> tuple[str, str | None, int]:
+        """(file, symbol, its address); without a symbol pc is all there is."""
         if module is None:
-            return "", hex(pc), pc
+            return "", None, pc
         image = self.images[module]
         if found := image.names.symbol(pc - image.bias):
             return image.module.path, found[0], found[1] + image.bias
-        return image.module.path, hex(pc), pc
+        return image.module.path, None, pc

@@ -1,0 +1,15 @@
+"""Files that plugins write, where their arguments say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from schemas.errors import CannotWrite
+
+
+def write(path: Path, data: bytes) -> None:
+    """Raises CannotWrite."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise CannotWrite(f"cannot write {path}: {error.strerror or error}") from error
