@@ -25,6 +25,8 @@ if TYPE_CHECKING:
         open,
         query,
         record,
+        replay,
+        replay_under,
         stacks,
     )
 
@@ -39,6 +41,8 @@ __all__ = [
     "open",
     "query",
     "record",
+    "replay",
+    "replay_under",
     "stacks",
 ]
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from replay.check import Report
     from replay.run import Run
     from shstk.exploring import Tried
+    from shstk.replaying import Replayed
     from tracer.guest import RunResult
     from tracer.plugin import Plugin
     from tracer.record import RecordResult
@@ -58,6 +59,14 @@ class GuestArguments(TypedDict, total=False):
     timeout: float | None
     on_output: Callable[[int, bytes], None]
     on_progress: Callable[[int], None] | None
+    interrupted: Callable[[], bool]
+
+
+class ReplayCallbacks(TypedDict, total=False):
+    """on_output gets (fd, bytes), on_progress the icount; interrupted is asked now and then."""
+
+    on_output: Callable[[int, bytes], None]
+    on_progress: Callable[[int], None]
     interrupted: Callable[[], bool]
 
 
@@ -123,6 +132,36 @@ def execute(
 
     options = GuestOptions(str(program), args, **_guest_options(guest))
     return run_guest(options, [load(plugin) for plugin in plugins])
+
+
+def replay(
+    run: Run | str | Path, *, until: int | None = None, **callbacks: Unpack[ReplayCallbacks]
+) -> Replayed:
+    """Execute a run again, from its directory alone, and hold it against the record.
+
+    until: a seq to stop after. What came of it says how much agrees, and where it first does not.
+    Raises BadRun, also for a run that no program made.
+    """
+    from shstk.replaying import replay as run_replay
+
+    return run_replay(open(run), until=until, **callbacks)
+
+
+def replay_under(
+    run: Run | str | Path,
+    kernel: str,
+    out: str | Path,
+    *,
+    force: bool = False,
+    **callbacks: Unpack[ReplayCallbacks],
+) -> RecordResult:
+    """Record what a run's program, with the run's inputs, does under another kernel revision.
+
+    Files that the recorded run never asked for are not there, and a warning names each.
+    """
+    from shstk.replaying import record_under
+
+    return record_under(open(run), kernel, Path(out), force=force, **callbacks)
 
 
 def check(

@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "stacks": "Every shadow stack of a run: owner, size, who made and freed it.",
     "log": "What happened, in one order: calls, clones, mappings, signals, ssp moves.",
     "matrix": "Record a program under several revisions: revision x finding.",
+    "replay": "Execute a run again and hold it against the record, or under another kernel.",
     "explore": "Run a program under many schedules and stop at the first finding.",
     "query": "SQL over a run's tables and views.",
     "export": "Write a run's tables as Arrow, Parquet or CSV.",

@@ -130,7 +130,7 @@ def guest_arguments(options: dict[str, Any]) -> dict[str, Any]:
         "binds": [_bind(b) for b in options["binds"]],
         "on_output": PassThrough(),
         "on_progress": Progress() if progress_wanted() else None,
-        "interrupted": _Interrupt(),
+        "interrupted": Interrupt(),
     }
 
 
@@ -199,8 +199,8 @@ class Progress:
         sys.stderr.flush()
 
 
-class _Interrupt:
-    """The first SIGINT ends the guest and seals the run; a second one kills the recording."""
+class Interrupt:
+    """The first SIGINT ends the guest, and what is recorded of it is kept; a second one kills."""
 
     def __init__(self) -> None:
         self.hit = False

@@ -29,7 +29,7 @@ class Answers:
         for tree, op, path, mode, data in self.rows:
             k.rec.row(
                 "tree",
-                seq=k.during,
+                seq=k.here(),
                 tid=k.current.tid,
                 mm=k.current.mm_id,
                 tree=tree,
@@ -58,10 +58,11 @@ class AskedTree:
 
     def mode(self, path: str) -> int | None:
         if path not in self._modes:
+            mode = None
             try:
                 mode = self._tree.mode(path)
             except NotHeld:
-                mode = self._miss(path)
+                self._miss(path)
             self._modes[path] = mode
             self._answers.rows.append((self._number, "mode", path, mode, None))
         return self._modes[path]
@@ -103,9 +104,10 @@ class AskedTree:
                 case _:
                     return b"".join(raw(n) + b"\0" for n in sorted(self._tree.names(path)))
         except NotHeld:
-            return self._miss(path)
+            self._miss(path)
         except Errno:
-            return None
+            pass
+        return None
 
     def _miss(self, path: str) -> None:
         self._answers.missing.append(f"{self._guest}/{path}" if path else self._guest or "/")

@@ -72,8 +72,7 @@ class Inode:
         """The guest is about to learn what this inode holds. (No kernel: it is not the guest.)"""
         if k is not None and self.origin is not None and self.input is None:
             name = raw(self.origin.guest_path).decode("utf-8", "backslashreplace")
-            seq = k.seq() if k.during is None else k.during
-            self.input = k.rec.input(name, self.contents(), self.mode, seq)
+            self.input = k.rec.input(name, self.contents(), self.mode, k.here())
 
     def permit(self, want: int) -> None:
         """want: READ, WRITE, EXECUTE. All files are the guest's own: its owner bits decide."""

@@ -127,6 +127,12 @@ class Kernel:
             raise OverflowError(f"more than {STEPS} kernel steps at icount {icount}")
         return icount * STEPS + self._step
 
+    def here(self) -> int:
+        """seq of the call or task event in progress, if it began at this icount; else a step."""
+        if self.during is not None and self.during // STEPS == self.machine.icount:
+            return self.during
+        return self.seq()
+
     def now_ns(self) -> int:
         """Virtual time since boot: one ns an instruction, plus what was slept while idle."""
         return self.machine.icount + self._slept_ns

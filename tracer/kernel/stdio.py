@@ -37,8 +37,7 @@ class Input(OpenFile):
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
         data, start = k.sandbox.stdin, self.stream.taken
         if self.inode.input is None:
-            seq = k.seq() if k.during is None else k.during
-            self.inode.input = k.rec.input("/dev/stdin", data, self.inode.mode, seq)
+            self.inode.input = k.rec.input("/dev/stdin", data, self.inode.mode, k.here())
         return data[start : start + n]
 
     def advance(self, k: Kernel, n: int) -> None:

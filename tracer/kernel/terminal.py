@@ -91,7 +91,7 @@ class TerminalFile(OpenFile):
         if not typed:
             assert k.terminal is not None
             typed += (data := k.terminal.read())
-            k.rec.row("typed", seq=k.during, tid=t.tid, mm=t.mm_id, bytes=data)
+            k.rec.row("typed", seq=k.here(), tid=t.tid, mm=t.mm_id, bytes=data)
         end = typed.find(b"\n") + 1 if self.node.canonical else 0
         return bytes(typed[: min(n, end or len(typed))])
 

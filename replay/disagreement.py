@@ -1,0 +1,91 @@
+"""Where a second execution left the record: the difference, and what surrounds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from replay.hold import LATE, Difference
+from replay.symbols import Symbols
+
+if TYPE_CHECKING:
+    from replay.run import Run
+
+
+@dataclass(frozen=True)
+class Event:
+    """A row of a run. place: its pc in words, if it has one."""
+
+    table: str
+    seq: int
+    tid: int | None
+    pc: int | None
+    place: str | None
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """The first event at which the two executions are not the same.
+
+    at: table, seq, task and pc of the earlier of the two rows; table is `manifest` if all rows
+    agree, but not what the manifest says of the end. recorded, now: the rows, kinds as words; None
+    where that side has no further row. columns: those that differ, `seq` alone if the rows are not
+    of one event. agreed: the last event of the record at which both were still the same.
+    """
+
+    at: Event
+    columns: tuple[str, ...]
+    recorded: dict[str, Any] | None
+    now: dict[str, Any] | None
+    agreed: Event | None
+
+
+def locate(run: Run, difference: Difference, tables: Iterable[str]) -> Disagreement:
+    """tables: those that were compared."""
+    symbols = Symbols(run)
+    rows = [row for row in (difference.recorded, difference.now) if row is not None]
+    first = min(rows, key=lambda row: int(row["seq"]))
+    return Disagreement(
+        _event(run, symbols, difference.table, first),
+        difference.columns,
+        difference.recorded,
+        difference.now,
+        _last_before(run, symbols, difference.time, tables),
+    )
+
+
+def _event(run: Run, symbols: Symbols, table: str, row: dict[str, Any]) -> Event:
+    pc = _pc(run, table, row)
+    place = symbols.at(row.get("mm"), pc, row["seq"]) if pc is not None else None
+    return Event(table, row["seq"], row.get("tid"), pc, str(place) if place else None)
+
+
+def _pc(run: Run, table: str, row: dict[str, Any]) -> int | None:
+    """The row's own; its block's; or that of the call in which it happened."""
+    import polars as pl
+
+    if row.get("pc") is not None:
+        return int(row["pc"])
+    if table == "flow":
+        found = run.scan("code").filter(pl.col("block") == row["block"])
+    else:
+        call = row.get("during") or (row["seq"] if table == "clones" else None)
+        found = run.scan("syscalls").filter(pl.col("seq") == call)
+    pcs = found.select("pc").collect()["pc"].to_list()
+    return pcs[0] if pcs else None
+
+
+def _last_before(run: Run, symbols: Symbols, time: int, tables: Iterable[str]) -> Event | None:
+    import polars as pl
+
+    best: tuple[int, str, dict[str, Any]] | None = None
+    for table in tables:
+        for key in ("seq", "seq_end") if table in LATE else ("seq",):
+            early = run.scan(table).filter(pl.col(key) < time)
+            found = early.filter(pl.col(key) == pl.col(key).max()).collect()
+            if len(found):
+                row = found.row(-1, named=True)
+                if best is None or row[key] > best[0]:
+                    best = row[key], table, {**row, "seq": row[key]}
+    return _event(run, symbols, best[1], best[2]) if best else None

@@ -1,0 +1,317 @@
+"""A second execution of a run, held against the record while it goes.
+
+Both sides of a table are compared in windows, column by column. A window that differs ends it;
+which difference comes first is settled afterwards, over all tables, so that it does not depend on
+where the windows lay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from schemas.rows import schema, words_of
+from schemas.seq import STEPS
+from schemas.tables import TABLES
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from replay.run import Run
+
+END: Final = 2**64 - 1
+# Rows that are written when what they tell of ends, and what they learn only then.
+LATE: Final = {
+    "syscalls": ("seq_end", "ret", "outcome", "ssp_exit", "state_hash"),
+    "clones": ("seq_end", "child_tid", "ret"),
+    "mms": ("seq_end",),
+}
+# What the executor writes only if it is asked to.
+_TRACED_WITH: Final = {"cfi": "cfi", "flow": "flow", "code": "flow", "insn": "insn"}
+# Endings after which the program would have gone on: the last instruction's rows may be cut off.
+OPEN_ENDINGS: Final = frozenset({"timeout", "interrupted", "stopped", "recovered"})
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first rows of a table that differ, as dicts of its columns.
+
+    time: the seq at which it shows. recorded, now: None where that side has no further row.
+    columns: those that differ; `seq` alone where the rows are not of one event.
+    """
+
+    table: str
+    time: int
+    recorded: dict[str, Any] | None
+    now: dict[str, Any] | None
+    columns: tuple[str, ...]
+
+
+class Hold:
+    """Takes the batches of the second run (it is a sink for tracer's recorder).
+
+    until: compare up to this seq; all that the record holds without. `disagrees` becomes True, on
+    whichever thread brings the batches, as soon as the two can no longer be the same.
+    """
+
+    def __init__(self, run: Run, until: int | None = None) -> None:
+        self.disagrees = False
+        self._manifest = run.manifest
+        reach = run.manifest.recovered_up_to or run.manifest.icount * STEPS
+        self._until = until if until is not None and until // STEPS < reach // STEPS else None
+        self._last_icount = (reach if self._until is None else self._until) // STEPS
+        self._bound = 0  # all before it has been compared
+        traced = run.manifest.traced
+        self._tables = {
+            name: _Sides(run, name) for name in TABLES if _TRACED_WITH.get(name) in (None, *traced)
+        }
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Those that are compared."""
+        return tuple(self._tables)
+
+    @property
+    def last_icount(self) -> int:
+        """Where the second run can stop, as it has shown all that there is to compare."""
+        return self._last_icount
+
+    @property
+    def to_the_end(self) -> bool:
+        """Whether the program's own end is compared too."""
+        return self._until is None and not self.open_end
+
+    @property
+    def open_end(self) -> bool:
+        """Whether the record stops while the program would have gone on by itself."""
+        return self._until is None and self._manifest.ending in OPEN_ENDINGS
+
+    def append(self, table: str, batch: pa.RecordBatch) -> None:
+        if table in self._tables:
+            self._tables[table].add(batch)
+
+    def mark(self, seq: int, rows: dict[str, int]) -> None:
+        """All rows of the instructions before that of `seq` have come."""
+        bound = min(seq, self._end) // STEPS * STEPS
+        if self.disagrees or bound <= self._bound:
+            return
+        self.disagrees = not all(sides.agree(bound) for sides in self._tables.values())
+        self._bound = bound
+
+    def close_streams(self) -> None:
+        pass
+
+    def add_file(self, data: bytes) -> str:
+        return hashlib.sha256(data).hexdigest()
+
+    @property
+    def _end(self) -> int:
+        return END if self._until is None else self._until + 1
+
+    def first_difference(self, stopped_at: int | None = None) -> Difference | None:
+        """After the last batch. stopped_at: the icount at which the second run was stopped; None if
+        it went to its own end, or to `last_icount`."""
+        if self.disagrees:
+            bound = self._bound
+        elif stopped_at is not None:
+            bound = min(stopped_at * STEPS, self._end)
+        elif self.open_end:
+            bound = self.last_icount * STEPS
+        else:
+            bound = self._end
+        open_end = self.open_end and not self.disagrees and stopped_at is None
+        entries = self._manifest.ending != "recovered"  # what had not ended then has no row
+        found = [
+            difference
+            for sides in self._tables.values()
+            for difference in sides.differences(bound, open_end, entries)
+        ]
+        self._bound = bound
+        return min(found, key=lambda difference: difference.time, default=None)
+
+    def agreed(self, time: int | None) -> dict[str, int]:
+        """Rows of each table that are the same on both sides, up to the first difference."""
+        bound = self._bound if time is None else time
+        if time is None and self._until is None:
+            bound = END
+        counts = {name: sides.agreed(bound) for name, sides in self._tables.items()}
+        return {name: count for name, count in counts.items() if count}
+
+
+class _Sides:
+    """One table: what the record has and what came now, beyond what was found to agree."""
+
+    def __init__(self, run: Run, name: str) -> None:
+        self._name = name
+        self._exits = LATE.get(name, ())
+        self._key = "seq_end" if self._exits else "seq"
+        self._batches = run.batches(name)
+        self._more = True
+        empty = _plain(name, schema(name).empty_table())
+        self._recorded, self._now = empty, empty
+        self._agreed = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        import pyarrow as pa
+
+        self._now = pa.concat_tables([self._now, _plain(self._name, pa.table(batch))])
+
+    def agree(self, bound: int) -> bool:
+        """Compare, and drop, the rows before `bound`; if they differ all stay."""
+        self._read(bound)
+        recorded, later_recorded = self._split(self._recorded, bound)
+        now, later_now = self._split(self._now, bound)
+        if not _same(recorded, now):
+            return False
+        self._recorded, self._now = later_recorded, later_now
+        self._agreed += recorded.num_rows
+        return True
+
+    def differences(self, bound: int, open_end: bool, entries: bool) -> Iterator[Difference]:
+        """bound: where the comparison ends; open_end: the record itself ends about there, and
+        what it has beyond must be there now too."""
+        self._read(END if open_end else bound)
+        if self._exits:
+            yield from self._first("seq_end", (), bound, open_end)
+            if entries:
+                yield from self._first("seq", self._exits, bound, open_end)
+        else:
+            yield from self._first("seq", (), bound, open_end)
+
+    def agreed(self, bound: int) -> int:
+        rows = self._recorded
+        rest = rows.num_rows if bound == END else _below(rows[self._key], bound)
+        return self._agreed + rest
+
+    def _read(self, bound: int) -> None:
+        """The record's rows whose seq is below `bound` are in memory."""
+        import pyarrow as pa
+
+        parts = [self._recorded]
+        while self._more and (not parts[-1].num_rows or parts[-1]["seq"][-1].as_py() < bound):
+            batch = next(self._batches, None)
+            if batch is None:
+                self._more = False
+            else:
+                parts.append(_plain(self._name, pa.table(batch)))
+        self._recorded = pa.concat_tables(parts)
+
+    def _split(self, rows: pa.Table, bound: int) -> tuple[pa.Table, pa.Table]:
+        """Rows that were written before `bound`, in order, and the others."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        early = pc.fill_null(pc.less(rows[self._key], pa.scalar(bound, pa.uint64())), False)
+        count = pc.sum(early).as_py() or 0
+        if count == rows.num_rows:
+            return _sorted(rows, self._key), rows.slice(0, 0)
+        return _sorted(rows.filter(early), self._key), rows.filter(pc.invert(early))
+
+    def _first(
+        self, key: str, without: tuple[str, ...], bound: int, open_end: bool
+    ) -> Iterator[Difference]:
+        """The first difference of the rows that have a `key`, in its order, if there is one."""
+        import pyarrow.compute as pc
+
+        recorded, now = (
+            _sorted(rows.filter(pc.is_valid(rows[key])), key)
+            for rows in (self._recorded, self._now)
+        )
+        due = _below(now[key], bound)
+        if open_end:
+            now = now.slice(0, max(due, recorded.num_rows))
+        else:
+            recorded, now = recorded.slice(0, _below(recorded[key], bound)), now.slice(0, due)
+        columns = [name for name in recorded.column_names if name not in without]
+        at = _first_difference(recorded.select(columns), now.select(columns))
+        if at is None:
+            return
+        was = _row(self._name, recorded, at)
+        is_now = _row(self._name, now, at)
+        time = min(row[key] for row in (was, is_now) if row is not None)
+        if key != "seq":
+            # The call that ended first: what became of it on the other side?
+            seq = next(r["seq"] for r in (was, is_now) if r is not None and r[key] == time)
+            was, is_now = self._find(self._recorded, seq), self._find(self._now, seq)
+        if was is not None and is_now is not None and was["seq"] == is_now["seq"]:
+            differing = tuple(name for name in columns if was[name] != is_now[name])
+        else:
+            differing = ("seq",)
+        yield Difference(self._name, time, was, is_now, differing)
+
+    def _find(self, rows: pa.Table, seq: int) -> dict[str, Any] | None:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        at = pc.index(rows["seq"], pa.scalar(seq, pa.uint64())).as_py()
+        return _row(self._name, rows, at) if at >= 0 else None
+
+
+def _plain(name: str, rows: pa.Table) -> pa.Table:
+    """Kinds as indices into their vocabulary: whoever wrote the rows may have ordered the words his
+    own way."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for at, column in enumerate(TABLES[name].columns):
+        if column.kinds:
+            words = words_of(name, column.name)
+            chunks = [
+                pc.take(pc.index_in(chunk.dictionary, value_set=words), chunk.indices)
+                for chunk in rows.column(at).chunks
+            ]
+            rows = rows.set_column(at, column.name, pa.chunked_array(chunks, pa.int32()))
+    return rows.replace_schema_metadata(None)
+
+
+def _row(name: str, rows: pa.Table, at: int) -> dict[str, Any] | None:
+    """Row `at` with its kinds in words again; None past the end."""
+    if at >= rows.num_rows:
+        return None
+    row: dict[str, Any] = rows.slice(at, 1).to_pylist()[0]
+    for column in TABLES[name].columns:
+        if column.kinds and row[column.name] is not None:
+            row[column.name] = column.kinds[row[column.name]]
+    return row
+
+
+def _sorted(rows: pa.Table, key: str) -> pa.Table:
+    """By `key`, then by seq; rows that have the same of both keep their order."""
+    import pyarrow.compute as pc
+
+    for name in dict.fromkeys(("seq", key)):
+        keys = rows[name].combine_chunks()
+        if len(keys) > 1 and not pc.all(pc.greater_equal(keys[1:], keys[:-1])).as_py():
+            rows = rows.take(pc.sort_indices(keys))
+    return rows
+
+
+def _below(keys: pa.ChunkedArray, bound: int) -> int:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return int(pc.sum(pc.less(keys, pa.scalar(bound, pa.uint64()))).as_py() or 0)
+
+
+def _same(one: pa.Table, other: pa.Table) -> bool:
+    return one.num_rows == other.num_rows and all(
+        a.equals(b) for a, b in zip(one.columns, other.columns, strict=True)
+    )
+
+
+def _first_difference(one: pa.Table, other: pa.Table) -> int | None:
+    """The first row that is not the same in both; one that only one of them has is not."""
+    import pyarrow.compute as pc
+
+    both = min(one.num_rows, other.num_rows)
+    found = [both] if one.num_rows != other.num_rows else []
+    for a, b in zip(one.slice(0, both).columns, other.slice(0, both).columns, strict=True):
+        if a.equals(b):
+            continue
+        differ = pc.or_(
+            pc.fill_null(pc.not_equal(a, b), False), pc.xor(pc.is_null(a), pc.is_null(b))
+        )
+        found.append(pc.index(differ, True).as_py())
+    return min(found, default=None)

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from schemas import seq as positions
+from schemas.errors import Exit, UsageError
+from shstk.cli.common import Kernel, Seq, format_option, open_run, progress_wanted, run_argument
+from shstk.cli.guest import Interrupt, PassThrough, Progress, show_warnings
+
+if TYPE_CHECKING:
+    from replay.disagreement import Disagreement, Event
+    from replay.run import Run
+    from shstk.replaying import Replayed
+
+
+@click.command()
+@run_argument
+@click.option("--until", type=Seq(), metavar="SEQ", help="Stop after this position (icount.n).")
+@click.option(
+    "-k",
+    "--kernel",
+    type=Kernel(),
+    help="Record what would have happened under another revision instead.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="RUN", help="With --kernel: its run."
+)
+@click.option("--force", is_flag=True, help="With --kernel: replace an existing run.")
+@format_option("text", "json")
+def command(
+    run: Path, until: int | None, kernel: str | None, output: Path | None, force: bool, format: str
+) -> int:
+    """Execute RUN again, from its directory alone, and hold it against the record.
+
+    Every call, switch, signal, fault, mapping, byte and traced instruction must be the same; the
+    first that is not is shown, with the last event at which both still agreed, and the exit code
+    is 4.
+    """
+    if kernel is not None:
+        if until is not None:
+            raise UsageError("--until holds a run against its record; --kernel makes another run")
+        return _under(open_run(run), run, kernel, output, force)
+    if output is not None or force:
+        raise UsageError("-o and --force go with --kernel", "without it nothing is written")
+    from shstk.replaying import replay
+
+    progress = Progress() if progress_wanted() else None
+    result = replay(
+        open_run(run),
+        until=until,
+        interrupted=Interrupt(),
+        on_progress=progress or (lambda icount: None),
+    )
+    if progress:
+        sys.stderr.write("\x1b[K")
+    if format == "json":
+        click.echo(json.dumps(_as_json(result), indent=1))
+    else:
+        click.echo(_text(run, result), nl=False)
+    return Exit.DISAGREES if result.disagreement else Exit.OK
+
+
+def _under(run: Run, path: Path, kernel: str, output: Path | None, force: bool) -> int:
+    from shstk.replaying import record_under
+
+    name = path.name.removesuffix(".run")
+    out = output or path.with_name(f"{name}.{kernel}.run")
+    passing = PassThrough()
+    result = record_under(
+        run,
+        kernel,
+        out,
+        force=force,
+        on_output=passing,
+        on_progress=Progress() if progress_wanted() else lambda icount: None,
+        interrupted=Interrupt(),
+    )
+    show_warnings(result.warnings)
+    click.echo(
+        f"shstk: under {kernel} it {result.describe()}, {result.icount} instructions,"
+        f" recorded in {result.path}\n  compare them with `shstk diff {path} {result.path}`",
+        err=True,
+    )
+    if passing.error:
+        raise passing.error
+    return Exit.OK
+
+
+def _text(path: Path, result: Replayed) -> str:
+    counts = ", ".join(f"{rows} {table}" for table, rows in result.agreed.items())
+    if result.disagreement is None:
+        end = "" if result.whole else ", as far as the record goes"
+        return f"{path}: {result.icount} instructions executed again{end}; all agree: {counts}\n"
+    lines = [f"{path} disagrees at {_event(result.disagreement.at)}"]
+    lines += [f"  {line}" for line in _difference(result.disagreement)]
+    agreed = result.disagreement.agreed
+    lines.append(f"both agree up to {_event(agreed)}" if agreed else "nothing agrees before it")
+    lines.append(f"the same until then: {counts or 'no rows'}")
+    return "\n".join(lines) + "\n"
+
+
+def _event(event: Event) -> str:
+    shown = f"{positions.show(event.seq)}: {event.table}"
+    if event.tid is not None:
+        shown += f" of task {event.tid}"
+    if event.pc is not None:
+        shown += f" at {event.pc:#x}"
+    return f"{shown} in {event.place}" if event.place else shown
+
+
+def _difference(found: Disagreement) -> list[str]:
+    if found.columns == ("seq",):
+        return [f"recorded: {_row(found.recorded)}", f"now:      {_row(found.now)}"]
+    assert found.recorded is not None
+    assert found.now is not None
+    width = max(len(column) for column in found.columns)
+    lines = []
+    for column in found.columns:
+        was, now = found.recorded[column], found.now[column]
+        if isinstance(was, bytes) and isinstance(now, bytes):
+            was, now = _around(was, now)
+        shown = f"recorded {_value(column, was)}, now {_value(column, now)}"
+        lines.append(f"{column:{width}}  {shown}")
+    return lines
+
+
+def _row(row: dict[str, Any] | None) -> str:
+    """What tells a row, in one line."""
+    if row is None:
+        return "no more of these"
+    told = {name: value for name, value in row.items() if value is not None and name != "seq"}
+    shown = " ".join(f"{name}={_value(name, value)}" for name, value in told.items())
+    return f"{positions.show(row['seq'])} {shown}"
+
+
+def _around(was: bytes, now: bytes) -> tuple[str, str]:
+    """Both where they begin to differ."""
+    pairs = zip(was, now, strict=False)
+    at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(was), len(now)))
+    start = max(at - 4, 0)
+
+    def shown(data: bytes) -> str:
+        return f"{data[start : at + 8]!r} ({len(data)} bytes)"
+
+    return f"[{start}:] {shown(was)}", f"[{start}:] {shown(now)}"
+
+
+def _value(column: str, value: Any) -> str:
+    from shstk.render import is_seq
+
+    if isinstance(value, int) and not isinstance(value, bool):
+        if is_seq(column):
+            return positions.show(value)
+        return hex(value) if abs(value) >= 4096 and column != "icount" else str(value)
+    if isinstance(value, bytes):
+        return repr(value[:24]) + ("…" if len(value) > 24 else "")
+    return "-" if value is None else str(value)
+
+
+def _as_json(result: Replayed) -> dict[str, Any]:
+    from shstk import render
+
+    def shown(name: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: shown(key, item) for key, item in value.items()}
+        if isinstance(value, tuple | list):
+            return [shown(name, item) for item in value]
+        if isinstance(value, bytes):
+            return value.hex()
+        if isinstance(value, int) and not isinstance(value, bool):
+            if render.is_seq(name):
+                return positions.show(value)
+            return hex(value) if value >= 2**53 or name in ("pc", "addr") else value
+        return value
+
+    raw = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    raw["disagreement"] = result.disagreement and dataclasses.asdict(result.disagreement)
+    answer: dict[str, Any] = shown("", raw)
+    return answer

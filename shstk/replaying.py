@@ -1,0 +1,157 @@
+"""A run executed again from its directory alone, and held against what was recorded."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from replay.disagreement import Disagreement, locate
+from replay.hold import Difference, Hold
+from schemas.manifest import Manifest
+from schemas.seq import STEPS
+from tracer.again import set_up_again
+from tracer.record import trace_bits
+from tracer.recorder import Collector
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from replay.run import Run
+    from tracer.guest import Guest
+    from tracer.record import RecordResult
+
+# Looks at the clock that a guest which only sleeps gets past the record's last instruction.
+_PATIENCE: Final = 1 << 8
+# What the manifest says of a run that went to its end.
+_ENDED: Final = ("auxv", "ending", "exit_status", "icount", "warnings")
+
+Alarm = tuple[int, Callable[[], None]]
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """agreed: rows of each table that were the same, up to the disagreement. icount: instructions
+    executed. whole: up to an end that was the
+    program's own, or --max-instructions'."""
+
+    agreed: dict[str, int]
+    icount: int
+    whole: bool
+    disagreement: Disagreement | None
+
+
+def replay(
+    run: Run,
+    *,
+    until: int | None = None,
+    on_output: Callable[[int, bytes], None] = lambda fd, data: None,
+    on_progress: Callable[[int], None] = lambda icount: None,
+    interrupted: Callable[[], bool] = lambda: False,
+    alarms: Callable[[Guest], Iterable[Alarm]] = lambda guest: (),
+) -> Replayed:
+    """Execute a run again and compare everything that is in its tables.
+
+    until: a seq to stop after. alarms: (icount, callback) in ascending order, called in between.
+    Raises BadRun (no program made it), KeyboardInterrupt.
+    """
+    manifest = run.manifest
+    hold = Hold(run, until)
+    rec = Collector(hold)
+    patience = _PATIENCE
+
+    def stop() -> bool:
+        nonlocal patience
+        if hold.open_end and guest.machine.icount >= hold.last_icount:
+            patience -= 1
+        return hold.disagrees or patience < 0 or interrupted()
+
+    # An instruction more than the record has would be a difference, and the last one.
+    natural = hold.to_the_end and manifest.ending != "limit"
+    guest = set_up_again(
+        _path(run),
+        manifest,
+        lambda table: run.table(table).iter_rows(named=True),
+        rec,
+        trace_bits(manifest.traced),
+        max_instructions=hold.last_icount + natural,
+        on_output=on_output,
+        on_progress=on_progress,
+        interrupted=stop,
+    )
+    stopped_at = None
+    try:
+        ending = guest.run(alarms(guest))
+    except Exception:
+        # What the guest does after a disagreement may be nothing the kernel model was made for.
+        rec.finish()
+        difference = hold.first_difference(guest.machine.icount)
+        if difference is None:
+            raise
+    else:
+        rec.finish()
+        if ending == "interrupted" and patience >= 0:
+            stopped_at = guest.machine.icount
+        difference = hold.first_difference(stopped_at)
+        if difference is None and stopped_at is not None:
+            raise KeyboardInterrupt
+        if difference is None and hold.to_the_end:
+            difference = _end_difference(manifest, guest, ending)
+    return Replayed(
+        hold.agreed(difference.time if difference else None),
+        guest.machine.icount,
+        hold.to_the_end,
+        locate(run, difference, hold.tables) if difference else None,
+    )
+
+
+def record_under(
+    run: Run, kernel: str, out: Path, *, force: bool = False, **callbacks: Any
+) -> RecordResult:
+    """Record what the run's program, with the run's inputs, does under another kernel revision.
+
+    callbacks: of GuestOptions. Raises BadRun (no program made it), UsageError, CannotWrite.
+    """
+    from tracer.record import record_guest
+
+    manifest = run.manifest
+
+    def set_up(rec: Any, bits: int) -> Guest:
+        return set_up_again(
+            _path(run),
+            manifest,
+            lambda table: run.table(table).iter_rows(named=True),
+            rec,
+            bits,
+            kernel=kernel,
+            max_instructions=manifest.max_instructions,
+            **callbacks,
+        )
+
+    return record_guest(set_up, out, trace=manifest.traced, force=force)
+
+
+def _path(run: Run) -> Path:
+    assert run.path is not None
+    return run.path
+
+
+def _end_difference(manifest: Manifest, guest: Guest, ending: str) -> Difference | None:
+    now = {
+        "auxv": tuple(struct.iter_unpack("<QQ", guest.auxv)),
+        "ending": ending,
+        "exit_status": guest.k.first.exit_status,
+        "icount": guest.machine.icount,
+        "warnings": tuple(guest.k.warnings),
+    }
+    differing = tuple(name for name in _ENDED if now[name] != getattr(manifest, name))
+    if manifest.plugins:  # which warn too
+        differing = tuple(name for name in differing if name != "warnings")
+    if not differing:
+        return None
+    seq = manifest.icount * STEPS
+    recorded = {name: getattr(manifest, name) for name in _ENDED}
+    return Difference(
+        "manifest", seq + STEPS, {"seq": seq, **recorded}, {"seq": seq, **now}, differing
+    )
