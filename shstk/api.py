@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from replay.check import Report
+    from replay.diff.compare import Diff
+    from replay.explain.model import Explanation
     from replay.run import Run
     from shstk.exploring import Tried
     from shstk.replaying import Replayed
@@ -179,6 +181,40 @@ def check(
     from replay.check import check as run_check
 
     return run_check(open(run), expect=expect, as_=as_, select=tuple(select), ignore=tuple(ignore))
+
+
+def diff(
+    a: Run | str | Path,
+    b: Run | str | Path,
+    *,
+    tasks: Iterable[str] = (),
+    ignore: Iterable[str] = (),
+    context: int = 2,
+    order: bool = False,
+    exact: bool = False,
+) -> Diff:
+    """What one run does and another does not, task by task (replay/diff/compare.py).
+
+    tasks: paths such as main/clone#3, or tids. ignore: tables, columns, calls. context: equal
+    events around each difference. order: which task was first, too. exact: also what depends on it.
+    """
+    from replay.diff.compare import Options
+    from replay.diff.compare import diff as run_diff
+
+    options = Options(tuple(tasks), frozenset(ignore), context, order, exact)
+    return run_diff(open(a), open(b), options)
+
+
+def explain_fault(
+    run: Run | str | Path, seq: int | None = None, *, every: bool = False
+) -> list[Explanation]:
+    """Why a task faulted: the fault at seq, or the one that ended the run; every: all of them.
+
+    Raises UsageError if there is no fault at seq.
+    """
+    from replay.explain import explain
+
+    return explain(open(run), seq, every=every)
 
 
 def stacks(run: Run | str | Path, at: int | None = None, addr: int | None = None) -> pl.DataFrame:

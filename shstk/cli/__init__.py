@@ -10,7 +10,7 @@ import click
 
 from shstk import __version__
 
-# name -> what `shstk --help` says; the command is `command` in shstk/cli/<name>.py.
+# name -> what `shstk --help` says; the command is `command` in shstk/cli/<name>.py, with _ for -.
 COMMANDS: Final = {
     "demo": "Record the pthread program under v3, v6 and 7.2 and explain what differs.",
     "record": "Run a program under a kernel revision and record it.",
@@ -18,9 +18,11 @@ COMMANDS: Final = {
     "check": "Judge runs: whose shadow stack, allocated and released as specified?",
     "stacks": "Every shadow stack of a run: owner, size, who made and freed it.",
     "log": "What happened, in one order: calls, clones, mappings, signals, ssp moves.",
+    "explain-fault": "Why a task faulted: expected, found, who pushed it, the likely cause.",
     "matrix": "Record a program under several revisions: revision x finding.",
     "replay": "Execute a run again and hold it against the record, or under another kernel.",
     "explore": "Run a program under many schedules and stop at the first finding.",
+    "diff": "Two runs of one program, task by task: what differs, and where first.",
     "query": "SQL over a run's tables and views.",
     "export": "Write a run's tables as Arrow, Parquet or CSV.",
     "info": "What a run is: program, kernel, how it ended, its tables.",
@@ -48,7 +50,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        found = importlib.import_module(f"shstk.cli.{cmd_name}").command
+        found = importlib.import_module(f"shstk.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(found, click.Command)
         return found
 

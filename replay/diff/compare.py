@@ -1,0 +1,341 @@
+"""Two runs held against each other: what each task did in one and not in the other."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from replay.derive.history import Task
+from replay.diff.align import Gap, align, gaps
+from replay.diff.events import EXIT, FIELDS, Teller, What, Whats
+from replay.diff.names import Common, Names
+from replay.diff.tasks import Cast, match
+from replay.facts import Facts
+from replay.symbols import Symbols
+from schemas.errors import UsageError
+from schemas.syscalls import SYSCALLS
+
+if TYPE_CHECKING:
+    from replay.run import Run
+
+PLACES: Final = 20  # kept of the differences of one kind
+_SHOWN: Final = 4  # events kept of what only one run has
+_LAST: Final = 2**64
+_KIND_EVENTS: Final = 32
+TABLES: Final = tuple(dict.fromkeys(name.split(".")[0] for name in FIELDS))
+_PROGRAM: Final = "the program"
+
+
+@dataclass(frozen=True)
+class Event:
+    """seq in each run, None where it has no such event."""
+
+    a: int | None
+    b: int | None
+    what: What
+
+    @property
+    def seq(self) -> int:
+        """Of an event that only one run has: where."""
+        seq = self.b if self.a is None else self.a
+        assert seq is not None
+        return seq
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One difference, or several of one kind.
+
+    a, b: what stands there in either run; one event each where it is the same one, changed; else
+    the first few of the `a_count` or `b_count` that only one run has. fields: (name, in A, in B) of
+    what changed, empty text for none. before, after: equal events around it. places: (task, seq in
+    A, seq in B) of the first differences of this kind, this one first, of `count`.
+    """
+
+    task: str
+    a: tuple[Event, ...]
+    b: tuple[Event, ...]
+    a_count: int
+    b_count: int
+    fields: tuple[tuple[str, str, str], ...]
+    before: tuple[Event, ...]
+    after: tuple[Event, ...]
+    places: tuple[tuple[str, int | None, int | None], ...]
+    count: int = 1
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.a and self.b)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A task as both runs have it. tids and counts of events; None where it is not."""
+
+    path: str
+    a_tid: int | None
+    b_tid: int | None
+    a_events: int
+    b_events: int
+    differences: int
+
+
+@dataclass(frozen=True)
+class Options:
+    """tasks: only these paths. ignored: words of --ignore. context: equal events kept around each
+    difference. order: the order of all tasks' events too. exact: also what depends on it."""
+
+    tasks: tuple[str, ...] = ()
+    ignored: frozenset[str] = frozenset()
+    context: int = 2
+    order: bool = False
+    exact: bool = False
+
+
+@dataclass(frozen=True)
+class Diff:
+    """What differs. programs: same, builds (of one path) or different."""
+
+    a: Side
+    b: Side
+    programs: str
+    pairs: list[Pair]
+    differences: list[Difference]
+
+    @property
+    def same(self) -> bool:
+        return not self.differences
+
+
+class Side:
+    """One of the two runs, and what is derived from it."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.facts = Facts(run, run.row, "intent")
+        self.cast = Cast(self.facts.history)
+        self.streams: dict[Task, Stream] = {}
+        self.cut: frozenset[Task] = frozenset()
+
+    def program(self) -> tuple[str, str | None]:
+        """The program's path and sha256."""
+        inputs = self.run.table("inputs").select("guest_path", "sha256").rows()
+        return self.run.manifest.program, dict(inputs).get(self.run.manifest.program)
+
+    def tell(self, common: Common, whats: Whats, options: Options) -> None:
+        names = Names(self.facts, self.cast, Symbols(self.run), common, options.exact)
+        teller = Teller(self.facts, self.cast, names, options.ignored, options.exact)
+        self.cut = teller.cut
+        told: dict[Task, list[tuple[int, int]]] = {}
+        for task, seq, what in teller.steps():
+            if options.order:
+                what = what._replace(name=f"{self.cast.path(task)}: {what.name}")
+            told.setdefault(task, []).append((seq, whats.number(what)))
+        self.streams = {task: Stream(events) for task, events in told.items()}
+
+
+class Stream:
+    """What a task did: positions and numbers of events, in order."""
+
+    def __init__(self, events: Iterable[tuple[int, int]] = ()) -> None:
+        ordered = sorted(events)
+        self.seqs = array("Q", (seq for seq, _ in ordered))
+        self.whats = array("L", (what for _, what in ordered))
+
+    def __len__(self) -> int:
+        return len(self.seqs)
+
+    def rows(self) -> Iterator[tuple[int, int]]:
+        return zip(self.seqs, self.whats, strict=True)
+
+
+def diff(a: Run, b: Run, options: Options) -> Diff:
+    """Raises UsageError: a task that neither run has, a word that cannot be ignored."""
+    _check_ignored(options.ignored)
+    left, right = Side(a), Side(b)
+    matched = match(left.cast, right.cast)
+    common, programs = _common(left, right)
+    whats = Whats()
+    for side in (left, right):
+        side.tell(common, whats, options)
+    compared = _Comparison(left, right, whats, options)
+    if options.order:
+        compared.whole()
+    else:
+        for x, y in _chosen(matched, left, right, options.tasks):
+            compared.task(x, y)
+    return Diff(left, right, programs, compared.pairs, compared.sorted())
+
+
+class _Comparison:
+    def __init__(self, a: Side, b: Side, whats: Whats, options: Options) -> None:
+        self._a = a
+        self._b = b
+        self._whats = whats
+        self._around = options.context
+        self.pairs: list[Pair] = []
+        self._found: dict[object, tuple[int, int, Difference]] = {}  # by kind: place in A, turn
+
+    def sorted(self) -> list[Difference]:
+        return [found for *_, found in sorted(self._found.values(), key=lambda f: f[:2])]
+
+    def whole(self) -> None:
+        streams = [
+            Stream(row for stream in side.streams.values() for row in stream.rows())
+            for side in (self._a, self._b)
+        ]
+        cut = [bool(side.cut) for side in (self._a, self._b)]
+        found = self._streams("the whole run", streams[0], streams[1], cut[0], cut[1])
+        self.pairs.append(Pair("the whole run", None, None, *map(len, streams), found))
+
+    def task(self, a: Task | None, b: Task | None) -> None:
+        path = self._a.cast.path(a) if a else self._b.cast.path(b) if b else ""
+        left = self._a.streams.get(a, Stream()) if a else Stream()
+        right = self._b.streams.get(b, Stream()) if b else Stream()
+        if a and b:
+            found = self._streams(path, left, right, a in self._a.cut, b in self._b.cut)
+        else:
+            whole = Gap(0, len(left), 0, len(right))
+            found = self._add(path, left, right, whole, a.born if a else _LAST)
+        tids = [task.tid if task else None for task in (a, b)]
+        self.pairs.append(Pair(path, tids[0], tids[1], len(left), len(right), found))
+
+    def _streams(self, path: str, a: Stream, b: Stream, a_cut: bool, b_cut: bool) -> int:
+        """Adds their differences, and counts them."""
+        ends = [len(stream) - self._exits(stream) for stream in (a, b)]
+        runs = align(a.whats[: ends[0]], b.whats[: ends[1]])
+        found = 0
+        for gap in gaps(runs, *ends):
+            if (a_cut and gap.i == ends[0]) or (b_cut and gap.j == ends[1]):
+                continue  # how far it came before another ended it depends on who was first
+            for part in self._parts(a, b, gap):
+                found += self._add(path, a, b, part)
+        last = Gap(ends[0], len(a), ends[1], len(b))
+        if a.whats[ends[0] :] != b.whats[ends[1] :]:
+            found += self._add(path, a, b, last)
+        return found
+
+    def _exits(self, stream: Stream) -> int:
+        """1 if its last event is the task's exit, which is held against the other's alone."""
+        last = self._whats.all[stream.whats[-1]] if len(stream) else None
+        return int(last is not None and last.name == EXIT)
+
+    def _parts(self, a: Stream, b: Stream, gap: Gap) -> Iterator[Gap]:
+        """A gap divided: the same event, changed, one by one; and what only one run has."""
+        keys = [
+            [self._whats.key(what) for what in whats]
+            for whats in (a.whats[gap.i : gap.i_end], b.whats[gap.j : gap.j_end])
+        ]
+        i, j = gap.i, gap.j
+        for run in [*align(*keys), None]:
+            i_end, j_end = (gap.i + run.i, gap.j + run.j) if run else (gap.i_end, gap.j_end)
+            if i < i_end:
+                yield Gap(i, i_end, j, j)
+            if j < j_end:
+                yield Gap(i_end, i_end, j, j_end)
+            for at in range(run.n if run else 0):
+                yield Gap(i_end + at, i_end + at + 1, j_end + at, j_end + at + 1)
+            if run:
+                i, j = i_end + run.n, j_end + run.n
+
+    def _add(self, path: str, a: Stream, b: Stream, gap: Gap, place: int | None = None) -> int:
+        """One difference more: of a kind that is known, or a new one. place: in A's order."""
+        i, i_end, j, j_end = gap
+        whats = self._whats.all
+        fields = _changed(whats[a.whats[i]], whats[b.whats[j]]) if i < i_end and j < j_end else ()
+        kind = (fields, self._kind(a.whats[i:i_end]), self._kind(b.whats[j:j_end]))
+        here = (path, a.seqs[i] if i < i_end else None, b.seqs[j] if j < j_end else None)
+        if place is None:
+            place = a.seqs[i] if i < len(a) else a.seqs[-1] + 1 if len(a) else 0
+        known = self._found.get(kind)
+        if known and known[0] <= place:
+            at, turn, first = known
+            places = first.places + ((here,) if len(first.places) < PLACES else ())
+            self._found[kind] = at, turn, replace(first, places=places, count=first.count + 1)
+            return 1
+        others = known[2] if known else None
+        made = Difference(
+            task=path,
+            a=tuple(Event(a.seqs[x], None, whats[a.whats[x]]) for x in _few(i, i_end)),
+            b=tuple(Event(None, b.seqs[y], whats[b.whats[y]]) for y in _few(j, j_end)),
+            a_count=i_end - i,
+            b_count=j_end - j,
+            fields=fields,
+            before=self._equal(a, b, i, j, -1),
+            after=self._equal(a, b, i_end, j_end, 1),
+            places=(here, *(others.places if others else ()))[:PLACES],
+            count=others.count + 1 if others else 1,
+        )
+        self._found[kind] = place, len(self._found), made
+        return 1
+
+    def _kind(self, whats: Sequence[int]) -> tuple[int, ...]:
+        """What several events of one run are, in short: their kinds, each once."""
+        return tuple(dict.fromkeys(self._whats.key(what) for what in whats[:_KIND_EVENTS]))
+
+    def _equal(self, a: Stream, b: Stream, x: int, y: int, step: int) -> tuple[Event, ...]:
+        """The equal events before (step -1) or from (1) these places on, in order."""
+        if step < 0:
+            x, y = x - 1, y - 1
+        kept: list[Event] = []
+        while len(kept) < self._around and 0 <= x < len(a) and 0 <= y < len(b):
+            if a.whats[x] != b.whats[y]:
+                break
+            kept.append(Event(a.seqs[x], b.seqs[y], self._whats.all[a.whats[x]]))
+            x, y = x + step, y + step
+        return tuple(kept[::step])
+
+
+def _few(start: int, end: int) -> range:
+    return range(start, min(end, start + _SHOWN))
+
+
+def _changed(a: What, b: What) -> tuple[tuple[str, str, str], ...]:
+    left, right = dict(a.fields), dict(b.fields)
+    names = [name for name in FIELDS if name in left or name in right]
+    pairs = [(name, left.get(name, ""), right.get(name, "")) for name in names]
+    return tuple(pair for pair in pairs if pair[1] != pair[2])
+
+
+def _common(a: Side, b: Side) -> tuple[Common, str]:
+    hashes = [
+        {sha256 for (sha256,) in side.run.table("inputs").select("sha256").iter_rows()}
+        for side in (a, b)
+    ]
+    (a_path, a_hash), (b_path, b_hash) = a.program(), b.program()
+    name = a_path.rpartition("/")[2] if a_path == b_path else _PROGRAM
+    programs = "same" if a_path == b_path else "different"
+    if a_path == b_path and a_hash != b_hash:
+        programs = "builds"
+    return Common(frozenset(hashes[0] & hashes[1]), name), programs
+
+
+def _check_ignored(ignored: frozenset[str]) -> None:
+    known = {*TABLES, *FIELDS, *SYSCALLS}
+    for word in sorted(ignored - known):
+        raise UsageError(
+            f"--ignore {word}: no table, column or call of that name",
+            f"tables: {' '.join(TABLES)}; columns: {' '.join(FIELDS)}; or a call's name",
+        )
+
+
+def _chosen(
+    matched: list[tuple[Task | None, Task | None]], a: Side, b: Side, wanted: tuple[str, ...]
+) -> list[tuple[Task | None, Task | None]]:
+    """The pairs of which one task has a wanted path or tid."""
+    if not wanted:
+        return matched
+    chosen = []
+    left = set(wanted)
+    for x, y in matched:
+        names = {a.cast.path(x), str(x.tid)} if x else set()
+        names |= {b.cast.path(y), str(y.tid)} if y else set()
+        if not names.isdisjoint(wanted):
+            chosen.append((x, y))
+            left -= names
+    if left:
+        paths = [a.cast.path(x) for x, _ in matched if x]
+        raise UsageError(f"--task {min(left)}: neither run has it", f"tasks: {' '.join(paths)}")
+    return chosen

@@ -1,0 +1,84 @@
+"""What each file descriptor stands for; its number depends on who was first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from replay.derive.history import Task
+
+CLONE_FILES: Final = 0x400
+_STANDARD: Final = {0: "stdin", 1: "stdout", 2: "stderr"}
+_F_DUPFD: Final = (0, 1030)  # and F_DUPFD_CLOEXEC
+
+# What a call opens: the name of what it returns.
+_OPENED: Final[dict[str, str]] = {
+    "socket": "socket",
+    "accept": "connection",
+    "accept4": "connection",
+    "eventfd2": "eventfd",
+    "epoll_create1": "epoll",
+    "memfd_create": "memfd",
+    "signalfd4": "signalfd",
+    "timerfd_create": "timerfd",
+    "inotify_init1": "inotify",
+    "pidfd_open": "pidfd",
+}
+# The argument that points to the int[2] it stores, and the two's names.
+_PAIRS: Final[dict[str, tuple[int, str, str]]] = {
+    "pipe2": (0, "pipe's read end", "pipe's write end"),
+    "socketpair": (3, "socket pair", "socket pair"),
+}
+
+
+def opens(name: str | None, args: Sequence[int]) -> bool:
+    """Whether what a call returns is a descriptor."""
+    return name in ("openat", "dup", "dup3") or name in _OPENED or _duplicates(name, args)
+
+
+def _duplicates(name: str | None, args: Sequence[int]) -> bool:
+    return name == "fcntl" and args[1] in _F_DUPFD
+
+
+class Descriptors:
+    """The descriptor tables of a run's tasks, to be told of its calls in order."""
+
+    def __init__(self) -> None:
+        self._of: dict[Task, dict[int, str]] = {}
+
+    def name(self, task: Task, fd: int) -> str:
+        """`<what was opened>`, or the number if that is not known."""
+        known = self._table(task).get(fd)
+        return f"<{known}>" if known else str(fd)
+
+    def cloned(self, parent: Task, child: Task, flags: int) -> None:
+        table = self._table(parent)
+        self._of[child] = table if flags & CLONE_FILES else dict(table)
+
+    def called(
+        self,
+        task: Task,
+        name: str | None,
+        args: Sequence[int],
+        ret: int,
+        path: str | None,
+        stored: Callable[[int], bytes | None],
+    ) -> None:
+        """A call that succeeded. path: what it named. stored: what it wrote to an address."""
+        table = self._table(task)
+        if name == "openat":
+            table[ret] = path or "file"
+        elif name == "execve":
+            self._of[task] = dict(table)  # shared no longer
+        elif name in _OPENED:
+            table[ret] = _OPENED[name]
+        elif name in ("dup", "dup3") or _duplicates(name, args):
+            table[ret] = table.get(args[0], f"copy of {args[0]}")
+        elif name in _PAIRS:
+            argument, *names = _PAIRS[name]
+            ends = stored(args[argument]) or b""
+            for at, end in zip(range(0, len(ends), 4), names, strict=False):
+                table[int.from_bytes(ends[at : at + 4], "little")] = end
+
+    def _table(self, task: Task) -> dict[int, str]:
+        return self._of.setdefault(task, dict(_STANDARD))

@@ -1,0 +1,464 @@
+"""A run as what each task did, step by step, in words that mean the same in another run.
+
+One event a step: a call with what it did to shadow stacks, a clone, a task's first instruction, a
+signal, a fault, an exit. Rows that only tell more of such a step are part of it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+from replay import decode
+from replay.derive import rows
+from replay.derive.history import Cloned, Execed, Exited, Task
+from replay.diff.names import OWN, Names
+from replay.diff.tasks import Cast
+from replay.facts import Facts
+from schemas.signatures import FLAGS
+
+# Every field of an event, under the name by which --ignore knows it, and what it is called.
+FIELDS: Final[dict[str, str]] = {
+    **{f"syscalls.a{i}": f"argument {i + 1}" for i in range(6)},
+    "syscalls.ret": "result",
+    "syscalls.outcome": "outcome",
+    "clones.flags": "flags",
+    "clones.stack": "stack",
+    "clones.stack_size": "stack_size",
+    "clones.set_tid": "set_tid",
+    "clones.exit_signal": "exit signal",
+    "clones.ret": "result",
+    "shadow_stacks.made": "shadow stack allocated",
+    "shadow_stacks.gone": "shadow stack unmapped",
+    "shadow_stacks.released": "shadow stack",
+    "task_events.ssp": "first ssp",
+    "task_events.pc": "first pc",
+    "task_events.status": "ends with",
+    "kernel_memory.bytes": "stored",
+    "output.bytes": "output",
+    "signals.code": "si_code",
+    "signals.si_addr": "si_addr",
+    "signals.sender": "sender",
+    "signals.handler": "handler",
+    "signals.alt_stack": "alternate stack",
+    "signals.token": "token",
+    "signals.frame": "ss_ptr in the frame",
+    "signals.ssp": "ssp",
+    "faults.pc": "at",
+    "faults.signo": "signal",
+    "faults.code": "si_code",
+    "faults.address": "address",
+    "faults.expected": "expected",
+    "faults.found": "found",
+}
+# Calls by which tasks wait for each other: how often depends on who was first.
+WAITING: Final = frozenset({"futex", "sched_yield"})
+_WAITED: Final = frozenset({-4, -11, -110})  # EINTR, EAGAIN, ETIMEDOUT
+_ENDS: Final = frozenset({"exit", "exit_group"})
+# Calls of which an argument, the first or the second, says what is asked.
+_ABOUT: Final = {"prctl": 0, "futex": 1, "ioctl": 1, "fcntl": 1, "ptrace": 0}
+_CAUSES: Final = {
+    2: "illegal instruction",
+    3: "breakpoint",
+    4: "misaligned load",
+    5: "load access fault",
+    6: "misaligned store",
+    7: "store access fault",
+    12: "fetch page fault",
+    13: "load page fault",
+    15: "store page fault",
+}
+_CHECKS: Final = {2: "landing pad check", 3: "shadow stack check"}  # cause 18, by tval
+_SIGKILL: Final = 9
+_UCONTEXT: Final = 128  # bytes of siginfo before it in a signal frame
+_FRAME: Final = 2048  # no frame is larger
+_STRING: Final = 4096
+_SMALL: Final = 16
+
+RELEASED: Final = "released"
+_LEFT: Final = "left until the address space goes"
+_LEAKED: Final = "never released"
+STARTS: Final = "starts"
+EXIT: Final = "exit"
+
+Step = tuple[Task, int, "What"]  # who, seq, what
+Said = deque[tuple[int, int | None, bytes]]  # seq, mm, bytes
+
+
+class What(NamedTuple):
+    """What an event is, comparable across runs. about: which of its kind it is, such as a prctl's
+    option; fields: (name of FIELDS, value)."""
+
+    table: str
+    name: str
+    about: str
+    fields: tuple[tuple[str, str], ...]
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.table, self.name, self.about
+
+    def __str__(self) -> str:
+        given = dict(self.fields)
+        if self.table == "syscalls":
+            args = [given[f"syscalls.a{i}"] for i in range(6) if f"syscalls.a{i}" in given]
+            text = f"{self.name}({', '.join(args)}) = {given.get('syscalls.ret', '?')}"
+            rest = [f for f in self.fields if not f[0].startswith(("syscalls.a", "syscalls.ret"))]
+        elif self.table == "clones":
+            text = f"{self.name}({given.get('clones.flags')}) = {given.get('clones.ret', '?')}"
+            rest = [f for f in self.fields if f[0] not in ("clones.flags", "clones.ret")]
+        else:
+            text, rest = self.name, list(self.fields)
+        shown = [f"{FIELDS[name]} {value}" for name, value in rest if value]
+        return text + (f" [{', '.join(shown)}]" if shown else "")
+
+
+class Whats:
+    """Each What once, by number: equal numbers are equal events, in both runs."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[What, int] = {}
+        self._keys: dict[tuple[str, str, str], int] = {}
+        self._key_of: list[int] = []
+        self.all: list[What] = []
+
+    def number(self, what: What) -> int:
+        if what not in self._numbers:
+            self._numbers[what] = len(self.all)
+            self.all.append(what)
+            self._key_of.append(self._keys.setdefault(what.key, len(self._keys)))
+        return self._numbers[what]
+
+    def key(self, number: int) -> int:
+        """The number of its kind: equal for events that may be the same one, changed."""
+        return self._key_of[number]
+
+
+class Teller:
+    """Tells one run's events. ignored: tables, fields and calls to be left out; exact: also what
+    depends on who was first (offsets, waiting)."""
+
+    def __init__(
+        self, facts: Facts, cast: Cast, names: Names, ignored: frozenset[str], exact: bool
+    ) -> None:
+        self._facts = facts
+        self._cast = cast
+        self._names = names
+        self._ignored = ignored
+        self._exact = exact
+        self._clones = {c.seq: c for c in facts.history.clones}
+        self._maps = {m.row.seq: m for m in facts.stack_maps}
+        self._touched: dict[int | None, list[rows.Mapping]] = {}
+        for mapping in facts.mappings:
+            if mapping.shadow_stack:
+                self._touched.setdefault(mapping.during, []).append(mapping)
+        clones = facts.run.table("clones")
+        self._attempts = {row["seq"]: row for row in clones.iter_rows(named=True)}
+        events = facts.run.table("task_events").select("seq", "pc")
+        self._pcs = dict(events.iter_rows())
+        self._deadlock = facts.run.manifest.ending == "deadlock"
+        self.cut = self._cut_off()
+
+    def steps(self) -> Iterator[Step]:
+        """Every event that is not ignored, in no particular order."""
+        for told in (self._calls, self._starts, self._exits, self._signals, self._faults):
+            for task, seq, what in told():
+                if what.table not in self._ignored and what.name not in self._ignored:
+                    yield task, seq, what._replace(fields=tuple(self._kept(what)))
+
+    def _kept(self, what: What) -> Iterator[tuple[str, str]]:
+        for name, value in what.fields:
+            if name not in self._ignored and name.split(".")[0] not in self._ignored:
+                yield name, value
+
+    def _cut_off(self) -> frozenset[Task]:
+        """Tasks that another ended (exit_group, exec, SIGKILL), or the end of the recording: when
+        that met them depends on who was first."""
+        import polars as pl
+
+        run, history = self._facts.run, self._facts.history
+        own = run.scan("syscalls").filter(pl.col("name").is_in(list(_ENDS)))
+        died = run.scan("signals").filter(
+            (pl.col("kind").cast(pl.String) == "fatal") & (pl.col("signo") != _SIGKILL)
+        )
+        chosen = own.filter(pl.col("outcome").cast(pl.String) == "no_return")
+        ends = pl.concat([f.select("tid", "seq") for f in (chosen, died)]).collect().rows()
+        itself = {self._cast.at(tid, seq) for tid, seq in ends}
+        if self._deadlock:
+            itself |= {self._cast.root(t) for t in history.tasks if t.exit_seq is None}
+        return frozenset(set(self._cast.tasks) - itself)
+
+    # Calls
+
+    def _calls(self) -> Iterator[Step]:
+        outputs = self._outputs()
+        for batch in self._facts.run.batches("syscalls"):
+            if not batch.num_rows:
+                continue
+            listed = batch.to_pylist()
+            read, stored = self._transfers(listed[0]["seq"], listed[-1]["seq"])
+            for row in listed:
+                seq, name = row["seq"], row["name"] or f"syscall_{row['nr']}"
+                task = self._cast.at(row["tid"], seq)
+                if task is None:
+                    continue
+                what = self._call(task, row, name, read.get(seq, {}), stored.get(seq, {}))
+                said = self._said(outputs.get(row["tid"]), row)
+                if said:
+                    text = self._names.text(said, row["mm"], seq)
+                    what = what._replace(fields=(*what.fields, ("output.bytes", repr(text))))
+                if not self._passed_over(name, row):
+                    yield task, seq, what
+        for tid, left in outputs.items():  # a run may tell what was written, and not by which call
+            for seq, mm, data in left:
+                task = self._cast.at(tid, seq)
+                if task is not None:
+                    said = self._names.text(_text(data), mm, seq)
+                    yield task, seq, What("output", "output", "", (("output.bytes", repr(said)),))
+
+    def _outputs(self) -> dict[int | None, Said]:
+        said: dict[int | None, Said] = {}
+        for batch in self._facts.run.batches("output"):
+            for row in batch.select(["seq", "tid", "mm", "bytes"]).to_pylist():
+                said.setdefault(row["tid"], deque()).append((row["seq"], row["mm"], row["bytes"]))
+        return said
+
+    def _said(self, outputs: Said | None, row: dict[str, Any]) -> str:
+        """What a call wrote to standard output and standard error; takes it out of outputs."""
+        end = row["seq_end"] or row["seq"]
+        data = []
+        while outputs and row["seq"] < outputs[0][0] <= end:
+            data.append(outputs.popleft()[2])
+        return _text(b"".join(data))
+
+    def _transfers(
+        self, first: int, last: int
+    ) -> tuple[dict[int, dict[int, str]], dict[int, dict[int, bytes]]]:
+        """For calls in a span, by seq and address: strings that were read, small things stored."""
+        import polars as pl
+
+        size = pl.col("bytes").bin.size()
+        op = pl.col("op").cast(pl.String)
+        chosen = ((op == "read") & (size <= _STRING)) | ((op == "write") & (size <= _SMALL))
+        found = (
+            self._facts.run.scan("kernel_memory")
+            .filter(pl.col("during").is_between(first, last) & chosen)
+            .select("during", "op", "addr", "bytes")
+            .collect()
+        )
+        read: dict[int, dict[int, str]] = {}
+        stored: dict[int, dict[int, bytes]] = {}
+        for during, op_, addr, data in found.iter_rows():
+            if op_ == "read":
+                read.setdefault(during, {})[addr] = _text(data)
+            else:
+                stored.setdefault(during, {})[addr] = data
+        return read, stored
+
+    def _passed_over(self, name: str, row: dict[str, Any]) -> bool:
+        """Whether the call is told elsewhere, or is made again, or only waited."""
+        outcome, ret = row["outcome"], row["ret"]
+        if outcome == "restarted" or (name in _ENDS and ret is None):
+            return True
+        if outcome == "run_ended":
+            return not self._deadlock
+        if outcome == "killed" and not self._exact:
+            return True
+        waited = name in WAITING and (ret is None or ret >= 0 or ret in _WAITED)
+        return waited and not self._exact
+
+    def _call(
+        self,
+        task: Task,
+        row: dict[str, Any],
+        name: str,
+        read: dict[int, str],
+        stored: dict[int, bytes],
+    ) -> What:
+        seq, mm, ret = row["seq"], row["mm"], row["ret"]
+        if seq in self._clones:
+            return self._clone(task, self._clones[seq], row)
+        args = tuple(row[f"a{i}"] for i in range(6))
+        shown = self._names.arguments(task, mm, seq, row["name"], args, read)
+        if ret is not None and not -4096 < ret < 0:
+            path = next((read[a] for a in args if a in read), None)
+            self._names.descriptors.called(task, row["name"], args, ret, path, stored.get)
+        result = self._names.result(task, row["name"], args, ret, seq)
+        fields = [(f"syscalls.a{i}", value) for i, value in enumerate(shown)]
+        fields.append(("syscalls.ret", self._place_of_stack(seq, ret) or result))
+        if row["outcome"] in ("killed", "run_ended"):
+            fields.append(("syscalls.outcome", row["outcome"].replace("_", " ")))
+        if name == "wait4" and len(stored.get(args[1], b"")) == 4 and ret:
+            status = decode.wait_status(int.from_bytes(stored[args[1]], "little"))
+            fields.append(("kernel_memory.bytes", status))
+        if name == "prctl" and len(stored.get(args[1], b"")) == 8:
+            fields.append(("kernel_memory.bytes", hex(int.from_bytes(stored[args[1]], "little"))))
+        if name == "execve":
+            fields += self._execed(row)
+        else:
+            fields += self._stacks(task, self._touched.get(seq, ()))
+        about = shown[_ABOUT[name]] if name in _ABOUT and len(shown) > _ABOUT[name] else ""
+        return What("syscalls", name, about, tuple(fields))
+
+    def _execed(self, row: dict[str, Any]) -> list[tuple[str, str]]:
+        end = row["seq_end"] or row["seq"]
+        for execed in self._facts.history.execs:
+            began = execed.begin is not None and row["seq"] < execed.begin.seq <= end
+            if began and execed.task.tid == row["tid"] and execed.succeeded:
+                return self._released(execed, None)
+        return []
+
+    def _clone(self, task: Task, clone: Cloned, row: dict[str, Any]) -> What:
+        seq, mm, asked = row["seq"], row["mm"], self._attempts[row["seq"]]
+        if clone.child is not None:
+            self._names.descriptors.cloned(task, self._cast.root(clone.child), clone.row.flags)
+            result = self._cast.path(clone.child)
+        else:
+            result = decode.result(None, clone.row.ret)
+        fields = [
+            ("clones.flags", decode.flags(asked["flags"], FLAGS["clone"])),
+            ("clones.stack", self._names.place(mm, asked["stack"], seq)),
+            ("clones.stack_size", decode.size(asked["stack_size"]) if asked["stack_size"] else ""),
+            ("clones.set_tid", "" if asked["set_tid"] is None else "given"),
+            ("clones.exit_signal", _signal_or_none(asked["exit_signal"])),
+            ("clones.ret", result),
+            *self._stacks(task, self._touched.get(seq, ())),
+        ]
+        return What("clones", asked["api"], "", tuple(fields))
+
+    def _place_of_stack(self, seq: int, ret: int | None) -> str | None:
+        """What map_shadow_stack returned, as a place in what it mapped."""
+        made = self._maps.get(seq)
+        if made is None or made.stack is None or ret is None:
+            return None
+        offset = ret - made.stack.base
+        if offset and offset == made.size - 8:
+            return "the token's address"
+        return "the base" if not offset else f"the base + {offset:#x}"
+
+    # What became of shadow stacks
+
+    def _stacks(self, task: Task, touched: Iterable[rows.Mapping]) -> list[tuple[str, str]]:
+        """A call's allocations and unmappings; none: no field."""
+        made = [
+            decode.size(m.length) if m.done else f"refused ({decode.result(None, m.ret)})"
+            for m in touched
+            if m.op == "map"
+        ]
+        gone = [self._whose(task, m) for m in touched if m.op == "unmap" and m.done]
+        fields = ("shadow_stacks.made", made), ("shadow_stacks.gone", gone)
+        return [(name, " and ".join(values)) for name, values in fields if values]
+
+    def _released(self, step: Exited | Execed, cleared: int | None) -> list[tuple[str, str]]:
+        """What an exit or exec unmapped, or that it left the task's own stack standing.
+
+        cleared: seq of clear_child_tid. No field where there was nothing to release.
+        """
+        told = []
+        for m in step.mapped.gone:
+            whose = self._whose(self._cast.root(step.task), m)
+            late = cleared is not None and m.seq > cleared
+            told.append(RELEASED if whose == OWN else f"{whose} {RELEASED}")
+            told[-1] += ", after clear_child_tid" if late else ""
+        own = self._facts.ledger.owned(step.task, step.seq)
+        if own is not None and (own.ended is None or own.ended.how == "mm dropped"):
+            told.append(_LEAKED if own.ended is None else _LEFT)
+        return [("shadow_stacks.released", " and ".join(told))] if told else []
+
+    def _whose(self, task: Task, gone: rows.Mapping) -> str:
+        stack = self._facts.ledger.at(gone.mm, gone.area.base, gone.seq)
+        if stack is None:
+            return "a shadow stack" if gone.shadow_stack else "ordinary memory"
+        return self._names.stack(stack, task)
+
+    # Tasks
+
+    def _starts(self) -> Iterator[Step]:
+        for task in self._cast.tasks:
+            first = task.first_user
+            if first is None:
+                continue
+            pc = self._pcs.get(first.seq)
+            fields = [("task_events.ssp", self._names.ssp(task, first.mm, first.ssp, first.seq))]
+            if pc is not None:
+                fields.append(("task_events.pc", self._names.place(first.mm, pc, first.seq)))
+            yield task, first.seq, What("task_events", STARTS, "", tuple(fields))
+
+    def _exits(self) -> Iterator[Step]:
+        for exited in self._facts.history.exits:
+            task = self._cast.root(exited.task)
+            yield task, exited.event.seq, self._exit(task, exited)
+
+    def _exit(self, task: Task, exited: Exited) -> What:
+        status = exited.event.status
+        fields = [("task_events.status", "" if status is None else decode.wait_status(status))]
+        cleared = exited.cleared.seq if exited.cleared else None
+        fields += self._released(exited, cleared)
+        return What("task_events", EXIT, "", tuple(fields))
+
+    # Signals and faults
+
+    def _signals(self) -> Iterator[Step]:
+        for row in self._facts.run.table("signals").iter_rows(named=True):
+            task = self._cast.at(row["tid"], row["seq"])
+            if task is not None:
+                yield task, row["seq"], self._signal(row)
+
+    def _signal(self, row: dict[str, Any]) -> What:
+        seq, mm, signo = row["seq"], row["mm"], row["signo"]
+        if row["kind"] == "sigreturn":
+            token, value = row["token_addr"], row["token_value"]
+            found = "none" if token is None else "found" if value == token + 8 else "wrong"
+            return What("signals", "sigreturn", "", (("signals.token", found),))
+        fields = [("signals.code", decode.signal_code(signo, row["code"]))]
+        if row["si_addr"] is not None:
+            fields.append(("signals.si_addr", self._names.place(mm, row["si_addr"], seq)))
+        if row["sender"] is not None:
+            fields.append(("signals.sender", self._names.tid(row["sender"], seq)))
+        if row["kind"] == "delivery":
+            handler, pushed = row["handler"], row["token_addr"]
+            if handler is not None:
+                fields.append(("signals.handler", self._names.place(mm, handler, seq)))
+            fields.append(("signals.alt_stack", "yes" if row["alt_stack"] else ""))
+            fields.append(("signals.token", "" if pushed is None else "pushed"))
+            fields.append(("signals.frame", self._frame(row)))
+        return What("signals", decode.signal_name(signo), row["kind"], tuple(fields))
+
+    def _frame(self, row: dict[str, Any]) -> str:
+        """Where in the ucontext the frame keeps ss_ptr."""
+        frame, ss_ptr = row["frame"], row["ss_ptr"]
+        if frame is None or ss_ptr is None:
+            return ""
+        word = ss_ptr.to_bytes(8, "little")
+        for written in self._facts.transfers.of(row["tid"], row["seq"], row["seq"] + 8):
+            if written.op == "write" and frame <= written.addr < frame + _FRAME:
+                at = written.bytes.find(word)
+                if at >= 0:
+                    return f"ucontext+{written.addr + at - frame - _UCONTEXT}"
+        return "nowhere"
+
+    def _faults(self) -> Iterator[Step]:
+        for row in self._facts.run.table("faults").iter_rows(named=True):
+            task = self._cast.at(row["tid"], row["seq"])
+            if task is not None and row["signo"] is not None:
+                yield task, row["seq"], self._fault(row)
+
+    def _fault(self, row: dict[str, Any]) -> What:
+        seq, mm, cause = row["seq"], row["mm"], row["cause"]
+        name = _CHECKS.get(row["tval"], "software check") if cause == 18 else None
+        fields = [("faults.pc", self._names.place(mm, row["pc"], seq))]
+        fields.append(("faults.signo", decode.signal_name(row["signo"])))
+        fields.append(("faults.code", decode.signal_code(row["signo"], row["code"])))
+        for column in ("address", "expected", "found"):
+            if row[column] is not None:
+                fields.append((f"faults.{column}", self._names.place(mm, row[column], seq)))
+        return What("faults", name or _CAUSES.get(cause, f"cause {cause}"), "", tuple(fields))
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="backslashreplace")
+
+
+def _signal_or_none(number: int) -> str:
+    return decode.signal_name(number) if number else ""

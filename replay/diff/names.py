@@ -1,0 +1,216 @@
+"""Values in words that mean the same in another run: tasks by path, addresses by what is there.
+
+An address inside a file that both runs mapped with the same bytes keeps its offset, one in a file
+that was built anew keeps its symbol; of one in a stack, the heap or anonymous memory only that is
+kept (`exact` keeps the offset): where an allocator or a caller's frame puts things depends on who
+was first, and on the environment.
+"""
+
+from __future__ import annotations
+
+import os.path
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from replay import decode
+from replay.derive.history import Task
+from replay.derive.stacks import Stack
+from replay.diff.descriptors import Descriptors, opens
+from replay.diff.tasks import Cast
+from replay.facts import Facts
+from replay.symbols import Symbols
+from schemas.signatures import SIGNATURES
+from schemas.uapi import ERRNO_NAMES, PAGE
+
+_NONE_BELOW: Final = 0x10000  # nothing is mapped there: such a number is no address
+OWN: Final = "its own"
+_USER_TOP: Final = 1 << 47
+_PROC: Final = re.compile(r"(?<=/proc/)\d+|(?<=/task/)\d+")
+_HEX: Final = re.compile(r"0x[0-9a-f]{5,16}")
+
+# Calls that return a task; an address; a time.
+_TASKS: Final = frozenset(
+    (
+        *("clone", "clone3", "fork", "vfork", "wait4", "set_tid_address"),
+        *("gettid", "getpid", "getppid", "getpgid", "getsid", "setsid"),
+    )
+)
+_ADDRESSES: Final = frozenset({"mmap", "mremap", "brk", "shmat"})
+_TIMES: Final = frozenset({"times", "time"})
+
+
+@dataclass(frozen=True)
+class Common:
+    """What both runs agree on: files with the same bytes (sha256), and what paths are called."""
+
+    files: frozenset[str]
+    program: str  # what the program itself is called
+
+
+class Names:
+    """The names of one run's values. mm, seq: where and when a value was seen."""
+
+    def __init__(
+        self, facts: Facts, cast: Cast, symbols: Symbols, common: Common, exact: bool
+    ) -> None:
+        self._facts = facts
+        self._cast = cast
+        self._symbols = symbols
+        self._common = common
+        self._exact = exact
+        self.descriptors = Descriptors()
+        rows = facts.run.table("inputs").select("input", "sha256", "guest_path").iter_rows()
+        self._inputs = {input: (sha256, path) for input, sha256, path in rows}
+
+    # Tasks
+
+    def tid(self, tid: int | None, seq: int) -> str:
+        """A task by its tid; the number itself where nobody has it."""
+        task = self._cast.at(tid, seq)
+        return self._cast.path(task) if task else str(tid)
+
+    def pid(self, value: int, seq: int) -> str:
+        """What calls take for a pid: 0, -1, a task or, negative, a group."""
+        number = decode.signed32(value)
+        if number in (0, -1):
+            return str(number)
+        return self.tid(number, seq) if number > 0 else f"-{self.tid(-number, seq)}"
+
+    # Addresses
+
+    def place(self, mm: int | None, address: int, seq: int) -> str:
+        """What an address is; `unmapped` where nothing is."""
+        if address < _NONE_BELOW:
+            return decode.argument("hex", address) if address else "NULL"
+        if address >= _USER_TOP:
+            return hex(address)
+        region = self._symbols.regions.at(mm, address, seq)
+        if region is None:
+            return "unmapped"
+        if region.shadow_stack:
+            stack = self._facts.ledger.at(mm, address, seq)
+            name = f"{self.stack(stack, None)} shadow stack" if stack else "shadow stack"
+        elif region.input is None:
+            name = region.name or "[anonymous]"
+        else:
+            return self._in_file(mm, address, seq, region.input)
+        return f"{name}+{address - region.start:#x}" if self._exact else name
+
+    def _in_file(self, mm: int | None, address: int, seq: int, input: int) -> str:
+        sha256, path = self._inputs.get(input, ("", ""))
+        place = self._symbols.at(mm, address, seq)
+        assert place
+        same = sha256 in self._common.files
+        if place.symbol:
+            return place.name if same or self._exact else place.symbol
+        name = self.file(path)
+        return f"{name}+{place.offset:#x}" if same or self._exact else name
+
+    def file(self, path: str) -> str:
+        """A mapped file: its base name; the program's own is the same in both runs."""
+        program = self._facts.run.manifest.program
+        return self._common.program if path == program else os.path.basename(path)
+
+    def stack(self, stack: Stack, actor: Task | None) -> str:
+        """Whose a shadow stack is: `its own` if it is the actor's."""
+        if stack.owner is not None:
+            owner = self._cast.root(stack.owner)
+            return OWN if owner is actor else f"{self._cast.path(owner)}'s"
+        by = self.tid(stack.by, stack.step)
+        if stack.how == "clone":
+            return "the failed child's"
+        return f"{by}'s {stack.how}" if stack.how != "map_shadow_stack" else f"{by}'s mapped"
+
+    def ssp(self, task: Task, mm: int | None, ssp: int | None, seq: int) -> str:
+        """Where a csr ssp points, as seen from a task."""
+        if not ssp:
+            return "none"
+        maker = self._cast.maker(task)
+        own = maker.mapped.stack if maker else None
+        if own and own.top == ssp:
+            return "the top of its own stack"
+        if maker and maker.parent_ssp == ssp:
+            return "its parent's ssp"
+        stack = self._facts.ledger.at(mm, ssp, seq)
+        if stack is None:
+            return "no shadow stack"
+        where = "the top of" if ssp == stack.area.top else "inside"
+        return f"{where} {self.stack(stack, task)} stack"
+
+    # Arguments, results, text
+
+    def arguments(
+        self,
+        task: Task,
+        mm: int | None,
+        seq: int,
+        name: str | None,
+        args: tuple[int, ...],
+        strings: Mapping[int, str],
+    ) -> list[str]:
+        if name == "brk":
+            return ["an address" if args[0] else "NULL"]
+        if name not in SIGNATURES:
+            shown = [self._argument(task, mm, seq, "hex", a, strings) for a in args]
+            while shown and shown[-1] == "0":
+                shown.pop()
+            return shown
+        words = SIGNATURES[name].split()
+        return [
+            self._argument(task, mm, seq, word, value, strings)
+            for word, value in zip(words, args, strict=False)
+        ]
+
+    def _argument(
+        self,
+        task: Task,
+        mm: int | None,
+        seq: int,
+        word: str,
+        value: int,
+        strings: Mapping[int, str],
+    ) -> str:
+        if word in ("fd", "dirfd"):
+            number = decode.signed32(value)
+            known = number >= 0
+            return self.descriptors.name(task, number) if known else decode.argument(word, value)
+        if word == "pid":
+            return self.pid(value, seq)
+        if word in ("str", "ptr") and value in strings:
+            return self.text(strings[value], mm, seq)
+        if word in ("ptr", "str") or (word == "hex" and PAGE <= value < _USER_TOP):
+            place = self.place(mm, value, seq)
+            return hex(value) if word == "hex" and place == "unmapped" else place
+        return decode.argument(word, value)
+
+    def text(self, text: str, mm: int | None, seq: int) -> str:
+        """A path or output: pids below /proc and addresses of mapped memory by name."""
+
+        def task(found: re.Match[str]) -> str:
+            return self.tid(int(found[0]), seq)
+
+        def place(found: re.Match[str]) -> str:
+            name = self.place(mm, int(found[0], 16), seq)
+            return found[0] if name == "unmapped" or name == found[0] else f"<{name}>"
+
+        return _HEX.sub(place, _PROC.sub(task, text))
+
+    def result(
+        self, task: Task, name: str | None, args: tuple[int, ...], ret: int | None, seq: int
+    ) -> str:
+        if ret is None:
+            return "?"
+        if -4096 < ret < 0:
+            return f"-{ERRNO_NAMES.get(-ret, str(-ret))}"
+        if name in _TASKS and ret:
+            any_child = name == "wait4" and decode.signed32(args[0]) in (-1, 0)
+            return "a child" if any_child and not self._exact else self.tid(ret, seq)
+        if opens(name, args):
+            return self.descriptors.name(task, ret)
+        if name in _ADDRESSES:
+            return "an address" if not self._exact else hex(ret)
+        if name in _TIMES:
+            return "a time"
+        return decode.result(name, ret)
