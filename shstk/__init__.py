@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from shstk.api import (
         build,
         check,
+        diff,
         execute,
         explore,
         export,
@@ -34,6 +35,7 @@ __all__ = [
     "__version__",
     "build",
     "check",
+    "diff",
     "execute",
     "explore",
     "export",
