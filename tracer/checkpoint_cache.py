@@ -1,0 +1,89 @@
+"""Checkpoints of runs, in the user's cache: removing them costs time and nothing else.
+
+They lie in $XDG_CACHE_HOME (or ~/.cache)/shstk/checkpoints/<run>/<icount>, never in the run, which
+may come from somebody else. A cache that can't be read or written is as good as an empty one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_MOST: Final = 512  # checkpoints of a run
+_RUN_BYTES: Final = 512 << 20  # of a run's checkpoints
+_ALL_BYTES: Final = 2 << 30  # of all runs'
+
+
+def cache_directory() -> Path | None:
+    """None: this user has no place for one."""
+    with suppress(RuntimeError):
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return Path(home) / "shstk" / "checkpoints"
+    return None
+
+
+class CheckpointCache:
+    """Those of one run. directory: where all runs' lie; None: nothing is kept.
+
+    manifest: its bytes, which hold a hash of every file of the run. kernel: the revision it is
+    executed again under, where that is another.
+    """
+
+    def __init__(self, directory: Path | None, manifest: bytes, kernel: str | None = None) -> None:
+        name = hashlib.sha256(manifest + (kernel or "").encode()).hexdigest()
+        self._all = directory
+        self._own = directory / name if directory else None
+
+    def before(self, icount: int) -> Iterator[bytes]:
+        """Those made at `icount` or earlier, the latest first; whether they are sound is for who
+        restores them to say."""
+        for at, path in sorted(self._files(), reverse=True):
+            if at <= icount:
+                with suppress(OSError):
+                    yield path.read_bytes()
+
+    def add(self, icount: int, data: bytes) -> bool:
+        """Whether there were too many, so that every second one had to go."""
+        with suppress(OSError):
+            if self._own is not None:
+                self._store(self._own, icount, data)
+                return self._thin_out()
+        return False
+
+    def _files(self) -> list[tuple[int, Path]]:
+        """(icount, file) of those that belong to this user."""
+        if self._own is None or not self._own.is_dir():
+            return []
+        files = (path for path in self._own.iterdir() if path.name.isdecimal())
+        return [(int(path.name), path) for path in files if path.lstat().st_uid == os.getuid()]
+
+    def _store(self, own: Path, icount: int, data: bytes) -> None:
+        if not own.is_dir():
+            own.mkdir(mode=0o700, parents=True)
+            self._make_room()
+        new = own / f".{icount}.{os.getpid()}"
+        new.write_bytes(data)
+        new.rename(own / str(icount))
+
+    def _thin_out(self) -> bool:
+        files = sorted(self._files())
+        if len(files) <= _MOST and sum(path.stat().st_size for _, path in files) <= _RUN_BYTES:
+            return False
+        for _, path in files[::2]:
+            path.unlink(missing_ok=True)
+        return True
+
+    def _make_room(self) -> None:
+        """The runs that were not looked at for longest go first."""
+        assert self._all is not None
+        runs = sorted(self._all.iterdir(), key=lambda run: run.stat().st_mtime, reverse=True)
+        left = _ALL_BYTES
+        for run in runs:
+            left -= sum(path.stat().st_size for path in run.iterdir())
+            if left < 0 and run != self._own:
+                shutil.rmtree(run, ignore_errors=True)

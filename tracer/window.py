@@ -1,0 +1,116 @@
+"""What the executor did in a part of a run, instruction by instruction, by executing it again.
+
+The run is gone through once without recording anything, and checkpoints are left on the way; from
+then on any window costs the way from the nearest checkpoint before it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from schemas.seq import STEPS
+from tracer.checkpoint import NoCheckpoint, restore, save
+from tracer.kernel import loop
+from tracer.recorder import NullRecorder, core_batch
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tracer._core import Machine
+    from tracer.checkpoint_cache import CheckpointCache
+    from tracer.guest import Guest
+    from tracer.kernel.kernel import Recorder
+
+TRACE_BITS: Final = {"cfi": 1, "insn": 4}  # of _core
+_PIECE: Final = 1 << 19  # instructions between two looks at the rows
+_SPACING: Final = 0.3  # seconds of the host between two checkpoints
+_COST: Final = 10  # and at least so many times what making one takes
+
+
+def rows(
+    set_up: Callable[[Recorder, int], Guest],
+    cache: CheckpointCache,
+    first_seq: int,
+    last_seq: int,
+    *,
+    tables: tuple[str, ...] = ("insn",),
+    until: int | None = None,
+    on_progress: Callable[[int], None] = lambda icount: None,
+) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """(table, batch) for the rows of `tables` (insn, cfi) from first_seq to last_seq, as a
+    recording of the whole run with --trace insn has them, in seq order within each table.
+
+    set_up: makes the guest anew (again.set_up_again), given the recorder and the tracing level.
+    until: the icount at which the run ended. on_progress: gets the icount now and then, on the way
+    to the window too.
+    """
+    first = max(-(-first_seq // STEPS), 1)
+    last = last_seq // STEPS if until is None else min(last_seq // STEPS, until)
+    if first > last:
+        return
+    window = _Rows()
+    guest = set_up(window, 0)
+    if travel(guest, first - 1, cache, on_progress) is not None:
+        return
+
+    def poll() -> None:
+        on_progress(guest.machine.icount)
+
+    guest.machine.trace = sum(TRACE_BITS[table] for table in tables)
+    ending = None
+    while ending is None and (at := guest.machine.icount) < last:
+        ending = loop.advance(guest.k, min(at + _PIECE, last), poll=poll)
+        window.drain(guest.machine)
+        yield from window.take()
+
+
+def travel(
+    guest: Guest,
+    icount: int,
+    cache: CheckpointCache,
+    on_progress: Callable[[int], None] = lambda icount: None,
+) -> str | None:
+    """Bring a guest that was just set up to `icount`, from the nearest checkpoint, and leave more
+    of them on the way; not None if it came to its end before: how."""
+    for data in cache.before(icount):
+        try:
+            restore(guest, data)
+            break
+        except NoCheckpoint:
+            continue
+    made_at, spacing, next_one = guest.machine.icount, _SPACING, time.monotonic() + _SPACING
+
+    def poll() -> str | None:
+        at = guest.machine.icount
+        on_progress(at)
+        return _PAUSE if at > made_at and time.monotonic() >= next_one else None
+
+    while (ending := loop.advance(guest.k, icount, poll=poll)) == _PAUSE:
+        made_at, began = guest.machine.icount, time.monotonic()
+        if cache.add(made_at, save(guest)):
+            spacing *= 2
+        now = time.monotonic()
+        next_one = now + max(spacing, _COST * (now - began))
+    return ending
+
+
+_PAUSE: Final = "pause"  # no ending of schemas.vocabulary.ENDINGS
+
+
+class _Rows(NullRecorder):
+    """Keeps what the executor wrote, until it is taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._batches: list[tuple[str, pa.RecordBatch]] = []
+
+    def drain(self, machine: Machine) -> None:
+        for table in TRACE_BITS:
+            if machine.pending(table):
+                self._batches.append((table, core_batch(table, machine.drain(table))))
+
+    def take(self) -> list[tuple[str, pa.RecordBatch]]:
+        taken, self._batches = self._batches, []
+        return taken
