@@ -55,6 +55,8 @@ FIELDS: Final[dict[str, str]] = {
 # Calls by which tasks wait for each other: how often depends on who was first.
 WAITING: Final = frozenset({"futex", "sched_yield"})
 _WAITED: Final = frozenset({-4, -11, -110})  # EINTR, EAGAIN, ETIMEDOUT
+# Calls that read: what /proc tells of a process follows from what the process did.
+_READS: Final = frozenset({"read", "readv", "pread64", "lseek", "getdents64"})
 _ENDS: Final = frozenset({"exit", "exit_group"})
 # Calls of which an argument, the first or the second, says what is asked.
 _ABOUT: Final = {"prctl": 0, "futex": 1, "ioctl": 1, "fcntl": 1, "ptrace": 0}
@@ -208,7 +210,7 @@ class Teller:
                 if said:
                     text = self._names.text(said, row["mm"], seq)
                     what = what._replace(fields=(*what.fields, ("output.bytes", repr(text))))
-                if not self._passed_over(name, row):
+                if not self._passed_over(task, name, row):
                     yield task, seq, what
         for tid, left in outputs.items():  # a run may tell what was written, and not by which call
             for seq, mm, data in left:
@@ -256,7 +258,7 @@ class Teller:
                 stored.setdefault(during, {})[addr] = data
         return read, stored
 
-    def _passed_over(self, name: str, row: dict[str, Any]) -> bool:
+    def _passed_over(self, task: Task, name: str, row: dict[str, Any]) -> bool:
         """Whether the call is told elsewhere, or is made again, or only waited."""
         outcome, ret = row["outcome"], row["ret"]
         if outcome == "restarted" or (name in _ENDS and ret is None):
@@ -265,8 +267,11 @@ class Teller:
             return not self._deadlock
         if outcome == "killed" and not self._exact:
             return True
-        waited = name in WAITING and (ret is None or ret >= 0 or ret in _WAITED)
-        return waited and not self._exact
+        if self._exact:
+            return False
+        if name in _READS and self._names.descriptors.name(task, row["a0"]).startswith("</proc/"):
+            return True
+        return name in WAITING and (ret is None or ret >= 0 or ret in _WAITED)
 
     def _call(
         self,
@@ -361,7 +366,8 @@ class Teller:
             late = cleared is not None and m.seq > cleared
             told.append(RELEASED if whose == OWN else f"{whose} {RELEASED}")
             told[-1] += ", after clear_child_tid" if late else ""
-        own = self._facts.ledger.owned(step.task, step.seq)
+        begin = step.begin.seq if isinstance(step, Execed) and step.begin else step.seq
+        own = self._facts.ledger.owned(step.task, begin)
         if own is not None and (own.ended is None or own.ended.how == "mm dropped"):
             told.append(_LEAKED if own.ended is None else _LEFT)
         return [("shadow_stacks.released", " and ".join(told))] if told else []

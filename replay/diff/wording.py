@@ -48,6 +48,8 @@ def where(difference: Difference, a: Side, b: Side) -> str:
     seq, what = event.seq, event.what
     if seq in side.cast.number:
         return f"clone #{side.cast.number[seq]} of {difference.task}"
+    if not difference.changed and what.name == STARTS:
+        return f"task {difference.task}"
     if what.name in (STARTS, EXIT):
         step = "start" if what.name == STARTS else "exit"
         return f"the {step} of {difference.task}"
@@ -114,7 +116,8 @@ def _made(change: Change) -> str:
         if size.startswith("refused"):
             return f"shadow stack {size} in {has}, none asked for in {has_not}"
         return f"shadow stack allocated in {has} ({size}), not in {has_not}"
-    return f"shadow stack of {change.values[0]} in A, of {change.values[1]} in B"
+    a, b = (v if v.startswith("refused") else f"of {v}" for v in change.values)
+    return f"shadow stack {a} in A, {b} in B"
 
 
 def _gone(change: Change) -> str:
