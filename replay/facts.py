@@ -16,6 +16,7 @@ from replay.derive.history import (
 )
 from replay.derive.instructions import wrong_motions
 from replay.derive.law import Law, has_landing_pads, has_shadow_stacks, law_of
+from replay.derive.pages import Visit, visits
 from replay.derive.regions import Regions
 from replay.derive.rows import Attempt, Call, Event, Mapping, Rows, Transfer, read
 from replay.derive.slots import Loads, loads
@@ -91,14 +92,18 @@ class Facts:
 
     def _should_have(self, table: str) -> bool:
         """Whether a table without rows is one that was not recorded."""
-        loaded = self.run.table("modules").height > 0  # runs written by hand load no program
         if table in _TRACED:
-            return loaded or table not in self.run.manifest.traced
+            return self.loaded or table not in self.run.manifest.traced
         if table == "clones":
             return any(t.how == "unknown" for t in self.history.tasks)
         if table == "syscalls" and self.run.table("clones").height:
             return True  # every attempt is a call as well
-        return table in _OF_EVERY_PROGRAM and loaded
+        return table in _OF_EVERY_PROGRAM and self.loaded
+
+    @cached_property
+    def loaded(self) -> bool:
+        """Whether a program was loaded; runs written by hand load none, and tell of less."""
+        return self.run.table("modules").height > 0
 
     @cached_property
     def truncated(self) -> str:
@@ -190,6 +195,11 @@ class Facts:
     def regions(self) -> Regions:
         """What stood mapped where, when."""
         return Regions(self.run)
+
+    @cached_property
+    def visits(self) -> list[Visit]:
+        """What became of accesses by shadow-stack instructions, page by page (derive/pages.py)."""
+        return visits(self.run, self.regions, self.mappings, self.forks, self.loaded)
 
     @cached_property
     def astray(self) -> dict[int | None, int]:

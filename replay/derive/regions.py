@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from schemas.uapi import PROT_EXEC, PROT_READ
+from schemas.uapi import PROT_EXEC, PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
     from replay.run import Run
@@ -81,6 +81,11 @@ class Regions:
                 return region
         return None
 
+    def within(self, mm: int | None, start: int, end: int, seq: int) -> list[Region]:
+        """The regions that reached into a range at a time, by address."""
+        here = (r for r in self._of.get(mm, ()) if r.start < end and start < r.end)
+        return sorted((r for r in here if r.stands(seq)), key=_start)
+
     def around(self, mm: int | None, address: int, seq: int) -> tuple[Region | None, Region | None]:
         """The nearest regions that ended at or below, and that began above, an address."""
         here = [r for r in self._of.get(mm, ()) if r.stands(seq)]
@@ -131,6 +136,8 @@ class Regions:
 
     def _mapped(self, row: dict[str, object]) -> Region:
         flags, prot, input = _int(row["flags"]), _int(row["prot"]), row["input"]
+        if row["shadow_stack"]:
+            prot |= PROT_READ | PROT_WRITE  # VM_SHADOW_STACK comes with both, whatever was asked
         if input is not None:
             name = str(self._paths.get(input, ""))
         elif row["shadow_stack"]:

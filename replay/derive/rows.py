@@ -116,6 +116,8 @@ class Mapping:
     flags: int | None
     shadow_stack: bool
     ret: int
+    prot: int | None = None
+    input: int | None = None
 
     @property
     def done(self) -> bool:

@@ -52,6 +52,13 @@ CATALOGUE: Final = (
     ("M7", "map_refuses_size_zero", "error"),
     ("M8", "map_writes_token_or_nothing", "error"),
     ("M9", "map_returns_place", "error"),
+    ("V1", "stack_area_is_private_anonymous", "error"),
+    ("V2", "guard_page_below", "error"),
+    ("V3", "only_three_calls_make_one", "error"),
+    ("V4", "mprotect_keeps_shadow_stack", "error"),
+    ("V5", "fork_copies_on_write", "error"),
+    ("V6", "calls_cannot_write_one", "error"),
+    ("V7", "pages_come_on_demand", "error"),
     ("I1", "pop_finds_last_write", "error"),
     ("I2", "ssp_moves_by_rule", "error"),
     ("I3", "one_pusher_a_stack", "error"),
@@ -63,6 +70,7 @@ CATALOGUE: Final = (
     ("Z5", "swap_gives_the_old_word", "error"),
     ("Z6", "pads_match_their_label", "error"),
     ("Z7", "status_governs_instructions", "error"),
+    ("Z8", "page_decides_fault", "error"),
 )
 
 

@@ -1,0 +1,120 @@
+"""What each page was when shadow-stack instructions went to it, and how they fared there.
+
+Accesses are many, pages few: those to one page that fared alike, while nothing at all was mapped,
+unmapped or copied, are one `Visit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from replay.derive.instructions import ACCESS_FAULT, PAGE_FAULT, SOFTWARE_CHECK
+from replay.derive.pieces import pieces
+from replay.derive.regions import Region, Regions
+from replay.derive.rows import Area, Mapping, Rows
+from replay.derive.stacks import Copied
+from schemas.uapi import PAGE, PROT_WRITE
+
+if TYPE_CHECKING:
+    from replay.run import Run
+
+
+@dataclass(frozen=True)
+class Visit:
+    """The first of `count` accesses. fault: what the page raised; None: it let them in.
+
+    due: the faults that it must raise (None: none); empty where the run does not tell.
+    history: what the page's stack went through: protected, forked (and not touched since by this
+    side), fresh (not touched since it was mapped) or used. what: the page, in words.
+    """
+
+    seq: int
+    tid: int | None
+    mm: int | None
+    addr: int
+    fault: int | None
+    count: int
+    due: tuple[int | None, ...]
+    history: str
+    what: str
+
+
+def visits(
+    run: Run, regions: Regions, mappings: Rows[Mapping], forks: Rows[Copied], whole: bool
+) -> list[Visit]:
+    """All visits in seq order. whole: the run tells of every mapping, not only of shadow stacks."""
+    touched: dict[tuple[int | None, int], int] = {}
+    protects = [m for m in mappings if m.op == "protect" and m.done]
+    found = []
+    for seq, tid, mm, addr, fault, count in _groups(run, mappings, forks):
+        region = regions.at(mm, addr, seq)
+        last = touched.get((mm, addr // PAGE), -1)
+        history = _history(region, seq, addr, last, protects, forks)
+        due, what = _due(region, whole)
+        found.append(Visit(seq, tid, mm, addr, fault, count, due, history, what))
+        if fault is None:
+            touched[mm, addr // PAGE] = seq
+    return found
+
+
+def _groups(
+    run: Run, mappings: Rows[Mapping], forks: Rows[Copied]
+) -> Iterator[tuple[int, int | None, int | None, int, int | None, int]]:
+    """seq, tid, mm, addr, fault and count of each visit, in seq order."""
+    import polars as pl
+
+    times = pl.Series(sorted({r.seq for r in (*mappings, *forks)}), dtype=pl.UInt64)
+    fault = pl.col("fault").replace({SOFTWARE_CHECK: None})  # it has read its word
+    misaligned = (fault == ACCESS_FAULT).fill_null(False) & (pl.col("addr") % 8 != 0)  # Z5's, Z9's
+    names = ["seq", "tid", "mm", "addr", "fault", "count"]
+    groups = []
+    for piece in pieces(run):
+        rows = piece.cfi.filter(
+            pl.col("addr").is_not_null()
+            & (fault.is_null() | fault.is_in([ACCESS_FAULT, PAGE_FAULT]))
+            & ~misaligned
+        )
+        since = times.search_sorted(rows["seq"])
+        groups.append(
+            rows.with_columns(fault=fault, page=pl.col("addr") // PAGE, since=since)
+            .group_by("mm", "page", "since", "fault")
+            .agg(pl.col("seq", "tid", "addr").first(), pl.len().cast(pl.UInt64).alias("count"))
+            .select(names)
+        )
+    yield from pl.concat(groups).sort("seq").iter_rows()
+
+
+def _due(region: Region | None, whole: bool) -> tuple[tuple[int | None, ...], str]:
+    """The faults due at a page, as the manual's table has them, and what the page is."""
+    if region is None:
+        return ((PAGE_FAULT,) if whole else (), "nothing is mapped there")
+    writable = bool(region.prot & PROT_WRITE)
+    if region.shadow_stack:
+        what = f"shadow stack {region.start:#x}+{region.length:#x}"
+        return ((None,), what) if writable else ((PAGE_FAULT,), f"{what}, not writable")
+    what = f"{region.name or 'ordinary memory'} {region.start:#x}+{region.length:#x}"
+    if not writable:
+        return (PAGE_FAULT,), f"{what}, not writable"
+    # a page past the end of its file cannot be had
+    return (ACCESS_FAULT,) if region.input is None else (ACCESS_FAULT, PAGE_FAULT), what
+
+
+def _history(
+    region: Region | None,
+    seq: int,
+    addr: int,
+    last: int,
+    protects: list[Mapping],
+    forks: Rows[Copied],
+) -> str:
+    if region is None or not region.shadow_stack:
+        return "used"
+    since, mm = region.made_seq, region.mm
+    page = Area(addr // PAGE * PAGE, PAGE)
+    if any(since < m.seq < seq and m.mm == mm and m.area.overlaps(page) for m in protects):
+        return "protected"
+    if any(max(since, last) < f.seq < seq and mm in (f.mm, f.from_mm) for f in forks):
+        return "forked"
+    return "used" if last > since else "fresh"

@@ -1,0 +1,76 @@
+"""Below every shadow stack that the kernel places, a page stays free.
+
+## What it checks
+Where the kernel chooses the place of a shadow stack, it and the page below it are free. Where the
+kernel later chooses the place of anything, it leaves the page below each shadow stack free.
+
+## Why it matters
+A thread that pushes past the end of its shadow stack must fault, and not go on in its neighbour's.
+
+## When it applies
+Every revision: mappings at hint 0, or at a hint that was not taken. That map_shadow_stack takes no
+place that is taken is M6's.
+
+## Evidence columns
+mappings.hint, start, length, flags, shadow_stack of everything mapped.
+
+## Example
+    map S1 ss; map S2 ss
+where S2 ends where S1 begins.
+
+## Not a violation when
+the program asked for the very place: MAP_FIXED may abut, and so may a hint that was taken. A stack
+that mremap has moved is where the program wants it.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM mappings WHERE op = 'map' ORDER BY start"
+
+## Sources
+include/linux/mm.h, stack_guard_start_gap: a VM_SHADOW_STACK area has a gap of one page below it;
+seen on 7.2.13: areas back to back lie size + 0x1000 apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.regions import Region
+from replay.derive.rows import Mapping
+from replay.facts import Facts
+from replay.rules.outcome import OK, Finding, Outcome
+from schemas.uapi import PAGE
+
+NEEDS = ("mappings",)
+APPLIES = "place that the kernel chose for a shadow stack, or next to one"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    guarded = {m.mm for m in facts.mappings if m.shadow_stack}
+    asked = {s.row.seq for s in facts.stack_maps}
+    for m in facts.mappings:
+        chosen = m.op == "map" and m.done and m.start is not None and m.hint != m.start
+        if not chosen or m.mm not in guarded or m.hint is None:
+            continue
+        if m.shadow_stack:
+            top = m.area.base if m.during in asked else m.area.top
+            taken = facts.regions.within(m.mm, m.area.base - PAGE, top, m.seq - 1)
+            yield _finding(m, taken[0], "it and the page below it free") if taken else OK
+            continue
+        above = facts.regions.within(m.mm, m.area.top, m.area.top + PAGE, m.seq - 1)
+        stacks = [r for r in above if r.shadow_stack and r.start >= m.area.top]
+        if stacks:
+            yield _finding(m, stacks[0], "the page below the shadow stack free")
+
+
+def _finding(m: Mapping, other: Region, expected: str) -> Finding:
+    what = "shadow stack" if m.shadow_stack else "memory"
+    return Finding(
+        seq=m.seq,
+        tid=m.tid,
+        mm=m.mm,
+        addr=m.start,
+        expected=expected,
+        actual=f"{other.name or 'memory'} at {other.start:#x}+{other.length:#x}",
+        note=f"{what} {m.area}, whose place the kernel chose",
+        evidence=(other.made_seq, m.seq),
+    )

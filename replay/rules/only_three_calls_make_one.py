@@ -1,0 +1,94 @@
+"""Only clone, prctl and map_shadow_stack make a shadow stack; no call turns memory into one.
+
+## What it checks
+Every shadow stack is mapped within clone, clone3, PR_SET or map_shadow_stack. What mprotect, mremap
+and madvise are told to have touched was a shadow stack exactly if one of these had made it; munmap
+is told so at least where it was.
+
+## Why it matters
+Memory that a program can first write and then turn into a shadow stack holds any return address
+that an attacker likes.
+
+## When it applies
+Every revision.
+
+## Evidence columns
+mappings.op, shadow_stack, during; syscalls.nr.
+
+## Example
+    t1 mmap(0, 0x1000, 3, 34, -1, 0) = S1.base { map S1 ss }
+
+## Not a violation when
+mremap moves or grows one that is one already, or a fork copies it.
+
+## How to investigate
+    shstk query RUN "SELECT m.*, s.name FROM mappings m JOIN syscalls s ON m.during = s.seq"
+
+## Sources
+mm/mmap.c, arch_validate_flags and calc_vm_prot_bits know no PROT or MAP bit for VM_SHADOW_STACK on
+riscv; seed patch, usercfi.c, allocate_shadow_stack is its only maker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from replay.derive.rows import Mapping
+from replay.facts import Facts
+from replay.rules.outcome import OK, Finding, Outcome, Unknown
+from schemas.syscalls import SYSCALL_NAMES
+from schemas.uapi import SYS_MAP_SHADOW_STACK
+
+NEEDS = ("mappings",)
+APPLIES = "operation that made or touched a shadow stack"
+
+_MAKERS: Final = (220, 435, 167, SYS_MAP_SHADOW_STACK)  # clone, clone3, prctl
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    within = dict(facts.run.table("syscalls").select("seq", "nr").iter_rows())
+    for m in facts.mappings:
+        if not m.done or m.start is None:
+            continue
+        if m.op == "map":
+            if m.shadow_stack:
+                yield _made(m, within)
+        elif (known := _stood(facts, m)) != m.shadow_stack and (known or m.op != "unmap"):
+            was = "a shadow stack" if known else "no shadow stack"
+            told = "a shadow stack" if m.shadow_stack else "no shadow stack"
+            yield _finding(m, was, told, "by what was mapped there before")
+        elif known:
+            yield OK
+
+
+def _made(m: Mapping, within: dict[int, int]) -> Outcome:
+    nr = within.get(m.during) if m.during is not None else None
+    if nr is None:
+        return Unknown("the call in which it was mapped is not recorded")
+    if nr in _MAKERS:
+        return OK
+    name = SYSCALL_NAMES.get(nr, str(nr))
+    return _finding(m, "clone, prctl or map_shadow_stack", name, "the call that made it")
+
+
+def _stood(facts: Facts, m: Mapping) -> bool:
+    """Whether a shadow stack stood where the operation took or changed something."""
+    start, length = (m.start or 0, m.length)
+    if m.op == "remap":
+        start, length = m.old_start or 0, m.old_length or 0
+    before = facts.regions.within(m.mm, start, start + length, m.seq - 1)
+    return any(r.shadow_stack for r in before)
+
+
+def _finding(m: Mapping, expected: str, actual: str, why: str) -> Finding:
+    return Finding(
+        seq=m.seq,
+        tid=m.tid,
+        mm=m.mm,
+        addr=m.start,
+        expected=expected,
+        actual=actual,
+        note=f"{m.op} {m.area}: {why}",
+        evidence=(m.seq,) if m.during is None else (m.during, m.seq),
+    )

@@ -1,0 +1,65 @@
+"""A shadow stack is private anonymous memory, and nothing can be run there.
+
+## What it checks
+Every shadow stack is mapped with MAP_PRIVATE and MAP_ANONYMOUS and without MAP_SHARED, from no file
+and without PROT_EXEC.
+
+## Why it matters
+Shared with a file or another process, its return addresses could be written from elsewhere.
+
+## When it applies
+Every revision: shadow stacks that clone, prctl or map_shadow_stack mapped.
+
+## Evidence columns
+mappings.flags, prot, input where shadow_stack.
+
+## Example
+    map S1 ss flags=MAP_SHARED|MAP_ANONYMOUS
+
+## Not a violation when
+the flags have MAP_FIXED_NOREPLACE, MAP_NORESERVE or others besides: those say where and how much.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM mappings WHERE shadow_stack AND op = 'map'"
+
+## Sources
+seed patch, usercfi.c, allocate_shadow_stack: "int flags = MAP_ANONYMOUS | MAP_PRIVATE;" and the
+do_mmap of it with VM_SHADOW_STACK; seen on 7.2.13 as `ss` in smaps' VmFlags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.facts import Facts
+from replay.rules.outcome import OK, Finding, Outcome, Unknown
+from schemas.uapi import MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PROT_EXEC
+
+NEEDS = ("mappings",)
+APPLIES = "new shadow stack"
+
+_ALL = MAP_ANONYMOUS | MAP_PRIVATE | MAP_SHARED
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for m in facts.mappings:
+        if m.op != "map" or not m.shadow_stack or not m.done:
+            continue
+        if m.flags is None:
+            yield Unknown("the flags of mappings are not recorded")
+            continue
+        private = m.flags & _ALL == MAP_ANONYMOUS | MAP_PRIVATE
+        if private and m.input is None and not (m.prot or 0) & PROT_EXEC:
+            yield OK
+            continue
+        yield Finding(
+            seq=m.seq,
+            tid=m.tid,
+            mm=m.mm,
+            addr=m.start,
+            expected="MAP_PRIVATE|MAP_ANONYMOUS, no file, no PROT_EXEC",
+            actual=f"flags {m.flags:#x}, prot {m.prot or 0:#x}"
+            + (f", input {m.input}" if m.input is not None else ""),
+            note=f"shadow stack {m.area}",
+            evidence=(m.seq,),
+        )

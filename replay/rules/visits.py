@@ -1,0 +1,41 @@
+"""How findings speak of what happened to accesses of shadow-stack instructions to one page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.pages import Visit
+from replay.rules.outcome import Finding, Outcome, Satisfied, Unknown
+
+
+def judge(visit: Visit, count: int | None = None) -> Outcome:
+    """Whether a visit fared as its page demands. count: of how many accesses to speak."""
+    if not visit.due:
+        return Unknown("the run does not tell what was mapped there")
+    if visit.fault in visit.due:
+        return Satisfied(visit.count if count is None else count)
+    return Finding(
+        seq=visit.seq,
+        tid=visit.tid,
+        mm=visit.mm,
+        addr=visit.addr,
+        expected=" or ".join(map(_shown, visit.due)),
+        actual=_shown(visit.fault),
+        note=visit.what,
+        evidence=(visit.seq,),
+    )
+
+
+def first(visit: Visit) -> Outcome:
+    """The same of the first access alone."""
+    return judge(visit, 1)
+
+
+def rest(visit: Visit) -> Iterator[Outcome]:
+    """The others, where the first is another rule's."""
+    if visit.fault in visit.due and visit.count > 1:
+        yield Satisfied(visit.count - 1)
+
+
+def _shown(fault: int | None) -> str:
+    return "no fault" if fault is None else f"fault {fault}"
