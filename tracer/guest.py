@@ -131,7 +131,7 @@ def set_up(options: GuestOptions, rec: Recorder, trace: int = 0) -> Guest:
     check_options(options, row)
     sandbox = Sandbox(host_mounts(options.root, options.overlay, options.binds), options.stdin)
     sandbox.enter(options.cwd)
-    path = sandbox.place(options.program)
+    path = sandbox.place(options.program, _search_path(options))
     terminal = _terminal(options.stdin) if options.tty else None
     return start(options, row, sandbox, path, terminal, rec, trace)
 
@@ -174,6 +174,12 @@ def start(
     first = boot(k, path, _encoded(argv), _encoded(environ), options.rlimits)
     assert first.mm is not None
     return Guest(options, row, machine, k, path, argv, environ, first.mm.auxv)
+
+
+def _search_path(options: GuestOptions) -> list[str]:
+    """Where a shell in the guest would look for a bare name."""
+    path = dict(options.env).get("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+    return [folder for folder in path.split(":") if folder.startswith("/")]
 
 
 def _terminal(stdin: bytes) -> Terminal:

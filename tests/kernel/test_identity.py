@@ -46,6 +46,9 @@ def test_one_ordinary_user(d: Direct) -> None:
     caps = d.put(b"\xff" * 24)
     assert d.call("capget", struct.pack("<Ii", 0x20080522, 0), caps) == 0
     assert d.get(caps, 24) == bytes(24)
+    header = struct.pack("<Ii", 0x20080522, 0)
+    assert d.call("capset", header, bytes(24)) == 0
+    assert d.call("capset", header, b"\1" + bytes(23)) == "EPERM"
 
 
 def test_groups_and_sessions(d: Direct) -> None:

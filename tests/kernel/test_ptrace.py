@@ -278,6 +278,23 @@ def test_exec_is_an_event() -> None:
     assert run(start + guest(child, parent) + data).words[1:] == [stopped(4), 5 << 8]
 
 
+@pytest.mark.parametrize("number", [93, 94])
+def test_exit_is_an_event(number: int) -> None:
+    child = f"{SELF_STOP}\nsys {number}, 7"
+    parent = f"""
+        {ptrace(0x4200, 0, 0x40)}
+        {CONT.format(0)}
+        call wait
+        {ptrace(0x4201, 0, "word")}
+        li s0, word
+        ld s1, 0(s0)
+        report s1
+        {CONT.format(0)}
+        call wait
+    """
+    assert run(guest(child, parent)).words[1:] == [stopped(6), 7 << 8, 7 << 8]
+
+
 def test_stops_at_calls_show_and_change_them() -> None:
     """At the entry a1 (kill's signal) is changed; at the exit the result is there."""
     child = f"{SELF_STOP}\nli s9, 6\nli a0, 0\nli a1, 77\nsys 24\nmv s9, a0\nreport s9\nexit 6"

@@ -217,6 +217,7 @@ def test_the_programs_place(tree: Path, tmp_path: Path) -> None:
     sandbox = Sandbox(host_mounts(tree))
     assert sandbox.place("/bin/prog") == sandbox.place("bin/prog") == "/bin/prog"
     assert sandbox.place("bin/p") == "/bin/p"
+    assert sandbox.place("prog", ["/usr/bin", "/bin"]) == "/bin/prog"
     assert sandbox.place(str(outside)) == "/other"
     assert Sandbox().place(str(inside)) == "/prog"
     with pytest.raises(BadProgram, match="no such file neither in the root nor on the host"):

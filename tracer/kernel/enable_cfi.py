@@ -8,12 +8,12 @@ program, its interpreter and every library they need, all of which must be marke
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from schemas.errors import BadProgram
 from schemas.syscalls import SYSCALLS
 from schemas.uapi import PR_SET_CFI, PR_SHADOW_STACK_ENABLE
-from tracer import elf
+from tracer import elf, libraries
 from tracer.kernel import sandbox, shstk
 from tracer.kernel.binfmt import Program
 from tracer.kernel.call import Args
@@ -24,10 +24,6 @@ from tracer.kernel.sandbox import AT_FDCWD
 if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
     from tracer.kernel.task import Task
-
-# Where ld.so looks, after the RUNPATH of what asks.
-_DIRECTORIES: Final = ("/lib/riscv64-linux-gnu", "/usr/lib/riscv64-linux-gnu", "/lib", "/usr/lib")
-_U64: Final = 2**64 - 1
 
 
 def before_first_instruction(k: Kernel, t: Task, program: Program) -> None:
@@ -79,35 +75,27 @@ def _objects(k: Kernel, t: Task, program: Program) -> Iterator[elf.Image | None]
     if program.interpreter is None:
         return
     yield program.interpreter[1]
-    waiting = [(program.file.guest_path, program.file.data)]
-    known = set()
-    while waiting:
-        asker, data = waiting.pop()
-        needed, runpath = elf.dynamic(data)
-        origin = asker.rpartition("/")[0]
-        folders = [folder.replace("$ORIGIN", origin) for folder in runpath]
-        for name in needed:
-            if name in known:
-                continue
-            known.add(name)
-            library = _library(k, t, name, (*folders, *_DIRECTORIES))
-            if library is None:
-                yield None
-                continue
-            try:
-                yield elf.parse(library[1], library[0])
-            except BadProgram:
-                yield None
-            waiting.append(library)
 
-
-def _library(k: Kernel, t: Task, name: str, folders: tuple[str, ...]) -> tuple[str, bytes] | None:
-    for path in (name,) if "/" in name else (f"{folder}/{name}" for folder in folders):
+    def read(path: str) -> bytes | None:
         try:
             inode = sandbox.find(k, t, AT_FDCWD, path).existing()
         except Errno:
-            continue
-        if isinstance(inode, Regular):
-            inode.see(k)
-            return path, bytes(inode.contents())
-    return None
+            return None
+        if not isinstance(inode, Regular):
+            return None
+        inode.see(k)
+        return bytes(inode.contents())
+
+    path, data = program.file.guest_path, program.file.data
+    for library, found in libraries.needed(path, data, _environ(t), read):
+        try:
+            yield elf.parse(found, library) if found is not None else None
+        except BadProgram:
+            yield None
+
+
+def _environ(t: Task) -> dict[str, str]:
+    assert t.mm is not None
+    start, end = t.mm.envs
+    strings = (t.space.read(start, end - start) or b"").decode("utf-8", "surrogateescape")
+    return dict(s.split("=", 1) for s in strings.split("\0") if "=" in s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from tracer.kernel import futex, ptrace, shstk, signals, usermem
@@ -169,14 +170,20 @@ def _forget(k: Kernel, t: Task) -> None:
     t.process.utime_icount += t.icount
 
 
-def sys_exit(k: Kernel, t: Task, a: Args) -> Outcome:
-    do_exit(k, t, (a[0] & 0xFF) << 8)
+def _exit(k: Kernel, t: Task, a: Args, end: Callable[[Kernel, Task, int], None]) -> Outcome:
+    status = (a[0] & 0xFF) << 8
+    if (stop := ptrace.exiting(k, t, status)) is not None:
+        return stop
+    end(k, t, status)
     return NO_RETURN
+
+
+def sys_exit(k: Kernel, t: Task, a: Args) -> Outcome:
+    return _exit(k, t, a, do_exit)
 
 
 def sys_exit_group(k: Kernel, t: Task, a: Args) -> Outcome:
-    do_group_exit(k, t, (a[0] & 0xFF) << 8)
-    return NO_RETURN
+    return _exit(k, t, a, do_group_exit)
 
 
 CALLS = (Call(93, "exit", sys_exit), Call(94, "exit_group", sys_exit_group))

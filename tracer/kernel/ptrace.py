@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
 
 STOPPED_STATUS: Final = 0x7F  # of a wait status: stopped, by the signal in the next byte
-EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_VFORK_DONE, EVENT_STOP = 1, 2, 3, 4, 5, 128
+EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_VFORK_DONE, EVENT_EXIT = range(1, 7)
+EVENT_STOP: Final = 128
 O_TRACESYSGOOD: Final = 1
 O_EXITKILL: Final = 1 << 20
 _SYSCALL: Final = 0x80  # in a stop's signal, with O_TRACESYSGOOD
@@ -214,6 +215,15 @@ def exec_done(k: Kernel, t: Task) -> None:
         later(t, EVENT_EXEC << 8 | SIGTRAP, t.tid)
     elif t.tracer is not None and not t.ptrace.get("seized"):
         signals.send(k, t, SIGTRAP, SI_USER, sender=t.process.pid)
+
+
+def exiting(k: Kernel, t: Task, status: int) -> Wait | None:
+    """A task that calls exit or exit_group stops while all of it is still there."""
+    if not _asks(t, EVENT_EXIT) or t.ptrace.get("exiting"):
+        return None
+    t.ptrace["exiting"] = True
+    _trap_stop(k, t, EVENT_EXIT << 8 | SIGTRAP, status)
+    return _in_call(t)
 
 
 # Stops at calls, and after each instruction.

@@ -193,8 +193,9 @@ def _interrupt(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
 
 PTRACE_TRACEME: Final = 0
 _AUDIT_ARCH_RISCV64: Final = 0xC000_00F3
-# TRACESYSGOOD, FORK, VFORK, CLONE, EXEC, VFORKDONE, EXITKILL; TRACESECCOMP, which never happens.
-_OPTIONS: Final = 0x3F | 0x80 | ptrace.O_EXITKILL
+# TRACESYSGOOD, FORK, VFORK, CLONE, EXEC, VFORKDONE, EXIT, EXITKILL; TRACESECCOMP, which never
+# happens.
+_OPTIONS: Final = 0x7F | 0x80 | ptrace.O_EXITKILL
 
 Request = Callable[["Kernel", Task, Task, int, int], int]
 
@@ -262,6 +263,6 @@ CALLS: Final = (
         117,
         "ptrace",
         sys_ptrace,
-        why="no PTRACE_O_TRACEEXIT, LISTEN, SYSEMU",
+        why="no LISTEN, SYSEMU; no PTRACE_EVENT_EXIT at a death by signal or by another thread",
     ),
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import stat
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -213,12 +214,16 @@ class Sandbox:
         for inode, host, beneath in self._kept:
             keep.keep(k, inode, host, beneath)
 
-    def place(self, program: str) -> str:
-        """The guest's path of PROGRAM: inside the root if it is there, else the host's file, which
-        then appears in the guest's /. Raises BadProgram."""
-        inside = "/" + program.lstrip("/")
-        if self.root.origin is not None and isinstance(self._scout(inside), Regular):
-            return inside
+    def place(self, program: str, folders: Iterable[str] = ()) -> str:
+        """The guest's path of PROGRAM: inside the root if it is there (a bare name: in one of its
+        `folders` too), else the host's file, which then appears in the guest's /. Raises
+        BadProgram."""
+        inside = ["/" + program.lstrip("/")]
+        if "/" not in program:
+            inside += [f"{folder}/{program}" for folder in folders]
+        for path in inside:
+            if self.root.origin is not None and isinstance(self._scout(path), Regular):
+                return path
         mount = program_mount(program, self.root.origin is not None)
         self._put(mount)
         return mount.guest
