@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from schemas import seq as positions
+from tracer.accesses import SHADOW_STACK, access_of
+from tracer.plugin import Fault, Plugin, Rows, Syscall
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_SOFTWARE_CHECK: Final = 18
+_MISSING_PAD: Final = 2  # tval of a software check
+_MISMATCH: Final = 3
+_STORE_ACCESS: Final = 7  # an ordinary store to a shadow-stack page
+_CLONES: Final = ("clone", "clone3", "vfork")
+_STATUS_PRCTL: Final = 75  # PR_SET_SHADOW_STACK_STATUS
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A violation. rule: the one that speaks of it."""
+
+    seq: int
+    tid: int
+    mm: int | None
+    pc: int
+    rule: str
+    addr: int | None
+    what: str
+
+    def __str__(self) -> str:
+        where = f"{positions.show(self.seq)}, task {self.tid}, pc {self.pc:#x}"
+        return f"{where}: {self.what} ({self.rule})"
+
+
+@dataclass
+class _Task:
+    mm: int | None
+    ssp: int | None = None  # None: it uses no shadow stack, as far as was seen
+
+
+class SspWatch(Plugin):
+    """Watches the shadow stacks and stops the run at the first violation.
+
+    Arguments: go_on=yes: collect them all and stop nothing; every=16384: instructions between two
+    looks at pushes. Faults end the run where they happen, before their signal is delivered; what is
+    seen in pushes ends it at the next look.
+
+    What it sees, and the rule that speaks of it (`shstk explain I3`): a pop that finds another word
+    (Z2), ssp outside of every shadow stack (I2), a push onto the stack that another task is using
+    (I3), a missing landing pad (Z6), a shadow-stack instruction on a page that is no shadow stack,
+    and a store to one (Z8).
+
+    Table plugin_ssp_watch, a row a violation: seq u64, tid u32, mm u32, pc u64, rule str, addr u64
+    or null, what str (in words).
+    """
+
+    wants = (Rows("mappings"), Rows("task_events"), Rows("cfi"))
+
+    def __init__(self, go_on: bool = False, every: int = 2**14) -> None:
+        self.every = every
+        self._go_on = go_on
+        self._seen: list[_Seen] = []
+        self._events: list[tuple[int, str, dict[str, Any]]] = []  # of the kernel, this batch
+        self._tasks: dict[int, _Task] = {}
+        self._clones: defaultdict[int, list[tuple[int, int | None]]] = defaultdict(list)
+        self._areas: defaultdict[int | None, list[tuple[int, int]]] = defaultdict(list)
+
+    def on_fault(self, fault: Fault) -> None:
+        shadow = fault.word is not None and access_of(fault.word) & SHADOW_STACK
+        if fault.cause == _SOFTWARE_CHECK and fault.tval == _MISMATCH:
+            rule, what = "Z2", f"a pop finds {fault.expected:#x}, not {fault.found:#x}"
+        elif fault.cause == _SOFTWARE_CHECK and fault.tval == _MISSING_PAD:
+            rule, what = "Z6", "no landing pad of the label that was expected"
+        elif shadow:
+            rule, what = "Z8", "a shadow-stack instruction on a page that is no shadow stack"
+        elif fault.cause == _STORE_ACCESS:
+            rule, what = "Z8", "a store to a shadow stack"
+        else:
+            return
+        self._see(_Seen(fault.seq, fault.tid, fault.mm, fault.pc, rule, fault.address, what))
+
+    def on_syscall(self, call: Syscall) -> None:
+        if call.name in _CLONES:
+            self._clones[call.tid].append((call.seq, None))
+
+    def on_return(self, call: Syscall) -> None:
+        if call.name in _CLONES:
+            self._clones[call.tid][-1] = (call.seq, call.seq_end)
+        elif call.name == "prctl" and call.args[:2] == (_STATUS_PRCTL, 0) and call.ret == 0:
+            self._task(call.tid, call.mm).ssp = None
+
+    def _suspended(self, tid: int, seq: int) -> bool:
+        """In a clone call while others run: it waits for its vfork child."""
+        calls = self._clones[tid]
+        return any(begin <= seq and (end is None or seq <= end) for begin, end in calls)
+
+    def on_rows(self, table: str, batch: pa.RecordBatch) -> None:
+        if table != "cfi":
+            self._events += [(row["seq"], table, row) for row in batch.to_pylist()]
+            return
+        if not self._calm(batch):
+            for row in batch.to_pylist():
+                self._apply_until(row["seq"])
+                self._look(row)
+        for tid, calls in self._clones.items():
+            self._clones[tid] = [call for call in calls if call[1] is None]
+
+    def _calm(self, cfi: pa.RecordBatch) -> bool:
+        """Each task pushes and pops on one stack, and nobody else is there: no row needs a look."""
+        import polars as pl
+
+        if self._events:
+            return False
+        ssp = pl.col("ssp_after")
+        spans = (
+            pl.DataFrame(cfi)
+            .group_by("tid", "mm")
+            .agg(ssp.min().name.suffix("_min"), ssp.max(), ssp.last().alias("now"))
+        )
+        used = []
+        for tid, mm, low, high, _ in spans.iter_rows():
+            area = self._area(mm, low)
+            if area is None or area != self._area(mm, high):
+                return False
+            used.append((tid, mm, area))
+        seen = {tid for tid, *_ in used}
+        for tid, task in self._tasks.items():
+            if tid not in seen and task.ssp is not None:
+                used.append((tid, task.mm, self._area(task.mm, task.ssp)))
+        if len({(mm, area) for _, mm, area in used}) < len(used):
+            return False
+        for tid, mm, *_, now in spans.iter_rows():
+            self._task(tid, mm).ssp = now
+        return True
+
+    def _look(self, row: dict[str, Any]) -> None:
+        """A row of cfi."""
+        tid, mm, ssp = row["tid"], row["mm"], row["ssp_after"]
+        task = self._task(tid, mm)
+        task.ssp = ssp
+        if row["fault"] is not None:
+            return  # on_fault has seen it
+        area = self._area(mm, ssp)
+        seen = (row["seq"], tid, mm, row["pc"])
+        if area is None:
+            what = f"ssp is {ssp:#x}, outside of every shadow stack"
+            if row["ssp_before"] != ssp:
+                self._see(_Seen(*seen, "I2", ssp, what))
+        elif row["kind"] == "sspush":
+            for other, its in self._tasks.items():
+                on_it = its.ssp is not None and area[0] < its.ssp < area[1]
+                if (
+                    other != tid
+                    and its.mm == mm
+                    and on_it
+                    and not self._suspended(other, row["seq"])
+                ):
+                    what = (
+                        f"a push onto the stack that task {other} is using (its ssp: {its.ssp:#x})"
+                    )
+                    self._see(_Seen(*seen, "I3", row["addr"], what))
+
+    def _apply_until(self, seq: int) -> None:
+        """What the kernel did before a row of cfi."""
+        self._events.sort(key=lambda event: event[0])
+        while self._events and self._events[0][0] < seq:
+            _, table, row = self._events.pop(0)
+            if table == "mappings":
+                self._map(row)
+            elif row["kind"] == "created" and row["value"] in self._tasks:
+                parent = self._tasks[row["value"]]
+                if parent.mm != row["mm"]:  # a fork
+                    self._areas[row["mm"]] = list(self._areas[parent.mm])
+            elif row["kind"] == "first_user":
+                self._tasks[row["tid"]] = _Task(row["mm"])
+            elif row["kind"] == "exit_begin" or (row["kind"] == "exec_done" and row["status"] == 0):
+                self._tasks.pop(row["tid"], None)
+
+    def _map(self, row: dict[str, Any]) -> None:
+        if row["ret"] < 0 or row["op"] not in ("map", "unmap", "remap"):
+            return
+        start, length = row["start"], row["length"]
+        gone, gone_length = start, length
+        if row["op"] == "remap":
+            gone, gone_length = row["old_start"], row["old_length"]
+        left = []
+        for low, high in self._areas[row["mm"]]:
+            if low < min(high, gone):
+                left.append((low, min(high, gone)))
+            if max(low, gone + gone_length) < high:
+                left.append((max(low, gone + gone_length), high))
+        if row["shadow_stack"] and row["op"] != "unmap":
+            left.append((start, start + length))
+        self._areas[row["mm"]] = sorted(set(left))
+
+    def _area(self, mm: int | None, ssp: int) -> tuple[int, int] | None:
+        """The shadow stack that ssp is on; its end is an empty stack's."""
+        areas = self._areas[mm]
+        at = bisect_left(areas, (ssp, 0)) - 1
+        return areas[at] if at >= 0 and ssp <= areas[at][1] else None
+
+    def _task(self, tid: int, mm: int | None) -> _Task:
+        task = self._tasks.setdefault(tid, _Task(mm))
+        task.mm = mm
+        return task
+
+    def _see(self, seen: _Seen) -> None:
+        if self._seen and not self._go_on:
+            return
+        self._seen.append(seen)
+        if not self._go_on:
+            self.stop(str(seen))
+
+    def finish(self) -> pa.Table:
+        import polars as pl
+
+        schema: dict[str, type[pl.DataType]] = {
+            "seq": pl.UInt64,
+            "tid": pl.UInt32,
+            "mm": pl.UInt32,
+            "pc": pl.UInt64,
+            "rule": pl.String,
+            "addr": pl.UInt64,
+            "what": pl.String,
+        }
+        rows = sorted((asdict(seen) for seen in self._seen), key=lambda row: row["seq"])
+        return pl.DataFrame(rows, schema=schema).to_arrow()
+
+    def summary(self) -> str:
+        if not self._seen:
+            return "no violation seen"
+        return "\n".join(map(str, sorted(self._seen, key=lambda seen: seen.seq)))
