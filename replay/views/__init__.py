@@ -6,7 +6,7 @@ from typing import Final
 
 from replay.stacks import COLUMNS as STACK_COLUMNS
 from replay.stacks import stacks
-from replay.views import areas, frames, slots, ssp_path, tasks
+from replay.views import areas, causes, frames, slots, ssp_path, tasks
 from replay.views.view import View
 
 VIEWS: Final[dict[str, View]] = {
@@ -67,6 +67,13 @@ VIEWS: Final[dict[str, View]] = {
             "every pair of a call site and the function it called, with how often",
             frames.CALLS,
             frames.calls,
+        ),
+        View(
+            "fault_causes",
+            "Why did it fault: what was expected, who pushed it, what is the likely cause?",
+            "every fault, with what `shstk explain-fault` says of it",
+            causes.COLUMNS,
+            causes.build,
         ),
     )
 }

@@ -1,0 +1,148 @@
+"""The faults of a run, and of which kind each is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from replay.derive.regions import Regions
+from schemas.seq import STEPS
+from schemas.uapi import SI_KERNEL, SIGNALS
+
+if TYPE_CHECKING:
+    from replay.run import Run
+
+SOFTWARE_CHECK: Final = 18
+_PADS, _SHADOW_STACK = 2, 3  # tval of a software check
+_ILLEGAL, _STORE_ACCESS, _STORE_PAGE = 2, 7, 15
+_FETCHES: Final = (1, 12)
+NO_PAD: Final = 0xFFFF_FFFF
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An exception (a row of faults), or what the kernel found wrong by itself (of signals).
+
+    fatal: it ended the task. caught: a handler was entered for it. about_delivery: the signal that
+    could not be delivered, or the sigreturn that failed.
+    """
+
+    seq: int
+    tid: int
+    mm: int | None
+    signo: int | None
+    code: int | None
+    fatal: bool
+    caught: bool
+    pc: int | None = None
+    word: int | None = None
+    cause: int | None = None
+    tval: int = 0
+    address: int | None = None
+    expected: int | None = None
+    found: int | None = None
+    sigreturn: dict[str, int] | None = None  # the signals row, if a sigreturn failed
+
+    @property
+    def icount(self) -> int:
+        return self.seq // STEPS
+
+    @property
+    def instruction(self) -> str | None:
+        """sspush, sspopchk or ssamoswap, or `csr ssp`, by its encoding."""
+        return next((n for n, is_it in _ENCODINGS.items() if is_it(self.word or 0)), None)
+
+
+_ENCODINGS: Final[dict[str, Callable[[int], bool]]] = {
+    "sspush": lambda w: w in (0xCE104073, 0xCE504073, 0x6081),
+    "sspopchk": lambda w: w in (0xCDC0C073, 0xCDC2C073, 0x6281),
+    "ssamoswap": lambda w: w & 0xF800607F == 0x4800202F,
+    "csr ssp": lambda w: w & 0x7F == 0x73 and w >> 12 & 3 != 0 and w >> 20 == 0x011,
+}
+
+
+def faults(run: Run) -> list[Fault]:
+    """Every fault, in seq order. A signal that a task sent is none."""
+    signals = list(run.table("signals").iter_rows(named=True))
+    deaths = {(s["tid"], s["seq"] // STEPS): s for s in signals if s["kind"] == "fatal"}
+    entered = {
+        (s["tid"], s["seq"] // STEPS)
+        for s in signals
+        if s["kind"] == "delivery" and s["handler"] is not None
+    }
+    returns = {(s["tid"], s["seq"] // STEPS): s for s in signals if s["kind"] == "sigreturn"}
+    found = []
+    for row in run.table("faults").iter_rows(named=True):
+        at = (row["tid"], row["seq"] // STEPS)
+        names = ("seq", "tid", "mm", "signo", "code", "pc", "word", "cause", "tval", "address")
+        known = {name: row[name] for name in (*names, "expected", "found")}
+        found.append(Fault(**known, fatal=at in deaths, caught=at in entered))
+    exceptions = {(f.tid, f.icount) for f in found}
+    for at, row in deaths.items():
+        if at not in exceptions and row["code"] == SI_KERNEL and row["signo"] == SIGNALS["SIGSEGV"]:
+            known = {name: row[name] for name in ("seq", "tid", "mm", "signo", "code")}
+            found.append(Fault(**known, fatal=True, caught=False, sigreturn=returns.get(at)))
+    return sorted(found, key=lambda f: f.seq)
+
+
+def kind(fault: Fault, regions: Regions) -> str:
+    """One of KINDS."""
+    return next(name for name, (_, is_it) in KINDS.items() if is_it(fault, regions))
+
+
+def _on_shadow_stack(fault: Fault, regions: Regions) -> bool:
+    region = regions.at(fault.mm, fault.address or 0, fault.seq)
+    return region is not None and region.shadow_stack
+
+
+def _ours(fault: Fault) -> bool:
+    """Whether it is an access of a shadow-stack instruction."""
+    return fault.instruction in ("sspush", "sspopchk", "ssamoswap")
+
+
+# name → (what happened, test), the first that holds
+KINDS: Final[dict[str, tuple[str, Callable[[Fault, Regions], bool]]]] = {
+    "mismatch": (
+        "sspopchk found another return address in the register than on the shadow stack",
+        lambda f, r: f.cause == SOFTWARE_CHECK and f.tval == _SHADOW_STACK,
+    ),
+    "landing pad": (
+        "an indirect jump did not land on a landing pad of its label",
+        lambda f, r: f.cause == SOFTWARE_CHECK and f.tval == _PADS,
+    ),
+    "bad sigreturn": (
+        "rt_sigreturn could not restore what the signal frame says",
+        lambda f, r: f.sigreturn is not None,
+    ),
+    "no delivery": (
+        "a signal could not be delivered",
+        lambda f, r: f.cause is None,
+    ),
+    "off": (
+        "csr ssp or ssamoswap was used while the shadow stack is off",
+        lambda f, r: f.cause == _ILLEGAL and f.instruction in ("csr ssp", "ssamoswap"),
+    ),
+    "no word": (
+        "a shadow-stack instruction reached for a word that is not mapped, or not writable",
+        lambda f, r: f.cause == _STORE_PAGE and _ours(f),
+    ),
+    "ordinary page": (
+        "a shadow-stack instruction reached for a word outside of any shadow stack",
+        lambda f, r: f.cause == _STORE_ACCESS and _ours(f) and not _on_shadow_stack(f, r),
+    ),
+    "misaligned": (
+        "a shadow-stack instruction used a misaligned address",
+        lambda f, r: f.cause == _STORE_ACCESS and _ours(f),
+    ),
+    "store": (
+        "an ordinary store reached for a word of a shadow stack",
+        lambda f, r: f.cause == _STORE_ACCESS and _on_shadow_stack(f, r),
+    ),
+    "fetch": (
+        "execution went where no code may be run",
+        lambda f, r: f.cause in _FETCHES,
+    ),
+    "illegal": ("an instruction that this CPU does not have", lambda f, r: f.cause == _ILLEGAL),
+    "other": ("an ordinary access went wrong", lambda f, r: True),
+}

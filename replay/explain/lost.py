@@ -1,0 +1,248 @@
+"""Why there was no usable word where a shadow-stack instruction, or the kernel, reached for one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from replay.decode import size as size_in_words
+from replay.derive.stacks import Stack
+from replay.explain.faults import Fault
+from replay.explain.model import Verdict
+from replay.explain.scene import Frame, Scene
+from schemas.seq import show
+from schemas.uapi import PROT_WRITE
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The access: at which address, for a push (or the kernel's token), or a pop."""
+
+    scene: Scene
+    fault: Fault
+    address: int
+    push: bool
+
+    @property
+    def stacks(self) -> list[Stack]:
+        """Those of the address space that stood then."""
+        return [
+            s for s in self.scene.facts.stacks if s.mm == self.fault.mm and s.lives(self.fault.seq)
+        ]
+
+    @property
+    def frames(self) -> list[Frame]:
+        return [f for f in self.scene.frames(self.fault) if f.ended == "open"]
+
+
+def lost(scene: Scene, fault: Fault) -> Verdict:
+    """The likely cause of an access by ssp that met no word of a shadow stack."""
+    ssp = scene.ssp(fault)
+    address = fault.address
+    if address is None:
+        address = ((ssp or 0) - 8) % 2**64
+    reach = Reach(scene, fault, address, fault.instruction != "sspopchk")
+    found = (pattern(reach) for pattern in PATTERNS)
+    return next(verdict for verdict in found if verdict)
+
+
+def misaligned(reach: Reach) -> Verdict | None:
+    if reach.fault.cause is None or reach.address % 8 == 0:
+        return None
+    sentence = "ssamoswap needs an address that is aligned to the word it swaps"
+    return Verdict("misaligned", sentence, (f"its address was {reach.address:#x}",))
+
+
+def swapped_elsewhere(reach: Reach) -> Verdict | None:
+    if reach.fault.instruction != "ssamoswap":
+        return None
+    region = reach.scene.symbols.regions.at(reach.fault.mm, reach.address, reach.fault.seq)
+    what = (region.name or "ordinary memory") if region else "not mapped"
+    sentence = f"ssamoswap was given an address that is on no writable shadow stack: it is {what}"
+    return Verdict("swap elsewhere", sentence, (f"its address was {reach.address:#x}",))
+
+
+def base_for_token(reach: Reach) -> Verdict | None:
+    for motion in reversed(reach.scene.motions(reach.fault)):
+        if motion["cause"] != "ssp_write":
+            return None
+        for stack in reach.stacks:
+            start = motion["ssp_after"] - stack.area.base
+            if stack.how == "map_shadow_stack" and start in (0, 8) and stack.area.size > 16:
+                return _base_for_token(reach, stack, motion["seq"], motion["ssp_after"])
+    return None
+
+
+def _base_for_token(reach: Reach, stack: Stack, seq: int, ssp: int) -> Verdict:
+    pc = reach.scene.pc_of(seq)
+    token = reach.scene.slots(stack.mm, stack.area.base, stack.area.top, reach.fault.seq)
+    tokens = [s for s in token if s.writer == "map_shadow_stack"]
+    evidence = [
+        f"map_shadow_stack, at {show(stack.step)}, made {stack.area}",
+        f"ssp was set to {ssp:#x} at {show(seq)}"
+        + (f" in {reach.scene.name(reach.fault, pc)}" if pc is not None else "")
+        + ": its lowest end",
+        *(f"the token stands at {t.addr:#x}, its upper end" for t in tokens),
+        "before 7.0-rc1 map_shadow_stack(SET_TOKEN) returned the token's address, since then the"
+        " base (rule M9)",
+    ]
+    sentence = (
+        "what map_shadow_stack returned was taken for the token's address, but it is the base:"
+        " ssp began at the wrong end of the new stack"
+    )
+    return Verdict("base taken for token", sentence, tuple(evidence))
+
+
+def released(reach: Reach) -> Verdict | None:
+    fault, scene = reach.fault, reach.scene
+    gone = [
+        s
+        for s in scene.facts.stacks
+        if s.mm == fault.mm
+        and s.ended
+        and s.ended.seq < fault.seq
+        and (s.area.holds(reach.address) or (s.area.top == reach.address and not reach.push))
+    ]
+    if not gone or any(s.area.holds(reach.address) for s in reach.stacks):
+        return None
+    stack = max(gone, key=lambda s: s.ended.seq if s.ended else 0)
+    end = stack.ended
+    assert end is not None
+    whose = "its own" if stack.owner and stack.owner.tid == fault.tid else "the"
+    if end.by != fault.tid:
+        sentence = (
+            f"the shadow stack in use was freed by another: task {end.by} unmapped it"
+            f" ({_ENDINGS.get(end.how, end.how)})"
+        )
+    else:
+        sentence = (
+            f"the task had unmapped {whose} shadow stack itself ({_ENDINGS.get(end.how, end.how)})"
+        )
+    pc = scene.pc_of(end.step)
+    at = f" in {scene.name(fault, pc)}" if pc is not None else ""
+    told = next((f for f in scene.violated("X5", "P8", "I4") if f["addr"] == stack.area.base), None)
+    told = told or next((f for f in scene.violated("X5", "P8") if f["seq"] == end.seq), None)
+    evidence = [
+        f"{reach.address:#x} lay in {stack.name}, mapped at {show(stack.seq)}",
+        f"task {end.by} unmapped it at {show(end.seq)}{at}",
+    ]
+    if told:
+        evidence.append(f"{told['rule']} is violated at {show(told['seq'])}: {told['note']}")
+    return Verdict("stack was freed", sentence, tuple(evidence), told["rule"] if told else None)
+
+
+_ENDINGS: Final = {
+    "prctl": "by switching its own shadow stack off",
+    "exit": "at its exit",
+    "exec": "at its exec",
+    "failed clone": "in a clone that failed",
+    "munmap": "munmap",
+    "mmap": "by mapping something else over it",
+    "mremap": "mremap",
+}
+
+
+def overflow(reach: Reach) -> Verdict | None:
+    stack = next((s for s in reach.stacks if reach.address + 8 == s.area.base), None)
+    if stack is None or not reach.push:
+        return None
+    held = reach.scene.slots(stack.mm, stack.area.base, stack.area.top, reach.fault.seq)
+    functions = Counter(
+        reach.scene.symbols.function(s.mm, s.value) for s in held if s.writer == "sspush"
+    )
+    sentence = (
+        f"the shadow stack is full: {stack.area.size // 8} return addresses fit into its"
+        f" {size_in_words(stack.area.size)}, and the next push reached the unmapped page below"
+    )
+    evidence = [f"{stack.name}, mapped at {show(stack.seq)}"]
+    if functions:
+        name, count = functions.most_common(1)[0]
+        evidence.append(f"{count} of the {len(held)} words on it return into {name}")
+        if count > len(held) // 2:
+            sentence += f": {name} calls itself too deep for it"
+    clone = next((c for c in reach.scene.facts.history.clones if c.seq == stack.step), None)
+    if clone and clone.row.stack_size:
+        evidence.append(
+            f"its size came of clone3's stack_size {clone.row.stack_size:#x}, {show(clone.seq)}"
+        )
+    return Verdict("overflow", sentence, tuple(evidence))
+
+
+def underflow(reach: Reach) -> Verdict | None:
+    stack = next((s for s in reach.stacks if reach.address == s.area.top), None)
+    if stack is None or reach.push:
+        return None
+    scene, fault = reach.scene, reach.fault
+    switched = scene.switched_on(fault)
+    frame = next(iter(reversed(reach.frames)), None)
+    if frame and switched and frame.call_seq < switched:
+        sentence = (
+            "the function was entered before the shadow stack was switched on, so its return"
+            " address was never pushed"
+        )
+        evidence = (
+            f"it was entered at {show(frame.call_seq)}, the shadow stack switched on at"
+            f" {show(switched)}",
+        )
+        return Verdict("entered while off", sentence, evidence)
+    import polars as pl
+
+    pops = scene.run.table("cfi").filter(
+        (pl.col("tid") == fault.tid)
+        & (pl.col("seq") < fault.seq - 1)
+        & (pl.col("kind").cast(pl.String) == "sspopchk")
+        & pl.col("fault").is_null()
+        & pl.col("addr").is_between(stack.area.base, stack.area.top)
+    )
+    evidence_ = [f"ssp was {stack.area.top:#x}, the top of {stack.name}"]
+    if pops.height:
+        seq, pc = pops.select("seq", "pc").row(pops.height - 1)
+        evidence_.append(f"its last word was popped at {show(seq)} in {scene.name(fault, pc)}")
+    sentence = "more was popped than was ever pushed: the shadow stack was empty"
+    return Verdict("underflow", sentence, tuple(evidence_))
+
+
+def protected(reach: Reach) -> Verdict | None:
+    region = reach.scene.symbols.regions.at(reach.fault.mm, reach.address, reach.fault.seq)
+    if region is None or not region.shadow_stack or region.prot & PROT_WRITE:
+        return None
+    import polars as pl
+
+    changes = reach.scene.run.table("mappings").filter(
+        (pl.col("op").cast(pl.String) == "protect") & (pl.col("seq") <= region.from_seq)
+    )
+    evidence = [
+        f"mprotect({region.prot}) at {show(seq)}, by task {tid}"
+        for seq, tid in changes.select("seq", "tid").tail(1).iter_rows()
+    ]
+    sentence = "the shadow stack was made read-only by mprotect"
+    return Verdict("made read-only", sentence, tuple(evidence))
+
+
+def astray(reach: Reach) -> Verdict:
+    region = reach.scene.symbols.regions.at(reach.fault.mm, reach.address, reach.fault.seq)
+    what = f"in {region.name or 'ordinary memory'}" if region else "where nothing is mapped"
+    evidence = tuple(reach.scene.last_motion(reach.fault))
+    for motion in reversed(reach.scene.motions(reach.fault)):
+        if motion["cause"] == "ssp_write":
+            sentence = (
+                f"ssp had been set by a csr write to an address that is on no shadow stack: {what}"
+            )
+            return Verdict("ssp astray", sentence, evidence)
+        break
+    sentence = f"ssp is on no shadow stack: {what}"
+    return Verdict("ssp astray", sentence, evidence)
+
+
+PATTERNS: Final[tuple[Callable[[Reach], Verdict | None], ...]] = (
+    misaligned,
+    swapped_elsewhere,
+    base_for_token,
+    released,
+    overflow,
+    underflow,
+    protected,
+    astray,
+)

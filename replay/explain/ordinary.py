@@ -1,0 +1,70 @@
+"""Faults that are no shadow stack's or landing pad's doing, and stores that one stopped."""
+
+from __future__ import annotations
+
+from replay.derive.branches import RETURN, blocks
+from replay.explain.faults import Fault
+from replay.explain.model import Verdict
+from replay.explain.scene import Scene
+from schemas.seq import show
+from schemas.uapi import PAGE
+
+
+def store(scene: Scene, fault: Fault) -> Verdict:
+    """An ordinary store, or AMO, to a shadow stack."""
+    address = fault.address or 0
+    stack = scene.stack(fault.mm, address, fault.seq)
+    evidence = [f"{address:#x} lies in {stack.name}"] if stack else []
+    for slot in scene.slots(fault.mm, address & -8, (address & -8) + 8, fault.seq):
+        evidence.append(f"the word there is {scene.name(fault, slot.value)}: {scene.who(slot)}")
+    sentence = (
+        "an ordinary store went to a shadow stack, which only shadow-stack instructions may write:"
+        " a wrong or overrun pointer, or an attack on the return addresses"
+    )
+    return Verdict("store to a shadow stack", sentence, tuple(evidence))
+
+
+def fetch(scene: Scene, fault: Fault) -> Verdict:
+    """Execution that went where no code is."""
+    import polars as pl
+
+    target = fault.pc or 0
+    region = scene.symbols.regions.at(fault.mm, target, fault.seq)
+    what = f"in {region.name or 'ordinary memory'}" if region else "not mapped"
+    before = (
+        scene.run.scan("flow")
+        .filter((pl.col("tid") == fault.tid) & (pl.col("seq") < fault.seq))
+        .join(blocks(scene.run).lazy(), on="block", how="left", maintain_order="left")
+        .select("ends", "site")
+        .tail(1)
+        .collect()
+    )
+    how, evidence = "a jump", []
+    for ends, site in before.iter_rows():
+        how = "a return" if ends == RETURN else "a call or jump"
+        evidence = [f"it came from {scene.name(fault, site)}"]
+    sentence = f"{how} went to {target:#x}, where there is no code: {what}"
+    return Verdict("no code there", sentence, tuple(evidence))
+
+
+def illegal(scene: Scene, fault: Fault) -> Verdict:
+    """An instruction that the CPU does not have."""
+    sentence = f"the word {fault.word or 0:#x} is no instruction of {scene.run.manifest.cpu}"
+    return Verdict("illegal instruction", sentence)
+
+
+def access(scene: Scene, fault: Fault) -> Verdict:
+    """An ordinary load or store: no shadow stack's doing."""
+    address = fault.address if fault.address is not None else fault.tval
+    region = scene.symbols.regions.at(fault.mm, address, fault.seq)
+    below, above = scene.symbols.regions.around(fault.mm, address, fault.seq)
+    if address < PAGE:
+        return Verdict("null pointer", f"a null pointer was used: the address is {address:#x}")
+    if region is not None:
+        what = region.name or "ordinary memory"
+        sentence = f"the access is not allowed there: {what}, mapped with prot {region.prot}"
+        return Verdict("protected memory", sentence, (f"it was mapped at {show(region.made_seq)}",))
+    if above is not None and above.name == "[stack]":
+        return Verdict("stack overflow", "the ordinary stack ran over its limit")
+    near = [f"{r.name or 'memory'} ends at {r.end:#x}, below it" for r in (below,) if r]
+    return Verdict("wild pointer", f"nothing is mapped at {address:#x}", tuple(near))

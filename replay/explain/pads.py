@@ -1,0 +1,106 @@
+"""Why an indirect jump did not land on a landing pad."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from replay.derive.branches import blocks
+from replay.explain.faults import NO_PAD, Fault
+from replay.explain.model import Verdict
+from replay.explain.scene import Scene
+from schemas.seq import STEPS, show
+
+_LPAD: Final = 0x17  # auipc x0
+
+
+def no_pad(scene: Scene, fault: Fault) -> Verdict:
+    """The likely cause of a landing-pad fault."""
+    found = (pattern(scene, fault) for pattern in PATTERNS)
+    return next(verdict for verdict in found if verdict)
+
+
+def handler_without_pad(scene: Scene, fault: Fault) -> Verdict | None:
+    import polars as pl
+
+    entered = scene.run.table("signals").filter(
+        (pl.col("tid") == fault.tid)
+        & (pl.col("handler") == fault.pc)
+        & (pl.col("seq") >= (fault.icount - 1) * STEPS)
+        & (pl.col("seq") < fault.seq)
+    )
+    if not entered.height:
+        return None
+    seq, signo = entered.select("seq", "signo").row(entered.height - 1)
+    sentence = (
+        "the signal handler does not begin with lpad, and was entered while the landing pad of"
+        " the code that it interrupted was still expected"
+    )
+    evidence = (
+        f"the handler of signal {signo} was entered at {show(seq)}",
+        "the signal frame holds no ELP: a handler that is entered after a landing-pad fault, or"
+        " between a jump and its lpad, is itself entered expecting one (rule G5)",
+    )
+    return Verdict("handler without lpad", sentence, evidence)
+
+
+def misaligned(scene: Scene, fault: Fault) -> Verdict | None:
+    if (fault.word or 0) & 0xFFF != _LPAD or (fault.pc or 0) % 4 == 0:
+        return None
+    sentence = "the lpad there does not count: it is not aligned to 4 bytes"
+    return Verdict("misaligned lpad", sentence, tuple(_jump(scene, fault)))
+
+
+def label(scene: Scene, fault: Fault) -> Verdict | None:
+    if fault.found is None or fault.found == NO_PAD:
+        return None
+    sentence = (
+        f"the target's landing pad is of another label, {fault.found:#x}, than the jump expects,"
+        f" {fault.expected or 0:#x}: caller and callee disagree on the function's type"
+    )
+    return Verdict("wrong label", sentence, tuple(_jump(scene, fault)))
+
+
+def middle(scene: Scene, fault: Fault) -> Verdict | None:
+    place = scene.place(fault, fault.pc)
+    if place is None or place.symbol is None or not place.offset:
+        return None
+    sentence = (
+        f"the jump goes into the middle of {place.symbol}, {place.offset} bytes behind its"
+        " beginning: the pointer is wrong, or was tampered with"
+    )
+    return Verdict("jump into the middle", sentence, tuple(_jump(scene, fault)))
+
+
+def built_without(scene: Scene, fault: Fault) -> Verdict:
+    place = scene.place(fault, fault.pc)
+    what = place.symbol if place and place.symbol else "the code there"
+    sentence = f"{what} does not begin with lpad: it was built without landing pads"
+    if place is None or place.symbol is None:
+        sentence += ", or the jump goes into the middle of a function"
+    return Verdict("no lpad", sentence, tuple(_jump(scene, fault)))
+
+
+PATTERNS: Final[tuple[Callable[[Scene, Fault], Verdict | None], ...]] = (
+    handler_without_pad,
+    misaligned,
+    label,
+    middle,
+    built_without,
+)
+
+
+def _jump(scene: Scene, fault: Fault) -> list[str]:
+    """Where the jump came from: the last block that the task ran."""
+    import polars as pl
+
+    before = (
+        scene.run.scan("flow")
+        .filter((pl.col("tid") == fault.tid) & (pl.col("seq") < fault.seq))
+        .join(blocks(scene.run).lazy(), on="block", how="left", maintain_order="left")
+        .select("seq", "pc", "site")
+        .tail(2)
+        .collect()
+    )
+    sites = [site for _, pc, site in before.iter_rows() if pc != fault.pc]
+    return [f"the jump came from {scene.name(fault, sites[-1])}"] if sites else []

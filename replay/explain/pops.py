@@ -1,0 +1,319 @@
+"""Why a pop found another word: patterns of sspopchk mismatches, the first that the run shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from replay.explain.faults import Fault
+from replay.explain.model import Verdict
+from replay.explain.scene import Frame, Scene, Slot
+from schemas.seq import show
+from schemas.uapi import PROT_EXEC
+
+_UP: Final = 1 << 20  # how far above ssp the word that would match is looked for, bytes
+
+
+@dataclass(frozen=True)
+class Pop:
+    """The failed pop: the word that stood there, and the task's calls."""
+
+    scene: Scene
+    fault: Fault
+    slot: Slot | None
+    frames: list[Frame]
+
+    @property
+    def expected(self) -> int:
+        return self.fault.expected or 0
+
+    @property
+    def found(self) -> int:
+        return self.fault.found or 0
+
+    @property
+    def address(self) -> int:
+        return self.fault.address or 0
+
+    @property
+    def frame(self) -> Frame | None:
+        """The call that the pop ends."""
+        return next((f for f in reversed(self.frames) if f.ended == "open"), None)
+
+    @property
+    def further_up(self) -> Slot | None:
+        """The nearest word above that would have matched."""
+        above = self.scene.slots(
+            self.fault.mm, self.address + 8, self.address + _UP, self.fault.seq
+        )
+        return next((s for s in above if s.value == self.found), None)
+
+    def pushed(self) -> str:
+        return self.scene.who(self.slot) if self.slot else ""
+
+
+def mismatch(scene: Scene, fault: Fault) -> Verdict:
+    """The likely cause of a pop that found another word."""
+    pop = Pop(scene, fault, scene.slot(fault), scene.frames(fault))
+    found = (pattern(pop) for pattern in PATTERNS)
+    return next(verdict for verdict in found if verdict)
+
+
+def two_tasks(pop: Pop) -> Verdict | None:
+    slot, fault = pop.slot, pop.fault
+    if slot is None or slot.writer != "sspush" or slot.tid in (None, fault.tid):
+        return None
+    if slot.from_seq != slot.write_seq:
+        return None  # a fork child's copy
+    history, stack = pop.scene.facts.history, pop.scene.stack(fault.mm, pop.address, fault.seq)
+    tasks = [history.task(tid, fault.seq) for tid in (fault.tid, slot.tid)]
+    child = next((t for t in tasks if t and t.creator in tasks), None)
+    shares = child is not None and child.how == "vfork"
+    rules = pop.scene.violated("A5", "A3", "I3")
+    told = next((f for f in rules if f["tid"] in (fault.tid, slot.tid)), None)
+    rule = told["rule"] if told else None
+    evidence = [f"{pop.pushed()}, between task {fault.tid}'s own push there and this pop"]
+    evidence += [f"both were on {stack.name}"] if stack else []
+    for clone in history.clones:
+        if clone.child in tasks and clone.first_ssp is not None:
+            evidence.append(
+                f"task {clone.child.tid if clone.child else '?'} started with ssp"
+                f" {clone.first_ssp:#x}; its parent's was"
+                f" {clone.parent_ssp or 0:#x} at the clone, {show(clone.seq)}"
+            )
+    if shares:
+        sentence = (
+            f"the vfork child {child.tid if child else ''} used the shadow stack of its waiting"
+            f" parent: what it pushed lies over the parent's word"
+        )
+        return Verdict("vfork child", sentence, tuple(evidence), rule)
+    sentence = (
+        f"two tasks push on one shadow stack: task {slot.tid}'s return address lies where task"
+        f" {fault.tid} left its own"
+    )
+    if told:
+        evidence.append(f"{told['rule']} is violated at {show(told['seq'])}: {told['note']}")
+    return Verdict("two tasks on one stack", sentence, tuple(evidence), rule)
+
+
+def token(pop: Pop) -> Verdict | None:
+    slot = pop.slot
+    if slot is None or slot.writer not in ("signal", "map_shadow_stack", "ssamoswap"):
+        return None
+    evidence = (f"the word is no return address: {pop.pushed()}",)
+    if slot.writer == "signal":
+        sentence = (
+            "a signal handler was left without rt_sigreturn and without unwinding ssp: the pop"
+            " met the token of its signal"
+        )
+        return Verdict("left a handler", sentence, evidence)
+    sentence = (
+        "a token stands where a return address should: a switch between shadow stacks left it"
+        " on the stack, or ended one word too low"
+    )
+    return Verdict("popped a token", sentence, evidence)
+
+
+def never_pushed(pop: Pop) -> Verdict | None:
+    if pop.slot is not None:
+        return None
+    frame = pop.frame
+    switched = pop.scene.switched_on(pop.fault)
+    if frame and switched and frame.call_seq < switched:
+        sentence = (
+            "the function was entered before the shadow stack was switched on, so its return"
+            " address was never pushed"
+        )
+        evidence = (
+            f"it was entered at {show(frame.call_seq)}, the shadow stack switched on at"
+            f" {show(switched)}",
+        )
+        return Verdict("entered while off", sentence, evidence)
+    sentence = "nothing was ever pushed there: more was popped than pushed, or ssp is astray"
+    return Verdict("never pushed", sentence, tuple(pop.scene.last_motion(pop.fault)))
+
+
+def longjmp(pop: Pop) -> Verdict | None:
+    slot = pop.slot
+    if slot is None:
+        return None
+    left = [f for f in pop.frames if f.ended == "unwound" and f.slot == slot.addr]
+    owner = next((f for f in reversed(left) if f.call_seq <= slot.write_seq), None)
+    if owner is None or owner.return_seq is None:
+        return None
+    jumped = [f for f in pop.frames if f.return_seq == owner.return_seq and f.ended == "unwound"]
+    symbols = pop.scene.symbols
+    names = [symbols.function(f.mm, f.callee or 0) for f in jumped]
+    evidence = [
+        f"{pop.pushed()}",
+        f"at {show(owner.return_seq)} {names[-1]} jumped out of {len(jumped)} calls"
+        f" ({_chain(names)}) that never returned",
+        f"ssp stayed at {pop.address:#x}: no csr ssp write in between",
+    ]
+    if match := pop.further_up:
+        words = (match.addr - pop.address) // 8
+        evidence.append(f"the word that matches stands {_words(words)} further up, {match.addr:#x}")
+    sentence = (
+        "a longjmp left functions without unwinding ssp, so the next return popped a word that one"
+        " of them had pushed"
+    )
+    return Verdict("longjmp keeps ssp", sentence, tuple(evidence))
+
+
+def extra_pop(pop: Pop) -> Verdict | None:
+    frame = pop.frame
+    if frame is None or frame.slot is None or frame.slot >= pop.address:
+        return None
+    import polars as pl
+
+    earlier = pop.scene.run.table("cfi").filter(
+        (pl.col("tid") == pop.fault.tid)
+        & (pl.col("kind").cast(pl.String) == "sspopchk")
+        & (pl.col("addr") == frame.slot)
+        & (pl.col("seq") > frame.call_seq)
+        & (pl.col("seq") < pop.fault.seq - 1)
+        & pl.col("fault").is_null()
+    )
+    if not earlier.height:
+        return None
+    seq, pc = earlier.select("seq", "pc").row(earlier.height - 1)
+    sentence = (
+        "the function popped its return address twice (unmatched sspopchk): this pop met its"
+        " caller's"
+    )
+    evidence = (
+        f"its own word, {frame.return_to or 0:#x} at {frame.slot:#x}, was popped already at"
+        f" {show(seq)} in {pop.scene.name(pop.fault, pc)}",
+        f"the word met here is its caller's: {pop.pushed()}",
+    )
+    return Verdict("unmatched pop", sentence, evidence)
+
+
+def extra_push(pop: Pop) -> Verdict | None:
+    frame, slot = pop.frame, pop.slot
+    if slot is None or slot.write_seq < (frame.call_seq if frame else 0):
+        return None
+    if frame is None or frame.slot is None or frame.slot <= pop.address:
+        return None
+    words = (frame.slot - pop.address) // 8
+    sentence = (
+        f"{_words(words)} more pushed than popped since the function was entered (unmatched sspush)"
+    )
+    evidence = (
+        pop.pushed(),
+        f"the function's own return address stands {_words(words)} further up, {frame.slot:#x}",
+    )
+    return Verdict("unmatched push", sentence, evidence)
+
+
+def smashed(pop: Pop) -> Verdict | None:
+    frame, slot = pop.frame, pop.slot
+    if slot is None or slot.writer != "sspush" or slot.tid != pop.fault.tid:
+        return None
+    own = slot.addr == (frame.slot if frame and frame.slot else slot.addr)
+    if not own or pop.further_up:
+        return None
+    sentence = (
+        "the return address in ordinary memory was overwritten after it was pushed (a smashed"
+        " stack): ra is not what the function was called with"
+    )
+    evidence = [f"the shadow stack still has the right one: {pop.pushed()}"]
+    evidence += _of_value(pop)
+    evidence += _overwriter(pop, frame.call_seq if frame else slot.write_seq)
+    return Verdict("smashed return address", sentence, tuple(evidence))
+
+
+def unknown(pop: Pop) -> Verdict:
+    evidence = [pop.pushed()] if pop.slot else []
+    if match := pop.further_up:
+        words = (match.addr - pop.address) // 8
+        evidence.append(f"the word that matches stands {_words(words)} further up, {match.addr:#x}")
+        sentence = (
+            "ssp is too low: words that were pushed were not popped, or a longjmp did not unwind"
+            " them"
+        )
+        return Verdict("ssp too low", sentence, tuple(evidence))
+    evidence += pop.scene.last_motion(pop.fault)
+    sentence = "ra and the shadow stack disagree, and the run does not tell which of them is wrong"
+    return Verdict("unknown", sentence, tuple(evidence))
+
+
+PATTERNS: Final[tuple[Callable[[Pop], Verdict | None], ...]] = (
+    two_tasks,
+    token,
+    never_pushed,
+    longjmp,
+    extra_pop,
+    extra_push,
+    smashed,
+    unknown,
+)
+
+
+def _of_value(pop: Pop) -> Iterator[str]:
+    """What the register's value looks like."""
+    data = pop.found.to_bytes(8, "little").rstrip(b"\0")
+    region = pop.scene.symbols.regions.at(pop.fault.mm, pop.found, pop.fault.seq)
+    if len(data) > 3 and all(32 <= byte < 127 for byte in data):
+        yield f'the register has {pop.found:#x}, the text "{data.decode()}": no address of code'
+    elif region is None or not region.prot & PROT_EXEC:
+        where = f"in {region.name or 'data'}" if region else "not mapped"
+        yield f"the register has {pop.found:#x}, which is no address of code: {where}"
+    else:
+        yield f"the register has {pop.scene.name(pop.fault, pop.found)}, which is code"
+
+
+def _overwriter(pop: Pop, since: int) -> Iterator[str]:
+    """Who stored the wrong return address: by the instructions, if recorded; by the kernel's
+    writes; else how to find out."""
+    import polars as pl
+
+    run, fault = pop.scene.run, pop.fault
+    insn = run.scan("insn").filter(
+        (pl.col("tid") == fault.tid) & (pl.col("seq") > since) & (pl.col("seq") < fault.seq)
+    )
+    loads = insn.filter(
+        pl.col("rd").is_in([1, 5]) & (pl.col("rd_value") == pop.found) & (pl.col("mem_size") == 8)
+    )
+    for at, address in loads.select("seq", "mem_addr").tail(1).collect().iter_rows():
+        stores = run.scan("insn").filter(
+            (pl.col("mm") == fault.mm)
+            & (pl.col("seq") < at)
+            & pl.col("rd").is_null()
+            & (pl.col("mem_addr") <= address)
+            & (pl.col("mem_addr") + pl.col("mem_size") > address)
+        )
+        for seq, tid, pc in stores.select("seq", "tid", "pc").tail(1).collect().iter_rows():
+            yield (
+                f"task {tid} stored it at {address:#x}, at {show(seq)} in"
+                f" {pop.scene.name(fault, pc)}"
+            )
+            return
+    word = pop.found.to_bytes(8, "little")
+    for t in pop.scene.facts.transfers:
+        if t.op == "write" and since < t.seq < fault.seq and t.mm == fault.mm and word in t.bytes:
+            call = run.table("syscalls").filter(seq=t.during or 0)["name"]
+            name = call[0] if len(call) else "the kernel"
+            at = t.addr + t.bytes.find(word)
+            yield f"{name} of task {t.tid} wrote it to {at:#x}, {show(t.seq)}"
+            return
+    yield (
+        "which store did it is in the instructions:"
+        f" shstk replay {run.name} --trace insn --window {show(since)}..{show(fault.seq)}"
+    )
+
+
+def _chain(names: list[str]) -> str:
+    """`a, b, c`; the same several times in a row: `a ×3`."""
+    runs: list[tuple[str, int]] = []
+    for name in names:
+        if runs and runs[-1][0] == name:
+            runs[-1] = (name, runs[-1][1] + 1)
+        else:
+            runs.append((name, 1))
+    return ", ".join(name if n == 1 else f"{name} ×{n}" for name, n in runs)
+
+
+def _words(count: int) -> str:
+    return f"{count} word" + ("s" if count != 1 else "")

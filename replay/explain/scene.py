@@ -1,0 +1,204 @@
+"""What an explanation looks at: the run around a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from replay.derive.frames import frames
+from replay.derive.ssp_path import ssp_path
+from replay.derive.stacks import Stack
+from replay.derive.words import words
+from replay.explain.faults import Fault
+from replay.explain.model import Writer
+from replay.facts import Facts
+from replay.symbols import Place, Symbols
+from replay.views.ssp_path import with_reasons
+from schemas.seq import show
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from replay.run import Run
+
+_PLAIN: Final = ("push", "pop")
+_END: Final = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A word of a shadow stack, as derive/words.py has it."""
+
+    mm: int | None
+    addr: int
+    value: int
+    writer: str
+    tid: int | None
+    pc: int | None
+    write_seq: int
+    from_seq: int
+    to_seq: int | None
+    popped_seq: int | None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An open call, as derive/frames.py has it."""
+
+    tid: int
+    mm: int | None
+    depth: int
+    kind: str
+    call_seq: int
+    return_seq: int | None
+    ended: str
+    caller_pc: int | None
+    return_to: int | None
+    callee: int | None
+    slot: int | None
+    source: str
+
+
+class Scene:
+    """A run, and what is asked of it once for all its faults."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.facts = Facts(run, run.row, "intent")
+        self.symbols = Symbols(run)
+        self._findings: dict[str, list[dict[str, Any]]] = {}
+
+    @cached_property
+    def words(self) -> pl.DataFrame:
+        return words(self.facts)
+
+    @cached_property
+    def path(self) -> pl.DataFrame:
+        return with_reasons(ssp_path(self.run).collect(), self.facts.ledger)
+
+    # Words
+
+    def slots(self, mm: int | None, low: int, high: int, seq: int) -> list[Slot]:
+        """The words that stood at low <= address < high just before seq, from low upwards."""
+        import polars as pl
+
+        held = self.words.filter(
+            pl.col("mm").eq_missing(pl.lit(mm, pl.UInt32))
+            & pl.col("addr").is_between(low, high, closed="left")
+            & (pl.col("from_seq") < seq)
+            & (pl.col("to_seq").fill_null(_END) >= seq)
+        )
+        return [Slot(*row) for row in held.sort("addr").iter_rows()]
+
+    def slot(self, fault: Fault) -> Slot | None:
+        """The word that a pop met."""
+        if fault.address is None:
+            return None
+        at = self.slots(fault.mm, fault.address, fault.address + 8, fault.seq)
+        return at[0] if at else None
+
+    def writer(self, slot: Slot) -> Writer:
+        place = None if slot.pc is None else self.symbols.at(slot.mm, slot.pc, slot.write_seq)
+        return Writer(slot.writer, slot.write_seq, slot.tid, place)
+
+    # ssp
+
+    def ssp(self, fault: Fault) -> int | None:
+        """csr ssp just before the fault."""
+        last = self.path.filter(tid=fault.tid).filter(self._before(fault.seq))
+        told = last["ssp_after"].drop_nulls()
+        return int(told[-1]) if len(told) else None
+
+    def motions(self, fault: Fault, since: int = 0) -> list[dict[str, Any]]:
+        """What moved the task's ssp, other than pushes and pops, after `since`."""
+        import polars as pl
+
+        rows = self.path.filter(tid=fault.tid).filter(
+            self._before(fault.seq)
+            & (pl.col("seq") > since)
+            & pl.col("reason").is_not_null()
+            & ~pl.col("reason").is_in(_PLAIN)
+        )
+        return list(rows.iter_rows(named=True))
+
+    def last_motion(self, fault: Fault) -> Iterator[str]:
+        """The last of `motions` in words, if there was one."""
+        for motion in self.motions(fault)[-1:]:
+            pc = self.pc_of(motion["seq"])
+            at = f" in {self.name(fault, pc)}" if pc is not None else ""
+            yield (
+                f"ssp was last moved, other than by push and pop, at {show(motion['seq'])}{at}:"
+                f" {motion['reason']} to {motion['ssp_after'] or 0:#x}"
+            )
+
+    def switched_on(self, fault: Fault) -> int | None:
+        """When the task last switched its shadow stack on."""
+        on = [
+            p.seq
+            for p in self.facts.history.prctls
+            if p.row.tid == fault.tid and p.after.enabled and not p.before.enabled
+        ]
+        return max((seq for seq in on if seq < fault.seq), default=None)
+
+    def _before(self, seq: int) -> pl.Expr:
+        import polars as pl
+
+        return pl.col("seq") < seq
+
+    def pc_of(self, seq: int) -> int | None:
+        """The instruction of a cfi event or call."""
+        for table in ("cfi", "syscalls"):
+            found = self.run.table(table).filter(seq=seq)["pc"]
+            if len(found):
+                return None if found[0] is None else int(found[0])
+        return None
+
+    def stack(self, mm: int | None, address: int, seq: int) -> Stack | None:
+        return self.facts.ledger.at(mm, address, seq)
+
+    # Calls
+
+    def frames(self, fault: Fault) -> list[Frame]:
+        """The task's calls up to the fault, in order; those still open have ended == "open"."""
+        rows = frames(self.run, tid=fault.tid, until=fault.seq - 1)
+        return [Frame(*row) for row in rows.iter_rows()]
+
+    # Words for people
+
+    def place(self, fault: Fault, address: int | None) -> Place | None:
+        return None if address is None else self.symbols.at(fault.mm, address, fault.seq)
+
+    def name(self, fault: Fault, address: int) -> str:
+        """An address in words, or in hex if nothing is there."""
+        place = self.place(fault, address)
+        return str(place) if place else f"{address:#x}"
+
+    def who(self, slot: Slot) -> str:
+        """`task 100 pushed it at 12.0 in f (f.c:3)`"""
+        writer = self.writer(slot)
+        verb = _VERBS.get(slot.writer, f"{slot.writer} wrote it")
+        at = f" in {writer.place}" if writer.place else ""
+        return f"{verb.format(tid=slot.tid)} at {show(slot.write_seq)}{at}"
+
+    def violated(self, *rules: str) -> list[dict[str, Any]]:
+        """Findings of these rules, by intent, as check has them."""
+        from replay.check import check
+
+        missing = [rule for rule in rules if rule not in self._findings]
+        if missing:
+            found = check(self.run, select=missing).violated
+            for rule in missing:
+                self._findings[rule] = list(found.filter(rule=rule).iter_rows(named=True))
+        return [finding for rule in rules for finding in self._findings[rule]]
+
+
+_VERBS: Final = {
+    "sspush": "task {tid} pushed it",
+    "ssamoswap": "task {tid} swapped it in (ssamoswap)",
+    "signal": "the kernel put it there, the token of a signal of task {tid},",
+    "sigreturn": "the kernel zeroed it, by a sigreturn of task {tid},",
+    "map_shadow_stack": "the kernel put it there, the token of task {tid}'s map_shadow_stack,",
+    "kernel": "the kernel wrote it for task {tid}",
+}

@@ -1,0 +1,123 @@
+"""Why the shadow stack was off where it was used, and why a signal frame could not be restored."""
+
+from __future__ import annotations
+
+from replay.explain.faults import Fault
+from replay.explain.model import Verdict
+from replay.explain.scene import Scene
+from schemas.seq import show
+from schemas.uapi import ERRNO_NAMES
+
+
+def off(scene: Scene, fault: Fault) -> Verdict:
+    """The likely cause of an illegal csr ssp or ssamoswap: why xSSE was 0."""
+    history = scene.facts.history
+    steps = [p for p in history.prctls if p.row.tid == fault.tid and p.seq < fault.seq]
+    sets = [p for p in steps if p.option - scene.facts.law.first_prctl == 1]
+    execs = [e for e in history.execs if e.heir.tid == fault.tid and e.seq < fault.seq]
+    execs = [e for e in execs if e.succeeded and e.before.enabled]
+    last_exec = execs[-1].seq if execs else 0
+    refused = next((p for p in reversed(sets) if p.row.ret and p.seq > last_exec), None)
+    switched_off = next(
+        (p for p in reversed(sets) if p.before.enabled and not p.after.enabled), None
+    )
+    evidence = []
+    if not scene.facts.supported:
+        sentence = "this CPU or kernel has no shadow stacks"
+        return Verdict("no support", sentence, (f"cpu {scene.run.manifest.cpu}",))
+    if refused:
+        error = ERRNO_NAMES.get(-(refused.row.ret or 0), str(refused.row.ret))
+        evidence.append(
+            f"prctl(PR_SET_SHADOW_STACK_STATUS) failed with {error}, {show(refused.seq)}"
+        )
+    if execs:
+        evidence.insert(0, f"execve at {show(last_exec)} switched it off (rule E1)")
+        sentence = "execve switches the shadow stack off, and the new program did not switch it on"
+        told = scene.violated("E2")
+        if refused and refused.before.locked_by == "exec":
+            sentence = (
+                "execve switches the shadow stack off, and the lock that outlived it keeps the"
+                " new program from switching it on"
+            )
+            return Verdict("lock outlives exec", sentence, tuple(evidence), "E2" if told else None)
+        return Verdict("off after exec", sentence, tuple(evidence))
+    if refused:
+        sentence = "switching the shadow stack on had failed, and the program went on regardless"
+        return Verdict("enabling failed", sentence, tuple(evidence))
+    if switched_off:
+        pc = scene.pc_of(switched_off.seq)
+        evidence.append(
+            f"prctl(PR_SET_SHADOW_STACK_STATUS, 0) at {show(switched_off.seq)}"
+            + (f" in {scene.name(fault, pc)}" if pc is not None else "")
+        )
+        sentence = "the task had switched its shadow stack off"
+        return Verdict("switched off", sentence, tuple(evidence))
+    sentence = "the task never switched its shadow stack on, nor inherited one"
+    return Verdict("never on", sentence, tuple(evidence))
+
+
+def bad_sigreturn(scene: Scene, fault: Fault) -> Verdict:
+    """The likely cause of a sigreturn that failed."""
+    row = fault.sigreturn or {}
+    made = _delivery(scene, fault, row)
+    pointer, word = row.get("ss_ptr"), row.get("token_value")
+    task = scene.facts.history.task(fault.tid, fault.seq)
+    evidence = []
+    if made:
+        evidence.append(
+            f"the signal was delivered at {show(made['seq'])} with its token at"
+            f" {made['token_addr'] or 0:#x}"
+        )
+    if pointer is None:
+        if made and made["token_addr"] and task and not task.state.enabled:
+            sentence = (
+                "the handler switched the shadow stack off: the frame's shadow-stack pointer has"
+                " no meaning any more"
+            )
+            return Verdict("switched off in a handler", sentence, tuple(evidence))
+        sentence = "the signal frame in memory was damaged: its extensions cannot be read"
+        return Verdict("damaged frame", sentence, tuple(evidence))
+    if made and made["token_addr"] != pointer:
+        evidence.append(f"the frame says {pointer:#x} now: it was changed in between")
+        sentence = (
+            "the shadow-stack pointer in the signal frame was tampered with: the word it points"
+            " to is not the token that the kernel pushed"
+        )
+        return Verdict("tampered pointer", sentence, tuple(evidence))
+    if word is None:
+        evidence.append(f"the frame's pointer is {pointer:#x}")
+        sentence = "the frame's shadow-stack pointer points to no shadow stack"
+        return Verdict("tampered pointer", sentence, tuple(evidence))
+    slots = scene.slots(fault.mm, pointer, pointer + 8, fault.seq)
+    evidence += [f"the word found at {pointer:#x} is {word:#x}: {scene.who(s)}" for s in slots[-1:]]
+    if not made:
+        sentence = "no signal was delivered with this frame: it was forged"
+        return Verdict("forged frame", sentence, tuple(evidence))
+    sentence = (
+        "the token on the shadow stack was used up or overwritten before the handler returned"
+    )
+    return Verdict("token gone", sentence, tuple(evidence))
+
+
+def no_delivery(scene: Scene, fault: Fault) -> list[str]:
+    """What is said of a signal that could not be delivered, before why its token had no place."""
+    ssp = scene.ssp(fault)
+    return (
+        []
+        if ssp is None
+        else [f"the kernel pushes a token below ssp, which was {ssp:#x} (rule G1)"]
+    )
+
+
+def _delivery(scene: Scene, fault: Fault, row: dict[str, int]) -> dict[str, int] | None:
+    """The delivery that made the frame."""
+    import polars as pl
+
+    found = scene.run.table("signals").filter(
+        (pl.col("tid") == fault.tid)
+        & (pl.col("kind").cast(pl.String) == "delivery")
+        & (pl.col("frame") == row.get("frame"))
+        & (pl.col("seq") < fault.seq)
+    )
+    rows = list(found.iter_rows(named=True))
+    return rows[-1] if rows else None

@@ -1,0 +1,218 @@
+"""Explanations as plain text and as JSON's values. Positions are icount.n, addresses hex."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from textwrap import wrap
+from typing import Any
+
+from replay.decode import signal_code, signal_name
+from replay.explain.model import Call, Explanation, Motion, Value, Word, Writer
+from replay.symbols import Place
+from schemas.seq import show
+
+_WIDTH = 100
+_FIRST, _LAST = 8, 4  # lines of a call stack that are shown; the rest is counted
+
+
+def text(explanation: Explanation) -> str:
+    """All of one explanation."""
+    e = explanation
+    lines = [*_wrapped(f"{e.run}: {ending(e)}"), "", *_wrapped(f"{e.title}.")]
+    lines += _fields(e)
+    lines += ["", *_wrapped(f"likely cause: {e.verdict.sentence}.")]
+    lines += [line for item in e.verdict.evidence for line in _wrapped(item, "  - ", "    ")]
+    if e.motions:
+        since = "since that word was written" if e.writer else "before"
+        lines += ["", f"what else moved ssp {since}:"]
+        lines += _limited(_columns([_motion(m) for m in e.motions]))
+    if e.shadow_stack:
+        lines += ["", "return addresses on the shadow stack, from ssp upwards:"]
+        lines += _limited(_columns([_word(w) for w in e.shadow_stack]))
+    if e.calls:
+        lines += ["", "calls that had not returned, innermost first:"]
+        lines += _limited(_columns([_call(c) for c in e.calls]))
+    return "\n".join(lines) + "\n"
+
+
+def short(explanation: Explanation) -> str:
+    """Two lines, for the end of a check."""
+    e = explanation
+    rule = f" ({e.verdict.rule})" if e.verdict.rule else ""
+    lines = _wrapped(f"{ending(e)}: {e.title}.")
+    lines += _wrapped(f"likely cause{rule}: {e.verdict.sentence}.", "  ", "  ")
+    lines.append(f"  more: shstk explain-fault {e.run} {show(e.fault.seq)}")
+    return "\n".join(lines) + "\n"
+
+
+def ending(e: Explanation) -> str:
+    """`task 100 was killed by SIGSEGV (SEGV_CPERR) at 151.1 in f (f.c:3)`"""
+    signal = signal_name(e.fault.signo)
+    code = signal_code(e.fault.signo, e.fault.code)
+    named = f"{signal} ({code})" if code.startswith("SEGV") else signal
+    how = "was killed by" if e.fault.fatal else "caught"
+    where = f" in {e.place}" if e.place else f" at pc {e.fault.pc:#x}" if e.fault.pc else ""
+    return f"task {e.fault.tid} {how} {named} at {show(e.fault.seq)}{where}"
+
+
+def as_json(explanation: Explanation) -> dict[str, Any]:
+    """The same as values that JSON has."""
+    e = explanation
+    return {
+        "run": e.run,
+        "seq": show(e.fault.seq),
+        "tid": e.fault.tid,
+        "mm": e.fault.mm,
+        "kind": e.kind,
+        "title": e.title,
+        "signal": signal_name(e.fault.signo),
+        "code": e.fault.code,
+        "fatal": e.fault.fatal,
+        "pc": _hex(e.fault.pc),
+        "place": _place(e.place),
+        "instruction": e.fault.instruction,
+        "address": _hex(e.fault.address),
+        "ssp": _hex(e.ssp),
+        "expected": _value(e.expected),
+        "found": _value(e.found),
+        "written_by": _writer(e.writer),
+        "motions": [
+            {
+                "seq": show(m.seq),
+                "tid": m.tid,
+                "reason": m.reason,
+                "ssp_before": _hex(m.before),
+                "ssp_after": _hex(m.after),
+                "place": _place(m.place),
+            }
+            for m in e.motions
+        ],
+        "shadow_stack": [
+            {
+                "addr": hex(w.address),
+                "value": hex(w.value),
+                "place": _place(w.place),
+                "written_by": _writer(w.writer),
+            }
+            for w in e.shadow_stack
+        ],
+        "calls": [
+            {
+                "function": c.function,
+                "kind": c.kind,
+                "seq": show(c.seq),
+                "caller": _place(c.site),
+            }
+            for c in e.calls
+        ],
+        "cause": {
+            "pattern": e.verdict.pattern,
+            "sentence": e.verdict.sentence,
+            "evidence": list(e.verdict.evidence),
+            "rule": e.verdict.rule,
+        },
+    }
+
+
+def _fields(e: Explanation) -> Iterator[str]:
+    rows = []
+    if e.expected:
+        rows.append(("expected", _shown(e.expected)))
+    if e.writer:
+        at = f" in {e.writer.place}" if e.writer.place else ""
+        who = f"by task {e.writer.tid}" if e.writer.tid is not None else "by the kernel"
+        rows.append(("written", f"at {show(e.writer.seq)} {who}, {e.writer.how}{at}"))
+    if e.found:
+        rows.append(("found", _shown(e.found)))
+    if e.fault.instruction:
+        rows.append(("by", e.fault.instruction))
+    if e.fault.address is not None:
+        rows.append(("address", hex(e.fault.address)))
+    if e.ssp is not None:
+        rows.append(("ssp", hex(e.ssp)))
+    for name, value in rows:
+        yield f"  {name:10}{value}"
+
+
+def _shown(value: Value) -> str:
+    return f"{value.value:#x}" + (f"  {value.place}" if value.place else "")
+
+
+def _motion(m: Motion) -> tuple[str, ...]:
+    before = "?" if m.before is None else hex(m.before)
+    after = "?" if m.after is None else hex(m.after)
+    return show(m.seq), m.reason, f"{before} -> {after}", str(m.place) if m.place else ""
+
+
+def _word(w: Word) -> tuple[str, ...]:
+    value = w.place.name if w.place else hex(w.value)
+    source = w.place.source if w.place and w.place.source else ""
+    return (
+        hex(w.address),
+        value,
+        source,
+        f"{w.writer.how} of {w.writer.tid} at {show(w.writer.seq)}",
+    )
+
+
+def _call(c: Call) -> tuple[str, ...]:
+    how = "a signal" if c.kind == "signal" else str(c.site) if c.site else "?"
+    return c.function, f"called at {show(c.seq)}", f"from {how}"
+
+
+def _columns(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _limited(lines: list[str]) -> list[str]:
+    """The first few and the last few; of the others their number."""
+    hidden = len(lines) - _FIRST - _LAST
+    if hidden <= 1:
+        return lines
+    return [*lines[:_FIRST], f"  … {hidden} more", *lines[-_LAST:]]
+
+
+def _wrapped(line: str, first: str = "", rest: str = "") -> list[str]:
+    return wrap(
+        line,
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _hex(value: int | None) -> str | None:
+    return None if value is None else hex(value)
+
+
+def _value(value: Value | None) -> dict[str, Any] | None:
+    return None if value is None else {"value": hex(value.value), "place": _place(value.place)}
+
+
+def _place(place: Place | None) -> dict[str, Any] | None:
+    if place is None:
+        return None
+    return {
+        "module": place.module,
+        "symbol": place.symbol,
+        "offset": hex(place.offset),
+        "file": place.file,
+        "line": place.line,
+    }
+
+
+def _writer(writer: Writer | None) -> dict[str, Any] | None:
+    if writer is None:
+        return None
+    return {
+        "how": writer.how,
+        "seq": show(writer.seq),
+        "tid": writer.tid,
+        "place": _place(writer.place),
+    }

@@ -1,0 +1,73 @@
+"""Faults with their explanations, one row each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from replay.decode import signal_name
+from replay.explain import explain
+from replay.explain.model import Explanation
+from replay.views.view import frame
+from schemas.tables import Column
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from replay.run import Run
+
+COLUMNS: Final = (
+    Column("seq", "u64", "position of the fault"),
+    Column("tid", "u32", "the task"),
+    Column("mm", "u32?", "its address space"),
+    Column(
+        "kind",
+        "str",
+        "mismatch, no word, ordinary page, misaligned, store, off, landing pad, bad sigreturn,"
+        " no delivery, fetch, illegal, other",
+    ),
+    Column("signal", "str", "the signal it became"),
+    Column("fatal", "bool", "whether it ended the task"),
+    Column("pc", "u64?", "address of the instruction; null if the kernel found it"),
+    Column("place", "str?", "the same in words: symbol+offset"),
+    Column("file", "str?", "its source file; null without DWARF"),
+    Column("line", "u32?", "its line"),
+    Column("address", "u64?", "the data address"),
+    Column("expected", "u64?", "mismatch: the word on the shadow stack"),
+    Column("found", "u64?", "mismatch: the register"),
+    Column("written_by", "u32?", "the task that wrote the word"),
+    Column("written_seq", "u64?", "when"),
+    Column("written_in", "str?", "where: symbol+offset; null if the kernel wrote it"),
+    Column("cause", "str", "the likely cause, as a name"),
+    Column("sentence", "str", "the likely cause, as a sentence"),
+    Column("rule", "str?", "a rule that check finds violated, and that explains it"),
+)
+
+
+def build(run: Run) -> pl.DataFrame:
+    """Columns of COLUMNS, by seq."""
+    return frame(COLUMNS, (_row(e) for e in explain(run, every=True)))
+
+
+def _row(e: Explanation) -> tuple[Any, ...]:
+    fault, place, writer = e.fault, e.place, e.writer
+    return (
+        fault.seq,
+        fault.tid,
+        fault.mm,
+        e.kind,
+        signal_name(fault.signo),
+        fault.fatal,
+        fault.pc,
+        place.name if place else None,
+        place.file if place else None,
+        place.line if place else None,
+        fault.address,
+        e.expected.value if e.expected else None,
+        e.found.value if e.found else None,
+        writer.tid if writer else None,
+        writer.seq if writer else None,
+        writer.place.name if writer and writer.place else None,
+        e.verdict.pattern,
+        e.verdict.sentence,
+        e.verdict.rule,
+    )

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from shstk.cli.common import Seq, format_option, open_run, run_argument
+
+
+@click.command()
+@run_argument
+@click.argument("seq", type=Seq(), required=False)
+@click.option("--all", "every", is_flag=True, help="Every fault, those that were caught too.")
+@format_option("text", "json")
+def command(run: Path, seq: int | None, every: bool, format: str) -> None:
+    """Why a task of RUN faulted: what was expected, who put it there, the likely cause.
+
+    Of a pop that met another return address, a shadow stack that is full, empty, freed or off, a
+    store to one, a missing landing pad, a signal frame that could not be restored, or a plain
+    fault. Without SEQ the one that ended the run.
+    """
+    from replay.explain import explain
+    from replay.explain.text import as_json, text
+    from shstk import render
+
+    opened = open_run(run)
+    found = explain(opened, seq, every=every)
+    if format == "json":
+        render.write_json([as_json(e) for e in found])
+    elif found:
+        click.echo("\n".join(text(e) for e in found), nl=False)
+    else:
+        click.echo(f"{opened.name}: no fault" + ("" if every else " ended a task"))
