@@ -137,16 +137,22 @@ def execute(
 
 
 def replay(
-    run: Run | str | Path, *, until: int | None = None, **callbacks: Unpack[ReplayCallbacks]
+    run: Run | str | Path,
+    *,
+    until: int | None = None,
+    plugins: Iterable[str | Plugin] = (),
+    **callbacks: Unpack[ReplayCallbacks],
 ) -> Replayed:
     """Execute a run again, from its directory alone, and hold it against the record.
 
-    until: a seq to stop after. What came of it says how much agrees, and where it first does not.
-    Raises BadRun, also for a run that no program made.
+    until: a seq to stop after. plugins: as for `record`; nothing is stored. What came of it says how much agrees, and where it first does not.
+    Raises BadRun, also for a run that no program made, and BadPlugin.
     """
+    from shstk.plugins.loading import load
     from shstk.replaying import replay as run_replay
 
-    return run_replay(open(run), until=until, **callbacks)
+    loaded = [load(plugin) for plugin in plugins]
+    return run_replay(open(run), until=until, plugins=loaded, **callbacks)
 
 
 def replay_under(

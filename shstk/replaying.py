@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from heapq import merge
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from replay.disagreement import Disagreement, locate
@@ -12,6 +14,7 @@ from replay.hold import Difference, Hold
 from schemas.manifest import Manifest
 from schemas.seq import STEPS
 from tracer.again import set_up_again
+from tracer.dispatch import Finished, Plugins
 from tracer.record import trace_bits
 from tracer.recorder import Collector
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
     from replay.run import Run
     from tracer.guest import Guest
+    from tracer.plugin import Plugin
     from tracer.record import RecordResult
 
 # Looks at the clock that a guest which only sleeps gets past the record's last instruction.
@@ -40,6 +44,7 @@ class Replayed:
     icount: int
     whole: bool
     disagreement: Disagreement | None
+    plugins: tuple[Finished, ...] = ()
 
 
 def replay(
@@ -50,11 +55,13 @@ def replay(
     on_progress: Callable[[int], None] = lambda icount: None,
     interrupted: Callable[[], bool] = lambda: False,
     alarms: Callable[[Guest], Iterable[Alarm]] = lambda guest: (),
+    plugins: Sequence[Plugin] = (),
 ) -> Replayed:
     """Execute a run again and compare everything that is in its tables.
 
     until: a seq to stop after. alarms: (icount, callback) in ascending order, called in between.
-    Raises BadRun (no program made it), KeyboardInterrupt.
+    plugins: look on, and may stop it. Raises BadRun (no program made it), BadPlugin,
+    KeyboardInterrupt.
     """
     manifest = run.manifest
     hold = Hold(run, until)
@@ -69,20 +76,22 @@ def replay(
 
     # An instruction more than the record has would be a difference, and the last one.
     natural = hold.to_the_end and manifest.ending != "limit"
+    watching = Plugins(plugins, rec, trace_bits(manifest.traced))
     guest = set_up_again(
         _path(run),
         manifest,
         lambda table: run.table(table).iter_rows(named=True),
-        rec,
-        trace_bits(manifest.traced),
+        watching.recorder,
+        watching.trace,
         max_instructions=hold.last_icount + natural,
         on_output=on_output,
         on_progress=on_progress,
         interrupted=stop,
     )
+    watching.attach(guest.k)
     stopped_at = None
     try:
-        ending = guest.run(alarms(guest))
+        ending = guest.run(merge(alarms(guest), watching.alarms(), key=itemgetter(0)))
     except Exception:
         # What the guest does after a disagreement may be nothing the kernel model was made for.
         rec.finish()
@@ -91,18 +100,22 @@ def replay(
             raise
     else:
         rec.finish()
-        if ending == "interrupted" and patience >= 0:
+        if ending == "stopped" or (ending == "interrupted" and patience >= 0):
             stopped_at = guest.machine.icount
         difference = hold.first_difference(stopped_at)
-        if difference is None and stopped_at is not None:
+        if difference is None and stopped_at is not None and ending == "interrupted":
             raise KeyboardInterrupt
-        if difference is None and hold.to_the_end:
+        if difference is None and stopped_at is None and hold.to_the_end:
             difference = _end_difference(manifest, guest, ending)
+    finished = watching.finish()
+    if watching.failure:
+        raise watching.failure
     return Replayed(
         hold.agreed(difference.time if difference else None),
         guest.machine.icount,
-        hold.to_the_end,
+        hold.to_the_end and stopped_at is None,
         locate(run, difference, hold.tables) if difference else None,
+        finished,
     )
 
 

@@ -6,6 +6,7 @@ says so, so that a plugin sees the same in every run of the same guest.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -231,6 +232,7 @@ class _Tee:
         self._at_once = plugins.told_at_once()
         self._rows: dict[str, list[dict[str, Any]]] = {t: [] for t in tables - {*CORE_TABLES}}
         self._tap = _Tap(recorded, tables, lambda mm, pc: inner.module_of(mm, pc))
+        self._inputs = 0  # the highest number so far
         self._files: dict[int, bytes] = {}
         self._early: list[tuple[str, dict[str, Any]]] | None = []  # told once attached
 
@@ -273,6 +275,11 @@ class _Tee:
 
     def input(self, guest_path: str, data: bytes, mode: int, seq: int) -> int:
         number = self._inner.input(guest_path, data, mode, seq)
+        if "inputs" in self._rows and number > self._inputs:  # the inner one writes its row itself
+            sha256 = hashlib.sha256(data).hexdigest()
+            row = {"input": number, "guest_path": guest_path, "sha256": sha256, "mode": mode}
+            self._rows["inputs"].append({"seq": seq, "size": len(data), "first_seq": seq, **row})
+        self._inputs = max(self._inputs, number)
         if "modules" in self._at_once and data.startswith(b"\x7fELF"):
             self._files[number] = data
         return number

@@ -10,7 +10,16 @@ import click
 
 from schemas import seq as positions
 from schemas.errors import Exit, UsageError
-from shstk.cli.common import Kernel, Seq, format_option, open_run, progress_wanted, run_argument
+from shstk.cli.common import (
+    Kernel,
+    Seq,
+    format_option,
+    open_run,
+    plugin_option,
+    progress_wanted,
+    run_argument,
+    show_plugins,
+)
 from shstk.cli.guest import Interrupt, PassThrough, Progress, show_warnings
 
 if TYPE_CHECKING:
@@ -32,9 +41,16 @@ if TYPE_CHECKING:
     "-o", "--output", type=click.Path(path_type=Path), metavar="RUN", help="With --kernel: its run."
 )
 @click.option("--force", is_flag=True, help="With --kernel: replace an existing run.")
+@plugin_option
 @format_option("text", "json")
 def command(
-    run: Path, until: int | None, kernel: str | None, output: Path | None, force: bool, format: str
+    run: Path,
+    until: int | None,
+    kernel: str | None,
+    output: Path | None,
+    force: bool,
+    plugins: tuple[str, ...],
+    format: str,
 ) -> int:
     """Execute RUN again, from its directory alone, and hold it against the record.
 
@@ -45,15 +61,19 @@ def command(
     if kernel is not None:
         if until is not None:
             raise UsageError("--until holds a run against its record; --kernel makes another run")
+        if plugins:
+            raise UsageError("--plugin looks on while a run is held against its record")
         return _under(open_run(run), run, kernel, output, force)
     if output is not None or force:
         raise UsageError("-o and --force go with --kernel", "without it nothing is written")
+    from shstk.plugins.loading import load
     from shstk.replaying import replay
 
     progress = Progress() if progress_wanted() else None
     result = replay(
         open_run(run),
         until=until,
+        plugins=[load(plugin) for plugin in plugins],
         interrupted=Interrupt(),
         on_progress=progress or (lambda icount: None),
     )
@@ -63,6 +83,7 @@ def command(
         click.echo(json.dumps(_as_json(result), indent=1))
     else:
         click.echo(_text(run, result), nl=False)
+    show_plugins(result.plugins)
     return Exit.DISAGREES if result.disagreement else Exit.OK
 
 
@@ -95,7 +116,7 @@ def _under(run: Run, path: Path, kernel: str, output: Path | None, force: bool) 
 def _text(path: Path, result: Replayed) -> str:
     counts = ", ".join(f"{rows} {table}" for table, rows in result.agreed.items())
     if result.disagreement is None:
-        end = "" if result.whole else ", as far as the record goes"
+        end = "" if result.whole else ", to where it was to end"
         return f"{path}: {result.icount} instructions executed again{end}; all agree: {counts}\n"
     lines = [f"{path} disagrees at {_event(result.disagreement.at)}"]
     lines += [f"  {line}" for line in _difference(result.disagreement)]
@@ -111,7 +132,9 @@ def _event(event: Event) -> str:
         shown += f" of task {event.tid}"
     if event.pc is not None:
         shown += f" at {event.pc:#x}"
-    return f"{shown} in {event.place}" if event.place else shown
+    if event.place:
+        shown += f" in {event.place}"
+    return shown if event.began == event.seq else f"{shown}, begun at {positions.show(event.began)}"
 
 
 def _difference(found: Disagreement) -> list[str]:

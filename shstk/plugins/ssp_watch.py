@@ -16,6 +16,7 @@ _SOFTWARE_CHECK: Final = 18
 _MISSING_PAD: Final = 2  # tval of a software check
 _MISMATCH: Final = 3
 _STORE_ACCESS: Final = 7  # an ordinary store to a shadow-stack page
+_SHOWN: Final = 10  # lines of the summary
 _CLONES: Final = ("clone", "clone3", "vfork")
 _STATUS_PRCTL: Final = 75  # PR_SET_SHADOW_STACK_STATUS
 
@@ -234,4 +235,6 @@ class SspWatch(Plugin):
     def summary(self) -> str:
         if not self._seen:
             return "no violation seen"
-        return "\n".join(map(str, sorted(self._seen, key=lambda seen: seen.seq)))
+        seen = sorted(self._seen, key=lambda seen: seen.seq)
+        more = [f"and {len(seen) - _SHOWN} more"] if len(seen) > _SHOWN else []
+        return "\n  ".join([*map(str, seen[:_SHOWN]), *more])
