@@ -182,7 +182,6 @@ nb::tuple fault(const Hart& h) {
 }  // namespace
 
 NB_MODULE(_core, module) {
-    nb::set_leak_warnings(false);  // Arrow may hold column buffers until the process ends
     // A plugin may keep batches, and with them buffers of ours, to the end of the process.
     nb::set_leak_warnings(false);
     for (auto [name, value] :
