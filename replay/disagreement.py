@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Event:
-    """A row of a run. place: its pc in words, if it has one."""
+    """A row of a run, or the end of what it tells of. began: its own seq. place: its pc in words,
+    if it has one."""
 
     table: str
     seq: int
+    began: int
     tid: int | None
     pc: int | None
     place: str | None
@@ -47,7 +49,7 @@ def locate(run: Run, difference: Difference, tables: Iterable[str]) -> Disagreem
     rows = [row for row in (difference.recorded, difference.now) if row is not None]
     first = min(rows, key=lambda row: int(row["seq"]))
     return Disagreement(
-        _event(run, symbols, difference.table, first),
+        _event(run, symbols, difference.table, first, difference.time),
         difference.columns,
         difference.recorded,
         difference.now,
@@ -55,10 +57,10 @@ def locate(run: Run, difference: Difference, tables: Iterable[str]) -> Disagreem
     )
 
 
-def _event(run: Run, symbols: Symbols, table: str, row: dict[str, Any]) -> Event:
+def _event(run: Run, symbols: Symbols, table: str, row: dict[str, Any], seq: int) -> Event:
     pc = _pc(run, table, row)
     place = symbols.at(row.get("mm"), pc, row["seq"]) if pc is not None else None
-    return Event(table, row["seq"], row.get("tid"), pc, str(place) if place else None)
+    return Event(table, seq, row["seq"], row.get("tid"), pc, str(place) if place else None)
 
 
 def _pc(run: Run, table: str, row: dict[str, Any]) -> int | None:
@@ -70,8 +72,7 @@ def _pc(run: Run, table: str, row: dict[str, Any]) -> int | None:
     if table == "flow":
         found = run.scan("code").filter(pl.col("block") == row["block"])
     else:
-        call = row.get("during") or (row["seq"] if table == "clones" else None)
-        found = run.scan("syscalls").filter(pl.col("seq") == call)
+        found = run.scan("syscalls").filter(pl.col("seq") == (row.get("during") or row["seq"]))
     pcs = found.select("pc").collect()["pc"].to_list()
     return pcs[0] if pcs else None
 
@@ -87,5 +88,5 @@ def _last_before(run: Run, symbols: Symbols, time: int, tables: Iterable[str]) -
             if len(found):
                 row = found.row(-1, named=True)
                 if best is None or row[key] > best[0]:
-                    best = row[key], table, {**row, "seq": row[key]}
-    return _event(run, symbols, best[1], best[2]) if best else None
+                    best = row[key], table, row
+    return _event(run, symbols, best[1], best[2], best[0]) if best else None

@@ -3,16 +3,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from schemas import seq as positions
-from schemas.errors import Exit, UsageError
+from schemas.errors import CannotWrite, Exit, UsageError
 from shstk.cli.common import (
     Kernel,
     Seq,
+    Window,
     format_option,
     open_run,
     plugin_option,
@@ -38,15 +41,33 @@ if TYPE_CHECKING:
     help="Record what would have happened under another revision instead.",
 )
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="RUN", help="With --kernel: its run."
+    "--trace",
+    "traced",
+    type=click.Choice(("insn", "cfi")),
+    help="Show each instruction, or each shadow-stack event, of the window instead.",
 )
-@click.option("--force", is_flag=True, help="With --kernel: replace an existing run.")
+@click.option(
+    "--window",
+    type=Window(),
+    metavar="A..B",
+    help="Of what part of the run: from position A to B, or A..+N instructions. Implies --trace.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="With --kernel: its run. With --trace: a file, .arrow, .csv or .json by its name.",
+)
+@click.option("--force", is_flag=True, help="With -o: replace what is there.")
 @plugin_option
-@format_option("text", "json")
+@format_option("text", "json", "csv", "arrow")
 def command(
     run: Path,
     until: int | None,
     kernel: str | None,
+    traced: str | None,
+    window: tuple[int, int] | None,
     output: Path | None,
     force: bool,
     plugins: tuple[str, ...],
@@ -57,7 +78,17 @@ def command(
     Every call, switch, signal, fault, mapping, byte and traced instruction must be the same; the
     first that is not is shown, with the last event at which both still agreed, and the exit code
     is 4.
+
+    With --trace the rows of a part of it are shown, recorded or not. Checkpoints on the way there
+    are kept in the user's cache: the first look at a run takes as long as executing it does, any
+    later one about a second.
     """
+    if traced is not None or window is not None:
+        if until is not None or plugins:
+            raise UsageError("--until and --plugin don't go with --trace: say what --window is")
+        return _window(open_run(run), traced or "insn", window, kernel, output, force, format)
+    if format not in ("text", "json"):
+        raise UsageError(f"--format {format} goes with --trace")
     if kernel is not None:
         if until is not None:
             raise UsageError("--until holds a run against its record; --kernel makes another run")
@@ -65,7 +96,9 @@ def command(
             raise UsageError("--plugin looks on while a run is held against its record")
         return _under(open_run(run), run, kernel, output, force)
     if output is not None or force:
-        raise UsageError("-o and --force go with --kernel", "without it nothing is written")
+        raise UsageError(
+            "-o and --force go with --kernel or --trace", "without them nothing is written"
+        )
     from shstk.plugins.loading import load
     from shstk.replaying import replay
 
@@ -85,6 +118,57 @@ def command(
         click.echo(_text(run, result), nl=False)
     show_plugins(result.plugins)
     return Exit.DISAGREES if result.disagreement else Exit.OK
+
+
+def _window(
+    run: Run,
+    table: str,
+    window: tuple[int, int] | None,
+    kernel: str | None,
+    output: Path | None,
+    force: bool,
+    format: str,
+) -> int:
+    from shstk import windowing
+
+    first, last = window or (0, run.manifest.icount * positions.STEPS)
+    progress = Progress() if progress_wanted() else None
+    frames = windowing.window(
+        run,
+        first,
+        last,
+        table=table,
+        kernel=kernel,
+        on_progress=progress or (lambda icount: None),
+    )
+    by_name = output.suffix[1:] if output and format == "text" else format
+    wanted = by_name if by_name in ("json", "csv", "arrow") else format
+    if output is None and wanted == "arrow":
+        raise UsageError("--format arrow needs a file", "name it with -o FILE.arrow")
+    with _opened(output, wanted, force) as out:
+        windowing.write(frames, wanted, out)
+    if progress:
+        sys.stderr.write("\x1b[K")
+    return Exit.OK
+
+
+@contextmanager
+def _opened(path: Path | None, format: str, force: bool) -> Iterator[IO[Any]]:
+    """Raises CannotWrite."""
+    if path is None:
+        yield sys.stdout
+        return
+    binary = format == "arrow"
+    mode = ("w" if force else "x") + ("b" if binary else "")
+    try:
+        with path.open(mode, encoding=None if binary else "utf-8") as out:
+            yield out
+    except FileExistsError:
+        raise CannotWrite(
+            f"{path} exists already", "choose another with -o, or use --force"
+        ) from None
+    except OSError as error:
+        raise CannotWrite(f"cannot write to {path}: {error.strerror or error}") from error
 
 
 def _under(run: Run, path: Path, kernel: str, output: Path | None, force: bool) -> int:
