@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -35,10 +35,12 @@ class Run:
         manifest: Manifest,
         path: Path | None = None,
         tables: Mapping[str, pa.Table] | None = None,
+        files: Iterable[bytes] = (),
     ) -> None:
         self.manifest = manifest
         self.path = path  # None: in memory only
         self._arrow: dict[str, pa.Table] = dict(tables or {})
+        self._files = {hashlib.sha256(data).hexdigest(): data for data in files}
         self._frames: dict[str, pl.DataFrame] = {}
 
     @classmethod
@@ -59,9 +61,11 @@ class Run:
         return cls(manifest, path)
 
     @classmethod
-    def from_tables(cls, manifest: Manifest, tables: Mapping[str, pa.Table]) -> Run:
+    def from_tables(
+        cls, manifest: Manifest, tables: Mapping[str, pa.Table], files: Iterable[bytes] = ()
+    ) -> Run:
         """A run in memory; tables left out have no rows. Rows must be in seq order."""
-        return cls(manifest, tables=tables)
+        return cls(manifest, tables=tables, files=files)
 
     @property
     def row(self) -> Revision:
@@ -126,8 +130,10 @@ class Run:
 
     def file(self, sha256: str) -> bytes:
         """The bytes of a file the guest saw (inputs.sha256)."""
+        if sha256 in self._files:
+            return self._files[sha256]
         if not self.path:
-            raise BadRun(f"{self.name} is a run in memory: it holds no files")
+            raise BadRun(f"{self.name} is a run in memory, without the file {sha256[:16]}…")
         try:
             return (self.path / FILES / sha256).read_bytes()
         except OSError as e:

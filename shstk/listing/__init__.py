@@ -23,7 +23,7 @@ def build_run(text: str, run: str | None = None, where: str = "listing") -> Run:
     from replay.run import Run
 
     built = Builder(_choose(text, run, where))
-    return Run.from_tables(built.manifest(), _tables(built))
+    return Run.from_tables(built.manifest(), _tables(built), built.files)
 
 
 def build_tables(text: str, run: str | None = None, where: str = "listing") -> dict[str, pa.Table]:
