@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from replay.derive.handlings import Handling, handlings
 from replay.derive.history import (
     NR_PRCTL,
     NR_PRLIMIT,
@@ -18,7 +19,17 @@ from replay.derive.instructions import wrong_motions
 from replay.derive.law import Law, has_landing_pads, has_shadow_stacks, law_of
 from replay.derive.pages import Visit, visits
 from replay.derive.regions import Regions
-from replay.derive.rows import Attempt, Call, Event, Mapping, Rows, Transfer, read
+from replay.derive.rows import (
+    Attempt,
+    Call,
+    Event,
+    Fault,
+    Mapping,
+    Rows,
+    Signal,
+    Transfer,
+    read,
+)
 from replay.derive.slots import Loads, loads
 from replay.derive.ssp_moves import moved_elsewhere, wrong_moves
 from replay.derive.ssp_path import ssp_path
@@ -128,6 +139,14 @@ class Facts:
     @cached_property
     def mappings(self) -> Rows[Mapping]:
         return read(self.run.table("mappings"), Mapping)
+
+    @cached_property
+    def signals(self) -> Rows[Signal]:
+        return read(self.run.table("signals"), Signal)
+
+    @cached_property
+    def faults(self) -> Rows[Fault]:
+        return read(self.run.table("faults"), Fault)
 
     def calls(self, *numbers: int) -> Rows[Call]:
         """The system calls with these numbers."""
@@ -239,6 +258,11 @@ class Facts:
             rows.select("seq", "addr").sort("seq").head(1).collect().rows()
         )
         return found[0] if found else None
+
+    @cached_property
+    def handlings(self) -> list[Handling]:
+        """Deliveries of signals, and returns from them."""
+        return handlings(self.signals, self.transfers, self.history)
 
     @cached_property
     def stack_maps(self) -> list[StackMap]:

@@ -35,6 +35,7 @@ RESTS_ON: Final[dict[str, frozenset[str]]] = {
     "exec_lock": frozenset({"E2"}),
     "lock_arg": frozenset({"P9"}),
     "map_token_returns": frozenset({"M9"}),
+    "sigframe": frozenset({"G3", "G4"}),
 }
 
 _SEED = "seed patch, usercfi.c"

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Final, TypeVar
 
 from replay.derive.law import Law
@@ -198,6 +199,7 @@ class Execed:
     borrowed: bool
     releases: Area | None
     mapped: Mapped
+    after: State  # of the heir; as before where the execve failed
 
     @property
     def seq(self) -> int:
@@ -224,6 +226,25 @@ class History:
         lives = self._by_tid.get(tid, [])
         held = bisect_right(lives, seq, key=lambda task: task.born)
         return lives[held - 1] if held else None
+
+    def state(self, tid: int | None, seq: int) -> State:
+        """A task's state just after seq; all off for a tid that nobody has."""
+        task = self.task(tid, seq)
+        if task is None:
+            return State()
+        changes = self._changes.get(task, [])
+        passed = bisect_right(changes, seq, key=lambda change: change[0])
+        return changes[passed - 1][1] if passed else task.made_with
+
+    @cached_property
+    def _changes(self) -> dict[Task, list[tuple[int, State]]]:
+        """What each task's state became, when."""
+        changes: dict[Task, list[tuple[int, State]]] = {}
+        steps: list[Prctl | Execed] = [*self.prctls, *self.execs]
+        for step in sorted(steps, key=lambda step: step.seq):
+            task = step.task if isinstance(step, Prctl) else step.heir
+            changes.setdefault(task, []).append((step.seq, step.after))
+        return changes
 
     def add(self, task: Task) -> None:
         self.tasks.append(task)
@@ -458,6 +479,12 @@ class Fold:
         releases = None
         if succeeded and self.law.exec == "release" and before.enabled:
             releases = before.stack
+        if succeeded:
+            kept = before.locked and self.law.exec_lock == "kept"
+            by = "exec" if before.locked else "boot"
+            task.state = State(locked=kept, enabled_by="exec", locked_by=by)
+            task.mm, task.execed, task.borrows = event.mm, True, False
+            task.first_change = task.first_change or event.seq
         self.history.execs.append(
             Execed(
                 begin=begin,
@@ -469,14 +496,9 @@ class Fold:
                 borrowed=borrowed,
                 releases=releases,
                 mapped=replace(mapped, gone=gone),
+                after=task.state,
             )
         )
-        if succeeded:
-            kept = before.locked and self.law.exec_lock == "kept"
-            by = "exec" if before.locked else "boot"
-            task.state = State(locked=kept, enabled_by="exec", locked_by=by)
-            task.mm, task.execed, task.borrows = event.mm, True, False
-            task.first_change = task.first_change or event.seq
 
     def _exec_caller(self, event: Event) -> Task:
         """Who called execve; a thread that did comes out of it under its leader's tid."""

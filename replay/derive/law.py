@@ -41,6 +41,7 @@ class Law:
     exec_lock: str
     lock_arg: str
     map_token_returns: str
+    sigframe: str
     first_prctl: int
 
     def opens(self, enabled: bool) -> bool:
@@ -86,6 +87,7 @@ def law_of(row: Revision, expect: str, abi: str) -> Law:
         exec_lock=values["exec_lock"],
         lock_arg=values["lock_arg"],
         map_token_returns=values["map_token_returns"],
+        sigframe=values["sigframe"],
         first_prctl=int(values["prctl_numbers"]) if abi == "own" else 74,
     )
 

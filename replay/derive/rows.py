@@ -141,6 +141,47 @@ class Transfer:
     bytes: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A row of signals."""
+
+    seq: int
+    tid: int | None
+    mm: int | None
+    kind: str
+    signo: int | None
+    code: int | None
+    si_addr: int | None
+    handler: int | None
+    frame: int | None
+    ss_ptr: int | None
+    token_addr: int | None
+    token_value: int | None
+    ssp_before: int | None
+    ssp_after: int | None
+    alt_stack: bool | None
+    sigreturn_seq: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A row of faults."""
+
+    seq: int
+    tid: int | None
+    mm: int | None
+    pc: int
+    word: int | None
+    cause: int
+    tval: int
+    address: int | None
+    expected: int | None
+    found: int | None
+    signo: int | None
+    code: int | None
+    si_addr: int | None
+
+
 class _Row(Protocol):
     @property
     def seq(self) -> int: ...

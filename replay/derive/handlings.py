@@ -1,0 +1,87 @@
+"""Deliveries of signals and returns from them, each with its frame and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from replay.derive.history import History, State
+from replay.derive.rows import Rows, Signal, Transfer
+from replay.derive.sigframe import Frame
+from schemas.seq import STEPS
+from schemas.uapi import SI_KERNEL, SIGNALS
+
+_SIGSEGV: Final = SIGNALS["SIGSEGV"]
+_LARGEST: Final = 2**20  # bytes of a frame; RISC-V's longest vectors take a quarter of it
+
+
+@dataclass(frozen=True)
+class Handling:
+    """A delivery, with the frame as the kernel wrote it; or a return, with the frame as it read it.
+
+    tokens: what the kernel stored to or swapped with memory outside the frame. next: the task's
+    next row of signals.
+    """
+
+    row: Signal
+    state: State
+    frame: Frame
+    tokens: tuple[Transfer, ...]
+    next: Signal | None
+
+    @property
+    def seq(self) -> int:
+        return self.row.seq
+
+    @property
+    def icount(self) -> int:
+        return self.row.seq // STEPS
+
+    @property
+    def at_once(self) -> Signal | None:
+        """The task's next row of signals, if no instruction stands between."""
+        return self.next if self.next and self.next.seq // STEPS == self.icount else None
+
+    @property
+    def refused(self) -> bool:
+        """Whether the kernel forced a SIGSEGV of its own right after it."""
+        then = self.at_once
+        return then is not None and (then.signo, then.code) == (_SIGSEGV, SI_KERNEL)
+
+
+def handlings(signals: Rows[Signal], transfers: Rows[Transfer], history: History) -> list[Handling]:
+    """Every delivery and return, in seq order. Deaths by signal only stand in `next`."""
+    found = []
+    for row in signals:
+        if row.kind == "fatal":
+            continue
+        later = signals.of(row.tid, row.seq, None)
+        after = later[0] if later else None
+        # What belongs to it stands at the same icount, before the task's next signal.
+        until = (row.seq // STEPS + 1) * STEPS - 1
+        if after:
+            until = min(until, after.seq - 1)
+        rows = transfers.of(row.tid, row.seq, until)
+        found.append(
+            Handling(
+                row=row,
+                state=history.state(row.tid, row.seq),
+                frame=_frame(row, rows),
+                tokens=tuple(t for t in rows if t.op != "read" and not _in_frame(row, t)),
+                next=after,
+            )
+        )
+    return found
+
+
+def _frame(row: Signal, rows: Iterable[Transfer]) -> Frame:
+    op = "write" if row.kind == "delivery" else "read"
+    pieces = [(t.addr, t.bytes) for t in rows if t.op == op and _in_frame(row, t)]
+    return Frame(row.frame or 0, pieces)
+
+
+def _in_frame(row: Signal, transfer: Transfer) -> bool:
+    if row.frame is None or transfer.op == "swap" or transfer.addr == row.token_addr:
+        return False
+    return 0 <= transfer.addr - row.frame < _LARGEST

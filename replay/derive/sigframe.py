@@ -1,0 +1,104 @@
+"""A signal frame from its bytes: where each part stands, and the list of extensions.
+
+Offsets are those of arch/riscv's struct rt_sigframe: a siginfo, then a ucontext. The general
+registers stand where they always did; what comes after them depends on the switch `sigframe`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+RISCV_V_MAGIC: Final = 0x53465457  # a task that has used vectors: its frame is larger by their size
+RISCV_ZICFISS_MAGIC: Final = 0x9487
+ZICFISS_SIZE: Final = 16  # {u32 magic, u32 size, u64 ss_ptr}
+
+# In the frame.
+SI_SIGNO, SI_CODE, SI_ADDR, UCONTEXT = 0, 8, 16, 128
+# In the ucontext.
+UC_FLAGS, UC_LINK, UC_STACK, UC_SIGMASK, SC_REGS = 0, 8, 16, 40, 176
+# In sc_regs (words): pc, x1 to x31.
+PC, RA, SP, T0, A0, A1, A2 = 0, 1, 2, 5, 10, 11, 12
+REGS_SIZE: Final = 256
+FP_SIZE: Final = 260  # f0 to f31, fcsr
+_HEADER: Final = 8
+_ALIGN: Final = 16
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Offsets in the ucontext that a value of `sigframe` decides. ss_ptr: a fixed field, if any."""
+
+    fpregs: int
+    reserved: int  # a word that must be zero
+    extensions: int
+    ss_ptr: int | None = None
+
+    def size(self, extensions: int) -> int:
+        """Bytes of a whole frame with so many bytes of extensions in it.
+
+        With none, their list ends in what the struct has for it; else it gets an end of its own.
+        """
+        own = UCONTEXT + self.extensions + _HEADER
+        return -(-(own + (extensions + _HEADER if extensions else 0)) // _ALIGN) * _ALIGN
+
+
+LAYOUTS: Final = {
+    "fixed": Layout(fpregs=448, reserved=964, extensions=968, ss_ptr=432),
+    "ext": Layout(fpregs=432, reserved=948, extensions=952),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """An entry of the list: its offset in the ucontext, bytes of all of it."""
+
+    offset: int
+    magic: int
+    size: int
+
+
+class Frame:
+    """What is known of a frame's bytes; offsets count from its lowest address."""
+
+    def __init__(self, base: int, pieces: Iterable[tuple[int, bytes]]) -> None:
+        """pieces: (address, bytes) as the kernel wrote or read them."""
+        self.base = base
+        self._known = {a + i - base: byte for a, data in pieces for i, byte in enumerate(data)}
+
+    def __bool__(self) -> bool:
+        return bool(self._known)
+
+    def bytes(self, offset: int, size: int) -> bytes | None:
+        """None unless all of them are known."""
+        found = [self._known.get(i) for i in range(offset, offset + size)]
+        known = [byte for byte in found if byte is not None]
+        return bytes(known) if len(known) == size else None
+
+    def word(self, offset: int, size: int = 8) -> int | None:
+        data = self.bytes(offset, size)
+        return None if data is None else int.from_bytes(data, "little")
+
+    def uc(self, offset: int, size: int = 8) -> int | None:
+        """A word of the ucontext."""
+        return self.word(UCONTEXT + offset, size)
+
+    def reg(self, number: int) -> int | None:
+        """A register of sc_regs."""
+        return self.uc(SC_REGS + 8 * number)
+
+    def extensions(self, layout: Layout) -> tuple[list[Extension], int | None]:
+        """The list of extensions, and where its end stands; None if it breaks off before."""
+        found: list[Extension] = []
+        at = layout.extensions
+        while True:
+            magic, size = self.uc(at, 4), self.uc(at + 4, 4)
+            if magic is None or size is None:
+                return found, None
+            if not magic and not size:
+                return found, at
+            found.append(Extension(at, magic, size))
+            if size < _HEADER:
+                return found, None
+            at += size
