@@ -1,0 +1,107 @@
+"""A signal to an enabled task pushes a token: the old ssp, one word below it.
+
+## What it checks
+On delivery to a task whose shadow stack is on: ssp goes down by 8, the word there is what ssp was,
+and its address is the ss_ptr that the frame keeps. The alternate signal stack changes nothing of
+that. A task whose shadow stack is off gets no token and keeps its ssp. If the token or the frame
+could not be stored, no handler runs: the task gets a SIGSEGV, or dies if SIGSEGV it was.
+
+## Why it matters
+The token is what sigreturn takes as proof that this very delivery happened. Without it a program
+that forges a frame could set ssp.
+
+## When it applies
+Every revision; deliveries to a handler, those that failed too.
+
+## Evidence columns
+signals.token_addr, token_value, ss_ptr, ssp_before, ssp_after, handler; kernel_memory.addr, bytes
+with it; prctl calls of the task before.
+
+## Example
+    t1 deliver SIGUSR1 token handler=0x10500 frame=0x7000_0000
+with nothing in kernel_memory that stores S1.top to S1.top-8.
+
+## Not a violation when
+ssp was moved by the program to a place that cannot be pushed to: that is the SIGSEGV above.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM signals WHERE kind = 'delivery'"
+
+## Sources
+Series, signal.c, setup_rt_frame: save_user_shstk before the frame is filled in; usercfi.c,
+create_rstor_token: the token holds the old ssp; seen on 7.2.13 (signal: handler, altstack, nested).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.handlings import Handling
+from replay.facts import STATE, Facts
+from replay.rules import words
+from replay.rules.outcome import OK, Outcome, Unknown
+from replay.rules.signal_steps import deliveries, then, wrong
+from schemas.uapi import SIGNALS
+
+NEEDS = (*STATE, "signals")
+APPLIES = "delivery of a signal"
+
+_SIGSEGV, _SIGKILL = SIGNALS["SIGSEGV"], SIGNALS["SIGKILL"]
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for step in deliveries(facts):
+        if not (facts.supported and step.state.enabled):
+            yield _untouched(step)
+        else:
+            yield _pushed(facts, step)
+        if step.row.handler is None:
+            yield _failed(facts, step)
+
+
+def _untouched(step: Handling) -> Outcome:
+    row = step.row
+    if row.token_addr is not None:
+        return wrong(step, "no token", f"one at {row.token_addr:#x}", "its shadow stack is off",
+                     row.token_addr)  # fmt: skip
+    if row.ssp_before != row.ssp_after:
+        expected, actual = words.address(row.ssp_before), words.address(row.ssp_after)
+        return wrong(step, f"ssp {expected}", f"ssp {actual}", "its shadow stack is off",
+                     row.ssp_after)  # fmt: skip
+    return OK
+
+
+def _pushed(facts: Facts, step: Handling) -> Outcome:
+    row, before = step.row, step.row.ssp_before
+    if before is None:
+        return Unknown("ssp at the delivery is not recorded")
+    slot = (before - 8) % 2**64
+    if row.token_addr is None and row.handler is None:
+        return OK  # it could not be pushed; what follows is judged as a failure
+    told = {"token": row.token_addr, "ss_ptr": row.ss_ptr, "ssp": row.ssp_after}
+    for name, value in told.items():
+        if value is None and name == "token":
+            return wrong(step, f"token at {slot:#x}", "none", "its shadow stack is on", slot)
+        if value is not None and value != slot:
+            return wrong(step, f"{name} {slot:#x}", f"{name} {value:#x}", "one word down", value)
+    stored = [t.bytes for t in step.tokens if t.addr == slot]
+    if not stored and not facts.recorded("kernel_memory"):
+        return Unknown("what the kernel writes is not recorded")
+    if stored != [before.to_bytes(8, "little")]:
+        actual = "nothing" if not stored else f"{int.from_bytes(stored[-1][-8:], 'little'):#x}"
+        return wrong(step, f"{before:#x} stored", actual, "the token is the old ssp", slot)
+    return OK
+
+
+def _failed(facts: Facts, step: Handling) -> Outcome:
+    """No handler could be entered: a SIGSEGV instead, and death if SIGSEGV was the signal."""
+    after = step.next
+    if after is None:
+        return Unknown(facts.truncated or "what became of the task is not recorded")
+    killed = after.kind == "fatal" and after.signo in (_SIGSEGV, _SIGKILL)
+    forced = after.kind == "delivery" and after.signo == _SIGSEGV and step.row.signo != _SIGSEGV
+    if killed or forced:
+        return OK
+    expected = "death by SIGSEGV" if step.row.signo == _SIGSEGV else "SIGSEGV"
+    why = "its frame could not be stored"
+    return wrong(step, expected, then(after), why, step.row.frame, after.seq)

@@ -1,0 +1,85 @@
+"""What the rules about signals share: which steps they judge, and how a finding is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from replay.derive.handlings import Handling
+from replay.facts import Facts
+from replay.rules.outcome import Finding
+from schemas.seq import STEPS
+from schemas.uapi import SIGNALS
+
+if TYPE_CHECKING:
+    from replay.derive.rows import Signal
+
+_NAMES = {number: name for name, number in SIGNALS.items()}
+
+
+def deliveries(facts: Facts) -> Iterator[Handling]:
+    """Those that came as far as their token or frame."""
+    return (h for h in facts.handlings if h.row.kind == "delivery")
+
+
+def returns(facts: Facts) -> Iterator[Handling]:
+    return (h for h in facts.handlings if h.row.kind == "sigreturn")
+
+
+def signal(number: int | None) -> str:
+    return _NAMES.get(number or 0, f"signal {number}")
+
+
+def then(row: Signal | None) -> str:
+    """What the task's next row of signals says."""
+    if row is None:
+        return "nothing"
+    if row.kind == "fatal":
+        return f"death by {signal(row.signo)}"
+    return "sigreturn" if row.kind == "sigreturn" else f"{signal(row.signo)} delivered"
+
+
+def wrong(
+    step: Handling,
+    expected: str,
+    actual: str,
+    why: str,
+    addr: int | None = None,
+    seq: int | None = None,
+) -> Finding:
+    """A finding at the delivery or return, or at `seq`."""
+    row = step.row
+    what = "sigreturn" if row.kind == "sigreturn" else f"delivery of {signal(row.signo)}"
+    return Finding(
+        seq=step.seq if seq is None else seq,
+        tid=row.tid,
+        mm=row.mm,
+        addr=addr,
+        expected=expected,
+        actual=actual,
+        note=f"{what} in task {row.tid}: {why}",
+        evidence=tuple(sorted({step.seq, *(t.seq for t in step.tokens), *([seq] if seq else [])})),
+    )
+
+
+def first_blocks(facts: Facts, steps: list[Handling]) -> dict[int, tuple[int, int]]:
+    """Of steps after which the task ran on at once: seq and pc of the block it began with, by the
+    step's seq. Empty if flow was not recorded."""
+    import polars as pl
+
+    wanted = pl.DataFrame(
+        [((h.icount + 1) * STEPS, h.row.tid, h.seq) for h in steps if h.at_once is None],
+        schema={"seq": pl.UInt64, "tid": pl.UInt32, "step": pl.UInt64},
+        orient="row",
+    )
+    if wanted.is_empty():
+        return {}
+    rows = (
+        facts.run.scan("flow")
+        .select("seq", "tid", "block")
+        .join(wanted.lazy(), on=["seq", "tid"])
+        .join(facts.run.scan("code").select("block", "pc"), on="block")
+        .select("step", "seq", "pc")
+        .collect()
+    )
+    return {step: (seq, pc) for step, seq, pc in rows.iter_rows()}
