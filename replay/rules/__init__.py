@@ -53,6 +53,7 @@ CATALOGUE: Final = (
     ("M8", "map_writes_token_or_nothing", "error"),
     ("M9", "map_returns_place", "error"),
     ("G1", "delivery_pushes_a_token", "error"),
+    ("G2", "handler_is_entered_as_a_call", "error"),
     ("V1", "stack_area_is_private_anonymous", "error"),
     ("V2", "guard_page_below", "error"),
     ("V3", "only_three_calls_make_one", "error"),

@@ -1,0 +1,174 @@
+"""A handler is entered at its address, to return through the vdso, with the signal's arguments.
+
+## What it checks
+The first block of code after a delivery is the handler's. What a handler pushes first as its
+return address is rt_sigreturn in the vdso, whose call then comes from there. Where a second signal
+is delivered before the handler's first instruction, its frame shows the registers: pc = handler,
+ra = rt_sigreturn, t0 = ra if the shadow stack is on (after t0 was saved in the frame), sp = the
+frame, a0 = the signal, a1 = the siginfo, a2 = the ucontext.
+
+## Why it matters
+A handler compiled for shadow stacks pushes ra and compares t0 when it returns; were they not the
+same, every handler would die at its end.
+
+## When it applies
+Every revision; deliveries after which one of these three can be seen.
+
+## Evidence columns
+flow.block, code.pc; cfi.value of the first push; syscalls.pc of rt_sigreturn; kernel_memory.bytes
+of a frame stored at the same icount; mappings for where the vdso is.
+
+## Example
+    t1 deliver SIGUSR1 token handler=0x10500 frame=0x7000_0000
+    t1 sspush 0x10234 pc=0x10500
+0x10234 lies in the program, not in the vdso.
+
+## Not a violation when
+the handler pushes something else before ra: only a push in its first 16 bytes is taken for ra.
+
+## How to investigate
+    shstk log RUN
+
+## Sources
+arch/riscv/kernel/signal.c, setup_rt_frame: ra is rt_sigreturn in the vdso, and so
+is t0 with a shadow stack; the kernel names a0, a1, a2 signal, siginfo and ucontext.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.handlings import Handling
+from replay.derive.sigframe import A0, A1, A2, PC, RA, SP, T0, UCONTEXT, Frame
+from replay.derive.ssp_path import NR_RT_SIGRETURN
+from replay.facts import STATE, Facts
+from replay.rules import words
+from replay.rules.outcome import OK, Outcome, Unknown
+from replay.rules.signal_steps import deliveries, first_blocks, returns, wrong
+from schemas.seq import STEPS
+
+NEEDS = (*STATE, "signals")
+APPLIES = "delivery after which the handler's registers or first instructions show"
+
+_PROLOGUE = 16  # bytes in which a first push is that of ra
+_LI = 8  # bytes that the vdso's code may take before its ecall
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    entered = [h for h in deliveries(facts) if h.row.handler is not None]
+    blocks, pushes = first_blocks(facts, entered), _first_pushes(facts, entered)
+    calls = _calls(facts)
+    frames = {h.seq: h.frame for h in entered}
+    for step in entered:
+        nested = frames.get(step.at_once.seq) if step.at_once else None
+        if nested:
+            yield from _registers(facts, step, nested)
+        if step.seq in blocks:
+            yield _block(step, *blocks[step.seq])
+        if step.seq in pushes:
+            later = calls.get((step.row.tid, step.row.frame), [])
+            pc = next((pc for seq, pc in later if seq > step.seq), None)
+            yield _pushed(facts, step, *pushes[step.seq], pc)
+
+
+def _registers(facts: Facts, step: Handling, frame: Frame) -> Iterator[Outcome]:
+    """What the frame of a signal that came before the first instruction has saved."""
+    row, base = step.row, step.row.frame or 0
+    ra = frame.reg(RA)
+    due = {
+        "pc": (PC, (row.handler or 0) & ~1),
+        "sp": (SP, base),
+        "a0": (A0, row.signo),
+        "a1": (A1, base),
+        "a2": (A2, base + UCONTEXT),
+    }
+    if facts.supported and step.state.enabled:
+        due["t0"] = (T0, ra)
+    for name, (number, value) in due.items():
+        found = frame.reg(number)
+        if found is not None and found != value:
+            expected = f"{name} {words.address(value)}"
+            yield wrong(step, expected, f"{name} {found:#x}", "as the handler began", found)
+            return
+    yield OK if ra is None else _to_vdso(facts, step, ra, None)
+
+
+def _block(step: Handling, seq: int, pc: int) -> Outcome:
+    handler = (step.row.handler or 0) & ~1
+    if pc == handler:
+        return OK
+    return wrong(step, f"pc {handler:#x}", f"pc {pc:#x}", "the handler's first block", pc, seq)
+
+
+def _pushed(facts: Facts, step: Handling, seq: int, ra: int, call: int | None) -> Outcome:
+    """The return address that a handler pushed, and where the rt_sigreturn of its frame stood."""
+    if call is not None and not 0 < call - ra <= _LI:
+        why = "where the handler returns to calls rt_sigreturn"
+        return wrong(step, f"ra just before {call:#x}", f"ra {ra:#x}", why, ra, seq)
+    return _to_vdso(facts, step, ra, seq)
+
+
+def _to_vdso(facts: Facts, step: Handling, ra: int, seq: int | None) -> Outcome:
+    region = facts.regions.at(step.row.mm, ra, step.seq)
+    if region and region.name == "[vdso]":
+        return OK
+    if region is None and not _has_vdso(facts, step.row.mm):
+        return Unknown("where the vdso is is not recorded")
+    where = region.name or "anonymous memory" if region else "nothing mapped"
+    actual = f"ra {ra:#x} ({where})"
+    return wrong(step, "ra in the vdso", actual, "where the handler returns to", ra, seq)
+
+
+def _has_vdso(facts: Facts, mm: int | None) -> bool:
+    return any(r.name == "[vdso]" and r.mm == mm for r in facts.regions.all)
+
+
+def _first_pushes(facts: Facts, steps: list[Handling]) -> dict[int, tuple[int, int]]:
+    """The push that is a handler's first shadow-stack event: its seq and value, by delivery."""
+    import polars as pl
+
+    asked = pl.DataFrame(
+        [(h.seq, h.row.tid, (h.row.handler or 0) & ~1) for h in steps if h.at_once is None],
+        schema={"at": pl.UInt64, "tid": pl.UInt32, "handler": pl.UInt64},
+        orient="row",
+    )
+    prologues = sorted({pc for h in asked["handler"].unique() for pc in range(h, h + _PROLOGUE, 2)})
+    pushes = facts.run.scan("cfi").filter(
+        (pl.col("kind").cast(pl.String) == "sspush")
+        & pl.col("fault").is_null()
+        & pl.col("pc").is_in(prologues)
+    )
+    behind = pl.col("pc") - pl.col("handler")
+    rows = (
+        asked.lazy()
+        .sort("at")
+        .join_asof(
+            pushes.select("seq", "tid", "pc", "value").sort("seq"),
+            left_on="at",
+            right_on="seq",
+            by="tid",
+            strategy="forward",
+            check_sortedness=False,
+        )
+        # ran on at once, and straight on: as many instructions as fit
+        .filter(
+            behind < _PROLOGUE, pl.col("seq") // STEPS - pl.col("at") // STEPS <= behind // 2 + 1
+        )
+        .select("at", "seq", "value")
+        .collect()
+    )
+    return {at: (seq, value) for at, seq, value in rows.iter_rows()}
+
+
+def _calls(facts: Facts) -> dict[tuple[int | None, int | None], list[tuple[int, int]]]:
+    """Where each rt_sigreturn was called from: (seq, pc) by task and frame."""
+    import polars as pl
+
+    rows = facts.run.scan("syscalls").filter(pl.col("nr") == NR_RT_SIGRETURN)
+    pcs = dict(rows.select("seq", "pc").drop_nulls().collect().iter_rows())
+    found: dict[tuple[int | None, int | None], list[tuple[int, int]]] = {}
+    for step in returns(facts):
+        pc = pcs.get(step.row.sigreturn_seq)
+        if pc is not None:
+            found.setdefault((step.row.tid, step.row.frame), []).append((step.seq, pc))
+    return found
