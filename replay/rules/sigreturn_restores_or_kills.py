@@ -1,0 +1,204 @@
+"""sigreturn restores what its frame says and uses the token up, or forces a SIGSEGV.
+
+## What it checks
+The frame as the kernel read it decides. The token at ss_ptr is swapped for 0, even if it then turns
+out wrong; it must be ss_ptr + 8, and ssp becomes it. Without the header ssp stays (a fixed field is
+always restored). A reserved word that is not 0, an unknown magic, a wrong size, a header while the
+shadow stack is off, a wrong token or an unreadable frame: SIGSEGV with SI_KERNEL, ssp as it was.
+Else the task goes on at the frame's pc, and a signal that comes at once saves in its frame the
+registers and the mask that this one restored.
+
+## Why it matters
+Whoever can write the frame must not be able to set ssp: only a token that a delivery, or the
+program itself on its own stack, has put there lets ssp move.
+
+## When it applies
+Every rt_sigreturn; where ss_ptr is looked for follows the revision's switch sigframe.
+
+## Evidence columns
+kernel_memory.op read and swap within the call; signals.ss_ptr, token_value, ssp_before, ssp_after,
+and the task's next row of signals; flow for where it goes on.
+
+## Example
+    t1 rt_sigreturn() { sigreturn token token_value=0 }
+in which ssp moved up, although the word at ss_ptr was 0.
+
+## Not a violation when
+the program forged the token with ssamoswap on its own stack: that is accepted (seen).
+
+## How to investigate
+    shstk query RUN "SELECT * FROM signals WHERE kind = 'sigreturn'"
+
+## Sources
+usercfi.c, restore_user_shstk, and signal.c, restore_sigcontext; seen on 7.2.13 (signal:
+sigreturn_ss_ptr_plus_8, sigreturn_ss_ptr_to_rw_page, sigreturn_token_zeroed, after_sigreturn).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from replay.derive.handlings import Handling
+from replay.derive.sigframe import (
+    LAYOUTS,
+    PC,
+    REGS_SIZE,
+    RISCV_V_MAGIC,
+    RISCV_ZICFISS_MAGIC,
+    SC_REGS,
+    UC_SIGMASK,
+    UC_STACK,
+    UCONTEXT,
+    ZICFISS_SIZE,
+    Layout,
+)
+from replay.facts import STATE, Facts
+from replay.rules import words
+from replay.rules.outcome import OK, Outcome, Unknown
+from replay.rules.signal_steps import first_blocks, returns, then, wrong
+from schemas.uapi import SIGNALS
+
+NEEDS = (*STATE, "signals")
+APPLIES = "rt_sigreturn"
+
+_FP_REGS_SIZE = 256  # without fcsr, of whose word the hart takes 8 bits
+_UNBLOCKABLE = 1 << SIGNALS["SIGKILL"] - 1 | 1 << SIGNALS["SIGSTOP"] - 1
+
+
+@dataclass(frozen=True)
+class _Due:
+    """What a frame asks for: the token's place, if any; why it must be refused, if it must."""
+
+    ss_ptr: int | None = None
+    refused: str = ""
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    layout, steps = LAYOUTS[facts.law.sigframe], list(returns(facts))
+    delivered = {h.seq: h for h in facts.handlings}
+    blocks = first_blocks(facts, steps)
+    for step in steps:
+        if not step.frame and not step.refused:
+            yield Unknown("what the kernel took from the frame is not recorded")
+            continue
+        enabled = facts.supported and step.state.enabled
+        due = _asked(step, layout, enabled)
+        outcome = _token(step, due)
+        if outcome is OK and not due.refused:
+            outcome = _restored(step, layout, delivered, blocks)
+        yield outcome
+
+
+def _asked(step: Handling, layout: Layout, enabled: bool) -> _Due:
+    """The kernel's walk over the frame: the first thing that is wrong ends it."""
+    frame = step.frame
+    if frame.bytes(UCONTEXT + UC_SIGMASK, 8) is None or frame.uc(SC_REGS) is None:
+        return _Due(refused="the frame cannot be read")
+    ss_ptr = None
+    if layout.ss_ptr is not None and enabled:
+        ss_ptr = frame.uc(layout.ss_ptr)
+    reserved = frame.uc(layout.reserved, 4)
+    if reserved is None:
+        return _Due(ss_ptr, "" if ss_ptr is not None else "the frame cannot be read")
+    if reserved:
+        return _Due(ss_ptr, "the reserved word is not 0")
+    found, end = frame.extensions(layout)
+    for extension in found:
+        if extension.magic == RISCV_V_MAGIC:
+            continue
+        if extension.magic != RISCV_ZICFISS_MAGIC or layout.ss_ptr is not None:
+            return _Due(ss_ptr, f"magic {extension.magic:#x} is unknown")
+        if not enabled:
+            return _Due(ss_ptr, "a shadow-stack header, and the shadow stack is off")
+        if extension.size != ZICFISS_SIZE:
+            return _Due(ss_ptr, f"the header's size is {extension.size}")
+        ss_ptr = frame.uc(extension.offset + 8)
+    if (end is None and ss_ptr is None) or frame.bytes(UCONTEXT + UC_STACK, 24) is None:
+        return _Due(ss_ptr, "" if ss_ptr is not None else "the frame cannot be read")
+    return _Due(ss_ptr)
+
+
+def _token(step: Handling, due: _Due) -> Outcome:
+    """The swap, ssp, and whether a SIGSEGV follows."""
+    row = step.row
+    before, after = row.ssp_before, row.ssp_after
+    swaps = [t for t in step.tokens if t.op == "swap"]
+    other = [t for t in swaps if t.addr != due.ss_ptr]
+    if other:
+        expected = "no token used" if due.ss_ptr is None else f"the token at {due.ss_ptr:#x}"
+        why = due.refused or "the frame says"
+        return wrong(step, expected, f"{other[0].addr:#x} swapped", why, other[0].addr)
+    if swaps and any(swaps[0].bytes[8:]):
+        left = f"{int.from_bytes(swaps[0].bytes[8:], 'little'):#x} left there"
+        return wrong(step, "0 left in the token's place", left, "a token serves once", due.ss_ptr)
+    token = row.token_value
+    if swaps:
+        token = int.from_bytes(swaps[0].bytes[:8], "little")
+    good = due.ss_ptr is None or (token is not None and (token - due.ss_ptr) % 2**64 == 8)
+    if due.refused or not good:
+        return _refused(step, due.refused or _bad_token(due, token))
+    if due.ss_ptr is not None and not swaps:
+        return wrong(step, f"the token at {due.ss_ptr:#x} swapped for 0", "nothing swapped",
+                     "the frame says", due.ss_ptr)  # fmt: skip
+    ssp = before if due.ss_ptr is None else token
+    if after is not None and ssp is not None and after != ssp:
+        why = "no header in the frame" if due.ss_ptr is None else "the token's value"
+        return wrong(step, f"ssp {ssp:#x}", f"ssp {after:#x}", why, after)
+    if step.refused and step.next and step.next.kind == "delivery":
+        return wrong(step, "no SIGSEGV", then(step.next), "the frame and its token are good",
+                     row.frame, step.next.seq)  # fmt: skip
+    return OK
+
+
+def _bad_token(due: _Due, token: int | None) -> str:
+    if token is None:
+        return f"no token can be taken from {due.ss_ptr or 0:#x}"
+    return f"the word at {due.ss_ptr or 0:#x} is {token:#x}, no token"
+
+
+def _refused(step: Handling, why: str) -> Outcome:
+    row = step.row
+    if row.ssp_before is not None and row.ssp_after not in (None, row.ssp_before):
+        return wrong(step, f"ssp {row.ssp_before:#x}", f"ssp {words.address(row.ssp_after)}", why,
+                     row.ssp_after)  # fmt: skip
+    if step.refused:
+        return OK
+    if step.next is None or step.at_once is None:
+        return wrong(step, "SIGSEGV", "it went on", why, row.frame)
+    return wrong(step, "SIGSEGV with SI_KERNEL", then(step.next), why, row.frame, step.next.seq)
+
+
+def _restored(
+    step: Handling,
+    layout: Layout,
+    delivered: dict[int, Handling],
+    blocks: dict[int, tuple[int, int]],
+) -> Outcome:
+    """Where the task goes on, and what a signal that comes at once finds restored."""
+    frame, pc = step.frame, (step.frame.reg(PC) or 0) & ~1
+    if step.seq in blocks and blocks[step.seq][1] != pc:
+        seq, found = blocks[step.seq]
+        return wrong(step, f"pc {pc:#x}", f"pc {found:#x}", "the frame's", found, seq)
+    nested = delivered.get(step.at_once.seq) if step.at_once else None
+    if nested is None or nested.row.kind != "delivery" or not nested.frame:
+        return OK
+    spans = {
+        SC_REGS + 8: (REGS_SIZE - 8, "registers"),
+        layout.fpregs: (_FP_REGS_SIZE, "fp registers"),
+    }
+    for offset, (size, name) in spans.items():
+        was, now = frame.bytes(UCONTEXT + offset, size), nested.frame.bytes(UCONTEXT + offset, size)
+        if was is not None and now is not None and was != now:
+            at = UCONTEXT + offset + _first_difference(was, now)
+            return wrong(step, f"{name} restored", f"others at {at} of the next frame",
+                         "the frame's", nested.frame.base + at, nested.seq)  # fmt: skip
+    mask, now_mask = frame.uc(UC_SIGMASK), nested.frame.uc(UC_SIGMASK)
+    if mask is not None and now_mask is not None and mask & ~_UNBLOCKABLE != now_mask:
+        return wrong(step, f"mask {mask & ~_UNBLOCKABLE:#x}", f"mask {now_mask:#x}", "the frame's",
+                     nested.frame.base + UCONTEXT + UC_SIGMASK, nested.seq)  # fmt: skip
+    return OK
+
+
+def _first_difference(one: bytes, other: bytes) -> int:
+    return next(i for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
