@@ -56,6 +56,7 @@ CATALOGUE: Final = (
     ("G2", "handler_is_entered_as_a_call", "error"),
     ("G3", "frame_has_its_layout", "error"),
     ("G4", "sigreturn_restores_or_kills", "error"),
+    ("G5", "frame_holds_no_landing_pad", "error"),
     ("V1", "stack_area_is_private_anonymous", "error"),
     ("V2", "guard_page_below", "error"),
     ("V3", "only_three_calls_make_one", "error"),

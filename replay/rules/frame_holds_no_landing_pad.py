@@ -1,0 +1,116 @@
+"""A handler is entered with the interrupted ELP; sigreturn goes on expecting no landing pad.
+
+## What it checks
+A frame has no place for ELP. After a landing-pad fault the handler is entered with the pad still
+expected: its first instruction must be an lpad, or faults in its turn. After sigreturn none is
+expected: what stands at the frame's pc runs, lpad or not.
+
+## Why it matters
+A handler without an lpad, which looks right, dies when a landing-pad fault is what it handles; and
+a handler that steps over a missing pad lets the jump through.
+
+## When it applies
+Every revision: landing-pad faults whose SIGSEGV goes to a handler, and sigreturns of tasks whose
+landing pads are on, where the run shows what the task did next.
+
+## Evidence columns
+faults.cause, tval, pc; cfi of kind lpad; flow.block, code.pc; signals.handler.
+
+## Example
+    20 t1 fault 18 tval=2 pc=0x10400
+       t1 deliver SIGSEGV handler=0x10500
+    21 t1 flow 1
+with block 1 at 0x10500, and no lpad there.
+
+## Not a violation when
+the signal came for another reason, and between the jump and its target.
+
+## How to investigate
+    shstk query RUN "SELECT seq, tid, pc, expected, found FROM faults WHERE cause = 18 AND tval = 2"
+
+## Sources
+The series' signal.c saves no landing-pad state; privileged manual, Zicfilp: a trap saves ELP and
+clears it; a handler without lpad after a landing-pad fault kills the process (seen on 7.2.13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.handlings import Handling
+from replay.derive.rows import Fault
+from replay.derive.sigframe import PC
+from replay.facts import STATE, Facts
+from replay.rules.outcome import OK, Outcome, Unknown
+from replay.rules.signal_steps import deliveries, first_blocks, returns, wrong
+from schemas.seq import STEPS
+
+NEEDS = (*STATE, "signals")
+APPLIES = "landing-pad fault with a handler, or sigreturn with landing pads on"
+
+_SOFTWARE_CHECK, _NO_PAD = 18, 2
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    entered = [h for h in deliveries(facts) if h.row.handler is not None and _missed(facts, h)]
+    left = [h for h in returns(facts) if h.state.lp_enabled and not h.refused]
+    blocks = first_blocks(facts, [*entered, *left])
+    pads = _pads(facts, entered)
+    for step in entered:
+        yield _entered(facts, step, blocks, pads)
+    for step in left:
+        yield _left(facts, step, blocks)
+
+
+def _missed(facts: Facts, step: Handling) -> bool:
+    """Whether this is the signal that a missing pad became."""
+    here = facts.faults.of(step.row.tid, step.icount * STEPS, step.seq)
+    return bool(here) and (here[-1].cause, here[-1].tval) == (_SOFTWARE_CHECK, _NO_PAD)
+
+
+def _next_attempt(facts: Facts, step: Handling) -> Fault | None:
+    """The fault of the first instruction tried after a step."""
+    end = (step.icount + 2) * STEPS - 1
+    later = facts.faults.of(step.row.tid, step.seq, end)
+    return later[0] if later else None
+
+
+def _entered(
+    facts: Facts, step: Handling, blocks: dict[int, tuple[int, int]], pads: set[int]
+) -> Outcome:
+    handler, fault = (step.row.handler or 0) & ~1, _next_attempt(facts, step)
+    refused = fault and (fault.cause, fault.tval, fault.pc) == (_SOFTWARE_CHECK, _NO_PAD, handler)
+    if refused or step.seq in pads:
+        return OK
+    if step.seq not in blocks:
+        return Unknown("how the handler began is not recorded")
+    why = "a landing pad was expected when the signal came"
+    return wrong(step, f"an lpad at {handler:#x}, or a fault", "neither", why, handler,
+                 blocks[step.seq][0])  # fmt: skip
+
+
+def _left(facts: Facts, step: Handling, blocks: dict[int, tuple[int, int]]) -> Outcome:
+    pc, fault = step.frame.reg(PC), _next_attempt(facts, step)
+    if fault and (fault.cause, fault.tval) == (_SOFTWARE_CHECK, _NO_PAD) and step.at_once is None:
+        due = pc is None or fault.pc == pc & ~1
+        if due:
+            why = "the frame holds no ELP"
+            return wrong(step, "no landing pad expected", "a landing-pad fault", why, fault.pc,
+                         fault.seq)  # fmt: skip
+    return OK if step.seq in blocks else Unknown("where the task went on is not recorded")
+
+
+def _pads(facts: Facts, steps: list[Handling]) -> set[int]:
+    """The deliveries whose handler's first instruction was an lpad that held."""
+    import polars as pl
+
+    asked = pl.DataFrame(
+        [((h.icount + 1) * STEPS, h.row.tid, (h.row.handler or 0) & ~1, h.seq) for h in steps],
+        schema={"seq": pl.UInt64, "tid": pl.UInt32, "pc": pl.UInt64, "step": pl.UInt64},
+        orient="row",
+    )
+    held = facts.run.scan("cfi").filter(
+        (pl.col("kind").cast(pl.String) == "lpad") & pl.col("fault").is_null()
+    )
+    rows = held.select("seq", "tid", "pc").join(asked.lazy(), on=["seq", "tid", "pc"]).collect()
+    return set(rows["step"])
