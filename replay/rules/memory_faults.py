@@ -1,0 +1,144 @@
+"""Which rule a fault is for, and how what Linux made of it is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from replay.derive.memory_access import LOADS, SHADOW, STORES, access_of
+from replay.derive.regions import Region
+from replay.derive.rows import Fault, Signal
+from replay.facts import Facts
+from replay.rules import words
+from replay.rules.outcome import OK, Finding, Outcome
+from schemas.seq import STEPS
+from schemas.uapi import (
+    PROT_READ,
+    PROT_WRITE,
+    SEGV_ACCERR,
+    SEGV_CPERR,
+    SEGV_MAPERR,
+    SI_KERNEL,
+    SIGNALS,
+)
+
+SIGSEGV, SIGBUS = SIGNALS["SIGSEGV"], SIGNALS["SIGBUS"]
+ACCESS_FAULT, LOAD_FAULT, PAGE_FAULT, SOFTWARE_CHECK = 7, 13, 15, 18  # 7 and 15: of stores and AMOs
+_CODES = {SEGV_MAPERR: "SEGV_MAPERR", SEGV_ACCERR: "SEGV_ACCERR", SEGV_CPERR: "SEGV_CPERR"}
+_TVALS = {2: "landing pad", 3: "mismatch"}
+
+
+@dataclass(frozen=True)
+class Due:
+    """What a fault must be: its cause, and the signal that it becomes."""
+
+    cause: int
+    code: int
+    si_addr: int
+
+
+def at_pc(fault: Fault, cause: int, code: int) -> Due:
+    return Due(cause, code, fault.pc)
+
+
+def case_of(facts: Facts, fault: Fault) -> str:
+    """What a fault is by what was accessed, how, and what stood there; empty if no rule's."""
+    if fault.cause == SOFTWARE_CHECK:
+        return _TVALS.get(fault.tval, "")
+    kind, address = access_of(fault.word), fault.address
+    if address is None or fault.signo == SIGBUS or _misaligned(fault, kind):
+        return ""  # no data was accessed, or none is there: past a file's end
+    region = facts.regions.at(fault.mm, address, fault.seq)
+    if region is None:
+        return _unmapped(facts, fault, kind) if kind in SHADOW else ""
+    if kind in SHADOW and not _writable(region):
+        return "read-only page"
+    if not region.shadow_stack:
+        return "ordinary page" if kind in SHADOW else ""
+    if kind in LOADS:
+        return "load" if _readable(region) else ""
+    if kind in STORES:
+        return "store" if _writable(region) else "read-only page"
+    return ""
+
+
+def _misaligned(fault: Fault, kind: str) -> bool:
+    width = 8 if (fault.word or 0) >> 12 & 1 else 4
+    return kind == "ssamoswap" and (fault.address or 0) % width != 0
+
+
+def _unmapped(facts: Facts, fault: Fault, kind: str) -> str:
+    if kind == "sspush" and _based(facts, fault.mm, (fault.address or 0) + 8, fault.seq):
+        return "below the base"
+    if kind == "sspopchk" and _topped(facts, fault.mm, fault.address or 0, fault.seq):
+        return "above the top"
+    return "unmapped"
+
+
+def _based(facts: Facts, mm: int | None, address: int, seq: int) -> bool:
+    """Whether a live shadow stack begins at this address."""
+    stack = facts.ledger.at(mm, address, seq)
+    return stack is not None and stack.area.base == address
+
+
+def _topped(facts: Facts, mm: int | None, address: int, seq: int) -> bool:
+    """Whether a live shadow stack ends at this address."""
+    stack = facts.ledger.at(mm, address - 8, seq)
+    return stack is not None and stack.area.top == address
+
+
+def _writable(region: Region) -> bool:
+    return bool(region.prot & PROT_WRITE)
+
+
+def _readable(region: Region) -> bool:
+    """VM_READ or VM_WRITE: what the page tables allow to load from a shadow stack."""
+    return bool(region.prot & (PROT_READ | PROT_WRITE))
+
+
+def of(facts: Facts, *cases: str) -> Iterator[Fault]:
+    """The faults of these cases."""
+    return (f for f in facts.faults if case_of(facts, f) in cases)
+
+
+def judge(facts: Facts, fault: Fault, due: Due, why: str) -> Outcome:
+    """Whether a fault has this cause and became this signal, and that signal was told of."""
+    if fault.cause != due.cause:
+        return wrong(fault, f"cause {due.cause}", f"cause {fault.cause}", why)
+    told = (fault.signo, fault.code, fault.si_addr)
+    if None not in told and told != (SIGSEGV, due.code, due.si_addr):
+        return wrong(fault, _shown(SIGSEGV, due.code, due.si_addr), _shown(*told), why)
+    signal = _at_once(facts, fault)
+    if signal is None or (signal.signo, signal.code) == (SIGSEGV, SI_KERNEL):
+        return OK  # a debugger has it first, or its frame could not be stored
+    told = (signal.signo, signal.code, signal.si_addr)
+    if told != (SIGSEGV, due.code, due.si_addr):
+        return wrong(fault, _shown(SIGSEGV, due.code, due.si_addr), _shown(*told), why, signal.seq)
+    return OK
+
+
+def _at_once(facts: Facts, fault: Fault) -> Signal | None:
+    """The signal that a fault's task got before anything else ran."""
+    end = (fault.seq // STEPS + 1) * STEPS - 1
+    later = facts.signals.of(fault.tid, fault.seq, end)
+    return later[0] if later else None
+
+
+def wrong(fault: Fault, expected: str, actual: str, why: str, seq: int | None = None) -> Finding:
+    """A finding at the fault, or at the signal that it became."""
+    kind = access_of(fault.word) or "the instruction"
+    return Finding(
+        seq=fault.seq if seq is None else seq,
+        tid=fault.tid,
+        mm=fault.mm,
+        addr=fault.pc if fault.address is None else fault.address,
+        expected=expected,
+        actual=actual,
+        note=f"{kind} at {fault.pc:#x} in task {fault.tid}: {why}",
+        evidence=(fault.seq,) if seq is None else (fault.seq, seq),
+    )
+
+
+def _shown(signo: int | None, code: int | None, si_addr: int | None) -> str:
+    name = "SIGSEGV" if signo == SIGSEGV else f"signal {signo}"
+    return f"{name}, {_CODES.get(code or 0, f'code {code}')} at {words.address(si_addr)}"

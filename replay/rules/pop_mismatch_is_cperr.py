@@ -1,0 +1,52 @@
+"""A pop that does not find its register's value is a SIGSEGV with SEGV_CPERR at the pc.
+
+## What it checks
+A software check (cause 18) with tval 3 came of two values that differ, and became SIGSEGV,
+SEGV_CPERR (10), si_addr = the pc of the sspopchk; the signal that the task then gets says the same.
+
+## Why it matters
+SEGV_CPERR is how a program, a debugger or a crash report tells a smashed return address from any
+other bad access.
+
+## When it applies
+Every revision; every sspopchk that found another value. Which value should have stood there is
+I1's to say, and what the instruction itself does Z2's.
+
+## Evidence columns
+faults.cause, tval, expected, found, pc, signo, code, si_addr; signals.signo, code, si_addr.
+
+## Example
+    t1 fault 18 tval=3 expected=0x10234 found=0x10300 signo=SIGSEGV code=SEGV_ACCERR
+
+## Not a violation when
+the frame for it cannot be stored: then the task dies of a SIGSEGV with SI_KERNEL.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM faults WHERE cause = 18"
+
+## Sources
+The series' traps.c, software check: SIGSEGV with SEGV_CPERR at the pc; privileged manual: xtval 3;
+seen on 7.2.13 (faults: sspopchk_mismatch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.facts import Facts
+from replay.rules import memory_faults
+from replay.rules.memory_faults import SOFTWARE_CHECK, at_pc, judge, wrong
+from replay.rules.outcome import Outcome
+from schemas.uapi import SEGV_CPERR
+
+NEEDS = ("faults",)
+APPLIES = "sspopchk that found another value"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for fault in memory_faults.of(facts, "mismatch"):
+        if fault.expected is not None and fault.expected == fault.found:
+            both = f"{fault.expected:#x} and {fault.found:#x}"
+            yield wrong(fault, "values that differ", both, "it compares them")
+        else:
+            yield judge(facts, fault, at_pc(fault, SOFTWARE_CHECK, SEGV_CPERR), "a mismatch")
