@@ -65,6 +65,7 @@ CATALOGUE: Final = (
     ("V6", "calls_cannot_write_one", "error"),
     ("V7", "pages_come_on_demand", "error"),
     ("F1", "pop_mismatch_is_cperr", "error"),
+    ("F2", "missing_pad_is_cperr", "error"),
     ("I1", "pop_finds_last_write", "error"),
     ("I2", "ssp_moves_by_rule", "error"),
     ("I3", "one_pusher_a_stack", "error"),

@@ -1,0 +1,47 @@
+"""An indirect jump that meets no landing pad is a SIGSEGV with SEGV_CPERR at its target.
+
+## What it checks
+A software check (cause 18) with tval 2 became SIGSEGV, SEGV_CPERR (10), si_addr = the pc, which is
+the jump's target; the signal that the task then gets says the same.
+
+## Why it matters
+The target tells where the hijacked pointer led to; the jump's own address is nowhere kept.
+
+## When it applies
+Every revision; every jump that met no lpad, a misaligned one or another label. Whether it did is
+the manual's to say (the Z rules).
+
+## Evidence columns
+faults.cause, tval, pc, signo, code, si_addr; signals.signo, code, si_addr.
+
+## Example
+    t1 fault 18 tval=2 pc=0x10400 signo=SIGSEGV code=SEGV_CPERR si_addr=0x10200
+
+## Not a violation when
+the frame for it cannot be stored: then the task dies of a SIGSEGV with SI_KERNEL.
+
+## How to investigate
+    shstk query RUN "SELECT seq, tid, pc, expected, found FROM faults WHERE cause = 18 AND tval = 2"
+
+## Sources
+The series' traps.c, software check: SIGSEGV with SEGV_CPERR at the pc; privileged manual, Zicfilp:
+xtval 2; seen on 7.2.13 (faults: lpad_missing, lpad_label_mismatch, lpad_misaligned).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.facts import Facts
+from replay.rules import memory_faults
+from replay.rules.memory_faults import SOFTWARE_CHECK, at_pc, judge
+from replay.rules.outcome import Outcome
+from schemas.uapi import SEGV_CPERR
+
+NEEDS = ("faults",)
+APPLIES = "indirect jump that met no landing pad"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for fault in memory_faults.of(facts, "landing pad"):
+        yield judge(facts, fault, at_pc(fault, SOFTWARE_CHECK, SEGV_CPERR), "no landing pad")
