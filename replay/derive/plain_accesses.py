@@ -1,0 +1,46 @@
+"""Ordinary loads and stores that went to a live shadow stack, from the rows of instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from replay.derive.memory_access import accesses
+from replay.derive.places import Mark, last_marks
+from replay.derive.stacks import Stack
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from replay.run import Run
+
+
+def plain_accesses(run: Run, stacks: list[Stack], kinds: Collection[str]) -> pl.DataFrame:
+    """The retired ones of these kinds, in seq order; a failed SC has stored nothing.
+
+    Columns: seq u64, tid u32, mm u32, pc u64, addr u64, access str, mark u32 (index in stacks).
+    """
+    import polars as pl
+
+    low = min((s.area.base for s in stacks), default=0)
+    high = max((s.area.top for s in stacks), default=0)
+    rows = (
+        run.scan("insn")
+        .filter(pl.col("mem_addr").is_between(low, high, closed="left"))
+        .with_columns(access=accesses(pl.col("word")))
+        .filter(
+            pl.col("access").is_in(list(kinds))
+            & ((pl.col("access") != "sc") | (pl.col("rd_value").fill_null(0) == 0))
+        )
+        .select("seq", "tid", "mm", "pc", "access", addr="mem_addr")
+        .collect()
+    )
+    ends = {i: s.ended.seq for i, s in enumerate(stacks) if s.ended}
+    ended = pl.col("mark").replace_strict(ends, default=2**64 - 1, return_dtype=pl.UInt64)
+    marks = [Mark(s.mm, s.area, s.seq, i) for i, s in enumerate(stacks)]
+    return (
+        last_marks(rows, marks)
+        .filter(pl.col("mark").is_not_null() & (pl.col("seq") < ended))
+        .sort("seq")
+        .drop("mark_seq")
+    )
