@@ -67,6 +67,7 @@ CATALOGUE: Final = (
     ("F1", "pop_mismatch_is_cperr", "error"),
     ("F2", "missing_pad_is_cperr", "error"),
     ("F3", "stores_to_shadow_stacks_fault", "error"),
+    ("F4", "loads_from_shadow_stacks_pass", "error"),
     ("I1", "pop_finds_last_write", "error"),
     ("I2", "ssp_moves_by_rule", "error"),
     ("I3", "one_pusher_a_stack", "error"),

@@ -1,0 +1,49 @@
+"""Ordinary loads, and LR, may read a shadow stack.
+
+## What it checks
+No load and no LR from a readable shadow-stack page faults. Where instructions were recorded, those
+that retired are counted.
+
+## Why it matters
+Unwinders and debuggers read return addresses there; a program that checks its own stack does.
+
+## When it applies
+Every revision; loads that faulted, and, with --trace insn, those that did not.
+
+## Evidence columns
+faults.cause, word, address; mappings for what stands at the address; insn.word, mem_addr.
+
+## Example
+    t1 fault 5 address=S1.top-8 word=0x00053503 signo=SIGSEGV code=SEGV_ACCERR
+
+## Not a violation when
+mprotect took VM_READ and VM_WRITE both (PROT_NONE, PROT_EXEC alone): then a load is SIGSEGV.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM faults WHERE cause IN (5, 13)"
+
+## Sources
+Manual, Zicfiss: ordinary loads from shadow-stack pages are allowed; seen on 7.2.13 (faults: lr_ss),
+where mprotect to PROT_NONE and PROT_EXEC makes them fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.memory_access import LOADS
+from replay.derive.plain_accesses import plain_accesses
+from replay.facts import STATE, Facts
+from replay.rules import memory_faults
+from replay.rules.memory_faults import wrong
+from replay.rules.outcome import Outcome, Satisfied
+
+NEEDS = (*STATE, "mappings")
+APPLIES = "ordinary load from a shadow stack"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for fault in memory_faults.of(facts, "load"):
+        yield wrong(fault, "no fault", f"cause {fault.cause}", "a shadow stack may be read")
+    if count := plain_accesses(facts.run, facts.stacks, LOADS).height:
+        yield Satisfied(count)
