@@ -69,6 +69,7 @@ CATALOGUE: Final = (
     ("F3", "stores_to_shadow_stacks_fault", "error"),
     ("F4", "loads_from_shadow_stacks_pass", "error"),
     ("F5", "shadow_operation_needs_a_shadow_stack", "error"),
+    ("F6", "page_fault_tells_the_data_address", "error"),
     ("I1", "pop_finds_last_write", "error"),
     ("I2", "ssp_moves_by_rule", "error"),
     ("I3", "one_pusher_a_stack", "error"),
