@@ -70,6 +70,7 @@ CATALOGUE: Final = (
     ("F4", "loads_from_shadow_stacks_pass", "error"),
     ("F5", "shadow_operation_needs_a_shadow_stack", "error"),
     ("F6", "page_fault_tells_the_data_address", "error"),
+    ("F7", "overflow_hits_the_guard", "error"),
     ("I1", "pop_finds_last_write", "error"),
     ("I2", "ssp_moves_by_rule", "error"),
     ("I3", "one_pusher_a_stack", "error"),

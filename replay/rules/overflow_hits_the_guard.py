@@ -1,0 +1,49 @@
+"""A push below a shadow stack's base hits the guard page: SEGV_MAPERR at base - 8.
+
+## What it checks
+An sspush that faults with ssp at the base of a live shadow stack, where nothing is mapped below it:
+store/AMO page fault (cause 15), SIGSEGV, SEGV_MAPERR (1), si_addr = base - 8.
+
+## Why it matters
+It is what a too deep recursion looks like, and how a handler on an alternate stack can tell. (The
+handler's own token needs the shadow stack too: it cannot be pushed, so the task dies.)
+
+## When it applies
+Every revision; such faults. That the page below is free is V2's to say, that the push faults Z8's.
+
+## Evidence columns
+faults.cause, word, address, signo, code, si_addr; mappings for the stack and what stands below it.
+
+## Example
+    t1 fault 15 tval=S1.base-8 address=S1.base-8 word=0xce104073 signo=SIGSEGV code=SEGV_ACCERR
+
+## Not a violation when
+the program has mapped something right below with MAP_FIXED: what that is decides (F5, F6).
+
+## How to investigate
+    shstk stacks RUN
+    shstk query RUN "SELECT * FROM faults WHERE cause = 15"
+
+## Sources
+Linux keeps a guard page below every shadow stack that it places; seen on 7.2.13 (faults:
+sspush_overflow_at_base).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.facts import STATE, Facts
+from replay.rules import memory_faults
+from replay.rules.memory_faults import PAGE_FAULT, Due, judge
+from replay.rules.outcome import Outcome
+from schemas.uapi import SEGV_MAPERR
+
+NEEDS = (*STATE, "faults", "mappings")
+APPLIES = "push that faults below a shadow stack's base"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for fault in memory_faults.of(facts, "below the base"):
+        due = Due(PAGE_FAULT, SEGV_MAPERR, fault.address or 0)
+        yield judge(facts, fault, due, "below its stack's base")
