@@ -71,6 +71,7 @@ CATALOGUE: Final = (
     ("F5", "shadow_operation_needs_a_shadow_stack", "error"),
     ("F6", "page_fault_tells_the_data_address", "error"),
     ("F7", "overflow_hits_the_guard", "error"),
+    ("F8", "underflow_meets_what_lies_above", "error"),
     ("I1", "pop_finds_last_write", "error"),
     ("I2", "ssp_moves_by_rule", "error"),
     ("I3", "one_pusher_a_stack", "error"),
