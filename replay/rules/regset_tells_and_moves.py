@@ -1,0 +1,201 @@
+"""ptrace tells a task's CFI state and may move its ssp; it switches nothing on, off or locked.
+
+## What it checks
+PTRACE_GETREGSET of NT_RISCV_USER_CFI gives {cfi_state, shstk_ptr}: bits 0 LP_EN, 1 LP_LOCK,
+3 SS_EN, 4 SS_LOCK, 5 SS_PTR as the stopped task's state is, bit 2 ELP after a landing-pad fault;
+shstk_ptr is its ssp; all 0 while everything is off. PTRACE_SETREGSET with any of bits 0, 1, 3, 4 or
+an unknown one is -EINVAL; else, if the shadow stack is on and bit 5 set, ssp becomes shstk_ptr, and
+it stays as it was otherwise.
+
+## Why it matters
+Debuggers move ssp when they call a function or step over a return. What could be switched off from
+outside would protect from nobody who may trace.
+
+## When it applies
+Every revision; calls that name a known task and the register set whole, on a machine with either
+extension.
+
+## Evidence columns
+syscalls.a0 to a3, ret of ptrace; kernel_memory.bytes within the call; the traced task's prctl calls
+before, and the ssp of its events before and after.
+
+## Example
+    t9 ptrace(PTRACE_SETREGSET, 1, NT_RISCV_USER_CFI, IOV) = 0 { mem_read REGS u64:8,u64:0 }
+
+## Not a violation when
+iov_len is shorter: then only as much is told, or taken. ELP may be set by the tracer too.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM syscalls WHERE name = 'ptrace' AND a2 = 2307"
+
+## Sources
+Series, arch/riscv/kernel/ptrace.c and uapi/asm/ptrace.h, struct user_cfi_state; seen on 7.2.13
+(faults: cfi_state 0x28 on, 0x2d at a landing-pad fault, 0x0 off).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from replay.derive.rows import Call
+from replay.derive.ssp_path import NR_PTRACE, ssp_path
+from replay.facts import STATE, Facts
+from replay.rules import words
+from replay.rules.outcome import OK, Finding, Outcome, Unknown
+from schemas.uapi import ERRNO, NT_RISCV_USER_CFI, PTRACE_GETREGSET, PTRACE_SETREGSET
+
+if TYPE_CHECKING:
+    import polars as pl
+
+NEEDS = STATE
+APPLIES = "ptrace of the register set NT_RISCV_USER_CFI"
+
+_LP_EN, _LP_LOCK, _ELP, _SS_EN, _SS_LOCK, _SS_PTR = (1 << i for i in range(6))
+_MAY_SET = _ELP | _SS_PTR
+_EINVAL = -ERRNO["EINVAL"]
+_SIZE = 16
+_IOV_LEN = 8  # offset of iov_len in struct iovec
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    calls = [
+        call
+        for call in facts.calls(NR_PTRACE)
+        if call.a0 in (PTRACE_GETREGSET, PTRACE_SETREGSET)
+        and call.a2 % 2**32 == NT_RISCV_USER_CFI
+        and (facts.supported or facts.landing_pads)
+    ]
+    if not calls:
+        return
+    path = _Path(facts, {call.a1 % 2**32 for call in calls})
+    for call in calls:
+        yield _got(facts, call, path) if call.a0 == PTRACE_GETREGSET else _set(facts, call, path)
+
+
+class _Path:
+    """Where the traced tasks' ssp was, what their tracers made it included."""
+
+    def __init__(self, facts: Facts, tids: set[int]) -> None:
+        import polars as pl
+
+        path = ssp_path(facts.run).filter(pl.col("tid").is_in(sorted(tids)))
+        self._rows: pl.DataFrame = path.select("seq", "tid", "ssp_before", "ssp_after").collect()
+        self._moved: dict[int, tuple[int, int]] = {}  # by tid: seq of the call, ssp set
+
+    def before(self, tid: int, seq: int) -> int | None:
+        """A task's ssp at a time."""
+        import polars as pl
+
+        known = self._rows.filter(
+            (pl.col("tid") == tid) & (pl.col("seq") < seq) & pl.col("ssp_after").is_not_null()
+        ).tail(1)
+        last = known.row(0, named=True) if known.height else None
+        moved = self._moved.get(tid)
+        if moved and (last is None or moved[0] > last["seq"]):
+            return moved[1]
+        return None if last is None else int(last["ssp_after"])
+
+    def after(self, tid: int, seq: int) -> tuple[int, int] | None:
+        """When a task next tells its ssp, and what it is."""
+        import polars as pl
+
+        known = self._rows.filter(
+            (pl.col("tid") == tid) & (pl.col("seq") > seq) & pl.col("ssp_before").is_not_null()
+        ).head(1)
+        return (known["seq"][0], known["ssp_before"][0]) if known.height else None
+
+    def move(self, tid: int, seq: int, ssp: int) -> None:
+        self._moved[tid] = (seq, ssp)
+
+
+def _got(facts: Facts, call: Call, path: _Path) -> Outcome:
+    if call.ret != 0:
+        return Unknown(f"the call returned {words.result(call.ret)}")
+    data = _moved_bytes(facts, call, "write")
+    if data is None:
+        return Unknown("what ptrace stored is not recorded")
+    tid = call.a1 % 2**32
+    state = facts.history.state(tid, call.seq)
+    bits = _LP_EN * state.lp_enabled | _LP_LOCK * state.lp_locked
+    if state.enabled:
+        bits |= _SS_EN | _SS_PTR | _SS_LOCK * state.locked
+    told = int.from_bytes(data[:8], "little")
+    known = ~0 if not state.lp_enabled else ~_ELP
+    if _waits_for_pad(facts, tid, call.seq):
+        bits, known = bits | _ELP, ~0
+    if told & known != bits & known:
+        return _wrong(call, f"cfi_state {bits:#x}", f"cfi_state {told:#x}", "its state")
+    ssp = path.before(tid, call.seq) if state.enabled else 0
+    pointer = int.from_bytes(data[8:], "little") if len(data) == _SIZE else None
+    if pointer is not None and ssp is not None and pointer != ssp:
+        return _wrong(call, f"shstk_ptr {ssp:#x}", f"shstk_ptr {pointer:#x}", "its ssp", pointer)
+    return OK
+
+
+def _set(facts: Facts, call: Call, path: _Path) -> Outcome:
+    data = _moved_bytes(facts, call, "read")
+    if data is None or call.ret not in (0, _EINVAL):
+        return Unknown("what ptrace took is not recorded")
+    tid, bits = call.a1 % 2**32, int.from_bytes(data[:8], "little")
+    due = _EINVAL if bits & ~_MAY_SET else 0
+    if call.ret != due:
+        why = f"cfi_state {bits:#x}"
+        return _wrong(call, words.result(due), words.result(call.ret), why)
+    ssp = path.before(tid, call.seq)
+    if not due and bits & _SS_PTR and facts.history.state(tid, call.seq).enabled:
+        ssp = int.from_bytes(data[8:], "little") // 8 * 8  # bits 2:0 are read-only zero
+        path.move(tid, call.seq, ssp)
+    found = path.after(tid, call.seq)
+    if found is None or ssp is None or _set_again(facts, call, found[0]):
+        return OK
+    if found[1] != ssp:
+        return _wrong(call, f"ssp {ssp:#x}", f"ssp {found[1]:#x}", f"cfi_state {bits:#x}",
+                      found[1], found[0])  # fmt: skip
+    return OK
+
+
+def _set_again(facts: Facts, call: Call, until: int) -> bool:
+    """Whether a later call sets the same task's registers before a time."""
+    return any(
+        later.a0 == PTRACE_SETREGSET and later.a1 == call.a1 and call.seq < later.seq < until
+        for later in facts.calls(NR_PTRACE)
+    )
+
+
+def _moved_bytes(facts: Facts, call: Call, op: str) -> bytes | None:
+    """What the call moved to or from the register set's place; iov_len is stored beside it."""
+    rows = facts.transfers.of(call.tid, call.seq, call.seq_end)
+    found = [t.bytes for t in rows if t.op == op and t.addr != call.a3 + _IOV_LEN]
+    return found[0] if found and 8 <= len(found[0]) <= _SIZE else None
+
+
+def _waits_for_pad(facts: Facts, tid: int, seq: int) -> bool:
+    """Whether the last that a task did was to meet no landing pad."""
+    faults = facts.faults.of(tid, -1, seq)
+    if not faults or (faults[-1].cause, faults[-1].tval) != (18, 2):
+        return False
+    since = faults[-1].seq
+    sets = [c for c in facts.calls(NR_PTRACE) if c.a0 == PTRACE_SETREGSET and c.a1 == tid]
+    return not facts.signals.of(tid, since, seq) and not any(since < c.seq < seq for c in sets)
+
+
+def _wrong(
+    call: Call,
+    expected: str,
+    actual: str,
+    why: str,
+    addr: int | None = None,
+    seq: int | None = None,
+) -> Finding:
+    what = "PTRACE_GETREGSET" if call.a0 == PTRACE_GETREGSET else "PTRACE_SETREGSET"
+    return Finding(
+        seq=call.seq,
+        tid=call.tid,
+        mm=call.mm,
+        addr=addr,
+        expected=expected,
+        actual=actual,
+        note=f"{what} of task {call.a1 % 2**32} by task {call.tid}: {why}",
+        evidence=(call.seq,) if seq is None else (call.seq, seq),
+    )
