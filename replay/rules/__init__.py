@@ -73,6 +73,7 @@ CATALOGUE: Final = (
     ("F7", "overflow_hits_the_guard", "error"),
     ("F8", "underflow_meets_what_lies_above", "error"),
     ("T1", "regset_tells_and_moves", "error"),
+    ("H1", "hwprobe_tells_both_extensions", "error"),
     ("I1", "pop_finds_last_write", "error"),
     ("I2", "ssp_moves_by_rule", "error"),
     ("I3", "one_pusher_a_stack", "error"),

@@ -1,0 +1,85 @@
+"""riscv_hwprobe tells of Zicfilp and Zicfiss as the machine has them.
+
+## What it checks
+Where riscv_hwprobe answers key 4 (IMA_EXT_0), bit 63 is set exactly if the machine has Zicfilp;
+where it answers key 16 (IMA_EXT_1), bit 0 exactly if it has Zicfiss.
+
+## Why it matters
+C libraries ask this before they enable either; what is told wrongly is never switched on, or dies
+of SIGILL.
+
+## When it applies
+Calls that returned 0 and ask for values (flags 0). riscv_nousercfi changes nothing here (seen on
+7.2.13). A kernel that does not know a key says -1 in its place.
+
+## Evidence columns
+kernel_memory.addr, bytes within the call: pairs {key, value} of 8 bytes each; manifest.cpu.
+
+## Example
+    t1 riscv_hwprobe(PTR, 1) = 0 { mem_write PTR u64:16,u64:0 }
+on a machine with Zicfiss.
+
+## Not a violation when
+the call asks which harts have something (flags 1): what it writes is a set of harts.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM syscalls WHERE name = 'riscv_hwprobe'"
+
+## Sources
+uapi/asm/hwprobe.h as merged: RISCV_HWPROBE_EXT_ZICFILP, bit 63 of IMA_EXT_0, and
+RISCV_HWPROBE_EXT_ZICFISS, bit 0 of IMA_EXT_1; seen on 7.2.13 (env: hwprobe).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.rows import Call, Transfer
+from replay.facts import Facts
+from replay.rules.outcome import OK, Finding, Outcome, Unknown
+
+NEEDS = ("syscalls",)
+APPLIES = "riscv_hwprobe that was asked for Zicfilp or Zicfiss"
+
+_NR = 258
+_PAIR = 16  # bytes
+_BITS = {4: ("zicfilp", 63), 16: ("zicfiss", 0)}  # key → extension, its bit
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    for call in facts.calls(_NR):
+        if call.ret == 0 and not call.a4:
+            yield from _answers(facts, call)
+
+
+def _answers(facts: Facts, call: Call) -> Iterator[Outcome]:
+    written = [
+        t
+        for t in facts.transfers.of(call.tid, call.seq, call.seq_end)
+        if t.op == "write" and call.a0 <= t.addr < call.a0 + _PAIR * call.a1
+    ]
+    if call.a1 and not written:
+        yield Unknown("what riscv_hwprobe answered is not recorded")
+    for transfer in written:
+        for at in range(0, len(transfer.bytes) - _PAIR + 1, _PAIR):
+            key = int.from_bytes(transfer.bytes[at : at + 8], "little")
+            value = int.from_bytes(transfer.bytes[at + 8 : at + _PAIR], "little")
+            if key in _BITS:
+                yield _judge(facts, call, transfer, at, key, value)
+
+
+def _judge(facts: Facts, call: Call, transfer: Transfer, at: int, key: int, value: int) -> Outcome:
+    extension, bit = _BITS[key]
+    due, told = extension in facts.run.manifest.cpu, bool(value >> bit & 1)
+    if due == told:
+        return OK
+    return Finding(
+        seq=call.seq,
+        tid=call.tid,
+        mm=call.mm,
+        addr=transfer.addr + at + 8,
+        expected=f"bit {bit} of key {key} {'set' if due else 'clear'}",
+        actual=f"{value:#x}",
+        note=f"riscv_hwprobe of task {call.tid}: the machine has {'' if due else 'no '}{extension}",
+        evidence=(call.seq, transfer.seq),
+    )
