@@ -74,6 +74,7 @@ CATALOGUE: Final = (
     ("F8", "underflow_meets_what_lies_above", "error"),
     ("T1", "regset_tells_and_moves", "error"),
     ("H1", "hwprobe_tells_both_extensions", "error"),
+    ("N1", "elf_note_enables_nothing", "error"),
     ("I1", "pop_finds_last_write", "error"),
     ("I2", "ssp_moves_by_rule", "error"),
     ("I3", "one_pusher_a_stack", "error"),

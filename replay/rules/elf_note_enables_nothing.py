@@ -1,0 +1,111 @@
+"""The kernel switches nothing on because an ELF note asks for it.
+
+## What it checks
+An exec of a program whose .note.gnu.property (type 0xc0000000) has the bit for landing pads (1) or
+for a shadow stack (2): within it no shadow stack is mapped, the first ssp is 0, and no landing pad
+counts before the program's first PR_SET_CFI.
+
+## Why it matters
+What may follow from the note is the program's own doing: its C library looks at it, at those of all
+the libraries it loads, and calls prctl. A kernel that did so by itself would enable programs whose
+libraries were never built for it.
+
+## When it applies
+Every revision; execs that succeeded of files with such a note, by the file's bytes in the run.
+
+## Evidence columns
+modules.input; inputs.sha256 and the file itself; mappings within the exec; task_events.ssp of
+first_user; cfi of kind lpad.
+
+## Example
+    t1 execve(0x1000, 0, 0) = 0 { exec_begin; mm2 new_mm exec mm1; map S1 ss; exec_done }
+with a note that asks for a shadow stack.
+
+## Not a violation when
+a loader or the C library switches it on: a prctl, with outcome loader where it came with the exec.
+
+## How to investigate
+    readelf -n <the program>
+    shstk query RUN "SELECT * FROM mappings WHERE shadow_stack"
+
+## Sources
+The series enables by prctl only: the kernel ignores the note for user programs, which leaves the
+policy to user space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.elf_property import LANDING_PADS, SHADOW_STACK, features
+from replay.derive.history import Execed
+from replay.facts import STATE, Facts
+from replay.rules import words
+from replay.rules.outcome import OK, Finding, Outcome
+from schemas.errors import BadRun
+from schemas.uapi import PR_SET_CFI
+
+NEEDS = (*STATE, "mappings")
+APPLIES = "exec of a program whose ELF note asks for landing pads or a shadow stack"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    asked = _asked(facts)
+    for step in facts.history.execs:
+        begin = step.begin.seq if step.begin else step.seq
+        bits = [found for seq, found in asked if begin <= seq <= step.seq]
+        if step.succeeded and any(bits):
+            yield _judge(facts, step, next(filter(None, bits)))
+
+
+def _asked(facts: Facts) -> list[tuple[int, int]]:
+    """When a file was mapped as code, and what its note asks for."""
+    files = facts.run.table("inputs").select("input", "sha256")
+    rows = facts.run.table("modules").join(files, on="input").select("seq", "sha256").rows()
+    return [(seq, features(_file(facts, sha256))) for seq, sha256 in rows]
+
+
+def _file(facts: Facts, sha256: str) -> bytes:
+    try:
+        return facts.run.file(sha256)
+    except BadRun:
+        return b""  # a run in memory need not hold it
+
+
+def _judge(facts: Facts, step: Execed, bits: int) -> Outcome:
+    names = {LANDING_PADS: "landing pads", SHADOW_STACK: "a shadow stack"}
+    why = " and ".join(name for bit, name in names.items() if bits & bit)
+    made, first = step.mapped.made, step.heir.first_user
+    if made:
+        seq, addr, actual = made[0].seq, made[0].start, f"mapped {words.areas(made)}"
+    elif first and first.ssp and first.seq > step.seq:
+        seq, addr, actual = first.seq, first.ssp, f"first ssp {first.ssp:#x}"
+    elif pad := _first_pad(facts, step):
+        seq, addr, actual = *pad, "a landing pad counted"
+    else:
+        return OK
+    return Finding(
+        seq=seq,
+        tid=step.heir.tid,
+        mm=step.done.mm,
+        addr=addr,
+        expected="nothing on before a prctl",
+        actual=actual,
+        note=f"task {step.heir.tid}'s program asks for {why} in its ELF note",
+        evidence=(step.seq, seq),
+    )
+
+
+def _first_pad(facts: Facts, step: Execed) -> tuple[int, int] | None:
+    """Its first landing-pad event after the exec, if no prctl of it came before."""
+    import polars as pl
+
+    own = [p.seq for p in facts.history.prctls if p.task is step.heir and p.option == PR_SET_CFI]
+    end = min((seq for seq in [*own, step.heir.exit_seq] if seq and seq > step.seq), default=2**64)
+    pads = facts.run.scan("cfi").filter(
+        (pl.col("tid") == step.heir.tid)
+        & (pl.col("kind").cast(pl.String) == "lpad")
+        & pl.col("seq").is_between(step.seq, end - 1)
+    )
+    found: list[tuple[int, int]] = pads.select("seq", "pc").head(1).collect().rows()
+    return found[0] if found else None
