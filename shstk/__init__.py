@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         replay,
         replay_under,
         stacks,
+        window,
     )
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "replay",
     "replay_under",
     "stacks",
+    "window",
 ]
 
 

@@ -145,8 +145,9 @@ def replay(
 ) -> Replayed:
     """Execute a run again, from its directory alone, and hold it against the record.
 
-    until: a seq to stop after. plugins: as for `record`; nothing is stored. What came of it says how much agrees, and where it first does not.
-    Raises BadRun, also for a run that no program made, and BadPlugin.
+    until: a seq to stop after. plugins: as for `record`; nothing is stored. What came of it says
+    how much agrees, and where it first does not. Raises BadRun, also for a run that no program
+    made, and BadPlugin.
     """
     from shstk.plugins.loading import load
     from shstk.replaying import replay as run_replay
@@ -170,6 +171,30 @@ def replay_under(
     from shstk.replaying import record_under
 
     return record_under(open(run), kernel, Path(out), force=force, **callbacks)
+
+
+def window(
+    run: Run | str | Path,
+    first: int | str,
+    last: int | str,
+    *,
+    table: str = "insn",
+    kernel: str | None = None,
+    on_progress: Callable[[int], None] = lambda icount: None,
+) -> pl.DataFrame:
+    """What the instructions from `first` to `last` (seqs, or "icount.n") did, by executing them
+    again: a row each with place (symbol+0x1a) and instruction (disassembled) besides the columns of
+    the table insn; or the rows of cfi. kernel: under another revision. Raises BadRun.
+    """
+    import polars as pl
+
+    from schemas.seq import parse
+    from shstk.windowing import window as frames
+
+    begin, end = (parse(at) if isinstance(at, str) else at for at in (first, last))
+    return pl.concat(
+        frames(open(run), begin, end, table=table, kernel=kernel, on_progress=on_progress)
+    )
 
 
 def check(

@@ -53,7 +53,7 @@ def save(guest: Guest) -> bytes:
         pickler.dump((number, _state(item)))
     model = out.getvalue()
     executor = guest.machine.save(pickler.spaces, pickler.harts)
-    packed = pa.Codec("zstd", _LEVEL).compress(model + executor, asbytes=True)
+    packed: bytes = pa.Codec("zstd", _LEVEL).compress(model + executor, asbytes=True)
     sizes = (len(model), len(executor))
     return _HEAD.pack(_MAGIC, _seal(packed, *sizes), *sizes) + packed
 

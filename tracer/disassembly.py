@@ -173,6 +173,12 @@ _PSEUDO: Final[dict[str, tuple[_Pseudo, ...]]] = {
 }
 
 
+def register(number: int) -> str:
+    """The ABI name of insn.rd: 0..31 x, 32..63 f, 64..95 v."""
+    kind, index = divmod(number, 32)
+    return f"v{index}" if kind == 2 else (_X, _F)[kind][index]
+
+
 def disassemble(word: int, pc: int) -> str:
     """word: as in insn.word, a compressed one with 16 bits. Targets of branches are addresses, in
     hexadecimal; what is no instruction is data."""

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Final
 from schemas.seq import STEPS
 from tracer.checkpoint import NoCheckpoint, restore, save
 from tracer.kernel import loop
-from tracer.recorder import NullRecorder, core_batch
+from tracer.recorder import Buffers, NullRecorder, core_batch
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from tracer._core import Machine
     from tracer.checkpoint_cache import CheckpointCache
     from tracer.guest import Guest
     from tracer.kernel.kernel import Recorder
@@ -106,7 +105,7 @@ class _Rows(NullRecorder):
         super().__init__()
         self._batches: list[tuple[str, pa.RecordBatch]] = []
 
-    def drain(self, machine: Machine) -> None:
+    def drain(self, machine: Buffers) -> None:
         for table in TRACE_BITS:
             if machine.pending(table):
                 self._batches.append((table, core_batch(table, machine.drain(table))))

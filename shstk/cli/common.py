@@ -36,6 +36,30 @@ class Seq(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
+class Window(click.ParamType[Any]):
+    """Two positions, or a position and how many instructions after it: A..B, A..+N."""
+
+    name = "window"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        first, dots, last = value.partition("..")
+        try:
+            begin = positions.parse(first)
+            if last.startswith("+"):
+                end = begin + positions.parse(last[1:])
+            else:
+                end = positions.parse(last)
+        except (ValueError, OverflowError):
+            dots = ""
+        if not dots or begin > end:
+            self.fail(f"{value!r} is not A..B or A..+N (such as 1042..1060, 7.2..+100)", param, ctx)
+        return begin, end
+
+
 class Address(click.ParamType[Any]):
     """An address: 0x… or decimal, below 2**64."""
 

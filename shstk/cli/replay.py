@@ -131,7 +131,10 @@ def _window(
 ) -> int:
     from shstk import windowing
 
-    first, last = window or (0, run.manifest.icount * positions.STEPS)
+    end = run.manifest.icount
+    first, last = window or (0, end * positions.STEPS)
+    if kernel is None and first > end * positions.STEPS:
+        raise UsageError(f"--window {positions.show(first)}..: the run ends at {end}.0")
     progress = Progress() if progress_wanted() else None
     frames = windowing.window(
         run,

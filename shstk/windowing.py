@@ -1,0 +1,126 @@
+"""A window of a run: what its instructions did one by one, by executing them again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+from replay.symbols import Symbols
+from schemas import seq as positions
+from schemas.errors import BadRun
+from schemas.rows import to_batch
+from schemas.tables import TABLES
+from tracer.again import set_up_again
+from tracer.checkpoint_cache import CheckpointCache, cache_directory
+from tracer.disassembly import disassemble, register
+from tracer.window import rows
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from replay.run import Run
+    from tracer.guest import Guest
+    from tracer.kernel.kernel import Recorder
+
+_HEADER: Final = ("seq", "tid", "pc", "place", "instruction", "writes", "memory", "ssp")
+
+
+def window(
+    run: Run,
+    first: int,
+    last: int,
+    *,
+    table: str = "insn",
+    kernel: str | None = None,
+    cache: Path | None = None,
+    on_progress: Callable[[int], None] = lambda icount: None,
+) -> Iterator[pl.DataFrame]:
+    """The rows of `table` (insn, cfi) from seq `first` to `last`, recorded or not, in frames of
+    some 100,000 rows, the last of which is empty. `place` (symbol+0x1a) stands behind pc,
+    `instruction` behind word.
+
+    kernel: under another revision. cache: where checkpoints are kept, if not in the user's own.
+    Raises BadRun: no program made the run.
+    """
+    import polars as pl
+
+    manifest, path = run.manifest, run.path
+    if path is None:
+        raise BadRun(f"{run.name} is in memory only: it cannot be executed")
+
+    def set_up(rec: Recorder, trace: int) -> Guest:
+        return set_up_again(
+            path,
+            manifest,
+            lambda name: run.table(name).iter_rows(named=True),
+            rec,
+            trace,
+            kernel=kernel,
+        )
+
+    kept = CheckpointCache(
+        cache or cache_directory(), (path / "manifest.json").read_bytes(), kernel
+    )
+    until = manifest.icount if kernel is None else manifest.max_instructions
+    symbols = Symbols(run)
+    found = rows(set_up, kept, first, last, tables=(table,), until=until, on_progress=on_progress)
+    for batch in chain((b for _, b in found), [to_batch(TABLES[table], [])]):
+        frame = pl.from_arrow(batch)
+        assert isinstance(frame, pl.DataFrame)
+        yield _named(frame, symbols)
+
+
+def _named(frame: pl.DataFrame, symbols: Symbols) -> pl.DataFrame:
+    import polars as pl
+
+    at = frame.columns.index("pc") + 1
+    frame = frame.insert_column(at, symbols.places(frame["pc"], frame["mm"]).alias("place"))
+    if "word" in frame.columns:
+        spelled = map(disassemble, frame["word"], frame["pc"])
+        at = frame.columns.index("word") + 1
+        frame = frame.insert_column(at, pl.Series("instruction", spelled, pl.String))
+    return frame
+
+
+def write(frames: Iterator[pl.DataFrame], format: str, out: Any) -> None:
+    """Frames of `window` as text, json, csv, or arrow (an IPC file; `out` is binary then)."""
+    if format == "arrow":
+        _write_arrow(frames, out)
+        return
+    from shstk.render import shown_rows, write_rows
+
+    first = next(frames)
+    listing = format == "text" and "word" in first.columns
+    tell = _listing if listing else shown_rows
+    shown = (row for frame in chain((first,), frames) for row in tell(frame))
+    write_rows(_HEADER if listing else first.columns, shown, format, out)
+
+
+def _write_arrow(frames: Iterator[pl.DataFrame], out: BinaryIO) -> None:
+    import polars as pl
+    import pyarrow as pa
+
+    tables = (frame.to_arrow(compat_level=pl.CompatLevel.oldest()) for frame in frames)
+    first = next(tables)
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_file(out, first.schema, options=options) as writer:
+        for table in chain((first,), tables):
+            writer.write_table(table.cast(first.schema))
+
+
+def _listing(frame: pl.DataFrame) -> Iterator[list[str | None]]:
+    """A line an instruction, as _HEADER says."""
+    for row in frame.iter_rows(named=True):
+        rd, at = row["rd"], row["mem_addr"]
+        yield [
+            positions.show(row["seq"]),
+            str(row["tid"]),
+            hex(row["pc"]),
+            row["place"],
+            row["instruction"],
+            None if rd is None else f"{register(rd)}={row['rd_value']:#x}",
+            None if at is None else f"[{at:#x}]{row['mem_size'] * 8}={row['mem_value']:#x}",
+            hex(row["ssp"]),
+        ]
