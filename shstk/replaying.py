@@ -15,6 +15,7 @@ from schemas.manifest import Manifest
 from schemas.seq import STEPS
 from tracer.again import set_up_again
 from tracer.dispatch import Finished, Plugins
+from tracer.kernel import loop
 from tracer.record import trace_bits
 from tracer.recorder import Collector
 
@@ -37,8 +38,7 @@ Alarm = tuple[int, Callable[[], None]]
 @dataclass(frozen=True)
 class Replayed:
     """agreed: rows of each table that were the same, up to the disagreement. icount: instructions
-    executed. whole: up to an end that was the
-    program's own, or --max-instructions'."""
+    executed. whole: up to an end that was the program's own, or --max-instructions'."""
 
     agreed: dict[str, int]
     icount: int
@@ -94,6 +94,7 @@ def replay(
         ending = guest.run(merge(alarms(guest), watching.alarms(), key=itemgetter(0)))
     except Exception:
         # What the guest does after a disagreement may be nothing the kernel model was made for.
+        loop.close(guest.k)
         rec.finish()
         difference = hold.first_difference(guest.machine.icount)
         if difference is None:

@@ -260,3 +260,21 @@ def test_other_inputs(turns: Run, tmp_path: Path, field: str) -> None:
     }[field]
     found = disagreement(rewritten(turns, tmp_path / "m.run", tables(turns), **{field: value}))
     assert found.at.table != "manifest"
+
+
+def test_a_second_run_that_breaks_the_model(turns: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What went wrong before it is told, not the defect; without it the defect is."""
+    calls = rows(turns, "syscalls")
+    end_call = Kernel.end_call
+
+    def breaking(k: Kernel, task: Task, outcome: str, ret: int | None) -> None:
+        if k.machine.icount > 6000 and outcome != "run_ended":
+            raise RuntimeError("a defect")
+        end_call(k, task, outcome, ret)
+
+    monkeypatch.setattr(Kernel, "end_call", breaking)
+    with pytest.raises(RuntimeError, match="a defect"):
+        replay(turns)
+    found = disagreement(turns, [(3000, flip(2, 4))])
+    assert 3000 < found.at.seq // 2**20 < 6000
+    assert calls[-1]["seq"] // 2**20 > 6000

@@ -44,12 +44,17 @@ def run(
     if ending is None:
         ending = advance(k, None, max_instructions, poll)
     assert ending is not None
+    close(k)
+    return ending
+
+
+def close(k: Kernel) -> None:
+    """The rows of what has not ended, after the last instruction."""
     for task in sorted(k.tasks.values(), key=lambda t: t.tid):
         k.end_call(task, "run_ended", None)
     for mm in k.mms.values():
         k.rec.row("mms", **mm.row, seq_end=None)
     k.rec.drain(k.machine)
-    return ending
 
 
 def advance(
