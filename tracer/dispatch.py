@@ -117,8 +117,7 @@ class Plugins:
     def deliver(self) -> None:
         """Everything since the last time, table by table, to each plugin in turn."""
         assert self._kernel is not None
-        self._tee.drain(self._kernel.machine)
-        batches = self._tee.take()
+        batches = self._tee.take(self._kernel.machine)
         if "code" in batches:
             self._blocks.add(batches["code"])
         for plugin in list(self._plugins):
@@ -287,8 +286,13 @@ class _Tee:
     def file(self, data: bytes) -> str:
         return self._inner.file(data)
 
-    def take(self) -> dict[str, pa.RecordBatch]:
-        """The rows since the last time, of the tables that have any."""
+    def take(self, machine: Machine) -> dict[str, pa.RecordBatch]:
+        """The rows since the last time, of the tables that are wanted and have any."""
+        self._tap.machine = machine
+        self._tap.wanted_only = True
+        self._inner.drain(self._tap)
+        self._tap.rest()
+        self._tap.wanted_only = False
         batches = self._tap.take()
         for table, rows in self._rows.items():
             if rows:
@@ -309,12 +313,13 @@ class _Tap:
         self, recorded: int, tables: set[str], module_of: Callable[[int, int], int | None]
     ) -> None:
         self._recorded = {table for table in CORE_TABLES if recorded & _BIT_OF[table]}
-        self._wanted = [table for table in CORE_TABLES if table in tables]
+        self.wanted_only = False  # leave what no plugin wants: larger batches are written faster
         self._module_of = module_of
-        self._kept: dict[str, list[pa.RecordBatch]] = {table: [] for table in self._wanted}
+        self._kept: dict[str, list[pa.RecordBatch]] = {t: [] for t in CORE_TABLES if t in tables}
 
     def pending(self, table: str) -> int:
-        return self.machine.pending(table) if table in self._recorded else 0
+        seen = table in self._recorded and (table in self._kept or not self.wanted_only)
+        return self.machine.pending(table) if seen else 0
 
     def drain(self, table: str) -> dict[str, memoryview]:
         columns = self.machine.drain(table)
@@ -327,9 +332,9 @@ class _Tap:
         return columns
 
     def rest(self) -> None:
-        """Drain what the run's recorder does not."""
+        """Drain what the run's recorder does not see."""
         for table in CORE_TABLES:
-            if self.machine.pending(table):
+            if table not in self._recorded and self.machine.pending(table):
                 self.drain(table)
 
     def take(self) -> dict[str, pa.RecordBatch]:

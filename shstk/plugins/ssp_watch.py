@@ -47,7 +47,7 @@ class _Task:
 class SspWatch(Plugin):
     """Watches the shadow stacks and stops the run at the first violation.
 
-    Arguments: go_on=yes: collect them all and stop nothing; every=16384: instructions between two
+    Arguments: go_on=yes: collect them all and stop nothing; every=65536: instructions between two
     looks at pushes. Faults end the run where they happen, before their signal is delivered; what is
     seen in pushes ends it at the next look.
 
@@ -62,7 +62,7 @@ class SspWatch(Plugin):
 
     wants = (Rows("mappings"), Rows("task_events"), Rows("cfi"))
 
-    def __init__(self, go_on: bool = False, every: int = 2**14) -> None:
+    def __init__(self, go_on: bool = False, every: int = 2**16) -> None:
         self.every = every
         self._go_on = go_on
         self._seen: list[_Seen] = []
@@ -113,29 +113,20 @@ class SspWatch(Plugin):
 
     def _calm(self, cfi: pa.RecordBatch) -> bool:
         """Each task pushes and pops on one stack, and nobody else is there: no row needs a look."""
-        import polars as pl
-
         if self._events:
             return False
-        ssp = pl.col("ssp_after")
-        spans = (
-            pl.DataFrame(cfi)
-            .group_by("tid", "mm")
-            .agg(ssp.min().name.suffix("_min"), ssp.max(), ssp.last().alias("now"))
-        )
-        used = []
-        for tid, mm, low, high, _ in spans.iter_rows():
-            area = self._area(mm, low)
+        spans = _spans(cfi)
+        used = [(tid, mm, self._area(mm, low), now) for tid, mm, low, _, now in spans]
+        for (_, mm, area, _), (_, _, _, high, _) in zip(used, spans, strict=True):
             if area is None or area != self._area(mm, high):
                 return False
-            used.append((tid, mm, area))
         seen = {tid for tid, *_ in used}
         for tid, task in self._tasks.items():
             if tid not in seen and task.ssp is not None:
-                used.append((tid, task.mm, self._area(task.mm, task.ssp)))
-        if len({(mm, area) for _, mm, area in used}) < len(used):
+                used.append((tid, task.mm, self._area(task.mm, task.ssp), task.ssp))
+        if len({(mm, area) for _, mm, area, _ in used}) < len(used):
             return False
-        for tid, mm, *_, now in spans.iter_rows():
+        for tid, mm, _, now in used:
             self._task(tid, mm).ssp = now
         return True
 
@@ -238,3 +229,17 @@ class SspWatch(Plugin):
         seen = sorted(self._seen, key=lambda seen: seen.seq)
         more = [f"and {len(seen) - _SHOWN} more"] if len(seen) > _SHOWN else []
         return "\n  ".join([*map(str, seen[:_SHOWN]), *more])
+
+
+def _spans(cfi: pa.RecordBatch) -> list[tuple[int, int, int, int, int]]:
+    """Of each task of a batch: tid, mm, the lowest, the highest and the last ssp."""
+    import polars as pl
+    import pyarrow.compute as pc
+
+    tids, mms = pc.min_max(cfi["tid"]).as_py(), pc.min_max(cfi["mm"]).as_py()
+    if tids["min"] == tids["max"] and mms["min"] == mms["max"]:  # most often, and much faster
+        ssps = pc.min_max(cfi["ssp_after"]).as_py()
+        return [(tids["min"], mms["min"], ssps["min"], ssps["max"], cfi["ssp_after"][-1].as_py())]
+    ssp = pl.col("ssp_after")
+    rows = pl.DataFrame(cfi).group_by("tid", "mm", maintain_order=True)
+    return rows.agg(ssp.min().alias("low"), ssp.max().alias("high"), ssp.last()).rows()
