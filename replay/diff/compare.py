@@ -236,7 +236,9 @@ class _Comparison:
             if j < j_end:
                 yield Gap(i_end, i_end, j, j_end)
             for at in range(run.n if run else 0):
-                yield Gap(i_end + at, i_end + at + 1, j_end + at, j_end + at + 1)
+                x, y = i_end + at, j_end + at
+                if a.whats[x] != b.whats[y]:
+                    yield Gap(x, x + 1, y, y + 1)
             if run:
                 i, j = i_end + run.n, j_end + run.n
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from replay import decode
 from replay.derive import rows
@@ -17,6 +17,9 @@ from replay.diff.names import OWN, Names
 from replay.diff.tasks import Cast
 from replay.facts import Facts
 from schemas.signatures import FLAGS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # Every field of an event, under the name by which --ignore knows it, and what it is called.
 FIELDS: Final[dict[str, str]] = {
@@ -72,11 +75,13 @@ _CAUSES: Final = {
     15: "store page fault",
 }
 _CHECKS: Final = {2: "landing pad check", 3: "shadow stack check"}  # cause 18, by tval
+_NEW: Final = 0o300  # O_CREAT|O_EXCL
 _SIGKILL: Final = 9
 _UCONTEXT: Final = 128  # bytes of siginfo before it in a signal frame
 _FRAME: Final = 2048  # no frame is larger
 _STRING: Final = 4096
 _SMALL: Final = 16
+_ROWS: Final = 4096
 
 RELEASED: Final = "released"
 _LEFT: Final = "left until the address space goes"
@@ -198,9 +203,9 @@ class Teller:
         for batch in self._facts.run.batches("syscalls"):
             if not batch.num_rows:
                 continue
-            listed = batch.to_pylist()
-            read, stored = self._transfers(listed[0]["seq"], listed[-1]["seq"])
-            for row in listed:
+            seqs = batch.column("seq")
+            read, stored = self._transfers(seqs[0].as_py(), seqs[-1].as_py())
+            for row in _rows(batch):
                 seq, name = row["seq"], row["name"] or f"syscall_{row['nr']}"
                 task = self._cast.at(row["tid"], seq)
                 if task is None:
@@ -285,10 +290,14 @@ class Teller:
         if seq in self._clones:
             return self._clone(task, self._clones[seq], row)
         args = tuple(row[f"a{i}"] for i in range(6))
+        path = next((read[a] for a in args if a in read), None)
+        succeeded = ret is not None and not -4096 < ret < 0
+        if succeeded and path and name == "openat" and args[2] & _NEW == _NEW:
+            self._names.created(path)
         shown = self._names.arguments(task, mm, seq, row["name"], args, read)
-        if ret is not None and not -4096 < ret < 0:
-            path = next((read[a] for a in args if a in read), None)
-            self._names.descriptors.called(task, row["name"], args, ret, path, stored.get)
+        if succeeded:
+            opened = self._names.path(path, mm, seq) if path else None
+            self._names.descriptors.called(task, row["name"], args, ret, opened, stored.get)
         result = self._names.result(task, row["name"], args, ret, seq)
         fields = [(f"syscalls.a{i}", value) for i, value in enumerate(shown)]
         fields.append(("syscalls.ret", self._place_of_stack(seq, ret) or result))
@@ -375,7 +384,7 @@ class Teller:
     def _whose(self, task: Task, gone: rows.Mapping) -> str:
         stack = self._facts.ledger.at(gone.mm, gone.area.base, gone.seq)
         if stack is None:
-            return "a shadow stack" if gone.shadow_stack else "ordinary memory"
+            return "a shadow stack" if gone.shadow_stack else "ordinary memory in its place"
         return self._names.stack(stack, task)
 
     # Tasks
@@ -460,6 +469,12 @@ class Teller:
             if row[column] is not None:
                 fields.append((f"faults.{column}", self._names.place(mm, row[column], seq)))
         return What("faults", name or _CAUSES.get(cause, f"cause {cause}"), "", tuple(fields))
+
+
+def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    """Its rows, a few at a time in memory."""
+    for start in range(0, batch.num_rows, _ROWS):
+        yield from batch.slice(start, _ROWS).to_pylist()
 
 
 def _text(data: bytes) -> str:

@@ -16,13 +16,14 @@ from typing import Final
 
 from replay import decode
 from replay.derive.history import Task
+from replay.derive.regions import Region
 from replay.derive.stacks import Stack
 from replay.diff.descriptors import Descriptors, opens
 from replay.diff.tasks import Cast
 from replay.facts import Facts
 from replay.symbols import Symbols
 from schemas.signatures import SIGNATURES
-from schemas.uapi import ERRNO_NAMES, PAGE
+from schemas.uapi import ERRNO_NAMES, PAGE, PROT_EXEC
 
 _NONE_BELOW: Final = 0x10000  # nothing is mapped there: such a number is no address
 OWN: Final = "its own"
@@ -61,6 +62,7 @@ class Names:
         self._common = common
         self._exact = exact
         self.descriptors = Descriptors()
+        self._fresh: dict[str, str] = {}  # files made under names nobody had: chance, often
         rows = facts.run.table("inputs").select("input", "sha256", "guest_path").iter_rows()
         self._inputs = {input: (sha256, path) for input, sha256, path in rows}
 
@@ -95,18 +97,19 @@ class Names:
         elif region.input is None:
             name = region.name or "[anonymous]"
         else:
-            return self._in_file(mm, address, seq, region.input)
+            return self._in_file(mm, address, seq, region)
         return f"{name}+{address - region.start:#x}" if self._exact else name
 
-    def _in_file(self, mm: int | None, address: int, seq: int, input: int) -> str:
-        sha256, path = self._inputs.get(input, ("", ""))
+    def _in_file(self, mm: int | None, address: int, seq: int, region: Region) -> str:
+        assert region.input is not None
+        sha256, path = self._inputs.get(region.input, ("", ""))
         place = self._symbols.at(mm, address, seq)
         assert place
-        same = sha256 in self._common.files
-        if place.symbol:
-            return place.name if same or self._exact else place.symbol
+        same = sha256 in self._common.files or self._exact
+        if place.symbol and (same or region.prot & PROT_EXEC):
+            return place.name if same else place.symbol
         name = self.file(path)
-        return f"{name}+{place.offset:#x}" if same or self._exact else name
+        return f"{name}+{place.offset:#x}" if same else name
 
     def file(self, path: str) -> str:
         """A mapped file: its base name; the program's own is the same in both runs."""
@@ -179,11 +182,19 @@ class Names:
         if word == "pid":
             return self.pid(value, seq)
         if word in ("str", "ptr") and value in strings:
-            return self.text(strings[value], mm, seq)
+            return self.path(strings[value], mm, seq)
         if word in ("ptr", "str") or (word == "hex" and PAGE <= value < _USER_TOP):
             place = self.place(mm, value, seq)
             return hex(value) if word == "hex" and place == "unmapped" else place
         return decode.argument(word, value)
+
+    def created(self, path: str) -> None:
+        """A file that was made with O_EXCL: as a rule its name was drawn by chance."""
+        if not self._exact:
+            self._fresh[path] = f"new file in {os.path.dirname(path) or '.'}"
+
+    def path(self, path: str, mm: int | None, seq: int) -> str:
+        return self._fresh.get(path) or self.text(path, mm, seq)
 
     def text(self, text: str, mm: int | None, seq: int) -> str:
         """A path or output: pids below /proc and addresses of mapped memory by name."""
@@ -192,7 +203,11 @@ class Names:
             return self.tid(int(found[0]), seq)
 
         def place(found: re.Match[str]) -> str:
-            name = self.place(mm, int(found[0], 16), seq)
+            address = int(found[0], 16)
+            stack = self._facts.ledger.at(mm, address, seq)
+            if stack and stack.area.top == address:
+                return f"<top of {self.stack(stack, None)} shadow stack>"
+            name = self.place(mm, address, seq)
             return found[0] if name == "unmapped" or name == found[0] else f"<{name}>"
 
         return _HEX.sub(place, _PROC.sub(task, text))

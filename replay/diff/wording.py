@@ -83,6 +83,9 @@ def _only(difference: Difference) -> str:
     run = "A" if difference.a else "B"
     if not events:
         return "nothing was recorded of it"
+    last = events[-1].what
+    if count == len(events) and ("syscalls.outcome", "run ended") in last.fields:
+        return f"in {run} it never returns from {last.name}: nobody can run any more"
     if count == 1:
         return f"only in {run}: {events[0].what}"
     names = Counter(event.what.name for event in events)
