@@ -118,7 +118,19 @@ def test_without_a_root_there_is_nothing_of_the_host() -> None:
     d = Direct()
     assert d.names("/") == [".", "..", "dev", "guest", "proc", "tmp"]
     assert d.open("/etc/passwd") == d.open("/usr") == "ENOENT"
-    devices = ["fd", "full", "null", "random", "shm", "stderr", "stdin", "stdout", "tty"]
+    devices = [
+        "fd",
+        "full",
+        "null",
+        "ptmx",
+        "pts",
+        "random",
+        "shm",
+        "stderr",
+        "stdin",
+        "stdout",
+        "tty",
+    ]
     assert d.names("/dev") == [".", "..", *devices, "urandom", "zero"]
 
 

@@ -44,6 +44,12 @@ RESTART_NO_HAND = End.RESTART_NO_HAND
 RESTART_ALWAYS = End.RESTART_ALWAYS
 
 Outcome = int | Wait | End
+
+
+class Interrupted(Exception):
+    """From within a call: it ends with RESTART, since a signal was sent that comes first."""
+
+
 Handler = Callable[["Kernel", "Task", Args], Outcome]
 
 

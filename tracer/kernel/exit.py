@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import futex, ptrace, shstk, signals, usermem
+from tracer.kernel import futex, ptrace, pty, shstk, signals, usermem
 from tracer.kernel.call import NO_RETURN, Args, Call, Outcome
 from tracer.kernel.errno import Errno
 from tracer.kernel.siginfo import CLD_EXITED, CLD_KILLED, SIGCHLD
@@ -113,6 +113,7 @@ def _process_ended(k: Kernel, process: Process) -> None:
     if process.exit_status is None:
         process.exit_status = leader.exit_status or 0
     ptrace.process_ended(k, process)
+    pty.session_ended(k, process)
     status = process.exit_status
     parent = process.parent
     if parent is None:

@@ -89,6 +89,10 @@ class OpenFile:
         """POLL* bits that hold now."""
         return READABLE | WRITABLE
 
+    def deadline(self, k: Kernel, t: Task) -> int | None:
+        """Until when a read that finds nothing sleeps, ns; None: until there is something."""
+        return None
+
     def ioctl(self, k: Kernel, t: Task, request: int, arg: int) -> int:
         raise Errno("ENOTTY")
 

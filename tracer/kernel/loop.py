@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from tracer._core import STOP_BUDGET, STOP_ECALL, STOP_FAULT, STOP_FLUSH
 from tracer.kernel import ptrace, signals, traps
-from tracer.kernel.call import NO_RETURN, End, Outcome, Wait
+from tracer.kernel.call import NO_RETURN, RESTART, End, Interrupted, Outcome, Wait
 from tracer.kernel.errno import Errno
 from tracer.kernel.table import CALLS
 from tracer.kernel.task import DEAD, RUNNABLE, ZOMBIE, Blocked, InCall, Task
@@ -219,6 +219,8 @@ def _try_call(k: Kernel, task: Task) -> None:
         result = call.handler(k, task, in_call.args) if call else -Errno("ENOSYS").number
     except Errno as error:
         result = -error.number
+    except Interrupted:
+        result = RESTART
     if k.sandbox.answers.rows:
         k.sandbox.answers.report(k)
     k.during = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import usermem
+from tracer.kernel import pty, usermem
 from tracer.kernel.call import Args, Call, Outcome, Wait
 from tracer.kernel.clock import realtime_ns
 from tracer.kernel.devices import open_device
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
     from tracer.kernel.task import Task
 
-_CREATION: Final = O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | 0o400  # not kept; O_NOCTTY
+_CREATION: Final = O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC | O_NOFOLLOW  # not kept
 _NEEDS: Final = {O_RDONLY: READ, O_WRONLY: WRITE, O_RDWR: READ | WRITE}
 
 
@@ -57,6 +57,8 @@ def open_inode(k: Kernel, t: Task, inode: Inode, flags: int, path: str) -> OpenF
     """A new description of an existing inode; flags: access mode and status flags."""
     if flags & O_PATH:
         return OpenFile(inode, flags, path)
+    no_tty = flags & pty.O_NOCTTY
+    flags &= ~pty.O_NOCTTY
     inode.see(k)
     inode.permit(_NEEDS.get(flags & O_ACCMODE, READ | WRITE))
     match inode:
@@ -68,8 +70,14 @@ def open_inode(k: Kernel, t: Task, inode: Inode, flags: int, path: str) -> OpenF
             return DirectoryFile(inode, flags, path)
         case TerminalNode():
             return TerminalFile(inode, flags)
+        case pty.Slave():
+            return pty.open_slave(k, t, inode, flags | no_tty)
+        case Device() if inode.rdev == pty.PTMX:
+            return pty.open_master(k, inode, flags)
         case Device() if inode.rdev == TTY:
-            return TerminalFile(controlling(k), flags)
+            if (slave := pty.controlling(k, t.process)) is not None:
+                return pty.open_slave(k, t, slave, flags | no_tty)
+            return TerminalFile(controlling(k, t), flags)
         case Device():
             return open_device(inode, flags, path)
         case ProcFile():

@@ -54,6 +54,7 @@ _DEVICES: Final = {
     "random": (0o666, 0x108),
     "urandom": (0o666, 0x109),
     "tty": (0o666, 0x500),
+    "ptmx": (0o666, 0x502),
 }
 _DEV_LINKS: Final = {
     "fd": "/proc/self/fd",
@@ -116,8 +117,9 @@ class Sandbox:
         for name, target in _DEV_LINKS.items():
             ino = path_ino(f"/dev/{name}")
             self.dev.entries[name] = Symlink(ino, stat.S_IFLNK | 0o777, target=target)
-        shm = Directory(path_ino("/dev/shm"), stat.S_IFDIR | 0o1777, name="shm", parent=self.dev)
-        self.dev.entries["shm"] = shm
+        for name, bits in {"shm": 0o1777, "pts": 0o755}.items():
+            ino = path_ino(f"/dev/{name}")
+            self.dev.entries[name] = Directory(ino, stat.S_IFDIR | bits, name=name, parent=self.dev)
         self._mount("proc", proc_root(self.root))
         if origin is None or not origin.tree.mode("tmp"):
             self._mount("tmp", self._directory("tmp", 0o1777))
@@ -130,6 +132,12 @@ class Sandbox:
     @property
     def dev(self) -> Directory:
         found = self.root.entries["dev"]
+        assert isinstance(found, Directory)
+        return found
+
+    @property
+    def pts(self) -> Directory:
+        found = self.dev.entries["pts"]
         assert isinstance(found, Directory)
         return found
 

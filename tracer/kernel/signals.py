@@ -130,6 +130,12 @@ def discard(process: Process, signals: int) -> None:
         holder.pending = [p for p in holder.pending if not bit(p.signo) & signals]
 
 
+def shut_out(t: Task, signo: int) -> bool:
+    """is_ignored() of drivers/tty: the task blocks the signal, or its process ignores it."""
+    action = t.process.sighand.actions.get(signo, SigAction())
+    return bool(t.sigmask & bit(signo)) or action.handler == SIG_IGN
+
+
 def _ignored(t: Task, signo: int) -> bool:
     if (t.sigmask | _real_mask(t)) & bit(signo) or (t.tracer and signo != SIGKILL):
         return False
@@ -302,7 +308,7 @@ def _enter(k: Kernel, t: Task, info: Siginfo, action: SigAction) -> None:
 def _default(k: Kernel, t: Task, info: Siginfo) -> None:
     if bit(info.signo) & STOPS:
         # The terminal's stops mean nothing to a group that no shell of its session looks after.
-        if info.signo == SIGSTOP or not _orphaned(k, t.process):
+        if info.signo == SIGSTOP or not orphaned(k, t.process):
             _group_stop(k, t.process, info.signo)
     elif not bit(info.signo) & DEFAULT_IGNORED:
         _die(k, t, info)
@@ -329,8 +335,8 @@ def _die(k: Kernel, t: Task, info: Siginfo) -> None:
 # Stopping and continuing a process.
 
 
-def _orphaned(k: Kernel, process: Process) -> bool:
-    """is_current_pgrp_orphaned()."""
+def orphaned(k: Kernel, process: Process) -> bool:
+    """is_current_pgrporphaned()."""
     return not any(
         p.parent is not None and p.parent.pgid != p.pgid and p.parent.sid == p.sid
         for p in k.processes.values()

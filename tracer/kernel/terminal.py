@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from tracer.kernel import usermem
+from tracer.kernel.discipline import COOKED, ICANON, TERMIOS, TOSTOP
 from tracer.kernel.errno import Errno
 from tracer.kernel.files import O_RDWR, READABLE, WRITABLE, OpenFile
-from tracer.kernel.inode import Directory, Inode
+from tracer.kernel.inode import Inode
 from tracer.kernel.ioctl import FIONREAD
+from tracer.kernel.jobs import check_foreground
 
 if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
@@ -25,12 +27,6 @@ if TYPE_CHECKING:
 PATH: Final = "/dev/pts/0"
 TTY: Final = 0x500  # /dev/tty
 _PTS: Final = 0x8800
-_ICANON: Final = 2
-_TERMIOS: Final = struct.Struct("<4IB19s")  # iflag, oflag, cflag, lflag, line, cc
-# As Linux makes a new terminal (tty_std_termios), with UTF-8.
-_COOKED: Final = _TERMIOS.pack(
-    0x4500, 5, 0xBF, 0x8A3B, 0, bytes.fromhex("031c7f150400010011131a00120f1716000000")
-)
 
 
 class Terminal(Protocol):
@@ -65,13 +61,26 @@ class TerminalNode(Inode):
     """foreground: the process group; None: the first process's."""
 
     typed: bytearray = field(default_factory=bytearray)
-    termios: bytes = _COOKED
+    termios: bytes = COOKED
     winsize: bytes = b""  # that the guest has set
     foreground: int | None = None
 
     @property
+    def _lflag(self) -> int:
+        flags: int = TERMIOS.unpack(self.termios)[3]
+        return flags
+
+    @property
     def canonical(self) -> bool:
-        return bool(_TERMIOS.unpack(self.termios)[3] & _ICANON)
+        return bool(self._lflag & ICANON)
+
+    def permit_use(self, k: Kernel, t: Task, signal: str) -> None:
+        foreground = k.first.pgid if self.foreground is None else self.foreground
+        check_foreground(k, t, k.first.sid, foreground, signal)
+
+    def permit_write(self, k: Kernel, t: Task) -> None:
+        if self._lflag & TOSTOP:
+            self.permit_use(k, t, "SIGTTOU")
 
 
 class TerminalFile(OpenFile):
@@ -87,6 +96,7 @@ class TerminalFile(OpenFile):
 
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
         """A line at most, unless the guest has turned lines off."""
+        self.node.permit_use(k, t, "SIGTTIN")
         typed = self.node.typed
         if not typed:
             assert k.terminal is not None
@@ -100,6 +110,7 @@ class TerminalFile(OpenFile):
 
     def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
         if data:
+            self.node.permit_write(k, t)
             k.rec.row("output", seq=k.seq(), tid=t.tid, mm=t.mm_id, fd=self.fd, bytes=data)
             k.stdout_write(self.fd, data)
         return len(data)
@@ -120,7 +131,7 @@ def _get_termios(k: Kernel, t: Task, node: TerminalNode, arg: int) -> int:
 
 def _set_termios(k: Kernel, t: Task, node: TerminalNode, arg: int) -> int:
     assert k.terminal is not None
-    node.termios = usermem.get(k, t, arg, _TERMIOS.size)
+    node.termios = usermem.get(k, t, arg, TERMIOS.size)
     k.terminal.set_attributes(node.termios)
     return 0
 
@@ -148,6 +159,7 @@ def _set_foreground(k: Kernel, t: Task, node: TerminalNode, arg: int) -> int:
     groups = {p.pgid for p in k.processes.values() if p.sid == t.process.sid}
     if pgid not in groups:
         raise Errno("EPERM")
+    node.permit_use(k, t, "SIGTTOU")
     node.foreground = pgid
     return 0
 
@@ -185,18 +197,13 @@ _REQUESTS: Final[dict[int, Callable[[Kernel, Task, TerminalNode, int], int]]] = 
 
 def terminal_files(k: Kernel) -> list[OpenFile]:
     """Descriptors 0, 1 and 2; the terminal appears in /dev."""
-    dev = k.sandbox.dev
-    mode = 0o40755
-    pts = Directory(k.sandbox.new_ino(), mode, name="pts", parent=dev)
     node = TerminalNode(k.sandbox.new_ino(), 0o20620, rdev=_PTS)
-    dev.entries["pts"] = pts
-    pts.entries["0"] = node
+    k.sandbox.pts.entries["0"] = node
     return [TerminalFile(node, O_RDWR, fd) for fd in (1, 1, 2)]
 
 
-def controlling(k: Kernel) -> TerminalNode:
-    """What /dev/tty stands for. Errno ENXIO: there is none."""
-    pts = k.sandbox.dev.entries.get("pts")
-    if k.terminal is None or not isinstance(pts, Directory):
+def controlling(k: Kernel, t: Task) -> TerminalNode:
+    """What /dev/tty stands for in the first process's session. Errno ENXIO: there is none."""
+    if k.terminal is None or t.process.sid != k.first.sid:
         raise Errno("ENXIO")
-    return cast(TerminalNode, pts.entries["0"])
+    return cast(TerminalNode, k.sandbox.pts.entries["0"])

@@ -111,13 +111,13 @@ def _writable(t: Task, fd: int) -> OpenFile:
     return file
 
 
-def would_block(t: Task, file: OpenFile) -> Outcome:
+def would_block(t: Task, file: OpenFile, deadline_ns: int | None = None) -> Outcome:
     """About a file that isn't ready: EAGAIN, sleep on it, or give way to a signal."""
     if file.flags & O_NONBLOCK:
         raise Errno("EAGAIN")
     if t.blocked is not None and t.blocked.woken == "signal":
         return RESTART
-    return Wait("file", file.key)
+    return Wait("file", file.key, deadline_ns)
 
 
 def _read(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
@@ -127,7 +127,7 @@ def _read(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
         return 0
     data = file.peek(k, t, n)
     if data is None:
-        return would_block(t, file)
+        return would_block(t, file, file.deadline(k, t))
     done = scatter(k, t, iov, data, file.recorded)
     file.advance(k, done)
     return done
