@@ -6,23 +6,35 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, zip_longest
 from typing import Any, Final
 
 from replay.check import Report
+from replay.explain.model import Explanation
+from replay.explain.text import as_json, short
 from schemas import seq as positions
 from schemas.tables import FINDINGS
 
 FORMATS: Final = ("text", "json", "csv")
 
 
-def render(reports: Sequence[Report], format: str, verbose: bool = False) -> str:
-    """The reports in one of FORMATS. verbose: text also says why rules were not evaluated."""
-    if format == "json":
-        return json.dumps([_json(r) for r in reports], indent=1, ensure_ascii=False) + "\n"
+def render(
+    reports: Sequence[Report],
+    format: str,
+    verbose: bool = False,
+    ends: Sequence[Explanation | None] = (),
+) -> str:
+    """The reports in one of FORMATS. verbose: text also says why rules were not evaluated.
+
+    ends: for each report, the fault that ended its run, if one did (replay.explain.end).
+    """
     if format == "csv":
         return _csv(reports)
-    return "\n".join(_text(r, verbose) for r in reports)
+    both = list(zip_longest(reports, ends))
+    if format == "json":
+        shown = [_json(r) | {"fault": as_json(e) if e else None} for r, e in both]
+        return json.dumps(shown, indent=1, ensure_ascii=False) + "\n"
+    return "\n".join(_text(r, verbose) + (f"\n{short(e)}" if e else "") for r, e in both)
 
 
 def _text(report: Report, verbose: bool) -> str:

@@ -49,20 +49,15 @@ class _Frame:
     returned: set[int] = field(default_factory=set)  # where the calls it made came back to
 
 
-def frames(run: Run, tid: int | None = None, until: int | None = None) -> pl.DataFrame:
-    """Every call of a run, in the order of their starts; columns of COLUMNS.
-
-    tid: only one task's. until: as of that seq, so that what ended later is still open.
-    """
+def frames(run: Run) -> pl.DataFrame:
+    """Every call of a run, in the order of their starts; columns of COLUMNS."""
     import polars as pl
 
     by_flow = run.scan("flow").select(pl.len()).collect().item() > 0
-    fold = _ByFlow(tid) if by_flow else _ByPushes(tid)
+    fold = _ByFlow() if by_flow else _ByPushes()
     events = (_flow_events if by_flow else _push_events)(run)
-    steps = pl.concat([events, _steps(run)])
-    if until is not None:
-        steps = steps.filter(pl.col("seq") <= until)
-    for step in steps.sort("seq", maintain_order=True).collect().iter_rows():
+    steps = pl.concat([events, _steps(run)]).sort("seq", maintain_order=True)
+    for step in steps.collect().iter_rows():
         fold.take(*step)
     schema = {name: getattr(pl, dtype) for name, dtype in COLUMNS.items()}
     made = pl.DataFrame(list(fold.rows()), schema=schema, orient="row")
@@ -176,8 +171,7 @@ class _Fold:
 
     source = ""
 
-    def __init__(self, tid: int | None) -> None:
-        self._only = tid
+    def __init__(self) -> None:
         self._open: dict[int, list[_Frame]] = {}
         self._rows: list[tuple[Any, ...]] = []
 
@@ -191,10 +185,9 @@ class _Fold:
         return iter(self._rows)
 
     def _end(self, tid: int, frame: _Frame, seq: int | None, how: str) -> None:
-        if self._only in (None, tid):
-            f = frame
-            row = (tid, f.mm, f.depth, f.kind, f.call_seq, seq, how, f.caller_pc, f.return_to)
-            self._rows.append((*row, f.callee, f.slot, self.source))
+        f = frame
+        row = (tid, f.mm, f.depth, f.kind, f.call_seq, seq, how, f.caller_pc, f.return_to)
+        self._rows.append((*row, f.callee, f.slot, self.source))
 
     def _end_down_to(self, tid: int, depth: int, seq: int, how: str) -> None:
         """All above the frame of this depth."""
@@ -228,8 +221,8 @@ class _Fold:
 class _ByFlow(_Fold):
     source = "flow"
 
-    def __init__(self, tid: int | None) -> None:
-        super().__init__(tid)
+    def __init__(self) -> None:
+        super().__init__()
         self._outermost: dict[int, set[int]] = {}  # a task's calls from no frame that we know
 
     def _call(self, seq: int, tid: int, mm: int | None, site: int, past: int, target: int) -> None:

@@ -23,12 +23,21 @@ def explain(run: Run, seq: int | None = None, *, every: bool = False) -> list[Ex
     """The explanations of a run's faults, in seq order.
 
     seq: only the fault at that position, or at that instruction (UsageError if there is none).
-    Without it the one that ended the run, or else the last that ended a task; none, if none did.
+    Without it the last that ended a task; none, if none did.
     every: all, those that a handler was entered for too.
     """
     found = _chosen(faults(run), seq, every)
     scene = Scene(run)
     return [_explained(scene, fault) for fault in found]
+
+
+def end(run: Run) -> Explanation | None:
+    """The explanation of the fault that ended the run, if one did."""
+    status = run.manifest.exit_status
+    if run.manifest.ending != "killed" or status is None:
+        return None
+    fatal = [f for f in faults(run) if f.fatal and f.signo == status & 0x7F]
+    return _explained(Scene(run), fatal[-1]) if fatal else None
 
 
 def _chosen(found: list[Fault], seq: int | None, every: bool) -> list[Fault]:

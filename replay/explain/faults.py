@@ -50,7 +50,10 @@ class Fault:
 
     @property
     def instruction(self) -> str | None:
-        """sspush, sspopchk or ssamoswap, or `csr ssp`, by its encoding."""
+        """sspush, sspopchk or ssamoswap, or `csr ssp`, by its encoding; where a landing pad was
+        missing none was executed."""
+        if self.cause == SOFTWARE_CHECK and self.tval == _PADS:
+            return None
         return next((n for n, is_it in _ENCODINGS.items() if is_it(self.word or 0)), None)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from replay.decode import size as size_in_words
+from replay.derive.rows import Area, Mapping
 from replay.derive.stacks import Stack
 from replay.explain.faults import Fault
 from replay.explain.model import Verdict
@@ -97,42 +98,48 @@ def _base_for_token(reach: Reach, stack: Stack, seq: int, ssp: int) -> Verdict:
 
 def released(reach: Reach) -> Verdict | None:
     fault, scene = reach.fault, reach.scene
-    gone = [
-        s
-        for s in scene.facts.stacks
-        if s.mm == fault.mm
-        and s.ended
-        and s.ended.seq < fault.seq
-        and (s.area.holds(reach.address) or (s.area.top == reach.address and not reach.push))
-    ]
-    if not gone or any(s.area.holds(reach.address) for s in reach.stacks):
+    if any(s.area.holds(reach.address) and _whole(s, reach.address) for s in reach.stacks):
         return None
-    stack = max(gone, key=lambda s: s.ended.seq if s.ended else 0)
-    end = stack.ended
-    assert end is not None
-    whose = "its own" if stack.owner and stack.owner.tid == fault.tid else "the"
-    if end.by != fault.tid:
-        sentence = (
-            f"the shadow stack in use was freed by another: task {end.by} unmapped it"
-            f" ({_ENDINGS.get(end.how, end.how)})"
-        )
-    else:
-        sentence = (
-            f"the task had unmapped {whose} shadow stack itself ({_ENDINGS.get(end.how, end.how)})"
-        )
-    pc = scene.pc_of(end.step)
-    at = f" in {scene.name(fault, pc)}" if pc is not None else ""
-    told = next((f for f in scene.violated("X5", "P8", "I4") if f["addr"] == stack.area.base), None)
-    told = told or next((f for f in scene.violated("X5", "P8") if f["seq"] == end.seq), None)
+    unmap = _taken(reach)
+    if unmap is None:
+        return None
+    stack = scene.stack(fault.mm, reach.address, unmap.seq)
+    ended = stack.ended if stack and stack.ended and stack.ended.seq == unmap.seq else None
+    how = _ENDINGS[ended.how if ended else _OPS[unmap.op]]
+    pc = scene.pc_of(unmap.during or unmap.seq)
     evidence = [
-        f"{reach.address:#x} lay in {stack.name}, mapped at {show(stack.seq)}",
-        f"task {end.by} unmapped it at {show(end.seq)}{at}",
+        f"{reach.address:#x} lay in {stack.name}, mapped at {show(stack.seq)}" if stack else "",
+        f"task {unmap.tid} unmapped {unmap.area} at {show(unmap.seq)}"
+        + (f" in {scene.name(fault, pc)}" if pc is not None else ""),
     ]
+    told = next((f for f in scene.violated("X5", "P8") if f["seq"] == unmap.seq), None)
     if told:
         evidence.append(f"{told['rule']} is violated at {show(told['seq'])}: {told['note']}")
-    return Verdict("stack was freed", sentence, tuple(evidence), told["rule"] if told else None)
+    sentence = (
+        f"the shadow stack in use was freed by another: task {unmap.tid} unmapped it ({how})"
+        if unmap.tid != fault.tid
+        else f"the task had unmapped the shadow stack in use itself ({how})"
+    )
+    rule = told["rule"] if told else None
+    return Verdict("stack was freed", sentence, tuple(e for e in evidence if e), rule)
 
 
+def _whole(stack: Stack, address: int) -> bool:
+    return any(left.holds(address) for left in stack.left)
+
+
+def _taken(reach: Reach) -> Mapping | None:
+    """The last operation that took away a shadow stack's page at the address."""
+    for m in reversed(list(reach.scene.facts.mappings)):
+        if m.mm != reach.fault.mm or m.seq >= reach.fault.seq or not m.done or m.op not in _OPS:
+            continue
+        area = Area(m.old_start, m.old_length or 0) if m.old_start is not None else m.area
+        if area.holds(reach.address) and not (m.op == "map" and m.shadow_stack):
+            return m if reach.scene.stack(m.mm, reach.address, m.seq) else None
+    return None
+
+
+_OPS: Final = {"unmap": "munmap", "map": "mmap", "remap": "mremap"}
 _ENDINGS: Final = {
     "prctl": "by switching its own shadow stack off",
     "exit": "at its exit",

@@ -212,7 +212,7 @@ def smashed(pop: Pop) -> Verdict | None:
     if slot is None or slot.writer != "sspush" or slot.tid != pop.fault.tid:
         return None
     own = slot.addr == (frame.slot if frame and frame.slot else slot.addr)
-    if not own or pop.further_up:
+    if not own or pop.further_up or not _is_code(pop, pop.expected):
         return None
     sentence = (
         "the return address in ordinary memory was overwritten after it was pushed (a smashed"
@@ -234,6 +234,12 @@ def unknown(pop: Pop) -> Verdict:
             " them"
         )
         return Verdict("ssp too low", sentence, tuple(evidence))
+    if pop.slot and not _is_code(pop, pop.expected):
+        sentence = (
+            f"{pop.expected:#x} was pushed and {pop.found:#x} popped, by hand: neither push nor pop"
+            " is a function's"
+        )
+        return Verdict("pushed by hand", sentence, tuple(evidence))
     evidence += pop.scene.last_motion(pop.fault)
     sentence = "ra and the shadow stack disagree, and the run does not tell which of them is wrong"
     return Verdict("unknown", sentence, tuple(evidence))
@@ -254,14 +260,19 @@ PATTERNS: Final[tuple[Callable[[Pop], Verdict | None], ...]] = (
 def _of_value(pop: Pop) -> Iterator[str]:
     """What the register's value looks like."""
     data = pop.found.to_bytes(8, "little").rstrip(b"\0")
-    region = pop.scene.symbols.regions.at(pop.fault.mm, pop.found, pop.fault.seq)
     if len(data) > 3 and all(32 <= byte < 127 for byte in data):
         yield f'the register has {pop.found:#x}, the text "{data.decode()}": no address of code'
-    elif region is None or not region.prot & PROT_EXEC:
-        where = f"in {region.name or 'data'}" if region else "not mapped"
+    elif not _is_code(pop, pop.found):
+        place = pop.scene.place(pop.fault, pop.found)
+        where = f"it is {place}" if place else "nothing is mapped there"
         yield f"the register has {pop.found:#x}, which is no address of code: {where}"
     else:
         yield f"the register has {pop.scene.name(pop.fault, pop.found)}, which is code"
+
+
+def _is_code(pop: Pop, address: int) -> bool:
+    region = pop.scene.symbols.regions.at(pop.fault.mm, address, pop.fault.seq)
+    return region is not None and bool(region.prot & PROT_EXEC)
 
 
 def _overwriter(pop: Pop, since: int) -> Iterator[str]:

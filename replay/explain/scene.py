@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from replay.derive.frames import frames
 from replay.derive.ssp_path import ssp_path
+from replay.derive.ssp_reasons import with_reasons
 from replay.derive.stacks import Stack
 from replay.derive.words import words
 from replay.explain.faults import Fault
 from replay.explain.model import Writer
 from replay.facts import Facts
 from replay.symbols import Place, Symbols
-from replay.views.ssp_path import with_reasons
 from schemas.seq import show
 
 if TYPE_CHECKING:
@@ -161,9 +161,22 @@ class Scene:
     # Calls
 
     def frames(self, fault: Fault) -> list[Frame]:
-        """The task's calls up to the fault, in order; those still open have ended == "open"."""
-        rows = frames(self.run, tid=fault.tid, until=fault.seq - 1)
-        return [Frame(*row) for row in rows.iter_rows()]
+        """The task's calls up to the fault, in order, as of then: those not yet ended are open."""
+        return [
+            replace(f, ended="open", return_seq=None)
+            if f.return_seq is None or f.return_seq >= fault.seq
+            else f
+            for f in self._frames.get(fault.tid, ())
+            if f.call_seq <= fault.seq
+        ]
+
+    @cached_property
+    def _frames(self) -> dict[int, list[Frame]]:
+        found: dict[int, list[Frame]] = {}
+        for row in frames(self.run).iter_rows():
+            frame = Frame(*row)
+            found.setdefault(frame.tid, []).append(frame)
+        return found
 
     # Words for people
 

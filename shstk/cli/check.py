@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from schemas.errors import Exit
-from shstk.cli.common import Kernel, format_option, runs_argument
+from shstk.cli.common import Kernel, format_option, open_run, runs_argument
 
 
 @click.command()
@@ -33,17 +33,20 @@ def command(
 ) -> int:
     """Judge each RUN: is every shadow stack allocated, handed on and released as specified?
 
-    Exit code 1 if any rule is violated. json and csv give the
-    outcome of every rule.
+    Exit code 1 if any rule is violated. json and csv give the outcome of every rule. If a fault
+    ended the run, its likely cause is told too (all of it: shstk explain-fault).
     """
+    from replay.explain import end
     from replay.report import render
     from shstk import api
 
-    reports = [
-        api.check(run, expect=expect, as_=as_, select=_ids(select), ignore=_ids(ignore))
-        for run in runs
-    ]
-    click.echo(render(reports, format, verbose), nl=False)
+    reports, ends = [], []
+    for path in runs:
+        run = open_run(path)
+        report = api.check(run, expect=expect, as_=as_, select=_ids(select), ignore=_ids(ignore))
+        reports.append(report)
+        ends.append(end(run))
+    click.echo(render(reports, format, verbose, ends), nl=False)
     return Exit.OK if all(made.clean for made in reports) else Exit.FINDINGS
 
 
