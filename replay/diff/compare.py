@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from replay.derive.history import Task
 from replay.diff.align import Gap, align, gaps
 from replay.diff.events import EXIT, FIELDS, Teller, What, Whats
+from replay.diff.handlers import Handlers
 from replay.diff.names import Common, Names
 from replay.diff.tasks import Cast, match
 from replay.facts import Facts
@@ -116,7 +117,7 @@ class Side:
         self.run = run
         self.facts = Facts(run, run.row, "intent")
         self.cast = Cast(self.facts.history)
-        self.streams: dict[Task, Stream] = {}
+        self.streams: dict[Task, dict[str, Stream]] = {}  # by the signal handled, empty for none
         self.cut: frozenset[Task] = frozenset()
 
     def program(self) -> tuple[str, str | None]:
@@ -128,12 +129,22 @@ class Side:
         names = Names(self.facts, self.cast, Symbols(self.run), common, options.exact)
         teller = Teller(self.facts, self.cast, names, options.ignored, options.exact)
         self.cut = teller.cut
-        told: dict[Task, list[tuple[int, int]]] = {}
+        handlers = Handlers(self.facts, self.cast)
+        told: dict[Task, dict[str, list[tuple[int, int]]]] = {}
         for task, seq, what in teller.steps():
             if options.order:
                 what = what._replace(name=f"{self.cast.path(task)}: {what.name}")
-            told.setdefault(task, []).append((seq, whats.number(what)))
-        self.streams = {task: Stream(events) for task, events in told.items()}
+            handling = "" if options.exact else handlers.at(task, seq)
+            lanes = told.setdefault(task, {})
+            lanes.setdefault(handling, []).append((seq, whats.number(what)))
+        self.streams = {
+            task: {handling: Stream(events) for handling, events in lanes.items()}
+            for task, lanes in told.items()
+        }
+
+    def lanes(self, task: Task | None) -> dict[str, Stream]:
+        """What a task did, and apart from it what it did while it handled signals from outside."""
+        return self.streams.get(task, {}) if task else {}
 
 
 class Stream:
@@ -183,24 +194,32 @@ class _Comparison:
 
     def whole(self) -> None:
         streams = [
-            Stream(row for stream in side.streams.values() for row in stream.rows())
+            Stream(
+                row
+                for lanes in side.streams.values()
+                for lane in lanes.values()
+                for row in lane.rows()
+            )
             for side in (self._a, self._b)
         ]
         cut = [bool(side.cut) for side in (self._a, self._b)]
         found = self._streams("the whole run", streams[0], streams[1], cut[0], cut[1])
-        self.pairs.append(Pair("the whole run", None, None, *map(len, streams), found))
+        counts = [len(stream) for stream in streams]
+        self.pairs.append(Pair("the whole run", None, None, counts[0], counts[1], found))
 
     def task(self, a: Task | None, b: Task | None) -> None:
         path = self._a.cast.path(a) if a else self._b.cast.path(b) if b else ""
-        left = self._a.streams.get(a, Stream()) if a else Stream()
-        right = self._b.streams.get(b, Stream()) if b else Stream()
-        if a and b:
-            found = self._streams(path, left, right, a in self._a.cut, b in self._b.cut)
-        else:
-            whole = Gap(0, len(left), 0, len(right))
-            found = self._add(path, left, right, whole, a.born if a else _LAST)
-        tids = [task.tid if task else None for task in (a, b)]
-        self.pairs.append(Pair(path, tids[0], tids[1], len(left), len(right), found))
+        left, right = self._a.lanes(a), self._b.lanes(b)
+        found = 0
+        for handling in dict.fromkeys([*left, *right]):
+            x, y = left.get(handling, Stream()), right.get(handling, Stream())
+            if a and b:
+                found += self._streams(path, x, y, a in self._a.cut, b in self._b.cut)
+            else:
+                found += self._add(path, x, y, Gap(0, len(x), 0, len(y)), a.born if a else _LAST)
+        a_tid, b_tid = (task.tid if task else None for task in (a, b))
+        counts = [sum(map(len, lanes.values())) for lanes in (left, right)]
+        self.pairs.append(Pair(path, a_tid, b_tid, counts[0], counts[1], found))
 
     def _streams(self, path: str, a: Stream, b: Stream, a_cut: bool, b_cut: bool) -> int:
         """Adds their differences, and counts them."""

@@ -17,6 +17,7 @@ from replay.diff.names import OWN, Names
 from replay.diff.tasks import Cast
 from replay.facts import Facts
 from schemas.signatures import FLAGS
+from schemas.uapi import ERRNO, SIGNALS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,7 +58,7 @@ FIELDS: Final[dict[str, str]] = {
 }
 # Calls by which tasks wait for each other: how often depends on who was first.
 WAITING: Final = frozenset({"futex", "sched_yield"})
-_WAITED: Final = frozenset({-4, -11, -110})  # EINTR, EAGAIN, ETIMEDOUT
+_WAITED: Final = frozenset({-ERRNO["EAGAIN"], -ERRNO["ETIMEDOUT"]})
 # Calls that read: what /proc tells of a process follows from what the process did.
 _READS: Final = frozenset({"read", "readv", "pread64", "lseek", "getdents64"})
 _ENDS: Final = frozenset({"exit", "exit_group"})
@@ -76,7 +77,6 @@ _CAUSES: Final = {
 }
 _CHECKS: Final = {2: "landing pad check", 3: "shadow stack check"}  # cause 18, by tval
 _NEW: Final = 0o300  # O_CREAT|O_EXCL
-_SIGKILL: Final = 9
 _UCONTEXT: Final = 128  # bytes of siginfo before it in a signal frame
 _FRAME: Final = 2048  # no frame is larger
 _STRING: Final = 4096
@@ -187,7 +187,7 @@ class Teller:
         run, history = self._facts.run, self._facts.history
         own = run.scan("syscalls").filter(pl.col("name").is_in(list(_ENDS)))
         died = run.scan("signals").filter(
-            (pl.col("kind").cast(pl.String) == "fatal") & (pl.col("signo") != _SIGKILL)
+            (pl.col("kind").cast(pl.String) == "fatal") & (pl.col("signo") != SIGNALS["SIGKILL"])
         )
         chosen = own.filter(pl.col("outcome").cast(pl.String) == "no_return")
         ends = pl.concat([f.select("tid", "seq") for f in (chosen, died)]).collect().rows()
@@ -274,6 +274,8 @@ class Teller:
             return True
         if self._exact:
             return False
+        if ret == -ERRNO["EINTR"]:
+            return True
         if name in _READS and self._names.descriptors.name(task, row["a0"]).startswith("</proc/"):
             return True
         return name in WAITING and (ret is None or ret >= 0 or ret in _WAITED)
@@ -430,7 +432,9 @@ class Teller:
         if row["si_addr"] is not None:
             fields.append(("signals.si_addr", self._names.place(mm, row["si_addr"], seq)))
         if row["sender"] is not None:
-            fields.append(("signals.sender", self._names.tid(row["sender"], seq)))
+            sender = self._names.tid(row["sender"], seq)
+            of_many = signo == SIGNALS["SIGCHLD"] and not self._exact
+            fields.append(("signals.sender", "a child" if of_many else sender))
         if row["kind"] == "delivery":
             handler, pushed = row["handler"], row["token_addr"]
             if handler is not None:

@@ -1,0 +1,57 @@
+"""When each task was in the handler of a signal that came from outside.
+
+Between which of a task's steps such a signal arrives depends on who was first. So what its handler
+does is a sequence of its own, beside what the task does.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+from replay import decode
+from replay.derive.history import Task
+from replay.diff.tasks import Cast
+from replay.facts import Facts
+
+_FOREVER = 2**64
+
+
+@dataclass(frozen=True)
+class Handled:
+    """From the delivery's seq to the sigreturn's; to the end if it never returned."""
+
+    start: int
+    end: int
+    signal: str
+
+
+class Handlers:
+    def __init__(self, facts: Facts, cast: Cast) -> None:
+        self._handled: dict[Task, list[Handled]] = {}
+        entered: dict[Task, list[tuple[int, str | None]]] = {}  # deliveries that have not returned
+        rows = facts.run.table("signals").select("seq", "tid", "kind", "signo", "si_addr", "sender")
+        for seq, tid, kind, signo, si_addr, sender in rows.iter_rows():
+            task = cast.at(tid, seq)
+            if task is None or kind == "fatal":
+                continue
+            stack = entered.setdefault(task, [])
+            if kind == "delivery":
+                outside = si_addr is None and cast.at(sender, seq) is not task
+                stack.append((seq, decode.signal_name(signo) if outside else None))
+            elif stack:
+                self._returned(task, stack, seq)
+        for task, stack in entered.items():
+            while stack:
+                self._returned(task, stack, _FOREVER)
+
+    def _returned(self, task: Task, stack: list[tuple[int, str | None]], end: int) -> None:
+        start, signal = stack.pop()
+        if signal and not any(outer for _, outer in stack):
+            self._handled.setdefault(task, []).append(Handled(start, end, signal))
+
+    def at(self, task: Task, seq: int) -> str:
+        """The signal that a task was handling, empty if none that came from outside."""
+        handled = self._handled.get(task, [])
+        last = bisect_right(handled, seq, key=lambda h: h.start) - 1
+        return handled[last].signal if last >= 0 and seq <= handled[last].end else ""
