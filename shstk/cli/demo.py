@@ -43,7 +43,7 @@ def command(keep: Path | None) -> None:
         out.write(
             "\nThe right result each time. What its shadow stacks say (findings x kernel):\n\n"
         )
-        matrix_command.write_text(reports, False, out)
+        matrix_command.write_text({"pthread.elf": reports}, False, out)
         for kernel in KERNELS:
             out.write(f"\nThe shadow stacks under {kernel}:\n\n")
             stacks_command.write_text(api.stacks(runs / f"{kernel}.run"), out)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -11,6 +14,8 @@ from schemas.revisions import resolve
 from shstk.cli.common import Kernel, Size, format_option, progress_wanted
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from replay.check import Report
 
 
@@ -22,6 +27,14 @@ if TYPE_CHECKING:
     help="Revisions, by commas; one with switches turned needs an option of its own: --kernel.",
 )
 @click.option("-k", "--kernel", "more", type=Kernel(), multiple=True, help="One more column.")
+@click.option(
+    "-p",
+    "--program",
+    "others",
+    multiple=True,
+    metavar="COMMAND",
+    help="One more program, with its arguments in one word.",
+)
 @click.option(
     "--keep", type=click.Path(path_type=Path), metavar="DIR", help="Keep the runs in DIR."
 )
@@ -36,13 +49,14 @@ if TYPE_CHECKING:
 )
 @click.option("--timeout", type=float, metavar="SECONDS", help="End each run after so long.")
 @format_option("text", "json", "csv")
-@click.argument("program")
+@click.argument("program", required=False)
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def command(
-    program: str,
+    program: str | None,
     args: tuple[str, ...],
     kernels: str,
     more: tuple[str, ...],
+    others: tuple[str, ...],
     keep: Path | None,
     all_rules: bool,
     seed: int,
@@ -55,47 +69,82 @@ def command(
     """Record PROGRAM under several revisions and print finding x revision.
 
     A cell is the number of violations of intent; `ok (n)`: n instances were as they should be; `-`:
-    nothing to judge. Exit code 1 if any revision has findings.
+    nothing to judge. `changes` says at which revision a finding appears and goes. With --program,
+    program x finding x revision. Exit code 1 if any revision has findings.
     """
     from shstk import api, render
 
     names = [resolve(name.strip()).name for name in kernels.split(",") if name.strip()] + list(more)
     if not names:
         raise UsageError("--kernels: no revision is named", "`shstk kernels` lists them")
-    reports = api.matrix(
-        program,
-        *args,
-        kernels=names,
-        keep=keep,
-        seed=seed,
-        root=root,
-        memory=memory,
-        max_instructions=max_instructions,
-        timeout=timeout,
-        on_kernel=_progress if progress_wanted() else None,
-    )
+    programs = _programs(program, args, others)
+    reports = {
+        name: api.matrix(
+            *words,
+            kernels=names,
+            keep=keep and (keep if len(programs) == 1 else keep / Path(words[0]).name),
+            seed=seed,
+            root=root,
+            memory=memory,
+            max_instructions=max_instructions,
+            timeout=timeout,
+            on_kernel=partial(_progress, name) if progress_wanted() else None,
+        )
+        for name, words in programs.items()
+    }
     if progress_wanted():
         sys.stderr.write("\r\x1b[K")
     if format == "text":
         write_text(reports, all_rules, sys.stdout)
     else:
-        from replay.matrix import matrix
+        render.write_frame(_frame(reports, all_rules), format)
+    clean = all(report.clean for made in reports.values() for report in made.values())
+    return Exit.OK if clean else Exit.FINDINGS
 
-        render.write_frame(matrix(reports, all_rules), format)
-    return Exit.OK if all(report.clean for report in reports.values()) else Exit.FINDINGS
 
-
-def write_text(reports: dict[str, Report], all_rules: bool, out: TextIO) -> None:
-    from replay.matrix import matrix
+def write_text(reports: Mapping[str, Mapping[str, Report]], all_rules: bool, out: TextIO) -> None:
+    """reports: by program and kernel."""
     from shstk import render
 
-    frame = matrix(reports, all_rules)
+    frame = _frame(reports, all_rules)
     if frame.is_empty():
-        out.write(f"no findings under {', '.join(reports)}\n")
+        out.write(f"no findings under {', '.join(next(iter(reports.values())))}\n")
         return
     render.write_frame(frame, "text", out)
+    clean = [
+        name for name in reports if "program" in frame.columns and name not in set(frame["program"])
+    ]
+    if clean:
+        out.write(f"no findings: {', '.join(clean)}\n")
 
 
-def _progress(kernel: str) -> None:
-    sys.stderr.write(f"\rrecording under {kernel} \x1b[K")
+def _frame(reports: Mapping[str, Mapping[str, Report]], all_rules: bool) -> pl.DataFrame:
+    """With a column for the program if there are several."""
+    from replay.matrix import matrices, matrix
+
+    if len(reports) > 1:
+        return matrices(reports, all_rules)
+    return matrix(next(iter(reports.values())), all_rules)
+
+
+def _programs(
+    program: str | None, args: tuple[str, ...], others: tuple[str, ...]
+) -> dict[str, list[str]]:
+    """What each program is called in the table, and its words."""
+    commands = [[program, *args]] if program is not None else []
+    for text in others:
+        try:
+            commands.append(shlex.split(text))
+        except ValueError as error:
+            raise UsageError(f"--program {text}: {error}", "quote it as a shell would") from error
+    if not all(commands) or not commands:
+        raise UsageError("no program is named", "shstk matrix PROGRAM, or --program 'PROGRAM ARG…'")
+    names = [shlex.join([Path(words[0]).name, *words[1:]]) for words in commands]
+    if len(set(names)) < len(names):
+        names = [shlex.join(words) for words in commands]
+    return dict(zip(names, commands, strict=True))
+
+
+def _progress(program: str, kernel: str) -> None:
+    sys.stderr.write(f"\rrecording {program} under {kernel} \x1b[K")
     sys.stderr.flush()

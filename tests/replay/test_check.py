@@ -7,7 +7,7 @@ import pytest
 from listings import LEAK, threaded, without
 
 from replay.check import Report, check
-from replay.matrix import matrix
+from replay.matrix import matrices, matrix
 from replay.run import Run
 from schemas.errors import UsageError
 from schemas.tables import FINDINGS, TABLES
@@ -105,7 +105,22 @@ def test_a_run_that_was_cut_short_says_so_of_rules_about_the_end(ending: str) ->
 
 def test_the_matrix_counts_findings_by_kernel() -> None:
     frame = matrix({"good": check(threaded()), "leak": check(threaded(LEAK))})
-    assert frame.rows() == [("X1", "exit-releases-once", "ok (2)", "1")]
+    assert frame.rows() == [("X1", "exit-releases-once", "ok (2)", "1", "appears leak")]
+
+
+def test_the_matrix_says_where_a_finding_appears_and_goes() -> None:
+    good, leak = check(threaded()), check(threaded(LEAK))
+    reports = {"v1": leak, "v2": good, "v3": good, "v4": leak, "v5": leak, "v6": good}
+    assert matrix(reports)["changes"].to_list() == ["in v1, gone v2, appears v4, gone v6"]
+
+
+def test_the_matrix_of_several_programs() -> None:
+    good, leak = check(threaded()), check(threaded(LEAK))
+    frame = matrices({"one": {"v6": leak, "7.2": good}, "other": {"v6": good, "7.2": good}})
+    assert frame.columns == ["program", "rule", "slug", "v6", "7.2", "changes"]
+    assert frame["program"].to_list() == ["one"]
+    every = matrices({"one": {"7.2": good}, "other": {"7.2": good}}, all_rules=True)
+    assert every["program"].n_unique() == 2
 
 
 NOT_TOLD = [
