@@ -109,8 +109,12 @@ def _pads(facts: Facts, steps: list[Handling]) -> set[int]:
         schema={"seq": pl.UInt64, "tid": pl.UInt32, "pc": pl.UInt64, "step": pl.UInt64},
         orient="row",
     )
+    if asked.is_empty():
+        return set()
     held = facts.run.scan("cfi").filter(
-        (pl.col("kind").cast(pl.String) == "lpad") & pl.col("fault").is_null()
+        pl.col("seq").is_in(asked["seq"].to_list())
+        & (pl.col("kind").cast(pl.String) == "lpad")
+        & pl.col("fault").is_null()
     )
     rows = held.select("seq", "tid", "pc").join(asked.lazy(), on=["seq", "tid", "pc"]).collect()
     return set(rows["step"])

@@ -132,6 +132,8 @@ def _first_pushes(facts: Facts, steps: list[Handling]) -> dict[int, tuple[int, i
         schema={"at": pl.UInt64, "tid": pl.UInt32, "handler": pl.UInt64},
         orient="row",
     )
+    if asked.is_empty():
+        return {}
     prologues = sorted({pc for h in asked["handler"].unique() for pc in range(h, h + _PROLOGUE, 2)})
     pushes = facts.run.scan("cfi").filter(
         (pl.col("kind").cast(pl.String) == "sspush")

@@ -76,6 +76,7 @@ def first_blocks(facts: Facts, steps: list[Handling]) -> dict[int, tuple[int, in
         return {}
     rows = (
         facts.run.scan("flow")
+        .filter(pl.col("seq").is_in(wanted["seq"].to_list()))  # lets most of a long run be skipped
         .select("seq", "tid", "block")
         .join(wanted.lazy(), on=["seq", "tid"])
         .join(facts.run.scan("code").select("block", "pc"), on="block")

@@ -4,9 +4,9 @@
 The frame as the kernel read it decides. The token at ss_ptr is swapped for 0, even if it then turns
 out wrong; it must be ss_ptr + 8, and ssp becomes it. Without the header ssp stays (a fixed field is
 always restored). A reserved word that is not 0, an unknown magic, a wrong size, a header while the
-shadow stack is off, a wrong token or an unreadable frame: SIGSEGV with SI_KERNEL, ssp as it was.
-Else the task goes on at the frame's pc, and a signal that comes at once saves in its frame the
-registers and the mask that this one restored.
+shadow stack is off, a wrong token or an unreadable frame: SIGSEGV with SI_KERNEL, and what was
+restored before it stays restored. Else the task goes on at the frame's pc, and a signal that comes
+at once saves in its frame the registers and the mask that this one restored.
 
 ## Why it matters
 Whoever can write the frame must not be able to set ssp: only a token that a delivery, or the
@@ -136,12 +136,12 @@ def _token(step: Handling, due: _Due) -> Outcome:
     if swaps:
         token = int.from_bytes(swaps[0].bytes[:8], "little")
     good = due.ss_ptr is None or (token is not None and (token - due.ss_ptr) % 2**64 == 8)
+    ssp = token if due.ss_ptr is not None and good else before
     if due.refused or not good:
-        return _refused(step, due.refused or _bad_token(due, token))
+        return _refused(step, due.refused or _bad_token(due, token), ssp)
     if due.ss_ptr is not None and not swaps:
         return wrong(step, f"the token at {due.ss_ptr:#x} swapped for 0", "nothing swapped",
                      "the frame says", due.ss_ptr)  # fmt: skip
-    ssp = before if due.ss_ptr is None else token
     if after is not None and ssp is not None and after != ssp:
         why = "no header in the frame" if due.ss_ptr is None else "the token's value"
         return wrong(step, f"ssp {ssp:#x}", f"ssp {after:#x}", why, after)
@@ -157,11 +157,12 @@ def _bad_token(due: _Due, token: int | None) -> str:
     return f"the word at {due.ss_ptr or 0:#x} is {token:#x}, no token"
 
 
-def _refused(step: Handling, why: str) -> Outcome:
+def _refused(step: Handling, why: str, ssp: int | None) -> Outcome:
+    """A SIGSEGV of the kernel's own; what was restored before it stays restored."""
     row = step.row
-    if row.ssp_before is not None and row.ssp_after not in (None, row.ssp_before):
-        return wrong(step, f"ssp {row.ssp_before:#x}", f"ssp {words.address(row.ssp_after)}", why,
-                     row.ssp_after)  # fmt: skip
+    if ssp is not None and row.ssp_after not in (None, ssp):
+        actual = f"ssp {words.address(row.ssp_after)}"
+        return wrong(step, f"ssp {ssp:#x}", actual, why, row.ssp_after)
     if step.refused:
         return OK
     if step.next is None or step.at_once is None:
