@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from replay.hold import LATE, Difference
 from replay.symbols import Symbols
@@ -12,13 +12,17 @@ from replay.symbols import Symbols
 if TYPE_CHECKING:
     from replay.run import Run
 
+# Columns that tell in a word what a row is.
+_WHAT: Final = ("name", "api", "kind", "op", "why", "guest_path")
+
 
 @dataclass(frozen=True)
 class Event:
-    """A row of a run, or the end of what it tells of. began: its own seq. place: its pc in words,
-    if it has one."""
+    """A row of a run, or the end of what it tells of. what: the call's name, or the row's kind.
+    began: its own seq. place: its pc in words, if it has one."""
 
     table: str
+    what: str | None
     seq: int
     began: int
     tid: int | None
@@ -60,7 +64,8 @@ def locate(run: Run, difference: Difference, tables: Iterable[str]) -> Disagreem
 def _event(run: Run, symbols: Symbols, table: str, row: dict[str, Any], seq: int) -> Event:
     pc = _pc(run, table, row)
     place = symbols.at(row.get("mm"), pc, row["seq"]) if pc is not None else None
-    return Event(table, seq, row["seq"], row.get("tid"), pc, str(place) if place else None)
+    what = next((row[name] for name in _WHAT if row.get(name) is not None), None)
+    return Event(table, what, seq, row["seq"], row.get("tid"), pc, str(place) if place else None)
 
 
 def _pc(run: Run, table: str, row: dict[str, Any]) -> int | None:

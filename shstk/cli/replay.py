@@ -201,20 +201,23 @@ def _under(run: Run, path: Path, kernel: str, output: Path | None, force: bool) 
 
 
 def _text(path: Path, result: Replayed) -> str:
-    counts = ", ".join(f"{rows} {table}" for table, rows in result.agreed.items())
-    if result.disagreement is None:
-        end = "" if result.whole else ", to where it was to end"
-        return f"{path}: {result.icount} instructions executed again{end}; all agree: {counts}\n"
-    lines = [f"{path} disagrees at {_event(result.disagreement.at)}"]
-    lines += [f"  {line}" for line in _difference(result.disagreement)]
-    agreed = result.disagreement.agreed
-    lines.append(f"both agree up to {_event(agreed)}" if agreed else "nothing agrees before it")
-    lines.append(f"the same until then: {counts or 'no rows'}")
-    return "\n".join(lines) + "\n"
+    counts = ", ".join(f"{rows} {table}" for table, rows in result.agreed.items()) or "no rows"
+    found = result.disagreement
+    if found is None:
+        end = "" if result.whole else ", as far as it was to go"
+        lines = [f"{path} agrees: {result.icount} instructions executed again{end}"]
+    else:
+        lines = [f"{path} disagrees at {_event(found.at)}"]
+        lines += [f"  {line}" for line in _difference(found)]
+        last = _event(found.agreed) if found.agreed else "nothing"
+        lines.append(f"the last event that is the same: {last}")
+    return "\n".join([*lines, f"the same: {counts}"]) + "\n"
 
 
 def _event(event: Event) -> str:
     shown = f"{positions.show(event.seq)}: {event.table}"
+    if event.what is not None:
+        shown += f" {event.what}"
     if event.tid is not None:
         shown += f" of task {event.tid}"
     if event.pc is not None:
