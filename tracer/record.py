@@ -98,7 +98,9 @@ def record_guest(
                 exit_status=guest.k.first.exit_status,
                 icount=U64(guest.machine.icount),
                 warnings=tuple(guest.k.warnings),
-                plugins={f.name: rec.plugin(f.name, f.table) for f in finished if f.table},
+                plugins={
+                    f.name: rec.plugin(f.name, f.table) for f in finished if f.table is not None
+                },
             )
         )
     except BaseException:

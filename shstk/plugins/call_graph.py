@@ -41,7 +41,7 @@ class _Task:
     stack: list[_Activation] = field(default_factory=list)
     active: Counter[int] = field(default_factory=Counter)  # activations of each function on it
     told: int = 0  # instructions that some function has been given
-    signalled: bool = False  # the next block is a handler's first
+    turns: list[int] = field(default_factory=list)  # what the kernel did before its next block
 
 
 @dataclass
@@ -61,7 +61,7 @@ class CallGraph(Plugin):
     t0, and those to what they hold. A jump to where another function begins is a tail call: that
     function takes the place of the one that jumped. longjmp and unwinding end the activations that
     they pass over; what a signal interrupts calls its handler. Nobody calls a thread's first
-    function, nor the program's.
+    function, nor the program's. A block that a fault ended early counts whole.
 
     Table plugin_call_graph, a row an edge, most inclusive first: caller str or null, callee str,
     module str (the callee's file), address u64 (the callee's), calls i64, exclusive i64
@@ -178,10 +178,10 @@ class CallGraph(Plugin):
             return
         task.mm = mm
         self._give(task, before)
-        if not task.stack:
-            self._enter(task, function, None, before)
-        elif task.signalled:
-            self._enter(task, function, _HANDLER, before)
+        if task.turns:
+            for turn in task.turns:
+                self._turn(task, turn, function, before)
+            task.turns = []
         elif what == _CALL:
             self._enter(task, function, after, before)
         elif what == _RETURN:
@@ -190,19 +190,25 @@ class CallGraph(Plugin):
             back = task.stack[-1].back
             self._leave(task, len(task.stack) - 1, before)
             self._enter(task, function, back, before)
-        task.signalled = False
+        if not task.stack:
+            self._enter(task, function, None, before)
 
     def _by_kernel(self, task: _Task, what: int, value: int, mm: int | None) -> None:
-        if what == _KERNEL["delivery"]:
-            task.signalled = True
-        elif what == _KERNEL["sigreturn"]:
-            handlers = [i for i, a in enumerate(task.stack) if a.back == _HANDLER]
-            self._leave(task, handlers[-1] if handlers else len(task.stack), task.told)
-        elif what == _KERNEL["exec_done"]:
-            self._leave(task, 0, task.told)
+        if what != _KERNEL["created"]:
+            task.turns.append(what)
         elif value in self._tasks and self._tasks[value].mm != mm:  # a fork: it goes on from there
             task.stack = [replace(a, began=0) for a in self._tasks[value].stack]
             task.active = self._tasks[value].active.copy()
+
+    def _turn(self, task: _Task, what: int, function: int, now: int) -> None:
+        """What the kernel did before a block of that function."""
+        if what == _KERNEL["delivery"]:
+            self._enter(task, function, _HANDLER, now)
+        elif what == _KERNEL["sigreturn"]:
+            handlers = [i for i, a in enumerate(task.stack) if a.back == _HANDLER]
+            self._leave(task, handlers[-1] if handlers else len(task.stack), now)
+        else:
+            self._leave(task, 0, now)
 
     def _give(self, task: _Task, now: int) -> None:
         """What ran since the last step is the topmost function's."""
