@@ -140,7 +140,7 @@ plugin_option = click.option(
     "--plugin",
     "plugins",
     multiple=True,
-    metavar="PLUGIN[,KEY=VALUE...]",
+    metavar="PLUGIN[,K=V]",
     help="Have a plugin look on: one of `shstk plugins`, or your own: file.py:Class. Repeatable.",
 )
 run_argument = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")

@@ -19,6 +19,7 @@ PLAIN = {
     "kernels": "kernels",
     "kernels-v4": "kernels v4",
     "rules": "rules",
+    "plugins": "plugins",
     "explain-a5": "explain A5",
     **{f"help-{name}": f"{name} --help" for name in COMMANDS},
 }
@@ -51,6 +52,7 @@ WRONG = {
     "no-such-rule": ("explain Z9", 2),
     "bad-sql": ("query v3.run 'SELECT nothing FROM tasks'", 2),
     "no-such-table": ("query v3.run 'SELECT 1 FROM nowhere'", 2),
+    "no-such-plugin": ("exec --plugin hot_block --stdin /dev/null text.elf", 2),
     "bad-seq": ("stacks v3.run --at soon", 2),
 }
 
