@@ -5,7 +5,7 @@ from __future__ import annotations
 import os.path
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
@@ -74,17 +74,22 @@ class Symbols:
             return None
         key = (region, address)
         if key not in self._known:
-            self._known[key] = self._place(region, address)
+            self._known[key] = self._with_line(region, address, self._place(region, address))
         return self._known[key]
+
+    def _named(self, mm: int | None, address: int, seq: int | None = None) -> Place | None:
+        """As `at`, but without file and line: reading a file's lines takes seconds."""
+        region = self._region(mm, address, seq)
+        return self._place(region, address) if region else None
 
     def name(self, mm: int | None, address: int, seq: int | None = None) -> str:
         """`symbol+0x1a`, `module+0x1a`, or the bare address in hex."""
-        place = self.at(mm, address, seq)
+        place = self._named(mm, address, seq)
         return place.name if place else hex(address)
 
     def function(self, mm: int | None, address: int, seq: int | None = None) -> str:
         """The symbol, or else what `name` gives."""
-        place = self.at(mm, address, seq)
+        place = self._named(mm, address, seq)
         return (place.symbol or place.name) if place else hex(address)
 
     def names(self, addresses: pl.Series, mms: pl.Series | None = None) -> pl.Series:
@@ -99,7 +104,7 @@ class Symbols:
         """As `names`, but null where nothing is mapped."""
 
         def told(mm: int | None, address: int) -> str | None:
-            place = self.at(mm, address)
+            place = self._named(mm, address)
             return place.name if place else None
 
         return self._each(told, addresses, mms)
@@ -142,10 +147,13 @@ class Symbols:
         own = address - self._bias(region)
         elf = self._elf(region.input)
         found = elf.symbol(own) if elf else None
-        file, line = (elf.line(own) if elf else None) or (None, None)
-        if found is None:
-            return Place(region.name, None, own, file, line)
-        return Place(region.name, found[0], own - found[1], file, line)
+        symbol, start = found or (None, 0)
+        return Place(region.name, symbol, own - start)
+
+    def _with_line(self, region: Region, address: int, place: Place) -> Place:
+        elf = self._elf(region.input) if region.input is not None else None
+        found = elf.line(address - self._bias(region)) if elf else None
+        return replace(place, file=found[0], line=found[1]) if found else place
 
     def _elf(self, input: int) -> ElfNames | None:
         if input not in self._elves:
