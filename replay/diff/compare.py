@@ -26,6 +26,7 @@ _SHOWN: Final = 4  # events kept of what only one run has
 _LAST: Final = 2**64
 _KIND_EVENTS: Final = 32
 TABLES: Final = tuple(dict.fromkeys(name.split(".")[0] for name in FIELDS))
+WHOLE: Final = "the whole run"  # where the order of all tasks' events is compared
 _PROGRAM: Final = "the program"
 
 
@@ -133,7 +134,7 @@ class Side:
         told: dict[Task, dict[str, list[tuple[int, int]]]] = {}
         for task, seq, what in teller.steps():
             if options.order:
-                what = what._replace(name=f"{self.cast.path(task)}: {what.name}")
+                what = what._replace(task=self.cast.path(task))
             handling = "" if options.exact else handlers.at(task, seq)
             lanes = told.setdefault(task, {})
             lanes.setdefault(handling, []).append((seq, whats.number(what)))
@@ -202,10 +203,9 @@ class _Comparison:
             )
             for side in (self._a, self._b)
         ]
-        cut = [bool(side.cut) for side in (self._a, self._b)]
-        found = self._streams("the whole run", streams[0], streams[1], cut[0], cut[1])
+        found = self._streams(WHOLE, streams[0], streams[1], False, False)
         counts = [len(stream) for stream in streams]
-        self.pairs.append(Pair("the whole run", None, None, counts[0], counts[1], found))
+        self.pairs.append(Pair(WHOLE, None, None, counts[0], counts[1], found))
 
     def task(self, a: Task | None, b: Task | None) -> None:
         path = self._a.cast.path(a) if a else self._b.cast.path(b) if b else ""

@@ -48,7 +48,6 @@ FIELDS: Final[dict[str, str]] = {
     "signals.alt_stack": "alternate stack",
     "signals.token": "token",
     "signals.frame": "ss_ptr in the frame",
-    "signals.ssp": "ssp",
     "faults.pc": "at",
     "faults.signo": "signal",
     "faults.code": "si_code",
@@ -101,12 +100,22 @@ class What(NamedTuple):
     name: str
     about: str
     fields: tuple[tuple[str, str], ...]
+    task: str = ""  # who, where the order of all tasks' events counts
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        return self.table, self.name, self.about
+    def key(self) -> tuple[str, str, str, str]:
+        return self.table, self.name, self.about, self.task
 
     def __str__(self) -> str:
+        return f"{self.task}: {self._told()}" if self.task else self._told()
+
+    @property
+    def brief(self) -> str:
+        """Without the flags of a clone."""
+        flags = dict(self.fields).get("clones.flags")
+        return str(self).replace(flags, "…") if flags else str(self)
+
+    def _told(self) -> str:
         given = dict(self.fields)
         if self.table == "syscalls":
             args = [given[f"syscalls.a{i}"] for i in range(6) if f"syscalls.a{i}" in given]
@@ -126,7 +135,7 @@ class Whats:
 
     def __init__(self) -> None:
         self._numbers: dict[What, int] = {}
-        self._keys: dict[tuple[str, str, str], int] = {}
+        self._keys: dict[tuple[str, str, str, str], int] = {}
         self._key_of: list[int] = []
         self.all: list[What] = []
 
@@ -334,7 +343,7 @@ class Teller:
             result = decode.result(None, clone.row.ret)
         fields = [
             ("clones.flags", decode.flags(asked["flags"], FLAGS["clone"])),
-            ("clones.stack", self._names.place(mm, asked["stack"], seq)),
+            ("clones.stack", self._names.place(mm, asked["stack"], seq) if asked["stack"] else ""),
             ("clones.stack_size", decode.size(asked["stack_size"]) if asked["stack_size"] else ""),
             ("clones.set_tid", "" if asked["set_tid"] is None else "given"),
             ("clones.exit_signal", _signal_or_none(asked["exit_signal"])),
@@ -376,7 +385,7 @@ class Teller:
             whose = self._whose(self._cast.root(step.task), m)
             late = cleared is not None and m.seq > cleared
             told.append(RELEASED if whose == OWN else f"{whose} {RELEASED}")
-            told[-1] += ", after clear_child_tid" if late else ""
+            told[-1] += " after clear_child_tid" if late else ""
         begin = step.begin.seq if isinstance(step, Execed) and step.begin else step.seq
         own = self._facts.ledger.owned(step.task, begin)
         if own is not None and (own.ended is None or own.ended.how == "mm dropped"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from replay import decode
-from replay.diff.compare import Diff, Difference, Event, Side
+from replay.diff.compare import WHOLE, Diff, Difference, Event, Side
 from replay.diff.wording import lines, where
 from schemas.seq import show
 
@@ -26,12 +26,13 @@ def summary(diff: Diff) -> str:
     if diff.same:
         events = sum(pair.a_events for pair in diff.pairs)
         return f"{said}no difference: {_count(len(diff.pairs), 'task')}, {_count(events, 'event')}"
-    differing = sum(1 for pair in diff.pairs if pair.differences)
+    differing = [pair.path for pair in diff.pairs if pair.differences]
     first = diff.differences[0]
     what = "; ".join(lines(first, diff.a, diff.b)[:1])
-    verb = "differs" if differing == 1 else "differ"
+    who = _count(len(differing), "task") if differing != [WHOLE] else WHOLE
+    verb = "differs" if len(differing) == 1 else "differ"
     place = where(first, diff.a, diff.b)
-    return f"{said}{_count(differing, 'task')} {verb}; first at {place}: {what}"
+    return f"{said}{who} {verb}; first at {place}: {what}"
 
 
 def text(diff: Diff) -> str:

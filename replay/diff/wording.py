@@ -46,14 +46,14 @@ def where(difference: Difference, a: Side, b: Side) -> str:
     """`clone #3 of main`, `the exit of main/clone#1`, `prctl of main`."""
     side, event = (a, difference.a[0]) if difference.a else (b, difference.b[0])
     seq, what = event.seq, event.what
+    task = what.task or difference.task
     if seq in side.cast.number:
-        return f"clone #{side.cast.number[seq]} of {difference.task}"
+        return f"clone #{side.cast.number[seq]} of {task}"
     if not difference.changed and what.name == STARTS:
-        return f"task {difference.task}"
+        return f"task {task}"
     if what.name in (STARTS, EXIT):
-        step = "start" if what.name == STARTS else "exit"
-        return f"the {step} of {difference.task}"
-    return f"{what.name}{f'({what.about})' if what.about else ''} of {difference.task}"
+        return f"the {'start' if what.name == STARTS else 'exit'} of {task}"
+    return f"{what.name}{f'({what.about})' if what.about else ''} of {task}"
 
 
 def lines(difference: Difference, a: Side, b: Side) -> list[str]:
@@ -86,8 +86,8 @@ def _only(difference: Difference) -> str:
     last = events[-1].what
     if count == len(events) and ("syscalls.outcome", "run ended") in last.fields:
         return f"in {run} it never returns from {last.name}: nobody can run any more"
-    if count == 1:
-        return f"only in {run}: {events[0].what}"
+    if count == 1 or events[0].what.table == "faults":
+        return f"only in {run}: {events[0].what.brief}"
     names = Counter(event.what.name for event in events)
     told = ", ".join(f"{name} x {n}" if n > 1 else name for name, n in names.items())
     more = ", …" if count > len(events) else ""
