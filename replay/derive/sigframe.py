@@ -65,16 +65,21 @@ class Frame:
     def __init__(self, base: int, pieces: Iterable[tuple[int, bytes]]) -> None:
         """pieces: (address, bytes) as the kernel wrote or read them."""
         self.base = base
-        self._known = {a + i - base: byte for a, data in pieces for i, byte in enumerate(data)}
+        self._pieces = tuple(pieces)
 
     def __bool__(self) -> bool:
-        return bool(self._known)
+        return bool(self._pieces)
 
     def bytes(self, offset: int, size: int) -> bytes | None:
         """None unless all of them are known."""
-        found = [self._known.get(i) for i in range(offset, offset + size)]
-        known = [byte for byte in found if byte is not None]
-        return bytes(known) if len(known) == size else None
+        start = self.base + offset
+        found, told = bytearray(size), bytearray(size)
+        for addr, data in self._pieces:
+            low, high = max(addr, start), min(addr + len(data), start + size)
+            if low < high:
+                found[low - start : high - start] = data[low - addr : high - addr]
+                told[low - start : high - start] = b"\1" * (high - low)
+        return bytes(found) if all(told) else None
 
     def word(self, offset: int, size: int = 8) -> int | None:
         data = self.bytes(offset, size)

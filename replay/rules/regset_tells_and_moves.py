@@ -35,6 +35,7 @@ Series, arch/riscv/kernel/ptrace.c and uapi/asm/ptrace.h, struct user_cfi_state;
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -68,7 +69,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
     ]
     if not calls:
         return
-    path = _Path(facts, {call.a1 % 2**32 for call in calls})
+    path = _Path(facts, calls)
     for call in calls:
         yield _got(facts, call, path) if call.a0 == PTRACE_GETREGSET else _set(facts, call, path)
 
@@ -76,37 +77,51 @@ def check(facts: Facts) -> Iterator[Outcome]:
 class _Path:
     """Where the traced tasks' ssp was, what their tracers made it included."""
 
-    def __init__(self, facts: Facts, tids: set[int]) -> None:
+    def __init__(self, facts: Facts, calls: list[Call]) -> None:
         import polars as pl
 
-        path = ssp_path(facts.run).filter(pl.col("tid").is_in(sorted(tids)))
-        self._rows: pl.DataFrame = path.select("seq", "tid", "ssp_before", "ssp_after").collect()
+        tids = sorted({call.a1 % 2**32 for call in calls})
+        path = ssp_path(facts.run).filter(pl.col("tid").is_in(tids)).collect().sort("seq")
+        self._before = _by_tid(path, "ssp_before", tids)
+        self._after = _by_tid(path, "ssp_after", tids)
         self._moved: dict[int, tuple[int, int]] = {}  # by tid: seq of the call, ssp set
+        self._sets: dict[int, list[int]] = {tid: [] for tid in tids}
+        for call in calls:
+            if call.a0 == PTRACE_SETREGSET:
+                self._sets[call.a1 % 2**32].append(call.seq)
 
     def before(self, tid: int, seq: int) -> int | None:
         """A task's ssp at a time."""
-        import polars as pl
-
-        known = self._rows.filter(
-            (pl.col("tid") == tid) & (pl.col("seq") < seq) & pl.col("ssp_after").is_not_null()
-        ).tail(1)
-        last = known.row(0, named=True) if known.height else None
+        seqs, values = self._after[tid]
+        at = int(seqs.search_sorted(seq, side="left"))
         moved = self._moved.get(tid)
-        if moved and (last is None or moved[0] > last["seq"]):
+        if moved and (not at or moved[0] > seqs[at - 1]):
             return moved[1]
-        return None if last is None else int(last["ssp_after"])
+        return int(values[at - 1]) if at else None
 
     def after(self, tid: int, seq: int) -> tuple[int, int] | None:
         """When a task next tells its ssp, and what it is."""
-        import polars as pl
-
-        known = self._rows.filter(
-            (pl.col("tid") == tid) & (pl.col("seq") > seq) & pl.col("ssp_before").is_not_null()
-        ).head(1)
-        return (known["seq"][0], known["ssp_before"][0]) if known.height else None
+        seqs, values = self._before[tid]
+        at = int(seqs.search_sorted(seq, side="right"))
+        return (seqs[at], values[at]) if at < len(seqs) else None
 
     def move(self, tid: int, seq: int, ssp: int) -> None:
         self._moved[tid] = (seq, ssp)
+
+    def set_between(self, tid: int, after: int, until: int) -> bool:
+        """Whether a tracer set the task's state between two times."""
+        seqs = self._sets[tid]
+        at = bisect_right(seqs, after)
+        return at < len(seqs) and seqs[at] < until
+
+
+def _by_tid(
+    path: pl.DataFrame, column: str, tids: list[int]
+) -> dict[int, tuple[pl.Series, pl.Series]]:
+    """Of each task the seqs at which a column is known, and its values."""
+    known = path.select("tid", "seq", column).drop_nulls()
+    parts = {tid: known.filter(tid=tid) for tid in tids}
+    return {tid: (rows["seq"], rows[column]) for tid, rows in parts.items()}
 
 
 def _got(facts: Facts, call: Call, path: _Path) -> Outcome:
@@ -122,7 +137,7 @@ def _got(facts: Facts, call: Call, path: _Path) -> Outcome:
         bits |= _SS_EN | _SS_PTR | _SS_LOCK * state.locked
     told = int.from_bytes(data[:8], "little")
     known = ~0 if not state.lp_enabled else ~_ELP
-    if _waits_for_pad(facts, tid, call.seq):
+    if _waits_for_pad(facts, tid, call.seq, path):
         bits, known = bits | _ELP, ~0
     if told & known != bits & known:
         return _wrong(call, f"cfi_state {bits:#x}", f"cfi_state {told:#x}", "its state")
@@ -147,20 +162,12 @@ def _set(facts: Facts, call: Call, path: _Path) -> Outcome:
         ssp = int.from_bytes(data[8:], "little") // 8 * 8  # bits 2:0 are read-only zero
         path.move(tid, call.seq, ssp)
     found = path.after(tid, call.seq)
-    if found is None or ssp is None or _set_again(facts, call, found[0]):
+    if found is None or ssp is None or path.set_between(tid, call.seq, found[0]):
         return OK
     if found[1] != ssp:
         return _wrong(call, f"ssp {ssp:#x}", f"ssp {found[1]:#x}", f"cfi_state {bits:#x}",
                       found[1], found[0])  # fmt: skip
     return OK
-
-
-def _set_again(facts: Facts, call: Call, until: int) -> bool:
-    """Whether a later call sets the same task's registers before a time."""
-    return any(
-        later.a0 == PTRACE_SETREGSET and later.a1 == call.a1 and call.seq < later.seq < until
-        for later in facts.calls(NR_PTRACE)
-    )
 
 
 def _moved_bytes(facts: Facts, call: Call, op: str) -> bytes | None:
@@ -170,14 +177,13 @@ def _moved_bytes(facts: Facts, call: Call, op: str) -> bytes | None:
     return found[0] if found and 8 <= len(found[0]) <= _SIZE else None
 
 
-def _waits_for_pad(facts: Facts, tid: int, seq: int) -> bool:
+def _waits_for_pad(facts: Facts, tid: int, seq: int, path: _Path) -> bool:
     """Whether the last that a task did was to meet no landing pad."""
     faults = facts.faults.of(tid, -1, seq)
     if not faults or (faults[-1].cause, faults[-1].tval) != (18, 2):
         return False
     since = faults[-1].seq
-    sets = [c for c in facts.calls(NR_PTRACE) if c.a0 == PTRACE_SETREGSET and c.a1 == tid]
-    return not facts.signals.of(tid, since, seq) and not any(since < c.seq < seq for c in sets)
+    return not facts.signals.of(tid, since, seq) and not path.set_between(tid, since, seq)
 
 
 def _wrong(
