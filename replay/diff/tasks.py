@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from replay.derive.history import Cloned, History, Task
-from replay.diff.align import align, gaps
+from replay.diff.align import Run, align
 
 MAIN = "main"
 
@@ -124,11 +124,12 @@ def _paired(a: list[Cloned], b: list[Cloned]) -> list[tuple[Cloned | None, Clone
         if not asked:
             pairs.extend([(x, None) for x in a] + [(None, y) for y in b])
             return
+        i = j = 0
         runs = align(numbers(a, asked[0]), numbers(b, asked[0]))
-        for gap in gaps(runs, len(a), len(b)):
-            walk(a[gap.i : gap.i_end], b[gap.j : gap.j_end], asked[1:])
-        for run in runs:
-            pairs.extend(zip(a[run.i : run.i + run.n], b[run.j : run.j + run.n], strict=True))
+        for run in [*runs, Run(len(a), len(b), 0)]:
+            walk(a[i : run.i], b[j : run.j], asked[1:])
+            i, j = run.i + run.n, run.j + run.n
+            pairs.extend(zip(a[run.i : i], b[run.j : j], strict=True))
 
     walk(a, b, [_with_outcome, _as_asked])
     return pairs
