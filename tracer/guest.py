@@ -230,11 +230,13 @@ def check_options(options: GuestOptions, row: Revision) -> None:
             raise UsageError(f"{option}: {number} is not a number of 64 bits")
     if options.timeout is not None and not 0 <= options.timeout < float("inf"):
         raise UsageError(f"--timeout: {options.timeout} is not a number of seconds")
-    for word in (options.program, *options.argv, *(f"{k}={v}" for k, v in options.env)):
+    places = (options.cwd, *(bind.guest for bind in options.binds))
+    variables = (f"{key}={value}" for key, value in options.env)
+    for word in (options.program, *options.argv, *variables, *places):
         if "\0" in word or not _is_utf8(word):
             raise UsageError(
                 f"{word!r} holds a NUL or is not UTF-8",
-                "the program's name, arguments and environment are recorded as text",
+                "the program's name, arguments, environment and places are recorded as text",
             )
     if options.nousercfi and not at_least(row, "v12"):
         raise UsageError(
