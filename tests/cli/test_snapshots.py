@@ -37,6 +37,10 @@ OF_RUNS = {
     "log-calls": "log 7.2.run --tid 100 --calls",
     "log-around": "log 7.2.run --around 1351.1 -C 4",
     "log-cfi": "log 7.2.run --cfi --tid 102 --around 22000 -C 3",
+    "diff-v3-v6": "diff v3.run v6.run -C 1",
+    "diff-v6-7.2-task": "diff v6.run 7.2.run --task main/clone#2 --ignore shadow_stacks.made -C 0",
+    "diff-json": "diff v6.run 7.2.run --task main/clone#2 -C 0 --format json",
+    "diff-same": "diff 7.2.run 7.2.run",
     "query-tasks": "query v3.run 'SELECT tid, how, first_ssp, exit_seq FROM tasks'",
     "query-handoffs": "query v3.run 'SELECT seq, tid, stack_due, ssp, parent_ssp FROM handoffs'",
 }
@@ -53,6 +57,9 @@ WRONG = {
     "bad-sql": ("query v3.run 'SELECT nothing FROM tasks'", 2),
     "no-such-table": ("query v3.run 'SELECT 1 FROM nowhere'", 2),
     "no-such-plugin": ("exec --plugin hot_block --stdin /dev/null text.elf", 2),
+    "diff-no-such-task": ("diff v3.run v6.run --task main/clone#9", 2),
+    "diff-no-such-word": ("diff v3.run v6.run --ignore ssp", 2),
+    "no-program": ("matrix", 2),
     "bad-seq": ("stacks v3.run --at soon", 2),
 }
 
@@ -104,7 +111,9 @@ def test_of_runs(
     monkeypatch.chdir(runs)
     code, text = shown(OF_RUNS[name], capfd)
     assert code in (0, 1)
-    assert (code == 1) == (name.startswith("check") and "violated" in text)
+    finds = name.startswith("check") and "violated" in text
+    differs = name.startswith("diff") and "no difference" not in text
+    assert (code == 1) == (finds or differs)
     assert str(os.getcwd()) not in text
     snapshot(name, text)
 
