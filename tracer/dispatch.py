@@ -31,12 +31,11 @@ from tracer.plugin import (
     View,
     Want,
 )
-from tracer.recorder import CORE_TABLES, core_batch
+from tracer.recorder import CORE_TABLES, Buffers, core_batch
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from tracer._core import Machine
     from tracer.kernel.kernel import Kernel, Recorder
     from tracer.kernel.task import InCall
 
@@ -263,12 +262,12 @@ class _Tee:
         file = self._files.get(columns["input"], b"") if table == "modules" else b""
         self._plugins.tell(table, columns, file)
 
-    def drain(self, machine: Machine) -> None:
+    def drain(self, machine: Buffers) -> None:
         self._tap.machine = machine
         self._inner.drain(self._tap)
         self._tap.rest()
 
-    def tick(self, machine: Machine) -> None:
+    def tick(self, machine: Buffers) -> None:
         self._tap.machine = machine
         self._inner.tick(self._tap)
 
@@ -286,7 +285,7 @@ class _Tee:
     def file(self, data: bytes) -> str:
         return self._inner.file(data)
 
-    def take(self, machine: Machine) -> dict[str, pa.RecordBatch]:
+    def take(self, machine: Buffers) -> dict[str, pa.RecordBatch]:
         """The rows since the last time, of the tables that are wanted and have any."""
         self._tap.machine = machine
         self._tap.wanted_only = True
@@ -307,7 +306,7 @@ class _Tap:
     It sees nothing of the tables that are traced for plugins alone.
     """
 
-    machine: Machine
+    machine: Buffers
 
     def __init__(
         self, recorded: int, tables: set[str], module_of: Callable[[int, int], int | None]

@@ -71,7 +71,7 @@ class InsnMix(Plugin):
             name, kind = _named(row["word"])
             entry = found.setdefault(name, [name, kind, 0, 0, 0])
             counts = (row["count"], row["count"] if row["word"] & 3 != 3 else 0, 1)
-            entry[2:] = [old + new for old, new in zip(entry[2:], counts, strict=True)]  # type: ignore[operator]
+            entry[2:] = [old + new for old, new in zip(entry[2:], counts, strict=True)]
         schema = {
             "mnemonic": pl.String,
             "kind": pl.String,

@@ -108,7 +108,9 @@ def _make(cls: type[Plugin], target: str, given: dict[str, str]) -> Plugin:
     for name, parameter in known.items():
         if parameter.default is parameter.empty and name not in given:
             raise UsageError(f"plugin {target} needs {name}=…", f"--plugin {target},{name}=…")
-    return _guarded(target, lambda: cls(**values))
+    made = _guarded(target, lambda: cls(**values))
+    assert isinstance(made, Plugin)
+    return made
 
 
 def _value(cls: type[Plugin], target: str, key: str, text: str) -> Any:

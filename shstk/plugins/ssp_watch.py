@@ -116,7 +116,9 @@ class SspWatch(Plugin):
         if self._events:
             return False
         spans = _spans(cfi)
-        used = [(tid, mm, self._area(mm, low), now) for tid, mm, low, _, now in spans]
+        used: list[tuple[int, int | None, tuple[int, int] | None, int]] = [
+            (tid, mm, self._area(mm, low), now) for tid, mm, low, _, now in spans
+        ]
         for (_, mm, area, _), (_, _, _, high, _) in zip(used, spans, strict=True):
             if area is None or area != self._area(mm, high):
                 return False

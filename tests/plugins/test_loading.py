@@ -109,3 +109,14 @@ def test_replay_with_a_plugin(own: str, capfd: pytest.CaptureFixture[str]) -> No
     assert err.startswith(f"insn_mix: {int(icount, 16)} instructions")
     assert Path("x.run/manifest.json").read_bytes() == manifest
     assert run(["replay", "x.run", "--plugin", f"{own}:Fails"]) == 3
+
+
+def test_replay_of_a_run_that_a_plugin_stopped(own: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert (
+        run(["record", "-o", "x.run", "--plugin", "ssp_watch", GUEST.replace("signals", "longjmp")])
+        == 0
+    )
+    capfd.readouterr()
+    assert run(["replay", "x.run"]) == 0
+    assert run(["replay", "x.run", "--plugin", "hot_blocks,top=0"]) == 0
+    assert "disagree" not in capfd.readouterr().out
