@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from replay.derive.code import Code
 from replay.derive.handlings import Handling, handlings
 from replay.derive.history import (
     NR_PRCTL,
@@ -116,6 +117,11 @@ class Facts:
         """Whether a program was loaded; runs written by hand load none, and tell of less."""
         return self.run.table("modules").height > 0
 
+    @property
+    def of_program(self) -> bool:
+        """Whether a recorder wrote every row; what was salvaged of a run may lack its last ones."""
+        return bool(self.run.manifest.trees) and self.run.manifest.ending != "recovered"
+
     @cached_property
     def truncated(self) -> str:
         """Why the run stops before its end; empty if it does not."""
@@ -209,6 +215,11 @@ class Facts:
     def loads(self) -> Loads:
         """What was loaded from the words of shadow stacks (derive/slots.py)."""
         return loads(self.run, self.transfers, self.stacks, self.mappings, self.forks)
+
+    @cached_property
+    def code(self) -> Code:
+        """The instructions of the blocks that ran."""
+        return Code(self.run)
 
     @cached_property
     def regions(self) -> Regions:

@@ -87,6 +87,20 @@ CATALOGUE: Final = (
     ("Z6", "pads_match_their_label", "error"),
     ("Z7", "status_governs_instructions", "error"),
     ("Z8", "page_decides_fault", "error"),
+    ("Z9", "event_is_its_instruction", "error"),
+    ("Z10", "indirect_jumps_land_on_pads", "error"),
+    ("R1", "one_order_of_events", "error"),
+    ("R2", "during_names_its_event", "error"),
+    ("R3", "calls_are_whole", "error"),
+    ("R4", "clones_pair_with_calls", "error"),
+    ("R5", "tasks_run_in_their_lives", "error"),
+    ("R6", "switches_follow_one_another", "error"),
+    ("R7", "flow_runs_known_code", "error"),
+    ("R8", "what_is_named_is_there", "error"),
+    ("R9", "kernel_stores_where_mapped", "error"),
+    ("R10", "output_is_what_calls_wrote", "error"),
+    ("R11", "faults_are_told_alike", "error"),
+    ("R12", "lives_are_told_alike", "error"),
 )
 
 

@@ -5,12 +5,12 @@ mprotect of a range that is all shadow stack returns 0, whatever it asks for. Af
 works if it asked for PROT_WRITE, and is a store/AMO page fault (15) if it did not.
 
 ## Why it matters
-If mprotect could make ordinary memory of a shadow stack, return addresses could be forged with plain
-stores.
+If mprotect could make ordinary memory of a shadow stack, return addresses could be forged with
+plain stores.
 
 ## When it applies
-Every revision; pages of shadow stacks that mprotect was called for. Calls with unknown PROT bits are
-left out.
+Every revision; pages of shadow stacks that mprotect was called for. Calls with unknown PROT bits
+are left out.
 
 ## Evidence columns
 mappings.op protect, prot, ret; cfi.addr, fault after it.

@@ -11,8 +11,8 @@ push must not.
 
 ## When it applies
 Every run that recorded cfi and mappings. Where a run tells only of shadow stacks, accesses
-elsewhere are not judged. The first access after a fork is V5's, the first of all V7's, and pages that
-mprotect changed are V4's.
+elsewhere are not judged. The first access after a fork is V5's, the first of all V7's, and pages
+that mprotect changed are V4's.
 
 ## Evidence columns
 cfi.addr, fault; mappings.op, start, length, prot, shadow_stack; mms.from_mm.

@@ -7,7 +7,7 @@ from typing import Any, Final
 from schemas import uapi
 from schemas import vocabulary as kinds
 from schemas.errors import UsageError
-from schemas.manifest import U64, Manifest, Rlimit
+from schemas.manifest import U64, Manifest, Rlimit, TreeEntry
 from schemas.revisions import DEFAULT_REVISION, resolve
 from shstk import __version__
 from shstk.listing.values import BadValue, Names
@@ -28,6 +28,7 @@ class Head:
             "abi": "merged",
             "cpu": _CPUS[-1],
             "nousercfi": False,
+            "recorded": False,
             "seed": 0,
             "memory": None,
             "argv": ("listing",),
@@ -52,7 +53,7 @@ class Head:
                     raise BadValue(f"no such limit {name!r}: known are {' '.join(uapi.RLIMITS)}")
                 soft, _, hard = value.partition(":")
                 self._rlimits[name] = (self._limit(soft), self._limit(hard or "infinity"))
-        elif key == "nousercfi":
+        elif key in ("nousercfi", "recorded"):
             self._set[key] = True
         elif key in ("argv", "traced"):
             if not words:
@@ -83,6 +84,8 @@ class Head:
         chosen["traced"] = chosen["traced"] or tuple(
             t for t in _TRACED if t == "cfi" or rows.get(t)
         )
+        if chosen.pop("recorded"):
+            chosen["trees"] = (TreeEntry("program", f"/{chosen['argv'][0]}", False),)
         exits = [
             row["status"]
             for row in rows.get("task_events", ())

@@ -1,0 +1,86 @@
+"""A system call begins, ends and answers once.
+
+## What it checks
+A call ends after it began; a task makes no call before its last has ended. A call that returned has
+an answer and a state hash; what never ended has neither an end nor an answer. Its name is that of
+its number, and an ecall stands at its pc.
+
+## Why it matters
+Everything that the kernel was asked and answered is read from these rows.
+
+## When it applies
+Every run of a program. Runs written by hand tell what their author wanted to tell.
+
+## Evidence columns
+syscalls.seq, seq_end, nr, name, pc, ret, outcome, state_hash; code.bytes.
+
+## Example
+    30 t1 getpid() = ? outcome=returned
+
+## Not a violation when
+the loader made the call for the program: there is no ecall then.
+
+## How to investigate
+    shstk log RUN --tid <tid> --calls
+
+## Sources
+docs/schema.md, syscalls; ISA manual: ecall is the word 0x00000073.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from replay.facts import Facts
+from replay.rules import trace
+from replay.rules.outcome import OK, Outcome
+from schemas import seq as positions
+from schemas.syscalls import SYSCALL_NAMES
+
+_ANSWERED: Final = ("returned", "loader")
+_EXPECTED: Final = {
+    "seq_end": "an end after its beginning",
+    "seq": "a beginning after the end of the task's last call",
+    "outcome": "run_ended exactly if it has no end",
+    "ret": "an answer and a state hash exactly if it returned",
+    "name": "{due}, the name of {nr}",
+    "pc": "the address of an ecall",
+}
+
+NEEDS = ("syscalls",)
+APPLIES = "system call of a recorded run"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    import polars as pl
+
+    if not facts.of_program:
+        return
+    outcome = pl.col("outcome").cast(pl.String)
+    told = pl.col("ret").is_not_null() & pl.col("state_hash").is_not_null()
+    name = pl.col("nr").replace_strict(SYSCALL_NAMES, default=None, return_dtype=pl.String)
+    last = pl.col("seq_end").shift().over("tid", order_by="seq")
+    first = pl.int_range(pl.len()).over("tid", order_by="seq") == 0
+    laws = {
+        "seq_end": (pl.col("seq_end") > pl.col("seq")) | pl.col("seq_end").is_null(),
+        "seq": first | (pl.col("seq") >= last).fill_null(False),
+        "outcome": (outcome == "run_ended") == pl.col("seq_end").is_null(),
+        "ret": outcome.is_in(_ANSWERED) == told,
+        "name": pl.col("name").is_null() | (pl.col("name") == name),
+        "pc": pl.col("pc").is_in(sorted(facts.code.ecalls)) | (outcome == "loader"),
+    }
+    if not facts.run.table("code").height:
+        del laws["pc"]
+    rows = facts.run.table("syscalls").with_columns(
+        pl.struct(**{key: ~law.fill_null(False) for key, law in laws.items()}).alias("broken"),
+        due=name,
+    )
+    for row in rows.iter_rows(named=True):
+        column = next((key for key, broken in row["broken"].items() if broken), None)
+        if column is None:
+            yield OK
+            continue
+        shown = {**row, **{key: positions.show(row[key]) for key in ("seq", "seq_end")}}
+        note = f"{row['name'] or row['nr']} of task {row['tid']}"
+        yield trace.odd(row, _EXPECTED[column].format(**row), f"{column} {shown[column]}", note)

@@ -1,0 +1,95 @@
+"""An attempt to make a task is one call, told twice alike.
+
+## What it checks
+Each row of clones stands at the seq of a call of clone or clone3, of the same task, end and answer;
+clone's registers hold what the row says, and a child is created within it, by its caller.
+
+## Why it matters
+What a thread's shadow stack should be follows from these arguments.
+
+## When it applies
+Every run of a program. Runs written by hand tell what their author wanted to tell.
+
+## Evidence columns
+clones.flags, stack, tls, parent_tid, child_tid_addr, exit_signal, child_tid, ret; syscalls.a0..a4.
+
+## Example
+    a call of clone(CLONE_VM) and a row of clones with CLONE_VFORK
+
+## Not a violation when
+the run ended within the attempt, or clone3 read its arguments from memory: those are not held.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM clones JOIN syscalls USING (seq)"
+
+## Sources
+docs/schema.md, clones: "one attempt to make a task, failed ones too; seq is its syscall's"; man 2
+clone for the registers on riscv: flags, stack, parent_tid, tls, child_tid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from replay.facts import Facts
+from replay.rules import trace
+from replay.rules.outcome import OK, Outcome
+from schemas import seq as positions
+from schemas.uapi import CLONE_FLAGS
+
+if TYPE_CHECKING:
+    import polars as pl
+
+CLONE_PARENT: Final = CLONE_FLAGS["CLONE_PARENT"]
+_NUMBERS: Final = (220, 435)  # clone, clone3
+_REGISTERS: Final = ("a1", "a2", "a3", "a4")
+_SIGNAL: Final = 0xFF  # the low bits of clone's flags
+
+NEEDS = ("syscalls", "clones", "task_events")
+APPLIES = "attempt to make a task of a recorded run"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    import polars as pl
+
+    if not facts.of_program:
+        return
+    kinds = pl.col("kind").cast(pl.String)
+    born = facts.run.table("task_events").filter(kinds == "created")
+    created = {(row["tid"], row["value"]): row["seq"] for row in born.iter_rows(named=True)}
+    calls = {row["seq"]: row for row in _calls(facts).iter_rows(named=True)}
+    attempts = facts.run.table("clones")
+    for row in attempts.iter_rows(named=True):
+        call = calls.pop(row["seq"], None)
+        yield trace.odd(row, "a call", "none", "an attempt") if call is None else _hold(row, call)
+        child = row["child_tid"]
+        if child is not None and not row["flags"] & CLONE_PARENT:
+            at = created.get((child, row["tid"]))
+            if at is None or at < row["seq"]:
+                actual = "none" if at is None else positions.show(at)
+                yield trace.odd(row, f"task {child} created within it", actual, "its child")
+    for call in calls.values():
+        if call["ret"] is not None and call["ret"] > 0:
+            yield trace.odd(call, "an attempt", "none", f"{call['name']} that made a task")
+
+
+def _calls(facts: Facts) -> pl.DataFrame:
+    import polars as pl
+
+    return facts.run.table("syscalls").filter(pl.col("nr").is_in(_NUMBERS))
+
+
+def _hold(row: dict[str, Any], call: dict[str, Any]) -> Outcome:
+    """Whether the two rows of one attempt say the same."""
+    told = {name: call[name] for name in ("tid", "mm", "seq_end", "ret")}
+    if call["nr"] == _NUMBERS[0]:
+        registers = zip(("stack", "parent_tid", "tls", "child_tid_addr"), _REGISTERS, strict=True)
+        told |= {name: call[register] for name, register in registers}
+        told |= {"flags": call["a0"] & ~_SIGNAL, "exit_signal": call["a0"] & _SIGNAL}
+    if row["ret"] is not None:
+        told["child_tid"] = row["ret"] if row["ret"] > 0 else None
+    for name, due in told.items():
+        if row[name] != due:
+            return trace.odd(row, f"{name} {due}", f"{name} {row[name]}", "clones against syscalls")
+    return OK

@@ -1,0 +1,86 @@
+"""What happens inside a call or step bears that event's seq.
+
+## What it checks
+during is the seq of a system call or a step of a task, by the task that the row names, and the row
+stands within it. What the kernel stored outside of any is a signal's frame.
+
+## Why it matters
+Which allocation was a clone's and which release an exit's is read from it.
+
+## When it applies
+Every run of a program. Runs written by hand tell what their author wanted to tell.
+
+## Evidence columns
+mappings.during, kernel_memory.during; syscalls.seq, seq_end; task_events.seq; signals.seq.
+
+## Example
+    30.2 map S2 ss during=29.1
+and nothing stands at 29.1.
+
+## Not a violation when
+the memory is another task's: ptrace, /proc/PID/mem, and robust futexes of who exits.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM mappings WHERE during = <seq>"
+
+## Sources
+docs/schema.md, during: "seq of the syscall, clone attempt or task event inside which it happened".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from replay.facts import Facts
+from replay.rules import trace
+from replay.rules.outcome import Outcome, Satisfied
+from schemas import seq as positions
+from schemas.seq import STEPS
+
+NEEDS = ("syscalls", "task_events")
+_EXECS: Final = (221, 281)  # execve, execveat
+APPLIES = "operation within an event of a recorded run"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    import polars as pl
+
+    if not facts.of_program:
+        return
+    # a thread that calls execve goes on under its leader's tid
+    by = pl.when(~pl.col("nr").is_in(_EXECS)).then("tid")
+    calls = facts.run.table("syscalls").select(during="seq", end="seq_end", by=by)
+    steps = facts.run.table("task_events").select(
+        during="seq", end=pl.lit(None, pl.UInt64), by="tid"
+    )
+    events = pl.concat([calls, steps]).with_columns(known=True)
+    for name in ("mappings", "kernel_memory"):
+        rows = facts.run.table(name).filter(pl.col("during").is_not_null())
+        held = rows.join(events, on="during", how="left", maintain_order="left")
+        whose = (pl.col("by") == pl.col("tid")).fill_null(True) | pl.lit(name == "kernel_memory")
+        inside = (pl.col("seq") > pl.col("during")) & (
+            pl.col("end").is_null() | (pl.col("seq") <= pl.col("end"))
+        )
+        wrong = held.filter(~(whose & inside & pl.col("known")).fill_null(False))
+        if rows.height > wrong.height:
+            yield Satisfied(rows.height - wrong.height)
+        for row in wrong.iter_rows(named=True):
+            actual = f"during {positions.show(row['during'])}"
+            yield trace.odd(row, "an event of the task, around it", actual, f"a row of {name}")
+    yield from _frames(facts)
+
+
+def _frames(facts: Facts) -> Iterator[Outcome]:
+    """What was stored outside of all events: by a delivery at the same icount."""
+    import polars as pl
+
+    rows = facts.run.table("kernel_memory").filter(pl.col("during").is_null())
+    place = pl.col("seq") // STEPS
+    signals = facts.run.table("signals").select("tid", place=place).unique()
+    rest = rows.with_columns(place=place).join(signals, on=["tid", "place"], how="anti")
+    if rows.height > rest.height:
+        yield Satisfied(rows.height - rest.height)
+    for row in rest.sort("seq").iter_rows(named=True):
+        what = f"{row['op']} at {row['addr']:#x}, no event around it and no signal"
+        yield trace.odd(row, "an event", "none", what, row["addr"])

@@ -1,0 +1,93 @@
+"""What made an event is the instruction that stands there.
+
+## What it checks
+At the pc of each cfi row stands an instruction that makes such events: sspush or c.sspush x1 or x5,
+sspopchk, ssrdp, ssamoswap, a csr instruction on ssp, lpad with that label; no lpad where none was
+found. ssamoswap.d needs 8-byte alignment and ssamoswap.w moves 32 bits.
+
+## Why it matters
+It holds the event against the program's own bytes, which nothing else does.
+
+## When it applies
+Every run of a program that recorded cfi and flow; addresses whose code the run knows.
+
+## Evidence columns
+cfi.pc, kind, value, addr; code.pc, bytes.
+
+## Example
+    t1 sspush 0x10234 pc=0x10000
+    block 1 hex:13000000 pc=0x10000
+
+## Not a violation when
+the code at that address changed meanwhile: any of the words that stood there will do.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM code WHERE pc <= <pc> AND pc + length > <pc>"
+
+## Sources
+ISA manual, unprivileged CFI chapter: the encodings; Zimop: mop.r.28 and mop.rr.7 are redefined with
+these operands only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from replay.derive.code import name_of
+from replay.derive.instructions import ACCESS_FAULT, NO_PAD, done, kind
+from replay.facts import Facts
+from replay.rules import trace
+from replay.rules.outcome import Outcome, Satisfied, Unknown
+
+NEEDS = ("cfi",)
+APPLIES = "shadow-stack instruction or landing pad of a recorded run"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    import polars as pl
+
+    if not facts.of_program:
+        return
+    label = pl.when(kind() == "lpad").then("value")
+    wide = (pl.col("addr") % 8 != 0) & (pl.col("fault") != ACCESS_FAULT).fill_null(True)
+    big = (pl.max_horizontal("value", "operand") >= 2**32) & done()
+    swap = kind() == "ssamoswap"
+    places = (
+        facts.run.scan("cfi")
+        .with_columns(kind().alias("kind"), label=label, wide=wide & swap, big=big & swap)
+        .group_by("pc", "kind", "label", "wide", "big")
+        .agg(pl.len().cast(pl.UInt64).alias("count"), pl.col("seq", "tid", "mm", "addr").first())
+        .collect()
+        .sort("seq")
+    )
+    for row in places.iter_rows(named=True):
+        words = facts.code.words.get(row["pc"])
+        if words is None:
+            yield Unknown("the code at these addresses is not recorded")
+        elif any(_makes(word, row) for word in words):
+            yield Satisfied(row["count"])
+        else:
+            shown = " or ".join(f"{word:#x}" for word in sorted(words))
+            pc = f"at pc {row['pc']:#x}"
+            yield trace.odd(row, _due(row), shown, f"the instruction {pc}", row["addr"])
+
+
+def _makes(word: int, row: dict[str, Any]) -> bool:
+    """Whether an instruction makes the events of a group."""
+    name = name_of(word)
+    if row["label"] == NO_PAD:
+        return name != "lpad"
+    if name == "lpad":
+        return row["kind"] == name and row["label"] == word >> 12
+    if name == "ssamoswap.d":
+        return row["kind"] == "ssamoswap" and not row["wide"]
+    if name == "ssamoswap.w":
+        return row["kind"] == "ssamoswap" and not row["big"]
+    return bool(name == row["kind"])
+
+
+def _due(row: dict[str, Any]) -> str:
+    if row["label"] == NO_PAD:
+        return "no lpad"
+    return f"lpad {row['label']:#x}" if row["kind"] == "lpad" else str(row["kind"])

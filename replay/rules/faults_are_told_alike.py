@@ -1,0 +1,75 @@
+"""A shadow-stack instruction that trapped has its row in faults, told alike.
+
+## What it checks
+At the step after each cfi row with a fault stands a row of faults of the same task, pc and cause;
+with the same address if it is a memory fault, and with the two words that were compared if it is a
+software check. Every software check has its row in cfi.
+
+## Why it matters
+What Linux makes of the exception is judged by the one, what led to it by the other.
+
+## When it applies
+Every run of a program. Runs written by hand tell what their author wanted to tell.
+
+## Evidence columns
+cfi.pc, fault, addr, value, operand; faults.pc, cause, tval, address, expected, found.
+
+## Example
+    sspopchk at 30.0 with fault 18, and no row of faults at 30.1
+
+## Not a violation when
+the fault came of another instruction: then it has no row in cfi.
+
+## How to investigate
+    shstk explain-fault RUN <seq>
+
+## Sources
+docs/schema.md, cfi.fault, faults; ISA manual: xtval of a software check is 2 for a landing pad, 3
+for a shadow stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.derive.instructions import ACCESS_FAULT, PAGE_FAULT, SOFTWARE_CHECK, done, kind
+from replay.facts import Facts
+from replay.rules import trace
+from replay.rules.outcome import OK, Outcome
+
+NEEDS = ("cfi",)
+APPLIES = "shadow-stack instruction that trapped in a recorded run"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    import polars as pl
+
+    if not facts.of_program:
+        return
+    cfi = facts.run.scan("cfi").filter(done().not_()).collect().with_columns(at=pl.col("seq") + 1)
+    faults = facts.run.table("faults").with_columns(at=pl.col("seq"))
+    both = cfi.join(faults, on="at", how="left", suffix="_f", maintain_order="left")
+    pad, check_ = kind() == "lpad", pl.col("fault") == SOFTWARE_CHECK
+    loaded = pl.when(pad).then("operand").otherwise("value")
+    compared = pl.when(pad).then("value").otherwise("operand")
+    memory = pl.col("fault").is_in([ACCESS_FAULT, PAGE_FAULT])
+    # tval: the address of a memory fault, which check failed, or the instruction
+    tval = pl.when(memory).then("addr").when(check_).then(pl.when(pad).then(2).otherwise(3))
+    same = (
+        (pl.col("tid") == pl.col("tid_f"))
+        & (pl.col("pc") == pl.col("pc_f"))
+        & (pl.col("fault") == pl.col("cause"))
+        & (~memory | (pl.col("addr") == pl.col("address")))
+        & (~check_ | ((loaded == pl.col("expected")) & (compared == pl.col("found"))))
+        & (pl.col("tval") == pl.coalesce(tval, pl.col("word").cast(pl.UInt64)))
+    )
+    for row in both.with_columns(same=same.fill_null(False)).iter_rows(named=True):
+        if row["same"]:
+            yield OK
+            continue
+        told = "none" if row["cause"] is None else f"fault {row['cause']} at {row['pc_f']:#x}"
+        expected = f"a row of faults: {row['fault']} at {row['pc']:#x}, with its words"
+        yield trace.odd(row, expected, told, f"{row['kind']} at {row['pc']:#x}", row["addr"])
+    checks = faults.filter(pl.col("cause") == SOFTWARE_CHECK).join(cfi, on="at", how="anti")
+    for row in checks.iter_rows(named=True):
+        yield trace.odd(row, "a row of cfi before it", "none", "a software check", row["pc"])

@@ -1,0 +1,151 @@
+"""Every block that ran is known, whole, and as long as it took.
+
+## What it checks
+Blocks are numbered from 1 in the order of their first run; a block's bytes are as many as it says
+and end with a whole instruction. Each block runs at or after its row in code, and the next begins
+as many instructions later as it has, unless the kernel came in between. Where code is mapped from a
+file and cannot be written, its bytes are the file's.
+
+## Why it matters
+Calls, returns and lines are read from flow and code; a block that was exchanged tells of other
+functions.
+
+## When it applies
+Every run of a program that recorded flow. Runs written by hand tell what their author wanted to
+tell.
+
+## Evidence columns
+flow.seq, block; code.block, pc, length, bytes, module; mappings.input, offset; files.
+
+## Example
+    a block of 7 instructions at 100.0, and the next at 105.0
+
+## Not a violation when
+the kernel came in between: a fault, a switch, a signal.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM code WHERE block = <block>"
+
+## Sources
+docs/schema.md, code and flow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from replay.derive.pieces import ROWS
+from replay.facts import Facts
+from replay.rules import trace
+from replay.rules.outcome import OK, Outcome, Satisfied
+from schemas import seq as positions
+from schemas.seq import STEPS
+from schemas.uapi import PROT_WRITE
+
+if TYPE_CHECKING:
+    import polars as pl
+
+NEEDS = ("flow",)
+APPLIES = "block that ran in a recorded run"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    if not facts.of_program or not facts.run.table("code").height:
+        return
+    yield from _blocks(facts)
+    yield from _steps(facts)
+
+
+def _blocks(facts: Facts) -> Iterator[Outcome]:
+    import polars as pl
+
+    flow = (
+        facts.run.scan("flow")
+        .group_by("block")
+        .agg(first=pl.col("seq").min(), by=pl.col("tid").first())
+    )
+    rows = facts.run.table("code").join(
+        flow.collect(), on="block", how="full", coalesce=True, maintain_order="left"
+    )
+    from_file = _FileBytes(facts)
+    for number, row in enumerate(rows.iter_rows(named=True), 1):
+        if row["seq"] is None:
+            odd = row | {"seq": row["first"], "tid": row["by"]}
+            yield trace.odd(odd, "a row in code", "none", f"block {row['block']}")
+            continue
+        words = facts.code.blocks.get(row["block"], [])
+        size = sum(4 if word & 3 == 3 else 2 for word in words)
+        due = from_file(row)
+        laws = {
+            f"block {number}": row["block"] == number,
+            f"{row['length']} bytes of whole instructions": size
+            == row["length"]
+            == len(row["bytes"]),
+            f"a first run at {positions.show(row['seq'])}": row["first"] is None
+            or row["first"] >= row["seq"],
+            f"bytes {(due or b'').hex()}, as its file has": due in (row["bytes"], None),
+        }
+        broken = next((law for law, holds in laws.items() if not holds), None)
+        if broken is None:
+            yield OK
+            continue
+        actual = f"block {row['block']}, {len(row['bytes'])} bytes {row['bytes'].hex()}"
+        if row["first"] is not None:
+            actual += f", first run at {positions.show(row['first'])}"
+        yield trace.odd(row, broken, actual, f"the block at {row['pc']:#x}", row["pc"])
+
+
+class _FileBytes:
+    """What a block's bytes must be, where they come from a file that the program cannot change."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        inputs = facts.run.table("inputs").select("input", "sha256")
+        self._hashes: dict[int, str] = dict(inputs.iter_rows())
+        self._files: dict[int, bytes] = {}
+
+    def __call__(self, row: dict[str, Any]) -> bytes | None:
+        region = self._facts.regions.at(row["mm"], row["pc"], row["seq"])
+        if region is None or region.input is None or region.prot & PROT_WRITE:
+            return None
+        if region.from_seq != region.made_seq or region.input not in self._hashes:
+            return None  # it may have been written before it was protected
+        if not self._facts.run.path:
+            return None
+        if region.input not in self._files:
+            self._files[region.input] = self._facts.run.file(self._hashes[region.input])
+        at: int = region.offset + row["pc"] - region.start
+        return self._files[region.input][at : at + len(row["bytes"])]
+
+
+def _steps(facts: Facts) -> Iterator[Outcome]:
+    """Whether each block takes as many instructions as it has, piece by piece of flow."""
+    import polars as pl
+
+    lengths = {block: len(words) for block, words in facts.code.blocks.items()}
+    height = facts.run.scan("flow").select(pl.len()).collect().item()
+    halts = _halts(facts)
+    for offset in range(0, height, ROWS):
+        rows = facts.run.scan("flow").slice(offset, ROWS + 1).collect()
+        place = pl.col("seq") // STEPS
+        took = rows.with_columns(
+            took=place.shift(-1) - place,
+            has=pl.col("block").replace_strict(lengths, default=None, return_dtype=pl.UInt64),
+        ).filter(pl.col("took").is_not_null())
+        odd = took.filter(pl.col("took") != pl.col("has"))
+        begins, ends = odd["seq"] // STEPS, odd["seq"] // STEPS + odd["took"]
+        quiet = halts.search_sorted(begins) == halts.search_sorted(ends)
+        wrong = odd.filter(quiet)
+        yield Satisfied(took.height - wrong.height)
+        for row in wrong.iter_rows(named=True):
+            expected = f"{row['has']} instructions until the next block"
+            yield trace.odd(row, expected, f"{row['took']}", f"block {row['block']}")
+
+
+def _halts(facts: Facts) -> pl.Series:
+    """The icounts after which a block need not have gone on: at switches, signals and faults."""
+    import polars as pl
+
+    tables = [facts.run.table(name)["seq"] for name in ("sched", "signals", "faults")]
+    return (pl.concat(tables) // STEPS).unique().sort()

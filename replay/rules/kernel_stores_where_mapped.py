@@ -1,0 +1,60 @@
+"""What the kernel stored or took lies in memory that is there.
+
+## What it checks
+Each row of kernel_memory covers bytes that are mapped in its address space at that moment, and a
+swap has eight old and eight new ones. A word of a shadow stack that the kernel read or swapped is
+the one that was last written there.
+
+## Why it matters
+Tokens, frames and clear_child_tid are told by these rows.
+
+## When it applies
+Every run of a program. Runs written by hand tell what their author wanted to tell.
+
+## Evidence columns
+kernel_memory.op, addr, bytes; mappings.
+
+## Example
+    mem_write 0x10 u32:0
+and nothing is mapped there.
+
+## Not a violation when
+a stack that grows was reached into below its lowest page: the kernel has grown it first.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM kernel_memory WHERE addr = <address>"
+
+## Sources
+docs/schema.md, kernel_memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from replay.facts import Facts
+from replay.rules import trace
+from replay.rules.last_write import wrong_loads
+from replay.rules.outcome import OK, Outcome
+
+_WORD: Final = 8
+
+NEEDS = ("kernel_memory", "mappings")
+APPLIES = "bytes that the kernel stored or took in a recorded run"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    if not facts.of_program:
+        return
+    for t in facts.transfers:
+        size = len(t.bytes) // 2 if t.op == "swap" else len(t.bytes)
+        row = {"seq": t.seq, "tid": t.tid, "mm": t.mm}
+        ends = {t.addr, t.addr + max(size, 1) - 1}
+        if t.op == "swap" and size != _WORD:
+            yield trace.odd(row, "16 bytes", f"{len(t.bytes)}", "a swap", t.addr)
+        elif not all(facts.regions.at(t.mm, end, t.seq) for end in ends):
+            yield trace.odd(row, "mapped memory", "none", f"{t.op} of {size} bytes", t.addr)
+        else:
+            yield OK
+    yield from wrong_loads(facts, "read", "swap")

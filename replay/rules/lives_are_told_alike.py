@@ -1,0 +1,112 @@
+"""The steps of a task's life agree with its calls, its memory and each other.
+
+## What it checks
+A step of a task tells the ssp that its events left. A parent reaps the status that its child exited
+with, and that the manifest has if it was the first task's. clear_child_tid stores the word that the
+kernel wrote there, and wakes who waits at that address.
+
+## Why it matters
+Order and ownership at exit are read from these steps.
+
+## When it applies
+Every run of a program. Runs written by hand tell what their author wanted to tell.
+
+## Evidence columns
+task_events.ssp, status, addr, value; ssp_path; kernel_memory; manifest.exit_status.
+
+## Example
+    exit_begin 0, and reaped 256
+
+## Not a violation when
+the task was created, began or has come from an exec: those steps set ssp (A7, E1).
+
+## How to investigate
+    shstk query RUN "SELECT * FROM task_events WHERE tid = <tid> ORDER BY seq"
+
+## Sources
+docs/schema.md, task_events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from replay.derive.rows import Event
+from replay.facts import STATE, Facts
+from replay.rules import trace
+from replay.rules.outcome import OK, Finding, Outcome, Satisfied
+
+_SETTERS: Final = ("created", "first_user", "exec_done")
+
+NEEDS = ("cfi", *STATE)
+APPLIES = "step of a task's life in a recorded run"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    if not facts.of_program:
+        return
+    yield from _ssp(facts)
+    begun: dict[int | None, Event] = {}
+    cleared: dict[int | None, Event] = {}
+    first = facts.run.manifest.first_tid
+    for event in facts.events:
+        before = begun.get(event.tid)
+        row = {"seq": event.seq, "tid": event.tid, "mm": event.mm}
+        what = f"{event.kind} of task {event.tid}"
+        if event.kind == "exit_begin":
+            begun[event.tid] = event
+            due = facts.run.manifest.exit_status
+            if event.tid == first and facts.run.manifest.complete and event.status != due:
+                yield trace.odd(row, f"status {due}", f"status {event.status}", what)
+        elif event.kind == "reaped" and before:
+            if event.status == before.status:
+                yield OK
+            else:
+                expected, actual = f"status {before.status}", f"status {event.status}"
+                yield trace.odd(row, expected, actual, what, evidence=(before.seq,))
+        elif event.kind == "clear_child_tid":
+            cleared[event.tid] = event
+            yield _stored(facts, event) or OK
+        elif event.kind == "futex_wake" and before:
+            last = cleared.get(event.tid)
+            if last and last.addr != event.addr:
+                expected, actual = f"{last.addr:#x}", f"{event.addr or 0:#x}"
+                yield trace.odd(row, expected, actual, what, event.addr, (last.seq,))
+
+
+def _stored(facts: Facts, event: Event) -> Finding | None:
+    """Whether clear_child_tid's word was stored, by the row just before it."""
+    before = facts.transfers.of(event.tid, event.seq - 2, event.seq)
+    word = (event.value or 0).to_bytes(4, "little")
+    if any(t.addr == event.addr and t.bytes == word for t in before) or not before:
+        return None  # a bad address: nothing was stored
+    row = {"seq": event.seq, "tid": event.tid, "mm": event.mm}
+    actual = f"{before[-1].bytes.hex()} at {before[-1].addr:#x}"
+    expected = f"{word.hex()} at {event.addr or 0:#x}"
+    return trace.odd(row, expected, actual, "clear_child_tid", event.addr)
+
+
+def _ssp(facts: Facts) -> Iterator[Outcome]:
+    """Whether each step tells the ssp that the last event of its task left."""
+    import polars as pl
+
+    kinds = pl.col("kind").cast(pl.String)
+    steps = facts.run.table("task_events").filter(~kinds.is_in(_SETTERS))
+    for step in facts.history.execs:
+        if step.begin and step.task is not step.heir:  # a thread's, which steps out as its leader
+            inside = pl.col("seq").is_between(step.begin.seq, step.seq)
+            steps = steps.filter(~(inside & (pl.col("tid") == step.heir.tid)))
+    calls = facts.run.table("syscalls").select("seq", "ssp_entry")
+    during = pl.coalesce("ssp_entry", "ssp_after")  # a step within a call: as at its entry
+    path = facts.ssp_path.join(calls, on="seq", how="left").select("tid", at="seq", ssp_due=during)
+    told = steps.join_asof(
+        path.sort("at"), left_on="seq", right_on="at", by="tid", check_sortedness=False
+    )
+    wrong = told.filter(pl.col("ssp") != pl.col("ssp_due"))
+    if told.height > wrong.height:
+        yield Satisfied(told.height - wrong.height)
+    for row in wrong.iter_rows(named=True):
+        expected, actual = f"ssp {row['ssp_due']:#x}", f"ssp {row['ssp']:#x}"
+        what = f"{row['kind']} of task {row['tid']}"
+        yield trace.odd(row, expected, actual, what, row["ssp"], (row["at"],))

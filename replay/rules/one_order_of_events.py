@@ -1,0 +1,97 @@
+"""Every event has its own place in one order.
+
+## What it checks
+In each table seq rises from row to row. Instructions stand at icount.0, what the kernel did at
+icount.1, .2 and on, each number once and none left out; and nothing stands after the last
+instruction of the run.
+
+## Why it matters
+Every other rule asks what came before what. A row that was moved, doubled or taken out shows here.
+
+## When it applies
+Every run of a program. Runs written by hand tell what their author wanted to tell.
+
+## Evidence columns
+seq of every table; seq_end of syscalls and mms; manifest.icount.
+
+## Example
+    1042.1, 1042.2, 1042.4
+
+## Not a violation when
+the number left out is that of a signal which could not be delivered: it died as it was made.
+
+## How to investigate
+    shstk log RUN --from <seq>
+
+## Sources
+docs/schema.md, seq: icount * 2**20 + n; n counts the kernel's steps at that icount from 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from replay.facts import Facts
+from replay.rules import trace
+from replay.rules.outcome import Outcome, Satisfied
+from schemas import seq as positions
+from schemas.seq import STEPS
+from schemas.tables import TABLES
+
+if TYPE_CHECKING:
+    import polars as pl
+
+INSTRUCTIONS: Final = ("cfi", "flow", "code", "insn")
+# Rows that stand at the seq of another table's: a clone at its call's, a file at who asked for it.
+_SHARED: Final = ("clones", "inputs", "tree", "typed")
+
+NEEDS = ("syscalls",)
+APPLIES = "event of a recorded run"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    import polars as pl
+
+    if not facts.of_program:
+        return
+    steps, count = [], 0
+    for name in TABLES:
+        rows = facts.run.scan(name)
+        last = pl.col("seq").shift()
+        of_program = name in INSTRUCTIONS
+        wrong = rows.filter(
+            (pl.col("seq") <= last)
+            | ((pl.col("seq") % STEPS == 0) != of_program)
+            | (pl.col("seq") // STEPS > facts.run.manifest.icount)
+        )
+        height, odd = pl.collect_all([rows.select(pl.len()), wrong.select("seq", "tid", "mm")])
+        count += height.item() - odd.height
+        for row in odd.iter_rows(named=True):
+            where = "an icount.0" if of_program else "an icount.n with n >= 1"
+            expected = f"{where}, after the row before, within the run"
+            yield trace.odd(row, expected, positions.show(row["seq"]), f"a row of {name}")
+        if not of_program and name not in _SHARED:
+            steps += [facts.run.table(name).select("seq", "tid", "mm", table=pl.lit(name))]
+            if "seq_end" in TABLES[name].names:
+                ends = facts.run.table(name).select(pl.col("seq_end").alias("seq"), "tid", "mm")
+                if name == "mms":  # a run written by hand ends one at its last user's own step
+                    ends = ends.join(facts.run.table("task_events"), on="seq", how="anti")
+                steps += [ends.drop_nulls("seq").with_columns(table=pl.lit(name))]
+    yield Satisfied(count)
+    yield from _numbers(facts, pl.concat(steps).sort("seq"))
+
+
+def _numbers(facts: Facts, steps: pl.DataFrame) -> Iterator[Outcome]:
+    """Whether the kernel's steps at each icount are 1, 2, 3 and on."""
+    import polars as pl
+
+    place = pl.col("seq") // STEPS
+    before = pl.col("seq").shift().over(place).fill_null(place * STEPS)
+    wrong = steps.with_columns(due=before + 1).filter(pl.col("seq") != pl.col("due"))
+    unmade = {s.seq // STEPS for s in facts.signals if s.kind == "fatal"}
+    for row in wrong.iter_rows(named=True):
+        if row["seq"] == row["due"] + 1 and row["seq"] // STEPS in unmade:
+            continue
+        due, seq = (positions.show(row[name]) for name in ("due", "seq"))
+        yield trace.odd(row, due, seq, f"the kernel's next step, in {row['table']}")

@@ -1,0 +1,70 @@
+"""What came out of the guest is what its calls say they wrote.
+
+## What it checks
+Rows of output lie within a call of their task that writes, and together have as many bytes as the
+call returned.
+
+## Why it matters
+It is what a user compares first.
+
+## When it applies
+Every run of a program. Runs written by hand tell what their author wanted to tell.
+
+## Evidence columns
+output.seq, tid, bytes; syscalls.nr, ret, seq_end.
+
+## Example
+    write(1, BUFFER, 5) = 5
+and output of 4 bytes within.
+
+## Not a violation when
+the call has no answer, for the run ended within it.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM output ORDER BY seq"
+
+## Sources
+docs/schema.md, output: "what the guest wrote to standard output and standard error".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.facts import Facts
+from replay.rules import trace
+from replay.rules.outcome import OK, Outcome
+
+NEEDS = ("syscalls",)
+APPLIES = "output of a recorded run"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    import polars as pl
+
+    if not facts.of_program:
+        return
+    calls = facts.run.table("syscalls").select(
+        "tid", "name", "ret", "seq_end", call="seq", at="seq"
+    )
+    rows = facts.run.table("output").join_asof(
+        calls, left_on="seq", right_on="at", by="tid", check_sortedness=False
+    )
+    inside = pl.col("seq_end").is_null() | (pl.col("seq") <= pl.col("seq_end"))
+    stray = rows.filter(pl.col("call").is_null() | ~inside)
+    for row in stray.iter_rows(named=True):
+        yield trace.odd(row, "a call around it", "none", f"{len(row['bytes'])} bytes of output")
+    totals = (
+        rows.filter(inside & pl.col("ret").is_not_null())
+        .group_by("call", maintain_order=True)
+        .agg(
+            pl.col("seq", "tid", "mm", "name", "ret").first(),
+            wrote=pl.col("bytes").bin.size().sum().cast(pl.Int64),
+        )
+    )
+    for row in totals.iter_rows(named=True):
+        if row["wrote"] == row["ret"]:
+            yield OK
+            continue
+        expected = f"{row['ret']} bytes, as {row['name']} returned"
+        yield trace.odd(row, expected, f"{row['wrote']}", "output", evidence=(row["call"],))

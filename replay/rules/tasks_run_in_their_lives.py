@@ -1,0 +1,99 @@
+"""Instructions run in a task that was scheduled, in its own address space.
+
+## What it checks
+A task runs instructions after it first went to user mode and before it began to exit, in the
+address space that its last step named, and while it was the one that was switched to. Its calls are
+made then as well.
+
+## Why it matters
+A row under another task's name would move its pushes to another's shadow stack.
+
+## When it applies
+Every run of a program. Runs written by hand tell what their author wanted to tell. Which task was
+switched to is told only where sched was recorded.
+
+## Evidence columns
+tid, mm of cfi, flow, insn and syscalls; task_events.kind, mm; sched.tid, from_tid.
+
+## Example
+    flow rows of task 2 after its exit_begin
+
+## Not a violation when
+the tid was given to another task meanwhile: that is another life.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM task_events WHERE tid = <tid> ORDER BY seq"
+
+## Sources
+docs/schema.md, task_events, sched.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from replay.derive.turns import turns
+from replay.facts import Facts
+from replay.rules import trace
+from replay.rules.outcome import OK, Finding, Outcome
+from schemas import seq as positions
+
+# Steps after which a task runs: its first return to user mode, an exec, and what it did for others.
+_AT_WORK: Final = ("first_user", "exec_done", "futex_wake", "vfork_done")
+
+NEEDS = ("task_events",)
+APPLIES = "instruction or call of a recorded run"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    import polars as pl
+
+    if not facts.of_program:
+        return
+    calls = facts.run.table("syscalls").filter(pl.col("outcome").cast(pl.String) != "loader")
+    rows = pl.concat(
+        [
+            turns(facts.run),
+            calls.select(table=pl.lit("syscalls"), seq="seq", last="seq", tid="tid", mm="mm"),
+        ]
+    ).sort("seq")
+    running = _running(facts)
+    for row in rows.iter_rows(named=True):
+        yield _alive(facts, row) or running(row) or OK
+
+
+def _alive(facts: Facts, row: dict[str, Any]) -> Finding | None:
+    steps = facts.events.of(row["tid"], -1, row["seq"])
+    what = f"rows of {row['table']} of task {row['tid']}"
+    last = steps[-1] if steps else None
+    if last is None or last.kind not in _AT_WORK:
+        actual = "it was never created" if last is None else f"its last step was {last.kind}"
+        return trace.odd(row, "a task at work", actual, what)
+    if last.mm != row["mm"]:
+        return trace.odd(row, f"mm {last.mm}", f"mm {row['mm']}", what, evidence=(last.seq,))
+    later = facts.events.of(row["tid"], row["seq"], row["last"] - 1)
+    ended = next((e for e in later if e.kind in ("exit_begin", "created")), None)
+    if ended:
+        return trace.odd(row, f"none after its {ended.kind}", "some", what, evidence=(ended.seq,))
+    return None
+
+
+def _running(facts: Facts) -> Callable[[dict[str, Any]], Finding | None]:
+    """Whether who ran is who was switched to, at both ends: in between somebody may have died."""
+    switches = facts.run.table("sched").select("seq", "tid").rows()
+    if switches:  # a thread's exec goes on under its leader's tid
+        switches += [(e.seq, e.tid) for e in facts.events if e.kind == "exec_done"]
+        switches.sort()
+    times = [seq for seq, _ in switches]
+
+    def judge(row: dict[str, Any]) -> Finding | None:
+        for end in ("seq", "last"):
+            to = switches[max(bisect_right(times, row[end]) - 1, 0)][1] if times else row["tid"]
+            if to != row["tid"]:
+                what = f"rows of {row['table']} at {positions.show(row[end])}"
+                return trace.odd(row, f"task {to}, by sched", f"task {row['tid']}", what)
+        return None
+
+    return judge

@@ -1,0 +1,131 @@
+"""What a row names by number is in the run.
+
+## What it checks
+Files, modules, address spaces and calls that rows name by number are there, and each number stands
+for one: mappings.input, modules.input, code.module, signals.sigreturn_seq, mms.from_mm, and mm in
+every table. Address spaces begin before they are used and end when their last user has dropped
+them.
+
+## Why it matters
+A name without a bearer makes what it says unknowable.
+
+## When it applies
+Every run of a program. Runs written by hand tell what their author wanted to tell.
+
+## Evidence columns
+inputs.input, size, first_seq; modules.module; mms.mm, seq, seq_end, from_mm; mm of every table.
+
+## Example
+    map S1 input=9
+in a run whose inputs are 1 and 2.
+
+## Not a violation when
+the run was cut short: what still lived has no end.
+
+## How to investigate
+    shstk query RUN "SELECT * FROM inputs"
+
+## Sources
+docs/schema.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from replay.facts import Facts
+from replay.rules import trace
+from replay.rules.outcome import OK, Outcome, Satisfied
+from schemas import seq as positions
+from schemas.tables import TABLES
+
+# Their rows may stand before the address space that they name: a task's first step, and the files
+# that an exec asks for.
+_BEFORE: Final = ("task_events", "inputs", "tree", "typed")
+# a column, and the table and column that hold what it names
+_NAMES: Final = (
+    ("mappings", "input", "inputs", "input"),
+    ("modules", "input", "inputs", "input"),
+    ("code", "module", "modules", "module"),
+    ("signals", "sigreturn_seq", "syscalls", "seq"),
+    ("mms", "from_mm", "mms", "mm"),
+)
+
+NEEDS = ("task_events",)
+APPLIES = "name in a recorded run"
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    if not facts.of_program:
+        return
+    for table, column, other, key in _NAMES:
+        yield from _named(facts, table, column, other, key)
+    for table, key in (("inputs", "input"), ("modules", "module"), ("mms", "mm")):
+        rows = facts.run.table(table)
+        for row in rows.filter(rows[key].is_duplicated()).iter_rows(named=True):
+            yield trace.odd(row, f"one {key} {row[key]}", "several", f"a row of {table}")
+    yield from _files(facts)
+    yield from _spaces(facts)
+
+
+def _named(facts: Facts, table: str, column: str, other: str, key: str) -> Iterator[Outcome]:
+    import polars as pl
+
+    rows = facts.run.table(table).filter(pl.col(column).is_not_null())
+    there = facts.run.table(other).select(pl.col(key).alias(column))
+    wrong = rows.join(there, on=column, how="anti")
+    if rows.height > wrong.height:
+        yield Satisfied(rows.height - wrong.height)
+    for row in wrong.sort("seq").iter_rows(named=True):
+        expected = f"a row of {other} with {key} {row[column]}"
+        yield trace.odd(row, expected, "none", f"{table}.{column}")
+
+
+def _files(facts: Facts) -> Iterator[Outcome]:
+    """The size that a file is said to have is that of its bytes."""
+    for row in facts.run.table("inputs").iter_rows(named=True):
+        if not facts.run.path:
+            return
+        size = len(facts.run.file(row["sha256"]))
+        if size != row["size"] or row["first_seq"] != row["seq"]:
+            actual = f"{row['size']} bytes, first seen at {positions.show(row['first_seq'])}"
+            expected = f"{size} bytes, first seen at {positions.show(row['seq'])}"
+            yield trace.odd(row, expected, actual, row["guest_path"])
+
+
+def _spaces(facts: Facts) -> Iterator[Outcome]:
+    """Every row's address space is there while the row is."""
+    import polars as pl
+
+    mms = facts.run.table("mms")
+    drops = facts.run.table("task_events").filter(
+        (pl.col("kind").cast(pl.String) == "mm_dropped") & (pl.col("value") == 0)
+    )
+    last = dict(drops.select("mm", "seq").iter_rows())
+    for row in mms.filter(pl.col("seq_end").is_not_null()).iter_rows(named=True):
+        due = last.get(row["mm"])
+        if due is None or row["seq_end"] - due not in (0, 1):  # 0: in a run written by hand
+            actual = f"an end at {positions.show(row['seq_end'])}"
+            yield trace.odd(row, f"{positions.show(due)}: its last user's", actual, "a row of mms")
+    lives = mms.select("mm", begin=pl.col("seq"), end=pl.col("seq_end"))
+    for name in TABLES:
+        if name in _BEFORE:
+            continue
+        used = (
+            facts.run.scan(name)
+            .filter(pl.col("mm").is_not_null())
+            .group_by("mm")
+            .agg(pl.col("seq").min(), last=pl.col("seq").max(), tid=pl.col("tid").first())
+            .collect()
+            .join(lives, on="mm", how="left")
+            .sort("mm")
+        )
+        for row in used.iter_rows(named=True):
+            begin, end = row["begin"], row["end"]
+            if begin is None or row["seq"] < begin or (end is not None and row["last"] > end):
+                span = f"{positions.show(row['seq'])} to {positions.show(row['last'])}"
+                lived = f"mm {row['mm']} from {positions.show(begin)} to {positions.show(end)}"
+                yield trace.odd(row, lived, f"rows from {span}", f"{name} of mm {row['mm']}")
+            else:
+                yield OK
