@@ -23,6 +23,10 @@ constexpr Row rows[] = {
     {mask, match, op_##name, Extension::extension, Format::format},
 #include "isa/all.inc"
 #undef INSN
+#define VINSN(extension, name, mask, match, format, ...) \
+    {mask, match, op_##name, Extension::extension, Format::format},
+#include "isa/vector.inc"
+#undef VINSN
 };
 static_assert(std::size(rows) == op_illegal);
 
@@ -90,6 +94,7 @@ void set_operands(Format format, u32 word, u16 offset, Slot& slot) {
         case Format::FR:
         case Format::XR:
         case Format::R4: slot.imm = i32(bits(word, 14, 12)); break;
+        default: slot.imm = i32(word); break;
     }
 }
 
@@ -98,11 +103,19 @@ constexpr char destination_of(Format format) {
         case Format::NONE:
         case Format::END:
         case Format::S:
-        case Format::B: return 0;
+        case Format::B:
+        case Format::VS:
+        case Format::VSX:
+        case Format::VSV: return 0;
         case Format::FI:
         case Format::FR:
-        case Format::R4: return 'f';
-        default: return 'x';
+        case Format::R4:
+        case Format::FV2: return 'f';
+        case Format::VSETVLI:
+        case Format::VSETIVLI:
+        case Format::VSETVL:
+        case Format::XV2: return 'x';
+        default: return format < Format::VSETVLI ? 'x' : 'v';
     }
 }
 
@@ -112,6 +125,9 @@ const char destination[op_count] = {
 #define INSN(extension, name, mask, match, format, ...) destination_of(Format::format),
 #include "isa/all.inc"
 #undef INSN
+#define VINSN(extension, name, mask, match, format, ...) destination_of(Format::format),
+#include "isa/vector.inc"
+#undef VINSN
 };
 
 bool ends_block(u16 op) {

@@ -4,12 +4,13 @@
 #include "code.hpp"
 #include "machine.hpp"
 #include "types.hpp"
+#include "vector/rows.hpp"
 
 namespace core {
 
 enum class Extension : u8 {
     I, M, A, F, D, Zicsr, Zifencei, Zicond, Zicbom, Zicboz, Zimop, Zicfiss, Zicfilp,
-    Zacas, Zabha, Zawrs, Zfhmin, Zfa, Zba, Zbb, Zbs
+    Zacas, Zabha, Zawrs, Zfhmin, Zfa, Zba, Zbb, Zbs, V, Zvbb
 };
 
 enum class Format : u8 {
@@ -28,21 +29,54 @@ enum class Format : u8 {
     FR,     // fd, sources of either kind; imm = rm
     XR,     // rd, floating-point sources; imm = rm
     R4,     // fd, fs1, fs2, fs3; imm = rm
+
+    // Vectors: imm = the word. Unless the row says otherwise, an operand v0.t may follow.
+    VSETVLI,   // rd, rs1, vtype
+    VSETIVLI,  // rd, uimm, vtype
+    VSETVL,    // rd, rs1, rs2
+    VL,        // vd, (rs1)
+    VLX,       // vd, (rs1), rs2
+    VLV,       // vd, (rs1), vs2
+    VS,        // vs3, (rs1)
+    VSX,       // vs3, (rs1), rs2
+    VSV,       // vs3, (rs1), vs2
+    VV,        // vd, vs2, vs1; multiply-adds: vd, vs1, vs2
+    VX,        // vd, vs2, rs1
+    VF,        // vd, vs2, fs1
+    VI,        // vd, vs2, simm5
+    VU,        // vd, vs2, uimm5
+    VU6,       // vd, vs2, uimm6
+    VVM,       // vd, vs2, vs1, v0
+    VXM,       // vd, vs2, rs1, v0
+    VIM,       // vd, vs2, simm5, v0
+    VFM,       // vd, vs2, fs1, v0
+    V0,        // vd
+    V1,        // vd, vs1
+    X1,        // vd, rs1
+    I1,        // vd, simm5
+    F1,        // vd, fs1
+    V2,        // vd, vs2
+    XV2,       // rd, vs2
+    FV2,       // fd, vs2
 };
 
 enum Op : u16 {
 #define INSN(extension, name, ...) op_##name,
 #include "isa/all.inc"
 #undef INSN
+#define VINSN(extension, name, ...) op_##name,
+#include "isa/vector.inc"
+#undef VINSN
     op_illegal,
     op_fallthrough,  // ends a block that has no control transfer; no instruction
     op_pause,        // ends the part of a block that the budget allows; no instruction
     op_count
 };
 
+constexpr Op op_first_vector = op_vsetvli;
 constexpr u8 x0_sink = 32;  // where writes to x0 go
 
-// Which register an instruction writes: 'x', 'f' or 0.
+// Which register an instruction writes: 'x', 'f', 'v' or 0.
 extern const char destination[op_count];
 
 // Sets the operands of the slot, pc-relative immediates counted from `offset`. A compressed word is

@@ -8,17 +8,18 @@ namespace core {
 
 namespace {
 
-using Words = std::array<u64, Hart::state_size / 8>;
+using Words = std::array<u64, Hart::words>;
 
-// x, f, pc, ssp, fcsr, mode bits, then the reservation.
+// x, f, pc, ssp, fcsr, mode bits, the reservation, the vector CSRs. v0 to v31 follow.
 Words words_of(const Hart& h) {
     Words words;
     auto out = std::copy_n(h.x, 32, words.begin());
     out = std::copy_n(h.f, 32, out);
-    const u64 modes = u64{h.elp} | u64{h.sse} << 1 | u64{h.lpe} << 2 | u64{h.pmlen} << 8;
+    const u64 modes = u64{h.elp} | u64{h.sse} << 1 | u64{h.lpe} << 2 | u64{h.v.used} << 3 |
+                      u64{h.v.enabled} << 4 | u64{h.pmlen} << 8;
     const Reservation& r = h.reservation;
     for (u64 word : {h.pc, h.ssp, u64{h.fcsr()}, modes, u64{r.valid} | u64{r.size} << 8, r.address,
-                     r.value})
+                     r.value, h.v.vl, h.v.vtype, h.v.vstart, h.v.vcsr()})
         *out++ = word;
     return words;
 }
@@ -34,13 +35,15 @@ std::shared_ptr<Hart> Hart::copy() const {
 }
 
 void Hart::save(std::span<u8, state_size> out) const {
-    std::memcpy(out.data(), words_of(*this).data(), state_size);
+    const Words words = words_of(*this);
+    std::memcpy(out.data(), words.data(), sizeof words);
+    std::memcpy(out.data() + sizeof words, v.bytes, sizeof v.bytes);
 }
 
 bool Hart::restore(std::span<const u8> in) {
     if (in.size() != state_size) return false;
     Words words;
-    std::memcpy(words.data(), in.data(), state_size);
+    std::memcpy(words.data(), in.data(), sizeof words);
     std::copy_n(words.begin(), 32, x);
     x[0] = 0;
     std::copy_n(words.begin() + 32, 32, f);
@@ -51,13 +54,20 @@ bool Hart::restore(std::span<const u8> in) {
     elp = rest[3] & 1;
     sse = rest[3] & 2;
     lpe = rest[3] & 4;
+    v.used = rest[3] & 8;
+    v.enabled = rest[3] & 16;
     pmlen = valid_pmlen(u8(rest[3] >> 8)) ? u8(rest[3] >> 8) : 0;
     reservation = {(rest[4] & 1) != 0, static_cast<u8>(rest[4] >> 8), rest[5], rest[6]};
+    v.configure(rest[8], rest[7]);
+    v.set_vstart(rest[9]);
+    v.set_vcsr(rest[10]);
+    std::memcpy(v.bytes, in.data() + sizeof words, sizeof v.bytes);
     fault = {};
     return true;
 }
 
-// x, f, fcsr, ssp, elp, pc: each word mixed in by an odd multiplication and a fold.
+// x, f, fcsr, ssp, elp, pc, and the vectors once they are used: each word mixed in by an odd
+// multiplication and a fold.
 u64 Hart::hash() const {
     u64 hash = 0x9e3779b97f4a7c15;
     const auto mix = [&](u64 word) {
@@ -67,6 +77,13 @@ u64 Hart::hash() const {
     for (int i = 1; i < 32; ++i) mix(x[i]);
     for (u64 bits : f) mix(bits);
     for (u64 word : {u64{fcsr()}, ssp, u64{elp}, pc}) mix(word);
+    if (!v.used) return hash;
+    for (u64 word : {v.vl, v.vtype, v.vstart, v.vcsr()}) mix(word);
+    for (unsigned i = 0; i < sizeof v.bytes; i += 8) {
+        u64 word;
+        std::memcpy(&word, v.bytes + i, sizeof word);
+        mix(word);
+    }
     return hash;
 }
 

@@ -6,6 +6,7 @@
 
 #include "machine.hpp"
 #include "types.hpp"
+#include "vector/state.hpp"
 
 namespace core {
 
@@ -37,12 +38,14 @@ class Hart {
     u8 pmlen = 0;  // senvcfg.PMM: upper bits of data addresses that are ignored (Supm)
     Reservation reservation;
     Fault fault;
+    VectorState v;
 
     u32 fcsr() const { return frm << 5 | fflags; }
     void set_fcsr(u64 value) { fflags = value & 31, frm = (value >> 5) & 7; }
 
     // The registers as bytes, fixed layout, and back; false if the bytes are not such a state.
-    static constexpr std::size_t state_size = 8 * (32 + 32 + 7);
+    static constexpr std::size_t words = 32 + 32 + 11;
+    static constexpr std::size_t state_size = 8 * words + 32 * VectorState::vlenb;
     void save(std::span<u8, state_size> out) const;
     bool restore(std::span<const u8> in);
     u64 hash() const;

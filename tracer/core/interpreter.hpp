@@ -15,6 +15,7 @@
 #include "hart.hpp"
 #include "machine.hpp"
 #include "semantics.hpp"
+#include "vector/execute.hpp"
 #include "vocabulary.hpp"
 
 namespace core {
@@ -61,6 +62,9 @@ template <unsigned Level>
 #define INSN(extension, name, ...) &&do_##name,
 #include "isa/all.inc"
 #undef INSN
+#define VINSN(...) &&do_vector,
+#include "isa/vector.inc"
+#undef VINSN
         &&do_illegal, &&do_fallthrough, &&do_pause,
     };
 
@@ -155,6 +159,10 @@ enter_part: {
 #include "isa/all.inc"
 #undef INSN
 
+do_vector:
+    if (!vector::execute(h, as, *ip, INFO.op)) goto memory_fault;
+    ACCESSED(h.v.access.address, h.v.access.value, h.v.access.size);
+    NEXT();
 do_illegal:
     FAULT(cause_illegal, WORD);
 do_fallthrough:

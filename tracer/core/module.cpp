@@ -152,6 +152,7 @@ void restore(Hart& h, nb::bytes state) {
         throw nb::value_error("not a hart's state");
 }
 
+<<<<<<< HEAD
 nb::bytes save_machine(const Machine& machine, const Spaces& spaces, const Harts& harts) {
     const std::string bytes = Snapshot::save(machine, spaces, harts);
     return nb::bytes(bytes.data(), bytes.size());
@@ -166,6 +167,28 @@ nb::object decode_word(u32 word) {
     if (!row.name) return nb::none();
     const Slot& s = row.slot;
     return nb::make_tuple(row.name, row.format, s.rd == x0_sink ? 0 : s.rd, s.rs1, s.rs2, s.rs3, s.imm);
+=======
+nb::bytes vector_register(const Hart& h, int i) {
+    return nb::bytes(h.v.bytes + register_number(i) * VectorState::vlenb, VectorState::vlenb);
+}
+
+void set_vector_register(Hart& h, int i, nb::bytes value) {
+    if (value.size() != VectorState::vlenb) throw nb::value_error("a vector register has 16 bytes");
+    std::memcpy(h.v.bytes + register_number(i) * VectorState::vlenb, value.data(), value.size());
+    h.v.used = true;
+}
+
+// A vector CSR, as the kernel saves and restores it; vl and vtype must be ones that vsetvl gives.
+nb::tuple vector_csrs(const Hart& h) {
+    return nb::make_tuple(h.v.vstart, h.v.vl, h.v.vtype, h.v.vcsr());
+}
+
+void set_vector_csrs(Hart& h, u64 vstart, u64 vl, u64 vtype, u64 vcsr) {
+    h.v.configure(vtype, vl);
+    h.v.set_vstart(vstart);
+    h.v.set_vcsr(vcsr);
+    h.v.used = true;
+>>>>>>> 55d4dd6 (RVV 1.0 in the executor: instructions out of line behind one entry of the loop, state, traps with vstart)
 }
 
 int run_hart(Hart& h, AddressSpace& space, u64 budget, u32 tid, u32 mm) {
@@ -268,6 +291,23 @@ NB_MODULE(_core, module) {
             nb::arg("bits"))
         .def("regs", regs)
         .def("args", args)
+        .def("v", vector_register, nb::arg("i"))
+        .def("set_v", set_vector_register, nb::arg("i"), nb::arg("value"))
+        .def("v_csrs", vector_csrs)
+        .def("set_v_csrs", set_vector_csrs, nb::arg("vstart"), nb::arg("vl"), nb::arg("vtype"),
+             nb::arg("vcsr"))
+        .def("discard_v", [](Hart& h) { h.v.discard(); })
+        .def_prop_rw(
+            "v_used", [](const Hart& h) { return h.v.used; },
+            [](Hart& h, bool used) {
+                const bool enabled = h.v.enabled;
+                h.v = {};
+                h.v.enabled = enabled;
+                h.v.used = used;
+            })
+        .def_prop_rw(
+            "v_enabled", [](const Hart& h) { return h.v.enabled; },
+            [](Hart& h, bool enabled) { h.v.enabled = enabled; })
         .def("state", state)
         .def("restore", restore, nb::arg("state"))
         .def("state_hash", &Hart::hash)

@@ -151,8 +151,14 @@ inline void insn_row(InsnTable& table, const Hart& h, const Info& info, u8 rd, u
     table.set<InsnTable::Seq>(row, index << seq_shift);
     table.set<InsnTable::Pc>(row, pc);
     table.set<InsnTable::Word>(row, info.word);
-    table.set<InsnTable::Rd>(row, integer ? rd : kind == 'f' ? u8(32 + rd) : u8{255});
-    table.set<InsnTable::RdValue>(row, integer ? h.x[rd] : kind == 'f' ? h.f[rd] : 0);
+    table.set<InsnTable::Rd>(row, integer       ? rd
+                                  : kind == 'f' ? u8(32 + rd)
+                                  : kind == 'v' ? u8(64 + rd)
+                                                : u8{255});
+    table.set<InsnTable::RdValue>(row, integer       ? h.x[rd]
+                                       : kind == 'f' ? h.f[rd]
+                                       : kind == 'v' ? h.v.low_word(rd)
+                                                     : 0);
     table.set<InsnTable::MemAddr>(row, memory.address);
     table.set<InsnTable::MemValue>(row, memory.value);
     table.set<InsnTable::MemSize>(row, memory.size);

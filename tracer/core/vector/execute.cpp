@@ -1,0 +1,32 @@
+#include "execute.hpp"
+
+#include "../decode.hpp"
+#include "operation.hpp"
+#include "rows.hpp"
+
+namespace core::vector {
+
+#define VINSN(extension, name, ...) bool name(Operation& o);
+#include "../isa/vector.inc"
+#undef VINSN
+
+namespace {
+
+using Body = bool (*)(Operation&);
+constexpr Body bodies[] = {
+#define VINSN(extension, name, ...) name,
+#include "../isa/vector.inc"
+#undef VINSN
+};
+static_assert(std::size(bodies) == op_illegal - op_first_vector);
+
+}  // namespace
+
+bool execute(Hart& h, AddressSpace& as, const Slot& slot, u16 op) {
+    Operation operation(h, as, slot);
+    h.v.used = true;
+    h.v.access = {};
+    return h.v.enabled ? bodies[op - op_first_vector](operation) : operation.illegal();
+}
+
+}  // namespace core::vector
