@@ -22,7 +22,7 @@ struct Group {
         return first < other.first + other.count() && other.first < first + count();
     }
 };
-constexpr int mask_eew = 0;
+constexpr int mask_eew = -1;
 
 // Where a second operand comes from. All but `vector` are the same for each element.
 enum Source { vector, scalar, immediate, unsigned_immediate, six_bit_immediate, floating };
