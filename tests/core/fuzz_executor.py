@@ -22,9 +22,10 @@ BASE = 0x3FFFC000  # sixteen pages around a border of page-table nodes
 PAGES = 16
 CAUSES = {0, 1, 2, 3, 5, 7, 12, 13, 15, 18, _core.FAULT_NO_FRAME}
 PERMS = [R, R | W, R | X, R | W | X, R | W | SS, W | SS, 0, R | W | _core.PERM_SHARED]
-# Words with random operand bits: loads, stores, branches, jal, jalr, amo, csr, arithmetic, FP.
+# Words with random operand bits: loads, stores, branches, jal, jalr, amo, csr, arithmetic, FP,
+# vectors.
 OPCODES = [0x03, 0x07, 0x0F, 0x13, 0x17, 0x1B, 0x23, 0x27, 0x2F, 0x33, 0x37, 0x3B]
-OPCODES += [0x43, 0x47, 0x4B, 0x4F, 0x53, 0x63, 0x67, 0x6F, 0x73]
+OPCODES += [0x43, 0x47, 0x4B, 0x4F, 0x53, 0x57, 0x57, 0x57, 0x63, 0x67, 0x6F, 0x73]
 SPECIAL = [0xCE104073, 0xCDC0C073, 0xCDC04573, 0x4800302F, 0x01102573, 0x01151073, 0x17, 0x73]
 SPECIAL += [0x0045A00F, 0x0015A00F, 0x28C5C52F]  # cbo.zero, cbo.clean, amocas.q
 
@@ -104,6 +105,12 @@ def run_one(seed: int) -> int:
             for i in range(32):
                 hart.set_x(i, random_address(rng))
                 hart.set_f(i, rng.getrandbits(64))
+            if rng.random() < 0.7:
+                hart.set_v_csrs(
+                    rng.choice([0, 0, 0, 5]), rng.randrange(129), rng.randrange(256), rng.randrange(8)
+                )
+            for i in range(0, 32, rng.choice([1, 40])):
+                hart.set_v(i, rng.choice([rng.randbytes(16), rng.randbytes(1) * 2 + bytes(14)]))
         for _ in range(20):
             before = machine.icount
             budget = rng.choice([0, 1, 3, 50, 2000, 20000])

@@ -152,7 +152,6 @@ void restore(Hart& h, nb::bytes state) {
         throw nb::value_error("not a hart's state");
 }
 
-<<<<<<< HEAD
 nb::bytes save_machine(const Machine& machine, const Spaces& spaces, const Harts& harts) {
     const std::string bytes = Snapshot::save(machine, spaces, harts);
     return nb::bytes(bytes.data(), bytes.size());
@@ -167,7 +166,8 @@ nb::object decode_word(u32 word) {
     if (!row.name) return nb::none();
     const Slot& s = row.slot;
     return nb::make_tuple(row.name, row.format, s.rd == x0_sink ? 0 : s.rd, s.rs1, s.rs2, s.rs3, s.imm);
-=======
+}
+
 nb::bytes vector_register(const Hart& h, int i) {
     return nb::bytes(h.v.bytes + register_number(i) * VectorState::vlenb, VectorState::vlenb);
 }
@@ -178,7 +178,6 @@ void set_vector_register(Hart& h, int i, nb::bytes value) {
     h.v.used = true;
 }
 
-// A vector CSR, as the kernel saves and restores it; vl and vtype must be ones that vsetvl gives.
 nb::tuple vector_csrs(const Hart& h) {
     return nb::make_tuple(h.v.vstart, h.v.vl, h.v.vtype, h.v.vcsr());
 }
@@ -188,7 +187,6 @@ void set_vector_csrs(Hart& h, u64 vstart, u64 vl, u64 vtype, u64 vcsr) {
     h.v.set_vstart(vstart);
     h.v.set_vcsr(vcsr);
     h.v.used = true;
->>>>>>> 55d4dd6 (RVV 1.0 in the executor: instructions out of line behind one entry of the loop, state, traps with vstart)
 }
 
 int run_hart(Hart& h, AddressSpace& space, u64 budget, u32 tid, u32 mm) {
