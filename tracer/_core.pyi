@@ -64,11 +64,12 @@ class Machine:
               offsets into) bytes u8. Ids count from 1 in the order of first execution; a block is
               its text, its pc and the frame's lineage (copy-on-write copies share one).
         insn: seq u64, tid u32, mm u32, pc u64, word u32, rd u8 (0..31 x, 32..63 f, 64..95 v, of a
-              group the first; 255 none), rd_value u64 (of v the low 64 bits), mem_addr u64, mem_value u64, mem_size u8 (0 = no access), ssp u64
-              (after it). Instructions that retired, and ecalls. mem_value: of an AMO or ssamoswap
-              what was stored (amocas: what is there now; of 16 bytes the low half; of the 64 bytes
-              that cbo.zero clears 0). Of a pair of registers rd is the even one. Of a vector load or
-              store the first element that was accessed.
+              group the first; 255 none), rd_value u64 (of v the low 64 bits), mem_addr u64,
+              mem_value u64, mem_size u8 (0 = no access), ssp u64 (after it). Instructions that
+              retired, and ecalls. mem_value: of an AMO or ssamoswap what was stored (amocas: what
+              is there now; of 16 bytes the low half; of the 64 bytes that cbo.zero clears 0). Of a
+              pair of registers rd is the even one. Of a vector load or store the first element that
+              was accessed.
         """
 
     def save(self, spaces: Sequence[AddressSpace], harts: Sequence[Hart]) -> bytes:
@@ -170,7 +171,8 @@ class Hart:
         """Everything above plus the reservation, to be given to `restore` (checkpoints)."""
     def restore(self, state: bytes) -> None: ...
     def state_hash(self) -> int:
-        """64 bits over x, f, fcsr, ssp, elp, pc, and the vectors if v_used; independent of slices and of what is traced."""
+        """64 bits over x, f, fcsr, ssp, elp, pc, and the vectors if v_used; independent of slices
+        and of what is traced."""
     def clear_reservation(self) -> None: ...
     def run(self, space: AddressSpace, budget: int, tid: int, mm: int) -> int:
         """Run at most `budget` instructions, exactly; returns a STOP_*. tid and mm go into rows.

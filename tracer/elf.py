@@ -30,7 +30,7 @@ AT_RANDOM, AT_EXECFN, AT_MINSIGSTKSZ = 25, 31, 51
 _FEATURE_1_AND: Final = 0xC0000000
 LANDING_PADS, SHADOW_STACK = 1, 2
 
-_HWCAP: Final = sum(1 << ord(letter) - ord("A") for letter in "IMAFDC")
+_HWCAP: Final = sum(1 << ord(letter) - ord("A") for letter in "IMAFDCV")
 _MINSIGSTKSZ: Final = 2048
 
 

@@ -107,7 +107,10 @@ def run_one(seed: int) -> int:
                 hart.set_f(i, rng.getrandbits(64))
             if rng.random() < 0.7:
                 hart.set_v_csrs(
-                    rng.choice([0, 0, 0, 5]), rng.randrange(129), rng.randrange(256), rng.randrange(8)
+                    rng.choice([0, 0, 0, 5]),
+                    rng.randrange(129),
+                    rng.randrange(256),
+                    rng.randrange(8),
                 )
             for i in range(0, 32, rng.choice([1, 40])):
                 hart.set_v(i, rng.choice([rng.randbytes(16), rng.randbytes(1) * 2 + bytes(14)]))

@@ -1,4 +1,4 @@
-"""Random vector instructions, one after another, here and under qemu-user: the same state after each.
+"""Random vector instructions, here and under qemu-user: the same state after each.
 
 A program sets vtype, vl, vstart, vcsr and frm at random, executes one random word of the vector
 opcodes (most are instructions, many reserved ones), and dumps all registers and CSRs. SIGILL and
@@ -79,12 +79,16 @@ def mixes_widths(word: int) -> bool:
     if word & 0x7F == 0x57:
         zero = vs2 == 0 or (funct3 < 3 and vs1 == 0)
         mixed = (funct3, funct6) in MIXED and abs(vs1 - vs2) < near
-        accumulates = funct3 != 0 and funct6 >= 0x3C and (
-            abs(vd - vs2) < near or (funct3 < 3 and abs(vd - vs1) < near)
+        accumulates = (
+            funct3 != 0
+            and funct6 >= 0x3C
+            and (abs(vd - vs2) < near or (funct3 < 3 and abs(vd - vs1) < near))
         )
-        return masked and zero or mixed or accumulates
+        return (masked and zero) or mixed or accumulates
     indexed = bool(word >> 26 & 1)
-    return masked and (vd == 0 or indexed and vs2 == 0) or indexed and abs(vd - vs2) < 2 * near
+    return (masked and (vd == 0 or (indexed and vs2 == 0))) or (
+        indexed and abs(vd - vs2) < 2 * near
+    )
 
 
 def arithmetic(rng: random.Random) -> list[int]:
@@ -98,7 +102,7 @@ def arithmetic(rng: random.Random) -> list[int]:
     if funct3 == 2 and funct6 == 0x10:  # to an integer register
         vd = rng.randrange(3, 28)
     word = 0x57 | vd << 7 | funct3 << 12 | second << 15 | register(rng) << 20
-    if funct3 == 6 and funct6 == 0x10 or rng.random() < 0.02:
+    if (funct3 == 6 and funct6 == 0x10) or rng.random() < 0.02:
         word &= ~(31 << 20)
     return [word | vm << 25 | funct6 << 26]
 
@@ -301,7 +305,11 @@ def differences(seed: int, cases: int, command: list[str]) -> list[str]:
         at = i * DUMP_BYTES
         mine, yours = ours[at : at + DUMP_BYTES], theirs[at : at + DUMP_BYTES]
         if mine != yours:
-            words = zip(NAMES, *(struct.unpack(f"<{len(NAMES)}Q", d) for d in (mine, yours, before)), strict=True)
+            words = zip(
+                NAMES,
+                *(struct.unpack(f"<{len(NAMES)}Q", d) for d in (mine, yours, before)),
+                strict=True,
+            )
             what = ", ".join(f"{n} {a:x} not {b:x} (was {c:x})" for n, a, b, c in words if a != b)
             found.append(f"seed {seed} case {i} {word:#010x}: {what}")
             break  # what follows starts from another state

@@ -32,8 +32,8 @@ inline bool ssp_accessible(const Hart& h) { return h.machine->extensions.zicfiss
 // False: no such register for user mode. The counters all read `icount`.
 inline bool read_csr(Hart& h, u32 csr, u64 icount, u64& value) {
     if (is_vector_csr(csr)) {
-        h.v.used = true;
         if (!h.v.enabled) return false;
+        h.v.used = true;
     }
     switch (csr) {
         case csr_fflags: value = h.fflags; return true;

@@ -23,6 +23,7 @@ from tracer.kernel.mm import TASK_SIZE, Mm
 from tracer.kernel.task import AltStack, Process, Task
 
 if TYPE_CHECKING:
+    from tracer._core import Hart
     from tracer.kernel.kernel import Kernel
 
 _F: Final = CLONE_FLAGS
@@ -229,7 +230,7 @@ def _dup_task_struct(k: Kernel, t: Task, args: CloneArgs) -> Task:
     return Task(
         tid=0,
         process=t.process,
-        hart=t.hart.copy(),
+        hart=_copy_hart(t.hart),
         mm=None,
         files=t.files,
         fs=t.fs,
@@ -246,7 +247,15 @@ def _dup_task_struct(k: Kernel, t: Task, args: CloneArgs) -> Task:
         no_new_privs=t.no_new_privs,
         timer_slack_ns=t.timer_slack_ns,
         nice=t.nice,
+        v_control=t.v_control,
     )
+
+
+def _copy_hart(hart: Hart) -> Hart:
+    """copy_thread() turns vectors off."""
+    copy = hart.copy()
+    copy.v_used = False
+    return copy
 
 
 def _copy_files(k: Kernel, t: Task, child: Task, args: CloneArgs, undo: ExitStack) -> None:

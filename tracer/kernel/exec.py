@@ -16,7 +16,17 @@ from schemas.uapi import (
     PROT_WRITE,
 )
 from tracer import elf
-from tracer.kernel import binfmt, enable_cfi, ptrace, sandbox, shstk, sigframe, signals, usermem
+from tracer.kernel import (
+    binfmt,
+    enable_cfi,
+    ptrace,
+    sandbox,
+    shstk,
+    sigframe,
+    signals,
+    usermem,
+    vectors,
+)
 from tracer.kernel import exit as exits
 from tracer.kernel.binfmt import NotRunnable, Program
 from tracer.kernel.call import Args, Call, Outcome
@@ -149,6 +159,7 @@ def _flush(k: Kernel, t: Task, program: Program) -> None:
     t.process.sighand.flush()
     t.altstack = AltStack()
     t.hart.pmlen = 0
+    vectors.start_program(t)
     if t.files.users > 1:
         shared, t.files = t.files, t.files.copy()
         shared.drop(k)

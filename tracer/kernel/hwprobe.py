@@ -43,23 +43,33 @@ _EXTENSIONS: Final = {
     "zba": 3,
     "zbb": 4,
     "zbs": 5,
+    "zvbb": 17,
+    "zve32f": 38,
+    "zve32x": 37,
+    "zve64d": 41,
+    "zve64f": 40,
+    "zve64x": 39,
+    "zvfhmin": 31,
+    "zvkb": 19,
+    "zvkt": 26,
     "supm": 49,
 }
 _CACHE_BLOCK: Final = 64
 _FD: Final = 1 << 0
 _C: Final = 1 << 1
+_V: Final = 1 << 2
 _ZICFILP: Final = 63  # of IMA_EXT_0
 _ZICFISS: Final = 0  # of IMA_EXT_1
 
 
 def isa(k: Kernel) -> str:
     """The ISA string of /proc/cpuinfo."""
-    return "_".join(("rv64imafdc", *_EXTENSIONS, *sorted(k.cpu)))
+    return "_".join(("rv64imafdcv", *_EXTENSIONS, *sorted(k.cpu)))
 
 
 def values(k: Kernel) -> dict[int, int]:
     """Key -> value. riscv_nousercfi changes nothing here (seen on 7.2.13)."""
-    ext_0 = _FD | _C | sum(1 << bit for bit in _EXTENSIONS.values() if bit is not None)
+    ext_0 = _FD | _C | _V | sum(1 << bit for bit in _EXTENSIONS.values() if bit is not None)
     return {
         0: 0,  # MVENDORID, MARCHID, MIMPID
         1: 0,
@@ -71,7 +81,7 @@ def values(k: Kernel) -> dict[int, int]:
         7: (1 << 47) - 1,  # HIGHEST_VIRT_ADDRESS
         8: 10**9,  # TIME_CSR_FREQ: one tick an instruction
         9: 3,
-        10: 4,  # MISALIGNED_VECTOR_PERF: unsupported
+        10: 3,  # MISALIGNED_VECTOR_PERF: fast
         12: _CACHE_BLOCK,  # ZICBOM_BLOCK_SIZE
         15: _CACHE_BLOCK,  # ZICBOP_BLOCK_SIZE
         16: int("zicfiss" in k.cpu) << _ZICFISS,

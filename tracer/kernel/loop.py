@@ -181,6 +181,8 @@ def _run_slice(k: Kernel, task: Task, budget: int) -> int:
 def _enter_call(k: Kernel, task: Task) -> None:
     hart = task.hart
     hart.clear_reservation()
+    if hart.v_used:
+        hart.discard_v()
     *args, nr = hart.args()
     pc = hart.pc
     call = CALLS.get(nr)

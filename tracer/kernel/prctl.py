@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import shstk, tagged, usermem
+from tracer.kernel import shstk, tagged, usermem, vectors
 from tracer.kernel.call import Args, Call
 from tracer.kernel.errno import Errno
 
@@ -107,6 +107,8 @@ _OPTIONS: Final[dict[int, Callable[[Kernel, Task, Args], int]]] = {
     39: _get_no_new_privs,
     55: tagged.set_tagged_addr_ctrl,
     56: tagged.get_tagged_addr_ctrl,
+    69: vectors.set_control,
+    70: vectors.get_control,
 }
 
 

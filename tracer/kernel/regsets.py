@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from tracer.kernel import vectors
 from tracer.kernel.errno import Errno
 
 if TYPE_CHECKING:
@@ -83,5 +84,6 @@ def _set_cfi(t: Task, data: bytes) -> None:
 REGSETS: Final = {
     0x1: Regset(8, _get_gpr, _set_gpr),  # NT_PRSTATUS
     0x2: Regset(8, _get_fpr, _set_fpr),  # NT_PRFPREG
+    0x901: Regset(4, vectors.get_regset, vectors.set_regset),  # NT_RISCV_VECTOR
     0x903: Regset(8, _get_cfi, _set_cfi),  # NT_RISCV_USER_CFI
 }

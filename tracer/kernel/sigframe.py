@@ -1,6 +1,6 @@
 """The signal frame: its bytes, the shadow-stack token on delivery, and rt_sigreturn (G1 to G5).
 
-Offsets are those of arch/riscv's struct rt_sigframe, {siginfo, ucontext}, without vector state.
+Offsets are those of arch/riscv's struct rt_sigframe, {siginfo, ucontext}.
 Where the frame keeps the shadow-stack pointer is the revision's switch `sigframe`.
 """
 
@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import siginfo, signals, usermem
+from tracer.kernel import siginfo, signals, usermem, vectors
 from tracer.kernel.call import NO_RETURN, Args, Call, Outcome
 from tracer.kernel.errno import Errno
 from tracer.kernel.task import AltStack, SigAction, Siginfo, Task
@@ -80,10 +80,12 @@ def frame_bytes(
     fpregs: list[int],
     fcsr: int,
     ss_ptr: int | None,
+    v_state: bytes = b"",
 ) -> list[tuple[int, bytes]]:
     """What setup_rt_frame() stores, as (offset in the frame, bytes); the gaps keep what was there.
 
     regs: pc, x1..x31 (user_regs_struct). fpregs: 32 raw words. ss_ptr: None if not enabled.
+    v_state: the extension header of a task that has used them, with what follows it.
     """
     stack = struct.pack("<QI4xQ", altstack.sp, altstack.flags, altstack.size)
     head = siginfo.pack(info) + struct.pack("<QQ", 0, 0) + stack + struct.pack("<Q", mask)
@@ -91,11 +93,20 @@ def frame_bytes(
     if layout.ss_ptr is not None:
         context += struct.pack("<QQ", ss_ptr or 0, 0)
     context += struct.pack("<32QI4x", *fpregs, fcsr)
-    tail = struct.pack("<I", 0)
+    tail = struct.pack("<I", 0) + v_state
     if layout.ss_ptr is None and ss_ptr is not None:
         tail += struct.pack("<IIQ", RISCV_ZICFISS_MAGIC, HEADER_SIZE, ss_ptr)
     tail += END
     return [(0, head), (UCONTEXT + SC_REGS, context), (UCONTEXT + layout.reserved, tail)]
+
+
+def frame_size(layout: Layout, enabled: bool, vectors_used: bool) -> int:
+    """get_rt_frame_size(): extension headers bring an end header of their own."""
+    size = layout.size_enabled if enabled else layout.size
+    if not vectors_used:
+        return size
+    own = HEADER_SIZE if enabled and layout.ss_ptr is None else 0
+    return layout.size + vectors.FRAME_SIZE + own + len(END) + 15 & ~15
 
 
 # Alternate stacks.
@@ -147,7 +158,7 @@ def push(k: Kernel, t: Task, info: Siginfo, action: SigAction, mask: int) -> boo
     """
     layout, hart = layout_of(k), t.hart
     enabled = t.cfi.ubcfi_en
-    size = layout.size_enabled if enabled else layout.size
+    size = frame_size(layout, enabled, hart.v_used)
     regs = hart.regs()
     frame, alt = _place(t, action, regs[SP], size)
     if not usermem.access_ok(frame, size):
@@ -163,6 +174,7 @@ def push(k: Kernel, t: Task, info: Siginfo, action: SigAction, mask: int) -> boo
         [hart.f(i) for i in range(32)],
         hart.fcsr,
         (ss_ptr or 0) if enabled else None,
+        vectors.frame(hart, frame + UCONTEXT + layout.headers),
     )
     stored = [_store(k, t, frame + offset, data) for offset, data in pieces]
     done = all(stored) and (ss_ptr is not None or not enabled)
@@ -304,6 +316,14 @@ def _restore(k: Kernel, t: Task, ucontext: int, found: _Return) -> None:
         magic, size = struct.unpack("<II", _take(k, t, at, 8))
         if magic == 0 and size == 0:
             return
+        if magic == vectors.RISCV_V_MAGIC:
+            if size != vectors.FRAME_SIZE or not hart.v_used:
+                raise Errno("EINVAL")
+            extension = _take(k, t, at, vectors.HEAD_SIZE)
+            registers = _take(k, t, vectors.datap(extension), vectors.DATA)
+            vectors.restore(hart, extension, registers)
+            at += size
+            continue
         known = layout.ss_ptr is None and magic == RISCV_ZICFISS_MAGIC and size == HEADER_SIZE
         if not (known and t.cfi.ubcfi_en):
             raise Errno("EINVAL")

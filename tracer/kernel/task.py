@@ -183,6 +183,7 @@ class Task:
     no_new_privs: bool = False
     timer_slack_ns: int = 50_000
     nice: int = 0
+    v_control: int = 2  # PR_RISCV_V_SET_CONTROL's: on (vectors.py)
 
     @property
     def pid(self) -> int:

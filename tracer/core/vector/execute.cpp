@@ -24,9 +24,10 @@ static_assert(std::size(bodies) == op_illegal - op_first_vector);
 
 bool execute(Hart& h, AddressSpace& as, const Slot& slot, u16 op) {
     Operation operation(h, as, slot);
+    if (!h.v.enabled) return operation.illegal();
     h.v.used = true;
     h.v.access = {};
-    return h.v.enabled ? bodies[op - op_first_vector](operation) : operation.illegal();
+    return bodies[op - op_first_vector](operation);
 }
 
 }  // namespace core::vector
