@@ -159,7 +159,7 @@ enter_part: {
 #include "isa/all.inc"
 #undef INSN
 
-do_vector:
+do_vector: [[gnu::cold]];
     if (!vector::execute(h, as, *ip, INFO.op)) goto memory_fault;
     ACCESSED(h.v.access.address, h.v.access.value, h.v.access.size);
     NEXT();
