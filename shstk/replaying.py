@@ -140,6 +140,7 @@ def record_under(
             bits,
             kernel=kernel,
             max_instructions=manifest.max_instructions,
+            timeout=manifest.timeout,
             **callbacks,
         )
 

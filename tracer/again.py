@@ -23,14 +23,18 @@ Rows = Callable[[str], Iterable[Mapping[str, Any]]]
 
 
 class TypedAgain:
-    """What was typed, line by line as it came; then the input ends."""
+    """What was typed, line by line as it came; then the input ends, with a warning."""
 
     def __init__(self, lines: Iterable[bytes], size: tuple[int, int]) -> None:
         self.size = size
+        self.warn: Callable[[str], None] = lambda message: None
         self._lines = list(lines)
 
     def read(self) -> bytes:
-        return self._lines.pop(0) if self._lines else b""
+        if not self._lines:
+            self.warn("more is read from the terminal than was typed: its input ends")
+            return b""
+        return self._lines.pop(0)
 
     def set_attributes(self, termios: bytes) -> None:
         pass
@@ -45,14 +49,14 @@ def set_up_again(
     *,
     kernel: str | None = None,
     max_instructions: int | None = None,
-    **callbacks: Any,
+    **others: Any,
 ) -> Guest:
     """The guest of a run, before its first instruction, as it stood there when it was recorded.
 
     rows: the rows of a table of the run (`tree` and `typed` are asked for). trace: _core.TRACE_*
     bits. kernel: another revision; the recorded switches without. max_instructions: icount to stop
-    at. callbacks: on_output, on_progress, interrupted of GuestOptions. Nothing of the host is asked
-    but `run`, and nothing is written to it.
+    at. others: timeout, on_output, on_progress, interrupted of GuestOptions. Nothing of the host is
+    asked but `run`, and nothing is written to it.
 
     Raises BadRun (no program made it), UsageError (the machine is none that `kernel` knows).
     """
@@ -79,7 +83,7 @@ def set_up_again(
         memory=manifest.memory,
         max_instructions=max_instructions,
         rlimits={name: limit.soft for name, limit in manifest.rlimits.items()},
-        **callbacks,
+        **others,
     )
     row = manifest.row if kernel is None else resolve(kernel)
     check_options(options, row)
@@ -90,7 +94,10 @@ def set_up_again(
         terminal = TypedAgain((line["bytes"] for line in rows("typed")), manifest.tty)
     sandbox = Sandbox(_mounts(manifest, rows, files), options.stdin)
     sandbox.enter(manifest.cwd)
-    return start(options, row, sandbox, manifest.program, terminal, rec, trace)
+    guest = start(options, row, sandbox, manifest.program, terminal, rec, trace)
+    if isinstance(terminal, TypedAgain):
+        terminal.warn = guest.k.warn
+    return guest
 
 
 def _variable(text: str) -> tuple[str, str]:

@@ -177,8 +177,8 @@ def _opened(path: Path | None, format: str, force: bool) -> Iterator[IO[Any]]:
 def _under(run: Run, path: Path, kernel: str, output: Path | None, force: bool) -> int:
     from shstk.replaying import record_under
 
-    name = path.name.removesuffix(".run")
-    out = output or path.with_name(f"{name}.{kernel}.run")
+    named = path if path.name else path.absolute()
+    out = output or named.with_name(f"{named.name.removesuffix('.run')}.{kernel}.run")
     passing = PassThrough()
     result = record_under(
         run,

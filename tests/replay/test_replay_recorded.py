@@ -257,3 +257,14 @@ def test_a_run_written_by_hand_cannot_be_executed(tmp_path: Path) -> None:
     run = Run.open(build(listing, tmp_path / "hand.run", run="own-stack"))
     with pytest.raises(BadRun, match="holds no program"):
         replay(run)
+
+
+def test_more_is_read_than_was_typed(
+    debian: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracer.guest._terminal", lambda stdin: Typist(b"a\n", b"b\n"))
+    run = recorded(tmp_path / "a.run", Path("/bin/head"), argv=("-n1",), root=debian, tty=True)
+    agrees(run)
+    asked = Run(replace(run.manifest, argv=("head", "-n2")), run.path)
+    result = record_under(asked, "v6", tmp_path / "b.run")
+    assert any("more is read from the terminal" in warning for warning in result.warnings)
