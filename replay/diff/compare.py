@@ -121,6 +121,12 @@ class Side:
         self.streams: dict[Task, dict[str, Stream]] = {}  # by the signal handled, empty for none
         self.cut: frozenset[Task] = frozenset()
 
+    @property
+    def cut_short(self) -> bool:
+        """Whether the recording ended before the program did."""
+        manifest = self.run.manifest
+        return not manifest.complete and manifest.ending != "deadlock"
+
     def program(self) -> tuple[str, str | None]:
         """The program's path and sha256."""
         inputs = self.run.table("inputs").select("guest_path", "sha256").rows()
@@ -215,7 +221,7 @@ class _Comparison:
             x, y = left.get(handling, Stream()), right.get(handling, Stream())
             if a and b:
                 found += self._streams(path, x, y, a in self._a.cut, b in self._b.cut)
-            else:
+            elif not (self._b if a else self._a).cut_short:
                 found += self._add(path, x, y, Gap(0, len(x), 0, len(y)), a.born if a else _LAST)
         a_tid, b_tid = (task.tid if task else None for task in (a, b))
         counts = [sum(map(len, lanes.values())) for lanes in (left, right)]
@@ -232,7 +238,10 @@ class _Comparison:
             for part in self._parts(a, b, gap):
                 found += self._add(path, a, b, part)
         last = Gap(ends[0], len(a), ends[1], len(b))
-        if a.whats[ends[0] :] != b.whats[ends[1] :]:
+        reached = (last.i < last.i_end or not self._a.cut_short) and (
+            last.j < last.j_end or not self._b.cut_short
+        )
+        if reached and a.whats[ends[0] :] != b.whats[ends[1] :]:
             found += self._add(path, a, b, last)
         return found
 

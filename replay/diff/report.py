@@ -23,9 +23,14 @@ def summary(diff: Diff) -> str:
         said = f"the programs differ: {a.program} in A, {b.program} in B; "
     elif diff.programs == "builds":
         said = f"two builds of {a.program}; "
+    for name, side in (("A", diff.a), ("B", diff.b)):
+        if side.cut_short:
+            ending = side.run.manifest.ending
+            said += f"{name} was cut short ({ending}) and is compared as far as it goes; "
     if diff.same:
-        events = sum(pair.a_events for pair in diff.pairs)
-        return f"{said}no difference: {_count(len(diff.pairs), 'task')}, {_count(events, 'event')}"
+        compared = [min(pair.a_events, pair.b_events) for pair in diff.pairs]
+        tasks = sum(1 for events in compared if events)
+        return f"{said}no difference: {_count(tasks, 'task')}, {_count(sum(compared), 'event')}"
     differing = [pair.path for pair in diff.pairs if pair.differences]
     first = diff.differences[0]
     what = "; ".join(lines(first, diff.a, diff.b)[:1])

@@ -196,3 +196,17 @@ def test_different_programs_get_a_sensible_answer(recorded: Callable[..., Run]) 
     found = diff(recorded("sc1", "7.2"), recorded("sc12", "7.2"), Options())
     assert summary(found).startswith("the programs differ: /sc1.elf in A, /sc12.elf in B; ")
     assert not found.same
+
+
+@pytest.mark.parametrize("instructions", [100, 3000, 6000])
+def test_a_run_that_was_cut_short_is_compared_as_far_as_it_goes(
+    instructions: int, recorded: Callable[..., Run], tmp_path: Path
+) -> None:
+    program = str(PROGRAMS / "taking-turns.elf")
+    out = tmp_path / "cut.run"
+    record(RecordOptions(program=program, out=out, max_instructions=instructions))
+    found = diff(recorded("taking-turns", "7.2"), Run.open(out), Options())
+    assert found.same, told(found)
+    assert "B was cut short (limit)" in summary(found)
+    other = diff(recorded("taking-turns", "v6"), Run.open(out), Options())
+    assert told(other)[0] == SIZES.format("8M", "4M")
