@@ -55,6 +55,9 @@ class Pop:
 
 def mismatch(scene: Scene, fault: Fault) -> Verdict:
     """The likely cause of a pop that found another word."""
+    if "cfi" not in scene.run.manifest.traced:
+        sentence = "the run does not tell who pushed what: record it with --trace cfi,flow"
+        return Verdict("not recorded", sentence)
     pop = Pop(scene, fault, scene.slot(fault), scene.frames(fault))
     found = (pattern(pop) for pattern in PATTERNS)
     return next(verdict for verdict in found if verdict)

@@ -238,6 +238,15 @@ def test_without_blocks_the_pushes_still_tell(name: str, recorded: Callable[...,
     assert (found.place.symbol if found.place else None) == case.function
 
 
+def test_without_pushes_nothing_is_guessed(recorded: Callable[..., Run]) -> None:
+    (found,) = explain(recorded("smashed", "7.2", "flow"))
+    assert found.verdict.pattern == "not recorded"
+    assert found.writer is None
+    assert [call.function for call in found.calls] == ["smashed", "start_c"]
+    (full,) = explain(recorded("overflow", "7.2", "flow"))
+    assert full.verdict.pattern == "overflow"
+
+
 def test_a_stripped_program(recorded: Callable[..., Run]) -> None:
     (found,) = explain(recorded("", program="longjmp"))
     assert found.verdict.pattern == "longjmp keeps ssp"
