@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from listings import LEAK, WELL, threaded
 
 from replay.diff.compare import Diff, Options, diff
+from replay.diff.events import FIELDS
 from replay.diff.report import summary, to_json
 from replay.diff.wording import lines, where
 from replay.run import Run
@@ -173,3 +177,13 @@ def test_the_order_of_tasks_only_on_request() -> None:
     later = WELL.replace("    t2 first_user\n", "    t2 first_user\n35  t1 getpid() = 1\n")
     assert compared(sooner, later).same
     assert not compared(sooner, later, order=True).same
+
+
+def test_every_word_that_can_be_ignored_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "diff.md").read_text()
+    rows = [row for row in text.splitlines() if row.startswith("| `")]
+    documented = {
+        f"{row.split('`')[1]}.{column}" for row in rows for column in re.findall("`(.+?)`", row)[1:]
+    }
+    documented |= {f"syscalls.a{i}" for i in range(6)}
+    assert documented == set(FIELDS)
