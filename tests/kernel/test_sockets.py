@@ -258,8 +258,8 @@ def test_peek_and_waitall(d: Direct) -> None:
 
 
 def test_what_is_refused_is_named(d: Direct) -> None:
-    assert d.call("socket", 2, STREAM, 0) == "EAFNOSUPPORT"
-    assert any("AF_INET " in warning for warning in d.k.warnings)
+    assert d.call("socket", 16, STREAM, 0) == "EAFNOSUPPORT"
+    assert any("AF_NETLINK " in warning for warning in d.k.warnings)
     assert d.call("socket", 1, 9, 0) == "ESOCKTNOSUPPORT"
     assert d.call("socket", 1, STREAM, 6) == "EPROTONOSUPPORT"
     assert d.call("listen", 0, 1) == "ENOTSOCK"
@@ -268,8 +268,7 @@ def test_what_is_refused_is_named(d: Direct) -> None:
     assert d.write(fd, b"x") == "ENOTCONN"
     assert ready(d, fd) == POLLOUT | POLLHUP
     timeout = struct.pack("<qq", 1, 0)
-    assert d.call("setsockopt", fd, 1, 20, timeout, 16) == "ENOPROTOOPT"
-    assert any("SO_RCVTIMEO" in warning for warning in d.k.warnings)
+    assert d.call("setsockopt", fd, 1, 20, timeout, 16) == 0
 
 
 def test_two_processes_over_a_pair() -> None:

@@ -29,6 +29,7 @@ from tracer.kernel.timers import Timers
 
 if TYPE_CHECKING:
     from tracer._core import Machine
+    from tracer.kernel.inet import InetSocket
     from tracer.kernel.sandbox import Sandbox
     from tracer.kernel.signalfds import SignalFd
     from tracer.kernel.sockets import Socket
@@ -101,6 +102,7 @@ class Kernel:
         self.mms: dict[int, Mm] = {}  # those with users
         self.signal_files: dict[SignalFd, None] = {}  # the open ones
         self.abstract_sockets: dict[bytes, Socket] = {}  # by name, which begins with NUL
+        self.inet_sockets: list[InetSocket] = []  # those that have a port
         self.current: Task
         self.first: Process
         self.during: int | None = None  # seq of the call or task event in progress

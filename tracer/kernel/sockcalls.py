@@ -1,4 +1,4 @@
-"""The system calls of sockets: AF_UNIX alone; there is no network."""
+"""The system calls of sockets: AF_UNIX, and AF_INET and AF_INET6 within the machine."""
 
 from __future__ import annotations
 
@@ -12,17 +12,27 @@ from tracer.kernel.clock import realtime_ns
 from tracer.kernel.errno import Errno
 from tracer.kernel.files import O_CLOEXEC, O_NONBLOCK
 from tracer.kernel.hosttree import text
+from tracer.kernel.inet import (
+    AF_INET,
+    AF_INET6,
+    PROTOCOLS,
+    InetSocket,
+    Place,
+    pack,
+    unpack,
+    unspecified,
+)
 from tracer.kernel.inode import WRITE
 from tracer.kernel.sandbox import AT_FDCWD, find
 from tracer.kernel.sockets import (
     BACKLOG_MAX,
-    CAPACITY,
     DGRAM,
     RECEIVE,
     SEQPACKET,
     STREAM,
     Socket,
     SocketNode,
+    socket_of,
 )
 from tracer.kernel.sockmsg import (
     MSG_DONTWAIT,
@@ -32,65 +42,72 @@ from tracer.kernel.sockmsg import (
     rights,
     send,
 )
-from tracer.kernel.task import UID
-from tracer.kernel.transfer import cut
+from tracer.kernel.sockopts import SO_RCVTIMEO, SO_SNDTIMEO
+from tracer.kernel.transfer import cut, gather
 
 if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
     from tracer.kernel.task import Task
 
 AF_UNSPEC, AF_UNIX = 0, 1
-_FAMILIES: Final = {2: "AF_INET", 10: "AF_INET6", 16: "AF_NETLINK", 17: "AF_PACKET"}
+_FAMILIES: Final = {16: "AF_NETLINK", 17: "AF_PACKET", 40: "AF_VSOCK"}
 _SUN_PATH: Final = 108
+_SOCK_RAW: Final = 3
+_MMSGHDR: Final = 64  # bytes of struct mmsghdr: a msghdr, and how much went
+_MESSAGES_MAX: Final = 1024
+_MSG_WAITFORONE: Final = 0x10000
 _U32: Final = 0xFFFF_FFFF
-_SOL_SOCKET: Final = 1
 
 
-def socket_of(t: Task, fd: int) -> Socket:
-    file = t.files.get(fd)
-    if not isinstance(file, Socket):
-        raise Errno("ENOTSOCK")
-    return file
-
-
-def sleep(t: Task, sock: Socket, key: Hashable, flags: int = 0) -> Outcome:
-    """About a socket that would block: EAGAIN, sleep, or give way to a signal."""
+def sleep(
+    k: Kernel, t: Task, sock: Socket, key: Hashable, flags: int = 0, timeout: int = 0
+) -> Outcome:
+    """About a socket that would block: EAGAIN, sleep, or give way to a signal. timeout: the option
+    that limits it, if any."""
     if sock.flags & O_NONBLOCK or flags & MSG_DONTWAIT:
         raise Errno("EAGAIN")
-    if t.blocked is not None and t.blocked.woken == "signal":
+    assert t.blocked is not None
+    if t.blocked.woken == "signal":
         return RESTART
-    return Wait("socket", key)
+    until: int | None = None
+    if timeout in sock.timeouts:
+        until = t.blocked.state.setdefault("until", k.now_ns() + sock.timeouts[timeout])
+        if k.now_ns() >= until:
+            raise Errno("EAGAIN")
+    return Wait("socket", key, until)
 
 
-# Addresses: a sun_path is b"" (none), a path, or a name that begins with NUL (abstract).
+# Names: a sun_path is b"" (none), a path, or one that begins with NUL (abstract); AF_INET's and
+# AF_INET6's are inet.py's.
 
 
-def _get_address(k: Kernel, t: Task, addr: int, length: int) -> bytes:
-    """Errno EINVAL, EFAULT; EINVAL too for another family."""
+def _get_address(k: Kernel, t: Task, sock: Socket, addr: int, length: int) -> bytes:
+    """Errno EFAULT, EINVAL; EAFNOSUPPORT (AF_UNIX: EINVAL too) for another family."""
     length &= _U32
-    if not 2 <= length <= _SUN_PATH + 2:
+    most = 128 if isinstance(sock, InetSocket) else _SUN_PATH + 2
+    if not 2 <= length <= most:
         raise Errno("EINVAL")
     data = usermem.get(k, t, addr, length)
-    if int.from_bytes(data[:2], "little") != AF_UNIX:
-        raise Errno("EINVAL")
+    if int.from_bytes(data[:2], "little") != sock.family:
+        raise Errno("EINVAL" if sock.family == AF_UNIX else "EAFNOSUPPORT")
     name = data[2:]
-    if name[:1] != b"\0":
+    if sock.family == AF_UNIX and name[:1] != b"\0":
         name = name.split(b"\0")[0]
     usermem.note(k, t, "read", addr, data)
     return name
 
 
-def _sockaddr(name: bytes) -> bytes:
-    end = b"\0" if name and name[:1] != b"\0" else b""
-    return AF_UNIX.to_bytes(2, "little") + name + end
+def _sockaddr(sock: Socket, name: bytes) -> bytes:
+    end = b"\0" if sock.family == AF_UNIX and name and name[:1] != b"\0" else b""
+    return sock.family.to_bytes(2, "little") + name + end
 
 
-def _put_address(k: Kernel, t: Task, addr: int, length_at: int, name: bytes) -> None:
+def _put_address(k: Kernel, t: Task, addr: int, length_at: int, sock: Socket, name: bytes) -> None:
     """move_addr_to_user: as much as there is room for, and the true length."""
     room = usermem.get_u32(k, t, length_at)
     if room >> 31:
         raise Errno("EINVAL")
-    data = _sockaddr(name)
+    data = _sockaddr(sock, name)
     usermem.put(k, t, addr, data[:room])
     usermem.put_u32(k, t, length_at, len(data))
 
@@ -119,25 +136,40 @@ def _check_kind(k: Kernel, a: Args) -> tuple[int, int, bool]:
     flags = kind & ~0xF
     if flags & ~(O_NONBLOCK | O_CLOEXEC):
         raise Errno("EINVAL")
-    if domain != AF_UNIX:
+    if domain not in (AF_UNIX, AF_INET, AF_INET6):
         name = _FAMILIES.get(domain, f"address family {domain}")
-        k.warn(f"socket: {name} is not modelled, there is no network (EAFNOSUPPORT)")
+        k.warn(f"socket: {name} is not modelled (EAFNOSUPPORT)")
         raise Errno("EAFNOSUPPORT")
-    if protocol not in (0, AF_UNIX):
-        raise Errno("EPROTONOSUPPORT")
-    kind = DGRAM if kind & 0xF == 3 else kind & 0xF  # SOCK_RAW
-    if kind not in (STREAM, DGRAM, SEQPACKET):
+    kind &= 0xF
+    if domain == AF_UNIX:
+        kinds: dict[int, int] = {STREAM: AF_UNIX, DGRAM: AF_UNIX, SEQPACKET: AF_UNIX}
+        kind = DGRAM if kind == _SOCK_RAW else kind
+    else:
+        kinds = PROTOCOLS
+        if kind == _SOCK_RAW:
+            raise Errno("EPERM")
+    if kind not in kinds:
         raise Errno("ESOCKTNOSUPPORT")
+    if protocol not in (0, kinds[kind]):
+        raise Errno("EPROTONOSUPPORT")
     return kind, flags & O_NONBLOCK, bool(flags & O_CLOEXEC)
 
 
 def sys_socket(k: Kernel, t: Task, a: Args) -> int:
     kind, status, cloexec = _check_kind(k, a)
-    return t.files.add(t, Socket(k, kind, status, t.pid), cloexec)
+    family = a[0] & _U32
+    sock = (
+        Socket(k, kind, status, t.pid)
+        if family == AF_UNIX
+        else InetSocket(k, family, kind, status, t.pid)
+    )
+    return t.files.add(t, sock, cloexec)
 
 
 def sys_socketpair(k: Kernel, t: Task, a: Args) -> int:
     kind, status, cloexec = _check_kind(k, a)
+    if a[0] & _U32 != AF_UNIX:
+        raise Errno("EOPNOTSUPP")
     one, other = (Socket(k, kind, status, t.pid) for _ in range(2))
     one.join(other)
     fds: list[int] = []
@@ -154,9 +186,12 @@ def sys_socketpair(k: Kernel, t: Task, a: Args) -> int:
 
 def sys_bind(k: Kernel, t: Task, a: Args) -> int:
     sock = socket_of(t, a[0])
-    name = _get_address(k, t, a[1], a[2])
+    name = _get_address(k, t, sock, a[1], a[2])
     if sock.name:
         raise Errno("EINVAL")
+    if isinstance(sock, InetSocket):
+        sock.bind(k, unpack(sock.family, name))
+        return 0
     if not name:
         name = _unused(k)
     if name[:1] == b"\0":
@@ -185,6 +220,8 @@ def sys_listen(k: Kernel, t: Task, a: Args) -> int:
     sock, backlog = socket_of(t, a[0]), a[1] & _U32
     if sock.kind == DGRAM:
         raise Errno("EOPNOTSUPP")
+    if isinstance(sock, InetSocket) and not sock.connected:
+        sock.autobind(k, unspecified(sock.family))
     if not sock.name or sock.connected:
         raise Errno("EINVAL")
     sock.backlog = min(backlog, BACKLOG_MAX)
@@ -199,8 +236,13 @@ def sys_connect(k: Kernel, t: Task, a: Args) -> Outcome:
         if sock.kind != DGRAM:
             raise Errno("EINVAL")
         sock.peer = None  # AF_UNSPEC dissolves the association
+        if isinstance(sock, InetSocket):
+            sock.other = None
         return 0
-    other = _named(k, t, _get_address(k, t, a[1], a[2]), sock.kind)
+    name = _get_address(k, t, sock, a[1], a[2])
+    if isinstance(sock, InetSocket):
+        return _connect_inet(k, t, sock, unpack(sock.family, name))
+    other = _named(k, t, name, sock.kind)
     if sock.kind == DGRAM:
         if other.peer not in (None, sock):
             raise Errno("EPERM")
@@ -213,7 +255,32 @@ def sys_connect(k: Kernel, t: Task, a: Args) -> Outcome:
     if sock.backlog is not None:
         raise Errno("EINVAL")
     sock.pid = t.pid
-    return 0 if other.arrive(k, sock) else sleep(t, sock, other.key)
+    return 0 if other.arrive(k, sock) else sleep(k, t, sock, other.key, 0, SO_SNDTIMEO)
+
+
+def _connect_inet(k: Kernel, t: Task, sock: InetSocket, place: Place) -> Outcome:
+    """A socket that does not block is told EINPROGRESS, although its peer is already there: as
+    over Linux's loopback, where the answer comes while the caller holds the socket."""
+    if sock.connecting:
+        sock.connecting = False
+        if sock.error is not None:
+            raise Errno(sock.take_error() or "")
+        return 0
+    waits = not sock.flags & O_NONBLOCK or sock.kind == DGRAM
+    try:
+        done = sock.connect(k, place)
+    except Errno as error:
+        if waits or error.name != "ECONNREFUSED":
+            raise
+        sock.error, done = error.name, True
+    if not done and waits:
+        listener = sock.find(k, place)
+        return sleep(k, t, sock, listener.key if listener else None, 0, SO_SNDTIMEO)
+    if waits:
+        return 0
+    sock.connecting = True
+    sock.notify(k)
+    raise Errno("EINPROGRESS")
 
 
 def sys_accept4(k: Kernel, t: Task, a: Args) -> Outcome:
@@ -225,7 +292,7 @@ def sys_accept4(k: Kernel, t: Task, a: Args) -> Outcome:
     if sock.backlog is None or (sock.shut & RECEIVE and not sock.arrivals):
         raise Errno("EINVAL")
     if not sock.arrivals:
-        return sleep(t, sock, sock.key)
+        return sleep(k, t, sock, sock.key, 0, SO_RCVTIMEO)
     end = sock.arrivals.popleft()
     end.flags |= flags & O_NONBLOCK
     sock.notify(k)
@@ -233,7 +300,7 @@ def sys_accept4(k: Kernel, t: Task, a: Args) -> Outcome:
     if a[1]:
         assert end.peer is not None
         try:
-            _put_address(k, t, a[1], a[2], end.peer.name)
+            _put_address(k, t, a[1], a[2], end, _other_name(end))
         except Errno:
             t.files.close(k, fd)
             raise
@@ -253,91 +320,26 @@ def sys_shutdown(k: Kernel, t: Task, a: Args) -> int:
 
 
 def sys_getsockname(k: Kernel, t: Task, a: Args) -> int:
-    _put_address(k, t, a[1], a[2], socket_of(t, a[0]).name)
+    sock = socket_of(t, a[0])
+    name = sock.name
+    if isinstance(sock, InetSocket) and not name:
+        name = pack(sock.family, (unspecified(sock.family), 0))
+    _put_address(k, t, a[1], a[2], sock, name)
     return 0
+
+
+def _other_name(sock: Socket) -> bytes:
+    """Errno ENOTCONN."""
+    if isinstance(sock, InetSocket):
+        return sock.names_other()
+    if sock.peer is None:
+        raise Errno("ENOTCONN")
+    return sock.peer.name
 
 
 def sys_getpeername(k: Kernel, t: Task, a: Args) -> int:
-    peer = socket_of(t, a[0]).peer
-    if peer is None:
-        raise Errno("ENOTCONN")
-    _put_address(k, t, a[1], a[2], peer.name)
-    return 0
-
-
-# Options of SOL_SOCKET.
-
-_SO_PASSCRED: Final = 16
-_PLAIN: Final = frozenset((1, 2, 5, 6, 9, 10, 12, 15))  # without effect on AF_UNIX
-_SO_SIZES: Final = frozenset((7, 8, 32, 33))  # SO_SNDBUF, RCVBUF and ..FORCE: stay what they are
-_SO_TIMEOUTS: Final = frozenset((20, 21))  # SO_RCVTIMEO, SNDTIMEO
-
-
-def _credentials(pid: int | None) -> bytes:
-    """struct ucred; nobody's is pid 0, ids -1."""
-    return struct.pack("<iii", 0, -1, -1) if pid is None else struct.pack("<iII", pid, UID, UID)
-
-
-def _int(value: int) -> bytes:
-    return struct.pack("<i", value)
-
-
-_OPTIONS: Final[dict[int, Callable[[Socket], bytes]]] = {
-    3: lambda s: _int(s.kind),  # SO_TYPE
-    7: lambda s: _int(CAPACITY),
-    8: lambda s: _int(CAPACITY),
-    13: lambda s: bytes(8),  # SO_LINGER
-    _SO_PASSCRED: lambda s: _int(s.passcred),
-    17: lambda s: _credentials(s.peer_pid),  # SO_PEERCRED
-    18: lambda s: _int(1),  # SO_RCVLOWAT
-    19: lambda s: _int(1),
-    20: lambda s: bytes(16),
-    21: lambda s: bytes(16),
-    30: lambda s: _int(s.backlog is not None),  # SO_ACCEPTCONN
-    38: lambda s: _int(0),  # SO_PROTOCOL
-    39: lambda s: _int(AF_UNIX),  # SO_DOMAIN
-}
-_SO_ERROR: Final = 4
-
-
-def sys_getsockopt(k: Kernel, t: Task, a: Args) -> int:
-    sock, level, option = socket_of(t, a[0]), a[1] & _U32, a[2] & _U32
-    room = usermem.get_u32(k, t, a[4])
-    if room >> 31:
-        raise Errno("EINVAL")
-    if level != _SOL_SOCKET:
-        raise Errno("EOPNOTSUPP")
-    if option == _SO_ERROR:
-        error = sock.take_error()
-        value = _int(Errno(error).number if error else 0)
-    elif option in _PLAIN:
-        value = _int(0)
-    elif option in _OPTIONS:
-        value = _OPTIONS[option](sock)
-    else:
-        raise Errno("ENOPROTOOPT")
-    usermem.put(k, t, a[3], value[:room])
-    usermem.put_u32(k, t, a[4], min(room, len(value)))
-    return 0
-
-
-def sys_setsockopt(k: Kernel, t: Task, a: Args) -> int:
-    sock, level, option, length = socket_of(t, a[0]), a[1] & _U32, a[2] & _U32, a[4] & _U32
-    if level != _SOL_SOCKET:
-        raise Errno("EOPNOTSUPP")
-    if length < 4 or length >> 31:
-        raise Errno("EINVAL")
-    value = usermem.get_u32(k, t, a[3])
-    if option in _SO_TIMEOUTS:
-        if length < 16:
-            raise Errno("EINVAL")
-        if any(usermem.get(k, t, a[3], 16)):
-            k.warn("setsockopt: SO_RCVTIMEO and SO_SNDTIMEO are not modelled (ENOPROTOOPT)")
-            raise Errno("ENOPROTOOPT")
-    elif option == _SO_PASSCRED:
-        sock.passcred = bool(value)
-    elif option not in _PLAIN | _SO_SIZES | {13, 18}:
-        raise Errno("ENOPROTOOPT")
+    sock = socket_of(t, a[0])
+    _put_address(k, t, a[1], a[2], sock, _other_name(sock))
     return 0
 
 
@@ -348,7 +350,10 @@ def _send(k: Kernel, t: Task, sock: Socket, head: Header, flags: int) -> Outcome
     if head.name_at and head.name_size:
         if sock.kind == STREAM:
             raise Errno("EISCONN" if sock.connected else "EOPNOTSUPP")
-        name = _get_address(k, t, head.name_at, head.name_size)
+        name = _get_address(k, t, sock, head.name_at, head.name_size)
+        if isinstance(sock, InetSocket):
+            data = gather(k, t, head.iov)
+            return sock.send_to(k, t, data, unpack(sock.family, name))
         to = sock.peer if sock.kind == SEQPACKET else _named(k, t, name, sock.kind)
     else:
         to = sock.peer
@@ -357,7 +362,7 @@ def _send(k: Kernel, t: Task, sock: Socket, head: Header, flags: int) -> Outcome
     if outcome is not None:
         return outcome
     # A datagram waits for its receiver, whose reads notify those it turned away.
-    return sleep(t, sock, sock.key, flags)
+    return sleep(k, t, sock, sock.key, flags, SO_SNDTIMEO)
 
 
 def sys_sendto(k: Kernel, t: Task, a: Args) -> Outcome:
@@ -369,27 +374,52 @@ def sys_sendmsg(k: Kernel, t: Task, a: Args) -> Outcome:
     return _send(k, t, socket_of(t, a[0]), get_header(k, t, a[1]), a[2] & _U32)
 
 
+def _each(t: Task, count: int, stop_early: bool, one: Callable[[int], Outcome]) -> Outcome:
+    """One message after the other, up to the first that fails or has to wait: how many went.
+    one: the call for the nth. What is done so far waits in blocked.state."""
+    assert t.blocked is not None
+    state = t.blocked.state
+    done: int = state.get("messages", 0)
+    while done < min(count, _MESSAGES_MAX):
+        try:
+            outcome = one(done)
+        except Errno:
+            if done:
+                return done
+            raise
+        if not isinstance(outcome, int):
+            if done and (stop_early or outcome is RESTART):
+                return done
+            state["messages"] = done
+            return outcome
+        done += 1
+        for stale in ("done", "until"):
+            state.pop(stale, None)
+    return done
+
+
 def sys_sendmmsg(k: Kernel, t: Task, a: Args) -> Outcome:
-    """struct mmsghdr: a msghdr, and how much was sent."""
     sock = socket_of(t, a[0])
-    if not a[2] & _U32:
-        return 0
-    outcome = _send(k, t, sock, get_header(k, t, a[1]), a[3] & _U32)
-    if not isinstance(outcome, int):
-        return outcome
-    usermem.put_u32(k, t, a[1] + 56, outcome)
-    return 1
+
+    def one(n: int) -> Outcome:
+        at = a[1] + n * _MMSGHDR
+        sent = _send(k, t, sock, get_header(k, t, at), a[3] & _U32)
+        if isinstance(sent, int):
+            usermem.put_u32(k, t, at + 56, sent)
+        return sent
+
+    return _each(t, a[2] & _U32, False, one)
 
 
 def sys_recvfrom(k: Kernel, t: Task, a: Args) -> Outcome:
     sock, flags = socket_of(t, a[0]), a[3] & _U32
     got = receive(k, t, sock, cut([(a[1], a[2] & (1 << 63) - 1)]), flags)
     if got is None:
-        return sleep(t, sock, sock.key, flags)
+        return sleep(k, t, sock, sock.key, flags, SO_RCVTIMEO)
     for file in got.files:
         file.let_go(k)
     if a[4]:
-        _put_address(k, t, a[4], a[5], got.sender)
+        _put_address(k, t, a[4], a[5], sock, got.sender)
     return got.result
 
 
@@ -397,11 +427,11 @@ def _recvmsg(k: Kernel, t: Task, sock: Socket, addr: int, flags: int) -> Outcome
     head = get_header(k, t, addr)
     got = receive(k, t, sock, head.iov, flags)
     if got is None:
-        return sleep(t, sock, sock.key, flags)
+        return sleep(k, t, sock, sock.key, flags, SO_RCVTIMEO)
     control, cut_off = got.control(k, t, sock, head.control_size, flags)
     usermem.put(k, t, head.control_at, control)
     if head.name_at:
-        name = _sockaddr(got.sender) if got.sender or sock.kind != STREAM else b""
+        name = _sockaddr(sock, got.sender) if got.sender or sock.kind != STREAM else b""
         usermem.put(k, t, head.name_at, name[: head.name_size])
         usermem.put_u32(k, t, addr + 8, len(name))
     usermem.put_u32(k, t, addr + 48, got.flags | cut_off)
@@ -414,18 +444,21 @@ def sys_recvmsg(k: Kernel, t: Task, a: Args) -> Outcome:
 
 
 def sys_recvmmsg(k: Kernel, t: Task, a: Args) -> Outcome:
-    sock = socket_of(t, a[0])
-    if not a[2] & _U32:
-        return 0
-    outcome = _recvmsg(k, t, sock, a[1], a[3] & _U32)
-    if not isinstance(outcome, int):
-        return outcome
-    usermem.put_u32(k, t, a[1] + 56, outcome)
-    return 1
+    sock, flags = socket_of(t, a[0]), a[3] & _U32
+
+    def one(n: int) -> Outcome:
+        at = a[1] + n * _MMSGHDR
+        own = flags | (MSG_DONTWAIT if n and flags & _MSG_WAITFORONE else 0)
+        got = _recvmsg(k, t, sock, at, own & ~_MSG_WAITFORONE)
+        if isinstance(got, int):
+            usermem.put_u32(k, t, at + 56, got)
+        return got
+
+    return _each(t, a[2] & _U32, bool(flags & _MSG_WAITFORONE), one)
 
 
 CALLS: Final = (
-    Call(198, "socket", sys_socket, "modelled", "AF_UNIX; other families: EAFNOSUPPORT"),
+    Call(198, "socket", sys_socket, "modelled", "AF_UNIX; TCP and UDP over loopback; no others"),
     Call(199, "socketpair", sys_socketpair),
     Call(200, "bind", sys_bind),
     Call(201, "listen", sys_listen),
@@ -435,12 +468,10 @@ CALLS: Final = (
     Call(205, "getpeername", sys_getpeername),
     Call(206, "sendto", sys_sendto),
     Call(207, "recvfrom", sys_recvfrom),
-    Call(208, "setsockopt", sys_setsockopt, "simple", "buffer sizes stay; no timeouts"),
-    Call(209, "getsockopt", sys_getsockopt),
     Call(210, "shutdown", sys_shutdown),
     Call(211, "sendmsg", sys_sendmsg),
     Call(212, "recvmsg", sys_recvmsg),
     Call(242, "accept4", sys_accept4),
-    Call(243, "recvmmsg", sys_recvmmsg, "simple", "one message a call; no timeout"),
-    Call(269, "sendmmsg", sys_sendmmsg, "simple", "one message a call"),
+    Call(243, "recvmmsg", sys_recvmmsg, "simple", "its timeout is not looked at"),
+    Call(269, "sendmmsg", sys_sendmmsg),
 )

@@ -64,6 +64,8 @@ class Message:
 
 
 class Socket(OpenFile):
+    family = 1  # AF_UNIX
+    protocol = 0
     """An end. Streams and packet sockets have a `peer` once connected, and keep it when it closes;
     a datagram socket's is where it sends by default."""
 
@@ -82,6 +84,7 @@ class Socket(OpenFile):
         self.shut = 0
         self.error: str | None = None
         self.passcred = False
+        self.timeouts: dict[int, int] = {}  # SO_RCVTIMEO, SO_SNDTIMEO: ns
         self.closed = False
         self._crowd: dict[Socket, None] = {}  # who found no room in the inbox
 
@@ -111,7 +114,7 @@ class Socket(OpenFile):
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
         """Of a datagram socket: the first message's."""
         if self.kind != DGRAM and not self.connected:
-            raise Errno("EINVAL" if self.kind == STREAM else "ENOTCONN")
+            raise self.not_connected()
         if not self.inbox:
             if self.error is not None:
                 raise Errno(self.take_error() or "")
@@ -123,6 +126,9 @@ class Socket(OpenFile):
             if self.kind != STREAM or len(out) >= n or message.files:
                 break
         return bytes(out)
+
+    def not_connected(self) -> Errno:
+        return Errno("EINVAL" if self.kind == STREAM else "ENOTCONN")
 
     def advance(self, k: Kernel, n: int) -> None:
         for file in self.take(k, n):
@@ -210,13 +216,18 @@ class Socket(OpenFile):
         assert self.backlog is not None
         if len(self.arrivals) > self.backlog:
             return False
-        end = Socket(k, self.kind, 0, self.pid)
-        end.name, end.passcred = self.name, self.passcred
+        end = self.arrival(k, client)
         client.join(end)
         self.arrivals.append(end)
         self.notify(k)
         client.notify(k)
         return True
+
+    def arrival(self, k: Kernel, client: Socket) -> Socket:
+        """The end that accept(2) will give."""
+        end = Socket(k, self.kind, 0, self.pid)
+        end.name, end.passcred = self.name, self.passcred
+        return end
 
     def shutdown(self, k: Kernel, how: int) -> None:
         """how: RECEIVE | SEND; a connected peer can do the opposite no more."""
@@ -270,3 +281,10 @@ class Socket(OpenFile):
         sent = self.peer.used if self.peer is not None else 0
         usermem.put_u32(k, t, arg, self.queued if request == FIONREAD else sent)
         return 0
+
+
+def socket_of(t: Task, fd: int) -> Socket:
+    file = t.files.get(fd)
+    if not isinstance(file, Socket):
+        raise Errno("ENOTSOCK")
+    return file
