@@ -87,11 +87,11 @@ def restore(guest: Guest, data: bytes) -> None:
 
 
 def _seal(packed: bytes, *sizes: int) -> bytes:
-    return hashlib.sha256(_build() + struct.pack("<2Q", *sizes) + packed).digest()
+    return hashlib.sha256(build() + struct.pack("<2Q", *sizes) + packed).digest()
 
 
 @functools.cache
-def _build() -> bytes:
+def build() -> bytes:
     """A hash over the tracer's own files: another version's objects may look different."""
     here = Path(__file__).parent
     files = sorted([*here.rglob("*.py"), *here.glob("_core*")])

@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from tracer.checkpoint import build
+
 _MOST: Final = 512  # checkpoints of a run
 _RUN_BYTES: Final = 512 << 20  # of a run's checkpoints
 _ALL_BYTES: Final = 2 << 30  # of all runs'
@@ -35,7 +37,7 @@ class CheckpointCache:
     """
 
     def __init__(self, directory: Path | None, manifest: bytes, kernel: str | None = None) -> None:
-        name = hashlib.sha256(manifest + (kernel or "").encode()).hexdigest()
+        name = hashlib.sha256(build() + manifest + (kernel or "").encode()).hexdigest()
         self._all = directory
         self._own = directory / name if directory else None
 

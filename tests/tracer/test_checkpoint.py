@@ -145,7 +145,7 @@ def test_what_is_no_checkpoint_changes_nothing() -> None:
 def test_another_build_has_made_no_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     here = guest("sc1", Rows())
     data = checkpoint.save(here)
-    monkeypatch.setattr(checkpoint, "_build", lambda: b"another")
+    monkeypatch.setattr(checkpoint, "build", lambda: b"another")
     with pytest.raises(checkpoint.NoCheckpoint):
         checkpoint.restore(here, data)
 
