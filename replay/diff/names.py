@@ -39,6 +39,8 @@ _TASKS: Final = frozenset(
     )
 )
 _ADDRESSES: Final = frozenset({"mmap", "mremap", "brk", "shmat"})
+_NAMED_SOCKETS: Final = frozenset({"connect", "bind"})
+_SUN_PATH: Final = 2  # in struct sockaddr_un, bytes
 _TIMES: Final = frozenset({"times", "time"})
 
 
@@ -155,6 +157,10 @@ class Names:
     ) -> list[str]:
         if name == "brk":
             return ["an address" if args[0] else "NULL"]
+        if name in _NAMED_SOCKETS and args[1] in strings:
+            path = strings[args[1]][_SUN_PATH:].partition("\0")[0]
+            socket = self.descriptors.name(task, decode.signed32(args[0]))
+            return [socket, self.path(path, mm, seq), str(args[2])]
         if name not in SIGNATURES:
             shown = [self._argument(task, mm, seq, "hex", a, strings) for a in args]
             while shown and shown[-1] == "0":
@@ -181,7 +187,7 @@ class Names:
             return self.descriptors.name(task, number) if known else decode.argument(word, value)
         if word == "pid":
             return self.pid(value, seq)
-        if word in ("str", "ptr") and value in strings:
+        if word == "str" and value in strings:
             return self.path(strings[value], mm, seq)
         if word in ("ptr", "str") or (word == "hex" and PAGE <= value < _USER_TOP):
             place = self.place(mm, value, seq)
