@@ -28,10 +28,11 @@ LATE: Final = {
     "clones": ("seq_end", "child_tid", "ret"),
     "mms": ("seq_end",),
 }
-# What the executor writes only if it is asked to.
+# What the executor writes only if it is asked to: in order, and many rows.
 _TRACED_WITH: Final = {"cfi": "cfi", "flow": "flow", "code": "flow", "insn": "insn"}
 # Endings after which the program would have gone on: the last instruction's rows may be cut off.
 OPEN_ENDINGS: Final = frozenset({"timeout", "interrupted", "stopped", "recovered"})
+_MANY: Final = 2**20  # rows of such a table that may wait
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,13 @@ class Hold:
         return self._until is None and self._manifest.ending in OPEN_ENDINGS
 
     def append(self, table: str, batch: pa.RecordBatch) -> None:
-        if table in self._tables:
-            self._tables[table].add(batch)
+        if table not in self._tables:
+            return
+        sides = self._tables[table]
+        sides.add(batch)
+        if sides.many and not self.disagrees and (seq := sides.shed()) is not None:
+            self.disagrees = True
+            self._bound = (seq // STEPS + 1) * STEPS
 
     def mark(self, seq: int, rows: dict[str, int]) -> None:
         """All rows of the instructions before that of `seq` have come."""
@@ -128,14 +134,12 @@ class Hold:
             for sides in self._tables.values()
             for difference in sides.differences(bound, open_end, entries)
         ]
-        self._bound = bound
+        self._bound = END if open_end else bound
         return min(found, key=lambda difference: difference.time, default=None)
 
     def agreed(self, time: int | None) -> dict[str, int]:
         """Rows of each table that are the same on both sides, up to the first difference."""
         bound = self._bound if time is None else time
-        if time is None and self._until is None:
-            bound = END
         counts = {name: sides.agreed(bound) for name, sides in self._tables.items()}
         return {name: count for name, count in counts.items() if count}
 
@@ -157,6 +161,22 @@ class _Sides:
         import pyarrow as pa
 
         self._now = pa.concat_tables([self._now, _plain(self._name, pa.table(batch))])
+
+    @property
+    def many(self) -> bool:
+        """Whether too many rows wait for the next window."""
+        return self._name in _TRACED_WITH and self._now.num_rows >= _MANY
+
+    def shed(self) -> int | None:
+        """Compare, and drop, rows that both sides have; the seq up to which, if they differ."""
+        self._read(self._now["seq"][-1].as_py())
+        count = min(self._now.num_rows, self._recorded.num_rows)
+        recorded, now = self._recorded.slice(0, count), self._now.slice(0, count)
+        if not _same(recorded, now):
+            return int(now["seq"][-1].as_py())
+        self._recorded, self._now = self._recorded.slice(count), self._now.slice(count)
+        self._agreed += count
+        return None
 
     def agree(self, bound: int) -> bool:
         """Compare, and drop, the rows before `bound`; if they differ all stay."""
@@ -203,7 +223,7 @@ class _Sides:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        if self._name in _TRACED_WITH:  # the executor's rows come in order, and are many
+        if self._name in _TRACED_WITH:
             count = _below(rows["seq"], bound)
             return rows.slice(0, count), rows.slice(count)
         early = pc.fill_null(pc.less(rows[self._key], pa.scalar(bound, pa.uint64())), False)

@@ -150,6 +150,23 @@ def test_a_call_differs_when_it_ends(run: Run) -> None:
     assert (found.table, found.columns) == ("sched", ("state_hash",))
 
 
+def test_large_tables_do_not_wait_for_a_mark(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replay.hold._MANY", 50)
+    blocks = rows(run, "flow")
+    hold = Hold(run)
+    for at in range(0, 500, 20):
+        hold.append("flow", run.arrow("flow").slice(at, 20).to_batches()[0])
+        assert hold._tables["flow"]._now.num_rows < 50
+    assert not hold.disagrees
+    blocks[510]["block"] += 1
+    changed = with_rows(run, "flow", blocks)
+    hold.append("flow", changed["flow"].slice(500, 60).to_batches()[0])
+    assert hold.disagrees
+    found = held(run, tables(run), changed).first_difference()
+    assert found is not None
+    assert (found.table, found.time) == ("flow", blocks[510]["seq"])
+
+
 def test_only_what_was_traced_is_compared(tmp_path: Path) -> None:
     bare = recorded(tmp_path / "bare.run", PROGRAMS / "signals.elf", trace=frozenset())
     assert not {"cfi", "flow", "code", "insn"} & set(Hold(bare).tables)
