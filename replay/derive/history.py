@@ -347,7 +347,7 @@ class Fold:
         mapped = self._mapped(row.tid, row.seq, row.seq_end)
         size = self.law.size(row.stack_size, self._limits[parent.pid]) if due else None
         state = before
-        if mapped.stack or (opens and kind != "fork"):
+        if mapped.stack or (opens and (kind != "fork" or not self.law.fork_owns)):
             state = before.owning(mapped.stack, size, undue=mapped.stack is not None and not due)
         child = None
         if row.child is not None:
@@ -384,7 +384,8 @@ class Fold:
             mm=mm,
             creator=parent,
             state=_inherited(state),
-            borrows=kind == "vfork" and state.enabled,
+            borrows=(kind == "vfork" or (kind == "fork" and not self.law.fork_owns))
+            and state.enabled,
         )
         self._born(child)
         if not thread:

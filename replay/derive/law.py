@@ -6,8 +6,8 @@ it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from replay.intent import FOLLOW, INTENT
 from schemas.errors import UsageError
@@ -43,6 +43,13 @@ class Law:
     map_token_returns: str
     sigframe: str
     first_prctl: int
+    # What no revision of riscv changes, and other architectures have otherwise (below).
+    least_size: int = 0
+    asked_divisor: int = 1  # of clone3's stack_size
+    below_top: int = 0  # where a thread begins: bytes below the top of its stack
+    locked: str = "EINVAL"  # PR_SET while locked
+    status_bits: int = 1  # that PR_SET knows
+    fork_owns: bool = True  # a forked child has its parent's base and size recorded
 
     def opens(self, enabled: bool) -> bool:
         """Whether a child with this status passes the enabled test of shstk_alloc_thread_stack."""
@@ -51,11 +58,11 @@ class Law:
     def size(self, asked: int, stack_limit: int | None) -> int | None:
         """calc_shstk_size: bytes; None if it depends on a limit that the run does not tell."""
         if asked:
-            return page_align(asked)
+            return page_align(asked // self.asked_divisor)
         if stack_limit is None:
             return None
         divisor, cap = self.default_size
-        return page_align(min(stack_limit // divisor, cap))
+        return page_align(max(min(stack_limit // divisor, cap), self.least_size))
 
 
 def page_align(size: int) -> int:
@@ -90,6 +97,29 @@ def law_of(row: Revision, expect: str, abi: str) -> Law:
         sigframe=values["sigframe"],
         first_prctl=int(values["prctl_numbers"]) if abi == "own" else 74,
     )
+
+
+# The same questions on other architectures: what differs from what riscv's merged kernel means.
+ARCHITECTURES: Final[dict[str, dict[str, Any]]] = {
+    # arch/x86/kernel/shstk.c, 6.6 on
+    "x86": {"default_size": (1, 4 << 30), "failed_clone": "child's stack", "locked": "EPERM"},
+    # arch/arm64/mm/gcs.c, 6.13 on
+    "arm64": {
+        "default_size": (2, 2 << 30),
+        "least_size": PAGE,
+        "asked_divisor": 2,
+        "below_top": 8,
+        "failed_clone": "nothing",
+        "locked": "EBUSY",
+        "status_bits": 7,  # ENABLE, WRITE, PUSH
+        "fork_owns": False,
+    },
+}
+
+
+def law_elsewhere(architecture: str, row: Revision, abi: str) -> Law:
+    """What another architecture would do where riscv's kernel was asked. KeyError if unknown."""
+    return replace(law_of(row, "intent", abi), **ARCHITECTURES[architecture])
 
 
 def has_shadow_stacks(cpu: str, nousercfi: bool, row: Revision) -> bool:

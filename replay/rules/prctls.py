@@ -25,15 +25,15 @@ def case_of(facts: Facts, step: Prctl) -> str:
             return "spare arguments"
         if not facts.supported:
             return "not supported"
-        return _set(step) if option == 1 else ("get", "set", "lock")[option]
+        return _set(step, facts.law.status_bits) if option == 1 else ("get", "set", "lock")[option]
     if step.option in (PR_GET_CFI, PR_SET_CFI):
         return "landing pads"
     return "unknown option" if step.option in _UNKNOWN else ""
 
 
-def _set(step: Prctl) -> str:
+def _set(step: Prctl, known: int) -> str:
     before, value = step.before, step.row.a1
-    if value >> 1:
+    if value & ~known:
         return "unknown bits"
     if before.locked_by == "exec" and (before.locked or step.row.ret == EINVAL):
         return "locked before exec"
@@ -41,7 +41,7 @@ def _set(step: Prctl) -> str:
         return "locked"
     if step.borrowed:
         return "borrower"
-    if not value:
+    if not value & 1:
         return "disable"
     if before.enabled:
         return "on already"

@@ -35,6 +35,7 @@ from collections.abc import Iterator
 from replay.facts import STATE, Facts
 from replay.rules import prctls
 from replay.rules.outcome import Outcome
+from schemas.uapi import ERRNO
 
 NEEDS = STATE
 APPLIES = "PR_SET_SHADOW_STACK_STATUS of a locked task"
@@ -42,4 +43,6 @@ APPLIES = "PR_SET_SHADOW_STACK_STATUS of a locked task"
 
 def check(facts: Facts) -> Iterator[Outcome]:
     for step in prctls.of(facts, "locked"):
-        yield prctls.answer(step, (prctls.EINVAL,), f"locked, by {step.before.locked_by}")
+        yield prctls.answer(
+            step, (-ERRNO[facts.law.locked],), f"locked, by {step.before.locked_by}"
+        )

@@ -62,13 +62,15 @@ def _judge(facts: Facts, clone: Cloned) -> Iterator[Outcome]:
         return  # nothing was mapped: A5's
     if first is None or first.ssp is None:
         yield Unknown("the child's first ssp is not recorded")
-    elif shares or (stack is not None and first.ssp not in _tops(clone, stack)):
+    elif shares or (
+        stack is not None and first.ssp not in _tops(clone, stack, facts.law.below_top)
+    ):
         yield Finding(
             seq=first.seq,
             tid=child.tid,
             mm=child.mm,
             addr=first.ssp,
-            expected=f"ssp {stack.top:#x}, the top of its own {stack}"
+            expected=f"ssp {stack.top - facts.law.below_top:#x}, the top of its own {stack}"
             if stack
             else "the top of a shadow stack of its own",
             actual=f"ssp {first.ssp:#x}" + (", its parent's" if shares else ""),
@@ -92,6 +94,6 @@ def _judge(facts: Facts, clone: Cloned) -> Iterator[Outcome]:
         )
 
 
-def _tops(clone: Cloned, stack: Area) -> set[int]:
+def _tops(clone: Cloned, stack: Area, below: int) -> set[int]:
     """Where the child may begin; if the size is wrong (A6), at the top by the right one too."""
-    return {stack.top, stack.base + (clone.size or stack.size)}
+    return {stack.top - below, stack.base + (clone.size or stack.size) - below}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from schemas.errors import Exit
+from schemas.errors import Exit, UsageError
 from shstk.cli.common import Kernel, format_option, open_run, runs_argument
 
 
@@ -18,6 +18,12 @@ from shstk.cli.common import Kernel, format_option, open_run, runs_argument
     help="What the patch and the merged kernel mean, or what that revision's code does.",
 )
 @click.option("--as", "as_", type=Kernel(), metavar="REV", help="Judge by another revision.")
+@click.option(
+    "--rules",
+    "architecture",
+    type=click.Choice(["x86", "arm64"]),
+    help="Hold against that architecture's kernel instead: which rules differ, and how.",
+)
 @click.option("--select", metavar="IDS", default="", help="Only these rules, by commas.")
 @click.option("--ignore", metavar="IDS", default="", help="Not these rules.")
 @click.option("-v", "--verbose", is_flag=True, help="Also what is satisfied or not evaluated.")
@@ -26,6 +32,7 @@ def command(
     runs: tuple[Path, ...],
     expect: str,
     as_: str | None,
+    architecture: str | None,
     select: str,
     ignore: str,
     verbose: bool,
@@ -40,6 +47,8 @@ def command(
     from replay.report import render
     from shstk import api
 
+    if architecture:
+        return _elsewhere(runs, architecture, format)
     reports, ends = [], []
     for path in runs:
         run = open_run(path)
@@ -48,6 +57,21 @@ def command(
         ends.append(end(run))
     click.echo(render(reports, format, verbose, ends), nl=False)
     return Exit.OK if all(made.clean for made in reports) else Exit.FINDINGS
+
+
+def _elsewhere(runs: tuple[Path, ...], architecture: str, format: str) -> int:
+    """Exit code 1 if any rule differs."""
+    from replay.elsewhere import elsewhere, render
+
+    if format == "csv":
+        raise UsageError("--rules has no csv", "--format json tells the same")
+    differs = False
+    for path in runs:
+        run = open_run(path)
+        found = elsewhere(run, architecture)
+        differs |= any(rule.verdict == "differs" for rule in found)
+        click.echo(render(run.name, architecture, found, format), nl=False)
+    return Exit.FINDINGS if differs else Exit.OK
 
 
 def _ids(text: str) -> list[str]:

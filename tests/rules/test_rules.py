@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from replay.check import check
@@ -52,6 +53,11 @@ def expectations(listing: Path) -> Iterator[Expected]:
 def said(listing: Path, run: str, expect: str) -> set[Expected]:
     """What the rules say of a run, in the words of `expect` lines."""
     frame = check(build_run(listing.read_text(), run, listing.name), expect=expect).findings
+    return verdicts(frame, run, expect)
+
+
+def verdicts(frame: pl.DataFrame, run: str, expect: str) -> set[Expected]:
+    """Findings in the words of `expect` lines."""
     out = set()
     for row in frame.iter_rows(named=True):
         rest = row["note"]

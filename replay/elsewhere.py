@@ -1,0 +1,119 @@
+"""`check --rules`: a trace against another architecture's semantics, rule by rule.
+
+The rules are the same; the law that they ask is a row of derive/law.py's ARCHITECTURES. Rules that
+hold the record, the instructions or calls that only riscv has say nothing there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
+
+from replay.derive.law import law_elsewhere
+from replay.facts import Facts
+from replay.rules import RULES
+from schemas import seq as positions
+
+if TYPE_CHECKING:
+    from replay.run import Run
+
+# Rules, or families, that ask what another architecture answers in another way.
+_NOWHERE: Final = {
+    "Z": "instructions of the riscv manual",
+    "F": "exceptions of the riscv manual",
+    "T": "a register set of riscv",
+    "H": "hwprobe is riscv's",
+    "N": "an ELF note of riscv",
+    "G": "frames and tokens have each architecture's own layout",
+    "R": "it holds the record, not a kernel",
+    "M": "map_shadow_stack has each architecture's own arguments and token",
+    "P10": "landing pads of riscv",
+    "E2": "the lock's bits are each architecture's own",
+}
+_CALLS: Final = "enabled by arch_prctl, not by prctl"
+_NOWHERE_ON: Final = {"x86": {f"P{n}": _CALLS for n in (0, 1, 2, 4, 5, 6, 7, 8, 9)}}
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What becomes of one rule. verdict: agrees, differs, not asked, or no counterpart.
+
+    count: instances that agree, or that differ. seq, tid: the first that differs; would: what the
+    other architecture would have done there; did: what happened. why: of the last two verdicts.
+    """
+
+    rule: str
+    slug: str
+    verdict: str
+    count: int = 0
+    seq: int | None = None
+    tid: int | None = None
+    would: str = ""
+    did: str = ""
+    why: str = ""
+
+
+def elsewhere(run: Run, architecture: str) -> list[Elsewhere]:
+    """Every rule in the catalogue's order. KeyError for an unknown architecture."""
+    facts = Facts(run, run.row, "intent")
+    facts.law = law_elsewhere(architecture, run.row, run.manifest.abi)
+    return [_held(facts, rule, architecture) for rule in RULES]
+
+
+def _held(facts: Facts, id: str, architecture: str) -> Elsewhere:
+    rule = RULES[id]
+    why = _without_counterpart(id, architecture)
+    if why:
+        return Elsewhere(id, rule.slug, "no counterpart", why=why)
+    result = rule.check(facts)
+    if result.findings:
+        first = result.findings[0]
+        return Elsewhere(
+            id,
+            rule.slug,
+            "differs",
+            count=len(result.findings),
+            seq=first.seq,
+            tid=first.tid,
+            would=first.expected,
+            did=first.actual,
+        )
+    if result.not_evaluated:
+        return Elsewhere(id, rule.slug, "not asked", why=result.not_evaluated)
+    return Elsewhere(id, rule.slug, "agrees", count=result.checked)
+
+
+def _without_counterpart(id: str, architecture: str) -> str:
+    own = _NOWHERE_ON.get(architecture, {})
+    return own.get(id) or _NOWHERE.get(id) or _NOWHERE.get(id.rstrip("0123456789"), "")
+
+
+def render(name: str, architecture: str, found: Sequence[Elsewhere], format: str) -> str:
+    """As text or JSON."""
+    if format == "json":
+        rows = [asdict(e) | {"seq": positions.show(e.seq) if e.seq else None} for e in found]
+        shown = {"run": name, "rules": architecture, "elsewhere": rows}
+        return json.dumps(shown, indent=1, ensure_ascii=False) + "\n"
+    return "\n".join(_text(name, architecture, found)) + "\n"
+
+
+def _text(name: str, architecture: str, found: Sequence[Elsewhere]) -> Iterator[str]:
+    by: dict[str, list[Elsewhere]] = {}
+    for e in found:
+        by.setdefault(e.verdict, []).append(e)
+    yield f"{name}: held against what {architecture} would have done"
+    for e in by.get("differs", ()):
+        times = f"{e.count} time" + ("s" if e.count > 1 else "")
+        yield ""
+        yield f"{e.rule} {e.slug}: differs {times}, first at {positions.show(e.seq)} task {e.tid}"
+        yield f"    {architecture:<9} {e.would}"
+        yield f"    {'here':<9} {e.did}"
+    yield ""
+    for verdict in ("agrees", "not asked", "no counterpart"):
+        rules = [f"{e.rule} ({e.count})" if e.count else e.rule for e in by.get(verdict, ())]
+        if rules:
+            yield f"{verdict}: {', '.join(rules)}"
+    counts = ", ".join(f"{len(rules)} {verdict}" for verdict, rules in sorted(by.items()))
+    yield counts
