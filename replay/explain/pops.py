@@ -100,21 +100,34 @@ def two_tasks(pop: Pop) -> Verdict | None:
     return Verdict("two tasks on one stack", sentence, tuple(evidence), rule)
 
 
+def left_handler(pop: Pop) -> Verdict | None:
+    """A token of a signal at the word, or between it and the one that would match."""
+    match = pop.further_up
+    top = match.addr if match else pop.address + 8
+    held = pop.scene.slots(pop.fault.mm, pop.address, top, pop.fault.seq)
+    tokens = [s for s in held if s.writer == "signal"]
+    if not tokens:
+        return None
+    sentence = (
+        "a signal handler was left by a longjmp, without rt_sigreturn and without unwinding ssp:"
+        " its words still stand on the shadow stack"
+    )
+    evidence = [f"at {t.addr:#x} stands the token of a signal: {pop.scene.who(t)}" for t in tokens]
+    if match:
+        words = _words((match.addr - pop.address) // 8)
+        evidence.append(f"the word that matches stands {words} further up, {match.addr:#x}")
+    return Verdict("left a handler", sentence, tuple(evidence))
+
+
 def token(pop: Pop) -> Verdict | None:
     slot = pop.slot
-    if slot is None or slot.writer not in ("signal", "map_shadow_stack", "ssamoswap"):
+    if slot is None or slot.writer not in ("map_shadow_stack", "ssamoswap"):
         return None
-    evidence = (f"the word is no return address: {pop.pushed()}",)
-    if slot.writer == "signal":
-        sentence = (
-            "a signal handler was left without rt_sigreturn and without unwinding ssp: the pop"
-            " met the token of its signal"
-        )
-        return Verdict("left a handler", sentence, evidence)
     sentence = (
         "a token stands where a return address should: a switch between shadow stacks left it"
         " on the stack, or ended one word too low"
     )
+    evidence = (f"the word is no return address: {pop.pushed()}",)
     return Verdict("popped a token", sentence, evidence)
 
 
@@ -250,6 +263,7 @@ def unknown(pop: Pop) -> Verdict:
 
 PATTERNS: Final[tuple[Callable[[Pop], Verdict | None], ...]] = (
     two_tasks,
+    left_handler,
     token,
     never_pushed,
     longjmp,

@@ -81,6 +81,14 @@ CASES = (
         rule="A5",
         kernel="v3",
     ),
+    Case(
+        "left-handler",
+        "mismatch",
+        "left a handler",
+        "leaves_handler",
+        ("faulty.c", "} // leaves_handler ends"),
+        "jumps_out",
+    ),
     Case("overflow", "no word", "overflow", "descend", ("faulty.c", "u64 descend(u64 n)")),
     Case("underflow", "no word", "underflow", "underflow", ("guest.h", ".word 0xcdc2c073")),
     Case(
