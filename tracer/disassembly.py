@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+from tracer import vector_disassembly
 from tracer._core import decode
 
 
@@ -29,6 +30,13 @@ _CSR: Final = {1: "fflags", 2: "frm", 3: "fcsr", 0x11: "ssp"} | {
     0xC00: "cycle",
     0xC01: "time",
     0xC02: "instret",
+    0x008: "vstart",
+    0x009: "vxsat",
+    0x00A: "vxrm",
+    0x00F: "vcsr",
+    0xC20: "vl",
+    0xC21: "vtype",
+    0xC22: "vlenb",
 }
 _ROUNDING: Final = ("rne", "rtz", "rdn", "rup", "rmm", "unknown", "unknown", "")  # dyn: unsaid
 _ORDER: Final = ("", ".rl", ".aq", ".aqrl")
@@ -198,6 +206,8 @@ def _spelled(word: int) -> tuple[str, int | None]:
     name, format_, rd, rs1, rs2, rs3, imm = row
     if short and name == "fence":
         return f"c.mop.{word >> 7 & 15}", None
+    if (vectors := vector_disassembly.spelled(name, format_, word, _X, _F)) is not None:
+        return vectors, None
     fields = {"rd": rd, "rs1": rs1, "rs2": rs2, "rs3": rs3, "imm": imm, "word": word}
     facts = {**fields, "same": int(rs1 == rs2), "short": int(short)}
     spelled, written = name.replace("_", ".") + _suffix(name, word), None

@@ -11,7 +11,8 @@ from tracer.kernel.table import CALLS
 
 OTHER_EXT_0 = {"FD": 0, "C": 1, "Zba": 3, "Zicond": 35, "Zimop": 42, "Zcb": 44, "Zcmop": 47}
 OTHER_EXT_0 |= {"Zicbom": 55, "Zicboz": 6, "Zfhmin": 28, "Zfa": 32, "Zacas": 34, "Zabha": 58}
-VECTOR, ZFH, ZIHPM = 2, 27, 51
+OTHER_EXT_0 |= {"V": 2, "Zve64d": 41, "Zvfhmin": 31, "Zvbb": 17, "Zvkb": 19, "Zvkt": 26}
+ZFH, ZVFH, ZIHPM = 27, 30, 51
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_hwprobe_says_what_the_harts_have(d: Direct, cpu: set[str]) -> None:
     (_, ext_0), (_, ext_1), unknown = hwprobe(d, 4, 16, 4711)
     assert (ext_0 >> 63, ext_1) == ("zicfilp" in cpu, "zicfiss" in cpu)
     assert all(ext_0 >> bit & 1 for bit in OTHER_EXT_0.values())
-    assert not any(ext_0 >> bit & 1 for bit in (VECTOR, ZFH, ZIHPM))
+    assert not any(ext_0 >> bit & 1 for bit in (ZVFH, ZFH, ZIHPM))
     assert unknown == (-1, 0)
 
 
@@ -92,7 +93,7 @@ def test_hwprobe_which_cpus(d: Direct) -> None:
         return d.call("riscv_hwprobe", pair, 1, 8, cpus, 1), d.get(cpus, 1)
 
     assert which(4, 1 << 3) == (0, b"\1")
-    assert which(4, 1 << VECTOR) == (0, b"\0")
+    assert which(4, 1 << ZVFH) == (0, b"\0")
     assert which(4711, 0) == (0, b"\0")
     assert d.call("riscv_hwprobe", 0, 0, 0, 0, 2) == "EINVAL"
 
