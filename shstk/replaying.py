@@ -114,7 +114,7 @@ def replay(
     return Replayed(
         hold.agreed(difference.time if difference else None),
         guest.machine.icount,
-        hold.to_the_end and stopped_at is None,
+        hold.to_the_end and stopped_at is None and difference is None,
         locate(run, difference, hold.tables) if difference else None,
         finished,
     )

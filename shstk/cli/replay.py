@@ -12,6 +12,7 @@ import click
 
 from schemas import seq as positions
 from schemas.errors import CannotWrite, Exit, UsageError
+from schemas.version import VERSION
 from shstk.cli.common import (
     Kernel,
     Seq,
@@ -103,8 +104,9 @@ def command(
     from shstk.replaying import replay
 
     progress = Progress() if progress_wanted() else None
+    record = open_run(run)
     result = replay(
-        open_run(run),
+        record,
         until=until,
         plugins=[load(plugin) for plugin in plugins],
         interrupted=Interrupt(),
@@ -117,6 +119,9 @@ def command(
     else:
         click.echo(_text(run, result), nl=False)
     show_plugins(result.plugins)
+    if result.disagreement and record.manifest.tool_version != VERSION:
+        recorded_by = record.manifest.tool_version
+        show_warnings([f"it was recorded by shstk {recorded_by}; this is {VERSION}"])
     return Exit.DISAGREES if result.disagreement else Exit.OK
 
 
