@@ -54,7 +54,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
     blocks = facts.code.blocks
     jumps = [number for number, words in blocks.items() if expects_pad(words[-1])]
     pads = [number for number, words in blocks.items() if name_of(words[0]) == "lpad"]
-    rows = facts.run.scan("flow").filter(pl.col("tid").is_in(tids))
+    rows = facts.run.scan("flow").filter(pl.col("tid").is_in(tids.to_list()))
     before = pl.col("block").shift().over("tid")
     landed = (
         rows.with_columns(before=before, jumped=pl.col("seq").shift().over("tid"))
