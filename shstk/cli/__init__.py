@@ -80,7 +80,8 @@ class Commands(click.Group):
 @click.command(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done; 1 findings or a difference; 2 wrong usage; 3 unreadable input.",
+    epilog="Exit codes: 0 done; 1 findings or a difference; 2 wrong usage; 3 unreadable input;"
+    " 4 executing again disagrees with the record.",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="shstk")
 @click.pass_context
