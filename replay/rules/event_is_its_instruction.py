@@ -79,7 +79,7 @@ def _makes(word: int, row: dict[str, Any]) -> bool:
     if row["label"] == NO_PAD:
         return name != "lpad"
     if name == "lpad":
-        return row["kind"] == name and row["label"] == word >> 12
+        return (row["kind"], row["label"]) == (name, word >> 12)
     if name == "ssamoswap.d":
         return row["kind"] == "ssamoswap" and not row["wide"]
     if name == "ssamoswap.w":
