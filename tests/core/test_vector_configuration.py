@@ -82,6 +82,8 @@ def test_csrs() -> None:
         (op_v(0x2C, VV, 9, 8, 12), 32, 0),  # narrowed into the high part
         (op_v(0x18, VV, 9, 8, 12), 32, 1),  # a mask into the high part
         (op_v(0x10, VV, 0, 8, 12, masked=True), 32, 0),  # vadc to v0
+        (op_v(0x3D, MVV, 8, 9, 12), 32, 0),  # vwmacc: v9 as SEW and as a part of vd
+        (op_v(0x3C, 1, 8, 9, 12), 32, 0),  # vfwmacc, too
         (op_v(0x2A, MVV, 8, 8, 12), 32, 0),  # no such funct6
         (op_v(0x00, 1, 8, 12, 16), 16, 0),  # vfadd of halves: there is no Zvfh
         (op_v(0x13, 1, 8, 12, 1), 32, 0),  # no such unary

@@ -119,14 +119,25 @@ bool single(Operation& o, Source source, F f) {
 
 // vd = f(vs2, vs1, vd) of 64 bits; vs1, and unless it is `wide` vs2, widened from 32.
 template <bool wide, class F>
-bool widening(Operation& o, Source source, F f) {
-    if (!o.legal(o.group(o.vd, 1), o.group(o.vs2, wide), source) || !supported(o, e32)) return false;
+bool from_widened(Operation& o, Source source, F f) {
+    if (!supported(o, e32)) return false;
     const auto second = o.operand<u32>(source);
     u32& fl = o.h.fflags;
     return o.each_active([&](u64 i) {
         const u64 first = wide ? o.get<u64>(o.vs2, i) : widened(o.get<u32>(o.vs2, i), fl);
         o.put(o.vd, i, f(first, widened(second[i], fl), o.get<u64>(o.vd, i)));
     });
+}
+
+template <bool wide, class F>
+bool widening(Operation& o, Source source, F f) {
+    return o.legal(o.group(o.vd, 1), o.group(o.vs2, wide), source) &&
+           from_widened<wide>(o, source, f);
+}
+template <class F>
+bool widening_accumulating(Operation& o, Source source, F f) {
+    return o.legal_accumulating(o.group(o.vd, 1), o.group(o.vs2), source) &&
+           from_widened<false>(o, source, f);
 }
 
 template <class F>
@@ -198,6 +209,7 @@ bool convert(Operation& o, F f) {
 #define SINGLE(source, ...) return single(o, source, ELEMENT(__VA_ARGS__))
 #define WIDEN(source, ...) return widening<false>(o, source, ELEMENT(__VA_ARGS__))
 #define WIDEN_WIDE(source, ...) return widening<true>(o, source, ELEMENT(__VA_ARGS__))
+#define WIDEN_ADD(source, ...) return widening_accumulating(o, source, ELEMENT(__VA_ARGS__))
 #define COMPARE(source, ...) return compare(o, source, ELEMENT(__VA_ARGS__))
 #define MERGE() return merge(o, true)
 #define MOVE() return merge(o, false)

@@ -53,8 +53,7 @@ bool with_narrow_width(Operation& o, F&& f) {
 
 // vd = f(vs2, vs1, vd), vd of 2*SEW; so is vs2, if it is `wide`.
 template <bool wide, class F>
-bool widening(Operation& o, Source source, F f) {
-    if (!o.legal(o.group(o.vd, 1), o.group(o.vs2, wide), source)) return false;
+bool widened(Operation& o, Source source, F f) {
     return with_narrow_width(o, [&]<class T>() {
         using W = Wider<T>;
         const auto second = o.operand<T>(source);
@@ -63,6 +62,16 @@ bool widening(Operation& o, Source source, F f) {
             o.put(o.vd, i, W(f(first, second[i], o.get<W>(o.vd, i))));
         });
     });
+}
+
+template <bool wide, class F>
+bool widening(Operation& o, Source source, F f) {
+    return o.legal(o.group(o.vd, 1), o.group(o.vs2, wide), source) && widened<wide>(o, source, f);
+}
+template <class F>
+bool widening_accumulating(Operation& o, Source source, F f) {
+    return o.legal_accumulating(o.group(o.vd, 1), o.group(o.vs2), source) &&
+           widened<false>(o, source, f);
 }
 
 // vd = f(vs2, vs1), vs2 of 2*SEW.
@@ -88,6 +97,7 @@ bool narrowing(Operation& o, Source source, F f) {
 #define SINGLE(source, ...) return single(o, source, ELEMENT(__VA_ARGS__))
 #define WIDEN(source, ...) return widening<false>(o, source, ELEMENT(__VA_ARGS__))
 #define WIDEN_WIDE(source, ...) return widening<true>(o, source, ELEMENT(__VA_ARGS__))
+#define WIDEN_ADD(source, ...) return widening_accumulating(o, source, ELEMENT(__VA_ARGS__))
 #define NARROW(source, ...) return narrowing(o, source, ELEMENT(__VA_ARGS__))
 #define MAXIMUM(element) std::numeric_limits<decltype(element)>::max()
 #define WIDTH(element) width_of<decltype(element)>

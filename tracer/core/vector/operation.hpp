@@ -74,6 +74,11 @@ class Operation {
         if (second == vector) return legal(destination, {first, group(vs1)});
         return legal(destination, {first});
     }
+    // The same where the destination is one of the sources.
+    bool legal_accumulating(const Group& destination, const Group& first, Source second) {
+        if (!legal(destination, first, second)) return false;
+        return second == vector ? legal({destination, first, group(vs1)}) : legal({destination, first});
+    }
     // For instructions that do not allow their destination to be read: slides, gathers.
     bool apart(const Group& destination, std::initializer_list<Group> sources);
 
