@@ -47,7 +47,11 @@ def riscv_root() -> Path:
         with tempfile.TemporaryDirectory(dir=root.parent) as work:
             fetched = Path(work, "root")
             _unpack(_download(Path(work, "apt")), fetched)
-            fetched.rename(root)
+            try:
+                fetched.rename(root)
+            except OSError:
+                if not root.exists():  # else another process was faster
+                    raise
     return root
 
 
