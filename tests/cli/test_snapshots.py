@@ -53,7 +53,7 @@ WRONG = {
     "not-an-elf": ("record --stdin /dev/null text.elf", 3),
     "no-such-run": ("check nothing.run", 3),
     "run-exists": ("record --stdin /dev/null -o v3.run text.elf", 3),
-    "no-such-rule": ("explain Z9", 2),
+    "no-such-rule": ("explain Q9", 2),
     "bad-sql": ("query v3.run 'SELECT nothing FROM tasks'", 2),
     "no-such-table": ("query v3.run 'SELECT 1 FROM nowhere'", 2),
     "no-such-plugin": ("exec --plugin hot_block --stdin /dev/null text.elf", 2),
