@@ -83,7 +83,12 @@ def _once(target: Path, fill: Callable[[Path], object]) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     fill(partial)
-    partial.rename(target)
+    try:
+        partial.rename(target)
+    except OSError:
+        if not target.exists():  # else another process was faster
+            raise
+        shutil.rmtree(partial)
 
 
 def _apt(suites: tuple[str, ...]) -> list[str]:
