@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from replay.facts import Facts
 from replay.intent import RESTS_ON
@@ -59,6 +59,7 @@ def check(
     """
     import polars as pl
 
+    _hold(run)
     row = resolve(as_) if as_ is not None else run.row
     facts = Facts(run, row, expect)
     rows = [
@@ -70,6 +71,17 @@ def check(
     empty = pl.from_arrow(arrow_schema(FINDINGS).empty_table())
     assert isinstance(empty, pl.DataFrame)
     return Report(run.name, row, expect, pl.DataFrame(columns, schema=empty.schema))
+
+
+# Rows of a table that is held in memory as it is judged: a dozen rules read cfi, and unpacking it
+# costs more than any of them. Longer ones are read in parts, anew for each rule.
+_HELD: Final = 12_000_000
+
+
+def _hold(run: Run) -> None:
+    for name in ("cfi", "flow"):
+        if name in run.manifest.tables and run.manifest.tables[name].rows <= _HELD:
+            run.table(name)
 
 
 def chosen(select: Iterable[str], ignore: Iterable[str]) -> list[Rule]:

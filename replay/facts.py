@@ -33,7 +33,7 @@ from replay.derive.rows import (
 )
 from replay.derive.slots import Loads, loads
 from replay.derive.ssp_moves import moved_elsewhere, wrong_moves
-from replay.derive.ssp_path import ssp_path
+from replay.derive.ssp_path import ssp_path, stretches
 from replay.derive.stack_maps import StackMap, stack_maps
 from replay.derive.stacks import Copied, Ledger, Stack
 from schemas.revisions import Revision
@@ -207,9 +207,14 @@ class Facts:
         return ssp_path(self.run).collect()
 
     @cached_property
-    def wrong_moves(self) -> tuple[int, list[dict[str, Any]]]:
-        """How many events tell an ssp, and those that nothing explains (derive/ssp_moves.py)."""
-        return wrong_moves(self.run, self.history)
+    def stretches(self) -> tuple[int, pl.DataFrame]:
+        """How many events that is, and the same with unbroken motion as one row."""
+        return stretches(self.run)
+
+    @cached_property
+    def wrong_moves(self) -> list[dict[str, Any]]:
+        """Events that tell an ssp which nothing explains (derive/ssp_moves.py)."""
+        return wrong_moves(self.run, self.history, self.stretches[1])
 
     @cached_property
     def loads(self) -> Loads:
@@ -236,7 +241,7 @@ class Facts:
         """When each task's ssp was first where it should not be."""
         first: dict[int | None, int] = {}
         moved = moved_elsewhere(self.run, self.history) | wrong_motions(self.run)
-        for seq, tid in [*moved.items(), *((w["seq"], w["tid"]) for w in self.wrong_moves[1])]:
+        for seq, tid in [*moved.items(), *((w["seq"], w["tid"]) for w in self.wrong_moves)]:
             first[tid] = min(seq, first.get(tid, seq))
         return first
 

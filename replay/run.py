@@ -86,7 +86,14 @@ class Run:
         """One of `names`; those of schemas/tables.py in seq order. KeyError for another name."""
         import polars as pl
 
-        if name not in self._frames:
+        if name in self._frames:
+            return self._frames[name]
+        if name not in self._arrow and (file := self.stored(name)):
+            try:
+                self._frames[name] = pl.read_parquet(file)
+            except (OSError, pl.exceptions.PolarsError) as e:
+                raise BadRun(f"{file}: {e}", _AGAIN) from e
+        else:
             frame = pl.from_arrow(self.arrow(name))
             assert isinstance(frame, pl.DataFrame)
             self._frames[name] = frame

@@ -9,7 +9,6 @@ from replay.derive.history import History, Task
 from replay.derive.law import Law
 from replay.derive.pieces import pieces
 from replay.derive.places import Mark, last_marks
-from replay.derive.ssp_path import ssp_path
 from replay.derive.stacks import Stack
 
 if TYPE_CHECKING:
@@ -39,25 +38,24 @@ class _Pushed:
     highest: int  # address; the frame there stands while the task's ssp is at or below it
 
 
-def clashes(run: Run, history: History, stacks: list[Stack], law: Law) -> tuple[int, list[Clash]]:
+def clashes(
+    run: Run, history: History, stacks: list[Stack], law: Law, path: pl.DataFrame
+) -> tuple[int, list[Clash]]:
     """How many pushes went to known stacks, and the first clash of each intruder on each stack.
 
+    path: the stretches of ssp (derive/ssp_path.py).
     Of two tasks the one that does not own the stack intrudes; of two guests the later one does.
     """
     import polars as pl
 
     count = 0
     found: dict[tuple[int, int], Clash] = {}  # (stack, intruder)
-    placed = _placed(history, law)
+    placed, places = _placed(history, law), _Places(path)
     by: dict[int, dict[int, _Pushed]] = {}  # stack, then task, in all pieces so far
-    last_ssp = None  # of each task, in the pieces before
     for piece in pieces(run):
         cfi = piece.cfi.lazy().filter(pl.col("kind").cast(pl.String) == "sspush")
         pushes = on_stacks(cfi, stacks)
         count += pushes.height
-        path = ssp_path(run, piece).select("seq", "tid", "mm", "ssp_after").collect()
-        path = pl.concat([path.clear() if last_ssp is None else last_ssp, path])
-        places = _Places(path)
         for mark, tid, seq, addr, last, highest in _turns(pushes).iter_rows():
             stack, here = stacks[mark], by.setdefault(mark, {})
             for other, theirs in here.items():
@@ -74,7 +72,6 @@ def clashes(run: Run, history: History, stacks: list[Stack], law: Law) -> tuple[
                     found[key] = Clash(stack, seq, tid, addr, other, theirs.last, ssp or 0)
             mine = here.get(tid)
             here[tid] = _Pushed(last, max(highest, mine.highest if mine else 0))
-        last_ssp = path.sort("seq").unique("tid", keep="last", maintain_order=True)
     return count, list(found.values())
 
 

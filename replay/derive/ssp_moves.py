@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from replay.derive.history import History
 from replay.derive.instructions import wrong_motions
-from replay.derive.pieces import pieces
-from replay.derive.ssp_path import ssp_path
 
 if TYPE_CHECKING:
     import polars as pl
@@ -15,21 +13,20 @@ if TYPE_CHECKING:
     from replay.run import Run
 
 
-def wrong_moves(run: Run, history: History) -> tuple[int, list[dict[str, Any]]]:
-    """How many events tell a task's ssp, and those that are wrong, one a seq.
+def wrong_moves(run: Run, history: History, path: pl.DataFrame) -> list[dict[str, Any]]:
+    """Events that tell a wrong ssp, one a seq. path: its stretches (derive/ssp_path.py).
 
     Each has seq, tid, mm, cause, what (is wrong), due, is, last (seq of the event before it, where
     the two disagree; else None).
     """
-    count, gaps = _gaps(run)
     wrong: dict[int, dict[str, Any]] = {}
     for row in _signals(run).iter_rows(named=True):
         wrong.setdefault(row["seq"], row)
     told = moved_elsewhere(run, history).keys() | wrong_motions(run).keys() | wrong.keys()
-    for row in gaps.iter_rows(named=True):
+    for row in _gaps(path).iter_rows(named=True):
         if row["last"] not in told and row["seq"] not in told:
             wrong[row["seq"]] = row
-    return count, list(wrong.values())
+    return list(wrong.values())
 
 
 def _wrong(rows: pl.LazyFrame, what: str) -> pl.DataFrame:
@@ -86,20 +83,13 @@ def moved_elsewhere(run: Run, history: History) -> dict[int, int | None]:
     return moved
 
 
-def _gaps(run: Run) -> tuple[int, pl.DataFrame]:
-    """Between two events of a task: what one left is what the next finds. And how many events."""
+def _gaps(path: pl.DataFrame) -> pl.DataFrame:
+    """Between two events of a task: what one left is what the next finds."""
     import polars as pl
 
-    count, found, before = 0, [], ssp_path(run).head(0).collect()
-    for piece in pieces(run):
-        events = ssp_path(run, piece).collect()
-        count += events.height
-        path = pl.concat([before, events])
-        chained = path.lazy().with_columns(
-            pl.col("ssp_before").alias("is"),
-            due=pl.col("ssp_after").shift().over("tid"),
-            last=pl.col("seq").shift().over("tid"),
-        )
-        found.append(_wrong(piece.span(chained), "ssp still"))
-        before = path.unique("tid", keep="last", maintain_order=True)
-    return count, pl.concat(found)
+    chained = path.lazy().with_columns(
+        pl.col("ssp_before").alias("is"),
+        due=pl.col("ssp_after").shift().over("tid"),
+        last=pl.col("last").shift().over("tid"),
+    )
+    return _wrong(chained, "ssp still")

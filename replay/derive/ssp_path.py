@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from replay.derive.pieces import Piece, pieces
+
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.derive.pieces import Piece
     from replay.run import Run
 
 NR_RT_SIGRETURN: Final = 139
@@ -25,7 +26,53 @@ def ssp_path(run: Run, piece: Piece | None = None) -> pl.LazyFrame:
     """
     import polars as pl
 
-    others = [
+    others = _others(run)
+    if piece:
+        others = [piece.span(frame) for frame in others]
+    cfi = _cfi(piece.cfi.lazy() if piece else run.scan("cfi"))
+    return pl.concat([cfi, *others]).sort("tid", "seq", maintain_order=True)
+
+
+def stretches(run: Run) -> tuple[int, pl.DataFrame]:
+    """How many rows ssp_path has, and those rows, sorted by tid and seq, with unbroken ones as one.
+
+    Unbroken are rows of cfi of one task, with no event of another table or task between, each of
+    which finds the ssp that the one before it left. Columns as of ssp_path, with ssp_after of the
+    last and last u64 (its seq).
+    """
+    import polars as pl
+
+    others = pl.concat(_others(run)).collect()
+    times = pl.concat([others["seq"], run.table("task_events")["seq"]]).unique().sort()
+    count, found = others.height, [others.with_columns(last=pl.col("seq"))]
+    for piece in pieces(run):
+        rows = piece.cfi
+        count += rows.height
+        follows = (
+            (pl.col("ssp_before") == pl.col("ssp_after").shift())
+            & (pl.col("tid") == pl.col("tid").shift())
+            & (pl.col("mm") == pl.col("mm").shift())
+            & (pl.lit(times.search_sorted(rows["seq"])).diff() == 0)
+        ).fill_null(False)
+        edges = (
+            rows.lazy()
+            .with_columns(begins=~follows)
+            .filter(pl.col("begins") | pl.col("begins").shift(-1, fill_value=True))
+        )
+        at_end = pl.when(pl.col("begins").shift(-1, fill_value=True)).then
+        ends = [
+            at_end(pl.col(name)).otherwise(pl.col(name).shift(-1)).alias(alias)
+            for name, alias in (("ssp_after", "ssp_after"), ("seq", "last"))
+        ]
+        found.append(_cfi(edges.with_columns(ends).filter("begins"), "last").collect())
+    return count, pl.concat(found).sort("tid", "seq", maintain_order=True)
+
+
+def _others(run: Run) -> list[pl.LazyFrame]:
+    """The events that tell an ssp and are not of cfi."""
+    import polars as pl
+
+    return [
         _calls(run),
         _signals(run),
         run.scan("task_events")
@@ -39,13 +86,9 @@ def ssp_path(run: Run, piece: Piece | None = None) -> pl.LazyFrame:
             pl.col("ssp").alias("ssp_after"),
         ),
     ]
-    if piece:
-        others = [piece.span(frame) for frame in others]
-    cfi = _cfi(piece.cfi.lazy() if piece else run.scan("cfi"))
-    return pl.concat([cfi, *others]).sort("tid", "seq", maintain_order=True)
 
 
-def _cfi(rows: pl.LazyFrame) -> pl.LazyFrame:
+def _cfi(rows: pl.LazyFrame, *more: str) -> pl.LazyFrame:
     import polars as pl
 
     return rows.select(
@@ -55,6 +98,7 @@ def _cfi(rows: pl.LazyFrame) -> pl.LazyFrame:
         pl.col("kind").cast(pl.String).alias("cause"),
         "ssp_before",
         "ssp_after",
+        *more,
     )
 
 

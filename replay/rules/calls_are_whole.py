@@ -73,7 +73,9 @@ def check(facts: Facts) -> Iterator[Outcome]:
     if not facts.run.table("code").height:
         del laws["pc"]
     rows = facts.run.table("syscalls").with_columns(
-        pl.struct([(~law.fill_null(False)).alias(key) for key, law in laws.items()]).alias("broken"),
+        pl.struct([(~law.fill_null(False)).alias(key) for key, law in laws.items()]).alias(
+            "broken"
+        ),
         due=name,
     )
     wrong = rows.filter(pl.any_horizontal([pl.col("broken").struct.field(key) for key in laws]))

@@ -99,9 +99,12 @@ def _ssp(facts: Facts) -> Iterator[Outcome]:
             steps = steps.filter(~(inside & (pl.col("tid") == step.heir.tid)))
     calls = facts.run.table("syscalls").select("seq", "ssp_entry")
     during = pl.coalesce("ssp_entry", "ssp_after")  # a step within a call: as at its entry
-    path = facts.ssp_path.join(calls, on="seq", how="left").select("tid", at="seq", ssp_due=during)
+    path = facts.stretches[1].join(calls, on="seq", how="left")
     told = steps.join_asof(
-        path.sort("at"), left_on="seq", right_on="at", by="tid", check_sortedness=False
+        path.select("seq", "tid", at="last", ssp_due=during).sort("seq"),
+        on="seq",
+        by="tid",
+        check_sortedness=False,
     )
     wrong = told.filter(pl.col("ssp") != pl.col("ssp_due"))
     if told.height > wrong.height:

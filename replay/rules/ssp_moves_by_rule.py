@@ -45,7 +45,7 @@ APPLIES = "event that tells a task's ssp"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    count, wrong = facts.wrong_moves
+    count, wrong = facts.stretches[0], facts.wrong_moves
     if count > len(wrong):
         yield Satisfied(count - len(wrong))
     for row in wrong:
