@@ -7,15 +7,17 @@ Neither holds anything of the host's.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from schemas.uapi import MAP_PRIVATE, PROT_WRITE
-from tracer.kernel import usermem
-from tracer.kernel.call import Args, Call
+from tracer.kernel import locks
+from tracer.kernel.call import Args, Call, Outcome
 from tracer.kernel.errno import Errno
 from tracer.kernel.inode import Directory, Inode, Regular
+from tracer.kernel.locks import get_lock, set_lock
 from tracer.kernel.vma import MappedFile
 
 if TYPE_CHECKING:
@@ -107,6 +109,7 @@ class OpenFile:
         """One holder less: a descriptor, or a message that carries the file."""
         self.refs -= 1
         if self.refs == 0:
+            locks.release(k, self.inode, self)
             self.released(k)
 
     def notify(self, k: Kernel) -> None:
@@ -123,6 +126,7 @@ class Files:
         self.slots: dict[int, OpenFile] = {}
         self.cloexec: set[int] = set()
         self.users = 1
+        self.awaited: Files | OpenFile | None = None  # whose lock it waits for
 
     @staticmethod
     def standard(k: Kernel) -> Files:
@@ -190,6 +194,7 @@ class Files:
         if file is None:
             raise Errno("EBADF")
         self.cloexec.discard(fd & 0xFFFF_FFFF)
+        locks.release(k, file.inode, self)
         file.let_go(k)
 
     def _set(self, fd: int, file: OpenFile) -> None:
@@ -300,20 +305,6 @@ def _setfl(k: Kernel, t: Task, fd: int, arg: int) -> int:
     return 0
 
 
-def _getlk(k: Kernel, t: Task, fd: int, arg: int) -> int:
-    """struct flock's l_type = F_UNLCK: nobody is in the way."""
-    t.files.get(fd)
-    usermem.put(k, t, arg, (2).to_bytes(2, "little"))
-    return 0
-
-
-def _setlk(k: Kernel, t: Task, fd: int, arg: int) -> int:
-    """Record locks always succeed: they are advisory, and kept by nobody here."""
-    t.files.get(fd)
-    usermem.get(k, t, arg, 32)
-    return 0
-
-
 def _pipe_size(k: Kernel, t: Task, fd: int, arg: int) -> int:
     from tracer.kernel.pipes import CAPACITY, PipeEnd
 
@@ -327,29 +318,29 @@ def _zero(k: Kernel, t: Task, fd: int, arg: int) -> int:
     return 0
 
 
-_FCNTL: Final = {
+_FCNTL: Final[dict[int, Callable[[Kernel, Task, int, int], Outcome]]] = {
     0: _dupfd,  # F_DUPFD
     1: _getfd,
     2: _setfd,
     3: _getfl,
     4: _setfl,
-    5: _getlk,  # F_GETLK, SETLK, SETLKW
-    6: _setlk,
-    7: _setlk,
+    5: get_lock,  # F_GETLK, SETLK, SETLKW
+    6: set_lock,
+    7: partial(set_lock, may_wait=True),
     8: _zero,  # F_SETOWN, GETOWN, SETSIG, GETSIG: SIGIO is never sent
     9: _zero,
     10: _zero,
     11: _zero,
-    36: _getlk,  # F_OFD_GETLK, SETLK, SETLKW
-    37: _setlk,
-    38: _setlk,
+    36: partial(get_lock, ofd=True),  # F_OFD_GETLK, SETLK, SETLKW
+    37: partial(set_lock, ofd=True),
+    38: partial(set_lock, may_wait=True, ofd=True),
     1030: _dupfd_cloexec,
     1031: _pipe_size,  # F_SETPIPE_SZ: stays what it is
     1032: _pipe_size,
 }
 
 
-def sys_fcntl(k: Kernel, t: Task, a: Args) -> int:
+def sys_fcntl(k: Kernel, t: Task, a: Args) -> Outcome:
     fd, command = a[0] & 0xFFFF_FFFF, a[1] & 0xFFFF_FFFF
     t.files.get(fd, path_only=True)
     if command not in _FCNTL:
@@ -357,16 +348,10 @@ def sys_fcntl(k: Kernel, t: Task, a: Args) -> int:
     return _FCNTL[command](k, t, fd, a[2])
 
 
-def sys_flock(k: Kernel, t: Task, a: Args) -> int:
-    t.files.get(a[0])
-    return 0
-
-
 CALLS: Final = (
     Call(23, "dup", sys_dup),
     Call(24, "dup3", sys_dup3),
     Call(25, "fcntl", sys_fcntl),
-    Call(32, "flock", sys_flock, "simple", "locks always succeed; nobody keeps them"),
     Call(57, "close", sys_close),
     Call(436, "close_range", sys_close_range),
 )

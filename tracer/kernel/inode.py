@@ -21,6 +21,7 @@ from tracer.kernel.pagecache import PageCache
 
 if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
+    from tracer.kernel.locks import Lock
 
 NAME_MAX: Final = 255
 # Device numbers of the file systems (anonymous ones, as tmpfs and overlayfs have).
@@ -59,6 +60,7 @@ class Inode:
     read_only: bool = False  # bound without :rw
     mount: bool = False  # can't be removed or renamed
     changes: int = 0  # of readiness; edge-triggered epoll counts them
+    locks: list[Lock] = field(default_factory=list)
 
     @property
     def size(self) -> int:
