@@ -109,7 +109,10 @@ class OpenFile:
         """One holder less: a descriptor, or a message that carries the file."""
         self.refs -= 1
         if self.refs == 0:
+            from tracer.kernel import inotify
+
             locks.release(k, self.inode, self)
+            inotify.closed(k, self)
             self.released(k)
 
     def notify(self, k: Kernel) -> None:

@@ -6,7 +6,7 @@ import stat
 import struct
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import usermem
+from tracer.kernel import inotify, usermem
 from tracer.kernel.call import Args, Call
 from tracer.kernel.clock import SECOND, realtime_ns
 from tracer.kernel.errno import Errno
@@ -155,10 +155,15 @@ def _own(inode: Inode) -> Inode:
     return inode
 
 
+def _changed(k: Kernel, inode: Inode) -> None:
+    inode.changed(realtime_ns(k))
+    inotify.tell(k, inode, inotify.ATTRIB)
+
+
 def _chmod(k: Kernel, inode: Inode, mode: int) -> int:
     _own(inode).see(k)
     inode.mode = stat.S_IFMT(inode.mode) | mode & 0o7777
-    inode.changed(realtime_ns(k))
+    _changed(k, inode)
     return 0
 
 
@@ -189,7 +194,7 @@ def _chown(k: Kernel, inode: Inode, uid: int, gid: int) -> int:
         inode.mode &= ~stat.S_ISUID
         if inode.mode & stat.S_IXGRP:
             inode.mode &= ~stat.S_ISGID
-    inode.changed(realtime_ns(k))
+    _changed(k, inode)
     return 0
 
 
@@ -227,7 +232,8 @@ def sys_utimensat(k: Kernel, t: Task, a: Args) -> int:
     _own(inode).see(k)
     atime = _new_time(inode.atime, times[0], times[1], now)
     mtime = _new_time(inode.mtime, times[2], times[3], now)
-    inode.atime, inode.mtime, inode.ctime = atime, mtime, now
+    _changed(k, inode)
+    inode.atime, inode.mtime = atime, mtime
     return 0
 
 

@@ -20,6 +20,7 @@ from tracer.kernel.hosttree import Tree, raw
 from tracer.kernel.pagecache import PageCache
 
 if TYPE_CHECKING:
+    from tracer.kernel.inotify import Watch
     from tracer.kernel.kernel import Kernel
     from tracer.kernel.locks import Lock
 
@@ -60,7 +61,9 @@ class Inode:
     read_only: bool = False  # bound without :rw
     mount: bool = False  # can't be removed or renamed
     changes: int = 0  # of readiness; edge-triggered epoll counts them
+    place: tuple[Directory, str] | None = None  # its name, the one it was given last
     locks: list[Lock] = field(default_factory=list)
+    watches: list[Watch] = field(default_factory=list)
 
     @property
     def size(self) -> int:
@@ -210,7 +213,11 @@ class Directory(Inode):
         guest_path = self.child_path(name)
         ino = path_ino(guest_path)
         child = Origin(origin.tree, path, guest_path)
-        common: dict[str, Any] = {"dev": self.dev, "read_only": self.read_only}
+        common: dict[str, Any] = {
+            "dev": self.dev,
+            "read_only": self.read_only,
+            "place": (self, name),
+        }
         match stat.S_IFMT(mode):
             case stat.S_IFREG:
                 return Regular(ino, mode, child, data=None, **common)
@@ -242,6 +249,7 @@ class Directory(Inode):
         self._permit_change(name)
         inode.dev = self.dev
         self.entries[name] = inode
+        inode.place = self, name
         if isinstance(inode, Directory):
             inode.name, inode.parent = name, self
         self.changed(now, contents=True)

@@ -103,6 +103,7 @@ class Kernel:
         self.signal_files: dict[SignalFd, None] = {}  # the open ones
         self.abstract_sockets: dict[bytes, Socket] = {}  # by name, which begins with NUL
         self.inet_sockets: list[InetSocket] = []  # those that have a port
+        self.renames = 0  # inotify's cookies
         self.current: Task
         self.first: Process
         self.during: int | None = None  # seq of the call or task event in progress

@@ -93,7 +93,6 @@ _REFUSED: Final[dict[tuple[str, str], dict[int, str]]] = {
     },
     _RSEQ: {293: "rseq"},
     _ABSENT: {
-        26: "inotify_init1",
         75: "vmsplice",
         76: "splice",
         77: "tee",

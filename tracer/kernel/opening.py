@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import pty, usermem
+from tracer.kernel import inotify, pty, usermem
 from tracer.kernel.call import Args, Call, Outcome, Wait
 from tracer.kernel.clock import realtime_ns
 from tracer.kernel.devices import open_device
@@ -123,8 +123,10 @@ def open_at(k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int) ->
     if inode is None:
         if not flags & O_CREAT:
             raise Errno("ENOENT")
-        inode = _create(k, t, found, mode)
-        return RegularFile(inode, kept, _path(found, inode, path))
+        created = _create(k, t, found, mode)
+        inotify.tell(k, created, inotify.CREATE)
+        inotify.tell(k, created, inotify.OPEN)
+        return RegularFile(created, kept, _path(found, created, path))
     if flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL:
         raise Errno("EEXIST")
     if isinstance(inode, Symlink) and not flags & O_PATH:
@@ -134,9 +136,13 @@ def open_at(k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int) ->
     if isinstance(inode, Directory) and flags & O_CREAT:
         raise Errno("EISDIR")
     file = open_inode(k, t, inode, kept, _path(found, inode, path))
-    if flags & O_TRUNC and isinstance(inode, Regular) and not flags & O_PATH:
+    if isinstance(file, Wait) or flags & O_PATH:
+        return file
+    if flags & O_TRUNC and isinstance(inode, Regular):
         inode.permit(WRITE)
         resize(k, inode, 0)
+        inotify.tell(k, inode, inotify.MODIFY)
+    inotify.tell(k, inode, inotify.OPEN)
     return file
 
 

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import usermem
+from tracer.kernel import inotify, usermem
 from tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
 from tracer.kernel.clock import realtime_ns
 from tracer.kernel.errno import Errno
@@ -206,6 +206,7 @@ def sys_bind(k: Kernel, t: Task, a: Args) -> int:
         bits = 0o140777 & ~t.fs.umask
         node = SocketNode(k.sandbox.new_ino(), bits, atime=now, mtime=now, ctime=now, socket=sock)
         found.parent.link(found.name, node, now)
+        inotify.tell(k, node, inotify.CREATE)
     sock.name = name
     return 0
 

@@ -6,7 +6,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from schemas.uapi import PAGE
-from tracer.kernel import usermem
+from tracer.kernel import inotify, usermem
 from tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
 from tracer.kernel.errno import Errno
 from tracer.kernel.files import O_APPEND, O_NONBLOCK, OpenFile
@@ -130,6 +130,7 @@ def _read(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
         return would_block(t, file, file.deadline(k, t))
     done = scatter(k, t, iov, data, file.recorded)
     file.advance(k, done)
+    inotify.used(k, file.inode, inotify.ACCESS, done)
     return done
 
 
@@ -152,6 +153,7 @@ def _write(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
             state["done"] = done
             return would_block(t, file)
         done += n
+        inotify.used(k, file.inode, inotify.MODIFY, n)
         if done >= len(data) or n == 0 or isinstance(file, RegularFile):
             return done
 
@@ -165,12 +167,16 @@ def _offset(value: int) -> int:
 def _read_at(k: Kernel, t: Task, fd: int, iov: Iov, offset: int) -> int:
     file = _readable(t, fd)
     data = file.peek_at(k, t, total(iov), _offset(offset))
-    return scatter(k, t, iov, data, file.recorded)
+    done = scatter(k, t, iov, data, file.recorded)
+    inotify.used(k, file.inode, inotify.ACCESS, done)
+    return done
 
 
 def _write_at(k: Kernel, t: Task, fd: int, iov: Iov, offset: int) -> int:
     file = _writable(t, fd)
-    return file.write_at(k, t, gather(k, t, iov), _offset(offset))
+    done = file.write_at(k, t, gather(k, t, iov), _offset(offset))
+    inotify.used(k, file.inode, inotify.MODIFY, done)
+    return done
 
 
 def _one(a: Args) -> Iov:
@@ -236,6 +242,7 @@ def sys_getdents64(k: Kernel, t: Task, a: Args) -> int:
     records, file_pos = file.entries(k, min(a[2] & 0xFFFF_FFFF, TRANSFER_MAX))
     usermem.put(k, t, a[1], records)
     file.pos = file_pos
+    inotify.used(k, file.inode, inotify.ACCESS, len(records))
     return len(records)
 
 
@@ -260,6 +267,8 @@ def _carry(
         return 0, would_block(t, out)
     if in_at is None:
         source.advance(k, done)
+    inotify.used(k, source.inode, inotify.ACCESS, done)
+    inotify.used(k, out.inode, inotify.MODIFY, done)
     return done, done
 
 
