@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tracer.kernel.sandbox import Sandbox
     from tracer.kernel.signalfds import SignalFd
     from tracer.kernel.sockets import Socket
+    from tracer.kernel.sysvshm import Segment
     from tracer.kernel.terminal import Terminal
     from tracer.recorder import Buffers
 
@@ -104,6 +105,8 @@ class Kernel:
         self.abstract_sockets: dict[bytes, Socket] = {}  # by name, which begins with NUL
         self.inet_sockets: list[InetSocket] = []  # those that have a port
         self.renames = 0  # inotify's cookies
+        self.segments: dict[int, Segment] = {}  # of System V shared memory
+        self.segment_count = 0
         self.current: Task
         self.first: Process
         self.during: int | None = None  # seq of the call or task event in progress

@@ -99,7 +99,6 @@ _REFUSED: Final[dict[tuple[str, str], dict[int, str]]] = {
         180: "mq_open",
         186: "msgget",
         190: "semget",
-        194: "shmget",
         217: "add_key",
         218: "request_key",
         219: "keyctl",
