@@ -299,3 +299,23 @@ def test_two_processes_over_a_pair() -> None:
     word: .dword 0
     """)
     assert (result.ending, result.words) == ("exited", [8, 42])
+
+
+def test_who_owns_an_asynchronous_socket_is_sent_sigio() -> None:
+    d = Direct()
+    fds = d.room(8)
+    assert d.call("socketpair", 1, 1, 0, fds) == 0
+    one, other = struct.unpack("<2i", d.get(fds, 8))
+    sigio, fioasync, setown, getown, setfl, o_async = 29, 0x5452, 8, 9, 4, 0o20000
+    assert d.call("ioctl", one, fioasync, struct.pack("<I", 1)) == 0
+    assert d.call("fcntl", one, 3, 0) & o_async
+    assert d.call("fcntl", one, setown, 99999) == "ESRCH"
+    assert d.call("fcntl", one, setown, d.t.pid) == 0
+    assert d.call("fcntl", one, getown, 0) == d.t.pid
+    d.t.sigmask = 1 << (sigio - 1)  # (ignored by default, and dropped unless blocked)
+    d.write(other, b"x")
+    pending = d.room(8)
+    assert d.call("rt_sigpending", pending, 8) == 0
+    assert struct.unpack("<Q", d.get(pending, 8))[0] == 1 << (sigio - 1)
+    assert d.call("fcntl", one, setfl, 0) == 0
+    assert not d.call("fcntl", one, 3, 0) & o_async

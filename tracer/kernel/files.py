@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from schemas.uapi import MAP_PRIVATE, PROT_WRITE
-from tracer.kernel import locks
+from tracer.kernel import locks, sigio
 from tracer.kernel.call import Args, Call, Outcome
 from tracer.kernel.errno import Errno
 from tracer.kernel.inode import Directory, Inode, Regular
@@ -55,6 +55,7 @@ class OpenFile:
         self.path = path
         self.pos = 0
         self.refs = 0  # descriptors, and messages on their way
+        self.owner = 0  # F_SETOWN's: whom SIGIO goes to
 
     @property
     def readable(self) -> bool:
@@ -111,6 +112,7 @@ class OpenFile:
         if self.refs == 0:
             from tracer.kernel import inotify
 
+            k.asynchronous.pop(self, None)
             locks.release(k, self.inode, self)
             inotify.closed(k, self)
             self.released(k)
@@ -118,6 +120,8 @@ class OpenFile:
     def notify(self, k: Kernel) -> None:
         """Readiness has changed."""
         self.inode.changes += 1
+        if k.asynchronous:
+            sigio.tell_owners(k, self)
         k.wake_key(self.key)
         k.wake_key(POLL_KEY)
 
@@ -305,6 +309,8 @@ def _getfl(k: Kernel, t: Task, fd: int, arg: int) -> int:
 def _setfl(k: Kernel, t: Task, fd: int, arg: int) -> int:
     file = t.files.get(fd)
     file.flags = file.flags & ~_SETTABLE | arg & _SETTABLE
+    if (file.flags ^ arg) & sigio.O_ASYNC and not isinstance(file.inode, Regular | Directory):
+        sigio.switch(k, file, bool(arg & sigio.O_ASYNC))
     return 0
 
 
@@ -330,10 +336,10 @@ _FCNTL: Final[dict[int, Callable[[Kernel, Task, int, int], Outcome]]] = {
     5: get_lock,  # F_GETLK, SETLK, SETLKW
     6: set_lock,
     7: partial(set_lock, may_wait=True),
-    8: _zero,  # F_SETOWN, GETOWN, SETSIG, GETSIG: SIGIO is never sent
-    9: _zero,
-    10: _zero,
-    11: _zero,
+    8: sigio.set_owner,
+    9: sigio.get_owner,
+    10: sigio.set_signal,
+    11: _zero,  # F_GETSIG
     36: partial(get_lock, ofd=True),  # F_OFD_GETLK, SETLK, SETLKW
     37: partial(set_lock, ofd=True),
     38: partial(set_lock, may_wait=True, ofd=True),

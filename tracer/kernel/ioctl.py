@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import usermem
+from tracer.kernel import sigio, usermem
 from tracer.kernel.call import Args, Call
 from tracer.kernel.errno import Errno
 from tracer.kernel.files import O_NONBLOCK
-from tracer.kernel.inode import Regular
+from tracer.kernel.inode import Directory, Regular
 
 if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
@@ -34,6 +34,14 @@ def _fionbio(k: Kernel, t: Task, fd: int, arg: int) -> int:
     return 0
 
 
+def _fioasync(k: Kernel, t: Task, fd: int, arg: int) -> int:
+    file, on = t.files.get(fd), bool(usermem.get_u32(k, t, arg))
+    if isinstance(file.inode, Regular | Directory):
+        raise Errno("ENOTTY")
+    sigio.switch(k, file, on)
+    return 0
+
+
 def _fionread(k: Kernel, t: Task, fd: int, arg: int) -> int:
     file = t.files.get(fd)
     if not isinstance(file.inode, Regular):
@@ -43,7 +51,13 @@ def _fionread(k: Kernel, t: Task, fd: int, arg: int) -> int:
     return 0
 
 
-_REQUESTS: Final = {0x5450: _fionclex, 0x5451: _fioclex, 0x5421: _fionbio, FIONREAD: _fionread}
+_REQUESTS: Final = {
+    0x5450: _fionclex,
+    0x5451: _fioclex,
+    0x5421: _fionbio,
+    0x5452: _fioasync,
+    FIONREAD: _fionread,
+}
 
 
 def sys_ioctl(k: Kernel, t: Task, a: Args) -> int:

@@ -29,6 +29,7 @@ from tracer.kernel.timers import Timers
 
 if TYPE_CHECKING:
     from tracer._core import Machine
+    from tracer.kernel.files import OpenFile
     from tracer.kernel.inet import InetSocket
     from tracer.kernel.sandbox import Sandbox
     from tracer.kernel.signalfds import SignalFd
@@ -104,6 +105,7 @@ class Kernel:
         self.signal_files: dict[SignalFd, None] = {}  # the open ones
         self.abstract_sockets: dict[bytes, Socket] = {}  # by name, which begins with NUL
         self.inet_sockets: list[InetSocket] = []  # those that have a port
+        self.asynchronous: dict[OpenFile, None] = {}  # open with O_ASYNC
         self.renames = 0  # inotify's cookies
         self.segments: dict[int, Segment] = {}  # of System V shared memory
         self.segment_count = 0

@@ -59,8 +59,12 @@ def _done(k: Kernel, t: Task, a: Args) -> int:
     return 0
 
 
-def _refusal(errno: str) -> Handler:
+def _refusal(name: str, errno: str, why: str) -> Handler:
+    """What another kernel would have done is refused with a warning."""
+
     def handler(k: Kernel, t: Task, a: Args) -> int:
+        if why == _ABSENT[1]:
+            k.warn(f"{name} is not modelled (-{errno})")
         raise Errno(errno)
 
     return handler
@@ -132,7 +136,7 @@ CALLS: Final = (
     Call(278, "getrandom", sys_getrandom),
     Call(283, "membarrier", sys_membarrier, "simple", "memory is seen in one order anyway"),
     *(
-        Call(nr, name, _refusal(errno), "refused", why)
+        Call(nr, name, _refusal(name, errno, why), "refused", why)
         for (errno, why), calls in _REFUSED.items()
         for nr, name in calls.items()
     ),

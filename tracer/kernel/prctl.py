@@ -91,6 +91,16 @@ def _get_no_new_privs(k: Kernel, t: Task, a: Args) -> int:
     return int(t.no_new_privs)
 
 
+def _cap_ambient(k: Kernel, t: Task, a: Args) -> int:
+    """PR_CAP_AMBIENT: a user without capabilities has none to raise."""
+    is_set, raised, lower, clear_all = 1, 2, 3, 4
+    if a[1] not in (is_set, raised, lower, clear_all) or a[2] > 40 or any(a[3:5]):
+        raise Errno("EINVAL")
+    if a[1] == raised:
+        raise Errno("EPERM")
+    return 0
+
+
 _OPTIONS: Final[dict[int, Callable[[Kernel, Task, Args], int]]] = {
     1: _set_pdeathsig,
     2: _get_pdeathsig,
@@ -105,6 +115,7 @@ _OPTIONS: Final[dict[int, Callable[[Kernel, Task, Args], int]]] = {
     37: _get_child_subreaper,
     38: _set_no_new_privs,
     39: _get_no_new_privs,
+    47: _cap_ambient,
     55: tagged.set_tagged_addr_ctrl,
     56: tagged.get_tagged_addr_ctrl,
     69: vectors.set_control,
