@@ -246,6 +246,7 @@ def _dup_task_struct(k: Kernel, t: Task, args: CloneArgs) -> Task:
         born_during=k.during,
         no_new_privs=t.no_new_privs,
         timer_slack_ns=t.timer_slack_ns,
+        personality=t.personality,
         nice=t.nice,
         v_control=t.v_control,
     )

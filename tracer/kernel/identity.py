@@ -31,6 +31,7 @@ _RELEASES: Final = {
 }
 _UTS_FIELD: Final = 65
 _MINUS_ONE: Final = 0xFFFF_FFFF
+_ADDR_NO_RANDOMIZE: Final = 0x40000
 _CAPABILITY_VERSION: Final = 0x2008_0522
 
 
@@ -158,9 +159,14 @@ def sys_capset(k: Kernel, t: Task, a: Args) -> int:
 
 
 def sys_personality(k: Kernel, t: Task, a: Args) -> int:
-    if a[0] & 0xFFFF_FFFF not in (0, _MINUS_ONE):
+    """PER_LINUX, and addresses that are not random: they never are."""
+    wanted, old = a[0] & 0xFFFF_FFFF, t.personality
+    if wanted == _MINUS_ONE:
+        return old
+    if wanted & ~_ADDR_NO_RANDOMIZE:
         raise Errno("EINVAL")
-    return 0
+    t.personality = wanted
+    return old
 
 
 _ONE_USER: Final = "one fixed user without capabilities"
@@ -168,7 +174,7 @@ _ONE_USER: Final = "one fixed user without capabilities"
 CALLS: Final = (
     Call(90, "capget", sys_capget, "simple", _ONE_USER),
     Call(91, "capset", sys_capset, "simple", _ONE_USER),
-    Call(92, "personality", sys_personality, "simple", "PER_LINUX only"),
+    Call(92, "personality", sys_personality, "simple", "PER_LINUX only, with or without ADDR_NO_RANDOMIZE"),
     Call(143, "setregid", _set_ids(2), "simple", _ONE_USER),
     Call(144, "setgid", _set_ids(1), "simple", _ONE_USER),
     Call(145, "setreuid", _set_ids(2), "simple", _ONE_USER),

@@ -182,6 +182,7 @@ class Task:
     icount: int = 0  # instructions attempted by this task
     no_new_privs: bool = False
     timer_slack_ns: int = 50_000
+    personality: int = 0
     nice: int = 0
     v_control: int = 2  # PR_RISCV_V_SET_CONTROL's: on (vectors.py)
 
