@@ -174,7 +174,7 @@ _ONE_USER: Final = "one fixed user without capabilities"
 CALLS: Final = (
     Call(90, "capget", sys_capget, "simple", _ONE_USER),
     Call(91, "capset", sys_capset, "simple", _ONE_USER),
-    Call(92, "personality", sys_personality, "simple", "PER_LINUX only, with or without ADDR_NO_RANDOMIZE"),
+    Call(92, "personality", sys_personality, "simple", "PER_LINUX; ADDR_NO_RANDOMIZE is kept"),
     Call(143, "setregid", _set_ids(2), "simple", _ONE_USER),
     Call(144, "setgid", _set_ids(1), "simple", _ONE_USER),
     Call(145, "setreuid", _set_ids(2), "simple", _ONE_USER),
