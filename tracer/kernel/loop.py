@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
 
 _SLICE: Final = 1 << 20  # instructions at most before the recorder and the limits are looked at
-_POLL_EVERY: Final = 256  # turns of the loop between two looks at the host's limits
+_POLL_EVERY: Final = 64  # turns of the loop between two looks at the host's limits
 _U64: Final = 2**64 - 1
 
 

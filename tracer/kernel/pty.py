@@ -43,7 +43,7 @@ class Slave(Inode):
     session: int | None = None
     foreground: int = 0
 
-    def changed(self, k: Kernel) -> None:  # type: ignore[override]
+    def notify(self, k: Kernel) -> None:
         """Either end may be ready now."""
         self.output += self.discipline.echoed
         self.discipline.echoed.clear()
@@ -73,12 +73,12 @@ class MasterFile(OpenFile):
 
     def advance(self, k: Kernel, n: int) -> None:
         del self.slave.output[:n]
-        self.slave.changed(k)
+        self.slave.notify(k)
 
     def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
         for signo in self.slave.discipline.typed(data):
             to_group(k, self.slave.foreground, signo)
-        self.slave.changed(k)
+        self.slave.notify(k)
         return len(data)
 
     def ready(self, k: Kernel) -> int:
@@ -93,7 +93,7 @@ class MasterFile(OpenFile):
         self.slave.hung_up = True
         k.sandbox.pts.entries.pop(str(self.slave.number), None)
         hang_up(k, self.slave)
-        self.slave.changed(k)
+        self.slave.notify(k)
 
 
 class SlaveFile(OpenFile):
@@ -138,7 +138,7 @@ class SlaveFile(OpenFile):
 
     def advance(self, k: Kernel, n: int) -> None:
         self.slave.discipline.advance(n)
-        self.slave.changed(k)
+        self.slave.notify(k)
 
     def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
         if self.slave.hung_up:
@@ -150,7 +150,7 @@ class SlaveFile(OpenFile):
             return None
         taken = data[:room]
         self.slave.output += self.slave.discipline.shown(taken)
-        self.slave.changed(k)
+        self.slave.notify(k)
         return len(taken)
 
     def ready(self, k: Kernel) -> int:
@@ -168,7 +168,7 @@ class SlaveFile(OpenFile):
 
     def released(self, k: Kernel) -> None:
         self.slave.slaves -= 1
-        self.slave.changed(k)
+        self.slave.notify(k)
 
 
 # Opening.
@@ -246,7 +246,7 @@ def _get_termios(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
 
 def _set_termios(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
     slave.discipline.set(usermem.get(k, t, arg, TERMIOS.size))
-    slave.changed(k)
+    slave.notify(k)
     return 0
 
 
@@ -263,7 +263,7 @@ def _flush(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
         slave.discipline.flush()
     if arg != 0:
         slave.output.clear()
-    slave.changed(k)
+    slave.notify(k)
     return 0
 
 
