@@ -172,7 +172,7 @@ def test_raw_input_arrives_as_it_was_typed(chunks: list[bytes], n: int) -> None:
 
 
 def test_its_mode_and_times_can_be_changed(d: Direct) -> None:
-    pty = Pty(d)
+    pty = Pair(d)
     assert d.at("fchmodat", pty.path, 0o620) == 0
     assert d.stat(pty.path)["mode"] & 0o777 == 0o620
     assert d.at("utimensat", pty.path, 0, 0) == 0
