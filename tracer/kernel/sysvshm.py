@@ -20,10 +20,10 @@ from tracer.kernel import usermem
 from tracer.kernel.call import Args, Call
 from tracer.kernel.clock import SECOND, realtime_ns
 from tracer.kernel.errno import Errno
-from tracer.kernel.identity import UID
 from tracer.kernel.inode import DEV_ANON, Regular
 from tracer.kernel.mm import Mm, page_up
 from tracer.kernel.pagecache import PageCache
+from tracer.kernel.task import UID
 from tracer.kernel.vma import MappedFile, Vma
 
 if TYPE_CHECKING:
