@@ -32,6 +32,9 @@ OF_RUNS = {
     "check-v3-as-7.2": "check v3.run --as 7.2 --select A5,A7",
     "check-json": "check v3.run --format json --select A7",
     "check-csv": "check v6.run --format csv --select X1",
+    "check-arm64": "check 7.2.run --rules arm64",
+    "check-arm64-json": "check 7.2.run --rules arm64 --format json",
+    "check-x86-v3": "check v3.run --rules x86",
     "stacks-v6": "stacks v6.run",
     "stacks-at": "stacks 7.2.run --at 2000",
     "log-calls": "log 7.2.run --tid 100 --calls",
@@ -53,6 +56,8 @@ WRONG = {
     "not-an-elf": ("record --stdin /dev/null text.elf", 3),
     "no-such-run": ("check nothing.run", 3),
     "run-exists": ("record --stdin /dev/null -o v3.run text.elf", 3),
+    "no-such-architecture": ("check v3.run --rules mips", 2),
+    "no-csv-of-rules": ("check v3.run --rules x86 --format csv", 2),
     "no-such-rule": ("explain Q9", 2),
     "bad-sql": ("query v3.run 'SELECT nothing FROM tasks'", 2),
     "no-such-table": ("query v3.run 'SELECT 1 FROM nowhere'", 2),
@@ -111,7 +116,7 @@ def test_of_runs(
     monkeypatch.chdir(runs)
     code, text = shown(OF_RUNS[name], capfd)
     assert code in (0, 1)
-    finds = name.startswith("check") and "violated" in text
+    finds = name.startswith("check") and ("violated" in text or "differs" in text)
     differs = name.startswith("diff") and "no difference" not in text
     assert (code == 1) == (finds or differs)
     assert str(os.getcwd()) not in text
