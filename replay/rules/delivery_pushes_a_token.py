@@ -84,6 +84,9 @@ def _pushed(facts: Facts, step: Handling) -> Outcome:
             return wrong(step, f"token at {slot:#x}", "none", "its shadow stack is on", slot)
         if value is not None and value != slot:
             return wrong(step, f"{name} {slot:#x}", f"{name} {value:#x}", "one word down", value)
+    if row.token_value is not None and row.token_value != before:
+        actual = f"token {row.token_value:#x}"
+        return wrong(step, f"token {before:#x}", actual, "the token is the old ssp", slot)
     stored = [t.bytes for t in step.tokens if t.addr == slot]
     if not stored and not facts.recorded("kernel_memory"):
         return Unknown("what the kernel writes is not recorded")
