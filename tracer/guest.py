@@ -132,7 +132,7 @@ def set_up(options: GuestOptions, rec: Recorder, trace: int = 0) -> Guest:
     sandbox = Sandbox(host_mounts(options.root, options.overlay, options.binds), options.stdin)
     sandbox.enter(options.cwd)
     path = sandbox.place(options.program, _search_path(options))
-    terminal = _terminal(options.stdin) if options.tty else None
+    terminal = _terminal(options) if options.tty else None
     return start(options, row, sandbox, path, terminal, rec, trace)
 
 
@@ -182,12 +182,13 @@ def _search_path(options: GuestOptions) -> list[str]:
     return [folder for folder in path.split(":") if folder.startswith("/")]
 
 
-def _terminal(stdin: bytes) -> Terminal:
-    if not stdin and os.isatty(0):
+def _terminal(options: GuestOptions) -> Terminal:
+    if not options.stdin and os.isatty(0):
         from tracer.kernel.hostterminal import HostTerminal
 
-        return HostTerminal()
-    return Typed(stdin)
+        given_up = _limits(options)
+        return HostTerminal(lambda: given_up() is not None)
+    return Typed(options.stdin)
 
 
 def execute(options: GuestOptions, plugins: Sequence[Plugin] = ()) -> RunResult:
@@ -266,14 +267,24 @@ def _encoded(strings: tuple[str, ...]) -> tuple[bytes, ...]:
 
 
 def _poll(options: GuestOptions, machine: Machine) -> Callable[[], str | None]:
-    deadline = time.monotonic() + options.timeout if options.timeout is not None else None
+    limits = _limits(options)
 
     def poll() -> str | None:
         options.on_progress(machine.icount)
+        return limits()
+
+    return poll
+
+
+def _limits(options: GuestOptions) -> Callable[[], str | None]:
+    """The ending that is asked for from outside, once it is."""
+    deadline = time.monotonic() + options.timeout if options.timeout is not None else None
+
+    def limits() -> str | None:
         if options.interrupted():
             return "interrupted"
         if deadline is not None and time.monotonic() >= deadline:
             return "timeout"
         return None
 
-    return poll
+    return limits

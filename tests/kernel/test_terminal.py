@@ -11,8 +11,11 @@ import pytest
 import riscv_asm
 from direct import Direct
 
+from replay.run import Run
+from shstk.replaying import replay
 from tracer.guest import GuestOptions, execute
 from tracer.kernel.terminal import Typed, terminal_files
+from tracer.record import RecordOptions, record
 
 TCGETS, TCSETS, TIOCGPGRP, TIOCSPGRP, TIOCGWINSZ = 0x5401, 0x5402, 0x540F, 0x5410, 0x5413
 
@@ -72,7 +75,40 @@ def test_its_names_lead_to_it(d: Direct) -> None:
 
 def test_the_hosts_terminal(tmp_path: Path) -> None:
     """In a child of ours whose descriptors are a pseudo-terminal: cat, until a ^D."""
-    guest = tmp_path / "cat"
+    options = GuestOptions(str(_cat(tmp_path)), tty=True, on_output=_write)
+    pid, master = pty.fork()
+    if pid == 0:
+        os._exit(execute(options).exit_code or 0)
+    os.write(master, b"typed\n\x04")
+    shown = b""
+    try:
+        while piece := os.read(master, 100):
+            shown += piece
+    except OSError:  # EIO: the other side is closed
+        pass
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+    assert shown == b"typed\r\ntyped\r\n"
+
+
+def test_nobody_types_any_more(tmp_path: Path) -> None:
+    """The time limit ends a guest that waits at the terminal, and its run executes again."""
+    out = tmp_path / "cat.run"
+    options = RecordOptions(
+        program=str(_cat(tmp_path)), out=out, tty=True, timeout=0.5, on_output=_write
+    )
+    pid, master = pty.fork()
+    if pid == 0:
+        os._exit(["timeout"].index(record(options).ending))
+    os.write(master, b"typed\n")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    os.close(master)
+    run = Run.open(out)
+    assert run.arrow("typed")["bytes"].to_pylist() == [b"typed\n"]
+    assert replay(run).disagreement is None
+
+
+def _cat(folder: Path) -> Path:
+    guest = folder / "cat"
     guest.write_bytes(
         riscv_asm.program("""
         again: sys 63, 0, buffer, 64
@@ -87,19 +123,7 @@ def test_the_hosts_terminal(tmp_path: Path) -> None:
         buffer: .zero 64
         """)
     )
-    options = GuestOptions(str(guest), tty=True, on_output=_write)
-    pid, master = pty.fork()
-    if pid == 0:
-        os._exit(execute(options).exit_code or 0)
-    os.write(master, b"typed\n\x04")
-    shown = b""
-    try:
-        while piece := os.read(master, 100):
-            shown += piece
-    except OSError:  # EIO: the other side is closed
-        pass
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
-    assert shown == b"typed\r\ntyped\r\n"
+    return guest
 
 
 def _write(fd: int, data: bytes) -> None:

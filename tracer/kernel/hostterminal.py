@@ -5,21 +5,31 @@ from __future__ import annotations
 import atexit
 import fcntl
 import os
+import select
 import termios
+from collections.abc import Callable
+from typing import Final
+
+_PATIENCE: Final = 0.1  # seconds between two looks at whether the run is to end
 
 
 class HostTerminal:
     """Descriptors 0 and 1 of this process. Its mode is put back at exit.
 
     struct termios is the same on every machine that has asm-generic's, which x86 and Arm do.
+    given_up: whether the run is to end, asked while nobody types.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, given_up: Callable[[], bool]) -> None:
+        self._given_up = given_up
         columns, rows = os.get_terminal_size(0)
         self.size = (rows, columns)
         atexit.register(termios.tcsetattr, 0, termios.TCSADRAIN, termios.tcgetattr(0))
 
-    def read(self) -> bytes:
+    def read(self) -> bytes | None:
+        while not select.select([0], [], [], _PATIENCE)[0]:
+            if self._given_up():
+                return None
         return os.read(0, 4096)
 
     def set_attributes(self, attributes: bytes) -> None:

@@ -81,7 +81,7 @@ def advance(
             if all(t.state in (ZOMBIE, DEAD) for t in k.tasks.values()):
                 return "killed" if (k.first.exit_status or 0) & 0x7F else "exited"
             if not k.idle():
-                return "deadlock"
+                return poll() or "deadlock"
             continue
         if task is not last:
             _switch(k, task, last)

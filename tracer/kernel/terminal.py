@@ -34,8 +34,9 @@ class Terminal(Protocol):
 
     size: tuple[int, int]
 
-    def read(self) -> bytes:
-        """What was typed: waits for at least a byte; none at the end of input."""
+    def read(self) -> bytes | None:
+        """What was typed: waits for at least a byte; none at the end of input. None: the run is
+        to end."""
         ...
 
     def set_attributes(self, termios: bytes) -> None: ...
@@ -100,7 +101,9 @@ class TerminalFile(OpenFile):
         typed = self.node.typed
         if not typed:
             assert k.terminal is not None
-            typed += (data := k.terminal.read())
+            if (data := k.terminal.read()) is None:
+                return None
+            typed += data
             k.rec.row("typed", seq=k.here(), tid=t.tid, mm=t.mm_id, bytes=data)
         end = typed.find(b"\n") + 1 if self.node.canonical else 0
         return bytes(typed[: min(n, end or len(typed))])
