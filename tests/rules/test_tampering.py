@@ -182,6 +182,5 @@ if __name__ == "__main__":
     everything = [hit for hits in score.values() for hit in hits]
     for name, hits in score.items():
         print(f"{name:32} {sum(hits)} of {len(hits)}{'  *' if name in UNNOTICED else ''}")
-    print(
-        f"noticed: {sum(judged)} of {len(judged)}; of all columns {sum(everything)} of {len(everything)}"
-    )
+    total = f"of all columns {sum(everything)} of {len(everything)}"
+    print(f"noticed: {sum(judged)} of {len(judged)}; {total}")
