@@ -242,7 +242,9 @@ def recover(directory: Path) -> Path:
     try:
         begun = Manifest.from_json((path / BEGUN).read_text(), str(path / BEGUN))
         marks = [json.loads(line) for line in _whole_lines(path / PROGRESS)]
-    except (OSError, ValueError) as e:
+    except OSError as e:
+        raise BadRun(f"{path}: nothing to recover: {e.strerror}", _TOO_EARLY) from e
+    except ValueError as e:
         raise BadRun(f"{path}: nothing to recover: {e}", _TOO_EARLY) from e
     found = {name: partial.saved_rows(name) for name in TABLES}
     for mark in reversed(marks):
