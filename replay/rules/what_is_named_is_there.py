@@ -20,7 +20,7 @@ inputs.input, size, first_seq; modules.module; mms.mm, seq, seq_end, from_mm; mm
 in a run whose inputs are 1 and 2.
 
 ## Not a violation when
-the run was cut short: what still lived has no end.
+the run was cut short: what still lived has no end. A fork failed late: its copy had no user.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM inputs"
@@ -103,8 +103,11 @@ def _spaces(facts: Facts) -> Iterator[Outcome]:
         (pl.col("kind").cast(pl.String) == "mm_dropped") & (pl.col("value") == 0)
     )
     last = dict(drops.select("mm", "seq").iter_rows())
+    had = set(facts.run.table("task_events")["mm"].drop_nulls())
     for row in mms.filter(pl.col("seq_end").is_not_null()).iter_rows(named=True):
         due = last.get(row["mm"])
+        if row["mm"] not in had:
+            continue  # a fork failed late: no task ever had its copy
         if due is None or row["seq_end"] - due not in (0, 1):  # 0: in a run written by hand
             actual = f"an end at {positions.show(row['seq_end'])}"
             yield trace.odd(row, f"{positions.show(due)}: its last user's", actual, "a row of mms")

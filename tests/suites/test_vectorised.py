@@ -24,10 +24,8 @@ def build(target: Path, *flags: str) -> Path:
 
 def vsetvl(text: bytes) -> list[int]:
     """Where vsetvli or vsetivli stands."""
-    halves = memoryview(text[: len(text) & ~1]).cast("H")
-    return [
-        i for i in range(len(halves) - 1) if halves[i] & 0x707F == 0x7057 and halves[i + 1] < 256
-    ]
+    words = [int.from_bytes(text[at : at + 4], "little") for at in range(0, len(text) - 3, 2)]
+    return [w for w in words if w & 0x8000707F == 0x7057 or w & 0xC000707F == 0xC0007057]
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("ziglang"), reason="needs ziglang")
