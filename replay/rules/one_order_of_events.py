@@ -61,7 +61,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
         last = pl.col("seq").shift()
         of_program = name in INSTRUCTIONS
         wrong = rows.filter(
-            (pl.col("seq") <= last)
+            (pl.col("seq") < last if name in _SHARED else pl.col("seq") <= last)
             | ((pl.col("seq") % STEPS == 0) != of_program)
             | (pl.col("seq") // STEPS > facts.run.manifest.icount)
         )

@@ -224,3 +224,19 @@ def test_waiting_for_ever_is_a_deadlock_even_with_a_cpu_timer() -> None:
     zero_mask: .dword 0
     """)
     assert result.ending == "deadlock"
+
+
+def test_rlimit_cpu_signals_at_the_soft_limit_and_kills_at_the_hard_one(d: Direct) -> None:
+    sigxcpu, sigkill, second = 24, 9, 10**9
+    assert d.call("setrlimit", 0, struct.pack("<QQ", 1, 2)) == 0
+    d.t.sigmask = 1 << (sigxcpu - 1)
+    d.t.icount = second - 1
+    d.k.timers.fire(d.k)
+    assert not d.t.process.pending
+    d.t.icount = second
+    d.k.timers.fire(d.k)
+    assert [info.signo for info in d.t.process.pending] == [sigxcpu]
+    d.t.icount = 2 * second
+    d.k.timers.fire(d.k)
+    assert d.t.process.killed is not None
+    assert d.t.process.killed.signo == sigkill

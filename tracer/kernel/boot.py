@@ -9,7 +9,7 @@ from tracer.kernel import binfmt, enable_cfi
 from tracer.kernel import exec as execs
 from tracer.kernel.errno import Errno
 from tracer.kernel.files import Files, Fs
-from tracer.kernel.limits import DEFAULTS
+from tracer.kernel.limits import DEFAULTS, limit_cpu
 from tracer.kernel.task import Process, Sighand, Task
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def boot(
     process.tasks.append(t)
     k.tasks[tid] = t
     k.processes[tid] = k.first = process
+    limit_cpu(k, process)
     k.current = t
     k.during = k.event("created", t)
     k.event("exec_begin", t)

@@ -16,7 +16,7 @@ from schemas.uapi import (
     PAGE,
 )
 from tracer.kernel import exit as exits
-from tracer.kernel import ptrace, shstk, signals, usermem
+from tracer.kernel import limits, ptrace, shstk, signals, usermem
 from tracer.kernel.call import RESTART_ALWAYS, Args, Call, Outcome, Wait
 from tracer.kernel.errno import Errno
 from tracer.kernel.mm import TASK_SIZE, Mm
@@ -344,6 +344,7 @@ def _publish(k: Kernel, t: Task, child: Task, args: CloneArgs) -> None:
         k.processes[process.pid] = process
         if process.parent is not None:
             process.parent.children.append(process)
+        limits.limit_cpu(k, process)
     assert child.mm is not None
     if not args.flags & CLONE_VM:
         child.mm.row["tid"] = child.tid

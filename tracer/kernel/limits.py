@@ -5,10 +5,13 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from schemas.uapi import RLIM_INFINITY, RLIMITS
-from tracer.kernel import usermem
+from schemas.uapi import RLIM_INFINITY, RLIMITS, SIGNALS
+from tracer.kernel import signals, usermem
 from tracer.kernel.call import Args, Call
+from tracer.kernel.clock import SECOND
 from tracer.kernel.errno import Errno
+from tracer.kernel.siginfo import SI_KERNEL
+from tracer.kernel.timers import Timer
 
 if TYPE_CHECKING:
     from tracer.kernel.kernel import Kernel
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
 _LIMIT: Final = struct.Struct("<QQ")
 _NR_OPEN: Final = 1 << 20
+_PROCESS_CPUTIME: Final = 2  # CLOCK_PROCESS_CPUTIME_ID
 
 # Soft and hard, as a first process has them; what is not here is unlimited.
 DEFAULTS: Final[dict[str, tuple[int, int]]] = {
@@ -39,13 +43,41 @@ def _name(resource: int) -> str:
     return RLIMITS[resource]
 
 
-def _set(process: Process, name: str, soft: int, hard: int) -> None:
+class CpuLimit(Timer):
+    """RLIMIT_CPU of a process: SIGXCPU at the soft limit and each second from then on, SIGKILL at
+    the hard one (check_process_timers of kernel/time/posix-cpu-timers.c)."""
+
+    def arm(self, k: Kernel) -> None:
+        soft, _ = self.owner.process.rlimits["CPU"]
+        self.set(k, 0 if soft == RLIM_INFINITY else max(soft, 1) * SECOND, 0, absolute=True)
+
+    def ring(self, k: Kernel, count: int) -> None:
+        process, used = self.owner.process, self.now(k)
+        if used >= process.rlimits["CPU"][1] * SECOND:
+            signals.send(k, process, SIGNALS["SIGKILL"], SI_KERNEL)
+            return
+        signals.send(k, process, SIGNALS["SIGXCPU"], SI_KERNEL)
+        self.set(k, used + SECOND, 0, absolute=True)
+
+
+def limit_cpu(k: Kernel, process: Process) -> None:
+    """The limit is another one, or the process is new."""
+    if process.cpu_limit is None and process.rlimits["CPU"][0] == RLIM_INFINITY:
+        return
+    if process.cpu_limit is None:
+        process.cpu_limit = CpuLimit(_PROCESS_CPUTIME, process.leader)
+    process.cpu_limit.arm(k)
+
+
+def _set(k: Kernel, process: Process, name: str, soft: int, hard: int) -> None:
     """Errno: EINVAL, EPERM (only a privileged task raises a hard limit)."""
     if soft > hard or (name == "NOFILE" and hard > _NR_OPEN):
         raise Errno("EINVAL" if soft > hard else "EPERM")
     if hard > process.rlimits[name][1]:
         raise Errno("EPERM")
     process.rlimits[name] = (soft, hard)
+    if name == "CPU":
+        limit_cpu(k, process)
 
 
 def sys_prlimit64(k: Kernel, t: Task, a: Args) -> int:
@@ -57,7 +89,7 @@ def sys_prlimit64(k: Kernel, t: Task, a: Args) -> int:
     wanted = _LIMIT.unpack(usermem.get(k, t, new, _LIMIT.size)) if new else None
     before = target.process.rlimits[name]
     if wanted is not None:
-        _set(target.process, name, *wanted)
+        _set(k, target.process, name, *wanted)
     if old:
         usermem.put(k, t, old, _LIMIT.pack(*before))
     return 0
@@ -70,7 +102,7 @@ def sys_getrlimit(k: Kernel, t: Task, a: Args) -> int:
 
 def sys_setrlimit(k: Kernel, t: Task, a: Args) -> int:
     soft, hard = _LIMIT.unpack(usermem.get(k, t, a[1], _LIMIT.size))
-    _set(t.process, _name(a[0]), soft, hard)
+    _set(k, t.process, _name(a[0]), soft, hard)
     return 0
 
 

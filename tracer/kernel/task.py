@@ -11,6 +11,7 @@ from tracer.kernel.call import Args, End
 if TYPE_CHECKING:
     from tracer._core import AddressSpace, Hart
     from tracer.kernel.files import Files, Fs
+    from tracer.kernel.limits import CpuLimit
     from tracer.kernel.mm import Mm
 
 UID: Final = 1000  # not root: RLIMIT_NPROC binds; CAP_CHECKPOINT_RESTORE is held all the same
@@ -131,6 +132,7 @@ class Process:
     reaped: bool = False
     utime_icount: int = 0  # instructions of threads that have ended
     child_icount: int = 0  # of children waited for
+    cpu_limit: CpuLimit | None = None  # once RLIMIT_CPU is finite
 
     @property
     def ppid(self) -> int:
