@@ -99,7 +99,8 @@ class Names:
         return found
 
     def data(self, text: str) -> bytes:
-        """`"text"`, or parts joined by commas: `hex:00ff`, `u32:VALUE`, `u64:VALUE`, `zero:COUNT`."""
+        """`"text"`, or parts joined by commas: `hex:00ff`, `u32:VALUE`, `u64:VALUE`,
+        `zero:COUNT`."""
         if text.startswith('"'):
             return self.text(text).encode()
         return b"".join(self._part(part) for part in text.split(","))
