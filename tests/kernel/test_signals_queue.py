@@ -517,3 +517,38 @@ def test_a_full_queue() -> None:
         report a0
     """
     assert run(guest(text) + "limit: .dword 1, 1\n").words == [0, EAGAIN, 0]
+
+
+def test_a_signal_interrupts_a_call_that_was_just_woken_in_vain() -> None:
+    """Another pipe is written to, which makes every poll look; before it can, a signal comes."""
+    text = f"""
+        {HANDLE}
+        sys 59, fds, 0
+        sys 59, others, 0
+        sys 220, 17, 0, 0, 0, 0
+        bnez a0, parent
+        sys 101, nap, 0
+        sys 173
+        mv s1, a0
+        li s0, others
+        lw a0, 4(s0)
+        li a1, word
+        li a2, 1
+        sys 64
+        mv a0, s1
+        li a1, 10
+        sys 129
+        exit 0
+    parent:
+        li s0, fds
+        lw s1, 0(s0)
+        li s0, polled
+        sw s1, 0(s0)
+        sys 73, polled, 1, 0, 0, 8
+        report a0
+    """
+    data = "nap: .dword 0, 1000000\nothers: .dword 0\npolled: .dword 0x100000000\n"
+    result = run(guest(text) + data)
+    assert result.words == [10, 0, EINTR]
+    calls = [row for row in result.rows("syscalls") if row["name"] == "ppoll"]
+    assert [row["ret"] for row in calls] == [-4]

@@ -124,6 +124,8 @@ def _to_user(k: Kernel, task: Task) -> bool:
         # A fatal signal ended a wait that no other signal ends: the call never goes on.
         if blocked.woken != "signal" or blocked.interruptible:
             _try_call(k, task)
+            if task.call is not None and task.restart is None:
+                return False  # it sleeps on, or hears at its next try that a signal came meanwhile
     if task.state != RUNNABLE:
         return False
     if not task.entered:
