@@ -19,6 +19,7 @@ and nothing stands at 29.1.
 
 ## Not a violation when
 the memory is another task's: ptrace, /proc/PID/mem, and robust futexes of who exits.
+A child stores its own tid (CLONE_CHILD_SETTID) when it first runs, after the clone has returned.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM mappings WHERE during = <seq>"
@@ -55,12 +56,17 @@ def check(facts: Facts) -> Iterator[Outcome]:
         during="seq", end=pl.lit(None, pl.UInt64), by="tid"
     )
     events = pl.concat([calls, steps]).with_columns(known=True)
+    births = facts.run.table("task_events").filter(pl.col("kind") == "created")
+    births = births.select("tid", born="seq")
     for name in ("mappings", "kernel_memory"):
         rows = facts.run.table(name).filter(pl.col("during").is_not_null())
         held = rows.join(events, on="during", how="left", maintain_order="left")
         whose = (pl.col("by") == pl.col("tid")).fill_null(True) | pl.lit(name == "kernel_memory")
+        held = held.join(births, on="tid", how="left", maintain_order="left")
+        # CLONE_CHILD_SETTID: the child's own store, when it first runs
+        own = pl.col("born").is_between("during", "end") & (name == "kernel_memory")
         inside = (pl.col("seq") > pl.col("during")) & (
-            pl.col("end").is_null() | (pl.col("seq") <= pl.col("end"))
+            pl.col("end").is_null() | (pl.col("seq") <= pl.col("end")) | own.fill_null(False)
         )
         wrong = held.filter(~(whose & inside & pl.col("known")).fill_null(False))
         if rows.height > wrong.height:
