@@ -39,7 +39,7 @@ _MULTIPLY_ADD: Final = {"VV": "d s t", "VX": "d x1 t", "VF": "d f1 t"}
 _ACCUMULATING: Final = ("macc", "nmsac", "madd", "nmsub", "msac", "nmacc", "nmadd", "msub")
 _NEVER_MASKED: Final = ("VSETVLI", "VSETIVLI", "VSETVL", "VVM", "VXM", "VIM", "VFM")
 
-# Names of their own: (row, operand, its value): name, operands. "same": vs1 is vs2.
+# Names of their own: (row, operand, its value): name, operands. "same": vs1 is vs2; "one": and vd.
 _PSEUDO: Final = {
     ("vrsub_vx", "x1", 0): ("vneg.v", "d t"),
     ("vxor_vi", "simm", -1): ("vnot.v", "d t"),
@@ -48,8 +48,8 @@ _PSEUDO: Final = {
     ("vnsrl_wx", "x1", 0): ("vncvt.x.x.w", "d t"),
     ("vmand_mm", "same", 1): ("vmmv.m", "d t"),
     ("vmnand_mm", "same", 1): ("vmnot.m", "d t"),
-    ("vmxor_mm", "same", 1): ("vmclr.m", "d"),
-    ("vmxnor_mm", "same", 1): ("vmset.m", "d"),
+    ("vmxor_mm", "one", 1): ("vmclr.m", "d"),
+    ("vmxnor_mm", "one", 1): ("vmset.m", "d"),
     ("vfsgnjn_vv", "same", 1): ("vfneg.v", "d t"),
     ("vfsgnjx_vv", "same", 1): ("vfabs.v", "d t"),
 }
@@ -71,7 +71,13 @@ def spelled(name: str, format_: str, word: int, x: list[str], f: list[str]) -> s
     text, operands = _WHOLE.get(name, name.replace("_", ".")), _BY_FORMAT[format_]
     if any(kind in name for kind in _ACCUMULATING):
         operands = _MULTIPLY_ADD.get(format_, operands)
-    for part, value in (("x1", vs1), ("simm", (vs1 ^ 16) - 16), ("same", int(vs1 == vs2))):
+    same = vs1 == vs2
+    for part, value in (
+        ("x1", vs1),
+        ("simm", (vs1 ^ 16) - 16),
+        ("same", int(same)),
+        ("one", int(same and vd == vs1)),
+    ):
         text, operands = _PSEUDO.get((name, part, value), (text, operands))
     written = [parts[part] for part in operands.split()]
     if not word >> 25 & 1 and format_ not in _NEVER_MASKED:

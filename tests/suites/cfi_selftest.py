@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # an installed shstk comes first
 
 from cfi_programs import Outcome, compiled, need_compiler, outcome
 from debian import files_of_tarball, package

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # an installed shstk comes first
 
 from cfi_programs import Outcome, build_and_run, need_compiler
 from debian import files_of_tarball, package
