@@ -162,6 +162,7 @@ def sys_openat2(k: Kernel, t: Task, a: Args) -> Outcome:
     how = usermem.get(k, t, a[2], 24)
     flags, mode, resolve = (int.from_bytes(how[i : i + 8], "little") for i in (0, 8, 16))
     if resolve:
+        k.warn(f"openat2: RESOLVE_* restrictions {resolve:#x} are not modelled (EOPNOTSUPP)")
         raise Errno("EOPNOTSUPP")
     if flags >> 32 or mode & ~0o7777 or (mode and not flags & O_CREAT):
         raise Errno("EINVAL")
