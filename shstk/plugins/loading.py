@@ -83,7 +83,7 @@ def _argument(text: str, spec: str) -> tuple[str, str]:
 def _module(where: str) -> ModuleType:
     if not where.endswith(".py"):
         if "" not in sys.path:
-            sys.path.insert(0, "")  # modules of the folder one stands in, as `python -m` has it
+            sys.path.append("")  # the folder one stands in, after all that is installed
         return importlib.import_module(where)
     path = Path(where)
     if not path.is_file():
