@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from schemas.errors import Exit, UsageError
-from shstk.cli.common import Kernel, format_option, open_run, runs_argument
+from shstk.cli.common import Kernel, between_commas, format_option, open_run, runs_argument
 
 
 @click.command()
@@ -52,7 +52,13 @@ def command(
     reports, ends = [], []
     for path in runs:
         run = open_run(path)
-        report = api.check(run, expect=expect, as_=as_, select=_ids(select), ignore=_ids(ignore))
+        report = api.check(
+            run,
+            expect=expect,
+            as_=as_,
+            select=between_commas(select),
+            ignore=between_commas(ignore),
+        )
         reports.append(report)
         ends.append(end(run))
     click.echo(render(reports, format, verbose, ends), nl=False)
@@ -72,7 +78,3 @@ def _elsewhere(runs: tuple[Path, ...], architecture: str, format: str) -> int:
         differs |= any(rule.verdict == "differs" for rule in found)
         click.echo(render(run.name, architecture, found, format), nl=False)
     return Exit.FINDINGS if differs else Exit.OK
-
-
-def _ids(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]

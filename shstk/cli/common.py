@@ -177,3 +177,8 @@ def open_run(path: Path) -> Run:
 
 def progress_wanted() -> bool:
     return sys.stderr.isatty()
+
+
+def between_commas(text: str) -> list[str]:
+    """What stands between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]

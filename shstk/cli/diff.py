@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from schemas.errors import Exit
-from shstk.cli.common import format_option
+from shstk.cli.common import between_commas, format_option
 
 
 @click.command()
@@ -52,7 +52,7 @@ def command(
     from replay.diff.report import text, to_json
     from shstk import api, render
 
-    words = [word.strip() for word in ignore.split(",") if word.strip()]
+    words = between_commas(ignore)
     found = api.diff(a, b, tasks=tasks, ignore=words, context=context, order=order, exact=exact)
     if format == "json":
         render.write_json(to_json(found))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from schemas.errors import Exit
-from shstk.cli.common import format_option, progress_wanted
+from shstk.cli.common import between_commas, format_option, progress_wanted
 from shstk.cli.guest import guest_arguments, guest_options
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ def command(
         seeds=range(seed, seed + seeds),
         jobs=jobs,
         expect=expect,
-        select=_ids(select),
-        ignore=_ids(ignore),
+        select=between_commas(select),
+        ignore=between_commas(ignore),
         **guest,
     ):
         tried.append(one)
@@ -197,7 +197,3 @@ def _again(ctx: click.Context, seed: int) -> str:
 
 def _count(items: list[Any], noun: str) -> str:
     return f"{len(items)} {noun}" + ("" if len(items) == 1 else "s")
-
-
-def _ids(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]

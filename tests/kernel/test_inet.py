@@ -102,6 +102,8 @@ def test_ipv4_reaches_an_ipv6_wildcard_unless_it_is_for_ipv6_only(d: Direct) -> 
     assert named(d, "bind", only, "::", 82) == 0
     assert d.call("listen", only, 1) == 0
     assert named(d, "connect", sock(d), "127.0.0.1", 82) == "ECONNREFUSED"
+    server(d, "0.0.0.0", 82)
+    assert named(d, "bind", sock(d), "0.0.0.0", 81) == "EADDRINUSE"
 
 
 def test_names_that_are_taken_or_elsewhere(d: Direct) -> None:
@@ -109,6 +111,8 @@ def test_names_that_are_taken_or_elsewhere(d: Direct) -> None:
     assert named(d, "bind", sock(d), "127.0.0.1", 80) == "EADDRINUSE"
     assert named(d, "bind", sock(d), "0.0.0.0", 80) == "EADDRINUSE"
     assert named(d, "bind", sock(d), "127.0.0.2", 80) == 0
+    server(d, "::1", 83)
+    server(d, "0.0.0.0", 83)
     assert named(d, "bind", sock(d, kind=DGRAM), "127.0.0.1", 80) == 0
     assert named(d, "bind", sock(d), "10.0.0.1", 80) == "EADDRNOTAVAIL"
     assert named(d, "connect", sock(d), "10.0.0.1", 80) == "ENETUNREACH"

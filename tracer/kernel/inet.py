@@ -65,6 +65,13 @@ def _own(address: Address) -> bool:
     return address.is_loopback or _wildcard(address)
 
 
+def _takes(bound: Address, v6only: bool, address: Address) -> bool:
+    """Whether a socket bound to a wildcard address gets what is sent to `address`."""
+    return _wildcard(bound) and (
+        bound.version == address.version or (bound.version == 6 and not v6only)
+    )
+
+
 class InetSocket(Socket):
     def __init__(self, k: Kernel, family: int, kind: int, flags: int, pid: int) -> None:
         super().__init__(k, kind, flags, pid)
@@ -94,23 +101,14 @@ class InetSocket(Socket):
         k.inet_sockets.append(self)
 
     def _taken(self, k: Kernel, place: Place) -> bool:
+        address, port = place
         return any(
-            other.kind == self.kind
-            and other.place is not None
-            and other.place[1] == place[1]
-            and (other.place[0] == place[0] or other._covers(place[0]) or self._covers_all(place))
+            other.place[0] == address
+            or _takes(other.place[0], other.v6only, address)
+            or _takes(address, self.v6only, other.place[0])
             for other in k.inet_sockets
+            if other.kind == self.kind and other.place is not None and other.place[1] == port
         )
-
-    def _covers_all(self, place: Place) -> bool:
-        return _wildcard(place[0]) and (place[0].version == 4 or not self.v6only)
-
-    def _covers(self, address: Address) -> bool:
-        """Whether its wildcard address takes what is sent to `address`."""
-        if self.place is None or not _wildcard(self.place[0]):
-            return False
-        own = self.place[0].version
-        return own == address.version or (own == 6 and not self.v6only)
 
     def autobind(self, k: Kernel, towards: Address) -> None:
         if self.place is None:
@@ -131,7 +129,8 @@ class InetSocket(Socket):
             s for s in k.inet_sockets if s.kind == self.kind and s.place and s.place[1] == port
         ]
         exact = [s for s in named if s.place and s.place[0] == address]
-        return next(iter(exact + [s for s in named if s._covers(address)]), None)
+        wide = [s for s in named if s.place and _takes(s.place[0], s.v6only, address)]
+        return next(iter(exact + wide), None)
 
     # Connections.
 
