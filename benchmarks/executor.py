@@ -13,7 +13,7 @@ from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
-from tracer import _core
+from shstk.tracer import _core
 
 GUESTS = Path(__file__).parent / "guests"
 CPU = "generic_rv64+m+a+f+d+c+zicsr+zba+zbb+zbs+zimop+zcmop+zaamo+experimental_zicfiss"

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from executor import build
 
+from shstk.plugin import Plugin, Syscall
 from shstk.plugins import SHIPPED
 from shstk.plugins.loading import load
-from tracer.plugin import Plugin, Syscall
-from tracer.record import RecordOptions, record
+from shstk.tracer.record import RecordOptions, record
 
 NAMES = ("fib", "sort", "sha256")
 LIMIT = 20_000_000  # instructions

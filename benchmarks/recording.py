@@ -15,7 +15,7 @@ from pathlib import Path
 
 from executor import build
 
-from tracer.record import RecordOptions, record
+from shstk.tracer.record import RecordOptions, record
 
 LEVELS = {
     "none": frozenset[str](),

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from executor import build
 
-from replay.run import Run
-from schemas.seq import STEPS
+from shstk.replay.run import Run
 from shstk.replaying import replay
+from shstk.schemas.seq import STEPS
+from shstk.tracer.record import RecordOptions, record
 from shstk.windowing import window
-from tracer.record import RecordOptions, record
 
 NAMES = ("fib", "sort", "sha256")
 LENGTH = 1000

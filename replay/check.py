@@ -6,18 +6,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from replay.facts import Facts
-from replay.intent import RESTS_ON
-from replay.rules import RULES
-from replay.rules.outcome import Result, Rule
-from schemas.errors import UsageError
-from schemas.revisions import Revision, resolve
-from schemas.tables import FINDINGS, arrow_schema
+from shstk.replay.facts import Facts
+from shstk.replay.intent import RESTS_ON
+from shstk.replay.rules import RULES
+from shstk.replay.rules.outcome import Result, Rule
+from shstk.schemas.errors import UsageError
+from shstk.schemas.revisions import Revision, resolve
+from shstk.schemas.tables import FINDINGS, arrow_schema
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from schemas import uapi
-from schemas.signatures import ENUMS, FLAGS, SIGNATURES
+from shstk.schemas import uapi
+from shstk.schemas.signatures import ENUMS, FLAGS, SIGNATURES
 
 _AT_FDCWD: Final = -100
 _FUTEX_PRIVATE: Final = 128

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from replay.hold import LATE, Difference
-from replay.symbols import Symbols
+from shstk.replay.hold import LATE, Difference
+from shstk.replay.symbols import Symbols
 
 if TYPE_CHECKING:
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 # Columns that tell in a word what a row is.
 _WHAT: Final = ("name", "api", "kind", "op", "why", "guest_path")

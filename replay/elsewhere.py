@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
-from replay.derive.law import law_elsewhere
-from replay.facts import Facts
-from replay.rules import RULES
-from schemas import seq as positions
+from shstk.replay.derive.law import law_elsewhere
+from shstk.replay.facts import Facts
+from shstk.replay.rules import RULES
+from shstk.schemas import seq as positions
 
 if TYPE_CHECKING:
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 # Rules, or families, that ask what another architecture answers in another way.
 _NOWHERE: Final = {

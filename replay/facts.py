@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from replay.derive.code import Code
-from replay.derive.handlings import Handling, handlings
-from replay.derive.history import (
+from shstk.replay.derive.code import Code
+from shstk.replay.derive.handlings import Handling, handlings
+from shstk.replay.derive.history import (
     NR_PRCTL,
     NR_PRLIMIT,
     NR_SETRLIMIT,
@@ -16,11 +16,11 @@ from replay.derive.history import (
     History,
     Task,
 )
-from replay.derive.instructions import wrong_motions
-from replay.derive.law import Law, has_landing_pads, has_shadow_stacks, law_of
-from replay.derive.pages import Visit, visits
-from replay.derive.regions import Regions
-from replay.derive.rows import (
+from shstk.replay.derive.instructions import wrong_motions
+from shstk.replay.derive.law import Law, has_landing_pads, has_shadow_stacks, law_of
+from shstk.replay.derive.pages import Visit, visits
+from shstk.replay.derive.regions import Regions
+from shstk.replay.derive.rows import (
     Attempt,
     Call,
     Event,
@@ -31,18 +31,18 @@ from replay.derive.rows import (
     Transfer,
     read,
 )
-from replay.derive.slots import Loads, loads
-from replay.derive.ssp_moves import moved_elsewhere, wrong_moves
-from replay.derive.ssp_path import ssp_path, stretches
-from replay.derive.stack_maps import StackMap, stack_maps
-from replay.derive.stacks import Copied, Ledger, Stack
-from schemas.revisions import Revision
-from schemas.uapi import SYS_MAP_SHADOW_STACK
+from shstk.replay.derive.slots import Loads, loads
+from shstk.replay.derive.ssp_moves import moved_elsewhere, wrong_moves
+from shstk.replay.derive.ssp_path import ssp_path, stretches
+from shstk.replay.derive.stack_maps import StackMap, stack_maps
+from shstk.replay.derive.stacks import Copied, Ledger, Stack
+from shstk.schemas.revisions import Revision
+from shstk.schemas.uapi import SYS_MAP_SHADOW_STACK
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 _TRACED: Final = ("cfi", "flow", "insn")  # tables that are recorded only on request
 # Tables that have rows wherever a program was loaded; runs written by hand need not have them.

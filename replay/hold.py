@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from schemas.rows import schema, words_of
-from schemas.seq import STEPS
-from schemas.tables import TABLES
+from shstk.schemas.rows import schema, words_of
+from shstk.schemas.seq import STEPS
+from shstk.schemas.tables import TABLES
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 END: Final = 2**64 - 1
 # Rows that are written when what they tell of ends, and what they learn only then.

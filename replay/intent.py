@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from schemas.revisions import Revision, at_least
+from shstk.schemas.revisions import Revision, at_least
 
 FOLLOW: Final = "follows the revision"
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from replay.check import Report
-from replay.rules import RULES
+from shstk.replay.check import Report
+from shstk.replay.rules import RULES
 
 if TYPE_CHECKING:
     import polars as pl

@@ -1,11 +1,11 @@
-"""docs/rules.md from the rules' docstrings: `python -m replay.reference > docs/rules.md`."""
+"""docs/rules.md from the rules' docstrings, written by tools/generate_docs.py."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.intent import INTENT
-from replay.rules import RULES
+from shstk.replay.intent import INTENT
+from shstk.replay.rules import RULES
 
 
 def markdown() -> str:
@@ -15,7 +15,7 @@ def markdown() -> str:
 
 def _catalogue() -> Iterator[str]:
     yield "# The rules\n"
-    yield "Generated from the rules' docstrings (`python -m replay.reference > docs/rules.md`)."
+    yield "Generated from the rules' docstrings by `python tools/generate_docs.py`; do not edit."
     yield "`shstk explain ID` prints one. Ids are stable: never reused, never renumbered.\n"
     yield "| id | name | severity | |"
     yield "|---|---|---|---|"
@@ -42,7 +42,3 @@ def _rules() -> Iterator[str]:
         yield f"## {rule.id} {rule.slug}\n"
         yield rule.doc.replace("\n## ", "\n### ")
         yield ""
-
-
-if __name__ == "__main__":
-    print(markdown(), end="")

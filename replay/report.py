@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, zip_longest
 from typing import Any, Final
 
-from replay.check import Report
-from replay.explain.model import Explanation
-from replay.explain.text import as_json, short
-from schemas import seq as positions
-from schemas.tables import FINDINGS
+from shstk.replay.check import Report
+from shstk.replay.explain.model import Explanation
+from shstk.replay.explain.text import as_json, short
+from shstk.schemas import seq as positions
+from shstk.schemas.tables import FINDINGS
 
 FORMATS: Final = ("text", "json", "csv")
 

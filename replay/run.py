@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from schemas.errors import BadRun
-from schemas.manifest import NAME as MANIFEST
-from schemas.manifest import Manifest, PluginEntry, TableEntry
-from schemas.revisions import Revision
-from schemas.rows import schema
-from schemas.tables import TABLES
+from shstk.schemas.errors import BadRun
+from shstk.schemas.manifest import NAME as MANIFEST
+from shstk.schemas.manifest import Manifest, PluginEntry, TableEntry
+from shstk.schemas.revisions import Revision
+from shstk.schemas.rows import schema
+from shstk.schemas.tables import TABLES
 
 if TYPE_CHECKING:
     import polars as pl

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from replay.derive.sharing import on_stacks
-from replay.derive.stacks import Stack
-from replay.facts import Facts
-from schemas.tables import Column
+from shstk.replay.derive.sharing import on_stacks
+from shstk.replay.derive.stacks import Stack
+from shstk.replay.facts import Facts
+from shstk.schemas.tables import Column
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 COLUMNS: Final = (
     Column("mm", "u32?", "address space"),

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from replay.derive.regions import Region, Regions
-from replay.elf_names import ElfNames
-from schemas.errors import BadRun
+from shstk.replay.derive.regions import Region, Regions
+from shstk.replay.elf_names import ElfNames
+from shstk.schemas.errors import BadRun
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 _VDSO: Final = "[vdso]"
 _VDSO_SYMBOL: Final = "__vdso_rt_sigreturn"  # the page holds nothing else

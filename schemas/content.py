@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
-from schemas.tables import Column, Table
+from shstk.schemas.tables import Column, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa

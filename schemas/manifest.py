@@ -14,10 +14,10 @@ from functools import cache
 from types import UnionType
 from typing import Any, Final, NewType, Union, get_args, get_origin, get_type_hints
 
-from schemas import vocabulary as words
-from schemas.errors import BadRun
-from schemas.revisions import REVISIONS, Revision, Setting
-from schemas.tables import SCHEMA_VERSION, TABLES
+from shstk.schemas import vocabulary as words
+from shstk.schemas.errors import BadRun
+from shstk.schemas.revisions import REVISIONS, Revision, Setting
+from shstk.schemas.tables import SCHEMA_VERSION, TABLES
 
 NAME: Final = "manifest.json"
 

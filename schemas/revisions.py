@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from schemas.errors import UsageError
+from shstk.schemas.errors import UsageError
 
 SEED: Final = "20240403234054.2020347-16-debug@rivosinc.com"
 

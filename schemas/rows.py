@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from schemas.tables import TABLES, Column, Table, arrow_schema
+from shstk.schemas.tables import TABLES, Column, Table, arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from schemas import uapi
+from shstk.schemas import uapi
 
 # Words: fd dirfd int uint hex ptr size oct str sig pid, or a name of FLAGS or ENUMS below.
 SIGNATURES: Final[dict[str, str]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from schemas import vocabulary as words
+from shstk.schemas import vocabulary as words
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 
 import click
 
-from schemas.errors import Exit, ShstkError
+if find_spec("shstk.schemas") is None:  # python -m shstk, in a checkout that is not installed
+    sys.exit(
+        "error: this is the source tree of shstk, not an installation\n"
+        "  hint: pip install . and run the shstk that it installs"
+    )
+
 from shstk.cli import ReaderGone, cli
+from shstk.schemas.errors import Exit, ShstkError
 
 
 def main() -> None:
@@ -46,14 +53,6 @@ def run(args: list[str]) -> int:
             raise
         where = f"{error.filename}: " if error.filename else ""
         complain(f"{where}{error.strerror or error}")
-        return Exit.INPUT
-    except ModuleNotFoundError as error:
-        if error.name != "tracer._core" or os.environ.get("SHSTK_DEBUG"):
-            raise
-        complain(
-            "the compiled executor tracer._core is not there",
-            "this is the source tree, not an installation: pip install . and run the shstk it made",
-        )
         return Exit.INPUT
     except Exception as error:
         if os.environ.get("SHSTK_DEBUG"):

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.check import Report
-    from replay.diff.compare import Diff
-    from replay.explain.model import Explanation
-    from replay.run import Run
     from shstk.exploring import Tried
+    from shstk.plugin import Plugin
+    from shstk.replay.check import Report
+    from shstk.replay.diff.compare import Diff
+    from shstk.replay.explain.model import Explanation
+    from shstk.replay.run import Run
     from shstk.replaying import Replayed
-    from tracer.guest import RunResult
-    from tracer.plugin import Plugin
-    from tracer.record import RecordResult
+    from shstk.tracer.guest import RunResult
+    from shstk.tracer.record import RecordResult
 
 
 def open(run: Run | str | Path, verify: bool = True) -> Run:
@@ -27,13 +27,13 @@ def open(run: Run | str | Path, verify: bool = True) -> Run:
 
     Raises BadRun if it is missing, incomplete, damaged or of another schema version.
     """
-    from replay.run import Run as RunType
+    from shstk.replay.run import Run as RunType
 
     return run if isinstance(run, RunType) else RunType.open(Path(run), verify=verify)
 
 
 class GuestArguments(TypedDict, total=False):
-    """What `record`, `execute` and `matrix` say about the guest; docs in tracer.guest.GuestOptions.
+    """The options of `record`, `execute` and `matrix` that describe the guest; see GuestOptions.
 
     kernel: a revision's name, with switches turned after commas. overlay: where the guest's changes
     to root are kept. quantum: fewest and most instructions of a task's turn. binds: (path on the
@@ -81,7 +81,7 @@ def _guest_options(guest: GuestArguments) -> dict[str, Any]:
         if name in given:
             given[name] = Path(given[name])
     if "binds" in given:
-        from tracer.kernel.mounts import Bind
+        from shstk.tracer.kernel.mounts import Bind
 
         given["binds"] = tuple(Bind(Path(h), g, writable) for h, g, writable in given["binds"])
     return given
@@ -103,8 +103,8 @@ def record(
     own for this run. Raises BadProgram, BadPlugin, CannotWrite, UsageError.
     """
     from shstk.plugins.loading import load
-    from tracer.record import RecordOptions
-    from tracer.record import record as run_record
+    from shstk.tracer.record import RecordOptions
+    from shstk.tracer.record import record as run_record
 
     options = RecordOptions(
         program=str(program),
@@ -129,14 +129,14 @@ def execute(
     Raises BadProgram, BadPlugin, UsageError.
     """
     from shstk.plugins.loading import load
-    from tracer.guest import GuestOptions
-    from tracer.guest import execute as run_guest
+    from shstk.tracer.guest import GuestOptions
+    from shstk.tracer.guest import execute as run_guest
 
     options = GuestOptions(str(program), args, **_guest_options(guest))
     return run_guest(options, [load(plugin) for plugin in plugins])
 
 
-def replay(
+def replay_run(
     run: Run | str | Path,
     *,
     until: int | None = None,
@@ -188,7 +188,7 @@ def window(
     """
     import polars as pl
 
-    from schemas.seq import parse
+    from shstk.schemas.seq import parse
     from shstk.windowing import window as frames
 
     begin, end = (parse(at) if isinstance(at, str) else at for at in (first, last))
@@ -209,7 +209,7 @@ def check(
 
     select, ignore: rule ids or names.
     """
-    from replay.check import check as run_check
+    from shstk.replay.check import check as run_check
 
     return run_check(open(run), expect=expect, as_=as_, select=tuple(select), ignore=tuple(ignore))
 
@@ -229,8 +229,8 @@ def diff(
     tasks: paths such as main/clone#3, or tids. ignore: tables, columns, calls. context: equal
     events around each difference. order: which task was first, too. exact: also what depends on it.
     """
-    from replay.diff.compare import Options
-    from replay.diff.compare import diff as run_diff
+    from shstk.replay.diff.compare import Options
+    from shstk.replay.diff.compare import diff as run_diff
 
     options = Options(tuple(tasks), frozenset(ignore), context, order, exact)
     return run_diff(open(a), open(b), options)
@@ -243,14 +243,14 @@ def explain_fault(
 
     Raises UsageError if there is no fault at seq.
     """
-    from replay.explain import explain
+    from shstk.replay.explain import explain
 
     return explain(open(run), seq, every=every)
 
 
 def stacks(run: Run | str | Path, at: int | None = None, addr: int | None = None) -> pl.DataFrame:
     """Every shadow stack of a run; at: as of that seq; addr: only the one that holds it."""
-    from replay.stacks import stacks as run_stacks
+    from shstk.replay.stacks import stacks as run_stacks
 
     return run_stacks(open(run), at=at, addr=addr)
 

@@ -14,10 +14,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schemas.errors import ShstkError
+from shstk.schemas.errors import ShstkError
 
 if TYPE_CHECKING:
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 
 @dataclass(frozen=True)

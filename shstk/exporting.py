@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from schemas.errors import CannotWrite, UsageError
+from shstk.schemas.errors import CannotWrite, UsageError
 
 if TYPE_CHECKING:
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 
 def export(run: Run, out: Path, format: str = "arrow", force: bool = False) -> list[Path]:

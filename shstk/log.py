@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from replay import decode
-from replay.decode import size
-from schemas import seq as positions
-from schemas.signatures import FLAGS
+from shstk.replay import decode
+from shstk.replay.decode import size
+from shstk.schemas import seq as positions
+from shstk.schemas.signatures import FLAGS
 
 if TYPE_CHECKING:
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 Row = dict[str, Any]
 

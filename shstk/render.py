@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from schemas import seq as positions
+from shstk.schemas import seq as positions
 
 if TYPE_CHECKING:
     import polars as pl

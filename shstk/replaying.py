@@ -9,23 +9,23 @@ from heapq import merge
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from replay.disagreement import Disagreement, locate
-from replay.hold import Difference, Hold
-from schemas.manifest import Manifest
-from schemas.seq import STEPS
-from tracer.again import set_up_again
-from tracer.dispatch import Finished, Plugins
-from tracer.kernel import loop
-from tracer.record import trace_bits
-from tracer.recorder import Collector
+from shstk.replay.disagreement import Disagreement, locate
+from shstk.replay.hold import Difference, Hold
+from shstk.schemas.manifest import Manifest
+from shstk.schemas.seq import STEPS
+from shstk.tracer.again import set_up_again
+from shstk.tracer.dispatch import Finished, Plugins
+from shstk.tracer.kernel import loop
+from shstk.tracer.record import trace_bits
+from shstk.tracer.recorder import Collector
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from replay.run import Run
-    from tracer.guest import Guest
-    from tracer.plugin import Plugin
-    from tracer.record import RecordResult
+    from shstk.plugin import Plugin
+    from shstk.replay.run import Run
+    from shstk.tracer.guest import Guest
+    from shstk.tracer.record import RecordResult
 
 # Looks at the clock that a guest which only sleeps gets past the record's last instruction.
 _PATIENCE: Final = 1 << 8
@@ -127,7 +127,7 @@ def record_under(
 
     callbacks: of GuestOptions. Raises BadRun (no program made it), UsageError, CannotWrite.
     """
-    from tracer.record import record_guest
+    from shstk.tracer.record import record_guest
 
     manifest = run.manifest
 

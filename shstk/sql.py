@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from schemas import seq as positions
-from schemas.errors import UsageError
 from shstk.render import is_seq
+from shstk.schemas import seq as positions
+from shstk.schemas.errors import UsageError
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 _TOKEN: Final = re.compile(
     r"""(?P<string>'(?:[^']|'')*')
@@ -66,13 +66,13 @@ def names(sql: str) -> set[str]:
 
 
 def query(run: Run, sql: str) -> pl.DataFrame:
-    """The result of a query over the run's tables (Run.names) and views (replay.views).
+    """The result of a query over the run's tables (Run.names) and views (shstk.replay.views).
 
     Raises UsageError for SQL that Polars refuses.
     """
     import polars as pl
 
-    from replay.views import VIEWS
+    from shstk.replay.views import VIEWS
 
     mentioned = names(sql)
     frames = {name: run.scan(name) for name in run.names if name in mentioned}

@@ -7,22 +7,22 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from replay.symbols import Symbols
-from schemas import seq as positions
-from schemas.errors import BadRun
-from schemas.rows import to_batch
-from schemas.tables import TABLES
-from tracer.again import set_up_again
-from tracer.checkpoint_cache import CheckpointCache, cache_directory
-from tracer.disassembly import disassemble, register
-from tracer.window import rows
+from shstk.replay.symbols import Symbols
+from shstk.schemas import seq as positions
+from shstk.schemas.errors import BadRun
+from shstk.schemas.rows import to_batch
+from shstk.schemas.tables import TABLES
+from shstk.tracer.again import set_up_again
+from shstk.tracer.checkpoint_cache import CheckpointCache, cache_directory
+from shstk.tracer.disassembly import disassemble, register
+from shstk.tracer.window import rows
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.run import Run
-    from tracer.guest import Guest
-    from tracer.kernel.kernel import Recorder
+    from shstk.replay.run import Run
+    from shstk.tracer.guest import Guest
+    from shstk.tracer.kernel.kernel import Recorder
 
 _HEADER: Final = ("seq", "tid", "pc", "place", "instruction", "writes", "memory", "ssp")
 

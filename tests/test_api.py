@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 import shstk
-from schemas.errors import BadRun, UsageError
+from shstk.schemas.errors import BadRun, UsageError
 
 GUEST = Path(shstk.__file__).parent / "guests" / "pthread.elf"
 

@@ -1,17 +1,16 @@
-"""What the design says must hold of the house itself: arrows, weight, one name for one thing."""
+"""What must hold of the house itself: which way imports point, and how heavy a command is."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from imports import imports, modules
 
-import schemas
-
-ROOT = Path(schemas.__file__).parents[1]
+MODULES = modules()
+IMPORTS = imports(MODULES)
 MAY_IMPORT = {
     "schemas": {"schemas"},
     "tracer": {"tracer", "schemas"},
@@ -20,21 +19,28 @@ MAY_IMPORT = {
 }
 
 
-@pytest.mark.parametrize("package", MAY_IMPORT)
-def test_arrows_point_one_way(package: str) -> None:
-    files = list((ROOT / package).rglob("*.py"))
-    assert files
-    for file in files:
+def part(module: str) -> str:
+    """shstk.tracer.kernel -> tracer, shstk.cli.check -> shstk."""
+    second = [*module.split("."), ""][1]
+    return second if second in MAY_IMPORT else "shstk"
+
+
+@pytest.mark.parametrize("importer", MAY_IMPORT)
+def test_arrows_point_one_way(importer: str) -> None:
+    arrows = [i for i in IMPORTS if part(i.importer) == importer]
+    assert arrows
+    assert [i for i in arrows if part(i.imported) not in MAY_IMPORT[importer]] == []
+
+
+def test_every_import_says_the_installed_name() -> None:
+    """`import tracer` would work in a checkout and nowhere else."""
+    for name, file in MODULES.items():
         for node in ast.walk(ast.parse(file.read_text())):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
+            if isinstance(node, ast.ImportFrom):
                 assert node.level == 0, f"{file}: relative import"
-                names = [node.module or ""]
-            for name in names:
-                top = name.split(".")[0]
-                assert top not in MAY_IMPORT or top in MAY_IMPORT[package], f"{file} imports {name}"
+            named = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            named += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {n.split(".")[0] for n in named} & (set(MAY_IMPORT) - {"shstk"}), name
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["record", "--help"], ["kernels"]])

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schemas.errors import BadRun
-from schemas.manifest import Manifest
-from schemas.revisions import resolve
-from tracer.guest import Guest, GuestOptions, check_options, start
-from tracer.kernel.mounts import Mount
-from tracer.kernel.recordedtree import RecordedTree
-from tracer.kernel.sandbox import Sandbox
-from tracer.kernel.terminal import Typed
+from shstk.schemas.errors import BadRun
+from shstk.schemas.manifest import Manifest
+from shstk.schemas.revisions import resolve
+from shstk.tracer.guest import Guest, GuestOptions, check_options, start
+from shstk.tracer.kernel.mounts import Mount
+from shstk.tracer.kernel.recordedtree import RecordedTree
+from shstk.tracer.kernel.sandbox import Sandbox
+from shstk.tracer.kernel.terminal import Typed
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Recorder
+    from shstk.tracer.kernel.kernel import Recorder
 
 Rows = Callable[[str], Iterable[Mapping[str, Any]]]
 

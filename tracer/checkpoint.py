@@ -21,18 +21,19 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from tracer._core import AddressSpace, Hart
-from tracer.kernel.inode import Regular
+from shstk.tracer import _core
+from shstk.tracer._core import AddressSpace, Hart
+from shstk.tracer.kernel.inode import Regular
 
 if TYPE_CHECKING:
-    from tracer.guest import Guest
-    from tracer.kernel.kernel import Kernel
+    from shstk.tracer.guest import Guest
+    from shstk.tracer.kernel.kernel import Kernel
 
 _HEAD: Final = struct.Struct("<8s32sQQ")  # magic, seal, bytes of the model, bytes of the executor
 _MAGIC: Final = b"shstkpt1"
 _LEVEL: Final = 1  # of zstd
-_OURS: Final = "tracer."
-_DATA: Final = "schemas."
+_OURS: Final = "shstk.tracer."
+_DATA: Final = "shstk.schemas."
 _PLAIN: Final = frozenset({("collections", "deque"), ("random", "Random")})
 
 
@@ -94,7 +95,7 @@ def _seal(packed: bytes, *sizes: int) -> bytes:
 def build() -> bytes:
     """A hash over the tracer's own files: another version's objects may look different."""
     here = Path(__file__).parent
-    files = sorted([*here.rglob("*.py"), *here.glob("_core*")])
+    files = [*sorted(here.rglob("*.py")), Path(_core.__file__)]
     return hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)).digest()
 
 

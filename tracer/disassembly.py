@@ -10,8 +10,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from tracer import vector_disassembly
-from tracer._core import decode
+from shstk.tracer import vector_disassembly
+from shstk.tracer._core import decode
 
 
 def _words(text: str) -> list[str]:

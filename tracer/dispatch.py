@@ -15,11 +15,11 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from schemas.errors import BadPlugin, ShstkError, UsageError
-from schemas.rows import to_batch
-from schemas.tables import TABLES
-from tracer import accesses
-from tracer.plugin import (
+from shstk.schemas.errors import BadPlugin, ShstkError, UsageError
+from shstk.schemas.rows import to_batch
+from shstk.schemas.tables import TABLES
+from shstk.tracer import accesses
+from shstk.tracer.plugin import (
     Blocks,
     Fault,
     Instructions,
@@ -31,13 +31,13 @@ from tracer.plugin import (
     View,
     Want,
 )
-from tracer.recorder import CORE_TABLES, Buffers, core_batch
+from shstk.tracer.recorder import CORE_TABLES, Buffers, core_batch
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from tracer.kernel.kernel import Kernel, Recorder
-    from tracer.kernel.task import InCall
+    from shstk.tracer.kernel.kernel import Kernel, Recorder
+    from shstk.tracer.kernel.task import InCall
 
 T = TypeVar("T", Instructions, Memory, Blocks)
 

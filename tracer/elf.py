@@ -14,8 +14,8 @@ from typing import Any, Final
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
-from schemas.errors import BadProgram
-from schemas.uapi import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE
+from shstk.schemas.errors import BadProgram
+from shstk.schemas.uapi import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE
 
 _PHDR_SIZE: Final = 56
 _MAX_PHDRS: Final = 65536 // _PHDR_SIZE

@@ -9,22 +9,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from schemas.errors import UsageError
-from schemas.revisions import DEFAULT_REVISION, Revision, at_least, resolve
-from schemas.uapi import PAGE, RLIMITS, SIGNALS
-from tracer.kernel import loop
-from tracer.kernel.boot import boot
-from tracer.kernel.kernel import Kernel
-from tracer.kernel.mounts import Bind, host_mounts
-from tracer.kernel.sandbox import Sandbox
-from tracer.kernel.sched import QUANTUM
-from tracer.kernel.terminal import Terminal, Typed
+from shstk.schemas.errors import UsageError
+from shstk.schemas.revisions import DEFAULT_REVISION, Revision, at_least, resolve
+from shstk.schemas.uapi import PAGE, RLIMITS, SIGNALS
+from shstk.tracer.kernel import loop
+from shstk.tracer.kernel.boot import boot
+from shstk.tracer.kernel.kernel import Kernel
+from shstk.tracer.kernel.mounts import Bind, host_mounts
+from shstk.tracer.kernel.sandbox import Sandbox
+from shstk.tracer.kernel.sched import QUANTUM
+from shstk.tracer.kernel.terminal import Terminal, Typed
 
 if TYPE_CHECKING:
-    from tracer._core import Machine
-    from tracer.dispatch import Finished
-    from tracer.kernel.kernel import Recorder
-    from tracer.plugin import Plugin
+    from shstk.tracer._core import Machine
+    from shstk.tracer.dispatch import Finished
+    from shstk.tracer.kernel.kernel import Recorder
+    from shstk.tracer.plugin import Plugin
 
 CPUS: Final = ("rv64gc", "rv64gc_zicfiss", "rv64gc_zicfilp", "rv64gc_zicfiss_zicfilp")
 CFI_MODES: Final = ("off", "auto", "on")
@@ -146,7 +146,7 @@ def start(
     trace: int,
 ) -> Guest:
     """path: the program in the guest. What options says of the host's files is not looked at."""
-    from tracer._core import Machine
+    from shstk.tracer._core import Machine
 
     machine = Machine(
         zicfiss="zicfiss" in options.cpu,
@@ -184,7 +184,7 @@ def _search_path(options: GuestOptions) -> list[str]:
 
 def _terminal(options: GuestOptions) -> Terminal:
     if not options.stdin and os.isatty(0):
-        from tracer.kernel.hostterminal import HostTerminal
+        from shstk.tracer.kernel.hostterminal import HostTerminal
 
         given_up = _limits(options)
         return HostTerminal(lambda: given_up() is not None)
@@ -193,8 +193,8 @@ def _terminal(options: GuestOptions) -> Terminal:
 
 def execute(options: GuestOptions, plugins: Sequence[Plugin] = ()) -> RunResult:
     """Run, and record nothing. Raises UsageError, BadProgram, BadPlugin, CannotWrite."""
-    from tracer.dispatch import Plugins
-    from tracer.recorder import NullRecorder
+    from shstk.tracer.dispatch import Plugins
+    from shstk.tracer.recorder import NullRecorder
 
     watching = Plugins(plugins, NullRecorder())
     guest = set_up(options, watching.recorder, watching.trace)

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from tracer import elf
+from shstk.tracer import elf
 
 DIRECTORIES: Final = ("/lib/riscv64-linux-gnu", "/usr/lib/riscv64-linux-gnu", "/lib", "/usr/lib")
 CACHE: Final = "/etc/ld.so.cache"

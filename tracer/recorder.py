@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from schemas.errors import CannotWrite
-from schemas.manifest import Manifest, PluginEntry
-from schemas.rows import to_batch
-from schemas.tables import TABLES
-from tracer.rundir import Partial
+from shstk.schemas.errors import CannotWrite
+from shstk.schemas.manifest import Manifest, PluginEntry
+from shstk.schemas.rows import to_batch
+from shstk.schemas.tables import TABLES
+from shstk.tracer.rundir import Partial
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -301,7 +301,7 @@ def core_batch(
     """
     import pyarrow as pa
 
-    from schemas.rows import kind_array, schema
+    from shstk.schemas.rows import kind_array, schema
 
     wanted = schema(table)
     count = len(columns["seq"])

@@ -23,11 +23,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from schemas.errors import BadRun, CannotWrite
-from schemas.manifest import NAME as MANIFEST
-from schemas.manifest import U64, Manifest, PluginEntry, TableEntry
-from schemas.tables import TABLES
-from tracer.tablefile import GROUP, STREAM, TableFile, new_stream, read_saved, read_stream
+from shstk.schemas.errors import BadRun, CannotWrite
+from shstk.schemas.manifest import NAME as MANIFEST
+from shstk.schemas.manifest import U64, Manifest, PluginEntry, TableEntry
+from shstk.schemas.tables import TABLES
+from shstk.tracer.tablefile import GROUP, STREAM, TableFile, new_stream, read_saved, read_stream
 
 if TYPE_CHECKING:
     import pyarrow as pa

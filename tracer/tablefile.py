@@ -16,11 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from schemas.content import ContentHash
-from schemas.manifest import U64, TableEntry
-from schemas.rows import schema
-from schemas.tables import TABLES, Table
-from tracer.parquet_join import join
+from shstk.schemas.content import ContentHash
+from shstk.schemas.manifest import U64, TableEntry
+from shstk.schemas.rows import schema
+from shstk.schemas.tables import TABLES, Table
+from shstk.tracer.parquet_join import join
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,17 +10,17 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from schemas.seq import STEPS
-from tracer.checkpoint import NoCheckpoint, restore, save
-from tracer.kernel import loop
-from tracer.recorder import Buffers, NullRecorder, core_batch
+from shstk.schemas.seq import STEPS
+from shstk.tracer.checkpoint import NoCheckpoint, restore, save
+from shstk.tracer.kernel import loop
+from shstk.tracer.recorder import Buffers, NullRecorder, core_batch
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from tracer.checkpoint_cache import CheckpointCache
-    from tracer.guest import Guest
-    from tracer.kernel.kernel import Recorder
+    from shstk.tracer.checkpoint_cache import CheckpointCache
+    from shstk.tracer.guest import Guest
+    from shstk.tracer.kernel.kernel import Recorder
 
 TRACE_BITS: Final = {"cfi": 1, "insn": 4}  # of _core
 _PIECE: Final = 1 << 19  # instructions between two looks at the rows

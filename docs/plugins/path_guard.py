@@ -6,7 +6,7 @@ from collections import Counter
 
 import pyarrow as pa
 
-from tracer.plugin import Fault, Memory, Plugin, Rows, Syscall
+from shstk.plugin import Fault, Memory, Plugin, Rows, Syscall
 
 _OPENS = {"open": 0, "openat": 1, "openat2": 1, "execve": 0}  # which argument is the path
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 _LINK: Final = (1, 5)  # ra, and t0 as its alternate: the unprivileged manual's return-stack hints
 _JAL, _JALR = 0x6F, 0x67

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 ECALL: Final = 0x00000073
 _JALR: Final = 0x67

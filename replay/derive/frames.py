@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from replay.derive.branches import CALL, RETURN, blocks
-from schemas.seq import STEPS
-from schemas.uapi import CLONE_VFORK, CLONE_VM
+from shstk.replay.derive.branches import CALL, RETURN, blocks
+from shstk.schemas.seq import STEPS
+from shstk.schemas.uapi import CLONE_VFORK, CLONE_VM
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 COLUMNS: Final = {
     "tid": "UInt32",

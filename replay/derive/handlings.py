@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from replay.derive.history import History, State
-from replay.derive.rows import Rows, Signal, Transfer
-from replay.derive.sigframe import Frame
-from schemas.seq import STEPS
-from schemas.uapi import SI_KERNEL, SIGNALS
+from shstk.replay.derive.history import History, State
+from shstk.replay.derive.rows import Rows, Signal, Transfer
+from shstk.replay.derive.sigframe import Frame
+from shstk.schemas.seq import STEPS
+from shstk.schemas.uapi import SI_KERNEL, SIGNALS
 
 _SIGSEGV: Final = SIGNALS["SIGSEGV"]
 _LARGEST: Final = 2**20  # bytes of a frame; RISC-V's longest vectors take a quarter of it

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final, TypeVar
 
-from replay.derive.law import Law
-from replay.derive.rows import Area, Attempt, Call, Event, Mapping, Rows, Transfer
-from schemas.uapi import (
+from shstk.replay.derive.law import Law
+from shstk.replay.derive.rows import Area, Attempt, Call, Event, Mapping, Rows, Transfer
+from shstk.schemas.uapi import (
     CLONE_THREAD,
     CLONE_VFORK,
     CLONE_VM,

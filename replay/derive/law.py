@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from replay.intent import FOLLOW, INTENT
-from schemas.errors import UsageError
-from schemas.revisions import Revision, at_least, parse_default_size
-from schemas.uapi import PAGE
+from shstk.replay.intent import FOLLOW, INTENT
+from shstk.schemas.errors import UsageError
+from shstk.schemas.revisions import Revision, at_least, parse_default_size
+from shstk.schemas.uapi import PAGE
 
 # Where release_hook puts shstk_release, and so what goes where. exit_thread runs after exit_mm()
 # has set current->mm = NULL, so its guard makes it nothing on a normal exit; a clone that fails

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from replay.derive.rows import Area, Mapping, Rows
-from replay.derive.stacks import Copied
+from shstk.replay.derive.rows import Area, Mapping, Rows
+from shstk.replay.derive.stacks import Copied
 
 
 @dataclass(frozen=True)

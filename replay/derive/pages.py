@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from replay.derive.instructions import ACCESS_FAULT, PAGE_FAULT, SOFTWARE_CHECK
-from replay.derive.pieces import pieces
-from replay.derive.regions import Region, Regions
-from replay.derive.rows import Area, Mapping, Rows
-from replay.derive.stacks import Copied
-from schemas.uapi import PAGE, PROT_WRITE
+from shstk.replay.derive.instructions import ACCESS_FAULT, PAGE_FAULT, SOFTWARE_CHECK
+from shstk.replay.derive.pieces import pieces
+from shstk.replay.derive.regions import Region, Regions
+from shstk.replay.derive.rows import Area, Mapping, Rows
+from shstk.replay.derive.stacks import Copied
+from shstk.schemas.uapi import PAGE, PROT_WRITE
 
 if TYPE_CHECKING:
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from replay.derive.rows import Area
+from shstk.replay.derive.rows import Area
 
 if TYPE_CHECKING:
     import polars as pl

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from replay.derive.memory_access import accesses
-from replay.derive.places import Mark, last_marks
-from replay.derive.stacks import Stack
+from shstk.replay.derive.memory_access import accesses
+from shstk.replay.derive.places import Mark, last_marks
+from shstk.replay.derive.stacks import Stack
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 
 def plain_accesses(run: Run, stacks: list[Stack], kinds: Collection[str]) -> pl.DataFrame:

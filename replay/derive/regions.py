@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from schemas.uapi import PROT_EXEC, PROT_READ, PROT_WRITE
+from shstk.schemas.uapi import PROT_EXEC, PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 _MAP_ANONYMOUS: Final = 0x20
 _MAP_GROWSDOWN: Final = 0x100

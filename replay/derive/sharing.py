@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from replay.derive.history import History, Task
-from replay.derive.law import Law
-from replay.derive.pieces import pieces
-from replay.derive.places import Mark, last_marks
-from replay.derive.stacks import Stack
+from shstk.replay.derive.history import History, Task
+from shstk.replay.derive.law import Law
+from shstk.replay.derive.pieces import pieces
+from shstk.replay.derive.places import Mark, last_marks
+from shstk.replay.derive.stacks import Stack
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from replay.derive.pieces import shares
-from replay.derive.places import Mark, last_marks
-from replay.derive.rows import Area, Mapping, Rows, Transfer
-from replay.derive.stacks import Copied, Stack
-from schemas.uapi import PAGE
+from shstk.replay.derive.pieces import shares
+from shstk.replay.derive.places import Mark, last_marks
+from shstk.replay.derive.rows import Area, Mapping, Rows, Transfer
+from shstk.replay.derive.stacks import Copied, Stack
+from shstk.schemas.uapi import PAGE
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 _WORD: Final = 8
 _SOFTWARE_CHECK: Final = 18  # a pop that faults so has read its word

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from replay.derive.history import History
-from replay.derive.instructions import wrong_motions
+from shstk.replay.derive.history import History
+from shstk.replay.derive.instructions import wrong_motions
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 
 def wrong_moves(run: Run, history: History, path: pl.DataFrame) -> list[dict[str, Any]]:

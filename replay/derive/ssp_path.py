@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from replay.derive.pieces import Piece, pieces
+from shstk.replay.derive.pieces import Piece, pieces
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 NR_RT_SIGRETURN: Final = 139
 NR_PTRACE: Final = 117

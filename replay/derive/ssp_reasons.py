@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from replay.derive.ssp_path import STARTS
-from replay.derive.stacks import Ledger
+from shstk.replay.derive.ssp_path import STARTS
+from shstk.replay.derive.stacks import Ledger
 
 if TYPE_CHECKING:
     import polars as pl

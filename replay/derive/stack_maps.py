@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from replay.derive.law import page_align
-from replay.derive.occupied import Place, occupied_of
-from replay.derive.rows import Area, Call, Mapping, Rows, Transfer
-from replay.derive.stacks import Copied
-from schemas.uapi import SHADOW_STACK_SET_TOKEN
+from shstk.replay.derive.law import page_align
+from shstk.replay.derive.occupied import Place, occupied_of
+from shstk.replay.derive.rows import Area, Call, Mapping, Rows, Transfer
+from shstk.replay.derive.stacks import Copied
+from shstk.schemas.uapi import SHADOW_STACK_SET_TOKEN
 
 
 @dataclass(frozen=True)

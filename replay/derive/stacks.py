@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from replay.derive.history import History, Task
-from replay.derive.rows import Area, Mapping, Rows
+from shstk.replay.derive.history import History, Task
+from shstk.replay.derive.rows import Area, Mapping, Rows
 
 
 @dataclass(frozen=True, slots=True)

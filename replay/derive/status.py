@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from schemas.uapi import PR_SET_CFI
+from shstk.schemas.uapi import PR_SET_CFI
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.derive.history import History, Task
+    from shstk.replay.derive.history import History, Task
 
 
 def statuses(history: History) -> pl.DataFrame:

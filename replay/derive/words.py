@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from replay.derive.places import Mark, next_marks
-from replay.derive.rows import Area
-from schemas.uapi import SYS_MAP_SHADOW_STACK
+from shstk.replay.derive.places import Mark, next_marks
+from shstk.replay.derive.rows import Area
+from shstk.schemas.uapi import SYS_MAP_SHADOW_STACK
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.facts import Facts
+    from shstk.replay.facts import Facts
 
 COLUMNS: Final = {
     "mm": "UInt32",

@@ -7,19 +7,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from replay.derive.history import Task
-from replay.diff.align import Gap, align, gaps
-from replay.diff.events import EXIT, FIELDS, Teller, What, Whats
-from replay.diff.handlers import Handlers
-from replay.diff.names import Common, Names
-from replay.diff.tasks import Cast, match
-from replay.facts import Facts
-from replay.symbols import Symbols
-from schemas.errors import UsageError
-from schemas.syscalls import SYSCALLS
+from shstk.replay.derive.history import Task
+from shstk.replay.diff.align import Gap, align, gaps
+from shstk.replay.diff.events import EXIT, FIELDS, Teller, What, Whats
+from shstk.replay.diff.handlers import Handlers
+from shstk.replay.diff.names import Common, Names
+from shstk.replay.diff.tasks import Cast, match
+from shstk.replay.facts import Facts
+from shstk.replay.symbols import Symbols
+from shstk.schemas.errors import UsageError
+from shstk.schemas.syscalls import SYSCALLS
 
 if TYPE_CHECKING:
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 PLACES: Final = 20  # kept of the differences of one kind
 _SHOWN: Final = 4  # events kept of what only one run has

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from replay.derive.history import Task
+from shstk.replay.derive.history import Task
 
 CLONE_FILES: Final = 0x400
 _STANDARD: Final = {0: "stdin", 1: "stdout", 2: "stderr"}

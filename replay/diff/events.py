@@ -10,14 +10,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from replay import decode
-from replay.derive import rows
-from replay.derive.history import Cloned, Execed, Exited, Task
-from replay.diff.names import OWN, Names
-from replay.diff.tasks import Cast
-from replay.facts import Facts
-from schemas.signatures import FLAGS
-from schemas.uapi import ERRNO, SIGNALS
+from shstk.replay import decode
+from shstk.replay.derive import rows
+from shstk.replay.derive.history import Cloned, Execed, Exited, Task
+from shstk.replay.diff.names import OWN, Names
+from shstk.replay.diff.tasks import Cast
+from shstk.replay.facts import Facts
+from shstk.schemas.signatures import FLAGS
+from shstk.schemas.uapi import ERRNO, SIGNALS
 
 if TYPE_CHECKING:
     import pyarrow as pa

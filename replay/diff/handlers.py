@@ -9,10 +9,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from replay import decode
-from replay.derive.history import Task
-from replay.diff.tasks import Cast
-from replay.facts import Facts
+from shstk.replay import decode
+from shstk.replay.derive.history import Task
+from shstk.replay.diff.tasks import Cast
+from shstk.replay.facts import Facts
 
 _FOREVER = 2**64
 

@@ -14,16 +14,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from replay import decode
-from replay.derive.history import Task
-from replay.derive.regions import Region
-from replay.derive.stacks import Stack
-from replay.diff.descriptors import Descriptors, opens
-from replay.diff.tasks import Cast
-from replay.facts import Facts
-from replay.symbols import Symbols
-from schemas.signatures import SIGNATURES
-from schemas.uapi import ERRNO_NAMES, PAGE, PROT_EXEC
+from shstk.replay import decode
+from shstk.replay.derive.history import Task
+from shstk.replay.derive.regions import Region
+from shstk.replay.derive.stacks import Stack
+from shstk.replay.diff.descriptors import Descriptors, opens
+from shstk.replay.diff.tasks import Cast
+from shstk.replay.facts import Facts
+from shstk.replay.symbols import Symbols
+from shstk.schemas.signatures import SIGNATURES
+from shstk.schemas.uapi import ERRNO_NAMES, PAGE, PROT_EXEC
 
 _NONE_BELOW: Final = 0x10000  # nothing is mapped there: such a number is no address
 OWN: Final = "its own"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from replay import decode
-from replay.diff.compare import WHOLE, Diff, Difference, Event, Side
-from replay.diff.wording import lines, where
-from schemas.seq import show
+from shstk.replay import decode
+from shstk.replay.diff.compare import WHOLE, Diff, Difference, Event, Side
+from shstk.replay.diff.wording import lines, where
+from shstk.schemas.seq import show
 
 _GIVEN: Final = (
     *("kernel", "argv", "environ", "cwd", "cpu", "nousercfi", "abi", "seed", "quantum", "rlimits"),

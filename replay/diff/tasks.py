@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from replay.derive.history import Cloned, History, Task
-from replay.diff.align import Run, align
+from shstk.replay.derive.history import Cloned, History, Task
+from shstk.replay.diff.align import Run, align
 
 MAIN = "main"
 

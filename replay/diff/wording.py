@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from replay.diff.compare import Difference, Event, Side
-from replay.diff.events import EXIT, FIELDS, RELEASED, STARTS
-from replay.diff.names import OWN
+from shstk.replay.diff.compare import Difference, Event, Side
+from shstk.replay.diff.events import EXIT, FIELDS, RELEASED, STARTS
+from shstk.replay.diff.names import OWN
 
 _WIDTH: Final = 72  # of a value in a line of words
 _ON_LOCK: Final = {

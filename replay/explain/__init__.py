@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from replay.explain import lost, ordinary, pads, pops, states
-from replay.explain.faults import KINDS, Fault, faults, kind
-from replay.explain.model import Call, Explanation, Motion, Value, Verdict, Word
-from replay.explain.scene import Scene
-from schemas.errors import UsageError
-from schemas.seq import STEPS, show
+from shstk.replay.explain import lost, ordinary, pads, pops, states
+from shstk.replay.explain.faults import KINDS, Fault, faults, kind
+from shstk.replay.explain.model import Call, Explanation, Motion, Value, Verdict, Word
+from shstk.replay.explain.scene import Scene
+from shstk.schemas.errors import UsageError
+from shstk.schemas.seq import STEPS, show
 
 if TYPE_CHECKING:
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 _SHOWN: Final = 4096  # bytes of shadow stack above ssp that are told
 

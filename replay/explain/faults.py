@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from replay.derive.regions import Regions
-from schemas.seq import STEPS
-from schemas.uapi import SI_KERNEL, SIGNALS
+from shstk.replay.derive.regions import Regions
+from shstk.schemas.seq import STEPS
+from shstk.schemas.uapi import SI_KERNEL, SIGNALS
 
 if TYPE_CHECKING:
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 SOFTWARE_CHECK: Final = 18
 _PADS, _SHADOW_STACK = 2, 3  # tval of a software check

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from replay.decode import size as size_in_words
-from replay.derive.rows import Area, Mapping
-from replay.derive.stacks import Stack
-from replay.explain.faults import Fault
-from replay.explain.model import Verdict
-from replay.explain.scene import Frame, Scene
-from schemas.seq import show
-from schemas.uapi import PROT_WRITE
+from shstk.replay.decode import size as size_in_words
+from shstk.replay.derive.rows import Area, Mapping
+from shstk.replay.derive.stacks import Stack
+from shstk.replay.explain.faults import Fault
+from shstk.replay.explain.model import Verdict
+from shstk.replay.explain.scene import Frame, Scene
+from shstk.schemas.seq import show
+from shstk.schemas.uapi import PROT_WRITE
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from replay.explain.faults import Fault
-from replay.symbols import Place
+from shstk.replay.explain.faults import Fault
+from shstk.replay.symbols import Place
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from replay.derive.branches import RETURN, blocks
-from replay.explain.faults import Fault
-from replay.explain.model import Verdict
-from replay.explain.scene import Scene
-from schemas.seq import show
-from schemas.uapi import PAGE
+from shstk.replay.derive.branches import RETURN, blocks
+from shstk.replay.explain.faults import Fault
+from shstk.replay.explain.model import Verdict
+from shstk.replay.explain.scene import Scene
+from shstk.schemas.seq import show
+from shstk.schemas.uapi import PAGE
 
 
 def store(scene: Scene, fault: Fault) -> Verdict:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from replay.derive.branches import blocks
-from replay.explain.faults import NO_PAD, Fault
-from replay.explain.model import Verdict
-from replay.explain.scene import Scene
-from schemas.seq import STEPS, show
+from shstk.replay.derive.branches import blocks
+from shstk.replay.explain.faults import NO_PAD, Fault
+from shstk.replay.explain.model import Verdict
+from shstk.replay.explain.scene import Scene
+from shstk.schemas.seq import STEPS, show
 
 _LPAD: Final = 0x17  # auipc x0
 

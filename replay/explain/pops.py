@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from replay.explain.faults import Fault
-from replay.explain.model import Verdict
-from replay.explain.scene import Frame, Scene, Slot
-from schemas.seq import show
-from schemas.uapi import PROT_EXEC
+from shstk.replay.explain.faults import Fault
+from shstk.replay.explain.model import Verdict
+from shstk.replay.explain.scene import Frame, Scene, Slot
+from shstk.schemas.seq import show
+from shstk.schemas.uapi import PROT_EXEC
 
 _UP: Final = 1 << 20  # how far above ssp the word that would match is looked for, bytes
 

@@ -7,21 +7,21 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from replay.derive.frames import frames
-from replay.derive.ssp_path import ssp_path
-from replay.derive.ssp_reasons import with_reasons
-from replay.derive.stacks import Stack
-from replay.derive.words import words
-from replay.explain.faults import Fault
-from replay.explain.model import Writer
-from replay.facts import Facts
-from replay.symbols import Place, Symbols
-from schemas.seq import show
+from shstk.replay.derive.frames import frames
+from shstk.replay.derive.ssp_path import ssp_path
+from shstk.replay.derive.ssp_reasons import with_reasons
+from shstk.replay.derive.stacks import Stack
+from shstk.replay.derive.words import words
+from shstk.replay.explain.faults import Fault
+from shstk.replay.explain.model import Writer
+from shstk.replay.facts import Facts
+from shstk.replay.symbols import Place, Symbols
+from shstk.schemas.seq import show
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 _PLAIN: Final = ("push", "pop")
 _END: Final = 2**64 - 1
@@ -197,7 +197,7 @@ class Scene:
 
     def violated(self, *rules: str) -> list[dict[str, Any]]:
         """Findings of these rules, by intent, as check has them."""
-        from replay.check import check
+        from shstk.replay.check import check
 
         missing = [rule for rule in rules if rule not in self._findings]
         if missing:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from replay.explain.faults import Fault
-from replay.explain.model import Verdict
-from replay.explain.scene import Scene
-from schemas.seq import show
-from schemas.uapi import ERRNO_NAMES
+from shstk.replay.explain.faults import Fault
+from shstk.replay.explain.model import Verdict
+from shstk.replay.explain.scene import Scene
+from shstk.schemas.seq import show
+from shstk.schemas.uapi import ERRNO_NAMES
 
 
 def off(scene: Scene, fault: Fault) -> Verdict:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from textwrap import wrap
 from typing import Any
 
-from replay.decode import signal_code, signal_name
-from replay.explain.model import Call, Explanation, Motion, Value, Word, Writer
-from replay.symbols import Place
-from schemas.seq import show
+from shstk.replay.decode import signal_code, signal_name
+from shstk.replay.explain.model import Call, Explanation, Motion, Value, Word, Writer
+from shstk.replay.symbols import Place
+from shstk.schemas.seq import show
 
 _WIDTH = 100
 _FIRST, _LAST = 8, 4  # lines of a call stack that are shown; the rest is counted

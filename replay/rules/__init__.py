@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Final
 
-from replay.rules.outcome import Rule
+from shstk.replay.rules.outcome import Rule
 
 # id, module (its name with hyphens is the slug), severity
 CATALOGUE: Final = (
@@ -105,7 +105,7 @@ CATALOGUE: Final = (
 
 
 def _load(id: str, name: str, severity: str) -> Rule:
-    module = import_module(f"replay.rules.{name}")
+    module = import_module(f"shstk.replay.rules.{name}")
     doc = (module.__doc__ or "").strip()
     return Rule(
         id=id,

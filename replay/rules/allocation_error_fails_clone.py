@@ -31,11 +31,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.history import Cloned
-from replay.facts import STATE, Facts
-from replay.rules import words
-from replay.rules.outcome import OK, Finding, Outcome, Unknown
-from schemas.uapi import ERRNO
+from shstk.replay.derive.history import Cloned
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import words
+from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
+from shstk.schemas.uapi import ERRNO
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "clone whose shadow stack could not be mapped"

@@ -32,9 +32,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import STATE, Facts
-from replay.rules import prctls
-from replay.rules.outcome import Outcome
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import prctls
+from shstk.replay.rules.outcome import Outcome
 
 NEEDS = STATE
 APPLIES = "prctl with spare arguments, without support, or of an unknown option"

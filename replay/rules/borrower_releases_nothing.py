@@ -36,9 +36,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import STATE, Facts
-from replay.rules import releases
-from replay.rules.outcome import Outcome
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import releases
+from shstk.replay.rules.outcome import Outcome
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "exit or exec of a vfork child on its parent's shadow stack"

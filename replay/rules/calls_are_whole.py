@@ -32,11 +32,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from replay.facts import Facts
-from replay.rules import trace
-from replay.rules.outcome import Outcome, Satisfied
-from schemas import seq as positions
-from schemas.syscalls import SYSCALL_NAMES
+from shstk.replay.facts import Facts
+from shstk.replay.rules import trace
+from shstk.replay.rules.outcome import Outcome, Satisfied
+from shstk.schemas import seq as positions
+from shstk.schemas.syscalls import SYSCALL_NAMES
 
 _ANSWERED: Final = ("returned", "loader")
 _EXPECTED: Final = {

@@ -34,11 +34,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from replay.derive.rows import Call
-from replay.facts import Facts
-from replay.rules import words
-from replay.rules.outcome import OK, Finding, Outcome
-from schemas.uapi import ERRNO, PROT_READ, PROT_WRITE
+from shstk.replay.derive.rows import Call
+from shstk.replay.facts import Facts
+from shstk.replay.rules import words
+from shstk.replay.rules.outcome import OK, Finding, Outcome
+from shstk.schemas.uapi import ERRNO, PROT_READ, PROT_WRITE
 
 NEEDS = ("mappings", "syscalls")
 APPLIES = "read or write of a shadow stack's bytes"

@@ -35,10 +35,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from replay.derive.history import NR_PRCTL
-from replay.derive.ssp_path import NR_PTRACE, NR_RT_SIGRETURN, PTRACE_SETREGSET
-from replay.facts import Facts
-from replay.rules.outcome import Finding, Outcome, Satisfied, Unknown
+from shstk.replay.derive.history import NR_PRCTL
+from shstk.replay.derive.ssp_path import NR_PTRACE, NR_RT_SIGRETURN, PTRACE_SETREGSET
+from shstk.replay.facts import Facts
+from shstk.replay.rules.outcome import Finding, Outcome, Satisfied, Unknown
 
 if TYPE_CHECKING:
     import polars as pl

@@ -32,11 +32,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from replay.facts import Facts
-from replay.rules import trace
-from replay.rules.outcome import OK, Outcome
-from schemas import seq as positions
-from schemas.uapi import CLONE_FLAGS
+from shstk.replay.facts import Facts
+from shstk.replay.rules import trace
+from shstk.replay.rules.outcome import OK, Outcome
+from shstk.schemas import seq as positions
+from shstk.schemas.uapi import CLONE_FLAGS
 
 if TYPE_CHECKING:
     import polars as pl

@@ -36,12 +36,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.handlings import Handling
-from replay.facts import STATE, Facts
-from replay.rules import words
-from replay.rules.outcome import OK, Outcome, Unknown
-from replay.rules.signal_steps import deliveries, then, wrong
-from schemas.uapi import SIGNALS
+from shstk.replay.derive.handlings import Handling
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import words
+from shstk.replay.rules.outcome import OK, Outcome, Unknown
+from shstk.replay.rules.signal_steps import deliveries, then, wrong
+from shstk.schemas.uapi import SIGNALS
 
 NEEDS = (*STATE, "signals")
 APPLIES = "delivery of a signal"

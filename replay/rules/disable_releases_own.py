@@ -33,10 +33,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.history import Prctl
-from replay.facts import STATE, Facts
-from replay.rules import prctls, words
-from replay.rules.outcome import OK, Outcome
+from shstk.replay.derive.history import Prctl
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import prctls, words
+from shstk.replay.rules.outcome import OK, Outcome
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "PR_SET_SHADOW_STACK_STATUS(0)"

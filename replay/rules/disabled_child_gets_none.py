@@ -37,9 +37,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import STATE, Facts
-from replay.rules import inheritance
-from replay.rules.outcome import Outcome
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import inheritance
+from shstk.replay.rules.outcome import Outcome
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "clone that the enabled test sends away"

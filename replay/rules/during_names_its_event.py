@@ -33,11 +33,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from replay.facts import Facts
-from replay.rules import trace
-from replay.rules.outcome import Outcome, Satisfied
-from schemas import seq as positions
-from schemas.seq import STEPS
+from shstk.replay.facts import Facts
+from shstk.replay.rules import trace
+from shstk.replay.rules.outcome import Outcome, Satisfied
+from shstk.schemas import seq as positions
+from shstk.schemas.seq import STEPS
 
 NEEDS = ("syscalls", "task_events")
 _EXECS: Final = (221, 281)  # execve, execveat

@@ -37,13 +37,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.elf_property import LANDING_PADS, SHADOW_STACK, features
-from replay.derive.history import Execed
-from replay.facts import STATE, Facts
-from replay.rules import words
-from replay.rules.outcome import OK, Finding, Outcome
-from schemas.errors import BadRun
-from schemas.uapi import PR_SET_CFI
+from shstk.replay.derive.elf_property import LANDING_PADS, SHADOW_STACK, features
+from shstk.replay.derive.history import Execed
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import words
+from shstk.replay.rules.outcome import OK, Finding, Outcome
+from shstk.schemas.errors import BadRun
+from shstk.schemas.uapi import PR_SET_CFI
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "exec of a program whose ELF note asks for landing pads or a shadow stack"

@@ -31,9 +31,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import STATE, Facts
-from replay.rules import prctls
-from replay.rules.outcome import OK, Outcome
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import prctls
+from shstk.replay.rules.outcome import OK, Outcome
 
 NEEDS = STATE
 APPLIES = "PR_SET_SHADOW_STACK_STATUS(1) while on"

@@ -34,11 +34,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from replay.derive.code import name_of
-from replay.derive.instructions import ACCESS_FAULT, NO_PAD, done, kind
-from replay.facts import Facts
-from replay.rules import trace
-from replay.rules.outcome import Outcome, Satisfied, Unknown
+from shstk.replay.derive.code import name_of
+from shstk.replay.derive.instructions import ACCESS_FAULT, NO_PAD, done, kind
+from shstk.replay.facts import Facts
+from shstk.replay.rules import trace
+from shstk.replay.rules.outcome import Outcome, Satisfied, Unknown
 
 NEEDS = ("cfi",)
 APPLIES = "shadow-stack instruction or landing pad of a recorded run"

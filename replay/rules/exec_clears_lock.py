@@ -33,11 +33,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.history import Prctl
-from replay.facts import STATE, Facts
-from replay.intent import INTENT
-from replay.rules import prctls, words
-from replay.rules.outcome import OK, Outcome, Unknown
+from shstk.replay.derive.history import Prctl
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.intent import INTENT
+from shstk.replay.rules import prctls, words
+from shstk.replay.rules.outcome import OK, Outcome, Unknown
 
 NEEDS = STATE
 APPLIES = "PR_SET_SHADOW_STACK_STATUS after the exec of a locked task"

@@ -33,11 +33,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.history import Execed
-from replay.facts import STATE, Facts
-from replay.intent import INTENT
-from replay.rules import releases, words
-from replay.rules.outcome import OK, Finding, Outcome, Unknown
+from shstk.replay.derive.history import Execed
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.intent import INTENT
+from shstk.replay.rules import releases, words
+from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "successful exec of an enabled task with a shadow stack of its own"

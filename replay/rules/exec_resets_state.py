@@ -32,10 +32,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.history import Execed
-from replay.facts import STATE, Facts
-from replay.rules import prctls
-from replay.rules.outcome import OK, Finding, Outcome, Unknown
+from shstk.replay.derive.history import Execed
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import prctls
+from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 
 NEEDS = STATE
 APPLIES = "exec of a task that ran before it"

@@ -37,11 +37,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.history import Cloned
-from replay.facts import STATE, Facts
-from replay.rules import words
-from replay.rules.outcome import OK, Finding, Outcome
-from schemas.uapi import CLONE_VM
+from shstk.replay.derive.history import Cloned
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import words
+from shstk.replay.rules.outcome import OK, Finding, Outcome
+from shstk.schemas.uapi import CLONE_VM
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "clone that failed after it had mapped a shadow stack"

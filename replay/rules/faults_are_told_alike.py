@@ -32,10 +32,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.instructions import ACCESS_FAULT, PAGE_FAULT, SOFTWARE_CHECK, done, kind
-from replay.facts import Facts
-from replay.rules import trace
-from replay.rules.outcome import OK, Outcome
+from shstk.replay.derive.instructions import ACCESS_FAULT, PAGE_FAULT, SOFTWARE_CHECK, done, kind
+from shstk.replay.facts import Facts
+from shstk.replay.rules import trace
+from shstk.replay.rules.outcome import OK, Outcome
 
 NEEDS = ("cfi",)
 APPLIES = "shadow-stack instruction that trapped in a recorded run"

@@ -35,13 +35,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from replay.derive.pieces import ROWS
-from replay.facts import Facts
-from replay.rules import trace
-from replay.rules.outcome import OK, Outcome, Satisfied
-from schemas import seq as positions
-from schemas.seq import STEPS
-from schemas.uapi import PROT_WRITE
+from shstk.replay.derive.pieces import ROWS
+from shstk.replay.facts import Facts
+from shstk.replay.rules import trace
+from shstk.replay.rules.outcome import OK, Outcome, Satisfied
+from shstk.schemas import seq as positions
+from shstk.schemas.seq import STEPS
+from shstk.schemas.uapi import PROT_WRITE
 
 if TYPE_CHECKING:
     import polars as pl

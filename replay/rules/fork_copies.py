@@ -38,9 +38,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import STATE, Facts
-from replay.rules import inheritance, words
-from replay.rules.outcome import Finding, Outcome
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import inheritance, words
+from shstk.replay.rules.outcome import Finding, Outcome
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "clone with neither CLONE_VM nor CLONE_VFORK of an enabled task"

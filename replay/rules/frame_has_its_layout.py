@@ -43,8 +43,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.handlings import Handling
-from replay.derive.sigframe import (
+from shstk.replay.derive.handlings import Handling
+from shstk.replay.derive.sigframe import (
     FP_SIZE,
     LAYOUTS,
     REGS_SIZE,
@@ -63,9 +63,9 @@ from replay.derive.sigframe import (
     ZICFISS_SIZE,
     Layout,
 )
-from replay.facts import STATE, Facts
-from replay.rules.outcome import OK, Outcome, Unknown
-from replay.rules.signal_steps import deliveries, wrong
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules.outcome import OK, Outcome, Unknown
+from shstk.replay.rules.signal_steps import deliveries, wrong
 
 NEEDS = (*STATE, "signals")
 APPLIES = "delivery of a signal to a handler"

@@ -37,13 +37,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.handlings import Handling
-from replay.derive.rows import Fault
-from replay.derive.sigframe import PC
-from replay.facts import STATE, Facts
-from replay.rules.outcome import OK, Outcome, Unknown
-from replay.rules.signal_steps import deliveries, first_blocks, returns, wrong
-from schemas.seq import STEPS
+from shstk.replay.derive.handlings import Handling
+from shstk.replay.derive.rows import Fault
+from shstk.replay.derive.sigframe import PC
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules.outcome import OK, Outcome, Unknown
+from shstk.replay.rules.signal_steps import deliveries, first_blocks, returns, wrong
+from shstk.schemas.seq import STEPS
 
 NEEDS = (*STATE, "signals")
 APPLIES = "landing-pad fault with a handler, or sigreturn with landing pads on"

@@ -32,10 +32,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.history import Prctl
-from replay.facts import STATE, Facts
-from replay.rules import prctls
-from replay.rules.outcome import OK, Outcome, Unknown
+from shstk.replay.derive.history import Prctl
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import prctls
+from shstk.replay.rules.outcome import OK, Outcome, Unknown
 
 NEEDS = STATE
 APPLIES = "PR_GET_SHADOW_STACK_STATUS"

@@ -34,11 +34,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.regions import Region
-from replay.derive.rows import Mapping
-from replay.facts import Facts
-from replay.rules.outcome import OK, Finding, Outcome
-from schemas.uapi import PAGE
+from shstk.replay.derive.regions import Region
+from shstk.replay.derive.rows import Mapping
+from shstk.replay.facts import Facts
+from shstk.replay.rules.outcome import OK, Finding, Outcome
+from shstk.schemas.uapi import PAGE
 
 NEEDS = ("mappings",)
 APPLIES = "place that the kernel chose for a shadow stack, or next to one"

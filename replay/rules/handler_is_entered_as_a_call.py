@@ -38,14 +38,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.handlings import Handling
-from replay.derive.sigframe import A0, A1, A2, PC, RA, SP, T0, UCONTEXT, Frame
-from replay.derive.ssp_path import NR_RT_SIGRETURN
-from replay.facts import STATE, Facts
-from replay.rules import words
-from replay.rules.outcome import OK, Outcome, Unknown
-from replay.rules.signal_steps import deliveries, first_blocks, returns, wrong
-from schemas.seq import STEPS
+from shstk.replay.derive.handlings import Handling
+from shstk.replay.derive.sigframe import A0, A1, A2, PC, RA, SP, T0, UCONTEXT, Frame
+from shstk.replay.derive.ssp_path import NR_RT_SIGRETURN
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import words
+from shstk.replay.rules.outcome import OK, Outcome, Unknown
+from shstk.replay.rules.signal_steps import deliveries, first_blocks, returns, wrong
+from shstk.schemas.seq import STEPS
 
 NEEDS = (*STATE, "signals")
 APPLIES = "delivery after which the handler's registers or first instructions show"

@@ -34,9 +34,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.rows import Call, Transfer
-from replay.facts import Facts
-from replay.rules.outcome import OK, Finding, Outcome, Unknown
+from shstk.replay.derive.rows import Call, Transfer
+from shstk.replay.facts import Facts
+from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 
 NEEDS = ("syscalls",)
 APPLIES = "riscv_hwprobe that was asked for Zicfilp or Zicfiss"

@@ -34,11 +34,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.code import expects_pad, name_of
-from replay.derive.status import statuses
-from replay.facts import STATE, Facts
-from replay.rules import trace
-from replay.rules.outcome import Outcome, Satisfied
+from shstk.replay.derive.code import expects_pad, name_of
+from shstk.replay.derive.status import statuses
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import trace
+from shstk.replay.rules.outcome import Outcome, Satisfied
 
 NEEDS = ("flow", *STATE)
 APPLIES = "indirect jump with landing pads on"

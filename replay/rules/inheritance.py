@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from replay.derive.history import Cloned
-from replay.facts import Facts
-from replay.rules import words
-from replay.rules.outcome import OK, Finding, Outcome, Unknown
+from shstk.replay.derive.history import Cloned
+from shstk.replay.facts import Facts
+from shstk.replay.rules import words
+from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 
 
 def judge(facts: Facts, clone: Cloned, why: str) -> Outcome:

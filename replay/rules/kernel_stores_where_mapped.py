@@ -33,10 +33,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from replay.facts import Facts
-from replay.rules import trace
-from replay.rules.last_write import wrong_loads
-from replay.rules.outcome import OK, Outcome
+from shstk.replay.facts import Facts
+from shstk.replay.rules import trace
+from shstk.replay.rules.last_write import wrong_loads
+from shstk.replay.rules.outcome import OK, Outcome
 
 _WORD: Final = 8
 

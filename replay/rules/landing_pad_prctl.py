@@ -32,12 +32,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.history import Prctl
-from replay.facts import STATE, Facts
-from replay.rules import prctls
-from replay.rules.outcome import Outcome, Unknown
-from schemas.revisions import at_least
-from schemas.uapi import PR_GET_CFI
+from shstk.replay.derive.history import Prctl
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import prctls
+from shstk.replay.rules.outcome import Outcome, Unknown
+from shstk.schemas.revisions import at_least
+from shstk.schemas.uapi import PR_GET_CFI
 
 NEEDS = STATE
 APPLIES = "PR_GET_CFI or PR_SET_CFI"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import Facts
-from replay.rules.outcome import Finding
+from shstk.replay.facts import Facts
+from shstk.replay.rules.outcome import Finding
 
 
 def wrong_loads(facts: Facts, *by: str) -> Iterator[Finding]:

@@ -32,10 +32,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from replay.derive.rows import Event
-from replay.facts import STATE, Facts
-from replay.rules import trace
-from replay.rules.outcome import OK, Finding, Outcome, Satisfied
+from shstk.replay.derive.rows import Event
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import trace
+from shstk.replay.rules.outcome import OK, Finding, Outcome, Satisfied
 
 _SETTERS: Final = ("created", "first_user", "exec_done")
 

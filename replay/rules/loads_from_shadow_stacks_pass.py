@@ -31,12 +31,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.memory_access import LOADS
-from replay.derive.plain_accesses import plain_accesses
-from replay.facts import STATE, Facts
-from replay.rules import memory_faults
-from replay.rules.memory_faults import wrong
-from replay.rules.outcome import Outcome, Satisfied
+from shstk.replay.derive.memory_access import LOADS
+from shstk.replay.derive.plain_accesses import plain_accesses
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import memory_faults
+from shstk.replay.rules.memory_faults import wrong
+from shstk.replay.rules.outcome import Outcome, Satisfied
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "ordinary load from a shadow stack"

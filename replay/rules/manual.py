@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from replay.derive.instructions import address_due, kind, ssp_due
-from replay.facts import Facts
-from replay.rules.outcome import Finding, Outcome, Satisfied
+from shstk.replay.derive.instructions import address_due, kind, ssp_due
+from shstk.replay.facts import Facts
+from shstk.replay.rules.outcome import Finding, Outcome, Satisfied
 
 if TYPE_CHECKING:
     import polars as pl

@@ -29,10 +29,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import Facts
-from replay.rules import stack_mapping
-from replay.rules.outcome import Outcome
-from schemas.uapi import ERRNO
+from shstk.replay.facts import Facts
+from shstk.replay.rules import stack_mapping
+from shstk.replay.rules.outcome import Outcome
+from shstk.schemas.uapi import ERRNO
 
 NEEDS = ("syscalls",)
 APPLIES = "map_shadow_stack without support"

@@ -32,9 +32,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import Facts
-from replay.rules import stack_mapping
-from replay.rules.outcome import OK, Outcome
+from shstk.replay.facts import Facts
+from shstk.replay.rules import stack_mapping
+from shstk.replay.rules.outcome import OK, Outcome
 
 NEEDS = ("syscalls", "mappings")
 APPLIES = "map_shadow_stack that succeeded"

@@ -32,12 +32,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.rows import Area
-from replay.derive.stack_maps import StackMap
-from replay.facts import Facts
-from replay.rules import stack_mapping, words
-from replay.rules.outcome import OK, Outcome, Unknown
-from schemas.uapi import ERRNO
+from shstk.replay.derive.rows import Area
+from shstk.replay.derive.stack_maps import StackMap
+from shstk.replay.facts import Facts
+from shstk.replay.rules import stack_mapping, words
+from shstk.replay.rules.outcome import OK, Outcome, Unknown
+from shstk.schemas.uapi import ERRNO
 
 NEEDS = ("syscalls", "mappings")
 APPLIES = "map_shadow_stack that nothing else refuses"

@@ -36,11 +36,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.stack_maps import StackMap
-from replay.facts import Facts
-from replay.rules import stack_mapping
-from replay.rules.outcome import OK, Outcome, Unknown
-from schemas.uapi import ERRNO
+from shstk.replay.derive.stack_maps import StackMap
+from shstk.replay.facts import Facts
+from shstk.replay.rules import stack_mapping
+from shstk.replay.rules.outcome import OK, Outcome, Unknown
+from shstk.schemas.uapi import ERRNO
 
 NEEDS = ("syscalls", "mappings")
 APPLIES = "map_shadow_stack that mapped something, or whose token is unaligned"

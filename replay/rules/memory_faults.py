@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from replay.derive.memory_access import LOADS, SHADOW, STORES, access_of
-from replay.derive.regions import Region
-from replay.derive.rows import Fault, Signal
-from replay.facts import Facts
-from replay.rules import words
-from replay.rules.outcome import OK, Finding, Outcome
-from schemas.seq import STEPS
-from schemas.uapi import (
+from shstk.replay.derive.memory_access import LOADS, SHADOW, STORES, access_of
+from shstk.replay.derive.regions import Region
+from shstk.replay.derive.rows import Fault, Signal
+from shstk.replay.facts import Facts
+from shstk.replay.rules import words
+from shstk.replay.rules.outcome import OK, Finding, Outcome
+from shstk.schemas.seq import STEPS
+from shstk.schemas.uapi import (
     PROT_READ,
     PROT_WRITE,
     SEGV_ACCERR,

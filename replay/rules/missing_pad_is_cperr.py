@@ -32,11 +32,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import Facts
-from replay.rules import memory_faults
-from replay.rules.memory_faults import SOFTWARE_CHECK, at_pc, judge
-from replay.rules.outcome import Outcome
-from schemas.uapi import SEGV_CPERR
+from shstk.replay.facts import Facts
+from shstk.replay.rules import memory_faults
+from shstk.replay.rules.memory_faults import SOFTWARE_CHECK, at_pc, judge
+from shstk.replay.rules.outcome import Outcome
+from shstk.schemas.uapi import SEGV_CPERR
 
 NEEDS = ("faults",)
 APPLIES = "indirect jump that met no landing pad"

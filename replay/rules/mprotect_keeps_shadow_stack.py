@@ -35,10 +35,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from replay.facts import Facts
-from replay.rules import visits, words
-from replay.rules.outcome import OK, Finding, Outcome
-from schemas.uapi import PAGE
+from shstk.replay.facts import Facts
+from shstk.replay.rules import visits, words
+from shstk.replay.rules.outcome import OK, Finding, Outcome
+from shstk.schemas.uapi import PAGE
 
 NEEDS = ("mappings",)
 APPLIES = "mprotect of a shadow stack, or access after one"

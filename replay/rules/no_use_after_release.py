@@ -37,10 +37,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from replay.derive.pieces import pieces
-from replay.derive.sharing import on_stacks
-from replay.facts import STATE, Facts
-from replay.rules.outcome import Finding, Outcome, Satisfied
+from shstk.replay.derive.pieces import pieces
+from shstk.replay.derive.sharing import on_stacks
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules.outcome import Finding, Outcome, Satisfied
 
 if TYPE_CHECKING:
     import polars as pl

@@ -36,12 +36,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.history import Exited, Task
-from replay.derive.rows import Area, Mapping
-from replay.facts import STATE, Facts
-from replay.rules.outcome import OK, Finding, Outcome
-from replay.rules.releases import ends
-from schemas.uapi import CLONE_VM
+from shstk.replay.derive.history import Exited, Task
+from shstk.replay.derive.rows import Area, Mapping
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules.outcome import OK, Finding, Outcome
+from shstk.replay.rules.releases import ends
+from shstk.schemas.uapi import CLONE_VM
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "unmapping by an exit, an exec, PR_SET(0) or a failed clone"

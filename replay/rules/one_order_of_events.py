@@ -32,12 +32,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from replay.facts import Facts
-from replay.rules import trace
-from replay.rules.outcome import Outcome, Satisfied
-from schemas import seq as positions
-from schemas.seq import STEPS
-from schemas.tables import TABLES
+from shstk.replay.facts import Facts
+from shstk.replay.rules import trace
+from shstk.replay.rules.outcome import Outcome, Satisfied
+from shstk.schemas import seq as positions
+from shstk.schemas.seq import STEPS
+from shstk.schemas.tables import TABLES
 
 if TYPE_CHECKING:
     import polars as pl

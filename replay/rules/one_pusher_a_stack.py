@@ -37,9 +37,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.sharing import clashes
-from replay.facts import STATE, Facts
-from replay.rules.outcome import Finding, Outcome, Satisfied
+from shstk.replay.derive.sharing import clashes
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules.outcome import Finding, Outcome, Satisfied
 
 NEEDS = ("cfi", *STATE, "mappings")
 APPLIES = "sspush on a known shadow stack"

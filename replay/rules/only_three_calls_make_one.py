@@ -34,11 +34,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from replay.derive.rows import Mapping
-from replay.facts import Facts
-from replay.rules.outcome import OK, Finding, Outcome, Unknown
-from schemas.syscalls import SYSCALL_NAMES
-from schemas.uapi import SYS_MAP_SHADOW_STACK
+from shstk.replay.derive.rows import Mapping
+from shstk.replay.facts import Facts
+from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
+from shstk.schemas.syscalls import SYSCALL_NAMES
+from shstk.schemas.uapi import SYS_MAP_SHADOW_STACK
 
 NEEDS = ("mappings",)
 APPLIES = "operation that made or touched a shadow stack"

@@ -32,10 +32,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import STATE, Facts
-from replay.rules import words
-from replay.rules.outcome import OK, Finding, Outcome
-from schemas.uapi import CLONE_VM
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import words
+from shstk.replay.rules.outcome import OK, Finding, Outcome
+from shstk.schemas.uapi import CLONE_VM
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "failed clone without CLONE_VM of an enabled task"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from replay.facts import Facts
+    from shstk.replay.facts import Facts
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import Facts
-from replay.rules import visits
-from replay.rules.outcome import Outcome
+from shstk.replay.facts import Facts
+from shstk.replay.rules import visits
+from shstk.replay.rules.outcome import Outcome
 
 NEEDS = ("cfi", "mappings")
 APPLIES = "access by a shadow-stack instruction"

@@ -36,12 +36,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.rows import Fault
-from replay.facts import Facts
-from replay.rules import memory_faults
-from replay.rules.memory_faults import PAGE_FAULT, Due, judge, wrong
-from replay.rules.outcome import OK, Outcome
-from schemas.uapi import SEGV_ACCERR, SEGV_MAPERR
+from shstk.replay.derive.rows import Fault
+from shstk.replay.facts import Facts
+from shstk.replay.rules import memory_faults
+from shstk.replay.rules.memory_faults import PAGE_FAULT, Due, judge, wrong
+from shstk.replay.rules.outcome import OK, Outcome
+from shstk.schemas.uapi import SEGV_ACCERR, SEGV_MAPERR
 
 NEEDS = ("faults", "mappings")
 APPLIES = "fault of a shadow-stack operation where none can be written"

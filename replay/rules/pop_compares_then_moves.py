@@ -35,10 +35,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.instructions import ACCESS_FAULT, PAGE_FAULT, SOFTWARE_CHECK, done
-from replay.facts import Facts
-from replay.rules.manual import Relation, faults_with, judge
-from replay.rules.outcome import Outcome
+from shstk.replay.derive.instructions import ACCESS_FAULT, PAGE_FAULT, SOFTWARE_CHECK, done
+from shstk.replay.facts import Facts
+from shstk.replay.rules.manual import Relation, faults_with, judge
+from shstk.replay.rules.outcome import Outcome
 
 NEEDS = ("cfi",)
 APPLIES = "sspopchk"

@@ -37,9 +37,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import Facts
-from replay.rules.last_write import wrong_loads
-from replay.rules.outcome import Outcome, Satisfied
+from shstk.replay.facts import Facts
+from shstk.replay.rules.last_write import wrong_loads
+from shstk.replay.rules.outcome import Outcome, Satisfied
 
 NEEDS = ("cfi", "mappings", "kernel_memory")
 APPLIES = "sspopchk that loaded its word"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
-from replay.derive.history import Prctl
-from replay.facts import Facts
-from replay.rules import words
-from replay.rules.outcome import OK, Finding, Outcome, Unknown
-from schemas.uapi import ERRNO, PR_GET_CFI, PR_SET_CFI
+from shstk.replay.derive.history import Prctl
+from shstk.replay.facts import Facts
+from shstk.replay.rules import words
+from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
+from shstk.schemas.uapi import ERRNO, PR_GET_CFI, PR_SET_CFI
 
 EINVAL, EFAULT, ENOMEM = -ERRNO["EINVAL"], -ERRNO["EFAULT"], -ERRNO["ENOMEM"]
 # Options that no kernel of the list has on RISC-V: of other architectures, or past the last one.

@@ -32,10 +32,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.instructions import ACCESS_FAULT, PAGE_FAULT
-from replay.facts import Facts
-from replay.rules.manual import faults_with, judge
-from replay.rules.outcome import Outcome
+from shstk.replay.derive.instructions import ACCESS_FAULT, PAGE_FAULT
+from shstk.replay.facts import Facts
+from shstk.replay.rules.manual import faults_with, judge
+from shstk.replay.rules.outcome import Outcome
 
 NEEDS = ("cfi",)
 APPLIES = "sspush"

@@ -39,12 +39,12 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from replay.derive.rows import Call
-from replay.derive.ssp_path import NR_PTRACE, ssp_path
-from replay.facts import STATE, Facts
-from replay.rules import words
-from replay.rules.outcome import OK, Finding, Outcome, Unknown
-from schemas.uapi import ERRNO, NT_RISCV_USER_CFI, PTRACE_GETREGSET, PTRACE_SETREGSET
+from shstk.replay.derive.rows import Call
+from shstk.replay.derive.ssp_path import NR_PTRACE, ssp_path
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import words
+from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
+from shstk.schemas.uapi import ERRNO, NT_RISCV_USER_CFI, PTRACE_GETREGSET, PTRACE_SETREGSET
 
 if TYPE_CHECKING:
     import polars as pl

@@ -39,10 +39,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.history import Exited
-from replay.facts import STATE, Facts
-from replay.rules import releases
-from replay.rules.outcome import OK, Finding, Outcome
+from shstk.replay.derive.history import Exited
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import releases
+from shstk.replay.rules.outcome import OK, Finding, Outcome
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "exit of a task whose stack was replaced, or that is not on its own"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.history import Execed, Exited
-from replay.derive.occupied import occupied
-from replay.derive.stacks import Stack
-from replay.facts import Facts
-from replay.rules import words
-from replay.rules.outcome import OK, Finding, Outcome, Unknown
+from shstk.replay.derive.history import Execed, Exited
+from shstk.replay.derive.occupied import occupied
+from shstk.replay.derive.stacks import Stack
+from shstk.replay.facts import Facts
+from shstk.replay.rules import words
+from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 
 
 def case_of(facts: Facts, step: Exited) -> str:

@@ -32,10 +32,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import STATE, Facts
-from replay.rules import prctls
-from replay.rules.outcome import Outcome
-from schemas.uapi import ERRNO
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import prctls
+from shstk.replay.rules.outcome import Outcome
+from shstk.schemas.uapi import ERRNO
 
 NEEDS = STATE
 APPLIES = "PR_SET_SHADOW_STACK_STATUS of a locked task"

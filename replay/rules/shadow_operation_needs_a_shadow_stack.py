@@ -36,11 +36,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import Facts
-from replay.rules import memory_faults
-from replay.rules.memory_faults import ACCESS_FAULT, at_pc, judge
-from replay.rules.outcome import Outcome
-from schemas.uapi import SEGV_ACCERR
+from shstk.replay.facts import Facts
+from shstk.replay.rules import memory_faults
+from shstk.replay.rules.memory_faults import ACCESS_FAULT, at_pc, judge
+from shstk.replay.rules.outcome import Outcome
+from shstk.schemas.uapi import SEGV_ACCERR
 
 NEEDS = ("faults", "mappings")
 APPLIES = "fault of a shadow-stack operation on an ordinary page"

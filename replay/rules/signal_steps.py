@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from replay.derive.handlings import Handling
-from replay.facts import Facts
-from replay.rules.outcome import Finding
-from schemas.seq import STEPS
-from schemas.uapi import SIGNALS
+from shstk.replay.derive.handlings import Handling
+from shstk.replay.facts import Facts
+from shstk.replay.rules.outcome import Finding
+from shstk.schemas.seq import STEPS
+from shstk.schemas.uapi import SIGNALS
 
 if TYPE_CHECKING:
-    from replay.derive.rows import Signal
+    from shstk.replay.derive.rows import Signal
 
 _NAMES = {number: name for name, number in SIGNALS.items()}
 

@@ -39,8 +39,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from replay.derive.handlings import Handling
-from replay.derive.sigframe import (
+from shstk.replay.derive.handlings import Handling
+from shstk.replay.derive.sigframe import (
     LAYOUTS,
     PC,
     REGS_SIZE,
@@ -53,11 +53,11 @@ from replay.derive.sigframe import (
     ZICFISS_SIZE,
     Layout,
 )
-from replay.facts import STATE, Facts
-from replay.rules import words
-from replay.rules.outcome import OK, Outcome, Unknown
-from replay.rules.signal_steps import first_blocks, returns, then, wrong
-from schemas.uapi import SIGNALS
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import words
+from shstk.replay.rules.outcome import OK, Outcome, Unknown
+from shstk.replay.rules.signal_steps import first_blocks, returns, then, wrong
+from shstk.schemas.uapi import SIGNALS
 
 NEEDS = (*STATE, "signals")
 APPLIES = "rt_sigreturn"

@@ -37,8 +37,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import STATE, Facts
-from replay.rules.outcome import Finding, Outcome, Satisfied
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules.outcome import Finding, Outcome, Satisfied
 
 NEEDS = ("cfi", *STATE, "signals")
 APPLIES = "event that tells a task's ssp"

@@ -35,8 +35,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import STATE, Facts
-from replay.rules.outcome import OK, Finding, Outcome
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules.outcome import OK, Finding, Outcome
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "clone that mapped a shadow stack and whose child ran"

@@ -31,9 +31,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import Facts
-from replay.rules.outcome import OK, Finding, Outcome, Unknown
-from schemas.uapi import MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PROT_EXEC
+from shstk.replay.facts import Facts
+from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
+from shstk.schemas.uapi import MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PROT_EXEC
 
 NEEDS = ("mappings",)
 APPLIES = "new shadow stack"

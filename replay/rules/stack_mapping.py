@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.stack_maps import StackMap
-from replay.facts import Facts
-from replay.rules import words
-from replay.rules.outcome import OK, Finding, Outcome, Unknown
-from schemas.uapi import PAGE, SHADOW_STACK_SET_TOKEN
+from shstk.replay.derive.stack_maps import StackMap
+from shstk.replay.facts import Facts
+from shstk.replay.rules import words
+from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
+from shstk.schemas.uapi import PAGE, SHADOW_STACK_SET_TOKEN
 
 # How far the kernel's own choice of a place reaches, and how far an address does (Sv57).
 _CHOSEN, _ASKED = 2**47, 2**56

@@ -35,9 +35,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.history import Prctl
-from replay.facts import STATE, Facts
-from replay.rules.outcome import OK, Finding, Outcome, Unknown
+from shstk.replay.derive.history import Prctl
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 
 NEEDS = STATE
 APPLIES = "PR_GET or shadow-stack instruction of a task with the status it was made with"

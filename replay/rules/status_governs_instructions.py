@@ -35,11 +35,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.instructions import ILLEGAL, kind
-from replay.derive.status import statuses
-from replay.facts import STATE, Facts
-from replay.rules.manual import finding
-from replay.rules.outcome import Outcome, Satisfied
+from shstk.replay.derive.instructions import ILLEGAL, kind
+from shstk.replay.derive.status import statuses
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules.manual import finding
+from shstk.replay.rules.outcome import Outcome, Satisfied
 
 NEEDS = ("cfi", *STATE)
 APPLIES = "shadow-stack instruction while it is on, or landing pad after a PR_SET_CFI"

@@ -36,13 +36,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.memory_access import STORES
-from replay.derive.plain_accesses import plain_accesses
-from replay.facts import STATE, Facts
-from replay.rules import memory_faults
-from replay.rules.memory_faults import ACCESS_FAULT, at_pc, judge
-from replay.rules.outcome import Finding, Outcome
-from schemas.uapi import SEGV_ACCERR
+from shstk.replay.derive.memory_access import STORES
+from shstk.replay.derive.plain_accesses import plain_accesses
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import memory_faults
+from shstk.replay.rules.memory_faults import ACCESS_FAULT, at_pc, judge
+from shstk.replay.rules.outcome import Finding, Outcome
+from shstk.schemas.uapi import SEGV_ACCERR
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "ordinary store to a shadow stack"

@@ -36,11 +36,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.instructions import ACCESS_FAULT, ILLEGAL, PAGE_FAULT
-from replay.facts import Facts
-from replay.rules.last_write import wrong_loads
-from replay.rules.manual import Relation, faults_with, judge
-from replay.rules.outcome import Outcome
+from shstk.replay.derive.instructions import ACCESS_FAULT, ILLEGAL, PAGE_FAULT
+from shstk.replay.facts import Facts
+from shstk.replay.rules.last_write import wrong_loads
+from shstk.replay.rules.manual import Relation, faults_with, judge
+from shstk.replay.rules.outcome import Outcome
 
 NEEDS = ("cfi", "mappings", "kernel_memory")
 APPLIES = "ssamoswap"

@@ -32,9 +32,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from replay.facts import Facts
-from replay.rules import trace
-from replay.rules.outcome import OK, Outcome
+from shstk.replay.facts import Facts
+from shstk.replay.rules import trace
+from shstk.replay.rules.outcome import OK, Outcome
 
 NEEDS = ("sched",)
 APPLIES = "switch of a recorded run"

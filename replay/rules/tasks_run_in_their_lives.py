@@ -34,11 +34,11 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from replay.derive.turns import turns
-from replay.facts import Facts
-from replay.rules import trace
-from replay.rules.outcome import OK, Finding, Outcome
-from schemas import seq as positions
+from shstk.replay.derive.turns import turns
+from shstk.replay.facts import Facts
+from shstk.replay.rules import trace
+from shstk.replay.rules.outcome import OK, Finding, Outcome
+from shstk.schemas import seq as positions
 
 # Steps after which a task runs: its first return to user mode, an exec, and what it did for others.
 _AT_WORK: Final = ("first_user", "exec_done", "futex_wake", "vfork_done")

@@ -40,10 +40,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.history import Cloned
-from replay.facts import STATE, Facts
-from replay.rules import words
-from replay.rules.outcome import OK, Finding, Outcome
+from shstk.replay.derive.history import Cloned
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import words
+from shstk.replay.rules.outcome import OK, Finding, Outcome
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "clone with CLONE_VM and without CLONE_VFORK of an enabled task"

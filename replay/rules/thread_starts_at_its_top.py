@@ -38,11 +38,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.history import Cloned
-from replay.derive.rows import Area
-from replay.facts import STATE, Facts
-from replay.rules import words
-from replay.rules.outcome import OK, Finding, Outcome, Unknown
+from shstk.replay.derive.history import Cloned
+from shstk.replay.derive.rows import Area
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import words
+from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "clone with CLONE_VM and without CLONE_VFORK that gave its child a shadow stack"

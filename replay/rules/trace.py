@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from replay.rules.outcome import Finding
+from shstk.replay.rules.outcome import Finding
 
 
 def odd(

@@ -33,11 +33,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.facts import STATE, Facts
-from replay.rules import memory_faults
-from replay.rules.memory_faults import PAGE_FAULT, Due, judge
-from replay.rules.outcome import Outcome
-from schemas.uapi import SEGV_MAPERR
+from shstk.replay.facts import STATE, Facts
+from shstk.replay.rules import memory_faults
+from shstk.replay.rules.memory_faults import PAGE_FAULT, Due, judge
+from shstk.replay.rules.outcome import Outcome
+from shstk.schemas.uapi import SEGV_MAPERR
 
 NEEDS = (*STATE, "faults", "mappings")
 APPLIES = "pop that faults at a shadow stack's top"

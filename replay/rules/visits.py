@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.pages import Visit
-from replay.rules.outcome import Finding, Outcome, Satisfied, Unknown
+from shstk.replay.derive.pages import Visit
+from shstk.replay.rules.outcome import Finding, Outcome, Satisfied, Unknown
 
 
 def judge(visit: Visit, count: int | None = None) -> Outcome:

@@ -34,11 +34,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from replay.facts import Facts
-from replay.rules import trace
-from replay.rules.outcome import OK, Outcome, Satisfied
-from schemas import seq as positions
-from schemas.tables import TABLES
+from shstk.replay.facts import Facts
+from shstk.replay.rules import trace
+from shstk.replay.rules.outcome import OK, Outcome, Satisfied
+from shstk.schemas import seq as positions
+from shstk.schemas.tables import TABLES
 
 # Their rows may stand before the address space that they name: a task's first step, and the files
 # that an exec asks for.

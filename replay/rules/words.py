@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from replay.derive.history import Task
-from replay.derive.rows import Area, Mapping
-from replay.facts import Facts
-from schemas.uapi import ERRNO_NAMES, PAGE
+from shstk.replay.derive.history import Task
+from shstk.replay.derive.rows import Area, Mapping
+from shstk.replay.facts import Facts
+from shstk.schemas.uapi import ERRNO_NAMES, PAGE
 
 
 def size(count: int | None) -> str:

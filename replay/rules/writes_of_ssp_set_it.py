@@ -34,10 +34,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from replay.derive.instructions import ILLEGAL, done
-from replay.facts import Facts
-from replay.rules.manual import Relation, faults_with, judge
-from replay.rules.outcome import Outcome
+from shstk.replay.derive.instructions import ILLEGAL, done
+from shstk.replay.facts import Facts
+from shstk.replay.rules.manual import Relation, faults_with, judge
+from shstk.replay.rules.outcome import Outcome
 
 NEEDS = ("cfi",)
 APPLIES = "write of csr ssp"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from replay.stacks import COLUMNS as STACK_COLUMNS
-from replay.stacks import stacks
-from replay.views import areas, causes, frames, slots, ssp_path, tasks
-from replay.views.view import View
+from shstk.replay.stacks import COLUMNS as STACK_COLUMNS
+from shstk.replay.stacks import stacks
+from shstk.replay.views import areas, causes, frames, slots, ssp_path, tasks
+from shstk.replay.views.view import View
 
 VIEWS: Final[dict[str, View]] = {
     v.name: v

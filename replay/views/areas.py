@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from replay.derive.regions import Regions
-from replay.views.view import frame
-from schemas.tables import Column
+from shstk.replay.derive.regions import Regions
+from shstk.replay.views.view import frame
+from shstk.schemas.tables import Column
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 COLUMNS: Final = (
     Column("mm", "u32?", "address space"),

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from replay.decode import signal_name
-from replay.explain import explain
-from replay.explain.model import Explanation
-from replay.views.view import frame
-from schemas.tables import Column
+from shstk.replay.decode import signal_name
+from shstk.replay.explain import explain
+from shstk.replay.explain.model import Explanation
+from shstk.replay.views.view import frame
+from shstk.schemas.tables import Column
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 COLUMNS: Final = (
     Column("seq", "u64", "position of the fault"),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from replay.derive import frames as derived
-from replay.symbols import Symbols
-from schemas.tables import Column
+from shstk.replay.derive import frames as derived
+from shstk.replay.symbols import Symbols
+from shstk.schemas.tables import Column
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 FRAMES: Final = (
     Column("tid", "u32?", "the task"),

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from replay.derive.words import words
-from replay.facts import Facts
-from replay.symbols import Symbols
-from schemas.tables import Column
+from shstk.replay.derive.words import words
+from shstk.replay.facts import Facts
+from shstk.replay.symbols import Symbols
+from shstk.schemas.tables import Column
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 COLUMNS: Final = (
     Column("mm", "u32?", "address space"),

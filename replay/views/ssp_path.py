@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from replay.derive.ssp_path import ssp_path
-from replay.derive.ssp_reasons import with_reasons
-from replay.facts import Facts
-from schemas.tables import Column
+from shstk.replay.derive.ssp_path import ssp_path
+from shstk.replay.derive.ssp_reasons import with_reasons
+from shstk.replay.facts import Facts
+from shstk.schemas.tables import Column
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 COLUMNS: Final = (
     Column("seq", "u64", "position of the event"),

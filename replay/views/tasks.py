@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from replay.facts import Facts
-from replay.views.view import frame
-from schemas.tables import Column
+from shstk.replay.facts import Facts
+from shstk.replay.views.view import frame
+from shstk.schemas.tables import Column
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 TASKS: Final = (
     Column("tid", "u32", "the task"),

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from schemas.tables import Column
+from shstk.schemas.tables import Column
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 _DTYPES: Final = {
     "u32": "UInt32",

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from schemas.errors import Exit, UsageError
 from shstk.cli.common import Kernel, between_commas, format_option, open_run, runs_argument
+from shstk.schemas.errors import Exit, UsageError
 
 
 @click.command()
@@ -43,9 +43,9 @@ def command(
     Exit code 1 if any rule is violated. json and csv give the outcome of every rule. If a fault
     ended the run, its likely cause is told too (all of it: shstk explain-fault).
     """
-    from replay.explain import end
-    from replay.report import render
     from shstk import api
+    from shstk.replay.explain import end
+    from shstk.replay.report import render
 
     if architecture:
         return _elsewhere(runs, architecture, format)
@@ -67,7 +67,7 @@ def command(
 
 def _elsewhere(runs: tuple[Path, ...], architecture: str, format: str) -> int:
     """Exit code 1 if any rule differs."""
-    from replay.elsewhere import elsewhere, render
+    from shstk.replay.elsewhere import elsewhere, render
 
     if format == "csv":
         raise UsageError("--rules has no csv", "--format json tells the same")

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from schemas import revisions
-from schemas import seq as positions
-from schemas.errors import ShstkError
+from shstk.schemas import revisions
+from shstk.schemas import seq as positions
+from shstk.schemas.errors import ShstkError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from replay.run import Run
-    from tracer.dispatch import Finished
+    from shstk.replay.run import Run
+    from shstk.tracer.dispatch import Finished
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -170,7 +170,7 @@ def show_plugins(finished: Iterable[Finished]) -> None:
 
 def open_run(path: Path) -> Run:
     """The run in a directory, verified. Raises BadRun."""
-    from replay.run import Run
+    from shstk.replay.run import Run
 
     return Run.open(path)
 

@@ -21,10 +21,10 @@ def command(keep: Path | None) -> None:
     v3 is the patch that introduced shadow stacks for threads, v6 the first with its test put right,
     7.2 a released kernel. The program ends with the right result under each of them.
     """
-    from replay.report import finding_lines
     from shstk import api
     from shstk.cli import matrix as matrix_command
     from shstk.cli import stacks as stacks_command
+    from shstk.replay.report import finding_lines
 
     out = sys.stdout
     with tempfile.TemporaryDirectory(prefix="shstk-demo-") as scratch:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from schemas.errors import Exit
 from shstk.cli.common import between_commas, format_option
+from shstk.schemas.errors import Exit
 
 
 @click.command()
@@ -49,8 +49,8 @@ def command(
     became of its shadow stacks are compared, in order; in which order tasks took turns is not.
     Exit code 1 if there is a difference.
     """
-    from replay.diff.report import text, to_json
     from shstk import api, render
+    from shstk.replay.diff.report import text, to_json
 
     words = between_commas(ignore)
     found = api.diff(a, b, tasks=tasks, ignore=words, context=context, order=order, exact=exact)

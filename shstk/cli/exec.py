@@ -4,9 +4,9 @@ from typing import Any
 
 import click
 
-from schemas.errors import Exit
 from shstk.cli.common import plugin_option, show_plugins
 from shstk.cli.guest import guest_arguments, guest_options, show_warnings
+from shstk.schemas.errors import Exit
 
 
 @click.command(context_settings={"allow_interspersed_args": False})

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import click
 
-from schemas.errors import UsageError
+from shstk.schemas.errors import UsageError
 
 
 @click.command()
 @click.argument("rule")
 def command(rule: str) -> None:
     """Explain a RULE (id or name): what it checks, why, with the kernel's and the patch's words."""
-    from replay.rules import RULES
+    from shstk.replay.rules import RULES
 
     wanted = rule.lower()
     for known in RULES.values():

@@ -19,9 +19,9 @@ def command(run: Path, seq: int | None, every: bool, format: str) -> None:
     store to one, a missing landing pad, a signal frame that could not be restored, or a plain
     fault. Without SEQ the one that ended the run.
     """
-    from replay.explain import explain
-    from replay.explain.text import as_json, text
     from shstk import render
+    from shstk.replay.explain import explain
+    from shstk.replay.explain.text import as_json, text
 
     opened = open_run(run)
     found = explain(opened, seq, every=every)

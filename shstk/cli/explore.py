@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from schemas.errors import Exit
 from shstk.cli.common import between_commas, format_option, progress_wanted
 from shstk.cli.guest import guest_arguments, guest_options
+from shstk.schemas.errors import Exit
 
 if TYPE_CHECKING:
     from shstk.exploring import Tried
@@ -117,7 +117,7 @@ def command(
         kept = output or Path(f"{Path(program).stem}.seed{first.seed}.run")
         api.record(program, *args, seed=first.seed, out=kept, force=force, **guest)
     if format == "json":
-        from replay.report import shown
+        from shstk.replay.report import shown
 
         render.write_json(
             {
@@ -144,7 +144,7 @@ def command(
 
 
 def _write_text(tried: list[Tried], first: Tried | None, ctx: click.Context) -> None:
-    from replay.report import finding_lines
+    from shstk.replay.report import finding_lines
 
     schedules = len({t.schedule for t in tried})
     click.echo(f"{_count(tried, 'seed')} tried, {schedules} different schedules")

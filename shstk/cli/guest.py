@@ -13,9 +13,9 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from schemas.errors import UsageError
-from schemas.revisions import DEFAULT_REVISION
 from shstk.cli.common import Kernel, Quantum, Size, progress_wanted
+from shstk.schemas.errors import UsageError
+from shstk.schemas.revisions import DEFAULT_REVISION
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from schemas import seq as positions
-from schemas import uapi
 from shstk.cli.common import format_option, run_argument
+from shstk.schemas import seq as positions
+from shstk.schemas import uapi
 
 if TYPE_CHECKING:
-    from schemas.manifest import Manifest
+    from shstk.schemas.manifest import Manifest
 
 
 @click.command()
@@ -23,7 +23,7 @@ def command(run: Path, no_verify: bool, format: str) -> None:
 
     --format json prints the manifest itself.
     """
-    from replay.run import Run
+    from shstk.replay.run import Run
 
     manifest = Run.open(run, verify=not no_verify).manifest
     if format == "json":
@@ -71,7 +71,7 @@ def _ending(m: Manifest) -> str:
 
 
 def _amount(number: int) -> str:
-    from replay.decode import size
+    from shstk.replay.decode import size
 
     if number == uapi.RLIM_INFINITY:
         return "infinity"

@@ -4,8 +4,8 @@ import sys
 
 import click
 
-from schemas.revisions import DEFAULT_REVISION, REVISIONS, SWITCHES
 from shstk.cli.common import format_option
+from shstk.schemas.revisions import DEFAULT_REVISION, REVISIONS, SWITCHES
 
 
 @click.command()
@@ -20,7 +20,7 @@ def command(revision: str | None, format: str) -> None:
     from shstk import render
 
     if revision is not None:
-        from schemas.revisions import resolve
+        from shstk.schemas.revisions import resolve
 
         row = resolve(revision)
         header = ["switch", "value", "confirmed", "source"]

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from schemas.errors import Exit, UsageError
-from schemas.revisions import resolve
 from shstk.cli.common import Kernel, Size, format_option, progress_wanted
+from shstk.schemas.errors import Exit, UsageError
+from shstk.schemas.revisions import resolve
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from replay.check import Report
+    from shstk.replay.check import Report
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -120,7 +120,7 @@ def write_text(reports: Mapping[str, Mapping[str, Report]], all_rules: bool, out
 
 def _frame(reports: Mapping[str, Mapping[str, Report]], all_rules: bool) -> pl.DataFrame:
     """With a column for the program if there are several."""
-    from replay.matrix import matrices, matrix
+    from shstk.replay.matrix import matrices, matrix
 
     if len(reports) > 1:
         return matrices(reports, all_rules)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from schemas import seq as positions
+from shstk.schemas import seq as positions
 
 
 @click.command()
@@ -14,8 +14,8 @@ def command(directory: Path) -> None:
 
     Seals what is whole as RUN. Rules about a run's end are then not evaluated.
     """
-    from replay.run import Run
-    from tracer.rundir import recover
+    from shstk.replay.run import Run
+    from shstk.tracer.rundir import recover
 
     run = Run.open(recover(directory))
     rows = sum(entry.rows for entry in run.manifest.tables.values())

@@ -10,9 +10,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from schemas import seq as positions
-from schemas.errors import CannotWrite, Exit, UsageError
-from schemas.version import VERSION
 from shstk.cli.common import (
     Kernel,
     Seq,
@@ -25,10 +22,13 @@ from shstk.cli.common import (
     show_plugins,
 )
 from shstk.cli.guest import Interrupt, PassThrough, Progress, show_warnings
+from shstk.schemas import seq as positions
+from shstk.schemas.errors import CannotWrite, Exit, UsageError
+from shstk.schemas.version import VERSION
 
 if TYPE_CHECKING:
-    from replay.disagreement import Disagreement, Event
-    from replay.run import Run
+    from shstk.replay.disagreement import Disagreement, Event
+    from shstk.replay.run import Run
     from shstk.replaying import Replayed
 
 

@@ -9,8 +9,8 @@ from shstk.cli.common import format_option
 @format_option("text", "json", "csv")
 def command(format: str) -> None:
     """List the rules: id, name, severity, what is checked."""
-    from replay.rules import RULES
     from shstk import render
+    from shstk.replay.rules import RULES
 
     rows = [[r.id, r.slug, r.severity, r.title] for r in RULES.values()]
     render.write_rows(["id", "name", "severity", "checks"], rows, format)

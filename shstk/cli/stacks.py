@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from schemas import seq as positions
 from shstk.cli.common import Address, Seq, format_option, open_run, run_argument
+from shstk.schemas import seq as positions
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,8 +23,8 @@ def command(run: Path, addr: int | None, at: int | None, format: str) -> None:
 
     With ADDR only the stack that holds it. `deepest` is the most that was ever pushed.
     """
-    from replay.stacks import stacks
     from shstk import render
+    from shstk.replay.stacks import stacks
 
     frame = stacks(open_run(run), at=at, addr=addr)
     if format != "text":
@@ -39,8 +39,8 @@ def command(run: Path, addr: int | None, at: int | None, format: str) -> None:
 
 def write_text(frame: pl.DataFrame, out: TextIO) -> None:
     """A line a stack, and below it who should have freed it where nobody did."""
-    from replay.decode import size
     from shstk import render
+    from shstk.replay.decode import size
 
     header = ["base", "size", "mm", "owner", "ssp", "deepest", "allocated by", "freed by"]
     rows, late = [], []

@@ -14,7 +14,7 @@ def command(format: str) -> None:
     a kernel could do more. Any other call is -ENOSYS and a warning in the run.
     """
     from shstk.render import write_rows
-    from tracer.kernel.table import CALLS
+    from shstk.tracer.kernel.table import CALLS
 
     rows = [[nr, call.name, call.klass, call.why or None] for nr, call in sorted(CALLS.items())]
     write_rows(["nr", "name", "class", "why"], rows, format)

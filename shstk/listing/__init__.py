@@ -5,22 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from schemas.errors import BadListing
-from schemas.rows import to_batch
-from schemas.tables import TABLES
 from shstk.listing.builder import Builder
 from shstk.listing.syntax import Listing, read
+from shstk.schemas.errors import BadListing
+from shstk.schemas.rows import to_batch
+from shstk.schemas.tables import TABLES
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from replay.run import Run
+    from shstk.replay.run import Run
 
 
 def build_run(text: str, run: str | None = None, where: str = "listing") -> Run:
     """The run of a listing, in memory. run: which of the file's (may be left out if it holds one);
     where: the file's name, for errors. Raises BadListing."""
-    from replay.run import Run
+    from shstk.replay.run import Run
 
     built = Builder(_choose(text, run, where))
     return Run.from_tables(built.manifest(), _tables(built), built.files)
@@ -33,7 +33,7 @@ def build_tables(text: str, run: str | None = None, where: str = "listing") -> d
 
 def build(listing: Path, out: Path, run: str | None = None, force: bool = False) -> Path:
     """Write a listing's run into the directory `out`. Raises BadListing, CannotWrite."""
-    from tracer.rundir import write
+    from shstk.tracer.rundir import write
 
     try:
         text = listing.read_text(encoding="utf-8")

@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from schemas import seq, uapi
-from schemas.errors import BadListing
-from schemas.manifest import Manifest
-from schemas.rows import BadRow, check
-from schemas.syscalls import SYSCALLS
-from schemas.tables import TABLES
 from shstk.listing.events import EVENTS, Event, Place, Task
 from shstk.listing.head import Head
 from shstk.listing.syntax import Line, Listing
 from shstk.listing.values import Area, BadValue, Names, as_held
+from shstk.schemas import seq, uapi
+from shstk.schemas.errors import BadListing
+from shstk.schemas.manifest import Manifest
+from shstk.schemas.rows import BadRow, check
+from shstk.schemas.syscalls import SYSCALLS
+from shstk.schemas.tables import TABLES
 
 _CALL: Final = re.compile(r"([a-z_][a-z0-9_]*)\((.*)\)", re.DOTALL)
 _SET: Final = re.compile(r"([a-z][a-z0-9_]*)=(.+)", re.DOTALL)

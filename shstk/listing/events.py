@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from schemas import uapi
-from schemas import vocabulary as kinds
 from shstk.listing.values import Area, BadValue, Names
+from shstk.schemas import uapi
+from shstk.schemas import vocabulary as kinds
 
 PC: Final = 0x10000  # of instructions whose place does not matter
 MADV_DONTNEED: Final = 4

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from schemas import uapi
-from schemas import vocabulary as kinds
-from schemas.errors import UsageError
-from schemas.manifest import U64, Manifest, Rlimit, TreeEntry
-from schemas.revisions import DEFAULT_REVISION, resolve
 from shstk import __version__
 from shstk.listing.values import BadValue, Names
+from shstk.schemas import uapi
+from shstk.schemas import vocabulary as kinds
+from shstk.schemas.errors import UsageError
+from shstk.schemas.manifest import U64, Manifest, Rlimit, TreeEntry
+from shstk.schemas.revisions import DEFAULT_REVISION, resolve
 
 _CPUS: Final = ("rv64gc", "rv64gc_zicfiss", "rv64gc_zicfilp", "rv64gc_zicfiss_zicfilp")
 _TRACED: Final = ("cfi", "flow", "insn")

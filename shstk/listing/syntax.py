@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from schemas.errors import BadListing
+from shstk.schemas.errors import BadListing
 
 _FENCE: Final = re.compile(r"^(?P<indent> {0,3})(?P<fence>`{3,}|~{3,})\s*(?P<info>.*?)\s*$")
 _TOKEN: Final = re.compile(

@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from schemas import seq, uapi
-from schemas.rows import INTEGERS
-from schemas.tables import Column
+from shstk.schemas import seq, uapi
+from shstk.schemas.rows import INTEGERS
+from shstk.schemas.tables import Column
 
 CONSTANTS: Final[dict[str, int]] = {
     **{name: value for name, value in vars(uapi).items() if type(value) is int},

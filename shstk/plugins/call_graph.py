@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from shstk.plugin import Blocks, Module, Plugin, Rows
 from shstk.plugins.outputs import write
 from shstk.plugins.places import Places
-from tracer.plugin import Blocks, Module, Plugin, Rows
 
 if TYPE_CHECKING:
     import polars as pl
@@ -309,7 +309,7 @@ def _returning(stack: list[_Activation], pc: int, function: int) -> int:
 
 def _end(text: bytes) -> int:
     """How a block ends: by its last instruction."""
-    from tracer._core import decode
+    from shstk.tracer._core import decode
 
     at = last = 0
     while at < len(text):

@@ -8,10 +8,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from shstk.plugin import Blocks, Module, Plugin
 from shstk.plugins.outputs import write
 from shstk.plugins.places import Image, Places
 from shstk.plugins.tally import Tally
-from tracer.plugin import Blocks, Module, Plugin
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from shstk.plugin import Blocks, Module, Plugin
 from shstk.plugins.places import Places
 from shstk.plugins.tally import Tally
-from tracer.plugin import Blocks, Module, Plugin
 
 if TYPE_CHECKING:
     import polars as pl

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from shstk.plugin import Instructions, Plugin
 from shstk.plugins.tally import Tally
-from tracer.plugin import Instructions, Plugin
 
 if TYPE_CHECKING:
     import polars as pl
@@ -94,7 +94,7 @@ class InsnMix(Plugin):
 
 def _named(word: int) -> tuple[str, str]:
     """Mnemonic and kind."""
-    from tracer._core import decode
+    from shstk.tracer._core import decode
 
     decoded = decode(word)
     if decoded is None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, get_args, get_type_hints
 
-from schemas.errors import BadPlugin, ShstkError, UsageError
+from shstk.plugin import Plugin
 from shstk.plugins import SHIPPED
-from tracer.plugin import Plugin
+from shstk.schemas.errors import BadPlugin, ShstkError, UsageError
 
 _FORMS: Final = "NAME, module:Class or path/file.py:Class, then ,key=value for each argument"
 
@@ -56,7 +56,7 @@ def find(target: str) -> type[Plugin]:
         )
     if not _is_plugin(cls):
         raise BadPlugin(
-            f"{target} is no plugin", "a plugin is a class derived from tracer.plugin.Plugin"
+            f"{target} is no plugin", "a plugin is a class derived from shstk.plugin.Plugin"
         )
     assert isinstance(cls, type)
     return cls

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from schemas.errors import CannotWrite
+from shstk.schemas.errors import CannotWrite
 
 
 def write(path: Path, data: bytes) -> None:

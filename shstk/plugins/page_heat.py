@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from shstk.plugin import Memory, Plugin
 from shstk.plugins.tally import Tally
-from tracer.plugin import Memory, Plugin
 
 if TYPE_CHECKING:
     import polars as pl

@@ -6,11 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
-from replay.elf_names import ElfNames
-from replay.symbols import Place
-from schemas.errors import BadProgram
-from tracer import elf
-from tracer.plugin import Module
+from shstk.plugin import Module
+from shstk.replay.elf_names import ElfNames
+from shstk.replay.symbols import Place
+from shstk.schemas.errors import BadProgram
+from shstk.tracer import elf
 
 
 @dataclass(frozen=True)

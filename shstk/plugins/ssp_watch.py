@@ -5,9 +5,9 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from schemas import seq as positions
-from tracer.accesses import SHADOW_STACK, access_of
-from tracer.plugin import Fault, Plugin, Rows, Syscall
+from shstk.plugin import Fault, Plugin, Rows, Syscall
+from shstk.schemas import seq as positions
+from shstk.tracer.accesses import SHADOW_STACK, access_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

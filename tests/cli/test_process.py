@@ -12,9 +12,7 @@ import pytest
 
 import shstk
 
-# Where this shstk was imported from: an installation, or the source tree.
-HOME = Path(shstk.__file__).parents[1]
-PROGRAM = HOME / "shstk/guests/pthread.elf"
+PROGRAM = Path(shstk.__file__).parent / "guests/pthread.elf"
 
 
 def command(*arguments: object) -> list[str]:
@@ -27,7 +25,6 @@ def run(
     return subprocess.run(
         arguments,
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(HOME)},
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=subprocess.PIPE,

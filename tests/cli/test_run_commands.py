@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 
-from replay.run import Run
-from schemas.errors import ShstkError
-from schemas.manifest import NAME as MANIFEST_NAME
-from schemas.tables import TABLES
 from shstk.cli import cli
+from shstk.replay.run import Run
+from shstk.schemas.errors import ShstkError
+from shstk.schemas.manifest import NAME as MANIFEST_NAME
+from shstk.schemas.tables import TABLES
 
 LISTING = """
 ```run first

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.seq import pack
+from shstk.schemas.seq import pack
 from shstk.sql import rewrite
 
 SEQ = pack(1042, 3)

@@ -1,8 +1,8 @@
 """Hostile guests: random words, jumps and pages. By hand, best on a sanitizer build:
 
-    ./build-core.sh -DSHSTK_SANITIZE=ON
+    pip install --no-build-isolation --no-deps -e . -C cmake.define.SHSTK_SANITIZE=ON
     LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \\
-        ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=. python tests/core/fuzz_executor.py --seconds 60
+        ASAN_OPTIONS=detect_leaks=0 python tests/core/fuzz_executor.py --seconds 60
 """
 
 import argparse
@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from guest import MASK, SS, R, W, X
 
-from tracer import _core
+from shstk.tracer import _core
 
 PAGE = 0x1000
 BASE = 0x3FFFC000  # sixteen pages around a border of page-table nodes

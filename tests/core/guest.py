@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from tracer import _core
+from shstk.tracer import _core
 
 TEXT = 0x10000
 DATA = 0x20000

@@ -5,7 +5,7 @@ from guest import DATA, ECALL, SS, STACK, TEXT, Guest, R, W, X, i_type, sd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracer import _core
+from shstk.tracer import _core
 
 PAGE = 0x1000
 SHARED = _core.PERM_SHARED

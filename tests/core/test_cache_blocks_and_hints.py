@@ -3,7 +3,7 @@
 import pytest
 from guest import DATA, ECALL, STACK, TEXT, Guest, R, W, X, addi, i_type, jal, r_type
 
-from tracer import _core
+from shstk.tracer import _core
 
 CBO_INVAL, CBO_CLEAN, CBO_FLUSH, CBO_ZERO = (i_type(0x200F, 0, 11, n) for n in (0, 1, 2, 4))
 MANAGEMENT = [CBO_CLEAN, CBO_FLUSH]

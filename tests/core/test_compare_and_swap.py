@@ -5,7 +5,7 @@ from guest import DATA, ECALL, MASK, SS, STACK, TEXT, Guest, R, W, r_type, sext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracer import _core
+from shstk.tracer import _core
 
 # bits: word
 AMOCAS = {8: 0x2800002F, 16: 0x2800102F, 32: 0x2800202F, 64: 0x2800302F}

@@ -3,7 +3,7 @@
 import pytest
 from guest import ECALL, MASK, TEXT, Guest, addi, jal, jalr, lpad
 
-from tracer import _core
+from shstk.tracer import _core
 
 CFI = _core.TRACE_CFI
 LPAD = 6

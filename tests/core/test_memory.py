@@ -5,7 +5,7 @@ from guest import DATA, ECALL, MASK, TEXT, Guest, R, W, i_type, r_type, s_type, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracer import _core
+from shstk.tracer import _core
 
 # name: (word, bytes, is sign-extended)
 LOADS = {

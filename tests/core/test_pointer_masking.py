@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from guest import DATA, ECALL, STACK_END, TEXT, Guest, jalr, ld, r_type, sd
 
-from tracer import _core
+from shstk.tracer import _core
 
 TAG = {7: 0x55 << 57, 16: 0x7FFF << 48}
 LR_D, SC_D, SSPUSH_RA = 0x1000302F, 0x1800302F, 0xCE104073

@@ -14,7 +14,7 @@ import pytest
 from guest import DATA, ECALL, R, W, X
 from test_qemu_extensions import COMMAND
 
-from tracer import _core
+from shstk.tracer import _core
 
 CPU = "rva23u64,zifencei=true,zacas=true,zabha=true"
 ILLEGAL = 2

@@ -15,7 +15,7 @@ from guest import R, W, X, addi, csr, i_type, r_type, s_type, sd
 from test_integer import IMMEDIATE, REGISTER, SHIFT, UNARY
 from test_memory import AMOS, LOADS, STORES
 
-from tracer import _core
+from shstk.tracer import _core
 
 QEMU = shutil.which("qemu-riscv64-static") or shutil.which("qemu-riscv64")
 BASE = 0x10000

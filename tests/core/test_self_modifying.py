@@ -5,7 +5,7 @@ import resource
 import pytest
 from guest import DATA, ECALL, TEXT, Guest, R, W, X, addi, b_type, jal, s_type
 
-from tracer import _core
+from shstk.tracer import _core
 
 SW = s_type(0x2023, 11, 12)
 SHARED = _core.PERM_SHARED

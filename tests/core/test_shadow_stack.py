@@ -30,7 +30,7 @@ from guest import (
     ssrdp,
 )
 
-from tracer import _core
+from shstk.tracer import _core
 
 CFI = _core.TRACE_CFI
 SSPUSH, SSPOPCHK, SSAMOSWAP, SSRDP, SSP_READ, SSP_WRITE = range(6)

@@ -6,7 +6,16 @@ import random
 
 import pytest
 
-from tracer._core import PERM_R, PERM_SHARED, PERM_SS, PERM_W, PERM_X, AddressSpace, Hart, Machine
+from shstk.tracer._core import (
+    PERM_R,
+    PERM_SHARED,
+    PERM_SS,
+    PERM_W,
+    PERM_X,
+    AddressSpace,
+    Hart,
+    Machine,
+)
 
 PAGE = 4096
 PRIVATE, SHARED, STACK, ALIAS = 0x10000, 0x100000, 0x200000, 0x900000

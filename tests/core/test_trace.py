@@ -28,7 +28,7 @@ from guest import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracer import _core
+from shstk.tracer import _core
 
 CFI, FLOW, INSN = _core.TRACE_CFI, _core.TRACE_FLOW, _core.TRACE_INSN
 ALL = CFI | FLOW | INSN

@@ -5,7 +5,7 @@ from guest import ECALL, Guest, csr
 from test_vector_integer import MVV, VV, VX
 from vector_guest import LMULS, State, execute, guest_with, is_illegal, op_v, registers, vlmax
 
-from tracer import _core
+from shstk.tracer import _core
 
 VILL = 1 << 63
 SUPPORTED = {(sew, lmul) for sew in (8, 16, 32, 64) for lmul in LMULS if sew <= 64 >> max(-lmul, 0)}

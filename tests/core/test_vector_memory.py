@@ -6,7 +6,7 @@ import pytest
 from guest import DATA, ECALL, STACK, TEXT, Guest, R, W, X, addi, csr
 from vector_guest import State, execute, guest_with, is_illegal, registers
 
-from tracer import _core
+from shstk.tracer import _core
 
 LOAD, STORE = 0x07, 0x27
 WIDTH = {8: 0, 16: 5, 32: 6, 64: 7}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from guest import ECALL, Guest
 
-from tracer import _core
+from shstk.tracer import _core
 
 VLENB = 16
 WIDTHS = (8, 16, 32, 64)

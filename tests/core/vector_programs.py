@@ -4,7 +4,7 @@ A program sets vtype, vl, vstart, vcsr and frm at random, executes one random wo
 opcodes (most are instructions, many reserved ones), and dumps all registers and CSRs. SIGILL and
 SIGSEGV are counted in a register and stepped over. By hand, as many cases as wanted:
 
-    QEMU_RISCV64=... PYTHONPATH=. python tests/core/vector_programs.py --cases 300000
+    QEMU_RISCV64=... python tests/core/vector_programs.py --cases 300000
 """
 
 import argparse
@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from guest import R, W, X, addi, csr, i_type, jal, jalr, r_type, s_type, sd
 
-from tracer import _core
+from shstk.tracer import _core
 
 QEMU = os.environ.get("QEMU_RISCV64") or shutil.which("qemu-riscv64")
 CPU = "rv64,v=true,vlen=128,elen=64,zvbb=true,zvfhmin=true"

@@ -10,17 +10,17 @@ from typing import Any
 import riscv_asm
 from guest_run import Rows
 
-from schemas.revisions import resolve
-from schemas.uapi import MAP_ANONYMOUS, MAP_PRIVATE
-from tracer._core import Machine
-from tracer.kernel.boot import boot
-from tracer.kernel.call import Outcome
-from tracer.kernel.errno import Errno
-from tracer.kernel.kernel import Kernel
-from tracer.kernel.mounts import host_mounts
-from tracer.kernel.sandbox import AT_FDCWD, Sandbox
-from tracer.kernel.table import CALLS
-from tracer.kernel.task import Blocked, Task
+from shstk.schemas.revisions import resolve
+from shstk.schemas.uapi import MAP_ANONYMOUS, MAP_PRIVATE
+from shstk.tracer._core import Machine
+from shstk.tracer.kernel.boot import boot
+from shstk.tracer.kernel.call import Outcome
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.kernel import Kernel
+from shstk.tracer.kernel.mounts import host_mounts
+from shstk.tracer.kernel.sandbox import AT_FDCWD, Sandbox
+from shstk.tracer.kernel.table import CALLS
+from shstk.tracer.kernel.task import Blocked, Task
 
 BY_NAME = {call.name: call for call in CALLS.values()}
 SCRATCH = 1 << 20

@@ -13,13 +13,13 @@ from typing import Any
 
 import riscv_asm
 
-from schemas.revisions import resolve
-from schemas.tables import TABLES
-from tracer._core import Machine
-from tracer.kernel import loop
-from tracer.kernel.boot import boot
-from tracer.kernel.kernel import Kernel
-from tracer.kernel.sandbox import Sandbox
+from shstk.schemas.revisions import resolve
+from shstk.schemas.tables import TABLES
+from shstk.tracer._core import Machine
+from shstk.tracer.kernel import loop
+from shstk.tracer.kernel.boot import boot
+from shstk.tracer.kernel.kernel import Kernel
+from shstk.tracer.kernel.sandbox import Sandbox
 
 PAGE = 4096
 

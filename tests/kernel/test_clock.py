@@ -8,8 +8,8 @@ import pytest
 from direct import Direct
 from guest_run import run
 
-from tracer.kernel.call import RESTART_NO_HAND, Wait
-from tracer.kernel.task import SigAction
+from shstk.tracer.kernel.call import RESTART_NO_HAND, Wait
+from shstk.tracer.kernel.task import SigAction
 
 EPOCH = 1_712_187_654  # 2024-04-03 23:40:54 UTC
 REALTIME, MONOTONIC, PROCESS_CPU, THREAD_CPU, BOOTTIME = 0, 1, 2, 3, 7

@@ -7,7 +7,7 @@ import struct
 import pytest
 from direct import Direct
 
-from schemas.uapi import MAP_ANONYMOUS, MAP_PRIVATE, PAGE
+from shstk.schemas.uapi import MAP_ANONYMOUS, MAP_PRIVATE, PAGE
 
 O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_TRUNC, O_APPEND = 1, 2, 0o100, 0o200, 0o1000, 0o2000
 O_NONBLOCK, O_DIRECTORY, O_NOFOLLOW, O_CLOEXEC = 0o4000, 0o200000, 0o400000, 0o2000000

@@ -7,7 +7,7 @@ import struct
 import pytest
 from direct import Direct
 
-from tracer.kernel.table import CALLS
+from shstk.tracer.kernel.table import CALLS
 
 OTHER_EXT_0 = {"FD": 0, "C": 1, "Zba": 3, "Zicond": 35, "Zimop": 42, "Zcb": 44, "Zcmop": 47}
 OTHER_EXT_0 |= {"Zicbom": 55, "Zicboz": 6, "Zfhmin": 28, "Zfa": 32, "Zacas": 34, "Zabha": 58}

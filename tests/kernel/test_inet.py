@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from direct import Direct
 
-from tracer.kernel.call import Wait
+from shstk.tracer.kernel.call import Wait
 
 STREAM, DGRAM, RAW, NONBLOCK = 1, 2, 3, 0o4000
 AF_INET, AF_INET6 = 2, 10

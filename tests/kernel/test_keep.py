@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from direct import Direct
 
-from schemas.errors import BadProgram
-from tracer.kernel.mounts import Bind, host_mounts
-from tracer.kernel.sandbox import AT_FDCWD, Sandbox
+from shstk.schemas.errors import BadProgram
+from shstk.tracer.kernel.mounts import Bind, host_mounts
+from shstk.tracer.kernel.sandbox import AT_FDCWD, Sandbox
 
 AT_REMOVEDIR = 0x200
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from direct import Direct
 
-from tracer.kernel.call import Wait
+from shstk.tracer.kernel.call import Wait
 
 GETLK, SETLK, SETLKW, OFD_GETLK, OFD_SETLK = 5, 6, 7, 36, 37
 RDLCK, WRLCK, UNLCK = 0, 1, 2

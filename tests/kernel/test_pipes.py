@@ -8,7 +8,7 @@ import pytest
 from direct import Direct
 from guest_run import run
 
-from tracer.kernel.call import RESTART, RESTART_NO_HAND, Wait
+from shstk.tracer.kernel.call import RESTART, RESTART_NO_HAND, Wait
 
 O_WRONLY, O_RDWR, O_NONBLOCK = 1, 2, 0o4000
 POLLIN, POLLOUT, POLLERR, POLLHUP, POLLNVAL = 1, 4, 8, 0x10, 0x20

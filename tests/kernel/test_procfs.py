@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from direct import Direct
 
-from schemas.uapi import MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PAGE
-from tracer.kernel.task import ZOMBIE, Task
+from shstk.schemas.uapi import MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PAGE
+from shstk.tracer.kernel.task import ZOMBIE, Task
 
 O_RDWR, SEEK_SET = 2, 0
 PRIVATE, SHARED = MAP_PRIVATE | MAP_ANONYMOUS, MAP_SHARED | MAP_ANONYMOUS

@@ -8,7 +8,7 @@ import pytest
 from direct import Direct
 from guest_run import run
 
-from tracer.kernel.call import Wait
+from shstk.tracer.kernel.call import Wait
 
 SIGUSR1, SIGUSR2, SIGKILL, SI_USER, SI_QUEUE = 10, 12, 9, 0, -1
 

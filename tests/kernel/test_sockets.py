@@ -9,7 +9,7 @@ import pytest
 from direct import Direct
 from guest_run import run
 
-from tracer.kernel.call import RESTART, Wait
+from shstk.tracer.kernel.call import RESTART, Wait
 
 STREAM, DGRAM, SEQPACKET, NONBLOCK = 1, 2, 5, 0o4000
 PEEK, TRUNC, DONTWAIT, WAITALL, NOSIGNAL = 2, 0x20, 0x40, 0x100, 0x4000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from direct import Direct
 
-from tracer.kernel.task import InCall
+from shstk.tracer.kernel.task import InCall
 
 SET, GET, ENABLE, SHIFT = 55, 56, 1, 24
 CLONE_VM_THREAD = 0x100 | 0x10000 | 0x800

@@ -11,11 +11,11 @@ import pytest
 import riscv_asm
 from direct import Direct
 
-from replay.run import Run
+from shstk.replay.run import Run
 from shstk.replaying import replay
-from tracer.guest import GuestOptions, execute
-from tracer.kernel.terminal import Typed, terminal_files
-from tracer.record import RecordOptions, record
+from shstk.tracer.guest import GuestOptions, execute
+from shstk.tracer.kernel.terminal import Typed, terminal_files
+from shstk.tracer.record import RecordOptions, record
 
 TCGETS, TCSETS, TIOCGPGRP, TIOCSPGRP, TIOCGWINSZ = 0x5401, 0x5402, 0x540F, 0x5410, 0x5413
 

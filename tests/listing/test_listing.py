@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from replay.run import Run
-from schemas.seq import parse, show
-from schemas.tables import TABLES
-from schemas.vocabulary import TASK_EVENT_KINDS
 from shstk import listing
 from shstk.listing.events import EVENTS
+from shstk.replay.run import Run
+from shstk.schemas.seq import parse, show
+from shstk.schemas.tables import TABLES
+from shstk.schemas.vocabulary import TASK_EVENT_KINDS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "listing.md"
 

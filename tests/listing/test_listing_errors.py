@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.errors import BadListing, CannotWrite
 from shstk import listing
+from shstk.schemas.errors import BadListing, CannotWrite
 
 
 @pytest.mark.parametrize(

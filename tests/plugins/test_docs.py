@@ -13,7 +13,7 @@ import shstk
 from shstk.__main__ import run
 from shstk.plugins import SHIPPED
 from shstk.plugins.loading import arguments, find
-from tracer import plugin
+from shstk.tracer import plugin
 
 DOCS = Path(__file__).parents[2] / "docs"
 GUEST = Path(__file__).parents[2] / "fixtures/bin/processes.elf"

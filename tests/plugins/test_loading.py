@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import BadPlugin, ShstkError, UsageError
 from shstk.__main__ import run
 from shstk.plugins.loading import load
+from shstk.schemas.errors import BadPlugin, ShstkError, UsageError
 
 GUEST = str(Path(__file__).parents[2] / "fixtures/bin/signals.elf")
 OWN = '''
 from pathlib import Path
-from tracer.plugin import Plugin, Syscall
+from shstk.plugin import Plugin, Syscall
 
 class Own(Plugin):
     """My own."""

@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 import shstk
-from replay.run import Run
-from schemas.errors import BadPlugin
 from shstk.plugins import SHIPPED
+from shstk.replay.run import Run
+from shstk.schemas.errors import BadPlugin
 
 ROOT = Path(__file__).parents[2]
 FAULTY = ROOT / "fixtures/bin/faulty.elf"

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tracer.record import RecordOptions, record
+from shstk.tracer.record import RecordOptions, record
 
 HERE = Path(__file__).parent
 PROBE = HERE.parent.parent / "fixtures/bin/probe.elf"

@@ -4,10 +4,10 @@ from array import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from schemas.manifest import U64, Manifest
-from schemas.revisions import resolve
-from schemas.seq import pack
-from tracer.recorder import Recorder
+from shstk.schemas.manifest import U64, Manifest
+from shstk.schemas.revisions import resolve
+from shstk.schemas.seq import pack
+from shstk.tracer.recorder import Recorder
 
 MANIFEST = Manifest(
     tool_version="0",

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from recording import MANIFEST, FakeMachine, call, chunks, contents, push
 
-from replay.run import Run
-from schemas.errors import CannotWrite
-from schemas.seq import pack
-from schemas.vocabulary import CFI_KINDS
-from tracer import recorder, tablefile
-from tracer.recorder import NullRecorder, Recorder
+from shstk.replay.run import Run
+from shstk.schemas.errors import CannotWrite
+from shstk.schemas.seq import pack
+from shstk.schemas.vocabulary import CFI_KINDS
+from shstk.tracer import recorder, tablefile
+from shstk.tracer.recorder import NullRecorder, Recorder
 
 
 def test_rows_of_the_kernel_model(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from recording import MANIFEST, FakeMachine, call, contents, push
 
-from replay.run import Run
-from schemas.errors import BadRun, CannotWrite
-from schemas.seq import STEPS, pack
-from tracer.recorder import Recorder
-from tracer.rundir import recover
+from shstk.replay.run import Run
+from shstk.schemas.errors import BadRun, CannotWrite
+from shstk.schemas.seq import STEPS, pack
+from shstk.tracer.recorder import Recorder
+from shstk.tracer.rundir import recover
 
 RECORD_FOREVER = """
 import sys
@@ -156,7 +156,7 @@ def full_disk(directory: Path, rows: int, size: int) -> subprocess.Popen[str]:
 import sys
 from pathlib import Path
 from recording import *
-from schemas.errors import CannotWrite
+from shstk.schemas.errors import CannotWrite
 rec = Recorder(Path(sys.argv[1]))
 rec.begin(MANIFEST)
 machine = FakeMachine()
@@ -204,7 +204,7 @@ def test_a_full_disk_while_sealing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("tracer.rundir._write_table", full)
+        patched.setattr("shstk.tracer.rundir._write_table", full)
         with pytest.raises(CannotWrite, match="No space left on device") as error:
             rec.seal(MANIFEST)
         assert "shstk recover" in error.value.hint

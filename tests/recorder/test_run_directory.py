@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recording import MANIFEST, FakeMachine, call, contents, push
 
-from replay.run import Run
-from schemas.errors import BadRun
-from schemas.seq import pack
-from tracer.recorder import Recorder
+from shstk.replay.run import Run
+from shstk.schemas.errors import BadRun
+from shstk.schemas.seq import pack
+from shstk.tracer.recorder import Recorder
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 from recording import MANIFEST, FakeMachine, call, chunks, contents, push
 
-from replay.run import Run
-from schemas.errors import CannotWrite
-from schemas.manifest import TableEntry
-from schemas.seq import pack
-from tracer import tablefile
-from tracer.parquet_join import join
-from tracer.recorder import Recorder, core_batch
-from tracer.rundir import recover
-from tracer.tablefile import TableFile
+from shstk.replay.run import Run
+from shstk.schemas.errors import CannotWrite
+from shstk.schemas.manifest import TableEntry
+from shstk.schemas.seq import pack
+from shstk.tracer import tablefile
+from shstk.tracer.parquet_join import join
+from shstk.tracer.recorder import Recorder, core_batch
+from shstk.tracer.rundir import recover
+from shstk.tracer.tablefile import TableFile
 
 ROWS = 1000
 
@@ -116,7 +116,9 @@ def test_cut_off_among_row_groups(tmp_path: Path) -> None:
 def test_recovered_again_after_a_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recording(tmp_path / "run")[0].abandon()
     with monkeypatch.context() as patched:
-        patched.setattr("tracer.rundir._write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(
+            "shstk.tracer.rundir._write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             recover(tmp_path / "run.partial")
     assert upto(recover(tmp_path / "run.partial")) == 900
@@ -126,7 +128,7 @@ def test_sealing_cut_off_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
     recording(tmp_path / "whole")[0].seal(MANIFEST)
     with monkeypatch.context() as patched:
         patched.setattr(
-            "tracer.tablefile.join", lambda *_: (_ for _ in ()).throw(OSError(5, "I/O"))
+            "shstk.tracer.tablefile.join", lambda *_: (_ for _ in ()).throw(OSError(5, "I/O"))
         )
         with pytest.raises(CannotWrite, match="I/O"):
             recording(tmp_path / "run")[0].seal(MANIFEST)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from replay.run import Run
-from schemas.tables import TABLES
 from shstk.listing import build_run
+from shstk.replay.run import Run
+from shstk.schemas.tables import TABLES
 
 HEAD = """```run
 kernel {kernel}

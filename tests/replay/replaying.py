@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from replay.run import Run
-from schemas.rows import schema, to_batch
-from schemas.tables import TABLES
-from tracer.record import RecordOptions, record
-from tracer.rundir import write
+from shstk.replay.run import Run
+from shstk.schemas.rows import schema, to_batch
+from shstk.schemas.tables import TABLES
+from shstk.tracer.record import RecordOptions, record
+from shstk.tracer.rundir import write
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ROOT / "fixtures" / "bin"

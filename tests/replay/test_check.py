@@ -6,11 +6,11 @@ import polars as pl
 import pytest
 from listings import LEAK, threaded, without
 
-from replay.check import Report, check
-from replay.matrix import matrices, matrix
-from replay.run import Run
-from schemas.errors import UsageError
-from schemas.tables import FINDINGS, TABLES
+from shstk.replay.check import Report, check
+from shstk.replay.matrix import matrices, matrix
+from shstk.replay.run import Run
+from shstk.schemas.errors import UsageError
+from shstk.schemas.tables import FINDINGS, TABLES
 
 
 def outcome(report: Report, rule: str) -> tuple[str, str]:
@@ -26,7 +26,7 @@ def test_a_run_without_fault_is_clean_and_says_what_it_checked() -> None:
 
 
 def test_findings_have_their_schema_and_a_row_for_every_rule() -> None:
-    from replay.rules import RULES
+    from shstk.replay.rules import RULES
 
     findings = check(threaded(LEAK)).findings
     assert tuple(findings.columns) == FINDINGS.names

@@ -7,7 +7,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.diff.align import ROUND, Gap, Run, align, gaps
+from shstk.replay.diff.align import ROUND, Gap, Run, align, gaps
 
 SEQUENCES = st.lists(st.integers(0, 6), max_size=40)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from listings import LEAK, WELL, threaded
 
-from replay.diff.compare import Diff, Options, diff
-from replay.diff.events import FIELDS
-from replay.diff.report import summary, to_json
-from replay.diff.wording import lines, where
-from replay.run import Run
-from schemas.errors import UsageError
+from shstk.replay.diff.compare import Diff, Options, diff
+from shstk.replay.diff.events import FIELDS
+from shstk.replay.diff.report import summary, to_json
+from shstk.replay.diff.wording import lines, where
+from shstk.replay.run import Run
+from shstk.schemas.errors import UsageError
 
 CLONE = "30  t1 clone(THREAD"
 JOIN = "60  t1 sspopchk"

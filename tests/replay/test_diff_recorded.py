@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from replay.diff.compare import Diff, Options, diff
-from replay.diff.report import summary
-from replay.diff.wording import lines, where
-from replay.run import Run
-from tracer.record import RecordOptions, record
+from shstk.replay.diff.compare import Diff, Options, diff
+from shstk.replay.diff.report import summary
+from shstk.replay.diff.wording import lines, where
+from shstk.replay.run import Run
+from shstk.tracer.record import RecordOptions, record
 
 PROGRAMS = Path(__file__).parents[2] / "fixtures" / "bin"
 EXIT_THREAD = "7.2,release_hook=exit_thread"

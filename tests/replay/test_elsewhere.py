@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from replay.elsewhere import Elsewhere, elsewhere, render
-from replay.rules import RULES
 from shstk.listing import build_run
+from shstk.replay.elsewhere import Elsewhere, elsewhere, render
+from shstk.replay.rules import RULES
 
 THREAD = """
 kernel 7.2

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from listings import threaded
 
-from replay.explain import end, explain
-from replay.run import Run
-from replay.views import VIEWS
-from schemas.errors import UsageError
-from schemas.seq import pack
-from tracer.record import RecordOptions, record
+from shstk.replay.explain import end, explain
+from shstk.replay.run import Run
+from shstk.replay.views import VIEWS
+from shstk.schemas.errors import UsageError
+from shstk.schemas.seq import pack
+from shstk.tracer.record import RecordOptions, record
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 SOURCES = {"faulty.c": FIXTURES / "programs" / "faulty.c", "guest.h": FIXTURES / "guest.h"}

@@ -9,11 +9,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from replay.derive.branches import ending
-from replay.run import Run
-from replay.symbols import Symbols
-from replay.views import VIEWS
-from tracer.record import RecordOptions, record
+from shstk.replay.derive.branches import ending
+from shstk.replay.run import Run
+from shstk.replay.symbols import Symbols
+from shstk.replay.views import VIEWS
+from shstk.tracer.record import RecordOptions, record
 
 ROOT = Path(__file__).parents[2]
 Recorded = Callable[..., Run]

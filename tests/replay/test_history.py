@@ -5,9 +5,9 @@ from __future__ import annotations
 import polars as pl
 from listings import threaded
 
-from replay.check import check
-from replay.facts import Facts
-from replay.run import Run
+from shstk.replay.check import check
+from shstk.replay.facts import Facts
+from shstk.replay.run import Run
 
 
 def history(run: Run):  # type: ignore[no-untyped-def]

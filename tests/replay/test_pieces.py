@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from listings import threaded
 
-import replay.derive.pieces as pieces
-from replay.check import check
+import shstk.replay.derive.pieces as pieces
 from shstk.listing import build_run, names
+from shstk.replay.check import check
 
 LISTINGS = sorted((Path(__file__).parents[1] / "rules").glob("I*.md"))
 INTEGRITY = ("I1", "I2", "I3", "I4", "Z5")

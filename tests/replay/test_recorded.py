@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from replay.check import check
-from replay.run import Run
-from tracer.record import RecordOptions, record
+from shstk.replay.check import check
+from shstk.replay.run import Run
+from shstk.tracer.record import RecordOptions, record
 
 PROGRAMS = Path(__file__).parents[2] / "fixtures" / "bin"
 BEFORE_THE_FIX, FIXED_GATE, MERGED = "v3", "v6", "7.2"

@@ -1,25 +1,10 @@
-"""docs/rules.md is what the rules and the table of intent say, docs/views.md what the views do."""
+"""The catalogue of rules, and the table of what intent expects."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from replay.intent import FOLLOW, INTENT, RESTS_ON
-from replay.reference import markdown
-from replay.rules import RULES
-from replay.views import reference as views
-from schemas.revisions import SWITCHES
-
-
-def test_the_reference_is_current() -> None:
-    document = Path(__file__).parents[2] / "docs" / "rules.md"
-    assert document.read_text() == markdown(), "run python -m replay.reference > docs/rules.md"
-
-
-def test_the_reference_of_views_is_current() -> None:
-    document = Path(__file__).parents[2] / "docs" / "views.md"
-    assert document.read_text() == views.markdown(), "run python -m replay.views.reference"
-
+from shstk.replay.intent import FOLLOW, INTENT, RESTS_ON
+from shstk.replay.rules import RULES
+from shstk.schemas.revisions import SWITCHES
 
 # The families of the reference in its order, then those about the trace itself: how many of each.
 FAMILIES = {"ST": 2, "A": 11, "X": 8, "E": 2, "P": 11, "M": 9, "G": 5, "V": 7, "F": 8}

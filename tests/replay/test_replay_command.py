@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from replaying import PTHREAD, edited, recorded, rows
 
-from replay.run import Run
 from shstk.__main__ import run
+from shstk.replay.run import Run
 
 Shown = Callable[[str], tuple[int, str, str]]
 

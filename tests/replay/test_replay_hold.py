@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 from replaying import PROGRAMS, recorded, rows, tables, with_rows
 
-from replay.hold import Difference, Hold
-from replay.run import Run
-from schemas.tables import TABLES
+from shstk.replay.hold import Difference, Hold
+from shstk.replay.run import Run
+from shstk.schemas.tables import TABLES
 
 Tables = dict[str, pa.Table]
 PAIRS = [(table.name, column.name) for table in TABLES.values() for column in table.columns]
@@ -151,7 +151,7 @@ def test_a_call_differs_when_it_ends(run: Run) -> None:
 
 
 def test_large_tables_do_not_wait_for_a_mark(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("replay.hold._MANY", 50)
+    monkeypatch.setattr("shstk.replay.hold._MANY", 50)
     blocks = rows(run, "flow")
     hold = Hold(run)
     for at in range(0, 500, 20):

@@ -22,17 +22,17 @@ from replaying import (
     with_rows,
 )
 
-from replay.disagreement import Disagreement
-from replay.run import Run
-from schemas.manifest import U64
+from shstk.replay.disagreement import Disagreement
+from shstk.replay.run import Run
 from shstk.replaying import Alarm, replay
-from tracer.again import set_up_again
-from tracer.guest import Guest
-from tracer.kernel import futex
-from tracer.kernel.kernel import Kernel
-from tracer.kernel.task import Task
-from tracer.record import trace_bits
-from tracer.recorder import Recorder
+from shstk.schemas.manifest import U64
+from shstk.tracer.again import set_up_again
+from shstk.tracer.guest import Guest
+from shstk.tracer.kernel import futex
+from shstk.tracer.kernel.kernel import Kernel
+from shstk.tracer.kernel.task import Task
+from shstk.tracer.record import trace_bits
+from shstk.tracer.recorder import Recorder
 
 Plant = tuple[int, Callable[[Guest], None]]
 

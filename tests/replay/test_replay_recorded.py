@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from replaying import PROGRAMS, PTHREAD, recorded, rows
 
-from replay.run import Run
-from schemas.errors import BadRun
+from shstk.replay.run import Run
 from shstk.replaying import record_under, replay
-from tracer.guest import set_up
-from tracer.kernel.mounts import Bind
-from tracer.record import RecordOptions, record_guest
-from tracer.rundir import recover
+from shstk.schemas.errors import BadRun
+from shstk.tracer.guest import set_up
+from shstk.tracer.kernel.mounts import Bind
+from shstk.tracer.record import RecordOptions, record_guest
+from shstk.tracer.rundir import recover
 
 DEBIAN = Path("~/.cache/shstk/debian-trixie-riscv64").expanduser()
 ALL = frozenset({"cfi", "flow", "insn"})
@@ -145,7 +145,7 @@ class Typist:
 
 def test_what_was_typed(debian: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     typist = Typist(b"echo one; stty size\n", b"read x\n", b"an", b"swer\necho $x\n")
-    monkeypatch.setattr("tracer.guest._terminal", lambda stdin: typist)
+    monkeypatch.setattr("shstk.tracer.guest._terminal", lambda stdin: typist)
     run = recorded(
         tmp_path / "a.run",
         Path("/bin/bash"),
@@ -182,7 +182,7 @@ def test_an_interrupted_run(tmp_path: Path) -> None:
 
 def test_a_run_that_was_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed in mid-run: what `recover` saved is executed again."""
-    monkeypatch.setattr("tracer.recorder._MARK_SECONDS", 0)
+    monkeypatch.setattr("shstk.tracer.recorder._MARK_SECONDS", 0)
     options = RecordOptions(
         program=str(PROGRAMS / "taking-turns.elf"), quantum=(200, 300), interrupted=after(3)
     )
@@ -193,7 +193,7 @@ def test_a_run_that_was_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def die(*_: object) -> None:
         raise Killed
 
-    monkeypatch.setattr("tracer.recorder.Recorder.seal", die)
+    monkeypatch.setattr("shstk.tracer.recorder.Recorder.seal", die)
     with pytest.raises(Killed):
         record_guest(
             lambda rec, bits: set_up(options, rec, bits),
@@ -262,7 +262,7 @@ def test_a_run_written_by_hand_cannot_be_executed(tmp_path: Path) -> None:
 def test_more_is_read_than_was_typed(
     debian: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tracer.guest._terminal", lambda stdin: Typist(b"a\n", b"b\n"))
+    monkeypatch.setattr("shstk.tracer.guest._terminal", lambda stdin: Typist(b"a\n", b"b\n"))
     run = recorded(tmp_path / "a.run", Path("/bin/head"), argv=("-n1",), root=debian, tty=True)
     agrees(run)
     asked = Run(replace(run.manifest, argv=("head", "-n2")), run.path)

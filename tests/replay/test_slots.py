@@ -6,9 +6,9 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay.derive.rows import Mapping, Rows
-from replay.derive.slots import wrong_loads
-from replay.derive.stacks import Copied
+from shstk.replay.derive.rows import Mapping, Rows
+from shstk.replay.derive.slots import wrong_loads
+from shstk.replay.derive.stacks import Copied
 
 SCHEMA = {
     "seq": pl.UInt64,

@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 from listings import threaded
 
-from replay.elf_names import ElfNames
-from replay.run import Run
-from replay.symbols import Symbols
-from tracer.record import RecordOptions, record
+from shstk.replay.elf_names import ElfNames
+from shstk.replay.run import Run
+from shstk.replay.symbols import Symbols
+from shstk.tracer.record import RecordOptions, record
 
 PROGRAMS = Path(__file__).parents[2] / "fixtures" / "bin"
 FAULTY = (PROGRAMS / "faulty.elf").read_bytes()

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 from listings import LEAK, threaded
 
-from replay.stacks import stacks
-from replay.views import VIEWS, View
+from shstk.replay.stacks import stacks
+from shstk.replay.views import VIEWS, View
 
 DTYPES = {
     "u32": pl.UInt32,

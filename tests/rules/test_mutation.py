@@ -23,10 +23,10 @@ from typing import Final
 
 import pytest
 
-from replay.check import check
-from replay.rules import CATALOGUE, RULES
-from replay.run import Run
 from shstk.listing import build_run
+from shstk.replay.check import check
+from shstk.replay.rules import CATALOGUE, RULES
+from shstk.replay.run import Run
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -144,7 +144,7 @@ def _said(rule: str, run: str, expect: str) -> frozenset[Expected]:
 
 def noticed(rule: str, code: CodeType) -> bool:
     """Whether some run of the rule's listing is judged otherwise by the mutant."""
-    module = ModuleType(f"replay.rules.{MODULES[rule]}")
+    module = ModuleType(f"shstk.replay.rules.{MODULES[rule]}")
     whole = RULES[rule]
     try:
         exec(code, module.__dict__)

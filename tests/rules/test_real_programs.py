@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from replay.check import check
-from replay.run import Run
-from tracer.record import RecordOptions, record
+from shstk.replay.check import check
+from shstk.replay.run import Run
+from shstk.tracer.record import RecordOptions, record
 
 PROGRAMS = Path(__file__).parents[2] / "fixtures" / "bin"
 # Program and argument → the rules that have instances there.

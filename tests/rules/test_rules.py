@@ -20,11 +20,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from replay.check import check
-from replay.rules import RULES
-from replay.rules.outcome import OK, Finding
-from schemas import seq as positions
 from shstk.listing import build_run, names
+from shstk.replay.check import check
+from shstk.replay.rules import RULES
+from shstk.replay.rules.outcome import OK, Finding
+from shstk.schemas import seq as positions
 
 HERE = Path(__file__).parent
 LISTINGS = sorted(HERE.glob("*.md"))

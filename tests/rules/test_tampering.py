@@ -22,11 +22,11 @@ from typing import Any, Final
 import pyarrow as pa
 import pytest
 
-from replay.check import check
-from replay.run import Run
-from schemas.errors import BadRun
-from schemas.tables import TABLES
-from tracer.record import RecordOptions, record
+from shstk.replay.check import check
+from shstk.replay.run import Run
+from shstk.schemas.errors import BadRun
+from shstk.schemas.tables import TABLES
+from shstk.tracer.record import RecordOptions, record
 
 ROOT: Final = Path(__file__).parents[2]
 PROGRAMS: Final = {

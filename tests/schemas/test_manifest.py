@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.errors import BadRun
-from schemas.manifest import U64, Manifest, Rlimit, TableEntry
-from schemas.revisions import resolve
-from schemas.uapi import RLIM_INFINITY
+from shstk.schemas.errors import BadRun
+from shstk.schemas.manifest import U64, Manifest, Rlimit, TableEntry
+from shstk.schemas.revisions import resolve
+from shstk.schemas.uapi import RLIM_INFINITY
 
 REVISION = resolve("7.2,release_hook=exit_thread")
 MANIFEST = Manifest(

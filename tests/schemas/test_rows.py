@@ -4,9 +4,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from schemas.content import ContentHash
-from schemas.rows import BadRow, to_batch
-from schemas.tables import TABLES
+from shstk.schemas.content import ContentHash
+from shstk.schemas.rows import BadRow, to_batch
+from shstk.schemas.tables import TABLES
 
 EVENT = {"seq": 2**63 + 1, "tid": 1, "mm": None, "kind": "created", "ssp": 2**64 - 8}
 

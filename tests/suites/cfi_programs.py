@@ -10,7 +10,7 @@ from pathlib import Path
 
 from debian import NotToBeHad
 
-from tracer.guest import GuestOptions, execute
+from shstk.tracer.guest import GuestOptions, execute
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "fixtures"))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import BadProgram
-from tracer import elf
+from shstk.schemas.errors import BadProgram
+from shstk.tracer import elf
 
 GOOD = (Path(__file__).parents[2] / "fixtures/bin/sc1.elf").read_bytes()
 PIE = (Path(__file__).parents[2] / "fixtures/bin/pthread-pie.elf").read_bytes()

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 import shstk
-from tracer import elf
+from shstk.tracer import elf
 
 GOOD = (Path(__file__).parents[2] / "fixtures/bin/sc1.elf").read_bytes()
 PHDR, PT_GNU_PROPERTY = 64, 0x6474E553

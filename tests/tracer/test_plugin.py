@@ -12,12 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from replay.run import Run
-from schemas.errors import BadPlugin, BadRun, UsageError
-from tracer import rundir
-from tracer.dispatch import Plugins
-from tracer.guest import GuestOptions, execute
-from tracer.plugin import (
+from shstk.plugin import (
     Blocks,
     Fault,
     Instructions,
@@ -27,8 +22,13 @@ from tracer.plugin import (
     Rows,
     Syscall,
 )
-from tracer.record import RecordOptions, RecordResult, record
-from tracer.recorder import NullRecorder
+from shstk.replay.run import Run
+from shstk.schemas.errors import BadPlugin, BadRun, UsageError
+from shstk.tracer import rundir
+from shstk.tracer.dispatch import Plugins
+from shstk.tracer.guest import GuestOptions, execute
+from shstk.tracer.record import RecordOptions, RecordResult, record
+from shstk.tracer.recorder import NullRecorder
 
 FIXTURES = Path(__file__).parents[2] / "fixtures/bin"
 ALL = frozenset({"cfi", "flow", "insn"})
@@ -363,7 +363,7 @@ def test_what_recovery_finds_of_plugins(tmp_path: Path, monkeypatch: pytest.Monk
     def cut(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tracer.recorder.Recorder.seal", cut)
+    monkeypatch.setattr("shstk.tracer.recorder.Recorder.seal", cut)
     with pytest.raises(KeyboardInterrupt):
         recorded(tmp_path / "run", Everything())
     assert (tmp_path / "run.partial/plugins/everything.parquet").exists()

@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from schemas.errors import BadProgram, CannotWrite, UsageError
-from tracer.record import RecordOptions, RecordResult, record
+from shstk.schemas.errors import BadProgram, CannotWrite, UsageError
+from shstk.tracer.record import RecordOptions, RecordResult, record
 
 FIXTURES = Path(__file__).parents[2] / "fixtures/bin"
 

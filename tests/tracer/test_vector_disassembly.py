@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tracer._core import decode
-from tracer.disassembly import disassemble, register
+from shstk.tracer._core import decode
+from shstk.tracer.disassembly import disassemble, register
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "core"))
 import vector_programs

@@ -11,12 +11,12 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from replay.run import Run
-from schemas.seq import STEPS
-from tracer import window
-from tracer.again import set_up_again
-from tracer.checkpoint_cache import CheckpointCache
-from tracer.record import RecordOptions, record
+from shstk.replay.run import Run
+from shstk.schemas.seq import STEPS
+from shstk.tracer import window
+from shstk.tracer.again import set_up_again
+from shstk.tracer.checkpoint_cache import CheckpointCache
+from shstk.tracer.record import RecordOptions, record
 
 FIXTURES = Path(__file__).parents[2] / "fixtures/bin"
 PROGRAMS = ("pthread-pads", "processes", "signals", "sc3", "sc11", "sc13", "probe", "longjmp")

@@ -6,11 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tracer.kernel.errno import Errno
-from tracer.kernel.hosttree import Tree, raw, text
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.hosttree import Tree, raw, text
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.kernel import Kernel
 
 
 class NotHeld(Exception):

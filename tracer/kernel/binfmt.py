@@ -9,16 +9,16 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from schemas.errors import BadProgram
-from tracer import elf
-from tracer.kernel import sandbox
-from tracer.kernel.errno import Errno
-from tracer.kernel.hosttree import raw, text
-from tracer.kernel.sandbox import AT_FDCWD, ExecFile
+from shstk.schemas.errors import BadProgram
+from shstk.tracer import elf
+from shstk.tracer.kernel import sandbox
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.hosttree import raw, text
+from shstk.tracer.kernel.sandbox import AT_FDCWD, ExecFile
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 _BUFFER: Final = 256  # BINPRM_BUF_SIZE: how far a #! line is looked at
 _SHEBANG: Final = re.compile(rb"#![ \t]*([^ \t]+)([ \t]*)(.*?)[ \t]*", re.DOTALL)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from schemas.errors import BadProgram
-from tracer.kernel import binfmt, enable_cfi
-from tracer.kernel import exec as execs
-from tracer.kernel.errno import Errno
-from tracer.kernel.files import Files, Fs
-from tracer.kernel.limits import DEFAULTS, limit_cpu
-from tracer.kernel.task import Process, Sighand, Task
+from shstk.schemas.errors import BadProgram
+from shstk.tracer.kernel import binfmt, enable_cfi
+from shstk.tracer.kernel import exec as execs
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.files import Files, Fs
+from shstk.tracer.kernel.limits import DEFAULTS, limit_cpu
+from shstk.tracer.kernel.task import Process, Sighand, Task
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.kernel import Kernel
 
 
 def boot(
@@ -24,7 +24,7 @@ def boot(
     rlimits: dict[str, int],
 ) -> Task:
     """Rows at icount 0. rlimits: soft limits that differ from the default. Raises BadProgram."""
-    from tracer._core import Hart
+    from shstk.tracer._core import Hart
 
     tid = k.new_tid()
     assert tid is not None

@@ -10,13 +10,13 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import usermem
-from tracer.kernel.call import RESTART_NO_HAND, Args, Call, Outcome, Wait
-from tracer.kernel.errno import Errno
+from shstk.tracer.kernel import usermem
+from shstk.tracer.kernel.call import RESTART_NO_HAND, Args, Call, Outcome, Wait
+from shstk.tracer.kernel.errno import Errno
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Process, Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Process, Task
 
 SECOND: Final = 10**9
 # 2024-04-03 23:40:54 UTC, the day of the seed patch.

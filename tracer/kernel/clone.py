@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from schemas.uapi import (
+from shstk.schemas.uapi import (
     CLONE_CHILD_CLEARTID,
     CLONE_FLAGS,
     CLONE_THREAD,
@@ -15,16 +15,16 @@ from schemas.uapi import (
     CLONE_VM,
     PAGE,
 )
-from tracer.kernel import exit as exits
-from tracer.kernel import limits, ptrace, shstk, signals, usermem
-from tracer.kernel.call import RESTART_ALWAYS, Args, Call, Outcome, Wait
-from tracer.kernel.errno import Errno
-from tracer.kernel.mm import TASK_SIZE, Mm
-from tracer.kernel.task import AltStack, Process, Task
+from shstk.tracer.kernel import exit as exits
+from shstk.tracer.kernel import limits, ptrace, shstk, signals, usermem
+from shstk.tracer.kernel.call import RESTART_ALWAYS, Args, Call, Outcome, Wait
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.mm import TASK_SIZE, Mm
+from shstk.tracer.kernel.task import AltStack, Process, Task
 
 if TYPE_CHECKING:
-    from tracer._core import Hart
-    from tracer.kernel.kernel import Kernel
+    from shstk.tracer._core import Hart
+    from shstk.tracer.kernel.kernel import Kernel
 
 _F: Final = CLONE_FLAGS
 _CSIGNAL: Final = 0xFF

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel.errno import Errno
-from tracer.kernel.files import OpenFile
-from tracer.kernel.inode import Inode
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.files import OpenFile
+from shstk.tracer.kernel.inode import Inode
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 
 class DeviceFile(OpenFile):

@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final
 
-from schemas.uapi import SIGNALS
+from shstk.schemas.uapi import SIGNALS
 
 TERMIOS: Final = struct.Struct("<4IB19s")  # iflag, oflag, cflag, lflag, line, cc
 # As Linux makes a new terminal (tty_std_termios), with UTF-8.

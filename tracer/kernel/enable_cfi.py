@@ -10,20 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from schemas.errors import BadProgram
-from schemas.syscalls import SYSCALLS
-from schemas.uapi import PR_SET_CFI, PR_SHADOW_STACK_ENABLE
-from tracer import elf, libraries
-from tracer.kernel import sandbox, shstk
-from tracer.kernel.binfmt import Program
-from tracer.kernel.call import Args
-from tracer.kernel.errno import Errno
-from tracer.kernel.inode import Regular
-from tracer.kernel.sandbox import AT_FDCWD
+from shstk.schemas.errors import BadProgram
+from shstk.schemas.syscalls import SYSCALLS
+from shstk.schemas.uapi import PR_SET_CFI, PR_SHADOW_STACK_ENABLE
+from shstk.tracer import elf, libraries
+from shstk.tracer.kernel import sandbox, shstk
+from shstk.tracer.kernel.binfmt import Program
+from shstk.tracer.kernel.call import Args
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.inode import Regular
+from shstk.tracer.kernel.sandbox import AT_FDCWD
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 
 def before_first_instruction(k: Kernel, t: Task, program: Program) -> None:

@@ -6,18 +6,18 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import usermem
-from tracer.kernel.call import Args, Call, Outcome
-from tracer.kernel.clock import timeout_at
-from tracer.kernel.errno import Errno
-from tracer.kernel.eventfds import anonymous
-from tracer.kernel.files import O_CLOEXEC, O_RDWR, POLLERR, POLLHUP, READABLE, OpenFile
-from tracer.kernel.inode import Directory, Inode, Regular
-from tracer.kernel.poll import interrupted, swap_mask, wait_until
+from shstk.tracer.kernel import usermem
+from shstk.tracer.kernel.call import Args, Call, Outcome
+from shstk.tracer.kernel.clock import timeout_at
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.eventfds import anonymous
+from shstk.tracer.kernel.files import O_CLOEXEC, O_RDWR, POLLERR, POLLHUP, READABLE, OpenFile
+from shstk.tracer.kernel.inode import Directory, Inode, Regular
+from shstk.tracer.kernel.poll import interrupted, swap_mask, wait_until
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 _DELETE: Final = 2
 _ONESHOT, _EDGE = 1 << 30, 1 << 31

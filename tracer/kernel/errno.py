@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.uapi import ERRNO
+from shstk.schemas.uapi import ERRNO
 
 
 class Errno(Exception):

@@ -5,17 +5,17 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import usermem
-from tracer.kernel.call import Args, Call
-from tracer.kernel.clock import CLOCKS, CPU_CLOCKS, TIMER_ABSTIME, pack_timespec
-from tracer.kernel.errno import Errno
-from tracer.kernel.files import O_CLOEXEC, O_NONBLOCK, O_RDWR, READABLE, WRITABLE, OpenFile
-from tracer.kernel.inode import DEV_ANON, Inode
-from tracer.kernel.timers import Timer, get_itimerspec
+from shstk.tracer.kernel import usermem
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.clock import CLOCKS, CPU_CLOCKS, TIMER_ABSTIME, pack_timespec
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.files import O_CLOEXEC, O_NONBLOCK, O_RDWR, READABLE, WRITABLE, OpenFile
+from shstk.tracer.kernel.inode import DEV_ANON, Inode
+from shstk.tracer.kernel.timers import Timer, get_itimerspec
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 _SEMAPHORE: Final = 1
 _COUNT_MAX: Final = 2**64 - 2

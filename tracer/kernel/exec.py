@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from schemas.uapi import (
+from shstk.schemas.uapi import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_PRIVATE,
@@ -15,8 +15,8 @@ from schemas.uapi import (
     PROT_READ,
     PROT_WRITE,
 )
-from tracer import elf
-from tracer.kernel import (
+from shstk.tracer import elf
+from shstk.tracer.kernel import (
     binfmt,
     enable_cfi,
     ptrace,
@@ -27,19 +27,19 @@ from tracer.kernel import (
     usermem,
     vectors,
 )
-from tracer.kernel import exit as exits
-from tracer.kernel.binfmt import NotRunnable, Program
-from tracer.kernel.call import Args, Call, Outcome
-from tracer.kernel.errno import Errno
-from tracer.kernel.hosttree import text
-from tracer.kernel.mm import MAP_GROWSDOWN, STACK_TOP, Mm, mmap_base, page_down, page_up
-from tracer.kernel.sandbox import AT_FDCWD, ExecFile
-from tracer.kernel.siginfo import SI_KERNEL, SIGSEGV
-from tracer.kernel.task import UID, AltStack, Siginfo, Task
-from tracer.kernel.vma import MappedFile, VmaList
+from shstk.tracer.kernel import exit as exits
+from shstk.tracer.kernel.binfmt import NotRunnable, Program
+from shstk.tracer.kernel.call import Args, Call, Outcome
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.hosttree import text
+from shstk.tracer.kernel.mm import MAP_GROWSDOWN, STACK_TOP, Mm, mmap_base, page_down, page_up
+from shstk.tracer.kernel.sandbox import AT_FDCWD, ExecFile
+from shstk.tracer.kernel.siginfo import SI_KERNEL, SIGSEGV
+from shstk.tracer.kernel.task import UID, AltStack, Siginfo, Task
+from shstk.tracer.kernel.vma import MappedFile, VmaList
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.kernel import Kernel
 
 _MAX_STRING: Final = 32 * PAGE  # MAX_ARG_STRLEN
 _MIN_STRINGS: Final = 128 << 10  # all of them; a quarter of RLIMIT_STACK, within these
@@ -143,7 +143,7 @@ def _de_thread(k: Kernel, t: Task) -> None:
 
 
 def _new_mm(k: Kernel, t: Task, old: Mm | None) -> Mm:
-    from tracer._core import AddressSpace
+    from shstk.tracer._core import AddressSpace
 
     id = k.new_mm_id()
     row = {"seq": k.seq(), "tid": t.tid, "mm": id, "from_mm": old.id if old else None}

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import futex, ptrace, pty, shstk, signals, usermem
-from tracer.kernel.call import NO_RETURN, Args, Call, Outcome
-from tracer.kernel.errno import Errno
-from tracer.kernel.siginfo import CLD_EXITED, CLD_KILLED, SIGCHLD
-from tracer.kernel.task import DEAD, ZOMBIE, Process, Task
+from shstk.tracer.kernel import futex, ptrace, pty, shstk, signals, usermem
+from shstk.tracer.kernel.call import NO_RETURN, Args, Call, Outcome
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.siginfo import CLD_EXITED, CLD_KILLED, SIGCHLD
+from shstk.tracer.kernel.task import DEAD, ZOMBIE, Process, Task
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.mm import Mm
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.mm import Mm
 
 _OWN_CALLS: Final = ("exit", "exit_group")
 

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from schemas.uapi import MAP_PRIVATE, PROT_WRITE
-from tracer.kernel import locks, sigio
-from tracer.kernel.call import Args, Call, Outcome
-from tracer.kernel.errno import Errno
-from tracer.kernel.inode import Directory, Inode, Regular
-from tracer.kernel.locks import get_lock, set_lock
-from tracer.kernel.vma import MappedFile
+from shstk.schemas.uapi import MAP_PRIVATE, PROT_WRITE
+from shstk.tracer.kernel import locks, sigio
+from shstk.tracer.kernel.call import Args, Call, Outcome
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.inode import Directory, Inode, Regular
+from shstk.tracer.kernel.locks import get_lock, set_lock
+from shstk.tracer.kernel.vma import MappedFile
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 O_ACCMODE, O_RDONLY, O_WRONLY, O_RDWR = 3, 0, 1, 2
 O_CREAT, O_EXCL, O_TRUNC, O_APPEND, O_NONBLOCK = 0o100, 0o200, 0o1000, 0o2000, 0o4000
@@ -110,7 +110,7 @@ class OpenFile:
         """One holder less: a descriptor, or a message that carries the file."""
         self.refs -= 1
         if self.refs == 0:
-            from tracer.kernel import inotify
+            from shstk.tracer.kernel import inotify
 
             k.asynchronous.pop(self, None)
             locks.release(k, self.inode, self)
@@ -138,7 +138,7 @@ class Files:
     @staticmethod
     def standard(k: Kernel) -> Files:
         """Descriptors 0, 1 and 2 of the first process."""
-        from tracer.kernel.stdio import standard_files
+        from shstk.tracer.kernel.stdio import standard_files
 
         files = Files()
         for fd, file in enumerate(standard_files(k)):
@@ -315,7 +315,7 @@ def _setfl(k: Kernel, t: Task, fd: int, arg: int) -> int:
 
 
 def _pipe_size(k: Kernel, t: Task, fd: int, arg: int) -> int:
-    from tracer.kernel.pipes import CAPACITY, PipeEnd
+    from shstk.tracer.kernel.pipes import CAPACITY, PipeEnd
 
     if not isinstance(t.files.get(fd), PipeEnd):
         raise Errno("EBADF")

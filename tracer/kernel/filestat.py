@@ -6,13 +6,13 @@ import stat
 import struct
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import inotify, usermem
-from tracer.kernel.call import Args, Call
-from tracer.kernel.clock import SECOND, realtime_ns
-from tracer.kernel.errno import Errno
-from tracer.kernel.hosttree import raw
-from tracer.kernel.inode import DEV_PROC, NAME_MAX, Inode, Symlink
-from tracer.kernel.sandbox import (
+from shstk.tracer.kernel import inotify, usermem
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.clock import SECOND, realtime_ns
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.hosttree import raw
+from shstk.tracer.kernel.inode import DEV_PROC, NAME_MAX, Inode, Symlink
+from shstk.tracer.kernel.sandbox import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_SYMLINK_NOFOLLOW,
@@ -21,11 +21,11 @@ from tracer.kernel.sandbox import (
     find_at,
     get_path,
 )
-from tracer.kernel.task import UID
+from shstk.tracer.kernel.task import UID
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 BLOCK: Final = 4096
 _AT_EACCESS: Final = 0x200

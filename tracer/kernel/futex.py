@@ -7,14 +7,14 @@ import struct
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Final, cast
 
-from tracer.kernel import usermem
-from tracer.kernel.call import RESTART, RESTART_NO_HAND, Args, Call, Outcome, Wait
-from tracer.kernel.clock import realtime_ns
-from tracer.kernel.errno import Errno
+from shstk.tracer.kernel import usermem
+from shstk.tracer.kernel.call import RESTART, RESTART_NO_HAND, Args, Call, Outcome, Wait
+from shstk.tracer.kernel.clock import realtime_ns
+from shstk.tracer.kernel.errno import Errno
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 _WAIT, _WAKE, _REQUEUE, _CMP_REQUEUE, _WAKE_OP, _WAIT_BITSET, _WAKE_BITSET = 0, 1, 3, 4, 5, 9, 10
 _PRIVATE: Final = 128

@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from tracer.kernel.errno import Errno
+from shstk.tracer.kernel.errno import Errno
 
 # In an overlay, as in the layers of OCI images: `.wh.NAME` hides NAME of the tree beneath, and a
 # directory that holds `.wh..wh..opq` shows nothing of the one beneath.

@@ -10,14 +10,14 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import usermem
-from tracer.kernel.call import Args, Call
-from tracer.kernel.errno import Errno
-from tracer.kernel.task import UID, Process
+from shstk.tracer.kernel import usermem
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.task import UID, Process
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 NODENAME: Final = "shstk"
 _BUILD: Final = "#1 SMP PREEMPT Wed Apr  3 23:40:54 UTC 2024"

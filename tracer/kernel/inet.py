@@ -10,13 +10,13 @@ import struct
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel.errno import Errno
-from tracer.kernel.files import POLLERR, POLLHUP, POLLRDHUP, READABLE, WRITABLE, OpenFile
-from tracer.kernel.sockets import CAPACITY, DGRAM, RECEIVE, SEND, STREAM, Message, Socket
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.files import POLLERR, POLLHUP, POLLRDHUP, READABLE, WRITABLE, OpenFile
+from shstk.tracer.kernel.sockets import CAPACITY, DGRAM, RECEIVE, SEND, STREAM, Message, Socket
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 AF_INET, AF_INET6 = 2, 10
 PROTOCOLS: Final = {STREAM: 6, DGRAM: 17}  # IPPROTO_TCP, IPPROTO_UDP

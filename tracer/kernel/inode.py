@@ -14,15 +14,15 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from tracer.kernel.clock import EPOCH_NS
-from tracer.kernel.errno import Errno
-from tracer.kernel.hosttree import Tree, raw
-from tracer.kernel.pagecache import PageCache
+from shstk.tracer.kernel.clock import EPOCH_NS
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.hosttree import Tree, raw
+from shstk.tracer.kernel.pagecache import PageCache
 
 if TYPE_CHECKING:
-    from tracer.kernel.inotify import Watch
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.locks import Lock
+    from shstk.tracer.kernel.inotify import Watch
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.locks import Lock
 
 NAME_MAX: Final = 255
 # Device numbers of the file systems (anonymous ones, as tmpfs and overlayfs have).

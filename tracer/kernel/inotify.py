@@ -10,19 +10,19 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import usermem
-from tracer.kernel.call import Args, Call
-from tracer.kernel.errno import Errno
-from tracer.kernel.eventfds import anonymous
-from tracer.kernel.files import O_CLOEXEC, O_NONBLOCK, O_PATH, O_RDONLY, READABLE, OpenFile
-from tracer.kernel.hosttree import raw
-from tracer.kernel.inode import READ, Directory, Inode
-from tracer.kernel.ioctl import FIONREAD
-from tracer.kernel.sandbox import AT_FDCWD, find, get_path
+from shstk.tracer.kernel import usermem
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.eventfds import anonymous
+from shstk.tracer.kernel.files import O_CLOEXEC, O_NONBLOCK, O_PATH, O_RDONLY, READABLE, OpenFile
+from shstk.tracer.kernel.hosttree import raw
+from shstk.tracer.kernel.inode import READ, Directory, Inode
+from shstk.tracer.kernel.ioctl import FIONREAD
+from shstk.tracer.kernel.sandbox import AT_FDCWD, find, get_path
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 # include/uapi/linux/inotify.h
 ACCESS, MODIFY, ATTRIB, CLOSE_WRITE, CLOSE_NOWRITE, OPEN = 1, 2, 4, 8, 0x10, 0x20

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import sigio, usermem
-from tracer.kernel.call import Args, Call
-from tracer.kernel.errno import Errno
-from tracer.kernel.files import O_NONBLOCK
-from tracer.kernel.inode import Directory, Regular
+from shstk.tracer.kernel import sigio, usermem
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.files import O_NONBLOCK
+from shstk.tracer.kernel.inode import Directory, Regular
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 FIONREAD: Final = 0x541B
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from schemas.uapi import SIGNALS
-from tracer.kernel import signals
-from tracer.kernel.call import Interrupted
-from tracer.kernel.errno import Errno
+from shstk.schemas.uapi import SIGNALS
+from shstk.tracer.kernel import signals
+from shstk.tracer.kernel.call import Interrupted
+from shstk.tracer.kernel.errno import Errno
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 _SI_KERNEL = 0x80
 

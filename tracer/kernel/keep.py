@@ -12,14 +12,14 @@ import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from schemas.errors import CannotWrite
-from tracer.kernel.clock import EPOCH_NS
-from tracer.kernel.hosttree import OPAQUE, WHITEOUT, HostTree
-from tracer.kernel.inode import Directory, Inode, Regular, Symlink
-from tracer.kernel.pipes import Fifo
+from shstk.schemas.errors import CannotWrite
+from shstk.tracer.kernel.clock import EPOCH_NS
+from shstk.tracer.kernel.hosttree import OPAQUE, WHITEOUT, HostTree
+from shstk.tracer.kernel.inode import Directory, Inode, Regular, Symlink
+from shstk.tracer.kernel.pipes import Fifo
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.kernel import Kernel
 
 _BITS: Final = 0o777
 

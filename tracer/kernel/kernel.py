@@ -9,15 +9,15 @@ import random
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from schemas.revisions import Revision
-from schemas.seq import STEPS
-from tracer.kernel import signals
-from tracer.kernel.call import RESTART, RESTART_ALWAYS, Wait
-from tracer.kernel.errno import Errno
-from tracer.kernel.mm import Mm
-from tracer.kernel.modules import Modules
-from tracer.kernel.sched import QUANTUM, Scheduler
-from tracer.kernel.task import (
+from shstk.schemas.revisions import Revision
+from shstk.schemas.seq import STEPS
+from shstk.tracer.kernel import signals
+from shstk.tracer.kernel.call import RESTART, RESTART_ALWAYS, Wait
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.mm import Mm
+from shstk.tracer.kernel.modules import Modules
+from shstk.tracer.kernel.sched import QUANTUM, Scheduler
+from shstk.tracer.kernel.task import (
     BLOCKED,
     RUNNABLE,
     ZOMBIE,
@@ -25,18 +25,18 @@ from tracer.kernel.task import (
     Process,
     Task,
 )
-from tracer.kernel.timers import Timers
+from shstk.tracer.kernel.timers import Timers
 
 if TYPE_CHECKING:
-    from tracer._core import Machine
-    from tracer.kernel.files import OpenFile
-    from tracer.kernel.inet import InetSocket
-    from tracer.kernel.sandbox import Sandbox
-    from tracer.kernel.signalfds import SignalFd
-    from tracer.kernel.sockets import Socket
-    from tracer.kernel.sysvshm import Segment
-    from tracer.kernel.terminal import Terminal
-    from tracer.recorder import Buffers
+    from shstk.tracer._core import Machine
+    from shstk.tracer.kernel.files import OpenFile
+    from shstk.tracer.kernel.inet import InetSocket
+    from shstk.tracer.kernel.sandbox import Sandbox
+    from shstk.tracer.kernel.signalfds import SignalFd
+    from shstk.tracer.kernel.sockets import Socket
+    from shstk.tracer.kernel.sysvshm import Segment
+    from shstk.tracer.kernel.terminal import Terminal
+    from shstk.tracer.recorder import Buffers
 
 
 FIRST_PID: Final = 100

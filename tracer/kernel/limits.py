@@ -5,17 +5,17 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from schemas.uapi import RLIM_INFINITY, RLIMITS, SIGNALS
-from tracer.kernel import signals, usermem
-from tracer.kernel.call import Args, Call
-from tracer.kernel.clock import SECOND
-from tracer.kernel.errno import Errno
-from tracer.kernel.siginfo import SI_KERNEL
-from tracer.kernel.timers import Timer
+from shstk.schemas.uapi import RLIM_INFINITY, RLIMITS, SIGNALS
+from shstk.tracer.kernel import signals, usermem
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.clock import SECOND
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.siginfo import SI_KERNEL
+from shstk.tracer.kernel.timers import Timer
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Process, Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Process, Task
 
 _LIMIT: Final = struct.Struct("<QQ")
 _NR_OPEN: Final = 1 << 20

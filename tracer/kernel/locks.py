@@ -10,15 +10,15 @@ import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import usermem
-from tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
-from tracer.kernel.errno import Errno
+from shstk.tracer.kernel import usermem
+from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
+from shstk.tracer.kernel.errno import Errno
 
 if TYPE_CHECKING:
-    from tracer.kernel.files import Files, OpenFile
-    from tracer.kernel.inode import Inode
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.files import Files, OpenFile
+    from shstk.tracer.kernel.inode import Inode
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 _RDLCK, _WRLCK, _UNLCK = 0, 1, 2
 _SH, _EX, _NB, _UN = 1, 2, 4, 8  # LOCK_*

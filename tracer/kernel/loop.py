@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from tracer._core import STOP_BUDGET, STOP_ECALL, STOP_FAULT, STOP_FLUSH
-from tracer.kernel import ptrace, signals, traps
-from tracer.kernel.call import NO_RETURN, RESTART, End, Interrupted, Outcome, Wait
-from tracer.kernel.errno import Errno
-from tracer.kernel.table import CALLS
-from tracer.kernel.task import DEAD, RUNNABLE, ZOMBIE, Blocked, InCall, Task
-from tracer.kernel.usermem import put_u32
+from shstk.tracer._core import STOP_BUDGET, STOP_ECALL, STOP_FAULT, STOP_FLUSH
+from shstk.tracer.kernel import ptrace, signals, traps
+from shstk.tracer.kernel.call import NO_RETURN, RESTART, End, Interrupted, Outcome, Wait
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.table import CALLS
+from shstk.tracer.kernel.task import DEAD, RUNNABLE, ZOMBIE, Blocked, InCall, Task
+from shstk.tracer.kernel.usermem import put_u32
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.kernel import Kernel
 
 _SLICE: Final = 1 << 20  # instructions at most before the recorder and the limits are looked at
 _POLL_EVERY: Final = 64  # turns of the loop between two looks at the host's limits

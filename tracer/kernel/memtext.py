@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from schemas.uapi import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE
-from tracer.kernel.inode import path_ino
+from shstk.schemas.uapi import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE
+from shstk.tracer.kernel.inode import path_ino
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
-    from tracer.kernel.vma import Vma
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+    from shstk.tracer.kernel.vma import Vma
 
 _NAME_COLUMN: Final = 73  # show_vma_header_prefix: 25 + 6 * sizeof(void *) - 1, then a space
 

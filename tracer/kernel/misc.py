@@ -5,15 +5,15 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import usermem
-from tracer.kernel.call import Args, Call, Handler
-from tracer.kernel.clock import SECOND
-from tracer.kernel.errno import Errno
-from tracer.kernel.proctext import memory
+from shstk.tracer.kernel import usermem
+from shstk.tracer.kernel.call import Args, Call, Handler
+from shstk.tracer.kernel.clock import SECOND
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.proctext import memory
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 _RANDOM_MAX: Final = 33554431  # bytes a call
 _GRND_KNOWN: Final = 7

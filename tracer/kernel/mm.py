@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from schemas.uapi import (
+from shstk.schemas.uapi import (
     ERRNO,
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -23,15 +23,15 @@ from schemas.uapi import (
     PROT_WRITE,
     RLIM_INFINITY,
 )
-from tracer.kernel.errno import Errno
-from tracer.kernel.pagecache import PageCache
-from tracer.kernel.vma import STACK_GUARD_GAP, MappedFile, Vma, VmaList
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.pagecache import PageCache
+from shstk.tracer.kernel.vma import STACK_GUARD_GAP, MappedFile, Vma, VmaList
 
 if TYPE_CHECKING:
-    from tracer._core import AddressSpace
-    from tracer.kernel.inode import Regular
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer._core import AddressSpace
+    from shstk.tracer.kernel.inode import Regular
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 TASK_SIZE: Final = 1 << 56  # Sv57: what an explicit address may reach
 WINDOW: Final = 1 << 47  # what the kernel itself chooses from, as on Sv48

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from schemas.uapi import (
+from shstk.schemas.uapi import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
@@ -13,16 +13,16 @@ from schemas.uapi import (
     PAGE,
     PROT_EXEC,
 )
-from tracer.kernel import files, usermem
-from tracer.kernel.call import Args, Call
-from tracer.kernel.errno import Errno
-from tracer.kernel.mm import MAP_TYPE, TASK_SIZE, Mm, page_up
-from tracer.kernel.pagecache import SPAN
+from shstk.tracer.kernel import files, usermem
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.mm import MAP_TYPE, TASK_SIZE, Mm, page_up
+from shstk.tracer.kernel.pagecache import SPAN
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
-    from tracer.kernel.vma import MappedFile
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+    from shstk.tracer.kernel.vma import MappedFile
 
 _MAP_SHARED_VALIDATE: Final = 3
 _PROT_KNOWN: Final = 0xF | 0x0100_0000 | 0x0200_0000  # with PROT_SEM, GROWSDOWN, GROWSUP

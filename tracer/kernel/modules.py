@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from schemas.errors import BadProgram
-from schemas.uapi import PAGE
-from tracer import elf
+from shstk.schemas.errors import BadProgram
+from shstk.schemas.uapi import PAGE
+from shstk.tracer import elf
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.mm import Mm
-    from tracer.kernel.vma import MappedFile
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.mm import Mm
+    from shstk.tracer.kernel.vma import MappedFile
 
 _U64: Final = 2**64 - 1
 

@@ -7,8 +7,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.errors import BadProgram
-from tracer.kernel.hosttree import HostTree, Layers, Tree
+from shstk.schemas.errors import BadProgram
+from shstk.tracer.kernel.hosttree import HostTree, Layers, Tree
 
 
 @dataclass(frozen=True)

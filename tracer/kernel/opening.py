@@ -5,12 +5,12 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import inotify, pty, usermem
-from tracer.kernel.call import Args, Call, Outcome, Wait
-from tracer.kernel.clock import realtime_ns
-from tracer.kernel.devices import open_device
-from tracer.kernel.errno import Errno
-from tracer.kernel.files import (
+from shstk.tracer.kernel import inotify, pty, usermem
+from shstk.tracer.kernel.call import Args, Call, Outcome, Wait
+from shstk.tracer.kernel.clock import realtime_ns
+from shstk.tracer.kernel.devices import open_device
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.files import (
     O_ACCMODE,
     O_CLOEXEC,
     O_CREAT,
@@ -26,8 +26,8 @@ from tracer.kernel.files import (
     O_WRONLY,
     OpenFile,
 )
-from tracer.kernel.hosttree import text
-from tracer.kernel.inode import (
+from shstk.tracer.kernel.hosttree import text
+from shstk.tracer.kernel.inode import (
     DEV_ANON,
     READ,
     WRITE,
@@ -37,17 +37,17 @@ from tracer.kernel.inode import (
     Regular,
     Symlink,
 )
-from tracer.kernel.pipes import Fifo, open_fifo
-from tracer.kernel.procfiles import open_proc
-from tracer.kernel.procfs import ProcFile
-from tracer.kernel.regular import DirectoryFile, RegularFile, resize
-from tracer.kernel.sandbox import Found, find, get_path
-from tracer.kernel.stdio import Stream, open_stream
-from tracer.kernel.terminal import TTY, TerminalFile, TerminalNode, controlling
+from shstk.tracer.kernel.pipes import Fifo, open_fifo
+from shstk.tracer.kernel.procfiles import open_proc
+from shstk.tracer.kernel.procfs import ProcFile
+from shstk.tracer.kernel.regular import DirectoryFile, RegularFile, resize
+from shstk.tracer.kernel.sandbox import Found, find, get_path
+from shstk.tracer.kernel.stdio import Stream, open_stream
+from shstk.tracer.kernel.terminal import TTY, TerminalFile, TerminalNode, controlling
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 _CREATION: Final = O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC | O_NOFOLLOW  # not kept
 _NEEDS: Final = {O_RDONLY: READ, O_WRONLY: WRITE, O_RDWR: READ | WRITE}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from schemas.uapi import PROT_READ, PROT_WRITE
-from tracer.kernel.errno import Errno
+from shstk.schemas.uapi import PROT_READ, PROT_WRITE
+from shstk.tracer.kernel.errno import Errno
 
 if TYPE_CHECKING:
-    from tracer._core import AddressSpace, Machine
+    from shstk.tracer._core import AddressSpace, Machine
 
 SPAN: Final = 1 << 44  # more than any file can hold
 _START: Final = 1 << 20  # where the file's first byte lies in the cache's own address space
@@ -19,7 +19,7 @@ class PageCache:
     """An address space of its own: one shared mapping that the guests' mappings are parts of."""
 
     def __init__(self, machine: Machine, data: bytes | bytearray) -> None:
-        from tracer._core import AddressSpace
+        from shstk.tracer._core import AddressSpace
 
         self._space = AddressSpace(machine)
         self._space.map(_START, SPAN, PROT_READ | PROT_WRITE | _SHARED)

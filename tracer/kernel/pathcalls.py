@@ -5,12 +5,12 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import inotify, usermem
-from tracer.kernel.call import Args, Call
-from tracer.kernel.clock import realtime_ns
-from tracer.kernel.errno import Errno
-from tracer.kernel.hosttree import raw
-from tracer.kernel.inode import (
+from shstk.tracer.kernel import inotify, usermem
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.clock import realtime_ns
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.hosttree import raw
+from shstk.tracer.kernel.inode import (
     EXECUTE,
     WRITE,
     Device,
@@ -19,9 +19,9 @@ from tracer.kernel.inode import (
     Regular,
     Symlink,
 )
-from tracer.kernel.pipes import Fifo
-from tracer.kernel.regular import RegularFile, check_size, resize
-from tracer.kernel.sandbox import (
+from shstk.tracer.kernel.pipes import Fifo
+from shstk.tracer.kernel.regular import RegularFile, check_size, resize
+from shstk.tracer.kernel.sandbox import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     PATH_MAX,
@@ -32,8 +32,8 @@ from tracer.kernel.sandbox import (
 )
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 _AT_REMOVEDIR: Final = 0x200
 _AT_SYMLINK_FOLLOW: Final = 0x400

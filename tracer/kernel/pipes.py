@@ -6,11 +6,11 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
-from schemas.uapi import SIGNALS
-from tracer.kernel import signals, usermem
-from tracer.kernel.call import Args, Call, Wait
-from tracer.kernel.errno import Errno
-from tracer.kernel.files import (
+from shstk.schemas.uapi import SIGNALS
+from shstk.tracer.kernel import signals, usermem
+from shstk.tracer.kernel.call import Args, Call, Wait
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.files import (
     O_ACCMODE,
     O_CLOEXEC,
     O_DIRECT,
@@ -24,13 +24,13 @@ from tracer.kernel.files import (
     WRITABLE,
     OpenFile,
 )
-from tracer.kernel.inode import DEV_ANON, Inode
-from tracer.kernel.ioctl import FIONREAD
-from tracer.kernel.siginfo import SI_USER
+from shstk.tracer.kernel.inode import DEV_ANON, Inode
+from shstk.tracer.kernel.ioctl import FIONREAD
+from shstk.tracer.kernel.siginfo import SI_USER
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 CAPACITY: Final = 65536
 ATOMIC: Final = 4096  # PIPE_BUF: a write of this much is never split

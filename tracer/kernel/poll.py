@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import signals, usermem
-from tracer.kernel.call import RESTART_NO_HAND, Args, Call, Outcome, Wait
-from tracer.kernel.clock import pack_timespec, timeout_at
-from tracer.kernel.errno import Errno
-from tracer.kernel.files import (
+from shstk.tracer.kernel import signals, usermem
+from shstk.tracer.kernel.call import RESTART_NO_HAND, Args, Call, Outcome, Wait
+from shstk.tracer.kernel.clock import pack_timespec, timeout_at
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.files import (
     POLL_KEY,
     POLLERR,
     POLLHUP,
@@ -20,8 +20,8 @@ from tracer.kernel.files import (
 )
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 SIGSET_SIZE: Final = 8
 _FD_MAX: Final = 1 << 20

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import usermem
-from tracer.kernel.call import Args, Call
-from tracer.kernel.errno import Errno
-from tracer.kernel.task import Task
-from tracer.kernel.transfer import gather, get_iov, scatter, total
+from shstk.tracer.kernel import usermem
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.task import Task
+from shstk.tracer.kernel.transfer import gather, get_iov, scatter, total
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.kernel import Kernel
 
 
 def _target(k: Kernel, t: Task, a: Args) -> Task:

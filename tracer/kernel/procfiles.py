@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
-from schemas.uapi import PAGE
-from tracer.kernel import usermem
-from tracer.kernel.errno import Errno
-from tracer.kernel.files import OpenFile
-from tracer.kernel.hosttree import text
-from tracer.kernel.procfs import ProcFile
-from tracer.kernel.proctext import TASK_TEXTS, system_text
-from tracer.kernel.regular import SEEK_CUR, seek_to
-from tracer.kernel.task import Task
+from shstk.schemas.uapi import PAGE
+from shstk.tracer.kernel import usermem
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.files import OpenFile
+from shstk.tracer.kernel.hosttree import text
+from shstk.tracer.kernel.procfs import ProcFile
+from shstk.tracer.kernel.proctext import TASK_TEXTS, system_text
+from shstk.tracer.kernel.regular import SEEK_CUR, seek_to
+from shstk.tracer.kernel.task import Task
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.kernel import Kernel
 
 _COMM_MAX: Final = 15
 

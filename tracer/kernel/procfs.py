@@ -6,13 +6,13 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel.errno import Errno
-from tracer.kernel.inode import DEV_PROC, Directory, Inode, MagicLink, Symlink, path_ino
-from tracer.kernel.proctext import SYSCTLS, SYSTEM_TEXTS, TASK_TEXTS
-from tracer.kernel.task import Task
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.inode import DEV_PROC, Directory, Inode, MagicLink, Symlink, path_ino
+from shstk.tracer.kernel.proctext import SYSCTLS, SYSTEM_TEXTS, TASK_TEXTS
+from shstk.tracer.kernel.task import Task
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.kernel import Kernel
 
 _DIRECTORY: Final = stat.S_IFDIR | 0o555
 _LINK: Final = stat.S_IFLNK | 0o777

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from schemas.uapi import PAGE, RLIM_INFINITY, RLIMITS
-from tracer.kernel import hwprobe
-from tracer.kernel.clock import SECOND, USER_HZ
-from tracer.kernel.identity import version
-from tracer.kernel.memtext import maps, smaps, statm, vm_status
-from tracer.kernel.task import BLOCKED, DEAD, RUNNABLE, STOPPED, UID, ZOMBIE, Process, Task
+from shstk.schemas.uapi import PAGE, RLIM_INFINITY, RLIMITS
+from shstk.tracer.kernel import hwprobe
+from shstk.tracer.kernel.clock import SECOND, USER_HZ
+from shstk.tracer.kernel.identity import version
+from shstk.tracer.kernel.memtext import maps, smaps, statm, vm_status
+from shstk.tracer.kernel.task import BLOCKED, DEAD, RUNNABLE, STOPPED, UID, ZOMBIE, Process, Task
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.kernel import Kernel
 
 _STATES: Final = {
     RUNNABLE: "R (running)",

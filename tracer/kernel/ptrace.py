@@ -9,13 +9,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import signals
-from tracer.kernel.call import End, Wait
-from tracer.kernel.siginfo import CLD_TRAPPED, SI_USER, SIGCHLD, SIGKILL, SIGSTOP, SIGTRAP, bit
-from tracer.kernel.task import BLOCKED, STOPPED, Process, Siginfo, Task
+from shstk.tracer.kernel import signals
+from shstk.tracer.kernel.call import End, Wait
+from shstk.tracer.kernel.siginfo import (
+    CLD_TRAPPED,
+    SI_USER,
+    SIGCHLD,
+    SIGKILL,
+    SIGSTOP,
+    SIGTRAP,
+    bit,
+)
+from shstk.tracer.kernel.task import BLOCKED, STOPPED, Process, Siginfo, Task
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.kernel import Kernel
 
 STOPPED_STATUS: Final = 0x7F  # of a wait status: stopped, by the signal in the next byte
 EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_VFORK_DONE, EVENT_EXIT = range(1, 7)

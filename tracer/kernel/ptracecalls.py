@@ -6,16 +6,16 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import ptrace, siginfo, signals, usermem
-from tracer.kernel.call import Args, Call, Outcome
-from tracer.kernel.errno import Errno
-from tracer.kernel.ptrace import is_stopped
-from tracer.kernel.regsets import REGSETS, Regset
-from tracer.kernel.siginfo import NSIG, SI_USER, SIGKILL, SIGTRAP
-from tracer.kernel.task import BLOCKED, DEAD, ZOMBIE, Task
+from shstk.tracer.kernel import ptrace, siginfo, signals, usermem
+from shstk.tracer.kernel.call import Args, Call, Outcome
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.ptrace import is_stopped
+from shstk.tracer.kernel.regsets import REGSETS, Regset
+from shstk.tracer.kernel.siginfo import NSIG, SI_USER, SIGKILL, SIGTRAP
+from shstk.tracer.kernel.task import BLOCKED, DEAD, ZOMBIE, Task
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.kernel import Kernel
 
 
 def _traceme(k: Kernel, t: Task) -> int:

@@ -7,18 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
-from schemas.uapi import SIGNALS
-from tracer.kernel import usermem
-from tracer.kernel.discipline import TERMIOS, TOSTOP, VMIN, VTIME, Discipline
-from tracer.kernel.errno import Errno
-from tracer.kernel.files import POLLHUP, READABLE, WRITABLE, OpenFile
-from tracer.kernel.inode import DEV_ANON, Inode
-from tracer.kernel.ioctl import FIONREAD
-from tracer.kernel.jobs import check_foreground, to_group
+from shstk.schemas.uapi import SIGNALS
+from shstk.tracer.kernel import usermem
+from shstk.tracer.kernel.discipline import TERMIOS, TOSTOP, VMIN, VTIME, Discipline
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.files import POLLHUP, READABLE, WRITABLE, OpenFile
+from shstk.tracer.kernel.inode import DEV_ANON, Inode
+from shstk.tracer.kernel.ioctl import FIONREAD
+from shstk.tracer.kernel.jobs import check_foreground, to_group
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Process, Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Process, Task
 
 PTMX: Final = 0x502
 _PTS: Final = 0x8800

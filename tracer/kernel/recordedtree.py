@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tracer.kernel.askedtree import NotHeld
-from tracer.kernel.errno import Errno
-from tracer.kernel.hosttree import text
+from shstk.tracer.kernel.askedtree import NotHeld
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.hosttree import text
 
 
 class RecordedTree:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import vectors
-from tracer.kernel.errno import Errno
+from shstk.tracer.kernel import vectors
+from shstk.tracer.kernel.errno import Errno
 
 if TYPE_CHECKING:
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.task import Task
 
 # cfi_state of struct user_cfi_state (T1).
 LP_EN: Final = 1 << 0

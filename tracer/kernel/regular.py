@@ -5,21 +5,21 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final, cast
 
-from schemas.uapi import SIGNALS
-from tracer.kernel import signals
-from tracer.kernel.clock import realtime_ns
-from tracer.kernel.errno import Errno
-from tracer.kernel.files import O_APPEND, OpenFile
-from tracer.kernel.hosttree import raw
-from tracer.kernel.inode import (
+from shstk.schemas.uapi import SIGNALS
+from shstk.tracer.kernel import signals
+from shstk.tracer.kernel.clock import realtime_ns
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.files import O_APPEND, OpenFile
+from shstk.tracer.kernel.hosttree import raw
+from shstk.tracer.kernel.inode import (
     Directory,
     Regular,
 )
-from tracer.kernel.siginfo import SI_USER
+from shstk.tracer.kernel.siginfo import SI_USER
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 FILE_MAX: Final = 2**63 - 1
 SEEK_SET, SEEK_CUR, SEEK_END, SEEK_DATA, SEEK_HOLE = range(5)

@@ -14,12 +14,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from schemas.errors import BadProgram
-from tracer.kernel import keep, usermem
-from tracer.kernel.askedtree import Answers, AskedTree
-from tracer.kernel.errno import Errno
-from tracer.kernel.hosttree import HostTree, raw, text
-from tracer.kernel.inode import (
+from shstk.schemas.errors import BadProgram
+from shstk.tracer.kernel import keep, usermem
+from shstk.tracer.kernel.askedtree import Answers, AskedTree
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.hosttree import HostTree, raw, text
+from shstk.tracer.kernel.inode import (
     DEV_BOUND,
     EXECUTE,
     NAME_MAX,
@@ -32,12 +32,12 @@ from tracer.kernel.inode import (
     Symlink,
     path_ino,
 )
-from tracer.kernel.mounts import Mount, program_mount
-from tracer.kernel.procfs import proc_root
+from shstk.tracer.kernel.mounts import Mount, program_mount
+from shstk.tracer.kernel.procfs import proc_root
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 AT_FDCWD: Final = -100 & 0xFFFF_FFFF
 AT_SYMLINK_NOFOLLOW: Final = 0x100

@@ -7,7 +7,7 @@ import random
 from collections import deque
 from typing import Final
 
-from tracer.kernel.task import BLOCKED, DEAD, STOPPED, ZOMBIE, Task
+from shstk.tracer.kernel.task import BLOCKED, DEAD, STOPPED, ZOMBIE, Task
 
 QUANTUM: Final = (10_000, 50_000)  # instructions, both ends included
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import usermem
-from tracer.kernel.call import Args, Call
-from tracer.kernel.clock import pack_timespec
-from tracer.kernel.errno import Errno
-from tracer.kernel.task import Task
+from shstk.tracer.kernel import usermem
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.clock import pack_timespec
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.task import Task
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.kernel import Kernel
 
 _ORDINARY: Final = (0, 3, 5)  # SCHED_OTHER, BATCH, IDLE
 _REAL_TIME: Final = (1, 2)  # SCHED_FIFO, RR

@@ -11,8 +11,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from schemas.revisions import parse_default_size
-from schemas.uapi import (
+from shstk.schemas.revisions import parse_default_size
+from shstk.schemas.uapi import (
     CLONE_VFORK,
     CLONE_VM,
     MAP_ANONYMOUS,
@@ -28,17 +28,17 @@ from schemas.uapi import (
     SHADOW_STACK_SET_TOKEN,
     SYS_MAP_SHADOW_STACK,
 )
-from tracer.kernel import usermem
-from tracer.kernel.call import Args, Call
-from tracer.kernel.errno import Errno
-from tracer.kernel.mm import page_up
-from tracer.kernel.task import CfiState
+from shstk.tracer.kernel import usermem
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.mm import page_up
+from shstk.tracer.kernel.task import CfiState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 _U64: Final = 2**64 - 1
 

@@ -6,15 +6,15 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import siginfo, signals, usermem
-from tracer.kernel.call import RESTART_NO_HAND, Args, Call, Outcome, Wait
-from tracer.kernel.errno import Errno
-from tracer.kernel.sigframe import SP, altstack_flags, read_altstack, set_altstack
-from tracer.kernel.siginfo import NEVER_BLOCKED, NSIG, SI_TKILL, SI_USER, bit
-from tracer.kernel.task import DEAD, Process, SigAction, Siginfo, Task
+from shstk.tracer.kernel import siginfo, signals, usermem
+from shstk.tracer.kernel.call import RESTART_NO_HAND, Args, Call, Outcome, Wait
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.sigframe import SP, altstack_flags, read_altstack, set_altstack
+from shstk.tracer.kernel.siginfo import NEVER_BLOCKED, NSIG, SI_TKILL, SI_USER, bit
+from shstk.tracer.kernel.task import DEAD, Process, SigAction, Siginfo, Task
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.kernel import Kernel
 
 SIGSET_SIZE: Final = 8
 # NOCLDSTOP, NOCLDWAIT, SIGINFO, EXPOSE_TAGBITS, ONSTACK, RESTART, NODEFER, RESETHAND

@@ -11,13 +11,13 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import siginfo, signals, usermem, vectors
-from tracer.kernel.call import NO_RETURN, Args, Call, Outcome
-from tracer.kernel.errno import Errno
-from tracer.kernel.task import AltStack, SigAction, Siginfo, Task
+from shstk.tracer.kernel import siginfo, signals, usermem, vectors
+from shstk.tracer.kernel.call import NO_RETURN, Args, Call, Outcome
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.task import AltStack, SigAction, Siginfo, Task
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.kernel import Kernel
 
 # __vdso_rt_sigreturn: li a7, 139; ecall. Handlers come back to it by `ret`, so it needs no lpad.
 VDSO_CODE: Final = struct.pack("<II", 0x08B0_0893, 0x0000_0073)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from schemas.uapi import SIGNALS
-from tracer.kernel.task import UID, Siginfo
+from shstk.schemas.uapi import SIGNALS
+from shstk.tracer.kernel.task import UID, Siginfo
 
 SIGKILL: Final = SIGNALS["SIGKILL"]
 SIGSTOP: Final = SIGNALS["SIGSTOP"]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from schemas.uapi import SIGNALS
-from tracer.kernel import signals
-from tracer.kernel.errno import Errno
-from tracer.kernel.siginfo import SI_KERNEL
+from shstk.schemas.uapi import SIGNALS
+from shstk.tracer.kernel import signals
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.siginfo import SI_KERNEL
 
 if TYPE_CHECKING:
-    from tracer.kernel.files import OpenFile
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.files import OpenFile
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 O_ASYNC: Final = 0o20000
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import siginfo, signals, usermem
-from tracer.kernel.call import Args, Call
-from tracer.kernel.errno import Errno
-from tracer.kernel.eventfds import anonymous
-from tracer.kernel.files import O_CLOEXEC, O_NONBLOCK, O_RDWR, READABLE, OpenFile
-from tracer.kernel.siginfo import NEVER_BLOCKED, SIGCHLD
-from tracer.kernel.task import Siginfo
+from shstk.tracer.kernel import siginfo, signals, usermem
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.eventfds import anonymous
+from shstk.tracer.kernel.files import O_CLOEXEC, O_NONBLOCK, O_RDWR, READABLE, OpenFile
+from shstk.tracer.kernel.siginfo import NEVER_BLOCKED, SIGCHLD
+from shstk.tracer.kernel.task import Siginfo
 
 if TYPE_CHECKING:
-    from tracer.kernel.inode import Inode
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.inode import Inode
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 _SI_TIMER: Final = -2
 # struct signalfd_siginfo: signo, errno, code, pid, uid, fd, tid, band, overrun, trapno, status,

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import exit as exits
-from tracer.kernel import ptrace, sigframe
-from tracer.kernel.siginfo import (
+from shstk.tracer.kernel import exit as exits
+from shstk.tracer.kernel import ptrace, sigframe
+from shstk.tracer.kernel.siginfo import (
     CLD_CONTINUED,
     CLD_STOPPED,
     CORE_DUMPING,
@@ -29,7 +29,7 @@ from tracer.kernel.siginfo import (
     SYNCHRONOUS,
     bit,
 )
-from tracer.kernel.task import (
+from shstk.tracer.kernel.task import (
     BLOCKED,
     DEAD,
     RUNNABLE,
@@ -43,7 +43,7 @@ from tracer.kernel.task import (
 )
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.kernel import Kernel
 
 SIG_DFL: Final = 0
 SIG_IGN: Final = 1

@@ -6,13 +6,13 @@ import struct
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import inotify, usermem
-from tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
-from tracer.kernel.clock import realtime_ns
-from tracer.kernel.errno import Errno
-from tracer.kernel.files import O_CLOEXEC, O_NONBLOCK
-from tracer.kernel.hosttree import text
-from tracer.kernel.inet import (
+from shstk.tracer.kernel import inotify, usermem
+from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
+from shstk.tracer.kernel.clock import realtime_ns
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.files import O_CLOEXEC, O_NONBLOCK
+from shstk.tracer.kernel.hosttree import text
+from shstk.tracer.kernel.inet import (
     AF_INET,
     AF_INET6,
     PROTOCOLS,
@@ -22,9 +22,9 @@ from tracer.kernel.inet import (
     unpack,
     unspecified,
 )
-from tracer.kernel.inode import WRITE
-from tracer.kernel.sandbox import AT_FDCWD, find
-from tracer.kernel.sockets import (
+from shstk.tracer.kernel.inode import WRITE
+from shstk.tracer.kernel.sandbox import AT_FDCWD, find
+from shstk.tracer.kernel.sockets import (
     BACKLOG_MAX,
     DGRAM,
     RECEIVE,
@@ -34,7 +34,7 @@ from tracer.kernel.sockets import (
     SocketNode,
     socket_of,
 )
-from tracer.kernel.sockmsg import (
+from shstk.tracer.kernel.sockmsg import (
     MSG_DONTWAIT,
     Header,
     get_header,
@@ -42,12 +42,12 @@ from tracer.kernel.sockmsg import (
     rights,
     send,
 )
-from tracer.kernel.sockopts import SO_RCVTIMEO, SO_SNDTIMEO
-from tracer.kernel.transfer import cut, gather
+from shstk.tracer.kernel.sockopts import SO_RCVTIMEO, SO_SNDTIMEO
+from shstk.tracer.kernel.transfer import cut, gather
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 AF_UNSPEC, AF_UNIX = 0, 1
 _FAMILIES: Final = {16: "AF_NETLINK", 17: "AF_PACKET", 40: "AF_VSOCK"}

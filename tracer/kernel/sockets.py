@@ -7,10 +7,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from schemas.uapi import SIGNALS
-from tracer.kernel import signals, usermem
-from tracer.kernel.errno import Errno
-from tracer.kernel.files import (
+from shstk.schemas.uapi import SIGNALS
+from shstk.tracer.kernel import signals, usermem
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.files import (
     O_RDWR,
     POLLERR,
     POLLHUP,
@@ -19,13 +19,13 @@ from tracer.kernel.files import (
     WRITABLE,
     OpenFile,
 )
-from tracer.kernel.inode import DEV_ANON, Inode
-from tracer.kernel.ioctl import FIONREAD
-from tracer.kernel.siginfo import SI_USER
+from shstk.tracer.kernel.inode import DEV_ANON, Inode
+from shstk.tracer.kernel.ioctl import FIONREAD
+from shstk.tracer.kernel.siginfo import SI_USER
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 STREAM, DGRAM, SEQPACKET = 1, 2, 5
 RECEIVE, SEND = 1, 2  # RCV_SHUTDOWN, SEND_SHUTDOWN

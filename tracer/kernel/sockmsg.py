@@ -6,16 +6,16 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import usermem
-from tracer.kernel.errno import Errno
-from tracer.kernel.files import O_NONBLOCK, OpenFile
-from tracer.kernel.sockets import CAPACITY, RECEIVE, SEQPACKET, STREAM, Socket
-from tracer.kernel.task import UID
-from tracer.kernel.transfer import Iov, gather, get_iov, scatter, total
+from shstk.tracer.kernel import usermem
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.files import O_NONBLOCK, OpenFile
+from shstk.tracer.kernel.sockets import CAPACITY, RECEIVE, SEQPACKET, STREAM, Socket
+from shstk.tracer.kernel.task import UID
+from shstk.tracer.kernel.transfer import Iov, gather, get_iov, scatter, total
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 MSG_OOB, MSG_PEEK, MSG_CTRUNC, MSG_TRUNC = 1, 2, 8, 0x20
 MSG_DONTWAIT, MSG_WAITALL, MSG_NOSIGNAL = 0x40, 0x100, 0x4000

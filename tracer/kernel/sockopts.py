@@ -6,16 +6,16 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import usermem
-from tracer.kernel.call import Args, Call
-from tracer.kernel.errno import Errno
-from tracer.kernel.inet import InetSocket
-from tracer.kernel.sockets import CAPACITY, Socket, socket_of
-from tracer.kernel.task import UID
+from shstk.tracer.kernel import usermem
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.inet import InetSocket
+from shstk.tracer.kernel.sockets import CAPACITY, Socket, socket_of
+from shstk.tracer.kernel.task import UID
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 _U32: Final = 0xFFFF_FFFF
 _SOL_SOCKET: Final = 1

@@ -7,16 +7,24 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from tracer.kernel import usermem
-from tracer.kernel.errno import Errno
-from tracer.kernel.files import O_ACCMODE, O_RDONLY, O_WRONLY, POLLHUP, READABLE, WRITABLE, OpenFile
-from tracer.kernel.inode import DEV_ANON, Inode
-from tracer.kernel.ioctl import FIONREAD
-from tracer.kernel.terminal import terminal_files
+from shstk.tracer.kernel import usermem
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.files import (
+    O_ACCMODE,
+    O_RDONLY,
+    O_WRONLY,
+    POLLHUP,
+    READABLE,
+    WRITABLE,
+    OpenFile,
+)
+from shstk.tracer.kernel.inode import DEV_ANON, Inode
+from shstk.tracer.kernel.ioctl import FIONREAD
+from shstk.tracer.kernel.terminal import terminal_files
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 
 @dataclass(eq=False)

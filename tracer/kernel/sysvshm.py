@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from schemas.uapi import (
+from shstk.schemas.uapi import (
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_SHARED,
@@ -16,19 +16,19 @@ from schemas.uapi import (
     PROT_READ,
     PROT_WRITE,
 )
-from tracer.kernel import usermem
-from tracer.kernel.call import Args, Call
-from tracer.kernel.clock import SECOND, realtime_ns
-from tracer.kernel.errno import Errno
-from tracer.kernel.inode import DEV_ANON, Regular
-from tracer.kernel.mm import Mm, page_up
-from tracer.kernel.pagecache import PageCache
-from tracer.kernel.task import UID
-from tracer.kernel.vma import MappedFile, Vma
+from shstk.tracer.kernel import usermem
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.clock import SECOND, realtime_ns
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.inode import DEV_ANON, Regular
+from shstk.tracer.kernel.mm import Mm, page_up
+from shstk.tracer.kernel.pagecache import PageCache
+from shstk.tracer.kernel.task import UID
+from shstk.tracer.kernel.vma import MappedFile, Vma
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 _CREAT, _EXCL, _HUGETLB = 0o1000, 0o2000, 0o4000
 _RDONLY, _RND, _REMAP, _EXEC = 0o10000, 0o20000, 0o40000, 0o100000

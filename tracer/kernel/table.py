@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tracer.kernel import (
+from shstk.tracer.kernel import (
     clock,
     clone,
     epoll,
@@ -41,7 +41,7 @@ from tracer.kernel import (
     transfer,
     wait,
 )
-from tracer.kernel.call import Call
+from shstk.tracer.kernel.call import Call
 
 _MODULES: Final = (
     clone,

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel.call import Args
-from tracer.kernel.errno import Errno
+from shstk.tracer.kernel.call import Args
+from shstk.tracer.kernel.errno import Errno
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 _ENABLE: Final = 1
 _SHIFT: Final = 24  # PR_PMLEN_SHIFT

@@ -6,13 +6,13 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from tracer.kernel.call import Args, End
+from shstk.tracer.kernel.call import Args, End
 
 if TYPE_CHECKING:
-    from tracer._core import AddressSpace, Hart
-    from tracer.kernel.files import Files, Fs
-    from tracer.kernel.limits import CpuLimit
-    from tracer.kernel.mm import Mm
+    from shstk.tracer._core import AddressSpace, Hart
+    from shstk.tracer.kernel.files import Files, Fs
+    from shstk.tracer.kernel.limits import CpuLimit
+    from shstk.tracer.kernel.mm import Mm
 
 UID: Final = 1000  # not root: RLIMIT_NPROC binds; CAP_CHECKPOINT_RESTORE is held all the same
 RUNNABLE, BLOCKED, STOPPED, ZOMBIE, DEAD = "runnable", "blocked", "stopped", "zombie", "dead"

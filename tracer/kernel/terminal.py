@@ -12,17 +12,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from tracer.kernel import usermem
-from tracer.kernel.discipline import COOKED, ICANON, TERMIOS, TOSTOP
-from tracer.kernel.errno import Errno
-from tracer.kernel.files import O_RDWR, READABLE, WRITABLE, OpenFile
-from tracer.kernel.inode import Inode
-from tracer.kernel.ioctl import FIONREAD
-from tracer.kernel.jobs import check_foreground
+from shstk.tracer.kernel import usermem
+from shstk.tracer.kernel.discipline import COOKED, ICANON, TERMIOS, TOSTOP
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.files import O_RDWR, READABLE, WRITABLE, OpenFile
+from shstk.tracer.kernel.inode import Inode
+from shstk.tracer.kernel.ioctl import FIONREAD
+from shstk.tracer.kernel.jobs import check_foreground
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 PATH: Final = "/dev/pts/0"
 TTY: Final = 0x500  # /dev/tty

@@ -10,9 +10,9 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import signals, usermem
-from tracer.kernel.call import Args, Call
-from tracer.kernel.clock import (
+from shstk.tracer.kernel import signals, usermem
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.clock import (
     CPU_CLOCKS,
     SECOND,
     TIMER_ABSTIME,
@@ -21,12 +21,12 @@ from tracer.kernel.clock import (
     pack_timespec,
     pack_timeval,
 )
-from tracer.kernel.errno import Errno
-from tracer.kernel.siginfo import NSIG, SI_KERNEL
-from tracer.kernel.task import Process, Siginfo, Task
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.siginfo import NSIG, SI_KERNEL
+from shstk.tracer.kernel.task import Process, Siginfo, Task
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.kernel import Kernel
 
 _SI_TIMER: Final = -2
 _SIGEV_SIGNAL, _SIGEV_NONE, _SIGEV_THREAD, _SIGEV_THREAD_ID = 0, 1, 2, 4

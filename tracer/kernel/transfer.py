@@ -5,17 +5,17 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from schemas.uapi import PAGE
-from tracer.kernel import inotify, usermem
-from tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
-from tracer.kernel.errno import Errno
-from tracer.kernel.files import O_APPEND, O_NONBLOCK, OpenFile
-from tracer.kernel.inode import Directory, Regular
-from tracer.kernel.regular import DirectoryFile, RegularFile
+from shstk.schemas.uapi import PAGE
+from shstk.tracer.kernel import inotify, usermem
+from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.files import O_APPEND, O_NONBLOCK, OpenFile
+from shstk.tracer.kernel.inode import Directory, Regular
+from shstk.tracer.kernel.regular import DirectoryFile, RegularFile
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 # Linux moves at most 0x7ffff000 bytes a call; less is as legal, and bounds what a guest can ask.
 TRANSFER_MAX: Final = 64 << 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from schemas.uapi import (
+from shstk.schemas.uapi import (
     PROT_EXEC,
     PROT_READ,
     PROT_WRITE,
@@ -14,13 +14,20 @@ from schemas.uapi import (
     SEGV_MAPERR,
     SIGNALS,
 )
-from tracer._core import FAULT_NO_FRAME
-from tracer.kernel import signals
-from tracer.kernel.siginfo import BUS_ADRALN, BUS_ADRERR, ILL_ILLOPC, SI_KERNEL, SIGKILL, TRAP_BRKPT
-from tracer.kernel.task import Task
+from shstk.tracer._core import FAULT_NO_FRAME
+from shstk.tracer.kernel import signals
+from shstk.tracer.kernel.siginfo import (
+    BUS_ADRALN,
+    BUS_ADRERR,
+    ILL_ILLOPC,
+    SI_KERNEL,
+    SIGKILL,
+    TRAP_BRKPT,
+)
+from shstk.tracer.kernel.task import Task
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.kernel import Kernel
 
 SSPOPCHK_MISMATCH: Final = 3  # tval of a software check; 2 is a missing landing pad
 

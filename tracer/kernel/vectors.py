@@ -9,13 +9,13 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel.call import Args
-from tracer.kernel.errno import Errno
+from shstk.tracer.kernel.call import Args
+from shstk.tracer.kernel.errno import Errno
 
 if TYPE_CHECKING:
-    from tracer._core import Hart
-    from tracer.kernel.kernel import Kernel
-    from tracer.kernel.task import Task
+    from shstk.tracer._core import Hart
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
 
 VLENB: Final = 16
 DATA: Final = 32 * VLENB  # riscv_v_vsize

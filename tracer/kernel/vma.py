@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from schemas.uapi import PAGE
+from shstk.schemas.uapi import PAGE
 
 if TYPE_CHECKING:
-    from tracer.kernel.inode import Regular
+    from shstk.tracer.kernel.inode import Regular
 
 STACK_GUARD_GAP: Final = 256 * PAGE  # kept below a stack that grows
 

@@ -6,11 +6,11 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tracer.kernel import exit as exits
-from tracer.kernel import usermem
-from tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
-from tracer.kernel.errno import Errno
-from tracer.kernel.siginfo import (
+from shstk.tracer.kernel import exit as exits
+from shstk.tracer.kernel import usermem
+from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.siginfo import (
     CLD_CONTINUED,
     CLD_EXITED,
     CLD_KILLED,
@@ -19,10 +19,10 @@ from tracer.kernel.siginfo import (
     SIGCHLD,
     SIGCONT,
 )
-from tracer.kernel.task import DEAD, UID, ZOMBIE, Process, Task
+from shstk.tracer.kernel.task import DEAD, UID, ZOMBIE, Process, Task
 
 if TYPE_CHECKING:
-    from tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.kernel import Kernel
 
 WNOHANG, WUNTRACED, WEXITED, WCONTINUED, WNOWAIT = 1, 2, 4, 8, 0x0100_0000
 _WNOTHREAD, _WALL, _WCLONE = 0x2000_0000, 0x4000_0000, 0x8000_0000
