@@ -81,7 +81,7 @@ def _guest_options(guest: GuestArguments) -> dict[str, Any]:
         if name in given:
             given[name] = Path(given[name])
     if "binds" in given:
-        from shstk.tracer.kernel.mounts import Bind
+        from shstk.tracer.kernel.tree.mounts import Bind
 
         given["binds"] = tuple(Bind(Path(h), g, writable) for h, g, writable in given["binds"])
     return given

@@ -11,10 +11,10 @@ from shstk.schemas.errors import BadRun
 from shstk.schemas.manifest import Manifest
 from shstk.schemas.revisions import resolve
 from shstk.tracer.guest import Guest, GuestOptions, check_options, start
-from shstk.tracer.kernel.mounts import Mount
-from shstk.tracer.kernel.recordedtree import RecordedTree
-from shstk.tracer.kernel.sandbox import Sandbox
-from shstk.tracer.kernel.terminal import Typed
+from shstk.tracer.kernel.tree.mounts import Mount
+from shstk.tracer.kernel.tree.recordedtree import RecordedTree
+from shstk.tracer.kernel.tree.sandbox import Sandbox
+from shstk.tracer.kernel.tty.terminal import Typed
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Recorder

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from shstk.tracer import _core
 from shstk.tracer._core import AddressSpace, Hart
-from shstk.tracer.kernel.inode import Regular
+from shstk.tracer.kernel.fs.inode import Regular
 
 if TYPE_CHECKING:
     from shstk.tracer.guest import Guest

@@ -15,10 +15,10 @@ from shstk.schemas.uapi import PAGE, RLIMITS, SIGNALS
 from shstk.tracer.kernel import loop
 from shstk.tracer.kernel.boot import boot
 from shstk.tracer.kernel.kernel import Kernel
-from shstk.tracer.kernel.mounts import Bind, host_mounts
-from shstk.tracer.kernel.sandbox import Sandbox
 from shstk.tracer.kernel.sched import QUANTUM
-from shstk.tracer.kernel.terminal import Terminal, Typed
+from shstk.tracer.kernel.tree.mounts import Bind, host_mounts
+from shstk.tracer.kernel.tree.sandbox import Sandbox
+from shstk.tracer.kernel.tty.terminal import Terminal, Typed
 
 if TYPE_CHECKING:
     from shstk.tracer._core import Machine
@@ -184,7 +184,7 @@ def _search_path(options: GuestOptions) -> list[str]:
 
 def _terminal(options: GuestOptions) -> Terminal:
     if not options.stdin and os.isatty(0):
-        from shstk.tracer.kernel.hostterminal import HostTerminal
+        from shstk.tracer.kernel.tty.hostterminal import HostTerminal
 
         given_up = _limits(options)
         return HostTerminal(lambda: given_up() is not None)

@@ -17,10 +17,10 @@ from shstk.tracer.kernel.boot import boot
 from shstk.tracer.kernel.call import Outcome
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.kernel import Kernel
-from shstk.tracer.kernel.mounts import host_mounts
-from shstk.tracer.kernel.sandbox import AT_FDCWD, Sandbox
 from shstk.tracer.kernel.table import CALLS
 from shstk.tracer.kernel.task import Blocked, Task
+from shstk.tracer.kernel.tree.mounts import host_mounts
+from shstk.tracer.kernel.tree.sandbox import AT_FDCWD, Sandbox
 
 BY_NAME = {call.name: call for call in CALLS.values()}
 SCRATCH = 1 << 20

@@ -19,7 +19,7 @@ from shstk.tracer._core import Machine
 from shstk.tracer.kernel import loop
 from shstk.tracer.kernel.boot import boot
 from shstk.tracer.kernel.kernel import Kernel
-from shstk.tracer.kernel.sandbox import Sandbox
+from shstk.tracer.kernel.tree.sandbox import Sandbox
 
 PAGE = 4096
 

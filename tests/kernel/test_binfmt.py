@@ -9,8 +9,8 @@ import pytest
 import riscv_asm
 from direct import Direct
 
-from shstk.tracer.kernel import binfmt
 from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.process import binfmt
 
 
 def run(tmp_path: Path, files: dict[str, bytes], path: str, *argv: bytes) -> Any:

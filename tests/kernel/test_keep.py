@@ -8,8 +8,8 @@ import pytest
 from direct import Direct
 
 from shstk.schemas.errors import BadProgram
-from shstk.tracer.kernel.mounts import Bind, host_mounts
-from shstk.tracer.kernel.sandbox import AT_FDCWD, Sandbox
+from shstk.tracer.kernel.tree.mounts import Bind, host_mounts
+from shstk.tracer.kernel.tree.sandbox import AT_FDCWD, Sandbox
 
 AT_REMOVEDIR = 0x200
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from guest_run import Result, run
 
-from shstk.tracer.kernel.vma import Vma, VmaList
+from shstk.tracer.kernel.mm.vma import Vma, VmaList
 
 PAGE = 4096
 BASE = 0x7FFFF8000000  # below 128 MiB for the stack

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shstk.schemas.uapi import SIGNALS
 from shstk.tracer.kernel.call import Interrupted, Wait
-from shstk.tracer.kernel.discipline import COOKED, TERMIOS, Discipline
+from shstk.tracer.kernel.tty.discipline import COOKED, TERMIOS, Discipline
 
 TCGETS, TCSETS, TIOCSCTTY, TIOCGPGRP, TIOCSPGRP = 0x5401, 0x5402, 0x540E, 0x540F, 0x5410
 TIOCGWINSZ, TIOCSWINSZ, FIONREAD = 0x5413, 0x5414, 0x541B

@@ -11,9 +11,9 @@ import pytest
 from direct import Direct
 
 from shstk.schemas.errors import BadProgram
-from shstk.tracer.kernel.clock import EPOCH_NS
-from shstk.tracer.kernel.mounts import host_mounts
-from shstk.tracer.kernel.sandbox import Sandbox
+from shstk.tracer.kernel.time.clock import EPOCH_NS
+from shstk.tracer.kernel.tree.mounts import host_mounts
+from shstk.tracer.kernel.tree.sandbox import Sandbox
 
 AT_SYMLINK_NOFOLLOW = 0x100
 O_PATH, O_WRONLY, O_CREAT, O_APPEND = 0o10000000, 1, 0o100, 0o2000

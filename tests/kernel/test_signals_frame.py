@@ -6,15 +6,16 @@ import struct
 
 import pytest
 
-from shstk.tracer.kernel import sigframe, siginfo
-from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.sigframe import (
+from shstk.tracer.kernel.arch import sigframe
+from shstk.tracer.kernel.arch.sigframe import (
     LAYOUTS,
     SS_AUTODISARM,
     SS_DISABLE,
     SS_ONSTACK,
     set_altstack,
 )
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.signal import siginfo
 from shstk.tracer.kernel.task import AltStack, Siginfo
 
 REGS = [0x1000 + i for i in range(32)]  # pc, x1..x31

@@ -8,10 +8,10 @@ import pytest
 from direct import Direct
 from guest_run import run
 
-from shstk.tracer.kernel import vectors
+from shstk.tracer.kernel.arch import vectors
+from shstk.tracer.kernel.arch.regsets import REGSETS
+from shstk.tracer.kernel.arch.sigframe import LAYOUTS, frame_size
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.regsets import REGSETS
-from shstk.tracer.kernel.sigframe import LAYOUTS, frame_size
 
 VILL = 1 << 63
 SET, GET, INHERIT = 69, 70, 16

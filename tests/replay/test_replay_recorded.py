@@ -16,7 +16,7 @@ from shstk.replay.run import Run
 from shstk.replaying import record_under, replay
 from shstk.schemas.errors import BadRun
 from shstk.tracer.guest import set_up
-from shstk.tracer.kernel.mounts import Bind
+from shstk.tracer.kernel.tree.mounts import Bind
 from shstk.tracer.record import RecordOptions, record_guest
 from shstk.tracer.rundir import recover
 

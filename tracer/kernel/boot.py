@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shstk.schemas.errors import BadProgram
-from shstk.tracer.kernel import binfmt, enable_cfi
-from shstk.tracer.kernel import exec as execs
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.files import Files, Fs
-from shstk.tracer.kernel.limits import DEFAULTS, limit_cpu
+from shstk.tracer.kernel.fs.files import Files, Fs
+from shstk.tracer.kernel.process import binfmt, enable_cfi
+from shstk.tracer.kernel.process import exec as execs
+from shstk.tracer.kernel.process.limits import DEFAULTS, limit_cpu
 from shstk.tracer.kernel.task import Process, Sighand, Task
 
 if TYPE_CHECKING:

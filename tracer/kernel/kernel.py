@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from shstk.schemas.revisions import Revision
 from shstk.schemas.seq import STEPS
-from shstk.tracer.kernel import signals
 from shstk.tracer.kernel.call import RESTART, RESTART_ALWAYS, Wait
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.mm import Mm
-from shstk.tracer.kernel.modules import Modules
+from shstk.tracer.kernel.mm.mm import Mm
+from shstk.tracer.kernel.process.modules import Modules
 from shstk.tracer.kernel.sched import QUANTUM, Scheduler
+from shstk.tracer.kernel.signal import signals
 from shstk.tracer.kernel.task import (
     BLOCKED,
     RUNNABLE,
@@ -25,17 +25,17 @@ from shstk.tracer.kernel.task import (
     Process,
     Task,
 )
-from shstk.tracer.kernel.timers import Timers
+from shstk.tracer.kernel.time.timers import Timers
 
 if TYPE_CHECKING:
     from shstk.tracer._core import Machine
-    from shstk.tracer.kernel.files import OpenFile
-    from shstk.tracer.kernel.inet import InetSocket
-    from shstk.tracer.kernel.sandbox import Sandbox
-    from shstk.tracer.kernel.signalfds import SignalFd
-    from shstk.tracer.kernel.sockets import Socket
-    from shstk.tracer.kernel.sysvshm import Segment
-    from shstk.tracer.kernel.terminal import Terminal
+    from shstk.tracer.kernel.fs.files import OpenFile
+    from shstk.tracer.kernel.fs.signalfds import SignalFd
+    from shstk.tracer.kernel.mm.sysvshm import Segment
+    from shstk.tracer.kernel.net.inet import InetSocket
+    from shstk.tracer.kernel.net.sockets import Socket
+    from shstk.tracer.kernel.tree.sandbox import Sandbox
+    from shstk.tracer.kernel.tty.terminal import Terminal
     from shstk.tracer.recorder import Buffers
 
 

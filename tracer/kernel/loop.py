@@ -7,12 +7,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from shstk.tracer._core import STOP_BUDGET, STOP_ECALL, STOP_FAULT, STOP_FLUSH
-from shstk.tracer.kernel import ptrace, signals, traps
+from shstk.tracer.kernel.arch import traps
 from shstk.tracer.kernel.call import NO_RETURN, RESTART, End, Interrupted, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.mm.usermem import put_u32
+from shstk.tracer.kernel.process import ptrace
+from shstk.tracer.kernel.signal import signals
 from shstk.tracer.kernel.table import CALLS
 from shstk.tracer.kernel.task import DEAD, RUNNABLE, ZOMBIE, Blocked, InCall, Task
-from shstk.tracer.kernel.usermem import put_u32
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel

@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from shstk.tracer.kernel import usermem
 from shstk.tracer.kernel.call import Args, Call, Handler
-from shstk.tracer.kernel.clock import SECOND
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.proctext import memory
+from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.proc.proctext import memory
+from shstk.tracer.kernel.time.clock import SECOND
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel

@@ -4,44 +4,40 @@ from __future__ import annotations
 
 from typing import Final
 
-from shstk.tracer.kernel import (
-    clock,
-    clone,
+from shstk.tracer.kernel import misc
+from shstk.tracer.kernel.arch import hwprobe, shstk, sigframe
+from shstk.tracer.kernel.call import Call
+from shstk.tracer.kernel.fs import (
     epoll,
     eventfds,
-    exec,
-    exit,
     files,
     filestat,
-    futex,
-    hwprobe,
-    identity,
     inotify,
     ioctl,
-    limits,
     locks,
-    misc,
-    mmap,
     opening,
     pathcalls,
     pipes,
     poll,
+    signalfds,
+    transfer,
+)
+from shstk.tracer.kernel.mm import mmap, processvm, sysvshm
+from shstk.tracer.kernel.net import sockcalls, sockopts
+from shstk.tracer.kernel.process import (
+    clone,
+    exec,
+    exit,
+    futex,
+    identity,
+    limits,
     prctl,
-    processvm,
     ptracecalls,
     schedcalls,
-    shstk,
-    sigcalls,
-    sigframe,
-    signalfds,
-    sockcalls,
-    sockopts,
-    sysvshm,
-    timers,
-    transfer,
     wait,
 )
-from shstk.tracer.kernel.call import Call
+from shstk.tracer.kernel.signal import sigcalls
+from shstk.tracer.kernel.time import clock, timers
 
 _MODULES: Final = (
     clone,

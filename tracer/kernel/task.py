@@ -10,9 +10,9 @@ from shstk.tracer.kernel.call import Args, End
 
 if TYPE_CHECKING:
     from shstk.tracer._core import AddressSpace, Hart
-    from shstk.tracer.kernel.files import Files, Fs
-    from shstk.tracer.kernel.limits import CpuLimit
-    from shstk.tracer.kernel.mm import Mm
+    from shstk.tracer.kernel.fs.files import Files, Fs
+    from shstk.tracer.kernel.mm.mm import Mm
+    from shstk.tracer.kernel.process.limits import CpuLimit
 
 UID: Final = 1000  # not root: RLIMIT_NPROC binds; CAP_CHECKPOINT_RESTORE is held all the same
 RUNNABLE, BLOCKED, STOPPED, ZOMBIE, DEAD = "runnable", "blocked", "stopped", "zombie", "dead"

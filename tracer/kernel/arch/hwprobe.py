@@ -1,0 +1,144 @@
+"""riscv_hwprobe(2) and riscv_flush_icache(2): what the executor's harts can do."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.mm import usermem
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+
+_WHICH_CPUS: Final = 1
+_PAIRS_MAX: Final = 1 << 16
+
+# What every hart of the executor has, in the order of an ISA string, and its bit of
+# RISCV_HWPROBE_KEY_IMA_EXT_0 (asm/hwprobe.h); None: it has none.
+_EXTENSIONS: Final = {
+    "zicbom": 55,
+    "zicbop": 60,
+    "zicboz": 6,
+    "zicntr": 50,
+    "zicond": 35,
+    "zicsr": None,
+    "zifencei": None,
+    "zihintntl": 29,
+    "zihintpause": 36,
+    "zimop": 42,
+    "zaamo": 56,
+    "zabha": 58,
+    "zacas": 34,
+    "zalrsc": 57,
+    "zawrs": 48,
+    "zfa": 32,
+    "zfhmin": 28,
+    "zca": 43,
+    "zcb": 44,
+    "zcd": 45,
+    "zcmop": 47,
+    "zba": 3,
+    "zbb": 4,
+    "zbs": 5,
+    "zvbb": 17,
+    "zve32f": 38,
+    "zve32x": 37,
+    "zve64d": 41,
+    "zve64f": 40,
+    "zve64x": 39,
+    "zvfhmin": 31,
+    "zvkb": 19,
+    "zvkt": 26,
+    "supm": 49,
+}
+_CACHE_BLOCK: Final = 64
+_FD: Final = 1 << 0
+_C: Final = 1 << 1
+_V: Final = 1 << 2
+_ZICFILP: Final = 63  # of IMA_EXT_0
+_ZICFISS: Final = 0  # of IMA_EXT_1
+
+
+def isa(k: Kernel) -> str:
+    """The ISA string of /proc/cpuinfo."""
+    return "_".join(("rv64imafdcv", *_EXTENSIONS, *sorted(k.cpu)))
+
+
+def values(k: Kernel) -> dict[int, int]:
+    """Key -> value. riscv_nousercfi changes nothing here (seen on 7.2.13)."""
+    ext_0 = _FD | _C | _V | sum(1 << bit for bit in _EXTENSIONS.values() if bit is not None)
+    return {
+        0: 0,  # MVENDORID, MARCHID, MIMPID
+        1: 0,
+        2: 0,
+        3: 1,  # BASE_BEHAVIOR: IMA
+        4: ext_0 | int("zicfilp" in k.cpu) << _ZICFILP,
+        5: 3,  # CPUPERF_0, MISALIGNED_SCALAR_PERF: fast
+        6: _CACHE_BLOCK,  # ZICBOZ_BLOCK_SIZE
+        7: (1 << 47) - 1,  # HIGHEST_VIRT_ADDRESS
+        8: 10**9,  # TIME_CSR_FREQ: one tick an instruction
+        9: 3,
+        10: 3,  # MISALIGNED_VECTOR_PERF: fast
+        12: _CACHE_BLOCK,  # ZICBOM_BLOCK_SIZE
+        15: _CACHE_BLOCK,  # ZICBOP_BLOCK_SIZE
+        16: int("zicfiss" in k.cpu) << _ZICFISS,
+    }
+
+
+def sys_riscv_hwprobe(k: Kernel, t: Task, a: Args) -> int:
+    pairs, count, cpusetsize, cpus, flags = a[:5]
+    if flags & ~_WHICH_CPUS or count > _PAIRS_MAX:
+        raise Errno("EINVAL")
+    if flags & _WHICH_CPUS:
+        return _which_cpus(k, t, pairs, count, cpusetsize, cpus)
+    if cpusetsize or cpus:
+        _check_cpus(k, t, cpusetsize, cpus)
+    known = values(k)
+    for i in range(count):
+        (key,) = struct.unpack("<q", usermem.get(k, t, pairs + 16 * i, 8))
+        answer = (key, known[key]) if key in known else (-1, 0)
+        usermem.put(k, t, pairs + 16 * i, struct.pack("<qQ", *answer))
+    return 0
+
+
+def _check_cpus(k: Kernel, t: Task, size: int, cpus: int) -> None:
+    """The set asked about must hold the one cpu there is."""
+    if not usermem.get(k, t, cpus, min(size, 8))[:1] > b"\0":
+        raise Errno("EINVAL")
+
+
+def _which_cpus(k: Kernel, t: Task, pairs: int, count: int, size: int, cpus: int) -> int:
+    """RISCV_HWPROBE_WHICH_CPUS: leave cpu 0 in the set if it has all that the pairs name."""
+    if not size or not cpus:
+        raise Errno("EINVAL")
+    known, bitmask_keys, has_all = values(k), (3, 4, 5, 16), True
+    for i in range(count):
+        key, value = struct.unpack("<qQ", usermem.get(k, t, pairs + 16 * i, 16))
+        if key not in known:
+            usermem.put(k, t, pairs + 16 * i, struct.pack("<qQ", -1, 0))
+            has_all = False
+        elif key in bitmask_keys:
+            has_all &= known[key] & value == value
+        else:
+            has_all &= known[key] == value
+    first = usermem.get(k, t, cpus, 1)[0] or 1
+    usermem.put(k, t, cpus, bytes([first & 1 & has_all]).ljust(min(size, 8), b"\0"))
+    return 0
+
+
+def sys_riscv_flush_icache(k: Kernel, t: Task, a: Args) -> int:
+    """Nothing to do: the executor sees stores to text at once."""
+    if a[2] & ~1:
+        raise Errno("EINVAL")
+    return 0
+
+
+CALLS: Final = (
+    Call(258, "riscv_hwprobe", sys_riscv_hwprobe),
+    Call(
+        259, "riscv_flush_icache", sys_riscv_flush_icache, "simple", "stores to text show at once"
+    ),
+)

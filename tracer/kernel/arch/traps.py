@@ -1,0 +1,93 @@
+"""Exceptions: the `faults` row, and the signal that arch/riscv's traps.c or fault.c makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from shstk.schemas.uapi import (
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
+    SEGV_ACCERR,
+    SEGV_CPERR,
+    SEGV_MAPERR,
+    SIGNALS,
+)
+from shstk.tracer._core import FAULT_NO_FRAME
+from shstk.tracer.kernel.signal import signals
+from shstk.tracer.kernel.signal.siginfo import (
+    BUS_ADRALN,
+    BUS_ADRERR,
+    ILL_ILLOPC,
+    SI_KERNEL,
+    SIGKILL,
+    TRAP_BRKPT,
+)
+from shstk.tracer.kernel.task import Task
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+
+SSPOPCHK_MISMATCH: Final = 3  # tval of a software check; 2 is a missing landing pad
+
+
+@dataclass(frozen=True)
+class Trap:
+    """An exception whose signal is always the same; si_addr is the instruction's address."""
+
+    signal: str
+    code: int
+
+
+TRAPS: Final = {
+    0: Trap("SIGBUS", BUS_ADRALN),  # instruction address misaligned
+    1: Trap("SIGSEGV", SEGV_ACCERR),  # instruction access fault: pc is the target
+    2: Trap("SIGILL", ILL_ILLOPC),  # illegal instruction
+    3: Trap("SIGTRAP", TRAP_BRKPT),  # breakpoint
+    5: Trap("SIGSEGV", SEGV_ACCERR),  # load access fault
+    7: Trap("SIGSEGV", SEGV_ACCERR),  # store/AMO access fault: si_addr is the pc here too (F3)
+    18: Trap("SIGSEGV", SEGV_CPERR),  # software check: a shadow stack or a landing pad (F1, F2)
+}
+PAGE_FAULTS: Final = {12: PROT_EXEC, 13: PROT_READ | PROT_WRITE, 15: PROT_WRITE}  # what allows it
+UNFETCHED: Final = (1, 12)
+DATA_ACCESS: Final = (5, 7, 13, 15)
+
+
+def handle_fault(k: Kernel, t: Task) -> None:
+    """After STOP_FAULT. Nothing is recorded of a fault that only made the stack grow."""
+    cause, tval, word, address, expected, found = t.hart.fault()
+    if cause == FAULT_NO_FRAME:
+        k.warn(f"out of memory: task {t.tid} is killed at pc {t.hart.pc:#x}")
+        signals.send(k, t, SIGKILL, SI_KERNEL)
+        return
+    assert t.mm is not None
+    if cause in PAGE_FAULTS:
+        if t.mm.grow_stack(k, t, tval):
+            return
+        vma = t.mm.vmas.find(tval)
+        signal, code = "SIGSEGV", SEGV_MAPERR if vma is None else SEGV_ACCERR
+        if vma is not None and tval >= vma.backed and vma.prot & PAGE_FAULTS[cause]:
+            signal, code = "SIGBUS", BUS_ADRERR
+        signo, si_addr = SIGNALS[signal], tval
+    else:
+        trap = TRAPS[cause]
+        signo, code, si_addr = SIGNALS[trap.signal], trap.code, t.hart.pc
+    popped = cause == 18 and tval == SSPOPCHK_MISMATCH
+    k.rec.row(
+        "faults",
+        seq=k.seq(),
+        tid=t.tid,
+        mm=t.mm_id,
+        pc=t.hart.pc,
+        word=None if cause in UNFETCHED else word,
+        cause=cause,
+        tval=tval,
+        address=address if cause in DATA_ACCESS or popped else None,
+        expected=expected if cause == 18 else None,
+        found=found if cause == 18 else None,
+        signo=signo,
+        code=code,
+        si_addr=si_addr,
+    )
+    signals.force_fault(k, t, signo, code, si_addr)

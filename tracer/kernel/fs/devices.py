@@ -1,0 +1,67 @@
+"""The character devices of /dev: null, zero, full, random, urandom."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs.files import OpenFile
+from shstk.tracer.kernel.fs.inode import Inode
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+
+
+class DeviceFile(OpenFile):
+    """Swallows what is written; seeking does nothing."""
+
+    def peek_at(self, k: Kernel, t: Task, n: int, offset: int) -> bytes:
+        return self.peek(k, t, n) or b""
+
+    def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
+        return len(data)
+
+    def write_at(self, k: Kernel, t: Task, data: bytes, offset: int) -> int:
+        return self.write(k, t, data) or 0
+
+    def seek(self, k: Kernel, offset: int, whence: int) -> int:
+        return 0
+
+
+class Null(DeviceFile):
+    def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
+        return b""
+
+
+class Zero(DeviceFile):
+    def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
+        return bytes(n)
+
+    def map_data(self, k: Kernel) -> bytes | bytearray | None:
+        return None
+
+
+class Full(Zero):
+    def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
+        raise Errno("ENOSPC")
+
+
+class Random(DeviceFile):
+    """Draws from the run's seed, also if the bytes then turn out to have nowhere to go."""
+
+    def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
+        return k.rng.randbytes(n)
+
+
+_KINDS: Final[dict[int, type[DeviceFile]]] = {
+    0x103: Null,
+    0x105: Zero,
+    0x107: Full,
+    0x108: Random,
+    0x109: Random,
+}
+
+
+def open_device(inode: Inode, flags: int, path: str) -> OpenFile:
+    return _KINDS[inode.rdev](inode, flags, path)

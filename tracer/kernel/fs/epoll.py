@@ -1,0 +1,137 @@
+"""epoll: a descriptor that remembers which others are waited for."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from shstk.tracer.kernel.call import Args, Call, Outcome
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs.eventfds import anonymous
+from shstk.tracer.kernel.fs.files import O_CLOEXEC, O_RDWR, POLLERR, POLLHUP, READABLE, OpenFile
+from shstk.tracer.kernel.fs.inode import Directory, Inode, Regular
+from shstk.tracer.kernel.fs.poll import interrupted, swap_mask, wait_until
+from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.time.clock import timeout_at
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+
+_DELETE: Final = 2
+_ONESHOT, _EDGE = 1 << 30, 1 << 31
+_PRIVATE: Final = _ONESHOT | _EDGE | 3 << 28  # EPOLLWAKEUP, EXCLUSIVE: not readiness
+_EVENT: Final = struct.Struct("<I4xQ")  # struct epoll_event: events, data
+
+
+@dataclass
+class Interest:
+    file: OpenFile
+    events: int
+    data: int
+    seen: int = -1  # inode.changes at the last report, for edge-triggered ones
+
+
+class Epoll(OpenFile):
+    def __init__(self, inode: Inode, flags: int) -> None:
+        super().__init__(inode, flags, "anon_inode:[eventpoll]")
+        self.interests: dict[int, Interest] = {}
+
+    def collect(self, k: Kernel, most: int, take: bool = True) -> list[tuple[int, int]]:
+        """(events, data) of what is ready; those reported go to the end of the line.
+        take: edges and one-shots are used up."""
+        for fd in [fd for fd, i in self.interests.items() if not i.file.refs]:
+            del self.interests[fd]
+        out: list[tuple[int, int]] = []
+        for fd, interest in list(self.interests.items()):
+            if len(out) == most:
+                break
+            always = POLLERR | POLLHUP if interest.events & ~_PRIVATE else 0
+            events = interest.file.ready(k) & (interest.events & ~_PRIVATE | always)
+            changes = interest.file.inode.changes
+            if not events or (interest.events & _EDGE and interest.seen == changes):
+                continue
+            out.append((events, interest.data))
+            if take:
+                interest.seen = changes
+                if interest.events & _ONESHOT:
+                    interest.events &= _PRIVATE
+                self.interests[fd] = self.interests.pop(fd)
+        return out
+
+    def ready(self, k: Kernel) -> int:
+        return READABLE if self.collect(k, 1, take=False) else 0
+
+
+def sys_epoll_create1(k: Kernel, t: Task, a: Args) -> int:
+    if a[0] & 0xFFFF_FFFF & ~O_CLOEXEC:
+        raise Errno("EINVAL")
+    return t.files.add(t, Epoll(anonymous(k), O_RDWR), bool(a[0] & O_CLOEXEC))
+
+
+def _epoll(t: Task, fd: int) -> Epoll:
+    file = t.files.get(fd)
+    if not isinstance(file, Epoll):
+        raise Errno("EINVAL")
+    return file
+
+
+def sys_epoll_ctl(k: Kernel, t: Task, a: Args) -> int:
+    command, fd = a[1] & 0xFFFF_FFFF, a[2] & 0xFFFF_FFFF
+    event = (0, 0) if command == _DELETE else _EVENT.unpack(usermem.get(k, t, a[3], _EVENT.size))
+    file = t.files.get(fd)
+    if isinstance(file.inode, Regular | Directory):
+        raise Errno("EPERM")
+    epoll = _epoll(t, a[0])
+    if file is epoll:
+        raise Errno("EINVAL")
+    known = fd in epoll.interests and epoll.interests[fd].file is file
+    match command:
+        case 1 if known:
+            raise Errno("EEXIST")
+        case 2 | 3 if not known:
+            raise Errno("ENOENT")
+        case 1 | 3:
+            epoll.interests[fd] = Interest(file, *event)
+            epoll.notify(k)
+        case 2:
+            del epoll.interests[fd]
+        case _:
+            raise Errno("EINVAL")
+    return 0
+
+
+def _wait(k: Kernel, t: Task, a: Args, deadline: int | None) -> Outcome:
+    epoll, most = _epoll(t, a[0]), a[2] & 0xFFFF_FFFF
+    if not 0 < most < 1 << 27:
+        raise Errno("EINVAL")
+    swap_mask(k, t, a[4], a[5])
+    events = epoll.collect(k, most)
+    if not events:
+        if interrupted(t):
+            raise Errno("EINTR")
+        return wait_until(k, deadline) or 0
+    usermem.put(k, t, a[1], b"".join(_EVENT.pack(*event) for event in events))
+    return len(events)
+
+
+def sys_epoll_pwait(k: Kernel, t: Task, a: Args) -> Outcome:
+    """a[3]: milliseconds, -1 for ever."""
+    assert t.blocked is not None
+    timeout, state = a[3] & 0xFFFF_FFFF, t.blocked.state
+    if "deadline" not in state:
+        state["deadline"] = None if timeout >> 31 else k.now_ns() + timeout * 1_000_000
+    return _wait(k, t, a, state["deadline"])
+
+
+def sys_epoll_pwait2(k: Kernel, t: Task, a: Args) -> Outcome:
+    return _wait(k, t, a, timeout_at(k, t, a[3]))
+
+
+CALLS: Final = (
+    Call(20, "epoll_create1", sys_epoll_create1),
+    Call(21, "epoll_ctl", sys_epoll_ctl),
+    Call(22, "epoll_pwait", sys_epoll_pwait),
+    Call(441, "epoll_pwait2", sys_epoll_pwait2),
+)

@@ -1,0 +1,142 @@
+"""Descriptors without a name: eventfd and timerfd."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING, Final
+
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs.files import O_CLOEXEC, O_NONBLOCK, O_RDWR, READABLE, WRITABLE, OpenFile
+from shstk.tracer.kernel.fs.inode import DEV_ANON, Inode
+from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.time.clock import CLOCKS, CPU_CLOCKS, TIMER_ABSTIME, pack_timespec
+from shstk.tracer.kernel.time.timers import Timer, get_itimerspec
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+
+_SEMAPHORE: Final = 1
+_COUNT_MAX: Final = 2**64 - 2
+
+
+def anonymous(k: Kernel) -> Inode:
+    """An inode that only a descriptor leads to."""
+    return Inode(k.sandbox.new_ino(), stat.S_IRUSR | stat.S_IWUSR, dev=DEV_ANON)
+
+
+class EventFd(OpenFile):
+    def __init__(self, inode: Inode, flags: int, count: int, semaphore: bool) -> None:
+        super().__init__(inode, flags, "anon_inode:[eventfd]")
+        self.count = count
+        self.semaphore = semaphore
+
+    def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
+        if n < 8:
+            raise Errno("EINVAL")
+        if not self.count:
+            return None
+        return (1 if self.semaphore else self.count).to_bytes(8, "little")
+
+    def advance(self, k: Kernel, n: int) -> None:
+        self.count -= 1 if self.semaphore else self.count
+        self.notify(k)
+
+    def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
+        value = int.from_bytes(data[:8], "little")
+        if len(data) < 8 or value > _COUNT_MAX:
+            raise Errno("EINVAL")
+        if self.count + value > _COUNT_MAX:
+            return None
+        self.count += value
+        self.notify(k)
+        return 8
+
+    def ready(self, k: Kernel) -> int:
+        return (READABLE if self.count else 0) | (WRITABLE if self.count < _COUNT_MAX else 0)
+
+
+class TimerFd(OpenFile):
+    def __init__(self, inode: Inode, flags: int, clock: int, owner: Task) -> None:
+        super().__init__(inode, flags, "anon_inode:[timerfd]")
+        self.ticks = 0
+        self.timer = _Ticker(clock, owner, self)
+
+    def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
+        if n < 8:
+            raise Errno("EINVAL")
+        return self.ticks.to_bytes(8, "little") if self.ticks else None
+
+    def advance(self, k: Kernel, n: int) -> None:
+        self.ticks = 0
+
+    def ready(self, k: Kernel) -> int:
+        return READABLE if self.ticks else 0
+
+    def released(self, k: Kernel) -> None:
+        self.timer.set(k, 0, 0)
+
+
+class _Ticker(Timer):
+    """A timerfd's timer; it outlives the task that made it."""
+
+    def __init__(self, clock: int, owner: Task, file: TimerFd) -> None:
+        super().__init__(clock, owner)
+        self.file = file
+
+    @property
+    def orphaned(self) -> bool:
+        return False
+
+    def ring(self, k: Kernel, count: int) -> None:
+        self.file.ticks += count
+        self.file.notify(k)
+
+
+def sys_eventfd2(k: Kernel, t: Task, a: Args) -> int:
+    flags = a[1] & 0xFFFF_FFFF
+    if flags & ~(_SEMAPHORE | O_NONBLOCK | O_CLOEXEC):
+        raise Errno("EINVAL")
+    status = O_RDWR | flags & O_NONBLOCK
+    file = EventFd(anonymous(k), status, a[0] & 0xFFFF_FFFF, bool(flags & _SEMAPHORE))
+    return t.files.add(t, file, bool(flags & O_CLOEXEC))
+
+
+def sys_timerfd_create(k: Kernel, t: Task, a: Args) -> int:
+    clock, flags = a[0] & 0xFFFF_FFFF, a[1] & 0xFFFF_FFFF
+    if flags & ~(O_NONBLOCK | O_CLOEXEC) or clock not in CLOCKS or clock in CPU_CLOCKS:
+        raise Errno("EINVAL")
+    file = TimerFd(anonymous(k), O_RDWR | flags & O_NONBLOCK, clock, t)
+    return t.files.add(t, file, bool(flags & O_CLOEXEC))
+
+
+def _timer_of(t: Task, fd: int) -> TimerFd:
+    file = t.files.get(fd)
+    if not isinstance(file, TimerFd):
+        raise Errno("EINVAL")
+    return file
+
+
+def sys_timerfd_settime(k: Kernel, t: Task, a: Args) -> int:
+    file = _timer_of(t, a[0])
+    value, interval = get_itimerspec(k, t, a[2])
+    old = file.timer.get(k, pack_timespec)
+    file.ticks = 0
+    file.timer.set(k, value, interval, bool(a[1] & TIMER_ABSTIME))
+    if a[3]:
+        usermem.put(k, t, a[3], old)
+    return 0
+
+
+def sys_timerfd_gettime(k: Kernel, t: Task, a: Args) -> int:
+    usermem.put(k, t, a[1], _timer_of(t, a[0]).timer.get(k, pack_timespec))
+    return 0
+
+
+CALLS: Final = (
+    Call(19, "eventfd2", sys_eventfd2),
+    Call(85, "timerfd_create", sys_timerfd_create),
+    Call(86, "timerfd_settime", sys_timerfd_settime),
+    Call(87, "timerfd_gettime", sys_timerfd_gettime),
+)

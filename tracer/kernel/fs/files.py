@@ -1,0 +1,366 @@
+"""Descriptors and open file descriptions.
+
+A description (`OpenFile`) is what dup, fork and CLONE_FILES share: position, flags, and how the
+kind of file answers. A table of descriptors (`Files`) is copied by fork and shared by CLONE_FILES.
+Neither holds anything of the host's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from shstk.schemas.uapi import MAP_PRIVATE, PROT_WRITE
+from shstk.tracer.kernel.call import Args, Call, Outcome
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs import locks, sigio
+from shstk.tracer.kernel.fs.inode import Directory, Inode, Regular
+from shstk.tracer.kernel.fs.locks import get_lock, set_lock
+from shstk.tracer.kernel.mm.vma import MappedFile
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+
+O_ACCMODE, O_RDONLY, O_WRONLY, O_RDWR = 3, 0, 1, 2
+O_CREAT, O_EXCL, O_TRUNC, O_APPEND, O_NONBLOCK = 0o100, 0o200, 0o1000, 0o2000, 0o4000
+O_DIRECT, O_LARGEFILE, O_DIRECTORY, O_NOFOLLOW = 0o40000, 0o100000, 0o200000, 0o400000
+O_NOATIME, O_CLOEXEC, O_PATH, O_TMPFILE = 0o1000000, 0o2000000, 0o10000000, 0o20200000
+_SETTABLE: Final = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME  # by F_SETFL
+
+POLLIN, POLLPRI, POLLOUT, POLLERR, POLLHUP, POLLNVAL = 1, 2, 4, 8, 0x10, 0x20
+POLLRDNORM, POLLWRNORM, POLLRDHUP = 0x40, 0x100, 0x2000
+READABLE: Final = POLLIN | POLLRDNORM
+WRITABLE: Final = POLLOUT | POLLWRNORM
+
+POLL_KEY: Final = "poll"  # every poll, select and epoll_wait sleeps on it
+INT_MAX: Final = 2**31 - 1
+MAP_TYPE: Final = 0xF
+
+
+class OpenFile:
+    """An open file description; the base of every kind.
+
+    A read is `peek` (what is there), a copy to the guest, then `advance`: so that a bad address
+    loses nothing. `peek` and `write` give None where they would block.
+    """
+
+    recorded = True  # kernel_memory rows for what is read from it
+
+    def __init__(self, inode: Inode, flags: int, path: str) -> None:
+        self.inode = inode
+        self.flags = flags
+        self.path = path
+        self.pos = 0
+        self.refs = 0  # descriptors, and messages on their way
+        self.owner = 0  # F_SETOWN's: whom SIGIO goes to
+
+    @property
+    def readable(self) -> bool:
+        return self.flags & O_ACCMODE != O_WRONLY and not self.flags & O_PATH
+
+    @property
+    def writable(self) -> bool:
+        return self.flags & O_ACCMODE != O_RDONLY and not self.flags & O_PATH
+
+    @property
+    def key(self) -> Hashable:
+        """What a task that waits for it sleeps on."""
+        return ("file", self.inode.ino)
+
+    def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
+        raise Errno("EINVAL")
+
+    def advance(self, k: Kernel, n: int) -> None:
+        self.pos += n
+
+    def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
+        raise Errno("EINVAL")
+
+    def peek_at(self, k: Kernel, t: Task, n: int, offset: int) -> bytes:
+        raise Errno("ESPIPE")
+
+    def write_at(self, k: Kernel, t: Task, data: bytes, offset: int) -> int:
+        raise Errno("ESPIPE")
+
+    def seek(self, k: Kernel, offset: int, whence: int) -> int:
+        raise Errno("ESPIPE")
+
+    def ready(self, k: Kernel) -> int:
+        """POLL* bits that hold now."""
+        return READABLE | WRITABLE
+
+    def deadline(self, k: Kernel, t: Task) -> int | None:
+        """Until when a read that finds nothing sleeps, ns; None: until there is something."""
+        return None
+
+    def ioctl(self, k: Kernel, t: Task, request: int, arg: int) -> int:
+        raise Errno("ENOTTY")
+
+    def map_data(self, k: Kernel) -> bytes | bytearray | None:
+        """What mmap(2) shows; None: zeros without end."""
+        raise Errno("ENODEV")
+
+    def released(self, k: Kernel) -> None:
+        """The last holder has let go."""
+
+    def let_go(self, k: Kernel) -> None:
+        """One holder less: a descriptor, or a message that carries the file."""
+        self.refs -= 1
+        if self.refs == 0:
+            from shstk.tracer.kernel.fs import inotify
+
+            k.asynchronous.pop(self, None)
+            locks.release(k, self.inode, self)
+            inotify.closed(k, self)
+            self.released(k)
+
+    def notify(self, k: Kernel) -> None:
+        """Readiness has changed."""
+        self.inode.changes += 1
+        if k.asynchronous:
+            sigio.tell_owners(k, self)
+        k.wake_key(self.key)
+        k.wake_key(POLL_KEY)
+
+
+class Files:
+    """A table of descriptors. `users` tasks share it."""
+
+    def __init__(self) -> None:
+        self.slots: dict[int, OpenFile] = {}
+        self.cloexec: set[int] = set()
+        self.users = 1
+        self.awaited: Files | OpenFile | None = None  # whose lock it waits for
+
+    @staticmethod
+    def standard(k: Kernel) -> Files:
+        """Descriptors 0, 1 and 2 of the first process."""
+        from shstk.tracer.kernel.fs.stdio import standard_files
+
+        files = Files()
+        for fd, file in enumerate(standard_files(k)):
+            files._set(fd, file)
+        return files
+
+    def share(self) -> Files:
+        self.users += 1
+        return self
+
+    def copy(self) -> Files:
+        new = Files()
+        for fd, file in self.slots.items():
+            new._set(fd, file)
+        new.cloexec = set(self.cloexec)
+        return new
+
+    def drop(self, k: Kernel) -> None:
+        """A task is done with it; the last one closes everything."""
+        self.users -= 1
+        if self.users == 0:
+            for fd in sorted(self.slots):
+                self.close(k, fd)
+
+    def close_on_exec(self, k: Kernel) -> None:
+        for fd in sorted(self.cloexec):
+            self.close(k, fd)
+
+    def get(self, fd: int, path_only: bool = False) -> OpenFile:
+        """path_only: a descriptor opened with O_PATH will do. Errno EBADF."""
+        file = self.slots.get(fd & 0xFFFF_FFFF)
+        if file is None or (file.flags & O_PATH and not path_only):
+            raise Errno("EBADF")
+        return file
+
+    def add(self, t: Task, file: OpenFile, cloexec: bool, lowest: int = 0) -> int:
+        """The lowest free descriptor from `lowest` on. Errno EMFILE."""
+        fd = lowest
+        while fd in self.slots:
+            fd += 1
+        if fd >= min(t.rlimit("NOFILE"), INT_MAX):
+            raise Errno("EMFILE")
+        self._set(fd, file)
+        if cloexec:
+            self.cloexec.add(fd)
+        return fd
+
+    def replace(self, k: Kernel, fd: int, file: OpenFile, cloexec: bool) -> None:
+        """dup2: `fd` becomes another name of `file`."""
+        file.refs += 1
+        if fd in self.slots:
+            self.close(k, fd)
+        file.refs -= 1
+        self._set(fd, file)
+        if cloexec:
+            self.cloexec.add(fd)
+
+    def close(self, k: Kernel, fd: int) -> None:
+        file = self.slots.pop(fd & 0xFFFF_FFFF, None)
+        if file is None:
+            raise Errno("EBADF")
+        self.cloexec.discard(fd & 0xFFFF_FFFF)
+        locks.release(k, file.inode, self)
+        file.let_go(k)
+
+    def _set(self, fd: int, file: OpenFile) -> None:
+        self.slots[fd] = file
+        file.refs += 1
+
+
+@dataclass(eq=False)
+class Fs:
+    """What CLONE_FS shares."""
+
+    cwd: Directory
+    umask: int = 0o022
+
+    @staticmethod
+    def standard(k: Kernel) -> Fs:
+        return Fs(k.sandbox.cwd)
+
+    def copy(self) -> Fs:
+        return Fs(self.cwd, self.umask)
+
+
+def mappable(k: Kernel, t: Task, fd: int, prot: int, flags: int) -> MappedFile | None:
+    """A file for mmap(2), recorded as an input if it is one; None for /dev/zero.
+
+    Errno EBADF, EACCES, ENODEV.
+    """
+    file = t.files.get(fd)
+    writes_back = flags & MAP_TYPE != MAP_PRIVATE and prot & PROT_WRITE
+    if not file.readable or (writes_back and not file.writable):
+        raise Errno("EACCES")
+    if flags & MAP_TYPE != MAP_PRIVATE and isinstance(file.inode, Regular):
+        file.inode.pages(k)
+        if prot & PROT_WRITE:
+            file.inode.own(k)
+        return MappedFile(file.path, b"", file.inode.input, file.inode, file.writable)
+    data = file.map_data(k)
+    return None if data is None else MappedFile(file.path, bytes(data), file.inode.input)
+
+
+def sys_close(k: Kernel, t: Task, a: Args) -> int:
+    t.files.close(k, a[0])
+    return 0
+
+
+def sys_close_range(k: Kernel, t: Task, a: Args) -> int:
+    first, last, flags = (v & 0xFFFF_FFFF for v in a[:3])
+    unshare, cloexec = 2, 4  # CLOSE_RANGE_*
+    if flags & ~(unshare | cloexec) or first > last:
+        raise Errno("EINVAL")
+    if flags & unshare and t.files.users > 1:
+        shared, t.files = t.files, t.files.copy()
+        shared.drop(k)
+    for fd in sorted(t.files.slots):
+        if not first <= fd <= last:
+            continue
+        if flags & cloexec:
+            t.files.cloexec.add(fd)
+        else:
+            t.files.close(k, fd)
+    return 0
+
+
+def sys_dup(k: Kernel, t: Task, a: Args) -> int:
+    return t.files.add(t, t.files.get(a[0], path_only=True), cloexec=False)
+
+
+def sys_dup3(k: Kernel, t: Task, a: Args) -> int:
+    old, new, flags = (v & 0xFFFF_FFFF for v in a[:3])
+    if flags & ~O_CLOEXEC or old == new:
+        raise Errno("EINVAL")
+    file = t.files.get(old, path_only=True)
+    if new >= min(t.rlimit("NOFILE"), INT_MAX):
+        raise Errno("EBADF")
+    t.files.replace(k, new, file, bool(flags & O_CLOEXEC))
+    return new
+
+
+def _dupfd(k: Kernel, t: Task, fd: int, arg: int, cloexec: bool = False) -> int:
+    if arg & 0xFFFF_FFFF >= min(t.rlimit("NOFILE"), INT_MAX):
+        raise Errno("EINVAL")
+    return t.files.add(t, t.files.get(fd, path_only=True), cloexec, lowest=arg & 0xFFFF_FFFF)
+
+
+def _dupfd_cloexec(k: Kernel, t: Task, fd: int, arg: int) -> int:
+    return _dupfd(k, t, fd, arg, cloexec=True)
+
+
+def _getfd(k: Kernel, t: Task, fd: int, arg: int) -> int:
+    return int(fd in t.files.cloexec)
+
+
+def _setfd(k: Kernel, t: Task, fd: int, arg: int) -> int:
+    if arg & 1:
+        t.files.cloexec.add(fd)
+    else:
+        t.files.cloexec.discard(fd)
+    return 0
+
+
+def _getfl(k: Kernel, t: Task, fd: int, arg: int) -> int:
+    return t.files.get(fd, path_only=True).flags
+
+
+def _setfl(k: Kernel, t: Task, fd: int, arg: int) -> int:
+    file = t.files.get(fd)
+    file.flags = file.flags & ~_SETTABLE | arg & _SETTABLE
+    if (file.flags ^ arg) & sigio.O_ASYNC and not isinstance(file.inode, Regular | Directory):
+        sigio.switch(k, file, bool(arg & sigio.O_ASYNC))
+    return 0
+
+
+def _pipe_size(k: Kernel, t: Task, fd: int, arg: int) -> int:
+    from shstk.tracer.kernel.fs.pipes import CAPACITY, PipeEnd
+
+    if not isinstance(t.files.get(fd), PipeEnd):
+        raise Errno("EBADF")
+    return CAPACITY
+
+
+def _zero(k: Kernel, t: Task, fd: int, arg: int) -> int:
+    t.files.get(fd)
+    return 0
+
+
+_FCNTL: Final[dict[int, Callable[[Kernel, Task, int, int], Outcome]]] = {
+    0: _dupfd,  # F_DUPFD
+    1: _getfd,
+    2: _setfd,
+    3: _getfl,
+    4: _setfl,
+    5: get_lock,  # F_GETLK, SETLK, SETLKW
+    6: set_lock,
+    7: partial(set_lock, may_wait=True),
+    8: sigio.set_owner,
+    9: sigio.get_owner,
+    10: sigio.set_signal,
+    11: _zero,  # F_GETSIG
+    36: partial(get_lock, ofd=True),  # F_OFD_GETLK, SETLK, SETLKW
+    37: partial(set_lock, ofd=True),
+    38: partial(set_lock, may_wait=True, ofd=True),
+    1030: _dupfd_cloexec,
+    1031: _pipe_size,  # F_SETPIPE_SZ: stays what it is
+    1032: _pipe_size,
+}
+
+
+def sys_fcntl(k: Kernel, t: Task, a: Args) -> Outcome:
+    fd, command = a[0] & 0xFFFF_FFFF, a[1] & 0xFFFF_FFFF
+    t.files.get(fd, path_only=True)
+    if command not in _FCNTL:
+        raise Errno("EINVAL")
+    return _FCNTL[command](k, t, fd, a[2])
+
+
+CALLS: Final = (
+    Call(23, "dup", sys_dup),
+    Call(24, "dup3", sys_dup3),
+    Call(25, "fcntl", sys_fcntl),
+    Call(57, "close", sys_close),
+    Call(436, "close_range", sys_close_range),
+)

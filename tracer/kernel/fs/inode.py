@@ -1,0 +1,266 @@
+"""Inodes: what the guest's files are. Plain data in memory, filled from a host's tree on demand.
+
+A tree of the host is only ever read. Everything the guest changes stays in these objects, which is
+the whole of the copy-on-write overlay: a directory's `entries` win over what lies beneath it.
+keep.py writes them to the host, where that was asked for, when the run has ended.
+Whatever the guest learns from the host's tree is recorded as an input at that moment (`see`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.mm.pagecache import PageCache
+from shstk.tracer.kernel.time.clock import EPOCH_NS
+from shstk.tracer.kernel.tree.hosttree import Tree, raw
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.fs.inotify import Watch
+    from shstk.tracer.kernel.fs.locks import Lock
+    from shstk.tracer.kernel.kernel import Kernel
+
+NAME_MAX: Final = 255
+# Device numbers of the file systems (anonymous ones, as tmpfs and overlayfs have).
+DEV_ROOT, DEV_PROC, DEV_ANON, DEV_BOUND = 0x1E, 0x16, 0x0F, 0x40
+
+READ, WRITE, EXECUTE = 4, 2, 1
+
+
+def path_ino(path: str) -> int:
+    """An inode number that is the same in every run: a hash of the path, above the counted ones."""
+    digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest()
+    return 1 << 32 | int.from_bytes(digest[:5], "little") << 8
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an inode's contents come from, and the name the guest has for it."""
+
+    tree: Tree
+    path: str  # beneath tree.root
+    guest_path: str
+
+
+@dataclass(eq=False)
+class Inode:
+    ino: int
+    mode: int  # with the S_IFMT bits
+    origin: Origin | None = None
+    input: int | None = None  # inputs.input, while the contents are still that input's
+    nlink: int = 1
+    atime: int = EPOCH_NS  # ns since 1970; inputs all bear the time of the boot
+    mtime: int = EPOCH_NS
+    ctime: int = EPOCH_NS
+    dev: int = DEV_ROOT
+    rdev: int = 0
+    read_only: bool = False  # bound without :rw
+    mount: bool = False  # can't be removed or renamed
+    changes: int = 0  # of readiness; edge-triggered epoll counts them
+    place: tuple[Directory, str] | None = None  # its name, the one it was given last
+    locks: list[Lock] = field(default_factory=list)
+    watches: list[Watch] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return 0
+
+    def contents(self) -> bytes:
+        """What an input row stores."""
+        return b""
+
+    def see(self, k: Kernel | None) -> None:
+        """The guest is about to learn what this inode holds. (No kernel: it is not the guest.)"""
+        if k is not None and self.origin is not None and self.input is None:
+            name = raw(self.origin.guest_path).decode("utf-8", "backslashreplace")
+            self.input = k.rec.input(name, self.contents(), self.mode, k.here())
+
+    def permit(self, want: int) -> None:
+        """want: READ, WRITE, EXECUTE. All files are the guest's own: its owner bits decide."""
+        if want & WRITE and self.read_only:
+            raise Errno("EROFS")
+        if want & ~(self.mode >> 6):
+            raise Errno("EACCES")
+
+    def changed(self, now: int, contents: bool = False) -> None:
+        """now: ns since 1970. contents: not only the metadata; it is no input any more."""
+        self.ctime = now
+        if contents:
+            self.mtime = now
+
+
+@dataclass(eq=False)
+class Regular(Inode):
+    data: bytes | bytearray | PageCache | None = b""  # None: in the host's tree, not read yet
+
+    @property
+    def size(self) -> int:
+        return self.data.size if isinstance(self.data, PageCache) else len(self.contents())
+
+    def contents(self) -> bytes | bytearray:  # type: ignore[override]
+        if self.data is None:
+            assert self.origin is not None
+            self.data = self.origin.tree.read(self.origin.path)
+        if isinstance(self.data, PageCache):
+            return self.data.read(0, self.data.size)
+        return self.data
+
+    def read(self, offset: int, n: int) -> bytes:
+        if isinstance(self.data, PageCache):
+            return self.data.read(offset, n)
+        return bytes(self.contents()[offset : offset + n])
+
+    def own(self, k: Kernel) -> bytearray | PageCache:
+        """The contents are about to be changed; from now on they are the guest's own."""
+        self.see(k)
+        if not isinstance(self.data, bytearray | PageCache):
+            self.data = bytearray(self.contents())
+        self.origin = self.input = None
+        return self.data
+
+    def store(self, k: Kernel, offset: int, data: bytes) -> None:
+        """Write within the file. Errno ENOSPC."""
+        mine = self.own(k)
+        if isinstance(mine, PageCache):
+            mine.write(offset, data)
+        else:
+            mine[offset : offset + len(data)] = data
+
+    def truncate(self, k: Kernel, size: int) -> None:
+        """Cut, or grow by zeros. Errno ENOSPC."""
+        mine = self.own(k)
+        if isinstance(mine, PageCache):
+            mine.resize(size)
+            for mm in k.mms.values():
+                mm.file_resized(self)
+        elif size < len(mine):
+            del mine[size:]
+        else:
+            mine.extend(bytes(size - len(mine)))
+
+    def pages(self, k: Kernel) -> PageCache:
+        """For a shared mapping."""
+        self.see(k)
+        if not isinstance(self.data, PageCache):
+            self.data = PageCache(k.machine, self.contents())
+        return self.data
+
+
+@dataclass(eq=False)
+class Symlink(Inode):
+    target: str = ""
+
+    @property
+    def size(self) -> int:
+        return len(raw(self.target))
+
+    def contents(self) -> bytes:
+        return raw(self.target)
+
+
+class MagicLink(Symlink):
+    """A link of /proc that leads to an object, not to a path."""
+
+    def jump(self, k: Kernel | None) -> Inode:
+        raise NotImplementedError
+
+
+@dataclass(eq=False)
+class Device(Inode):
+    """A character device; devices.py says what each does."""
+
+
+@dataclass(eq=False)
+class Directory(Inode):
+    name: str = ""
+    parent: Directory = field(default=None, repr=False)  # type: ignore[assignment]
+    entries: dict[str, Inode | None] = field(default_factory=dict)  # None: known not to be there
+
+    def __post_init__(self) -> None:
+        if self.parent is None:
+            self.parent = self
+
+    @property
+    def size(self) -> int:
+        return 4096
+
+    def path(self) -> str:
+        """Absolute in the guest."""
+        parts: list[str] = []
+        here = self
+        while here.parent is not here:
+            parts.append(here.name)
+            here = here.parent
+        return "/" + "/".join(reversed(parts))
+
+    def child_path(self, name: str) -> str:
+        return f"{self.path().rstrip('/')}/{name}"
+
+    def lookup(self, k: Kernel | None, name: str) -> Inode | None:
+        if name not in self.entries and self.origin is not None:
+            self.entries[name] = self._from_host(self.origin, name)
+        return self.entries.get(name)
+
+    def _from_host(self, origin: Origin, name: str) -> Inode | None:
+        path = os.path.join(origin.path, name)
+        mode = origin.tree.mode(path)
+        if mode is None:
+            return None
+        guest_path = self.child_path(name)
+        ino = path_ino(guest_path)
+        child = Origin(origin.tree, path, guest_path)
+        common: dict[str, Any] = {
+            "dev": self.dev,
+            "read_only": self.read_only,
+            "place": (self, name),
+        }
+        match stat.S_IFMT(mode):
+            case stat.S_IFREG:
+                return Regular(ino, mode, child, data=None, **common)
+            case stat.S_IFLNK:
+                return Symlink(ino, mode, child, target=origin.tree.target(path), **common)
+            case stat.S_IFDIR:
+                return Directory(ino, mode, child, name=name, parent=self, **common)
+        return None  # sockets, pipes and devices of the host are not the guest's
+
+    def names(self, k: Kernel) -> list[str]:
+        """Sorted."""
+        names = set(self.origin.tree.names(self.origin.path)) if self.origin else set()
+        names |= self.entries.keys()
+        gone = {name for name, inode in self.entries.items() if inode is None}
+        return sorted(names - gone)
+
+    def contents(self) -> bytes:
+        """The host's names, each ended by a NUL; nothing if it may not be listed."""
+        assert self.origin is not None
+        try:
+            names = self.origin.tree.names(self.origin.path)
+        except Errno:
+            return b""
+        return b"".join(raw(name) + b"\0" for name in sorted(names))
+
+    def link(self, name: str, inode: Inode, now: int) -> None:
+        if self.nlink == 0:
+            raise Errno("ENOENT")
+        self._permit_change(name)
+        inode.dev = self.dev
+        self.entries[name] = inode
+        inode.place = self, name
+        if isinstance(inode, Directory):
+            inode.name, inode.parent = name, self
+        self.changed(now, contents=True)
+
+    def unlink(self, name: str, now: int) -> None:
+        self._permit_change(name)
+        self.entries[name] = None
+        self.changed(now, contents=True)
+
+    def _permit_change(self, name: str) -> None:
+        self.permit(WRITE | EXECUTE)
+        old = self.entries.get(name)
+        if old is not None and old.mount:
+            raise Errno("EBUSY")

@@ -1,0 +1,75 @@
+"""ioctl(2): the requests that any descriptor knows; a file's own stand in its class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs import sigio
+from shstk.tracer.kernel.fs.files import O_NONBLOCK
+from shstk.tracer.kernel.fs.inode import Directory, Regular
+from shstk.tracer.kernel.mm import usermem
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+
+FIONREAD: Final = 0x541B
+
+
+def _fionclex(k: Kernel, t: Task, fd: int, arg: int) -> int:
+    t.files.cloexec.discard(fd)
+    return 0
+
+
+def _fioclex(k: Kernel, t: Task, fd: int, arg: int) -> int:
+    t.files.cloexec.add(fd)
+    return 0
+
+
+def _fionbio(k: Kernel, t: Task, fd: int, arg: int) -> int:
+    file = t.files.get(fd)
+    on = usermem.get_u32(k, t, arg)
+    file.flags = file.flags | O_NONBLOCK if on else file.flags & ~O_NONBLOCK
+    return 0
+
+
+def _fioasync(k: Kernel, t: Task, fd: int, arg: int) -> int:
+    file, on = t.files.get(fd), bool(usermem.get_u32(k, t, arg))
+    if isinstance(file.inode, Regular | Directory):
+        raise Errno("ENOTTY")
+    sigio.switch(k, file, on)
+    return 0
+
+
+def _fionread(k: Kernel, t: Task, fd: int, arg: int) -> int:
+    file = t.files.get(fd)
+    if not isinstance(file.inode, Regular):
+        return file.ioctl(k, t, FIONREAD, arg)
+    file.inode.see(k)
+    usermem.put_u32(k, t, arg, file.inode.size - file.pos)
+    return 0
+
+
+_REQUESTS: Final = {
+    0x5450: _fionclex,
+    0x5451: _fioclex,
+    0x5421: _fionbio,
+    0x5452: _fioasync,
+    FIONREAD: _fionread,
+}
+
+
+def sys_ioctl(k: Kernel, t: Task, a: Args) -> int:
+    """Errno ENOTTY for a request the file doesn't know."""
+    fd, request = a[0] & 0xFFFF_FFFF, a[1] & 0xFFFF_FFFF
+    file = t.files.get(fd)
+    if request in _REQUESTS:
+        return _REQUESTS[request](k, t, fd, a[2])
+    if isinstance(file.inode, Regular):
+        raise Errno("ENOTTY")
+    return file.ioctl(k, t, request, a[2])
+
+
+CALLS: Final = (Call(29, "ioctl", sys_ioctl),)

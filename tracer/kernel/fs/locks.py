@@ -1,0 +1,190 @@
+"""Locks on files: flock(2)'s, and fcntl's ranges of a process or of an open file description.
+
+They bind nobody who does not ask. A range of fcntl's F_SETLK belongs to a table of descriptors, and
+goes when any descriptor of the file is closed through it; the others belong to the description.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.mm import usermem
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.fs.files import Files, OpenFile
+    from shstk.tracer.kernel.fs.inode import Inode
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+
+_RDLCK, _WRLCK, _UNLCK = 0, 1, 2
+_SH, _EX, _NB, _UN = 1, 2, 4, 8  # LOCK_*
+_OFFSET_MAX: Final = 2**63 - 1
+_FLOCK: Final = struct.Struct("<hh4xqqi4x")  # struct flock: l_type, l_whence, l_start, l_len, l_pid
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Bytes start to end, both held. whole: flock's, which fcntl's don't see."""
+
+    owner: Files | OpenFile
+    exclusive: bool
+    start: int = 0
+    end: int = _OFFSET_MAX
+    pid: int = -1  # -1: of an open file description
+    whole: bool = False
+
+    def hinders(self, other: Lock) -> bool:
+        return (
+            self.whole == other.whole
+            and self.owner is not other.owner
+            and (self.exclusive or other.exclusive)
+            and self.start <= other.end
+            and other.start <= self.end
+        )
+
+    def mine(self, other: Lock) -> bool:
+        return self.whole == other.whole and self.owner is other.owner
+
+    def without(self, start: int, end: int) -> list[Lock]:
+        """What is left of it outside of start to end."""
+        left = []
+        if self.start < start:
+            left.append(replace(self, end=min(self.end, start - 1)))
+        if self.end > end:
+            left.append(replace(self, start=max(self.start, end + 1)))
+        return left
+
+
+def _key(inode: Inode) -> tuple[str, int, int]:
+    return ("lock", inode.dev, inode.ino)
+
+
+def release(k: Kernel, inode: Inode, owner: Files | OpenFile) -> None:
+    """The owner has closed the file."""
+    if any(lock.owner is owner for lock in inode.locks):
+        inode.locks = [lock for lock in inode.locks if lock.owner is not owner]
+        k.wake_key(_key(inode))
+
+
+def _drop(k: Kernel, inode: Inode, wanted: Lock) -> None:
+    """Its owner's locks of its range go."""
+    before, inode.locks = inode.locks, []
+    for lock in before:
+        inode.locks += lock.without(wanted.start, wanted.end) if lock.mine(wanted) else [lock]
+    k.wake_key(_key(inode))
+
+
+def _take(k: Kernel, inode: Inode, wanted: Lock) -> None:
+    """Its owner's other locks of its range give way; those of the same kind beside it are joined to
+    it, as F_GETLK shows them."""
+    _drop(k, inode, wanted)
+    for lock in list(inode.locks):
+        touches = lock.start <= wanted.end + 1 and wanted.start <= lock.end + 1
+        if lock.mine(wanted) and lock.exclusive == wanted.exclusive and touches:
+            inode.locks.remove(lock)
+            start, end = min(lock.start, wanted.start), max(lock.end, wanted.end)
+            wanted = replace(wanted, start=start, end=end)
+    inode.locks.append(wanted)
+
+
+def _hindrance(inode: Inode, wanted: Lock) -> Lock | None:
+    return min(
+        (lock for lock in inode.locks if lock.hinders(wanted)),
+        key=lambda lock: lock.start,
+        default=None,
+    )
+
+
+def _acquire(k: Kernel, t: Task, inode: Inode, wanted: Lock, may_wait: bool) -> Outcome:
+    """Errno EAGAIN; EDEADLK: who is in the way waits, in the end, for this very owner."""
+    t.files.awaited = None
+    hindrance = _hindrance(inode, wanted)
+    if hindrance is None:
+        _take(k, inode, wanted)
+        return 0
+    if not may_wait:
+        raise Errno("EAGAIN")
+    if t.blocked is not None and t.blocked.woken == "signal":
+        return RESTART
+    if wanted.owner is t.files:
+        other: Files | OpenFile | None = hindrance.owner
+        while other is not None and other is not t.files:
+            other = getattr(other, "awaited", None)
+        if other is t.files:
+            raise Errno("EDEADLK")
+        t.files.awaited = hindrance.owner
+    return Wait("lock", _key(inode))
+
+
+def sys_flock(k: Kernel, t: Task, a: Args) -> Outcome:
+    file, operation = t.files.get(a[0]), a[1] & 0xFFFF_FFFF
+    kind = operation & ~_NB
+    if kind not in (_SH, _EX, _UN):
+        raise Errno("EINVAL")
+    wanted = Lock(file, kind == _EX, whole=True)
+    if kind == _UN:
+        _drop(k, file.inode, wanted)
+        return 0
+    _loosen(k, file.inode, wanted)
+    return _acquire(k, t, file.inode, wanted, not operation & _NB)
+
+
+def _loosen(k: Kernel, inode: Inode, wanted: Lock) -> None:
+    """Another kind of lock is asked for: the old one goes before the new is waited for."""
+    if any(lock.mine(wanted) and lock.exclusive != wanted.exclusive for lock in inode.locks):
+        _drop(k, inode, wanted)
+
+
+def _asked(k: Kernel, t: Task, file: OpenFile, addr: int, ofd: bool) -> tuple[int, Lock]:
+    """(l_type, the lock that a struct flock describes). Errno EINVAL, EOVERFLOW."""
+    kind, whence, start, length, pid = _FLOCK.unpack(usermem.get(k, t, addr, _FLOCK.size))
+    bases = {0: 0, 1: file.pos, 2: file.inode.size}
+    if whence not in bases or kind not in (_RDLCK, _WRLCK, _UNLCK) or (ofd and pid):
+        raise Errno("EINVAL")
+    start += bases[whence]
+    end = start + length - 1 if length > 0 else _OFFSET_MAX
+    if length < 0:
+        start, end = start + length, start - 1
+    if start < 0:
+        raise Errno("EINVAL")
+    if max(start, end) > _OFFSET_MAX:
+        raise Errno("EOVERFLOW")
+    owner = file if ofd else t.files
+    return kind, Lock(owner, kind == _WRLCK, start, end, -1 if ofd else t.pid)
+
+
+def set_lock(
+    k: Kernel, t: Task, fd: int, addr: int, may_wait: bool = False, ofd: bool = False
+) -> Outcome:
+    """fcntl's F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW."""
+    file = t.files.get(fd)
+    kind, wanted = _asked(k, t, file, addr, ofd)
+    if (kind == _RDLCK and not file.readable) or (kind == _WRLCK and not file.writable):
+        raise Errno("EBADF")
+    if kind == _UNLCK:
+        _drop(k, file.inode, wanted)
+        return 0
+    return _acquire(k, t, file.inode, wanted, may_wait)
+
+
+def get_lock(k: Kernel, t: Task, fd: int, addr: int, ofd: bool = False) -> int:
+    """fcntl's F_GETLK and F_OFD_GETLK: the first lock in the way, or l_type F_UNLCK."""
+    file = t.files.get(fd)
+    kind, wanted = _asked(k, t, file, addr, ofd)
+    if kind == _UNLCK:
+        raise Errno("EINVAL")
+    lock = _hindrance(file.inode, wanted)
+    if lock is None:
+        usermem.put(k, t, addr, _UNLCK.to_bytes(2, "little"))
+        return 0
+    length = 0 if lock.end == _OFFSET_MAX else lock.end - lock.start + 1
+    kind = _WRLCK if lock.exclusive else _RDLCK
+    usermem.put(k, t, addr, _FLOCK.pack(kind, 0, lock.start, length, lock.pid))
+    return 0
+
+
+CALLS: Final = (Call(32, "flock", sys_flock),)

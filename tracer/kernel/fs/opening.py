@@ -1,0 +1,193 @@
+"""From a path to an open file: openat, memfd_create, and which class opens which inode."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING, Final
+
+from shstk.tracer.kernel.call import Args, Call, Outcome, Wait
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs import inotify
+from shstk.tracer.kernel.fs.devices import open_device
+from shstk.tracer.kernel.fs.files import (
+    O_ACCMODE,
+    O_CLOEXEC,
+    O_CREAT,
+    O_DIRECTORY,
+    O_EXCL,
+    O_LARGEFILE,
+    O_NOFOLLOW,
+    O_PATH,
+    O_RDONLY,
+    O_RDWR,
+    O_TMPFILE,
+    O_TRUNC,
+    O_WRONLY,
+    OpenFile,
+)
+from shstk.tracer.kernel.fs.inode import (
+    DEV_ANON,
+    READ,
+    WRITE,
+    Device,
+    Directory,
+    Inode,
+    Regular,
+    Symlink,
+)
+from shstk.tracer.kernel.fs.pipes import Fifo, open_fifo
+from shstk.tracer.kernel.fs.regular import DirectoryFile, RegularFile, resize
+from shstk.tracer.kernel.fs.stdio import Stream, open_stream
+from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.proc.procfiles import open_proc
+from shstk.tracer.kernel.proc.procfs import ProcFile
+from shstk.tracer.kernel.time.clock import realtime_ns
+from shstk.tracer.kernel.tree.hosttree import text
+from shstk.tracer.kernel.tree.sandbox import Found, find, get_path
+from shstk.tracer.kernel.tty import pty
+from shstk.tracer.kernel.tty.terminal import TTY, TerminalFile, TerminalNode, controlling
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+
+_CREATION: Final = O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC | O_NOFOLLOW  # not kept
+_NEEDS: Final = {O_RDONLY: READ, O_WRONLY: WRITE, O_RDWR: READ | WRITE}
+
+
+def open_inode(k: Kernel, t: Task, inode: Inode, flags: int, path: str) -> OpenFile | Wait:
+    """A new description of an existing inode; flags: access mode and status flags."""
+    if flags & O_PATH:
+        return OpenFile(inode, flags, path)
+    no_tty = flags & pty.O_NOCTTY
+    flags &= ~pty.O_NOCTTY
+    inode.see(k)
+    inode.permit(_NEEDS.get(flags & O_ACCMODE, READ | WRITE))
+    match inode:
+        case Regular():
+            return RegularFile(inode, flags, path)
+        case Directory():
+            if flags & O_ACCMODE != O_RDONLY:
+                raise Errno("EISDIR")
+            return DirectoryFile(inode, flags, path)
+        case TerminalNode():
+            return TerminalFile(inode, flags)
+        case pty.Slave():
+            return pty.open_slave(k, t, inode, flags | no_tty)
+        case Device() if inode.rdev == pty.PTMX:
+            return pty.open_master(k, inode, flags)
+        case Device() if inode.rdev == TTY:
+            if (slave := pty.controlling(k, t.process)) is not None:
+                return pty.open_slave(k, t, slave, flags | no_tty)
+            return TerminalFile(controlling(k, t), flags)
+        case Device():
+            return open_device(inode, flags, path)
+        case ProcFile():
+            return open_proc(k, inode, flags, path)
+        case Fifo():
+            return open_fifo(k, t, inode, flags, path)
+        case Stream():
+            return open_stream(inode, flags, path)
+    raise Errno("ENXIO")
+
+
+def _create(k: Kernel, t: Task, found: Found, mode: int) -> Regular:
+    if found.must_be_dir or found.name in ("", ".", ".."):
+        raise Errno("EISDIR")
+    now = realtime_ns(k)
+    bits = mode & 0o7777 & ~t.fs.umask
+    inode = Regular(k.sandbox.new_ino(), stat.S_IFREG | bits, atime=now, mtime=now, ctime=now)
+    found.parent.link(found.name, inode, now)
+    return inode
+
+
+def _path(found: Found, inode: Inode, asked: str) -> str:
+    """The name that /proc/self/fd shows."""
+    if isinstance(inode, Directory):
+        return inode.path()
+    if found.parent.entries.get(found.name) is inode:
+        return found.parent.child_path(found.name)
+    return asked
+
+
+def open_at(k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int) -> OpenFile | Wait:
+    """openat(2) up to the descriptor; a named pipe may have to wait."""
+    if flags & O_TMPFILE & ~O_DIRECTORY:
+        raise Errno("EOPNOTSUPP")
+    if flags & O_PATH:
+        flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
+    if flags & O_CREAT and flags & O_DIRECTORY:
+        raise Errno("EINVAL")
+    follow = not (flags & O_NOFOLLOW or flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL)
+    found = find(k, t, dirfd, path, follow)
+    inode = found.inode
+    kept = flags & ~_CREATION | O_LARGEFILE
+    if inode is None:
+        if not flags & O_CREAT:
+            raise Errno("ENOENT")
+        created = _create(k, t, found, mode)
+        inotify.tell(k, created, inotify.CREATE)
+        inotify.tell(k, created, inotify.OPEN)
+        return RegularFile(created, kept, _path(found, created, path))
+    if flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL:
+        raise Errno("EEXIST")
+    if isinstance(inode, Symlink) and not flags & O_PATH:
+        raise Errno("ELOOP")
+    if flags & O_DIRECTORY and not isinstance(inode, Directory):
+        raise Errno("ENOTDIR")
+    if isinstance(inode, Directory) and flags & O_CREAT:
+        raise Errno("EISDIR")
+    file = open_inode(k, t, inode, kept, _path(found, inode, path))
+    if isinstance(file, Wait) or flags & O_PATH:
+        return file
+    if flags & O_TRUNC and isinstance(inode, Regular):
+        inode.permit(WRITE)
+        resize(k, inode, 0)
+        inotify.tell(k, inode, inotify.MODIFY)
+    inotify.tell(k, inode, inotify.OPEN)
+    return file
+
+
+def _open(k: Kernel, t: Task, dirfd: int, path_addr: int, flags: int, mode: int) -> Outcome:
+    file = open_at(k, t, dirfd, get_path(k, t, path_addr), flags, mode)
+    return file if isinstance(file, Wait) else t.files.add(t, file, bool(flags & O_CLOEXEC))
+
+
+def sys_openat(k: Kernel, t: Task, a: Args) -> Outcome:
+    return _open(k, t, a[0], a[1], a[2] & 0xFFFF_FFFF, a[3] & 0xFFFF_FFFF)
+
+
+def sys_openat2(k: Kernel, t: Task, a: Args) -> Outcome:
+    """struct open_how {flags, mode, resolve}; a nonzero resolve is refused."""
+    if a[3] < 24:
+        raise Errno("EINVAL")
+    how = usermem.get(k, t, a[2], 24)
+    flags, mode, resolve = (int.from_bytes(how[i : i + 8], "little") for i in (0, 8, 16))
+    if resolve:
+        k.warn(f"openat2: RESOLVE_* restrictions {resolve:#x} are not modelled (EOPNOTSUPP)")
+        raise Errno("EOPNOTSUPP")
+    if flags >> 32 or mode & ~0o7777 or (mode and not flags & O_CREAT):
+        raise Errno("EINVAL")
+    return _open(k, t, a[0], a[1], flags, mode)
+
+
+def sys_memfd_create(k: Kernel, t: Task, a: Args) -> int:
+    name, flags = text(usermem.get_cstr(k, t, a[0], 250)), a[1] & 0xFFFF_FFFF
+    cloexec, allow_sealing, noexec, executable = 1, 2, 8, 16  # MFD_*
+    if flags & ~(cloexec | allow_sealing | noexec | executable):
+        raise Errno("EINVAL")
+    now = realtime_ns(k)
+    bits = 0o666 if flags & noexec else 0o777
+    ino = k.sandbox.new_ino()
+    inode = Regular(
+        ino, stat.S_IFREG | bits, nlink=0, atime=now, mtime=now, ctime=now, dev=DEV_ANON
+    )
+    file = RegularFile(inode, O_RDWR | O_LARGEFILE, f"/memfd:{name} (deleted)")
+    return t.files.add(t, file, bool(flags & cloexec))
+
+
+CALLS: Final = (
+    Call(56, "openat", sys_openat),
+    Call(279, "memfd_create", sys_memfd_create, "simple", "no seals, no huge pages"),
+    Call(437, "openat2", sys_openat2, "simple", "without RESOLVE_* restrictions"),
+)

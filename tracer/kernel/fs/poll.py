@@ -1,0 +1,133 @@
+"""Waiting for several descriptors: ppoll and pselect6."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from shstk.tracer.kernel.call import RESTART_NO_HAND, Args, Call, Outcome, Wait
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs.files import (
+    POLL_KEY,
+    POLLERR,
+    POLLHUP,
+    POLLNVAL,
+    POLLPRI,
+    READABLE,
+    WRITABLE,
+)
+from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.signal import signals
+from shstk.tracer.kernel.time.clock import pack_timespec, timeout_at
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+
+SIGSET_SIZE: Final = 8
+_FD_MAX: Final = 1 << 20
+# What makes a descriptor count in each of select's three sets.
+_SETS: Final = (READABLE | POLLHUP | POLLERR, WRITABLE | POLLERR, POLLPRI)
+
+
+def swap_mask(k: Kernel, t: Task, addr: int, size: int) -> None:
+    """The signal mask that holds while the call waits; deliver_pending restores the old one."""
+    assert t.blocked is not None
+    if not addr or "masked" in t.blocked.state:
+        return
+    if size != SIGSET_SIZE:
+        raise Errno("EINVAL")
+    mask = usermem.get_u64(k, t, addr)
+    t.blocked.state["masked"] = True
+    t.saved_sigmask = t.sigmask
+    signals.set_mask(k, t, mask)
+
+
+def wait_until(k: Kernel, deadline: int | None) -> Wait | None:
+    """Sleep until some file's readiness changes; None once the deadline has passed."""
+    if deadline is not None and k.now_ns() >= deadline:
+        return None
+    return Wait("poll", POLL_KEY, deadline)
+
+
+def interrupted(t: Task) -> bool:
+    return t.blocked is not None and t.blocked.woken == "signal"
+
+
+def _put_left(k: Kernel, t: Task, addr: int, deadline: int | None) -> None:
+    """Linux writes back the time that is left; a bad address is no error."""
+    if addr and deadline is not None:
+        try:
+            usermem.put(k, t, addr, pack_timespec(max(0, deadline - k.now_ns())))
+        except Errno:
+            return
+
+
+def sys_ppoll(k: Kernel, t: Task, a: Args) -> Outcome:
+    """struct pollfd: fd, events, revents."""
+    addr, count = a[0], a[1] & 0xFFFF_FFFF
+    if count > t.rlimit("NOFILE"):
+        raise Errno("EINVAL")
+    deadline = timeout_at(k, t, a[2])
+    entries = list(struct.iter_unpack("<iHH", usermem.get(k, t, addr, 8 * count)))
+    swap_mask(k, t, a[3], a[4])
+    answers = [(fd, events, _revents(k, t, fd, events)) for fd, events, _ in entries]
+    found = sum(revents != 0 for _, _, revents in answers)
+    if not found and interrupted(t):
+        return RESTART_NO_HAND
+    if not found and (wait := wait_until(k, deadline)):
+        return wait
+    usermem.put(k, t, addr, b"".join(struct.pack("<iHH", *row) for row in answers))
+    _put_left(k, t, a[2], deadline)
+    return found
+
+
+def _revents(k: Kernel, t: Task, fd: int, events: int) -> int:
+    if fd < 0:
+        return 0
+    file = t.files.slots.get(fd)
+    return POLLNVAL if file is None else file.ready(k) & (events | POLLERR | POLLHUP)
+
+
+def sys_pselect6(k: Kernel, t: Task, a: Args) -> Outcome:
+    """a[5]: {address of the signal mask, its size}."""
+    count = a[0] & 0xFFFF_FFFF
+    if count >> 31:
+        raise Errno("EINVAL")
+    count = min(count, max(t.files.slots, default=-1) + 1, _FD_MAX)
+    size = -(-count // 64) * 8
+    deadline = timeout_at(k, t, a[4])
+    if a[5]:
+        swap_mask(k, t, *struct.unpack("<QQ", usermem.get(k, t, a[5], 16)))
+    asked = [usermem.get(k, t, addr, size) if addr else bytes(size) for addr in a[1:4]]
+    answers, found = _select(k, t, asked, count)
+    if not found and interrupted(t):
+        return RESTART_NO_HAND
+    if not found and (wait := wait_until(k, deadline)):
+        return wait
+    for addr, answer in zip(a[1:4], answers, strict=True):
+        if addr:
+            usermem.put(k, t, addr, answer)
+    _put_left(k, t, a[4], deadline)
+    return found
+
+
+def _select(k: Kernel, t: Task, asked: list[bytes], count: int) -> tuple[list[bytes], int]:
+    """The three sets as they come out, and how many bits they hold. Errno EBADF."""
+    wanted = [int.from_bytes(bits, "little") & (1 << count) - 1 for bits in asked]
+    answers = [0, 0, 0]
+    for fd in range(count):
+        if not any(bits >> fd & 1 for bits in wanted):
+            continue
+        ready = t.files.get(fd).ready(k)
+        for i, bits in enumerate(_SETS):
+            if wanted[i] >> fd & 1 and ready & bits:
+                answers[i] |= 1 << fd
+    found = sum(bits.bit_count() for bits in answers)
+    return [bits.to_bytes(len(asked[0]), "little") for bits in answers], found
+
+
+CALLS: Final = (
+    Call(72, "pselect6", sys_pselect6),
+    Call(73, "ppoll", sys_ppoll),
+)

@@ -1,0 +1,162 @@
+"""Open regular files and directories."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final, cast
+
+from shstk.schemas.uapi import SIGNALS
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs.files import O_APPEND, OpenFile
+from shstk.tracer.kernel.fs.inode import (
+    Directory,
+    Regular,
+)
+from shstk.tracer.kernel.signal import signals
+from shstk.tracer.kernel.signal.siginfo import SI_USER
+from shstk.tracer.kernel.time.clock import realtime_ns
+from shstk.tracer.kernel.tree.hosttree import raw
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+
+FILE_MAX: Final = 2**63 - 1
+SEEK_SET, SEEK_CUR, SEEK_END, SEEK_DATA, SEEK_HOLE = range(5)
+
+
+def seek_to(pos: int, size: int, offset: int, whence: int) -> int:
+    """lseek's arithmetic; a file is one piece of data with a hole at its end."""
+    if whence in (SEEK_DATA, SEEK_HOLE):
+        if not 0 <= offset < size:
+            raise Errno("ENXIO")
+        return offset if whence == SEEK_DATA else size
+    bases = {SEEK_SET: 0, SEEK_CUR: pos, SEEK_END: size}
+    if whence not in bases:
+        raise Errno("EINVAL")
+    target = bases[whence] + offset
+    if not 0 <= target <= FILE_MAX:
+        raise Errno("EINVAL" if target < 0 else "EOVERFLOW")
+    return target
+
+
+def check_size(k: Kernel, t: Task, size: int) -> None:
+    """Whether a file may be so large. Errno EFBIG, with SIGXFSZ."""
+    if size > t.rlimit("FSIZE"):
+        signals.send(k, t, SIGNALS["SIGXFSZ"], SI_USER, sender=t.pid)
+        raise Errno("EFBIG")
+
+
+def resize(k: Kernel, inode: Regular, size: int) -> None:
+    """ftruncate. Errno ENOSPC."""
+    inode.see(k)
+    k.sandbox.charge(size - inode.size)
+    inode.truncate(k, size)
+    inode.changed(realtime_ns(k), contents=True)
+
+
+class RegularFile(OpenFile):
+    @property
+    def regular(self) -> Regular:
+        return cast(Regular, self.inode)
+
+    @property
+    def recorded(self) -> bool:  # type: ignore[override]
+        return self.inode.input is None
+
+    def peek_at(self, k: Kernel, t: Task, n: int, offset: int) -> bytes:
+        self.inode.see(k)
+        return self.regular.read(offset, n)
+
+    def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
+        return self.peek_at(k, t, n, self.pos)
+
+    def write_at(self, k: Kernel, t: Task, data: bytes, offset: int) -> int:
+        self.inode.see(k)
+        if self.flags & O_APPEND:
+            offset = self.inode.size
+        if not data:
+            return 0
+        check_size(k, t, offset + 1)
+        data = data[: t.rlimit("FSIZE") - offset]
+        if offset + len(data) > self.inode.size:
+            resize(k, self.regular, offset + len(data))
+        self.regular.store(k, offset, data)
+        self.inode.changed(realtime_ns(k), contents=True)
+        return len(data)
+
+    def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
+        start = self.inode.size if self.flags & O_APPEND else self.pos
+        done = self.write_at(k, t, data, start)
+        self.pos = start + done
+        return done
+
+    def seek(self, k: Kernel, offset: int, whence: int) -> int:
+        if whence >= SEEK_END:
+            self.inode.see(k)
+        self.pos = seek_to(self.pos, self.inode.size, offset, whence)
+        return self.pos
+
+    def map_data(self, k: Kernel) -> bytes | bytearray:
+        self.inode.see(k)
+        return self.regular.contents()
+
+    def released(self, k: Kernel) -> None:
+        """The storage of a file without a name goes; its mappings keep their frames."""
+        if self.inode.nlink == 0 and not isinstance(self.regular.data, bytes | None):
+            k.sandbox.charge(-self.inode.size)
+            if isinstance(self.regular.data, bytearray):
+                self.regular.data = b""
+
+
+class DirectoryFile(OpenFile):
+    """Its position counts entries of the listing as it stood at the last read from the start."""
+
+    _listing: tuple[tuple[str, int, int], ...] = ()  # name, ino, DT_* type
+
+    def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
+        raise Errno("EISDIR")
+
+    def peek_at(self, k: Kernel, t: Task, n: int, offset: int) -> bytes:
+        raise Errno("EISDIR")
+
+    def seek(self, k: Kernel, offset: int, whence: int) -> int:
+        if whence > SEEK_CUR:
+            raise Errno("EINVAL")
+        self.pos = seek_to(self.pos, 0, offset, whence)
+        return self.pos
+
+    def entries(self, k: Kernel, room: int) -> tuple[bytes, int]:
+        """getdents64: whole records that fit in `room` bytes, and the position after them.
+
+        Errno EINVAL if not even one fits, ENOENT if the directory is gone.
+        """
+        directory = cast(Directory, self.inode)
+        if directory.nlink == 0:
+            raise Errno("ENOENT")
+        if self.pos == 0:
+            directory.see(k)
+            self._listing = tuple(_list(k, directory))
+        out, pos = bytearray(), self.pos
+        for name, ino, kind in self._listing[pos:]:
+            entry = _record(raw(name), ino, kind, pos + 1)
+            if len(out) + len(entry) > room:
+                break
+            out += entry
+            pos += 1
+        if not out and pos < len(self._listing):
+            raise Errno("EINVAL")
+        return bytes(out), pos
+
+
+def _list(k: Kernel, directory: Directory) -> list[tuple[str, int, int]]:
+    rows = [(".", directory), ("..", directory.parent)]
+    found = [(name, directory.lookup(k, name)) for name in directory.names(k)]
+    rows += [(name, inode) for name, inode in found if inode is not None]  # type: ignore[misc]
+    return [(name, inode.ino, inode.mode >> 12) for name, inode in rows]
+
+
+def _record(name: bytes, ino: int, kind: int, next_pos: int) -> bytes:
+    """struct linux_dirent64."""
+    length = (19 + len(name) + 1 + 7) & ~7
+    return struct.pack("<QqHB", ino, next_pos, length, kind) + name.ljust(length - 19, b"\0")

@@ -1,0 +1,59 @@
+"""O_ASYNC: whoever owns a descriptor is sent SIGIO when its readiness changes (fs/fcntl.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from shstk.schemas.uapi import SIGNALS
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.signal import signals
+from shstk.tracer.kernel.signal.siginfo import SI_KERNEL
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.fs.files import OpenFile
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+
+O_ASYNC: Final = 0o20000
+
+
+def tell_owners(k: Kernel, file: OpenFile) -> None:
+    """Of every asynchronous description of the file whose readiness has changed."""
+    for other in k.asynchronous:
+        if other.inode is not file.inode:
+            continue
+        for process in list(k.processes.values()):
+            if process.pid == other.owner or process.pgid == -other.owner:
+                signals.send(k, process, SIGNALS["SIGIO"], SI_KERNEL)
+
+
+def switch(k: Kernel, file: OpenFile, on: bool) -> None:
+    if on:
+        file.flags |= O_ASYNC
+        k.asynchronous[file] = None
+    else:
+        file.flags &= ~O_ASYNC
+        k.asynchronous.pop(file, None)
+
+
+def set_owner(k: Kernel, t: Task, fd: int, arg: int) -> int:
+    """F_SETOWN: a process, or a group's number negated. Errno ESRCH."""
+    owner = (arg & 0xFFFF_FFFF ^ 1 << 31) - (1 << 31)
+    known = (p.pid if owner > 0 else -p.pgid for p in k.processes.values())
+    if owner and owner not in known:
+        raise Errno("ESRCH")
+    t.files.get(fd).owner = owner
+    return 0
+
+
+def get_owner(k: Kernel, t: Task, fd: int, arg: int) -> int:
+    return t.files.get(fd).owner
+
+
+def set_signal(k: Kernel, t: Task, fd: int, arg: int) -> int:
+    """F_SETSIG: it stays SIGIO."""
+    t.files.get(fd)
+    if arg & 0xFFFF_FFFF:
+        k.warn("fcntl: F_SETSIG is not modelled (EINVAL): only SIGIO is sent")
+        raise Errno("EINVAL")
+    return 0

@@ -1,0 +1,89 @@
+"""signalfd: a descriptor from which whoever reads takes his own pending signals."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs.eventfds import anonymous
+from shstk.tracer.kernel.fs.files import O_CLOEXEC, O_NONBLOCK, O_RDWR, READABLE, OpenFile
+from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.signal import siginfo, signals
+from shstk.tracer.kernel.signal.siginfo import NEVER_BLOCKED, SIGCHLD
+from shstk.tracer.kernel.task import Siginfo
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.fs.inode import Inode
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+
+_SI_TIMER: Final = -2
+# struct signalfd_siginfo: signo, errno, code, pid, uid, fd, tid, band, overrun, trapno, status,
+# int, ptr, utime, stime, addr
+_INFO: Final = struct.Struct("<IiiIIiIIIIiiQQQQ")
+
+
+class SignalFd(OpenFile):
+    def __init__(self, inode: Inode, flags: int, mask: int) -> None:
+        super().__init__(inode, flags, "anon_inode:[signalfd]")
+        self.mask = mask
+
+    def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
+        """The signals are taken at once: one that can't be copied out is lost, as on Linux."""
+        if n < siginfo.SIZE:
+            raise Errno("EINVAL")
+        out = b""
+        while len(out) + siginfo.SIZE <= n:
+            info = signals.dequeue(t, ~self.mask)
+            if info is None:
+                break
+            out += _pack(info)
+        return out or None
+
+    def ready(self, k: Kernel) -> int:
+        pending = signals.pending_set((k.current, k.current.process))
+        return READABLE if pending & self.mask else 0
+
+    def released(self, k: Kernel) -> None:
+        del k.signal_files[self]
+
+
+def _pack(info: Siginfo) -> bytes:
+    """Which fields count is siginfo_layout()'s matter, as in siginfo.pack."""
+    first, second, value = struct.unpack_from("<IIQ", siginfo.pack(info), 16)
+    pid = uid = tid = overrun = status = pointer = addr = 0
+    if info.si_addr is not None:
+        addr = info.si_addr
+    elif info.code == _SI_TIMER:
+        tid, overrun, pointer = first, second, value
+    elif info.signo == SIGCHLD and info.code > 0:
+        pid, uid, status = first, second, info.value
+    else:
+        pid, uid, pointer = first, second, value
+    integer = (pointer & 0xFFFF_FFFF ^ 1 << 31) - (1 << 31)  # sival_int: the low half, signed
+    head = (info.signo, 0, info.code, pid, uid, 0, tid, 0, overrun, 0, status, integer)
+    return _INFO.pack(*head, pointer, 0, 0, addr).ljust(siginfo.SIZE, b"\0")
+
+
+def sys_signalfd4(k: Kernel, t: Task, a: Args) -> int:
+    """A new one, or another mask for the one given."""
+    fd, flags = a[0] & 0xFFFF_FFFF, a[3] & 0xFFFF_FFFF
+    if flags & ~(O_NONBLOCK | O_CLOEXEC) or a[2] != 8:
+        raise Errno("EINVAL")
+    mask = usermem.get_u64(k, t, a[1]) & ~NEVER_BLOCKED
+    if fd != 0xFFFF_FFFF:
+        file = t.files.get(fd)
+        if not isinstance(file, SignalFd):
+            raise Errno("EINVAL")
+        file.mask = mask
+        file.notify(k)
+        return fd
+    new = SignalFd(anonymous(k), O_RDWR | flags & O_NONBLOCK, mask)
+    fd = t.files.add(t, new, bool(flags & O_CLOEXEC))
+    k.signal_files[new] = None
+    return fd
+
+
+CALLS: Final = (Call(74, "signalfd4", sys_signalfd4),)

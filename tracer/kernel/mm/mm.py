@@ -1,0 +1,463 @@
+"""An address space: what mmap, munmap, mprotect, mremap, madvise and brk come down to.
+
+Each operation, failed ones too, is one `mappings` row. The task it is done for, whose limits bind,
+is `Kernel.current`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from shstk.schemas.uapi import (
+    ERRNO,
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_FIXED_NOREPLACE,
+    MAP_PRIVATE,
+    PAGE,
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
+    RLIM_INFINITY,
+)
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.mm.pagecache import PageCache
+from shstk.tracer.kernel.mm.vma import STACK_GUARD_GAP, MappedFile, Vma, VmaList
+
+if TYPE_CHECKING:
+    from shstk.tracer._core import AddressSpace
+    from shstk.tracer.kernel.fs.inode import Regular
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+
+TASK_SIZE: Final = 1 << 56  # Sv57: what an explicit address may reach
+WINDOW: Final = 1 << 47  # what the kernel itself chooses from, as on Sv48
+STACK_TOP: Final = WINDOW
+MIN_ADDR: Final = PAGE  # vm.mmap_min_addr
+MAX_MAP_COUNT: Final = 65530
+MAP_TYPE: Final = 0xF
+MAP_GROWSDOWN: Final = 0x100
+MAP_NORESERVE: Final = 0x4000
+MREMAP_MAYMOVE: Final = 1
+MREMAP_FIXED: Final = 2
+_PERM_SS: Final = 8
+_PERM_SHARED: Final = 16
+
+
+def page_down(value: int) -> int:
+    return value & -PAGE
+
+
+def page_up(value: int) -> int:
+    return (value + PAGE - 1) & -PAGE
+
+
+def core_perm(vma: Vma) -> int:
+    """The executor's permissions. On RISC-V, write implies read."""
+    perm = vma.prot & (PROT_READ | PROT_WRITE | PROT_EXEC)
+    if perm & PROT_WRITE:
+        perm |= PROT_READ
+    return perm | _PERM_SS * vma.shadow_stack | _PERM_SHARED * (vma.shared is not None)
+
+
+def mmap_base(stack_limit: int) -> int:
+    """Below the room a stack of RLIMIT_STACK may need (mmap_base of mm/util.c, unrandomised)."""
+    gap = min(stack_limit + STACK_GUARD_GAP, RLIM_INFINITY)
+    return page_up(STACK_TOP - min(max(gap, 128 << 20), WINDOW // 6 * 5))
+
+
+@dataclass(eq=False)
+class Mm:
+    """`users` counts tasks. `row` holds the columns its `mms` row will have."""
+
+    id: int
+    space: AddressSpace
+    vmas: VmaList
+    row: dict[str, Any]
+    base: int = mmap_base(8 << 20)  # kernel-chosen areas lie below
+    users: int = 1
+    brk_start: int = 0
+    brk: int = 0
+    vdso: int = 0
+    stack_start: int = 0  # sp at exec
+    args: tuple[int, int] = (0, 0)  # where argv's strings lie, for /proc/PID/cmdline
+    envs: tuple[int, int] = (0, 0)
+    auxv: bytes = b""
+    exe: str = ""
+    pmlen: int = 0  # upper bits of pointers that system calls ignore (tagged.py)
+    pmlen_locked: bool = False  # a task was made that shares this mm
+
+    def untagged(self, addr: int) -> int:
+        """untagged_addr: the upper pmlen bits become the sign extension of the next one."""
+        kept = 64 - self.pmlen
+        low = addr & ((1 << kept) - 1)
+        return (low - (low >> (kept - 1) << kept)) & (2**64 - 1) if self.pmlen else addr
+
+    def copy(self, id: int, row: dict[str, Any]) -> Mm:
+        """dup_mm: fork's copy, with one user."""
+        return replace(
+            self,
+            id=id,
+            row=row,
+            space=self.space.fork(),
+            vmas=self.vmas.copy(),
+            users=1,
+            pmlen_locked=False,
+        )
+
+    # The operations. Addresses and lengths are as a system call gives them.
+
+    def map(
+        self,
+        k: Kernel,
+        hint: int,
+        length: int,
+        prot: int,
+        flags: int,
+        *,
+        shadow_stack: bool = False,
+        file: MappedFile | None = None,
+        offset: int = 0,
+        name: str = "",
+    ) -> int:
+        """do_mmap; the address. Errno: EINVAL, ENOMEM, EEXIST, EPERM, EOVERFLOW."""
+        columns: dict[str, Any] = {
+            "hint": hint,
+            "length": length,
+            "prot": prot,
+            "flags": flags & 0xFFFF_FFFF,
+            "shadow_stack": shadow_stack,
+            "input": file.input if file else None,
+            "offset": offset if file else None,
+        }
+        with self._row(k, "map", columns):
+            if not length:
+                raise Errno("EINVAL")
+            length = page_up(length)
+            if length > TASK_SIZE or len(self.vmas) > MAX_MAP_COUNT:
+                raise Errno("ENOMEM")
+            if offset + length > 1 << 64:
+                raise Errno("EOVERFLOW")
+            shared = None
+            if flags & MAP_TYPE != MAP_PRIVATE:
+                shared = -file.inode.ino if file and file.inode else k.new_shared()
+            vma = Vma(
+                0,
+                length,
+                prot & 7,
+                shadow_stack,
+                shared,
+                bool(flags & MAP_GROWSDOWN),
+                bool(flags & MAP_NORESERVE),
+                name,
+                file,
+                offset if file else 0,
+            )
+            start = self._place(k, hint, length, flags, shadow_stack)
+            self._charge(k, replace(vma, start=start, end=start + length))
+            self._install(replace(vma, start=start, end=start + length))
+            columns |= {"start": start, "length": length, "ret": start}
+        return start
+
+    def unmap(self, k: Kernel, start: int, length: int) -> None:
+        """vm_munmap. Errno: EINVAL."""
+        columns: dict[str, Any] = {"length": length}
+        with self._row(k, "unmap", columns):
+            if start % PAGE or not length or start > TASK_SIZE or length > TASK_SIZE - start:
+                raise Errno("EINVAL")
+            length = page_up(length)
+            columns |= {"start": start, "length": length}
+            gone = self.vmas.remove(start, start + length)
+            columns["shadow_stack"] = any(v.shadow_stack for v in gone)
+            self.space.unmap(start, length)
+
+    def protect(self, k: Kernel, start: int, length: int, prot: int) -> None:
+        """mprotect. A shadow stack stays one. Errno: EINVAL, ENOMEM, EACCES."""
+        columns: dict[str, Any] = {"length": length, "prot": prot}
+        with self._row(k, "protect", columns):
+            if start % PAGE:
+                raise Errno("EINVAL")
+            length = page_up(length) & RLIM_INFINITY
+            if start + length > 1 << 64:
+                raise Errno("ENOMEM")
+            columns |= {"start": start, "length": length}
+            at = start
+            for old in self.vmas.touching(start, start + length) if length else ():
+                if old.start > at:
+                    break
+                end = min(old.end, start + length)
+                new = replace(old.part(at, end), prot=prot & 7)
+                columns["shadow_stack"] |= old.shadow_stack
+                if old.prot & PROT_WRITE == 0:
+                    self._enough(k, new)
+                if prot & PROT_WRITE and old.file and old.file.inode:
+                    if not old.file.writable:
+                        raise Errno("EACCES")
+                    old.file.inode.own(k)
+                self.vmas.remove(at, end)
+                self.vmas.add(new)
+                self._permit(new)
+                at = end
+            if at < start + length:
+                raise Errno("ENOMEM")
+
+    def remap(
+        self, k: Kernel, old: int, old_length: int, length: int, flags: int, to: int = 0
+    ) -> int:
+        """mremap; the new address. Errno: EINVAL, EPERM, EFAULT, ENOMEM."""
+        columns: dict[str, Any] = {"hint": to, "length": length, "flags": flags & 0xFFFF_FFFF}
+        columns |= {"old_start": old, "old_length": old_length}
+        with self._row(k, "remap", columns):
+            fixed = bool(flags & MREMAP_FIXED)
+            old_length, length = page_up(old_length), page_up(length)
+            if old % PAGE or not 0 < length <= TASK_SIZE or not old_length:
+                raise Errno("EINVAL")
+            if flags & ~3 or (fixed and not flags & MREMAP_MAYMOVE):
+                raise Errno("EINVAL")
+            overlap = to < old + old_length and old < to + length
+            if fixed and (to % PAGE or to > TASK_SIZE - length or overlap):
+                raise Errno("EINVAL")
+            if fixed and to < MIN_ADDR:
+                raise Errno("EPERM")
+            vma = self.vmas.find(old)
+            if vma is None or min(old_length, length) > vma.end - old:
+                raise Errno("EFAULT")
+            columns |= {"old_length": old_length, "shadow_stack": vma.shadow_stack}
+            start = self._moved(k, vma, old, old_length, length, flags, to if fixed else None)
+            columns |= {"start": start, "length": length, "ret": start}
+        return start
+
+    def _moved(
+        self,
+        k: Kernel,
+        vma: Vma,
+        old: int,
+        old_length: int,
+        length: int,
+        flags: int,
+        to: int | None,
+    ) -> int:
+        """Shrink, grow in place, or move: the last two after charging the growth."""
+        if length < old_length:
+            self._drop(old + length, old_length - length)
+            old_length = length
+        if to is None and length == old_length:
+            return old
+        if old_length > vma.end - old:
+            raise Errno("EFAULT")
+        grown = replace(vma, start=old + old_length, end=old + length)
+        if length > old_length:
+            self._charge(k, grown)
+            if (
+                to is None
+                and vma.end == grown.start
+                and not self.vmas.touching(grown.start, grown.end)
+            ):
+                self._install(grown)
+                return old
+        if not flags & MREMAP_MAYMOVE:
+            raise Errno("ENOMEM")
+        if to is None:
+            start = self._place(k, 0, length, 0, vma.shadow_stack)
+        else:
+            start = to
+            self._drop(start, length)
+        part = vma.part(old, old + old_length)
+        self.vmas.remove(old, old + old_length)
+        self.space.move(old, old_length, start)
+        self.vmas.add(replace(part, start=start, end=start + old_length))
+        if length > old_length:
+            self._install(
+                replace(
+                    part,
+                    start=start + old_length,
+                    end=start + length,
+                    offset=part.offset + old_length if part.file or part.shared else 0,
+                )
+            )
+        return start
+
+    def discard(self, k: Kernel, start: int, length: int, advice: int) -> None:
+        """MADV_DONTNEED: anonymous memory becomes zero, a file's comes back. Errno: ENOMEM."""
+        columns: dict[str, Any] = {"start": start, "length": length, "flags": advice}
+        with self._row(k, "discard", columns):
+            for vma in self.vmas.touching(start, start + length):
+                part = vma.part(max(vma.start, start), min(vma.end, start + length))
+                columns["shadow_stack"] |= vma.shadow_stack
+                if vma.shared is None:
+                    self.space.discard(part.start, part.length)
+                    self._fill(part)
+            if not self.vmas.covers(start, start + length):
+                raise Errno("ENOMEM")
+
+    def set_brk(self, k: Kernel, to: int) -> int:
+        """brk: the break afterwards, the old one if `to` can't be had."""
+        if to < self.brk_start:
+            return self.brk
+        old_end, new_end = page_up(self.brk), page_up(to)
+        if new_end < old_end:
+            self.unmap(k, new_end, old_end - new_end)
+        elif new_end > old_end:
+            limit = k.current.rlimit("DATA")
+            if limit != RLIM_INFINITY and to - self.brk_start > limit:
+                return self.brk
+            flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE
+            if not self.vmas.fits(old_end, new_end - old_end + PAGE):
+                return self.brk
+            try:
+                self.map(k, old_end, new_end - old_end, 3, flags, name="[heap]")
+            except Errno:
+                return self.brk
+        self.brk = to
+        return to
+
+    def grow_stack(self, k: Kernel, t: Task, addr: int) -> bool:
+        """An access below a stack that grows: whether the stack reaches there now."""
+        vma = self.vmas.after(addr)
+        if vma is None or not vma.grows_down or self.vmas.find(addr) is not None:
+            return False
+        start = page_down(addr)
+        below = self.vmas.before(vma.start)
+        if vma.end - start > t.rlimit("STACK") or (
+            below is not None and start - below.end < STACK_GUARD_GAP
+        ):
+            return False
+        grown = replace(vma, start=start, end=vma.start)
+        flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN
+        columns: dict[str, Any] = {"hint": start, "prot": vma.prot, "flags": flags}
+        columns |= {"start": start, "length": grown.length, "ret": start}
+        try:
+            with self._row(k, "map", columns):
+                self._charge(k, grown)
+                self._install(grown)
+        except Errno:
+            return False
+        return True
+
+    # What they are made of.
+
+    def place(self, length: int, align: int) -> int:
+        """Where the kernel would put `length` bytes at a multiple of `align`. Errno: ENOMEM."""
+        extra = max(align - PAGE, 0)
+        start = self.vmas.highest_gap(page_up(length) + extra, 0, MIN_ADDR, self.base)
+        if start is None:
+            raise Errno("ENOMEM")
+        return (start + extra) // max(align, PAGE) * max(align, PAGE)
+
+    def _place(self, k: Kernel, hint: int, length: int, flags: int, shadow_stack: bool) -> int:
+        """get_unmapped_area."""
+        if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE):
+            if hint > TASK_SIZE - length:
+                raise Errno("ENOMEM")
+            if hint % PAGE:
+                raise Errno("EINVAL")
+            if hint < MIN_ADDR:
+                raise Errno("EPERM")
+            if flags & MAP_FIXED_NOREPLACE and self.vmas.touching(hint, hint + length):
+                raise Errno("EEXIST")
+            return hint
+        if hint:
+            at = max(page_down(hint), MIN_ADDR)
+            if at <= TASK_SIZE - length and self.vmas.fits(at, length):
+                return at
+        guard = PAGE if shadow_stack else 0
+        start = self.vmas.highest_gap(length, guard, MIN_ADDR, self.base)
+        if start is None:
+            raise Errno("ENOMEM")
+        return start
+
+    def _charge(self, k: Kernel, vma: Vma) -> None:
+        """may_expand_vm and __vm_enough_memory for an area that is about to be."""
+        new = vma.length - sum(
+            min(v.end, vma.end) - max(v.start, vma.start)
+            for v in self.vmas.touching(vma.start, vma.end)
+        )
+        if self.total + new > k.current.rlimit("AS"):
+            raise Errno("ENOMEM")
+        if _is_data(vma) and self.data + vma.length > k.current.rlimit("DATA"):
+            raise Errno("ENOMEM")
+        self._enough(k, vma)
+
+    def _enough(self, k: Kernel, vma: Vma) -> None:
+        """The overcommit heuristic: one area may not be larger than the machine."""
+        accountable = vma.shared is not None or vma.prot & PROT_WRITE
+        if accountable and not vma.noreserve and k.memory is not None and vma.length > k.memory:
+            raise Errno("ENOMEM")
+
+    def check_fork(self, k: Kernel) -> None:
+        """dup_mmap's accounting. Errno: ENOMEM."""
+        for vma in self.vmas:
+            self._enough(k, vma)
+
+    @property
+    def total(self) -> int:
+        """total_vm, in bytes."""
+        return sum(v.length for v in self.vmas)
+
+    @property
+    def data(self) -> int:
+        """data_vm, in bytes."""
+        return sum(v.length for v in self.vmas if _is_data(v))
+
+    def _install(self, vma: Vma) -> None:
+        self.vmas.remove(vma.start, vma.end)
+        perm, file = core_perm(vma), vma.file
+        if file is not None and file.inode is not None:
+            cache = file.inode.data
+            assert isinstance(cache, PageCache)
+            cache.map_into(self.space, vma.start, vma.length, perm, vma.offset)
+        else:
+            self.space.map(vma.start, vma.length, perm)
+            self._fill(vma)
+        self.vmas.add(vma)
+        self._permit(vma)
+
+    def _fill(self, vma: Vma) -> None:
+        if vma.file is not None:
+            data = vma.file.data[vma.offset : vma.offset + vma.length]
+            self.space.write(vma.start, data, force=True)
+
+    def _permit(self, vma: Vma) -> None:
+        """Pages wholly past a file's end are there, but no access is allowed: SIGBUS."""
+        self.space.protect(vma.start, vma.length, core_perm(vma))
+        if vma.backed < vma.end:
+            self.space.protect(vma.backed, vma.end - vma.backed, 0)
+
+    def file_resized(self, inode: Regular) -> None:
+        """What its shared mappings may reach is different now."""
+        for vma in self.vmas:
+            if vma.file is not None and vma.file.inode is inode:
+                self._permit(vma)
+
+    def _drop(self, start: int, length: int) -> None:
+        self.vmas.remove(start, start + length)
+        self.space.unmap(start, length)
+
+    @contextmanager
+    def _row(self, k: Kernel, op: str, columns: dict[str, Any]) -> Iterator[None]:
+        """The operation's row, written when it ends; `columns` fills up on the way."""
+        columns.setdefault("shadow_stack", False)
+        columns.setdefault("ret", 0)
+        try:
+            yield
+        except Errno as error:
+            columns["ret"] = -ERRNO[error.name]
+            raise
+        finally:
+            tid = k.current.tid
+            k.rec.row(
+                "mappings", seq=k.seq(), tid=tid, mm=self.id, during=k.during, op=op, **columns
+            )
+
+
+def _is_data(vma: Vma) -> bool:
+    """is_data_mapping: private, writable, no stack of either kind."""
+    return (
+        bool(vma.prot & PROT_WRITE)
+        and vma.shared is None
+        and not vma.grows_down
+        and not vma.shadow_stack
+    )

@@ -1,0 +1,53 @@
+"""process_vm_readv and process_vm_writev: bytes between the memories of two processes.
+
+Unlike ptrace's, these accesses obey the target's permissions (mm/process_vm_access.c).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs.transfer import gather, get_iov, scatter, total
+from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.task import Task
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+
+
+def _target(k: Kernel, t: Task, a: Args) -> Task:
+    """Errno EINVAL: flags; ESRCH, EPERM: whose memory it may not be."""
+    if a[5]:
+        raise Errno("EINVAL")
+    target = k.tasks.get(a[0] & 0xFFFF_FFFF)
+    if target is None or target.mm is None:
+        raise Errno("ESRCH")
+    if target.process is not t.process and not target.process.dumpable:
+        raise Errno("EPERM")
+    return target
+
+
+def sys_process_vm_readv(k: Kernel, t: Task, a: Args) -> int:
+    here, there = get_iov(k, t, a[1], a[2]), get_iov(k, t, a[3], a[4])
+    target = _target(k, t, a)
+    if not total(here) or not total(there):
+        return 0
+    data = gather(k, target, there)[: total(here)]
+    usermem.note(k, target, "read", there[0][0], data)
+    return scatter(k, t, here, data, record=True)
+
+
+def sys_process_vm_writev(k: Kernel, t: Task, a: Args) -> int:
+    here, there = get_iov(k, t, a[1], a[2]), get_iov(k, t, a[3], a[4])
+    target = _target(k, t, a)
+    if not total(here) or not total(there):
+        return 0
+    return scatter(k, target, there, gather(k, t, here)[: total(there)], record=True)
+
+
+CALLS: Final = (
+    Call(270, "process_vm_readv", sys_process_vm_readv),
+    Call(271, "process_vm_writev", sys_process_vm_writev),
+)

@@ -1,0 +1,291 @@
+"""AF_UNIX sockets: the objects, and how bytes and files go from one to another (net/unix)."""
+
+from __future__ import annotations
+
+import stat
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from shstk.schemas.uapi import SIGNALS
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs.files import (
+    O_RDWR,
+    POLLERR,
+    POLLHUP,
+    POLLRDHUP,
+    READABLE,
+    WRITABLE,
+    OpenFile,
+)
+from shstk.tracer.kernel.fs.inode import DEV_ANON, Inode
+from shstk.tracer.kernel.fs.ioctl import FIONREAD
+from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.signal import signals
+from shstk.tracer.kernel.signal.siginfo import SI_USER
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+
+STREAM, DGRAM, SEQPACKET = 1, 2, 5
+RECEIVE, SEND = 1, 2  # RCV_SHUTDOWN, SEND_SHUTDOWN
+CAPACITY: Final = 212992  # net.core.wmem_default
+BACKLOG_MAX: Final = 4096  # net.core.somaxconn
+_DATAGRAMS: Final = 10  # net.unix.max_dgram_qlen: from senders that aren't the receiver's peer
+_PIECE: Final = 32768  # of a stream that one message holds at most
+_SIOCOUTQ: Final = 0x5411
+
+
+@dataclass(eq=False)
+class SocketNode(Inode):
+    """The name in the file system that a socket was bound to."""
+
+    socket: Socket | None = None
+
+
+@dataclass(eq=False)
+class Message:
+    """sender: its sun_path; pid: of the process that sent it. files: on their way (SCM_RIGHTS)."""
+
+    data: bytearray
+    sender: bytes
+    pid: int
+    files: list[OpenFile]
+
+    def __post_init__(self) -> None:
+        # The buffer's head, and what kmalloc gives for the bytes with their shared info.
+        self.cost = 256 + 512 * -(-(len(self.data) + 320) // 512)
+        for file in self.files:
+            file.refs += 1
+
+    def drop(self, k: Kernel) -> None:
+        for file in self.files:
+            file.let_go(k)
+
+
+class Socket(OpenFile):
+    family = 1  # AF_UNIX
+    protocol = 0
+    """An end. Streams and packet sockets have a `peer` once connected, and keep it when it closes;
+    a datagram socket's is where it sends by default."""
+
+    def __init__(self, k: Kernel, kind: int, flags: int, pid: int) -> None:
+        ino = k.sandbox.new_ino()
+        inode = Inode(ino, stat.S_IFSOCK | 0o777, dev=DEV_ANON)
+        super().__init__(inode, O_RDWR | flags, f"socket:[{ino}]")
+        self.kind = kind
+        self.name = b""  # sun_path; b"" while it has none
+        self.pid = pid  # of the process that made it, or that called listen
+        self.peer: Socket | None = None
+        self.peer_pid: int | None = None  # SO_PEERCRED
+        self.inbox: deque[Message] = deque()
+        self.backlog: int | None = None  # of a listening socket
+        self.arrivals: deque[Socket] = deque()  # ends that accept(2) will give
+        self.shut = 0
+        self.error: str | None = None
+        self.passcred = False
+        self.timeouts: dict[int, int] = {}  # SO_RCVTIMEO, SO_SNDTIMEO: ns
+        self.closed = False
+        self._crowd: dict[Socket, None] = {}  # who found no room in the inbox
+
+    @property
+    def connected(self) -> bool:
+        """TCP_ESTABLISHED."""
+        return self.kind != DGRAM and self.peer is not None
+
+    @property
+    def queued(self) -> int:
+        """Bytes a read can get."""
+        if self.kind != STREAM and self.inbox:
+            return len(self.inbox[0].data)
+        return sum(len(message.data) for message in self.inbox)
+
+    def _room(self, sender: Socket) -> bool:
+        if self.kind == DGRAM and self.peer is not sender and len(self.inbox) > _DATAGRAMS:
+            return False
+        return self.used < CAPACITY
+
+    @property
+    def used(self) -> int:
+        return sum(message.cost for message in self.inbox)
+
+    # Receiving.
+
+    def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
+        """Of a datagram socket: the first message's."""
+        if self.kind != DGRAM and not self.connected:
+            raise self.not_connected()
+        if not self.inbox:
+            if self.error is not None:
+                raise Errno(self.take_error() or "")
+            return b"" if self.shut & RECEIVE else None
+        out = bytearray()
+        for message in self.inbox:
+            out += message.data[: n - len(out)]
+            # Nothing is glued to what came with files.
+            if self.kind != STREAM or len(out) >= n or message.files:
+                break
+        return bytes(out)
+
+    def not_connected(self) -> Errno:
+        return Errno("EINVAL" if self.kind == STREAM else "ENOTCONN")
+
+    def advance(self, k: Kernel, n: int) -> None:
+        for file in self.take(k, n):
+            file.let_go(k)
+
+    def take(self, k: Kernel, n: int) -> list[OpenFile]:
+        """Consume n bytes, or a whole message if it is no stream; the files that came with them,
+        which the caller now holds."""
+        files: list[OpenFile] = []
+        if self.kind != STREAM and self.inbox:
+            files = self.inbox.popleft().files
+        while self.kind == STREAM and n > 0:
+            first = self.inbox[0]
+            files += first.files
+            first.files = []
+            used = min(n, len(first.data))
+            del first.data[:used]
+            n -= used
+            if not first.data:
+                self.inbox.popleft()
+        waiting, self._crowd = self._crowd, {}
+        for sender in waiting | ({self.peer: None} if self.peer else {}):
+            sender.notify(k)
+        return files
+
+    def take_error(self) -> str | None:
+        """SO_ERROR: told once."""
+        error, self.error = self.error, None
+        return error
+
+    # Sending.
+
+    def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
+        return self.send(k, t, data, [], self.peer)
+
+    def send(
+        self,
+        k: Kernel,
+        t: Task,
+        data: bytes,
+        files: list[OpenFile],
+        to: Socket | None,
+        quiet: bool = False,
+    ) -> int | None:
+        """How much went; None if there is no room. quiet: no SIGPIPE."""
+        if self.error is not None:
+            raise Errno(self.take_error() or "")
+        if to is None:
+            raise Errno("ENOTCONN")
+        if self.shut & SEND or (to.shut & RECEIVE and not to.closed):
+            self._broken(k, t, quiet)
+        if to.closed:
+            if self.kind != DGRAM:
+                self._broken(k, t, quiet)
+            self.peer = None if to is self.peer else self.peer
+            raise Errno("ECONNREFUSED")
+        if self.kind == DGRAM and to.peer not in (None, self):
+            raise Errno("EPERM")
+        if self.kind != STREAM and len(data) > CAPACITY - 32:
+            raise Errno("EMSGSIZE")
+        if self.kind == STREAM and not data:
+            return 0
+        if not to._room(self):
+            to._crowd[self] = None
+            return None
+        piece = data[:_PIECE] if self.kind == STREAM else data
+        to.inbox.append(Message(bytearray(piece), self.name, t.pid, files))
+        to.notify(k)
+        return len(piece)
+
+    def _broken(self, k: Kernel, t: Task, quiet: bool) -> None:
+        if self.kind == STREAM and not quiet:
+            signals.send(k, t, SIGNALS["SIGPIPE"], SI_USER, sender=t.pid)
+        raise Errno("EPIPE")
+
+    # Connections.
+
+    def join(self, other: Socket) -> None:
+        """Both ends of a connection."""
+        self.peer, other.peer = other, self
+        self.peer_pid, other.peer_pid = other.pid, self.pid
+
+    def arrive(self, k: Kernel, client: Socket) -> bool:
+        """connect(2) to a listening socket: the other end is there at once. False: it is full."""
+        assert self.backlog is not None
+        if len(self.arrivals) > self.backlog:
+            return False
+        end = self.arrival(k, client)
+        client.join(end)
+        self.arrivals.append(end)
+        self.notify(k)
+        client.notify(k)
+        return True
+
+    def arrival(self, k: Kernel, client: Socket) -> Socket:
+        """The end that accept(2) will give."""
+        end = Socket(k, self.kind, 0, self.pid)
+        end.name, end.passcred = self.name, self.passcred
+        return end
+
+    def shutdown(self, k: Kernel, how: int) -> None:
+        """how: RECEIVE | SEND; a connected peer can do the opposite no more."""
+        self.shut |= how
+        self.notify(k)
+        if self.connected and self.peer is not None:
+            self.peer.shut |= (SEND if how & RECEIVE else 0) | (RECEIVE if how & SEND else 0)
+            self.peer.notify(k)
+
+    def released(self, k: Kernel) -> None:
+        self.closed = True
+        if k.abstract_sockets.get(self.name) is self:
+            del k.abstract_sockets[self.name]
+        if self.connected and self.peer is not None and not self.peer.closed:
+            if self.inbox:
+                self.peer.error = "ECONNRESET"
+            self.peer.shut = RECEIVE | SEND
+        for end in self.arrivals:
+            assert end.peer is not None
+            end.released(k)
+            end.peer.error = "ECONNRESET"
+        left, self.inbox = self.inbox, deque()
+        for message in left:
+            message.drop(k)
+        for other in self._crowd | ({self.peer: None} if self.peer else {}):
+            other.notify(k)
+        self.notify(k)
+
+    # Readiness.
+
+    def ready(self, k: Kernel) -> int:
+        bits = READABLE if self.inbox or self.arrivals else 0
+        if self.error is not None:
+            bits |= POLLERR
+        if self.shut & RECEIVE:
+            bits |= READABLE | POLLRDHUP
+        idle = self.kind != DGRAM and not self.connected and self.backlog is None
+        if self.shut == RECEIVE | SEND or idle:
+            bits |= POLLHUP
+        full = self.peer is not None and (self.peer.used * 4 > CAPACITY or not self._fits())
+        return bits if self.backlog is not None or full else bits | WRITABLE
+
+    def _fits(self) -> bool:
+        return self.peer is None or self.peer.closed or self.peer._room(self)
+
+    def ioctl(self, k: Kernel, t: Task, request: int, arg: int) -> int:
+        if request not in (FIONREAD, _SIOCOUTQ):
+            raise Errno("ENOTTY")
+        if self.backlog is not None:
+            raise Errno("EINVAL")
+        sent = self.peer.used if self.peer is not None else 0
+        usermem.put_u32(k, t, arg, self.queued if request == FIONREAD else sent)
+        return 0
+
+
+def socket_of(t: Task, fd: int) -> Socket:
+    file = t.files.get(fd)
+    if not isinstance(file, Socket):
+        raise Errno("ENOTSOCK")
+    return file

@@ -1,0 +1,189 @@
+"""One message of a socket, out of guest memory and into it: struct msghdr and its control data."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs.files import O_NONBLOCK, OpenFile
+from shstk.tracer.kernel.fs.transfer import Iov, gather, get_iov, scatter, total
+from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.net.sockets import CAPACITY, RECEIVE, SEQPACKET, STREAM, Socket
+from shstk.tracer.kernel.task import UID
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+
+MSG_OOB, MSG_PEEK, MSG_CTRUNC, MSG_TRUNC = 1, 2, 8, 0x20
+MSG_DONTWAIT, MSG_WAITALL, MSG_NOSIGNAL = 0x40, 0x100, 0x4000
+MSG_CMSG_CLOEXEC: Final = 0x4000_0000
+_SOL_SOCKET, _SCM_RIGHTS, _SCM_CREDENTIALS = 1, 1, 2
+_FD_MAX: Final = 253  # SCM_MAX_FD
+_MSGHDR: Final = struct.Struct("<QI4xQQQQ")  # name, namelen, iov, iovlen, control, controllen
+_CMSGHDR: Final = struct.Struct("<Qii")  # len, level, type
+_CONTROL_MAX: Final = 1 << 16
+
+
+@dataclass(frozen=True)
+class Header:
+    """name: struct sockaddr_un, or none."""
+
+    name_at: int
+    name_size: int
+    iov: Iov
+    control_at: int = 0
+    control_size: int = 0
+
+
+def get_header(k: Kernel, t: Task, addr: int) -> Header:
+    """Errno EINVAL, EFAULT, EMSGSIZE."""
+    name_at, name_size, iov_at, count, control_at, size = _MSGHDR.unpack(
+        usermem.get(k, t, addr, 48)
+    )
+    if name_size >> 31:
+        raise Errno("EINVAL")
+    if count > 1024:
+        raise Errno("EMSGSIZE")
+    iov = get_iov(k, t, iov_at, count)
+    return Header(name_at, name_size, iov, control_at, size if control_at else 0)
+
+
+def rights(k: Kernel, t: Task, head: Header) -> list[OpenFile]:
+    """The files a message takes along. Errno: EINVAL, EBADF, EPERM (another's credentials)."""
+    files: list[OpenFile] = []
+    if head.control_size > _CONTROL_MAX:
+        raise Errno("EINVAL")
+    data = usermem.get(k, t, head.control_at, head.control_size)
+    at = 0
+    while at + _CMSGHDR.size <= len(data):
+        length, level, kind = _CMSGHDR.unpack_from(data, at)
+        if not _CMSGHDR.size <= length <= len(data) - at:
+            raise Errno("EINVAL")
+        body = data[at + _CMSGHDR.size : at + length]
+        at += (length + 7) & ~7
+        if level != _SOL_SOCKET:
+            continue
+        if kind == _SCM_RIGHTS:
+            fds = struct.unpack(f"<{len(body) // 4}I", body[: len(body) & ~3])
+            files += [t.files.get(fd, path_only=True) for fd in fds]
+        elif kind == _SCM_CREDENTIALS:
+            if len(body) != 12:
+                raise Errno("EINVAL")
+            if struct.unpack("<iII", body) != (t.pid, UID, UID):
+                raise Errno("EPERM")
+        else:
+            raise Errno("EINVAL")
+    if len(files) > _FD_MAX:
+        raise Errno("EINVAL")
+    return files
+
+
+def send(
+    k: Kernel,
+    t: Task,
+    sock: Socket,
+    head: Header,
+    flags: int,
+    to: Socket | None,
+    files: list[OpenFile],
+) -> int | None:
+    """How much went; None if it has to wait. A stream goes on until all is sent: what is done so
+    far waits in blocked.state."""
+    if flags & MSG_OOB:
+        raise Errno("EOPNOTSUPP")
+    data = gather(k, t, head.iov)
+    if len(data) < total(head.iov):
+        raise Errno("EFAULT")
+    assert t.blocked is not None
+    done: int = t.blocked.state.get("done", 0)
+    while True:
+        try:
+            own = files if not done else []
+            n = sock.send(k, t, data[done:], own, to, quiet=bool(flags & MSG_NOSIGNAL))
+        except Errno:
+            if done:
+                return done
+            raise
+        if n is None:
+            waits = not (sock.flags & O_NONBLOCK or flags & MSG_DONTWAIT)
+            if done and (not waits or t.blocked.woken == "signal"):
+                return done
+            t.blocked.state["done"] = done
+            return None
+        done += n
+        if done >= len(data):
+            return done
+
+
+@dataclass(frozen=True)
+class Received:
+    """result: what the call gives. files: the caller holds them now. pid: the sender's."""
+
+    result: int
+    flags: int
+    sender: bytes
+    pid: int | None
+    files: list[OpenFile]
+
+    def control(self, k: Kernel, t: Task, sock: Socket, room: int, flags: int) -> tuple[bytes, int]:
+        """Control messages of `room` bytes at most, and MSG_CTRUNC if that was too little. The
+        files get their descriptors."""
+        out = b""
+        cut_off = 0
+        if sock.passcred and self.pid is not None:
+            out = _cmsg(_SCM_CREDENTIALS, struct.pack("<iII", self.pid, UID, UID))
+            if len(out) > room:
+                out, cut_off = b"", MSG_CTRUNC
+        fds: list[int] = []
+        places = max(room - len(out) - _CMSGHDR.size, 0) // 4
+        for file in self.files:
+            if len(fds) < places:
+                try:
+                    fds.append(t.files.add(t, file, bool(flags & MSG_CMSG_CLOEXEC)))
+                except Errno:
+                    places = 0
+            file.let_go(k)
+        if len(fds) < len(self.files):
+            cut_off = MSG_CTRUNC
+        if fds:
+            out += _cmsg(_SCM_RIGHTS, struct.pack(f"<{len(fds)}i", *fds))
+        return out[:room], cut_off
+
+
+def _cmsg(kind: int, body: bytes) -> bytes:
+    """Padded, as put_cmsg counts it."""
+    size = _CMSGHDR.size + len(body)
+    return (_CMSGHDR.pack(size, _SOL_SOCKET, kind) + body).ljust((size + 7) & ~7, b"\0")
+
+
+def receive(k: Kernel, t: Task, sock: Socket, iov: Iov, flags: int) -> Received | None:
+    """None if there is nothing yet."""
+    if flags & MSG_OOB:
+        raise Errno("EOPNOTSUPP")
+    room = total(iov)
+    stream = sock.kind == STREAM
+    data = sock.peek(k, t, room)
+    if data is None:
+        return None
+    if not sock.inbox:
+        return Received(0, 0, b"", None, [])
+    if stream and flags & MSG_WAITALL and not flags & MSG_PEEK and not sock.inbox[0].files:
+        over = sock.shut & RECEIVE or (t.blocked is not None and t.blocked.woken == "signal")
+        if sock.queued < min(room, CAPACITY // 4) and not over:
+            return None
+    first = sock.inbox[0]
+    whole = len(data) if stream else len(first.data)
+    done = scatter(k, t, iov, data, record=True) if data else 0
+    if flags & MSG_PEEK:
+        files = first.files
+        for file in files:
+            file.refs += 1
+    else:
+        files = sock.take(k, done)
+    cut_off = MSG_TRUNC if whole > done else 0
+    result = whole if flags & MSG_TRUNC and not stream else done
+    sender = b"" if sock.kind == SEQPACKET else first.sender
+    return Received(result, cut_off, sender, first.pid, files)

@@ -1,0 +1,134 @@
+"""The texts of /proc that show an address space: maps, smaps, statm, the Vm lines of status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from shstk.schemas.uapi import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE
+from shstk.tracer.kernel.fs.inode import path_ino
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.mm.vma import Vma
+    from shstk.tracer.kernel.task import Task
+
+_NAME_COLUMN: Final = 73  # show_vma_header_prefix: 25 + 6 * sizeof(void *) - 1, then a space
+
+
+def _header(vma: Vma) -> str:
+    prot = "".join(
+        letter if vma.prot & bit else "-"
+        for letter, bit in (("r", PROT_READ), ("w", PROT_WRITE), ("x", PROT_EXEC))
+    )
+    shared = vma.shared is not None
+    offset = vma.offset if vma.file or shared else 0
+    device, ino, name = "00:00", 0, vma.name
+    if vma.file is not None:
+        device, ino, name = "00:1e", path_ino(vma.file.path), vma.file.path
+    elif shared:
+        device, ino, name = "00:01", 1024 + (vma.shared or 0), "/dev/zero (deleted)"
+    line = (
+        f"{vma.start:08x}-{vma.end:08x} {prot}{'s' if shared else 'p'} {offset:08x} {device} {ino} "
+    )
+    return line.ljust(_NAME_COLUMN) + name if name else line
+
+
+def _flags(vma: Vma) -> str:
+    """VmFlags, in the order of the VM_* bits."""
+    shared = vma.shared is not None
+    flags = (
+        ("rd", vma.prot & PROT_READ),
+        ("wr", vma.prot & PROT_WRITE),
+        ("ex", vma.prot & PROT_EXEC),
+        ("sh", shared),
+        ("mr", True),
+        ("mw", True),
+        ("me", True),
+        ("ms", shared),
+        ("gd", vma.grows_down),
+        ("ac", vma.prot & PROT_WRITE and not vma.noreserve),
+        ("nr", vma.noreserve),
+        ("ss", vma.shadow_stack),
+    )
+    return "".join(f"{name} " for name, on in flags if on)
+
+
+# What has a size in smaps, in Linux's order: name -> which of the numbers below.
+_SMAPS: Final = (
+    ("Size", "size"),
+    ("KernelPageSize", "page"),
+    ("MMUPageSize", "page"),
+    ("Rss", "rss"),
+    ("Pss", "rss"),
+    ("Pss_Dirty", "rss"),
+    ("Shared_Clean", ""),
+    ("Shared_Dirty", ""),
+    ("Private_Clean", ""),
+    ("Private_Dirty", "rss"),
+    ("Referenced", "rss"),
+    ("Anonymous", "rss"),
+    ("KSM", ""),
+    ("LazyFree", ""),
+    ("AnonHugePages", ""),
+    ("ShmemPmdMapped", ""),
+    ("FilePmdMapped", ""),
+    ("Shared_Hugetlb", ""),
+    ("Private_Hugetlb", ""),
+    ("Swap", ""),
+    ("SwapPss", ""),
+    ("Locked", ""),
+)
+
+
+def maps(k: Kernel, t: Task) -> bytes:
+    """Empty once the task has no address space."""
+    return _text(f"{_header(vma)}\n" for vma in t.mm.vmas) if t.mm else b""
+
+
+def smaps(k: Kernel, t: Task) -> bytes:
+    if t.mm is None:
+        return b""
+    lines = []
+    for vma in t.mm.vmas:
+        rss = t.space.resident(vma.start, vma.length) * PAGE
+        numbers = {"size": vma.length // 1024, "page": PAGE // 1024, "rss": rss // 1024, "": 0}
+        lines.append(f"{_header(vma)}\n")
+        lines += [f"{name + ':':<16}{numbers[which]:>8} kB\n" for name, which in _SMAPS]
+        lines += [f"{'THPeligible:':<16}{0:>8}\n", f"VmFlags: {_flags(vma)}\n"]
+    return _text(lines)
+
+
+def _pages(t: Task) -> dict[str, int]:
+    """Pages, by what they are for."""
+    counts = dict.fromkeys(("size", "rss", "text", "data", "stack"), 0)
+    for vma in t.mm.vmas if t.mm else ():
+        pages = vma.length // PAGE
+        counts["size"] += pages
+        counts["rss"] += t.space.resident(vma.start, vma.length)
+        if vma.grows_down:
+            counts["stack"] += pages
+        elif vma.file is not None and vma.prot & PROT_EXEC:
+            counts["text"] += pages
+        elif vma.prot & PROT_WRITE:
+            counts["data"] += pages
+    return counts
+
+
+def statm(k: Kernel, t: Task) -> bytes:
+    n = _pages(t)
+    return f"{n['size']} {n['rss']} 0 {n['text']} 0 {n['data'] + n['stack']} 0\n".encode()
+
+
+def vm_status(t: Task) -> list[tuple[str, object]]:
+    """The Vm lines of status; none without an address space."""
+    if t.mm is None:
+        return []
+    n = _pages(t)
+    shown = {"VmPeak": "size", "VmSize": "size", "VmHWM": "rss", "VmRSS": "rss", "RssAnon": "rss"}
+    shown |= {"VmData": "data", "VmStk": "stack", "VmExe": "text"}
+    return [(name, f"{n[which] * PAGE // 1024:>8} kB") for name, which in shown.items()]
+
+
+def _text(lines: Iterable[str]) -> bytes:
+    return "".join(lines).encode("utf-8", "surrogateescape")

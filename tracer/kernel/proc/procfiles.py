@@ -1,0 +1,128 @@
+"""Open files of /proc: texts, comm, and mem."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast
+
+from shstk.schemas.uapi import PAGE
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs.files import OpenFile
+from shstk.tracer.kernel.fs.regular import SEEK_CUR, seek_to
+from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.proc.procfs import ProcFile
+from shstk.tracer.kernel.proc.proctext import TASK_TEXTS, system_text
+from shstk.tracer.kernel.task import Task
+from shstk.tracer.kernel.tree.hosttree import text
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+
+_COMM_MAX: Final = 15
+
+
+def open_proc(k: Kernel, inode: ProcFile, flags: int, path: str) -> OpenFile:
+    """Errno ESRCH if its task is gone."""
+    task = None
+    if inode.tid:
+        task = k.tasks.get(inode.tid)
+        if task is None:
+            raise Errno("ESRCH")
+    if inode.name == "mem":
+        assert task is not None
+        return Mem(inode, flags, path, task)
+    return Text(inode, flags, path, task)
+
+
+class Text(OpenFile):
+    """Written anew at each read from its start."""
+
+    def __init__(self, inode: ProcFile, flags: int, path: str, task: Task | None) -> None:
+        super().__init__(inode, flags, path)
+        self.task = task
+        self._text: bytes | None = None
+
+    def peek_at(self, k: Kernel, t: Task, n: int, offset: int) -> bytes:
+        if offset == 0 or self._text is None:
+            name = cast(ProcFile, self.inode).name
+            if self.task is None:
+                self._text = system_text(k, name)
+            else:
+                self._text = TASK_TEXTS[name].write(k, self.task)
+        return self._text[offset : offset + n]
+
+    def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
+        return self.peek_at(k, t, n, self.pos)
+
+    def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
+        """comm only: a thread's name, of its own process."""
+        if self.task is None or self.task.process is not t.process:
+            raise Errno("EINVAL")
+        self.task.comm = text(data[:_COMM_MAX].split(b"\0")[0].rstrip(b"\n"))
+        return len(data)
+
+    def seek(self, k: Kernel, offset: int, whence: int) -> int:
+        if whence > SEEK_CUR:
+            raise Errno("EINVAL")
+        self.pos = seek_to(self.pos, 0, offset, whence)
+        return self.pos
+
+
+class Mem(OpenFile):
+    """/proc/PID/mem: the address space as it was when it was opened.
+
+    Page protections are overridden with FOLL_FORCE, as by mainline's default
+    (CONFIG_PROC_MEM_ALWAYS_FORCE): a shadow stack can be read and written. A shared mapping is
+    written only where a store could.
+    """
+
+    def __init__(self, inode: ProcFile, flags: int, path: str, task: Task) -> None:
+        super().__init__(inode, flags, path)
+        self.task = task
+        self.mm = task.mm
+
+    def peek_at(self, k: Kernel, t: Task, n: int, offset: int) -> bytes:
+        if self.mm is None or self.mm is not self.task.mm:
+            return b""
+        out = bytearray()
+        while len(out) < n:
+            at = offset + len(out)
+            piece = self.mm.space.read(at, min(n - len(out), PAGE - at % PAGE), force=True)
+            if piece is None:
+                break
+            out += piece
+        if n and not out:
+            raise Errno("EIO")
+        usermem.note(k, self.task, "read", offset, bytes(out))
+        return bytes(out)
+
+    def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
+        return self.peek_at(k, t, n, self.pos)
+
+    def write_at(self, k: Kernel, t: Task, data: bytes, offset: int) -> int:
+        if self.mm is None or self.mm is not self.task.mm:
+            return 0
+        done = 0
+        while done < len(data):
+            at = offset + done
+            piece = data[done : done + PAGE - at % PAGE]
+            vma = self.mm.vmas.find(at)
+            private = vma is not None and vma.shared is None
+            if not self.mm.space.write(at, piece, force=private):
+                break
+            usermem.note(k, self.task, "write", at, piece)
+            done += len(piece)
+        if data and not done:
+            raise Errno("EIO")
+        return done
+
+    def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
+        done = self.write_at(k, t, data, self.pos)
+        self.pos += done
+        return done
+
+    def seek(self, k: Kernel, offset: int, whence: int) -> int:
+        """Any 64-bit address will do, so a negative offset is a high one."""
+        if whence > SEEK_CUR:
+            raise Errno("EINVAL")
+        self.pos = (offset + (self.pos if whence else 0)) % 2**64
+        return self.pos

@@ -1,0 +1,108 @@
+"""From a file to the program that execve runs: `#!` lines, then an ELF file and its interpreter.
+
+fs/binfmt_script.c and fs/binfmt_elf.c, up to the point of no return.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from shstk.schemas.errors import BadProgram
+from shstk.tracer import elf
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.tree import sandbox
+from shstk.tracer.kernel.tree.hosttree import raw, text
+from shstk.tracer.kernel.tree.sandbox import AT_FDCWD, ExecFile
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+
+_BUFFER: Final = 256  # BINPRM_BUF_SIZE: how far a #! line is looked at
+_SHEBANG: Final = re.compile(rb"#![ \t]*([^ \t]+)([ \t]*)(.*?)[ \t]*", re.DOTALL)
+_SCRIPTS_DEEP: Final = 5  # scripts that name scripts; one more is ELOOP
+
+
+class NotRunnable(BadProgram):
+    """What a user reads of it, and what execve(2) says."""
+
+    def __init__(self, errno: str, what: str, hint: str = "") -> None:
+        super().__init__(what, hint)
+        self.errno = errno
+
+
+@dataclass(frozen=True)
+class Program:
+    """name: the path that was asked for; file: the ELF file found there, or by its `#!` line."""
+
+    name: bytes
+    file: ExecFile
+    image: elf.Image
+    argv: tuple[bytes, ...]
+    interpreter: tuple[ExecFile, elf.Image] | None  # ld.so
+
+
+def find(
+    k: Kernel, t: Task, path: str, argv: tuple[bytes, ...], dirfd: int = AT_FDCWD, flags: int = 0
+) -> Program:
+    """Raises NotRunnable, and Errno: those of open_exec."""
+    file = sandbox.open_exec(k, t, path, dirfd, flags)
+    at = name = raw(_name(path, dirfd))
+    for _ in range(_SCRIPTS_DEEP + 1):
+        if not file.data.startswith(b"#!"):
+            break
+        words = _first_line(file)
+        argv = (*words, at, *argv[1:])
+        at = words[0]
+        file = sandbox.open_exec(k, t, text(at))
+    else:
+        raise NotRunnable("ELOOP", f"{path}: more than {_SCRIPTS_DEEP} #! lines in a row")
+    image = _parse(file, "ENOEXEC")
+    return Program(name, file, image, argv, _interpreter(k, t, file, image))
+
+
+def _name(path: str, dirfd: int) -> str:
+    """bprm->filename: AT_EXECFN, the task's name, and what a script is called with."""
+    if path.startswith("/") or dirfd & 0xFFFF_FFFF == AT_FDCWD:
+        return path
+    return f"/dev/fd/{dirfd & 0xFFFF_FFFF}" + (f"/{path}" if path else "")
+
+
+def _first_line(script: ExecFile) -> tuple[bytes, ...]:
+    """The interpreter, and whatever else stands on the line as one argument."""
+    start = script.data[:_BUFFER]
+    ends = len(start) < _BUFFER or b"\n" in start or b"\0" in start
+    words = _SHEBANG.fullmatch(start.split(b"\n")[0].split(b"\0")[0])
+    if words is None:
+        raise NotRunnable("ENOEXEC", f"{script.guest_path}: its #! line names no interpreter")
+    if not ends and not words[2]:
+        raise NotRunnable(
+            "ENOEXEC", f"{script.guest_path}: its #! line is longer than {_BUFFER} bytes"
+        )
+    return (words[1], words[3]) if words[3] else (words[1],)
+
+
+def _parse(file: ExecFile, errno: str) -> elf.Image:
+    try:
+        return elf.parse(file.data, file.guest_path)
+    except BadProgram as error:
+        raise NotRunnable(errno, error.what, error.hint) from None
+
+
+def _interpreter(
+    k: Kernel, t: Task, program: ExecFile, image: elf.Image
+) -> tuple[ExecFile, elf.Image] | None:
+    if image.interpreter is None:
+        return None
+    try:
+        file = sandbox.open_exec(k, t, image.interpreter)
+    except Errno as error:
+        raise NotRunnable(
+            error.name,
+            f"{program.guest_path}: dynamically linked; its interpreter {image.interpreter}: "
+            f"{error.name}",
+            "give the tree it lives in: --root DIR (an unpacked riscv64 system)",
+        ) from None
+    return file, _parse(file, "ELIBBAD")

@@ -1,0 +1,365 @@
+"""clone, clone3: copy_process in the kernel's order, with its ways out (kernel/fork.c)."""
+
+from __future__ import annotations
+
+import struct
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from shstk.schemas.uapi import (
+    CLONE_CHILD_CLEARTID,
+    CLONE_FLAGS,
+    CLONE_THREAD,
+    CLONE_VFORK,
+    CLONE_VM,
+    PAGE,
+)
+from shstk.tracer.kernel.arch import shstk
+from shstk.tracer.kernel.call import RESTART_ALWAYS, Args, Call, Outcome, Wait
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.mm.mm import TASK_SIZE, Mm
+from shstk.tracer.kernel.process import exit as exits
+from shstk.tracer.kernel.process import limits, ptrace
+from shstk.tracer.kernel.signal import signals
+from shstk.tracer.kernel.task import AltStack, Process, Task
+
+if TYPE_CHECKING:
+    from shstk.tracer._core import Hart
+    from shstk.tracer.kernel.kernel import Kernel
+
+_F: Final = CLONE_FLAGS
+_CSIGNAL: Final = 0xFF
+_NAMESPACES: Final = sum(
+    _F[f"CLONE_{name}"]
+    for name in ("NEWNS", "NEWCGROUP", "NEWUTS", "NEWIPC", "NEWUSER", "NEWPID", "NEWNET")
+)
+_THREAD_KERNEL_STACK: Final = 16 << 10  # THREAD_SIZE: an eighth of memory may be such stacks
+
+# struct clone_args: eleven u64; the sizes are those of its first and its latest version.
+_CLONE_ARGS: Final = struct.Struct("<11Q")
+_CLONE_ARGS_VER0: Final = 64
+_MAX_SET_TID: Final = 32
+
+
+@dataclass(frozen=True)
+class CloneArgs:
+    """struct kernel_clone_args. `stack` is the lowest byte for clone3, the child's sp for clone."""
+
+    flags: int
+    exit_signal: int
+    stack: int = 0
+    stack_size: int = 0
+    tls: int = 0
+    parent_tid: int = 0
+    child_tid: int = 0
+    pidfd: int = 0
+    set_tid: tuple[int, ...] = ()
+
+    @property
+    def sp(self) -> int:
+        return self.stack + self.stack_size
+
+    def has(self, *names: str) -> bool:
+        """Whether any of the flags is given."""
+        return any(self.flags & _F[f"CLONE_{name}"] for name in names)
+
+
+def sys_clone(k: Kernel, t: Task, a: Args) -> Outcome:
+    """RISC-V's order (CONFIG_CLONE_BACKWARDS): flags, stack, parent_tid, tls, child_tid."""
+    if (outcome := _cloned(k, t)) is not None:
+        return outcome
+    given, stack, parent_tid, tls, child_tid, _ = a
+    flags = given & 0xFFFF_FFFF & ~_CSIGNAL
+    args = CloneArgs(
+        flags, given & _CSIGNAL, stack, 0, tls, parent_tid, child_tid, pidfd=parent_tid
+    )
+    api = {CLONE_VM | CLONE_VFORK: "vfork", 0: "fork"}.get(flags, "clone")
+    _attempt(t, api, args, given & ~_CSIGNAL)
+    return _kernel_clone(k, t, args)
+
+
+def sys_clone3(k: Kernel, t: Task, a: Args) -> Outcome:
+    if (outcome := _cloned(k, t)) is not None:
+        return outcome
+    _attempt(t, "clone3", CloneArgs(0, 0), 0)
+    args = _copy_clone_args(k, t, a[0], a[1])
+    _check_clone3(args)
+    return _kernel_clone(k, t, args)
+
+
+def _cloned(k: Kernel, t: Task) -> Outcome | None:
+    """What a call whose child is made already has left to do: vfork waits for it."""
+    assert t.blocked is not None
+    tid: int | None = t.blocked.state.get("child")
+    if tid is None:
+        return None
+    child = k.tasks.get(tid)
+    if child is not None and child.vfork_parent is t:
+        t.blocked.state["vfork"] = True
+        return Wait("vfork", ("vfork", child), interruptible=False)
+    if t.blocked.state.get("vfork"):
+        ptrace.vfork_done(t, tid)
+    return tid
+
+
+def _attempt(t: Task, api: str, args: CloneArgs, flags: int) -> None:
+    """The columns of the `clones` row, as the caller gave them."""
+    assert t.call is not None
+    t.call.attempt = {
+        "seq": t.call.seq,
+        "tid": t.tid,
+        "mm": t.mm_id,
+        "api": api,
+        "flags": flags,
+        "stack": args.stack,
+        "stack_size": args.stack_size,
+        "tls": args.tls,
+        "parent_tid": args.parent_tid,
+        "child_tid_addr": args.child_tid,
+        "set_tid": args.set_tid[0] if args.set_tid else None,
+        "exit_signal": args.exit_signal,
+        "child_tid": None,
+    }
+
+
+def _copy_clone_args(k: Kernel, t: Task, pointer: int, size: int) -> CloneArgs:
+    """copy_clone_args_from_user. Errno: E2BIG, EINVAL, EFAULT."""
+    if size > PAGE:
+        raise Errno("E2BIG")
+    if size < _CLONE_ARGS_VER0:
+        raise Errno("EINVAL")
+    data = usermem.get(k, t, pointer, size).ljust(_CLONE_ARGS.size, b"\0")
+    flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, tids, n, cgroup = (
+        _CLONE_ARGS.unpack_from(data)
+    )
+    args = CloneArgs(flags, exit_signal, stack, stack_size, tls, parent_tid, child_tid, pidfd)
+    _attempt(t, "clone3", replace(args, exit_signal=exit_signal & 0xFFFF_FFFF), flags)
+    if any(data[_CLONE_ARGS.size :]):
+        raise Errno("E2BIG")
+    if n > _MAX_SET_TID or bool(tids) != bool(n) or exit_signal & ~_CSIGNAL or exit_signal > 64:
+        raise Errno("EINVAL")
+    if args.has("INTO_CGROUP") and (cgroup > 2**31 - 1 or size < _CLONE_ARGS.size):
+        raise Errno("EINVAL")
+    set_tid = struct.unpack(f"<{n}i", usermem.get(k, t, tids, 4 * n))
+    args = replace(args, set_tid=set_tid)
+    _attempt(t, "clone3", replace(args, set_tid=tuple(tid & 0xFFFF_FFFF for tid in set_tid)), flags)
+    return args
+
+
+def _check_clone3(args: CloneArgs) -> None:
+    """clone3_args_valid. Errno: EINVAL."""
+    if args.flags & ~sum(_F.values()) or args.has("DETACHED"):
+        raise Errno("EINVAL")
+    if args.has("SIGHAND") and args.has("CLEAR_SIGHAND"):
+        raise Errno("EINVAL")
+    if args.has("THREAD", "PARENT") and args.exit_signal:
+        raise Errno("EINVAL")
+    if bool(args.stack) != bool(args.stack_size) or args.sp > TASK_SIZE:
+        raise Errno("EINVAL")
+
+
+def _kernel_clone(k: Kernel, t: Task, args: CloneArgs) -> Outcome:
+    assert t.call is not None
+    assert t.blocked is not None
+    attempt = t.call.attempt
+    assert attempt is not None
+    legacy = attempt["api"] != "clone3"
+    if args.has("PIDFD") and args.has("PARENT_SETTID") and legacy:
+        raise Errno("EINVAL")
+    if (signals_first := _check_flags(t, args)) is not None:
+        return signals_first
+    child = _copy_process(k, t, args)
+    attempt["child_tid"] = child.tid
+    k.event("created", child, value=t.tid)
+    if args.has("PARENT_SETTID"):
+        with suppress(Errno):  # put_user's answer is not looked at
+            usermem.put_u32(k, t, args.parent_tid, child.tid)
+    k.sched.add(child)
+    t.blocked.state["child"] = child.tid
+    if args.flags & CLONE_VFORK:
+        child.vfork_parent = t
+    stop = ptrace.forked(k, t, child, args.flags, args.exit_signal)
+    return stop or _cloned(k, t) or child.tid
+
+
+def _check_flags(t: Task, args: CloneArgs) -> Outcome | None:
+    """The first refusals of copy_process; nothing is made yet."""
+    bad = (
+        (args.has("FS") and args.has("NEWNS", "NEWUSER"))
+        or (args.has("THREAD") and not args.has("SIGHAND"))
+        or (args.has("SIGHAND") and not args.has("VM"))
+        or (args.has("THREAD") and args.has("NEWUSER", "NEWPID"))
+        or (args.has("PIDFD") and args.has("DETACHED"))
+    )
+    if bad:
+        raise Errno("EINVAL")
+    return RESTART_ALWAYS if signals.has_pending(t) else None
+
+
+def _copy_process(k: Kernel, t: Task, args: CloneArgs) -> Task:
+    """A task, made step by step; on an error the steps are undone in reverse, as by the gotos
+    at copy_process's end. Errno: EAGAIN, ENOMEM, EPERM, EEXIST, EINVAL, EINTR."""
+    with ExitStack() as undo:
+        child = _dup_task_struct(k, t, args)
+        if args.has("THREAD"):
+            child.process = t.process
+        else:
+            child.process = _copy_signal(t, args)
+        _copy_files(k, t, child, args, undo)
+        _copy_mm(k, t, child, args, undo)
+        if args.flags & _NAMESPACES:
+            raise Errno("EPERM")
+        if args.has("INTO_CGROUP", "PIDFD"):
+            k.warn("CLONE_INTO_CGROUP and CLONE_PIDFD are not modelled: -EINVAL")
+            raise Errno("EINVAL")
+        _copy_thread(k, child, args)
+        undo.callback(shstk.exit_thread, k, child)
+        child.tid = _alloc_pid(k, args.set_tid)
+        if any(info.signo == 9 for info in (*t.pending, *t.process.pending)):
+            raise Errno("EINTR")
+        undo.pop_all()
+    _publish(k, t, child, args)
+    return child
+
+
+def _dup_task_struct(k: Kernel, t: Task, args: CloneArgs) -> Task:
+    """The copy; RLIMIT_NPROC and the machine's limit are looked at only now. Errno: EAGAIN."""
+    if len(k.tasks) >= t.rlimit("NPROC"):
+        raise Errno("EAGAIN")
+    if k.memory is not None and len(k.tasks) >= max(k.memory // (8 * _THREAD_KERNEL_STACK), 20):
+        raise Errno("EAGAIN")
+    return Task(
+        tid=0,
+        process=t.process,
+        hart=_copy_hart(t.hart),
+        mm=None,
+        files=t.files,
+        fs=t.fs,
+        comm=t.comm,
+        cfi=t.cfi.copy(),
+        sigmask=t.sigmask,
+        altstack=AltStack()
+        if args.flags & (CLONE_VM | CLONE_VFORK) == CLONE_VM
+        else replace(t.altstack),
+        set_child_tid=args.child_tid if args.has("CHILD_SETTID") else 0,
+        clear_child_tid=args.child_tid if args.flags & CLONE_CHILD_CLEARTID else 0,
+        rseq=None if args.flags & CLONE_VM else t.rseq,
+        born_during=k.during,
+        no_new_privs=t.no_new_privs,
+        timer_slack_ns=t.timer_slack_ns,
+        personality=t.personality,
+        nice=t.nice,
+        v_control=t.v_control,
+    )
+
+
+def _copy_hart(hart: Hart) -> Hart:
+    """copy_thread() turns vectors off."""
+    copy = hart.copy()
+    copy.v_used = False
+    return copy
+
+
+def _copy_files(k: Kernel, t: Task, child: Task, args: CloneArgs, undo: ExitStack) -> None:
+    child.files = t.files.share() if args.has("FILES") else t.files.copy()
+    undo.callback(child.files.drop, k)
+    child.fs = t.fs if args.has("FS") else t.fs.copy()
+
+
+def _copy_signal(t: Task, args: CloneArgs) -> Process:
+    """A new thread group: handlers, limits and the rest of what threads share."""
+    parent = t.process
+    if args.has("SIGHAND"):
+        sighand = parent.sighand
+    else:
+        sighand = parent.sighand.copy()
+        if args.has("CLEAR_SIGHAND"):
+            sighand.flush()
+    return Process(
+        pid=0,
+        parent=parent.parent if args.has("PARENT") else parent,
+        sighand=sighand,
+        rlimits=dict(parent.rlimits),
+        pgid=parent.pgid,
+        sid=parent.sid,
+        exit_signal=parent.exit_signal if args.has("PARENT") else args.exit_signal,
+        exe=parent.exe,
+        argv=parent.argv,
+        dumpable=parent.dumpable,
+    )
+
+
+def _copy_mm(k: Kernel, t: Task, child: Task, args: CloneArgs, undo: ExitStack) -> None:
+    assert t.mm is not None
+    if args.flags & CLONE_VM:
+        child.mm = t.mm
+        child.mm.users += 1
+        child.mm.pmlen_locked = True
+    else:
+        t.mm.check_fork(k)
+        child.mm = dup_mm(k, t.mm)
+    undo.callback(exits.mmput, k, child.mm)
+
+
+def dup_mm(k: Kernel, parent: Mm) -> Mm:
+    id = k.new_mm_id()
+    row: dict[str, Any] = {"seq": k.seq(), "tid": None, "mm": id}
+    mm = parent.copy(id, row | {"from_mm": parent.id, "cause": "fork"})
+    k.mms[id] = mm
+    k.modules.inherit(mm, parent)
+    return mm
+
+
+def _copy_thread(k: Kernel, child: Task, args: CloneArgs) -> None:
+    """arch/riscv: the child's registers, and its shadow stack."""
+    ssp = shstk.alloc_thread_stack(k, child, args.flags, args.stack_size)
+    if args.sp:
+        child.hart.set_x(2, args.sp)
+    if ssp:
+        shstk.set_active(child, ssp)
+    if args.has("SETTLS"):
+        child.hart.set_x(4, args.tls)
+    child.hart.set_x(10, 0)
+
+
+def _alloc_pid(k: Kernel, set_tid: tuple[int, ...]) -> int:
+    """Errno: EAGAIN (none left), EEXIST, EINVAL (no pid, or more than one level of them)."""
+    if not set_tid:
+        tid = k.new_tid()
+        if tid is None:
+            raise Errno("EAGAIN")
+        return tid
+    if len(set_tid) > 1 or not 1 <= set_tid[0] < k.pid_max:
+        raise Errno("EINVAL")
+    if set_tid[0] in k.tasks:
+        raise Errno("EEXIST")
+    return set_tid[0]
+
+
+def _publish(k: Kernel, t: Task, child: Task, args: CloneArgs) -> None:
+    process = child.process
+    k.tasks[child.tid] = child
+    process.tasks.append(child)
+    if not args.flags & CLONE_THREAD:
+        process.pid = child.tid
+        k.processes[process.pid] = process
+        if process.parent is not None:
+            process.parent.children.append(process)
+        limits.limit_cpu(k, process)
+    assert child.mm is not None
+    if not args.flags & CLONE_VM:
+        child.mm.row["tid"] = child.tid
+
+
+def sys_set_tid_address(k: Kernel, t: Task, a: Args) -> int:
+    t.clear_child_tid = a[0]
+    return t.tid
+
+
+CALLS = (
+    Call(96, "set_tid_address", sys_set_tid_address),
+    Call(220, "clone", sys_clone),
+    Call(435, "clone3", sys_clone3),
+)

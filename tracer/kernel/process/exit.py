@@ -1,0 +1,194 @@
+"""The end of tasks: do_exit in the kernel's order (kernel/exit.c, mm_release of kernel/fork.c)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from shstk.tracer.kernel.arch import shstk
+from shstk.tracer.kernel.call import NO_RETURN, Args, Call, Outcome
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.process import futex, ptrace
+from shstk.tracer.kernel.signal import signals
+from shstk.tracer.kernel.signal.siginfo import CLD_EXITED, CLD_KILLED, SIGCHLD
+from shstk.tracer.kernel.task import DEAD, ZOMBIE, Process, Task
+from shstk.tracer.kernel.tty import pty
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.mm.mm import Mm
+
+_OWN_CALLS: Final = ("exit", "exit_group")
+
+
+def do_exit(k: Kernel, t: Task, status: int) -> None:
+    """End a task. status: a wait status, exit code << 8 or a signal."""
+    if t.state in (ZOMBIE, DEAD):
+        return
+    outer, runner = k.during, k.current
+    k.current = t
+    k.during = k.event("exit_begin", t, status=status)
+    t.exit_status = status
+    ptrace.ended(k, t)
+    k.retire(t)
+    if t.mm is not None:
+        mm_release(k, t)
+        drop_mm(k, t)
+    t.files.drop(k)
+    shstk.exit_thread(k, t)
+    own = t.call is not None and t.call.name in _OWN_CALLS and t is runner
+    _exit_notify(k, t)
+    k.end_call(t, "no_return" if own else "killed", None)
+    k.during, k.current = outer, runner
+
+
+def do_group_exit(k: Kernel, target: Task | Process, status: int) -> None:
+    """End a process: the task that asks (or was hit) first, then the others."""
+    process = target if isinstance(target, Process) else target.process
+    if process.exit_status is None:
+        process.exit_status = status
+    first = [target] if isinstance(target, Task) else []
+    for t in (*first, *list(process.tasks)):
+        do_exit(k, t, process.exit_status)
+
+
+def mm_release(k: Kernel, t: Task) -> None:
+    """A task lets go of its address space, at exit or at exec."""
+    assert t.mm is not None
+    futex.exit_robust_list(k, t)
+    k.event("robust_done", t)
+    shstk.deactivate_mm(k, t)
+    if t.clear_child_tid and t.mm.users > 1:
+        _clear_child_tid(k, t)
+    t.clear_child_tid = 0
+    if t.vfork_parent is not None:
+        parent, t.vfork_parent = t.vfork_parent, None
+        k.event("vfork_done", t, value=parent.tid)
+        k.wake_key(("vfork", t))
+
+
+def _clear_child_tid(k: Kernel, t: Task) -> None:
+    """What a joiner waits for. put_user's and do_futex's answers are not looked at."""
+    addr = t.clear_child_tid
+    try:
+        usermem.put_u32(k, t, addr, 0)
+        k.event("clear_child_tid", t, addr=addr, value=0)
+    except Errno:
+        pass
+    woken = futex.wake(k, t, addr, 1)
+    k.event("futex_wake", t, addr=addr, value=woken)
+
+
+def drop_mm(k: Kernel, t: Task) -> None:
+    """The task has no address space any more."""
+    assert t.mm is not None
+    mm, t.mm = t.mm, None
+    k.event("mm_dropped", t, mm=mm.id, value=mm.users - 1)
+    mmput(k, mm)
+
+
+def mmput(k: Kernel, mm: Mm) -> None:
+    """One user less; the last one's end is the address space's."""
+    mm.users -= 1
+    if mm.users == 0:
+        del k.mms[mm.id]
+        k.rec.row("mms", **mm.row, seq_end=k.seq())
+
+
+def _exit_notify(k: Kernel, t: Task) -> None:
+    process = t.process
+    for other in k.tasks.values():
+        if other.vfork_parent is t:
+            other.vfork_parent = None
+    signals.retarget(k, t, ~t.sigmask)
+    if t is not process.leader:
+        _forget(k, t)
+    if all(task.state in (ZOMBIE, DEAD) for task in process.tasks):
+        _process_ended(k, process)
+
+
+def _process_ended(k: Kernel, process: Process) -> None:
+    """Children get another parent, the parent is told."""
+    ptrace.tracer_gone(k, process)
+    for child in list(process.children):
+        _reparent(k, child)
+    leader = process.leader
+    if process.exit_status is None:
+        process.exit_status = leader.exit_status or 0
+    ptrace.process_ended(k, process)
+    pty.session_ended(k, process)
+    status = process.exit_status
+    parent = process.parent
+    if parent is None:
+        reap(k, process)
+        return
+    if process.exit_signal:
+        code, value = (CLD_KILLED, status & 0x7F) if status & 0x7F else (CLD_EXITED, status >> 8)
+        ignored = process.exit_signal == SIGCHLD and signals.reaps_itself(parent)
+        signals.send(k, parent, process.exit_signal, code, sender=process.pid, value=value)
+        if ignored:
+            reap(k, process)
+    k.wake_key(("child", parent.pid))
+
+
+def _reparent(k: Kernel, child: Process) -> None:
+    """To the nearest ancestor that asked for orphans, else to init, which reaps at once."""
+    ancestor = child.parent.parent if child.parent else None
+    while ancestor is not None and not ancestor.child_subreaper:
+        ancestor = ancestor.parent
+    assert child.parent is not None
+    child.parent.children.remove(child)
+    child.parent = ancestor
+    if ancestor is not None:
+        ancestor.children.append(child)
+        k.wake_key(("child", ancestor.pid))
+    if child.leader.pdeath_signal:
+        signals.send(k, child, child.leader.pdeath_signal, 0)
+    if ancestor is None and all(t.state in (ZOMBIE, DEAD) for t in child.tasks):
+        reap(k, child)
+
+
+def reap(k: Kernel, process: Process) -> None:
+    """release_task: the zombie is gone, its number is free."""
+    leader, parent = process.leader, process.parent
+    k.event(
+        "reaped",
+        leader,
+        value=parent.leader.tid if parent else None,
+        status=process.exit_status,
+    )
+    process.reaped = True
+    if parent is not None:
+        parent.children.remove(process)
+        parent.child_icount += process.utime_icount + leader.icount + process.child_icount
+    del k.processes[process.pid]
+    leader.state = DEAD
+    del k.tasks[leader.tid]
+
+
+def _forget(k: Kernel, t: Task) -> None:
+    """A thread that is no leader leaves no zombie."""
+    t.state = DEAD
+    del k.tasks[t.tid]
+    t.process.tasks.remove(t)
+    t.process.utime_icount += t.icount
+
+
+def _exit(k: Kernel, t: Task, a: Args, end: Callable[[Kernel, Task, int], None]) -> Outcome:
+    status = (a[0] & 0xFF) << 8
+    if (stop := ptrace.exiting(k, t, status)) is not None:
+        return stop
+    end(k, t, status)
+    return NO_RETURN
+
+
+def sys_exit(k: Kernel, t: Task, a: Args) -> Outcome:
+    return _exit(k, t, a, do_exit)
+
+
+def sys_exit_group(k: Kernel, t: Task, a: Args) -> Outcome:
+    return _exit(k, t, a, do_group_exit)
+
+
+CALLS = (Call(93, "exit", sys_exit), Call(94, "exit_group", sys_exit_group))

@@ -1,0 +1,237 @@
+"""futex: waiting, waking and requeueing, and what a dying task leaves behind (kernel/futex)."""
+
+from __future__ import annotations
+
+import operator
+import struct
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Final, cast
+
+from shstk.tracer.kernel.call import RESTART, RESTART_NO_HAND, Args, Call, Outcome, Wait
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.time.clock import realtime_ns
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+
+_WAIT, _WAKE, _REQUEUE, _CMP_REQUEUE, _WAKE_OP, _WAIT_BITSET, _WAKE_BITSET = 0, 1, 3, 4, 5, 9, 10
+_PRIVATE: Final = 128
+_CLOCK_REALTIME: Final = 256
+_ANY: Final = 0xFFFF_FFFF
+
+_WAITERS: Final = 0x8000_0000
+_OWNER_DIED: Final = 0x4000_0000
+_TID_MASK: Final = 0x3FFF_FFFF
+_ROBUST_LIMIT: Final = 2048
+_ROBUST_HEAD: Final = 24  # bytes of struct robust_list_head
+
+# FUTEX_OP_SET, ADD, OR, ANDN, XOR.
+_OPS: Final[tuple[Callable[[int, int], int], ...]] = (
+    lambda old, arg: arg,
+    lambda old, arg: old + arg,
+    lambda old, arg: old | arg,
+    lambda old, arg: old & ~arg,
+    lambda old, arg: old ^ arg,
+)
+# FUTEX_OP_CMP_EQ, NE, LT, LE, GT, GE.
+_COMPARISONS: Final[tuple[Callable[[int, int], bool], ...]] = (
+    operator.eq,
+    operator.ne,
+    operator.lt,
+    operator.le,
+    operator.gt,
+    operator.ge,
+)
+
+
+def key_of(t: Task, addr: int) -> Hashable:
+    """Private memory is known by its address space, shared memory by what is shared."""
+    if addr % 4:
+        raise Errno("EINVAL")
+    assert t.mm is not None
+    vma = t.mm.vmas.find(addr)
+    if vma is not None and vma.shared is not None:
+        return ("futex", "shared", vma.shared, vma.offset + addr - vma.start)
+    return ("futex", t.mm.id, addr)
+
+
+def wake(k: Kernel, t: Task, addr: int, n: int, bitset: int = _ANY) -> int:
+    """How many were woken, longest waiting first. Nothing is read: any address will do."""
+    try:
+        key = key_of(t, addr)
+    except Errno:
+        return 0
+    return _wake(k, key, n, bitset)
+
+
+def _wake(k: Kernel, key: Hashable, n: int, bitset: int = _ANY) -> int:
+    woken = 0
+    for task in k.waiting(key):
+        if woken >= n:
+            break
+        assert task.blocked is not None
+        if task.blocked.state["bitset"] & bitset:
+            k.wake(task)
+            woken += 1
+    return woken
+
+
+def _wait(
+    k: Kernel, t: Task, addr: int, value: int, bitset: int, deadline_ns: int | None
+) -> Outcome:
+    blocked = t.blocked
+    assert blocked is not None
+    if blocked.woken == "key":
+        return 0
+    if blocked.woken == "deadline":
+        raise Errno("ETIMEDOUT")
+    if blocked.woken == "signal":
+        return RESTART if blocked.state["deadline"] is None else RESTART_NO_HAND
+    if not bitset:
+        raise Errno("EINVAL")
+    key = key_of(t, addr)
+    if usermem.get_u32(k, t, addr) != value:
+        raise Errno("EAGAIN")
+    blocked.state |= {"bitset": bitset, "deadline": deadline_ns}
+    return Wait("futex", key, deadline_ns)
+
+
+def _deadline(k: Kernel, t: Task, pointer: int, op: int, realtime: bool) -> int | None:
+    """On the virtual clock. WAIT's timeout is relative, WAIT_BITSET's absolute."""
+    assert t.blocked is not None
+    if t.blocked.woken is not None:
+        return cast("int | None", t.blocked.state["deadline"])
+    if not pointer:
+        return None
+    seconds, nanoseconds = struct.unpack("<qq", usermem.get(k, t, pointer, 16))
+    if seconds < 0 or not 0 <= nanoseconds < 10**9:
+        raise Errno("EINVAL")
+    at: int = seconds * 10**9 + nanoseconds
+    if op == _WAIT:
+        return k.now_ns() + at
+    return at - (realtime_ns(k) - k.now_ns()) if realtime else at
+
+
+def _requeue(k: Kernel, t: Task, addr: int, to: int, n_wake: int, n_move: int) -> int:
+    """Wake n_wake, move up to n_move of the rest; how many were either."""
+    source, target = key_of(t, addr), key_of(t, to)
+    woken = _wake(k, source, n_wake)
+    moved = k.waiting(source)[:n_move]
+    for task in moved:
+        k.requeue(task, target)
+    return woken + len(moved)
+
+
+def _wake_op(k: Kernel, t: Task, a: Args) -> int:
+    """FUTEX_WAKE_OP: change *uaddr2, wake on both, on the second if the old value compares."""
+    addr, _, n_wake, n_wake2, to, encoded = a
+    op, cmp = encoded >> 28 & 0xF, encoded >> 24 & 0xF
+    arg, cmp_arg = _sign12(encoded >> 12), _sign12(encoded)
+    if op & 8:
+        arg, op = 1 << (arg & 31), op & 7
+    if op >= len(_OPS) or cmp >= len(_COMPARISONS):
+        raise Errno("ENOSYS")
+    source, target = key_of(t, addr), key_of(t, to)
+    old = usermem.get_u32(k, t, to)
+    usermem.put_u32(k, t, to, _OPS[op](old, arg))
+    woken = _wake(k, source, n_wake & 0x7FFF_FFFF)
+    signed = old - (1 << 32) if old >> 31 else old
+    if _COMPARISONS[cmp](signed, cmp_arg):
+        woken += _wake(k, target, n_wake2 & 0x7FFF_FFFF)
+    return woken
+
+
+def _sign12(value: int) -> int:
+    return (value & 0xFFF ^ 0x800) - 0x800
+
+
+def sys_futex(k: Kernel, t: Task, a: Args) -> Outcome:
+    """The priority-inheriting operations are ENOSYS, as without CONFIG_FUTEX_PI."""
+    addr, full_op, value, fourth, to, last = a
+    op = full_op & 0x7F
+    value &= 0xFFFF_FFFF
+    if op in (_WAIT, _WAIT_BITSET):
+        bitset = _ANY if op == _WAIT else last & _ANY
+        deadline = _deadline(k, t, fourth, op, bool(full_op & _CLOCK_REALTIME))
+        return _wait(k, t, addr, value, bitset, deadline)
+    if op in (_WAKE, _WAKE_BITSET):
+        bitset = _ANY if op == _WAKE else last & _ANY
+        if not bitset:
+            raise Errno("EINVAL")
+        return _wake(k, key_of(t, addr), max(_signed(value), 1), bitset)
+    if op in (_REQUEUE, _CMP_REQUEUE):
+        n_wake, n_move = _signed(value), _signed(fourth)
+        if n_wake < 0 or n_move < 0:
+            raise Errno("EINVAL")
+        if op == _CMP_REQUEUE and usermem.get_u32(k, t, addr) != last & 0xFFFF_FFFF:
+            raise Errno("EAGAIN")
+        return _requeue(k, t, addr, to, n_wake, n_move)
+    if op == _WAKE_OP:
+        return _wake_op(k, t, a)
+    raise Errno("ENOSYS")
+
+
+def _signed(value: int) -> int:
+    value &= 0xFFFF_FFFF
+    return value - (1 << 32) if value >> 31 else value
+
+
+# Robust lists.
+
+
+def exit_robust_list(k: Kernel, t: Task) -> None:
+    """Mark each lock that the task still holds, and wake one waiter of each."""
+    head, t.robust_list = t.robust_list, 0
+    if not head:
+        return
+    try:
+        entry, offset, pending = struct.unpack("<QqQ", usermem.get(k, t, head, _ROBUST_HEAD))
+        for _ in range(_ROBUST_LIMIT):
+            if entry & ~1 == head:
+                break
+            following = usermem.get_u64(k, t, entry & ~1)
+            if entry != pending:
+                _owner_died(k, t, (entry & ~1) + offset, is_pi=bool(entry & 1))
+            entry = following
+        if pending:
+            _owner_died(k, t, (pending & ~1) + offset, is_pi=bool(pending & 1), pending=True)
+    except Errno:
+        pass  # a list that cannot be read is left alone
+
+
+def _owner_died(k: Kernel, t: Task, addr: int, is_pi: bool, pending: bool = False) -> None:
+    """handle_futex_death. Errno: EFAULT, EINVAL."""
+    addr &= 2**64 - 1
+    key = key_of(t, addr)
+    word = usermem.get_u32(k, t, addr)
+    if pending and not is_pi and not word:
+        _wake(k, key, 1)  # it died between unlocking and waking
+    elif word & _TID_MASK == t.tid:
+        usermem.put_u32(k, t, addr, word & _WAITERS | _OWNER_DIED)
+        if word & _WAITERS and not is_pi:
+            _wake(k, key, 1)
+
+
+def sys_set_robust_list(k: Kernel, t: Task, a: Args) -> int:
+    if a[1] != _ROBUST_HEAD:
+        raise Errno("EINVAL")
+    t.robust_list = a[0]
+    return 0
+
+
+def sys_get_robust_list(k: Kernel, t: Task, a: Args) -> int:
+    other = k.tasks.get(a[0] & 0xFFFF_FFFF) if a[0] else t
+    if other is None:
+        raise Errno("ESRCH")
+    usermem.put_u64(k, t, a[2], _ROBUST_HEAD)
+    usermem.put_u64(k, t, a[1], other.robust_list)
+    return 0
+
+
+CALLS = (
+    Call(98, "futex", sys_futex),
+    Call(99, "set_robust_list", sys_set_robust_list),
+    Call(100, "get_robust_list", sys_get_robust_list),
+)

@@ -1,0 +1,204 @@
+"""Who and where the guest is: process and user ids, groups and sessions, uname.
+
+The user is an ordinary one, uid 1000, and stays it: so RLIMIT_NPROC binds as it does for the
+programs people trace, permission bits mean something, and nothing succeeds that would need root.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.task import UID, Process
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+
+NODENAME: Final = "shstk"
+_BUILD: Final = "#1 SMP PREEMPT Wed Apr  3 23:40:54 UTC 2024"
+# What uname says under the released revisions. A posting has no release of its own: 6.12-v3.
+_RELEASES: Final = {
+    "7.0-rc1": "7.0.0-rc1",
+    "7.0": "7.0.0",
+    "7.1": "7.1.0",
+    "7.2": "7.2.13",
+    "7.3": "7.3.0-rc7",
+}
+_UTS_FIELD: Final = 65
+_MINUS_ONE: Final = 0xFFFF_FFFF
+_ADDR_NO_RANDOMIZE: Final = 0x40000
+_CAPABILITY_VERSION: Final = 0x2008_0522
+
+
+def version(k: Kernel) -> tuple[str, str]:
+    """uname's release and version."""
+    name = k.row.name.split(",")[0]
+    return _RELEASES.get(name, f"6.12.0-{name}"), _BUILD
+
+
+def sys_uname(k: Kernel, t: Task, a: Args) -> int:
+    """struct new_utsname."""
+    fields = ("Linux", NODENAME, *version(k), "riscv64", "(none)")
+    usermem.put(k, t, a[0], b"".join(f.encode().ljust(_UTS_FIELD, b"\0") for f in fields))
+    return 0
+
+
+def sys_getpid(k: Kernel, t: Task, a: Args) -> int:
+    return t.pid
+
+
+def sys_getppid(k: Kernel, t: Task, a: Args) -> int:
+    return t.process.ppid
+
+
+def sys_gettid(k: Kernel, t: Task, a: Args) -> int:
+    return t.tid
+
+
+def _get_id(k: Kernel, t: Task, a: Args) -> int:
+    return UID
+
+
+def _set_ids(count: int) -> Callable[[Kernel, Task, Args], int]:
+    """set*id with `count` ids: each may be the one there is, or (of several) -1."""
+
+    def handler(k: Kernel, t: Task, a: Args) -> int:
+        allowed = (UID,) if count == 1 else (UID, _MINUS_ONE)
+        if any(value & 0xFFFF_FFFF not in allowed for value in a[:count]):
+            raise Errno("EPERM")
+        return 0
+
+    return handler
+
+
+def _get_res_ids(k: Kernel, t: Task, a: Args) -> int:
+    for addr in a[:3]:
+        usermem.put_u32(k, t, addr, UID)
+    return 0
+
+
+def sys_getgroups(k: Kernel, t: Task, a: Args) -> int:
+    size = a[0] & 0xFFFF_FFFF
+    if size >> 31:
+        raise Errno("EINVAL")
+    if size:
+        usermem.put_u32(k, t, a[1], UID)
+    return 1
+
+
+def _refuse(k: Kernel, t: Task, a: Args) -> int:
+    raise Errno("EPERM")
+
+
+def _process(k: Kernel, t: Task, pid: int) -> Process:
+    """0 is the caller's own. Errno ESRCH."""
+    pid &= 0xFFFF_FFFF
+    process = k.processes.get(pid) if pid else t.process
+    if process is None:
+        raise Errno("ESRCH")
+    return process
+
+
+def sys_setpgid(k: Kernel, t: Task, a: Args) -> int:
+    process = _process(k, t, a[0])
+    pgid = a[1] & 0xFFFF_FFFF or process.pid
+    if pgid >> 31:
+        raise Errno("EINVAL")
+    if process is not t.process and process.parent is not t.process:
+        raise Errno("ESRCH")
+    if process.sid != t.process.sid or process.sid == process.pid:
+        raise Errno("EPERM")
+    members = [p for p in k.processes.values() if p.pgid == pgid and p.sid == process.sid]
+    if pgid != process.pid and not members:
+        raise Errno("EPERM")
+    process.pgid = pgid
+    return 0
+
+
+def sys_getpgid(k: Kernel, t: Task, a: Args) -> int:
+    return _process(k, t, a[0]).pgid
+
+
+def sys_getsid(k: Kernel, t: Task, a: Args) -> int:
+    return _process(k, t, a[0]).sid
+
+
+def sys_setsid(k: Kernel, t: Task, a: Args) -> int:
+    if any(p.pgid == t.pid for p in k.processes.values()):
+        raise Errno("EPERM")
+    t.process.sid = t.process.pgid = t.pid
+    return t.pid
+
+
+def sys_capget(k: Kernel, t: Task, a: Args) -> int:
+    """No capabilities. A header of another version is told the right one."""
+    asked = usermem.get_u32(k, t, a[0])
+    if asked != _CAPABILITY_VERSION:
+        usermem.put_u32(k, t, a[0], _CAPABILITY_VERSION)
+        if a[1]:
+            raise Errno("EINVAL")
+        return 0
+    if a[1]:
+        usermem.put(k, t, a[1], struct.pack("<6I", 0, 0, 0, 0, 0, 0))
+    return 0
+
+
+def sys_capset(k: Kernel, t: Task, a: Args) -> int:
+    """Who has none may drop them all. Errno EPERM: for any that is asked for."""
+    if usermem.get_u32(k, t, a[0]) != _CAPABILITY_VERSION:
+        usermem.put_u32(k, t, a[0], _CAPABILITY_VERSION)
+        raise Errno("EINVAL")
+    if any(usermem.get(k, t, a[1], 24)):
+        raise Errno("EPERM")
+    return 0
+
+
+def sys_personality(k: Kernel, t: Task, a: Args) -> int:
+    """PER_LINUX, and addresses that are not random: they never are."""
+    wanted, old = a[0] & 0xFFFF_FFFF, t.personality
+    if wanted == _MINUS_ONE:
+        return old
+    if wanted & ~_ADDR_NO_RANDOMIZE:
+        raise Errno("EINVAL")
+    t.personality = wanted
+    return old
+
+
+_ONE_USER: Final = "one fixed user without capabilities"
+
+CALLS: Final = (
+    Call(90, "capget", sys_capget, "simple", _ONE_USER),
+    Call(91, "capset", sys_capset, "simple", _ONE_USER),
+    Call(92, "personality", sys_personality, "simple", "PER_LINUX; ADDR_NO_RANDOMIZE is kept"),
+    Call(143, "setregid", _set_ids(2), "simple", _ONE_USER),
+    Call(144, "setgid", _set_ids(1), "simple", _ONE_USER),
+    Call(145, "setreuid", _set_ids(2), "simple", _ONE_USER),
+    Call(146, "setuid", _set_ids(1), "simple", _ONE_USER),
+    Call(147, "setresuid", _set_ids(3), "simple", _ONE_USER),
+    Call(148, "getresuid", _get_res_ids, "simple", _ONE_USER),
+    Call(149, "setresgid", _set_ids(3), "simple", _ONE_USER),
+    Call(150, "getresgid", _get_res_ids, "simple", _ONE_USER),
+    Call(151, "setfsuid", _get_id, "simple", _ONE_USER),
+    Call(152, "setfsgid", _get_id, "simple", _ONE_USER),
+    Call(154, "setpgid", sys_setpgid),
+    Call(155, "getpgid", sys_getpgid),
+    Call(156, "getsid", sys_getsid),
+    Call(157, "setsid", sys_setsid),
+    Call(158, "getgroups", sys_getgroups, "simple", _ONE_USER),
+    Call(159, "setgroups", _refuse, "refused", _ONE_USER),
+    Call(160, "uname", sys_uname),
+    Call(161, "sethostname", _refuse, "refused", _ONE_USER),
+    Call(162, "setdomainname", _refuse, "refused", _ONE_USER),
+    Call(172, "getpid", sys_getpid),
+    Call(173, "getppid", sys_getppid),
+    Call(174, "getuid", _get_id, "simple", _ONE_USER),
+    Call(175, "geteuid", _get_id, "simple", _ONE_USER),
+    Call(176, "getgid", _get_id, "simple", _ONE_USER),
+    Call(177, "getegid", _get_id, "simple", _ONE_USER),
+    Call(178, "gettid", sys_gettid),
+)

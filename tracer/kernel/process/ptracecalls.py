@@ -1,0 +1,270 @@
+"""ptrace(2): its requests, one row each."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from shstk.tracer.kernel.arch.regsets import REGSETS, Regset
+from shstk.tracer.kernel.call import Args, Call, Outcome
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.process import ptrace
+from shstk.tracer.kernel.process.ptrace import is_stopped
+from shstk.tracer.kernel.signal import siginfo, signals
+from shstk.tracer.kernel.signal.siginfo import NSIG, SI_USER, SIGKILL, SIGTRAP
+from shstk.tracer.kernel.task import BLOCKED, DEAD, ZOMBIE, Task
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+
+
+def _traceme(k: Kernel, t: Task) -> int:
+    if t.tracer is not None or t.process.parent is None:
+        raise Errno("EPERM")
+    t.tracer = t.process.parent.leader
+    t.ptrace |= {"options": 0, "seized": False}
+    return 0
+
+
+def _peek(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
+    """The raw call stores the word at `data`; the C library makes a result of it."""
+    word = child.space.read(addr, 8, force=True)
+    if word is None:
+        raise Errno("EIO")
+    usermem.note(k, child, "read", addr, word)
+    usermem.put(k, t, data, word)
+    return 0
+
+
+def _poke(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
+    word = struct.pack("<Q", data)
+    if not child.space.write(addr, word, force=True):
+        raise Errno("EIO")
+    usermem.note(k, child, "write", addr, word)
+    return 0
+
+
+def _go_on(k: Kernel, child: Task, signo: int, calls: bool = False, step: bool = False) -> int:
+    if signo > NSIG:
+        raise Errno("EIO")
+    child.ptrace["calls"] = calls
+    child.ptrace["step"] = "wanted" if step else None
+    ptrace.resume(k, child, signo)
+    return 0
+
+
+def _cont(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
+    return _go_on(k, child, data)
+
+
+def _to_next_call(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
+    return _go_on(k, child, data, calls=True)
+
+
+def _singlestep(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
+    return _go_on(k, child, data, step=True)
+
+
+def _detach(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
+    if data > NSIG:
+        raise Errno("EIO")
+    ptrace.detach(k, child, data)
+    return 0
+
+
+def _check_options(k: Kernel, options: int) -> None:
+    if options & ~_OPTIONS:
+        k.warn(f"ptrace: options {options & ~_OPTIONS:#x} are not modelled (EINVAL)")
+        raise Errno("EINVAL")
+
+
+def _setoptions(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
+    _check_options(k, data)
+    child.ptrace["options"] = data
+    return 0
+
+
+def _geteventmsg(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
+    usermem.put_u64(k, t, data, child.ptrace.get("message", 0))
+    return 0
+
+
+def _getsigmask(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
+    if addr != 8:
+        raise Errno("EINVAL")
+    usermem.put_u64(k, t, data, child.sigmask)
+    return 0
+
+
+def _setsigmask(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
+    if addr != 8:
+        raise Errno("EINVAL")
+    signals.set_mask(k, child, usermem.get_u64(k, t, data))
+    return 0
+
+
+def _get_syscall_info(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
+    """struct ptrace_syscall_info; addr: how much of it is wanted. Gives its true size."""
+    code = child.ptrace["info"].code & ~0x80
+    op, *words = child.ptrace["syscall"] if code == SIGTRAP else (0,)
+    value = struct.pack("<B3xIQQ", op, _AUDIT_ARCH_RISCV64, child.hart.pc, child.hart.x(2))
+    value += struct.pack("<QB", *words) if op == 2 else struct.pack(f"<{len(words)}Q", *words)
+    usermem.put(k, t, data, value[:addr])
+    return len(value)
+
+
+def _getsiginfo(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
+    if child.ptrace["kind"] == "group":
+        raise Errno("EINVAL")
+    usermem.put(k, t, data, siginfo.pack(child.ptrace["info"]))
+    return 0
+
+
+def _setsiginfo(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
+    raw = usermem.get(k, t, data, siginfo.SIZE)
+    usermem.note(k, t, "read", data, raw)
+    signo = int(struct.unpack_from("<i", raw)[0])
+    child.ptrace["info"] = siginfo.from_user(raw, signo, t.process.pid)
+    return 0
+
+
+def _getregset(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
+    regset, base, length = _iovec(k, t, addr, data)
+    value = regset.get(child)[:length]
+    usermem.put(k, t, base, value)
+    usermem.put_u64(k, t, data + 8, len(value))
+    return 0
+
+
+def _setregset(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
+    regset, base, length = _iovec(k, t, addr, data)
+    value = usermem.get(k, t, base, min(length, len(regset.get(child))))
+    usermem.note(k, t, "read", base, value)
+    regset.set(child, value)
+    usermem.put_u64(k, t, data + 8, len(value))
+    return 0
+
+
+def _iovec(k: Kernel, t: Task, kind: int, addr: int) -> tuple[Regset, int, int]:
+    base, length = usermem.get_u64(k, t, addr), usermem.get_u64(k, t, addr + 8)
+    regset = REGSETS.get(kind & 0xFFFF_FFFF)
+    if regset is None or length % regset.word:
+        raise Errno("EINVAL")
+    return regset, base, length
+
+
+def _may_attach(t: Task, child: Task) -> None:
+    """Errno EPERM: one's own thread, one that is traced or gone, or not dumpable."""
+    gone = child.state in (ZOMBIE, DEAD)
+    if child.process is t.process or child.tracer is not None or gone or not child.process.dumpable:
+        raise Errno("EPERM")
+
+
+def _attach(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
+    _may_attach(t, child)
+    ptrace.attach(k, child, t, 0, seized=False)
+    return 0
+
+
+def _seize(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
+    if addr:
+        raise Errno("EIO")
+    _check_options(k, data)
+    _may_attach(t, child)
+    ptrace.attach(k, child, t, data, seized=True)
+    return 0
+
+
+def _kill(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
+    signals.send(k, child, SIGKILL, SI_USER, sender=t.process.pid)
+    return 0
+
+
+def _interrupt(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
+    """A seized task stops where it is; a call that can be interrupted is."""
+    if not child.ptrace.get("seized"):
+        raise Errno("EIO")
+    if not is_stopped(child):
+        ptrace.later(child, ptrace.EVENT_STOP << 8 | SIGTRAP)
+        if child.state == BLOCKED and child.blocked is not None and child.blocked.interruptible:
+            k.wake(child, "signal")
+    return 0
+
+
+PTRACE_TRACEME: Final = 0
+_AUDIT_ARCH_RISCV64: Final = 0xC000_00F3
+# TRACESYSGOOD, FORK, VFORK, CLONE, EXEC, VFORKDONE, EXIT, EXITKILL; TRACESECCOMP, which never
+# happens.
+_OPTIONS: Final = 0x7F | 0x80 | ptrace.O_EXITKILL
+
+Request = Callable[["Kernel", Task, Task, int, int], int]
+
+# Requests on a task that is not traced yet, or that need not be stopped.
+ATTACHING: Final[dict[int, Request]] = {
+    16: _attach,  # PTRACE_ATTACH
+    0x4206: _seize,  # PTRACE_SEIZE
+}
+RUNNING: Final[dict[int, Request]] = {
+    8: _kill,  # PTRACE_KILL
+    0x4207: _interrupt,  # PTRACE_INTERRUPT
+}
+# Requests on a stopped tracee.
+REQUESTS: Final[dict[int, Request]] = {
+    1: _peek,  # PTRACE_PEEKTEXT
+    2: _peek,  # PTRACE_PEEKDATA
+    4: _poke,  # PTRACE_POKETEXT
+    5: _poke,  # PTRACE_POKEDATA
+    7: _cont,  # PTRACE_CONT
+    9: _singlestep,  # PTRACE_SINGLESTEP
+    17: _detach,  # PTRACE_DETACH
+    24: _to_next_call,  # PTRACE_SYSCALL
+    0x4200: _setoptions,  # PTRACE_SETOPTIONS
+    0x4201: _geteventmsg,  # PTRACE_GETEVENTMSG
+    0x4202: _getsiginfo,  # PTRACE_GETSIGINFO
+    0x4203: _setsiginfo,  # PTRACE_SETSIGINFO
+    0x4204: _getregset,  # PTRACE_GETREGSET
+    0x4205: _setregset,  # PTRACE_SETREGSET
+    0x420A: _getsigmask,  # PTRACE_GETSIGMASK
+    0x420B: _setsigmask,  # PTRACE_SETSIGMASK
+    0x420E: _get_syscall_info,  # PTRACE_GET_SYSCALL_INFO
+}
+UNMODELLED: Final = {
+    31: "PTRACE_SYSEMU",
+    0x4208: "PTRACE_LISTEN",
+    0x4209: "PTRACE_PEEKSIGINFO",
+}
+
+
+def sys_ptrace(k: Kernel, t: Task, a: Args) -> Outcome:
+    request, tid, addr, data = a[0], a[1] & 0xFFFF_FFFF, a[2], a[3]
+    if request == PTRACE_TRACEME:
+        return _traceme(k, t)
+    child = k.tasks.get(tid)
+    if child is None:
+        raise Errno("ESRCH")
+    if request in UNMODELLED:
+        k.warn(f"ptrace: {UNMODELLED[request]} is not modelled (EIO)")
+        raise Errno("EIO")
+    if request in ATTACHING:
+        return ATTACHING[request](k, t, child, addr, data)
+    if child.tracer is None or child.tracer.process is not t.process:
+        raise Errno("ESRCH")
+    if request in RUNNING:
+        return RUNNING[request](k, t, child, addr, data)
+    if not is_stopped(child):
+        raise Errno("ESRCH")
+    if request not in REQUESTS:
+        raise Errno("EIO")
+    return REQUESTS[request](k, t, child, addr, data)
+
+
+CALLS: Final = (
+    Call(
+        117,
+        "ptrace",
+        sys_ptrace,
+        why="no LISTEN, SYSEMU; no PTRACE_EVENT_EXIT at a death by signal or by another thread",
+    ),
+)

@@ -1,0 +1,179 @@
+"""wait4, waitid: which child has something to tell, and telling it (kernel/exit.c)."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.process import exit as exits
+from shstk.tracer.kernel.signal.siginfo import (
+    CLD_CONTINUED,
+    CLD_EXITED,
+    CLD_KILLED,
+    CLD_STOPPED,
+    CLD_TRAPPED,
+    SIGCHLD,
+    SIGCONT,
+)
+from shstk.tracer.kernel.task import DEAD, UID, ZOMBIE, Process, Task
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+
+WNOHANG, WUNTRACED, WEXITED, WCONTINUED, WNOWAIT = 1, 2, 4, 8, 0x0100_0000
+_WNOTHREAD, _WALL, _WCLONE = 0x2000_0000, 0x4000_0000, 0x8000_0000
+_WAIT4_OPTIONS: Final = WNOHANG | WUNTRACED | WCONTINUED | _WNOTHREAD | _WALL | _WCLONE
+_WAITID_OPTIONS: Final = _WAIT4_OPTIONS | WEXITED | WNOWAIT
+_P_ALL, _P_PID, _P_PGID = 0, 1, 2
+_RUSAGE: Final = 144
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What a wait was told. status: a wait status; code, value: of waitid's siginfo."""
+
+    pid: int
+    status: int
+    code: int
+    value: int
+    icount: int
+
+
+def sys_wait4(k: Kernel, t: Task, a: Args) -> Outcome:
+    pid, status_at, options, rusage_at, *_ = a
+    if options & 0xFFFF_FFFF & ~_WAIT4_OPTIONS:
+        raise Errno("EINVAL")
+    pid = _signed(pid)
+    if pid == -(2**31):
+        raise Errno("ESRCH")
+    if pid > 0:
+        kind, id = _P_PID, pid
+    elif pid == -1:
+        kind, id = _P_ALL, 0
+    else:
+        kind, id = _P_PGID, -pid or t.process.pgid
+    found = _wait(k, t, kind, id, options | WEXITED)
+    if not isinstance(found, _Report):
+        return found
+    if status_at:
+        usermem.put_u32(k, t, status_at, found.status)
+    if rusage_at:
+        usermem.put(k, t, rusage_at, _rusage(found))
+    return found.pid
+
+
+def sys_waitid(k: Kernel, t: Task, a: Args) -> Outcome:
+    kind, id, info_at, options, rusage_at, _ = a
+    if options & 0xFFFF_FFFF & ~_WAITID_OPTIONS:
+        raise Errno("EINVAL")
+    if not options & (WEXITED | WUNTRACED | WCONTINUED):
+        raise Errno("EINVAL")
+    id = _signed(id)
+    if kind not in (_P_ALL, _P_PID, _P_PGID) or (kind == _P_PID and id <= 0) or id < 0:
+        raise Errno("EINVAL")
+    if kind == _P_PGID and id == 0:
+        id = t.process.pgid
+    found = _wait(k, t, kind, id, options)
+    if isinstance(found, _Report):
+        if rusage_at:
+            usermem.put(k, t, rusage_at, _rusage(found))
+        fields = (SIGCHLD, 0, found.code, 0, found.pid, UID, found.value)
+    elif found == 0:
+        fields = (0,) * 7
+    else:
+        return found
+    if info_at:
+        usermem.put(k, t, info_at, struct.pack("<7i", *fields))
+    return 0
+
+
+def _wait(k: Kernel, t: Task, kind: int, id: int, options: int) -> _Report | Outcome:
+    """do_wait: a report, 0 under WNOHANG, or a sleep. Errno: ECHILD."""
+    assert t.blocked is not None
+    children = [c for c in t.process.children if _eligible(c, kind, id, options)]
+    tracees = [
+        task
+        for task in k.tasks.values()
+        if task.tracer is not None and task.tracer.process is t.process and _matches(task, kind, id)
+    ]
+    ends = [e for e in t.process.tracee_ends if kind == _P_ALL or (kind == _P_PID and e[0] == id)]
+    found = ends[0] if ends else None
+    if not children and not tracees and found is None:
+        raise Errno("ECHILD")
+    keep = bool(options & WNOWAIT)
+    if found is not None and options & WEXITED:
+        if not keep:
+            t.process.tracee_ends.remove(found)
+        tid, status, icount = found
+        killed = bool(status & 0x7F)
+        code, value = (CLD_KILLED, status & 0x7F) if killed else (CLD_EXITED, status >> 8)
+        return _Report(tid, status, code, value, icount)
+    for task in tracees:
+        if task.ptrace_stop is not None and not task.ptrace_reported:
+            task.ptrace_reported = not keep
+            signo = task.ptrace_stop >> 8
+            return _Report(task.tid, task.ptrace_stop, CLD_TRAPPED, signo, task.icount)
+    for child in children:
+        if (report := _look(k, child, options, keep)) is not None:
+            return report
+    if options & WNOHANG:
+        return 0
+    if t.blocked.woken == "signal":
+        return RESTART
+    return Wait("wait4", ("child", t.pid))
+
+
+def _eligible(child: Process, kind: int, id: int, options: int) -> bool:
+    """eligible_child: a clone child, whose exit signal is not SIGCHLD, is waited for on demand."""
+    leader = child.leader
+    if (kind == _P_PID and leader.tid != id) or (kind == _P_PGID and child.pgid != id):
+        return False
+    clone_child = child.exit_signal != SIGCHLD
+    return bool(options & _WALL) or clone_child == bool(options & _WCLONE)
+
+
+def _matches(task: Task, kind: int, id: int) -> bool:
+    return (
+        kind == _P_ALL
+        or (kind == _P_PID and task.tid == id)
+        or (kind == _P_PGID and task.process.pgid == id)
+    )
+
+
+def _look(k: Kernel, child: Process, options: int, keep: bool) -> _Report | None:
+    icount = child.utime_icount + sum(task.icount for task in child.tasks)
+    dead = all(task.state in (ZOMBIE, DEAD) for task in child.tasks)
+    if dead and options & WEXITED:
+        status = child.exit_status or 0
+        if not keep:
+            exits.reap(k, child)
+        if status & 0x7F:
+            return _Report(child.pid, status, CLD_KILLED, status & 0x7F, icount)
+        return _Report(child.pid, status, CLD_EXITED, status >> 8, icount)
+    if child.stop_status is not None and child.stopped and options & WUNTRACED:
+        signo = child.stop_status
+        if not keep:
+            child.stop_status = None
+        return _Report(child.pid, signo << 8 | 0x7F, CLD_STOPPED, signo, icount)
+    if child.continued and options & WCONTINUED:
+        child.continued = keep
+        return _Report(child.pid, 0xFFFF, CLD_CONTINUED, SIGCONT, icount)
+    return None
+
+
+def _rusage(report: _Report) -> bytes:
+    """struct rusage: user time only."""
+    seconds, rest = divmod(report.icount // 1000, 10**6)
+    return struct.pack("<qq", seconds, rest).ljust(_RUSAGE, b"\0")
+
+
+def _signed(value: int) -> int:
+    value &= 0xFFFF_FFFF
+    return value - (1 << 32) if value >> 31 else value
+
+
+CALLS = (Call(95, "waitid", sys_waitid), Call(260, "wait4", sys_wait4))

@@ -1,0 +1,394 @@
+"""Signals: queueing, choosing, and what becomes of one on the way to user mode (kernel/signal.c).
+
+A task whose `sigpending` is set has something to take (TIF_SIGPENDING): a signal for a process is
+taken by the one thread it chose, not by whichever enters the kernel first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from shstk.tracer.kernel.arch import sigframe
+from shstk.tracer.kernel.process import exit as exits
+from shstk.tracer.kernel.process import ptrace
+from shstk.tracer.kernel.signal.siginfo import (
+    CLD_CONTINUED,
+    CLD_STOPPED,
+    CORE_DUMPING,
+    DEFAULT_IGNORED,
+    NEVER_BLOCKED,
+    SI_KERNEL,
+    SI_USER,
+    SIGCHLD,
+    SIGCONT,
+    SIGKILL,
+    SIGRTMIN,
+    SIGSEGV,
+    SIGSTOP,
+    STOPS,
+    SYNCHRONOUS,
+    bit,
+)
+from shstk.tracer.kernel.task import (
+    BLOCKED,
+    DEAD,
+    RUNNABLE,
+    STOPPED,
+    ZOMBIE,
+    AltStack,
+    Process,
+    SigAction,
+    Siginfo,
+    Task,
+)
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+
+SIG_DFL: Final = 0
+SIG_IGN: Final = 1
+SA_NOCLDSTOP: Final = 0x1
+SA_NOCLDWAIT: Final = 0x2
+SA_RESTART: Final = 0x1000_0000
+SA_NODEFER: Final = 0x4000_0000
+SA_RESETHAND: Final = 0x8000_0000
+
+
+# Sending.
+
+
+def send(
+    k: Kernel,
+    target: Task | Process,
+    signo: int,
+    code: int,
+    *,
+    sender: int | None = None,
+    si_addr: int | None = None,
+    value: int | None = None,
+    forced: bool = False,
+) -> None:
+    """Queue a signal for a thread or for a process. forced: neither blocked nor ignored will do."""
+    info = Siginfo(signo, code, sender, si_addr, value or 0)
+    if forced:
+        assert isinstance(target, Task), "only a thread can be forced"
+        force(k, target, info)
+    else:
+        queue(k, target, info)
+
+
+def force_fault(k: Kernel, t: Task, signo: int, code: int, si_addr: int) -> None:
+    """force_sig_fault(): the answer to an exception."""
+    force(k, t, Siginfo(signo, code, si_addr=si_addr))
+
+
+def force(k: Kernel, t: Task, info: Siginfo, *, fatal: bool = False) -> None:
+    """force_sig_info(): a blocked or ignored signal gets its default action back first.
+
+    fatal: any handler goes too.
+    """
+    action = t.process.sighand.actions.get(info.signo, SigAction())
+    blocked = bool(t.sigmask & bit(info.signo))
+    if fatal or blocked or action.handler == SIG_IGN:
+        t.process.sighand.actions[info.signo] = SigAction()
+        t.sigmask &= ~bit(info.signo)
+    queue(k, t, info)
+    recalc(t)  # it may have been pending already, while it was blocked
+
+
+def queue(k: Kernel, target: Task | Process, info: Siginfo) -> bool:
+    """send_signal(): False only where a real-time signal found RLIMIT_SIGPENDING used up."""
+    group = target if isinstance(target, Process) else target.process
+    task = target if isinstance(target, Task) else target.leader
+    dying = group.exit_status is not None or group.killed is not None
+    if dying or (task is target and task.state in (ZOMBIE, DEAD)):
+        return True
+    if bit(info.signo) & STOPS:
+        discard(group, bit(SIGCONT))
+    elif info.signo == SIGCONT:
+        discard(group, STOPS)
+        _continue(k, group)
+    if _ignored(task, info.signo):
+        return True
+    if info.signo < SIGRTMIN and any(p.signo == info.signo for p in target.pending):
+        return True  # standard signals do not queue
+    if info.signo >= SIGRTMIN and info.code != SI_USER:
+        queued = len(group.pending) + sum(len(t.pending) for t in group.tasks)
+        if queued >= group.rlimits["SIGPENDING"][0]:
+            return False
+    target.pending.append(info)
+    for file in k.signal_files:
+        file.notify(k)
+    _wake_one(k, target, info)
+    return True
+
+
+def discard(process: Process, signals: int) -> None:
+    """Forget what is pending of a set of signals, in the group and in each of its threads."""
+    holders: list[Task | Process] = [process, *process.tasks]
+    for holder in holders:
+        holder.pending = [p for p in holder.pending if not bit(p.signo) & signals]
+
+
+def shut_out(t: Task, signo: int) -> bool:
+    """is_ignored() of drivers/tty: the task blocks the signal, or its process ignores it."""
+    action = t.process.sighand.actions.get(signo, SigAction())
+    return bool(t.sigmask & bit(signo)) or action.handler == SIG_IGN
+
+
+def _ignored(t: Task, signo: int) -> bool:
+    if (t.sigmask | _real_mask(t)) & bit(signo) or (t.tracer and signo != SIGKILL):
+        return False
+    handler = t.process.sighand.actions.get(signo, SigAction()).handler
+    return handler == SIG_IGN or (handler == SIG_DFL and bool(bit(signo) & DEFAULT_IGNORED))
+
+
+def _real_mask(t: Task) -> int:
+    """What a task in rt_sigtimedwait blocks: what it waits for is not in its mask meanwhile."""
+    return t.blocked.state.get("real_sigmask", 0) if t.blocked else 0
+
+
+def _wake_one(k: Kernel, target: Task | Process, info: Siginfo) -> None:
+    """complete_signal(): the leader if it wants the signal, else another thread of the group."""
+    candidates = target.tasks if isinstance(target, Process) else [target]
+    for t in candidates:
+        if t.state in (ZOMBIE, DEAD) or not _wants(t, info.signo):
+            continue
+        if _ends_group(t, info.signo):
+            _kill_group(k, t.process, info)
+        else:
+            t.sigpending = True
+            if t.state == BLOCKED and t.blocked is not None and t.blocked.interruptible:
+                k.wake(t, "signal")
+        return
+
+
+def _wants(t: Task, signo: int) -> bool:
+    return signo == SIGKILL or (t.state != STOPPED and not t.sigmask & bit(signo))
+
+
+def _ends_group(t: Task, signo: int) -> bool:
+    """Whether the signal is death already when it is sent. One that dumps core waits its turn."""
+    if signo == SIGKILL:
+        return True
+    handler = t.process.sighand.actions.get(signo, SigAction()).handler
+    harmless = bit(signo) & (STOPS | DEFAULT_IGNORED | CORE_DUMPING)
+    waits_for_it = _real_mask(t) & bit(signo)
+    return handler == SIG_DFL and not (harmless or waits_for_it or t.tracer)
+
+
+def _kill_group(k: Kernel, process: Process, info: Siginfo) -> None:
+    """Every thread is to die, whatever it blocks or waits for; the first to run ends them all."""
+    process.killed = info
+    for t in process.tasks:
+        if t.state in (ZOMBIE, DEAD):
+            continue
+        t.sigpending = True
+        if t.state == STOPPED:
+            ptrace.release(k, t)
+        elif t.state == BLOCKED:
+            t.ptrace_stop = None
+            k.wake(t, "signal")
+
+
+# Masks and queues.
+
+
+def has_pending(t: Task) -> bool:
+    """signal_pending(): a signal waits for this very thread."""
+    return t.sigpending
+
+
+def pending_set(holders: Iterable[Task | Process]) -> int:
+    """The signals pending, as a sigset_t."""
+    signals = 0
+    for holder in holders:
+        for info in holder.pending:
+            signals |= bit(info.signo)
+    return signals
+
+
+def set_mask(k: Kernel, t: Task, mask: int) -> None:
+    """set_current_blocked(); what this thread now blocks of the group's, another may take."""
+    newly = mask & ~t.sigmask
+    t.sigmask = mask & ~NEVER_BLOCKED
+    recalc(t)
+    if t.sigmask & newly:
+        retarget(k, t, newly)
+
+
+def recalc(t: Task) -> None:
+    """recalc_sigpending()."""
+    waiting = pending_set((t, t.process)) & ~t.sigmask
+    t.sigpending = bool(waiting) or t.process.killed is not None
+
+
+def retarget(k: Kernel, t: Task, signals: int) -> None:
+    """The group's pending signals of a set go to other threads: `t` blocks them, or ends."""
+    for info in [p for p in t.process.pending if bit(p.signo) & signals]:
+        _wake_one(k, t.process, info)
+
+
+def dequeue(t: Task, mask: int) -> Siginfo | None:
+    """dequeue_signal(): the next one outside `mask`, the thread's own before the group's."""
+    for holder in (t, t.process):
+        ready = [p for p in holder.pending if not bit(p.signo) & mask]
+        if ready:
+            chosen = min(ready, key=lambda p: (not bit(p.signo) & SYNCHRONOUS, p.signo))
+            # not list.remove: two equal infos are two signals, the first one queued goes first
+            holder.pending = [p for p in holder.pending if p is not chosen]
+            recalc(t)
+            return chosen
+    recalc(t)
+    return None
+
+
+def _next(t: Task) -> Siginfo | None:
+    """What get_signal() takes: an exception's own signal, then the lowest number."""
+    for info in t.pending:
+        if info.code > SI_USER and bit(info.signo) & SYNCHRONOUS & ~t.sigmask:
+            t.pending = [p for p in t.pending if p is not info]
+            recalc(t)
+            return info
+    return dequeue(t, t.sigmask)
+
+
+# On the way to user mode.
+
+
+def deliver_pending(k: Kernel, t: Task) -> None:
+    """Act on what is pending: frames are pushed (several, nested), or the task stops or dies."""
+    while t.state == RUNNABLE:
+        if t.process.killed is not None:
+            _die(k, t, t.process.killed)
+            return
+        if t.process.stopped and not t.tracer:
+            t.state = STOPPED
+            k.sched.remove(t)
+            return
+        if ptrace.stop_for_trap(k, t):
+            return
+        resumed = ptrace.take_resumed(k, t)
+        info = resumed or (_next(t) if t.sigpending else None)
+        if info is None:
+            break
+        if t.tracer and info is not resumed:
+            ptrace.signal_stop(k, t, info)
+            return
+        action = t.process.sighand.actions.get(info.signo, SigAction())
+        if action.handler == SIG_DFL:
+            _default(k, t, info)
+        elif action.handler != SIG_IGN:
+            _enter(k, t, info, action)
+    if t.saved_sigmask is not None and t.state == RUNNABLE:
+        mask, t.saved_sigmask = t.saved_sigmask, None
+        set_mask(k, t, mask)
+
+
+def _enter(k: Kernel, t: Task, info: Siginfo, action: SigAction) -> None:
+    """handle_signal() and signal_setup_done()."""
+    if action.flags & SA_RESETHAND:
+        t.process.sighand.actions[info.signo] = SigAction(SIG_DFL, action.flags, action.mask)
+    if t.restart is not None:
+        k.settle(t, sa_restart=bool(action.flags & SA_RESTART))
+    mask = t.sigmask if t.saved_sigmask is None else t.saved_sigmask
+    if not sigframe.push(k, t, info, action, mask):
+        # A SIGSEGV whose own frame can't be pushed has no handler that could help.
+        fatal = info.signo == SIGSEGV
+        force(k, t, Siginfo(SIGSEGV, SI_KERNEL), fatal=fatal)
+        return
+    t.saved_sigmask = None
+    own = 0 if action.flags & SA_NODEFER else bit(info.signo)
+    set_mask(k, t, t.sigmask | action.mask | own)
+    if t.altstack.flags & sigframe.SS_AUTODISARM:
+        t.altstack = AltStack()
+    t.hart.clear_reservation()
+
+
+def _default(k: Kernel, t: Task, info: Siginfo) -> None:
+    if bit(info.signo) & STOPS:
+        # The terminal's stops mean nothing to a group that no shell of its session looks after.
+        if info.signo == SIGSTOP or not orphaned(k, t.process):
+            _group_stop(k, t.process, info.signo)
+    elif not bit(info.signo) & DEFAULT_IGNORED:
+        _die(k, t, info)
+
+
+def _die(k: Kernel, t: Task, info: Siginfo) -> None:
+    """No core is ever written, so 0x80 stays out of the wait status."""
+    k.rec.row(
+        "signals",
+        seq=k.seq(),
+        tid=t.tid,
+        mm=t.mm_id,
+        kind="fatal",
+        signo=info.signo,
+        code=info.code,
+        si_addr=info.si_addr,
+        sender=info.sender,
+        ssp_before=t.hart.ssp,
+        ssp_after=t.hart.ssp,
+    )
+    exits.do_group_exit(k, t, info.signo)
+
+
+# Stopping and continuing a process.
+
+
+def orphaned(k: Kernel, process: Process) -> bool:
+    """is_current_pgrporphaned()."""
+    return not any(
+        p.parent is not None and p.parent.pgid != p.pgid and p.parent.sid == p.sid
+        for p in k.processes.values()
+        if p.pgid == process.pgid
+    )
+
+
+def _group_stop(k: Kernel, process: Process, signo: int) -> None:
+    """do_signal_stop(); each thread stops when it next would enter user mode."""
+    process.stopped = True
+    process.continued = False
+    for t in process.tasks:
+        if t.tracer:
+            ptrace.group_stop(t, signo)
+    tracer = process.leader.tracer
+    if tracer is not None and tracer.process is process.parent:
+        return  # who hears of it as a tracer
+    process.stop_status = signo
+    notify(k, process.parent, process.pid, CLD_STOPPED, signo)
+
+
+def _continue(k: Kernel, process: Process) -> None:
+    if not process.stopped:
+        return
+    process.stopped = False
+    process.stop_status = None
+    process.continued = True
+    for t in process.tasks:
+        if t.state == STOPPED and not ptrace.is_stopped(t):
+            run_on(k, t)
+    notify(k, process.parent, process.pid, CLD_CONTINUED, SIGCONT)
+
+
+def run_on(k: Kernel, t: Task) -> None:
+    """A stopped task is runnable again, and sees what came while it was not."""
+    t.state = RUNNABLE
+    recalc(t)
+    k.sched.add(t)
+
+
+def notify(k: Kernel, to: Process | None, about: int, code: int, status: int) -> None:
+    """do_notify_parent_cldstop(): wake its waits; SIGCHLD, unless it asked not to hear of stops."""
+    if to is None:
+        return
+    action = to.sighand.actions.get(SIGCHLD, SigAction())
+    if action.handler != SIG_IGN and not action.flags & SA_NOCLDSTOP:
+        send(k, to, SIGCHLD, code, sender=about, value=status)
+    k.wake_key(("child", to.pid))
+
+
+def reaps_itself(parent: Process) -> bool:
+    """Whether a child of `parent` leaves no zombie: SIGCHLD is ignored, or SA_NOCLDWAIT is set."""
+    action = parent.sighand.actions.get(SIGCHLD, SigAction())
+    return action.handler == SIG_IGN or bool(action.flags & SA_NOCLDWAIT)

@@ -1,0 +1,191 @@
+"""Virtual time: the clocks, and sleeping by them.
+
+One instruction is one nanosecond; while nobody can run, time jumps to the next deadline. The boot
+was at a fixed moment, so every run has the same calendar.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from shstk.tracer.kernel.call import RESTART_NO_HAND, Args, Call, Outcome, Wait
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.mm import usermem
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Process, Task
+
+SECOND: Final = 10**9
+# 2024-04-03 23:40:54 UTC, the day of the seed patch.
+EPOCH_NS: Final = 1_712_187_654 * SECOND
+USER_HZ: Final = 100  # clock ticks of times(2), /proc/PID/stat
+TIMER_ABSTIME: Final = 1
+
+
+def realtime_ns(k: Kernel) -> int:
+    """ns since 1970."""
+    return EPOCH_NS + k.now_ns()
+
+
+def process_cpu_ns(process: Process) -> int:
+    """CPU time of all its threads, those that have ended too."""
+    return process.utime_icount + sum(task.icount for task in process.tasks)
+
+
+def _monotonic(k: Kernel, t: Task) -> int:
+    return k.now_ns()
+
+
+CLOCKS: Final[dict[int, Callable[[Kernel, Task], int]]] = {
+    0: lambda k, t: realtime_ns(k),  # CLOCK_REALTIME
+    1: _monotonic,
+    2: lambda k, t: process_cpu_ns(t.process),  # CLOCK_PROCESS_CPUTIME_ID
+    3: lambda k, t: t.icount,  # CLOCK_THREAD_CPUTIME_ID
+    4: _monotonic,  # CLOCK_MONOTONIC_RAW
+    5: lambda k, t: realtime_ns(k),  # CLOCK_REALTIME_COARSE
+    6: _monotonic,  # CLOCK_MONOTONIC_COARSE
+    7: _monotonic,  # CLOCK_BOOTTIME
+    8: lambda k, t: realtime_ns(k),  # CLOCK_REALTIME_ALARM
+    9: _monotonic,  # CLOCK_BOOTTIME_ALARM
+    11: lambda k, t: realtime_ns(k),  # CLOCK_TAI: no leap seconds are set at boot
+}
+REALTIME_CLOCKS: Final = (0, 5, 8, 11)
+CPU_CLOCKS: Final = (2, 3)
+
+
+def clock_ns(k: Kernel, t: Task, clock: int) -> int:
+    """What a clock shows, ns. A negative id names the CPU time of a process or thread
+    (clock_getcpuclockid: ~pid << 3 | per-thread 4 | 0..2). Errno EINVAL."""
+    clock -= (clock & 0x8000_0000) << 1
+    if clock in CLOCKS:
+        return CLOCKS[clock](k, t)
+    if clock >= 0 or clock & 3 == 3:
+        raise Errno("EINVAL")
+    number = ~(clock >> 3)
+    if clock & 4:
+        task = k.tasks.get(number) if number else t
+        if task is None or task.process is not t.process:
+            raise Errno("EINVAL")
+        return task.icount
+    process = k.processes.get(number) if number else t.process
+    if process is None:
+        raise Errno("EINVAL")
+    return process_cpu_ns(process)
+
+
+def pack_timespec(ns: int) -> bytes:
+    return struct.pack("<qq", *divmod(ns, SECOND))
+
+
+def pack_timeval(ns: int) -> bytes:
+    return struct.pack("<qq", ns // SECOND, ns % SECOND // 1000)
+
+
+def get_timespec(k: Kernel, t: Task, addr: int) -> int:
+    """ns. Errno EFAULT, EINVAL."""
+    sec, nsec = struct.unpack("<qq", usermem.get(k, t, addr, 16))
+    if sec < 0 or not 0 <= nsec < SECOND:
+        raise Errno("EINVAL")
+    return int(sec * SECOND + nsec)
+
+
+def timeout_at(k: Kernel, t: Task, addr: int) -> int | None:
+    """The moment (now_ns) at which a relative struct timespec runs out; None for a null pointer.
+    The first try of a call computes it, later ones find it in blocked.state."""
+    assert t.blocked is not None
+    if "deadline" not in t.blocked.state:
+        t.blocked.state["deadline"] = k.now_ns() + get_timespec(k, t, addr) if addr else None
+    deadline: int | None = t.blocked.state["deadline"]
+    return deadline
+
+
+def sys_clock_gettime(k: Kernel, t: Task, a: Args) -> int:
+    usermem.put(k, t, a[1], pack_timespec(clock_ns(k, t, a[0] & 0xFFFF_FFFF)))
+    return 0
+
+
+def sys_clock_getres(k: Kernel, t: Task, a: Args) -> int:
+    clock_ns(k, t, a[0] & 0xFFFF_FFFF)
+    if a[1]:
+        usermem.put(k, t, a[1], pack_timespec(1))
+    return 0
+
+
+def _refuse_setting(k: Kernel, t: Task, a: Args) -> int:
+    raise Errno("EPERM")
+
+
+def sys_gettimeofday(k: Kernel, t: Task, a: Args) -> int:
+    if a[0]:
+        usermem.put(k, t, a[0], pack_timeval(realtime_ns(k)))
+    if a[1]:
+        usermem.put(k, t, a[1], bytes(8))
+    return 0
+
+
+def _sleep(k: Kernel, t: Task, deadline: int, left_addr: int) -> Outcome:
+    """left_addr: where the time left goes after a signal; 0 for nowhere."""
+    assert t.blocked is not None
+    now = k.now_ns()
+    if now >= deadline:
+        return 0
+    if t.blocked.woken != "signal":
+        return Wait("sleep", None, deadline)
+    if left_addr:
+        usermem.put(k, t, left_addr, pack_timespec(deadline - now))
+    return RESTART_NO_HAND
+
+
+def sys_nanosleep(k: Kernel, t: Task, a: Args) -> Outcome:
+    deadline = timeout_at(k, t, a[0])
+    if deadline is None:
+        raise Errno("EFAULT")
+    return _sleep(k, t, deadline, a[1])
+
+
+def sys_clock_nanosleep(k: Kernel, t: Task, a: Args) -> Outcome:
+    clock, absolute = a[0] & 0xFFFF_FFFF, a[1] & TIMER_ABSTIME
+    if clock not in CLOCKS or clock in CPU_CLOCKS:
+        raise Errno("EOPNOTSUPP" if clock in CPU_CLOCKS else "EINVAL")
+    if not absolute:
+        return sys_nanosleep(k, t, (a[2], a[3], 0, 0, 0, 0))
+    offset = CLOCKS[clock](k, t) - k.now_ns()
+    return _sleep(k, t, get_timespec(k, t, a[2]) - offset, 0)
+
+
+def sys_times(k: Kernel, t: Task, a: Args) -> int:
+    tick = SECOND // USER_HZ
+    if a[0]:
+        own, children = process_cpu_ns(t.process) // tick, t.process.child_icount // tick
+        usermem.put(k, t, a[0], struct.pack("<4q", own, 0, children, 0))
+    return k.now_ns() // tick
+
+
+def sys_getrusage(k: Kernel, t: Task, a: Args) -> int:
+    """struct rusage: the user time; everything else is zero, for nothing is spent in the kernel."""
+    used = {0: process_cpu_ns(t.process), -1: t.process.child_icount, 1: t.icount}
+    who = (a[0] & 0xFFFF_FFFF ^ 0x8000_0000) - 0x8000_0000
+    if who not in used:
+        raise Errno("EINVAL")
+    usermem.put(k, t, a[1], pack_timeval(used[who]).ljust(144, b"\0"))
+    return 0
+
+
+_FIXED: Final = "the clock can't be set"
+
+CALLS: Final = (
+    Call(101, "nanosleep", sys_nanosleep),
+    Call(112, "clock_settime", _refuse_setting, "refused", _FIXED),
+    Call(113, "clock_gettime", sys_clock_gettime),
+    Call(114, "clock_getres", sys_clock_getres),
+    Call(115, "clock_nanosleep", sys_clock_nanosleep),
+    Call(153, "times", sys_times),
+    Call(165, "getrusage", sys_getrusage, "simple", "user time only"),
+    Call(169, "gettimeofday", sys_gettimeofday),
+    Call(170, "settimeofday", _refuse_setting, "refused", _FIXED),
+    Call(171, "adjtimex", _refuse_setting, "refused", _FIXED),
+    Call(266, "clock_adjtime", _refuse_setting, "refused", _FIXED),
+)

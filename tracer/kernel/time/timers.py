@@ -1,0 +1,264 @@
+"""Timers: alarms at a moment of a clock, which become signals or readable descriptors.
+
+`Timers` knows when the next is due; the kernel's loop asks it, runs no task beyond that moment, and
+calls `fire`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.signal import signals
+from shstk.tracer.kernel.signal.siginfo import NSIG, SI_KERNEL
+from shstk.tracer.kernel.task import Process, Siginfo, Task
+from shstk.tracer.kernel.time.clock import (
+    CPU_CLOCKS,
+    SECOND,
+    TIMER_ABSTIME,
+    clock_ns,
+    get_timespec,
+    pack_timespec,
+    pack_timeval,
+)
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+
+_SI_TIMER: Final = -2
+_SIGEV_SIGNAL, _SIGEV_NONE, _SIGEV_THREAD, _SIGEV_THREAD_ID = 0, 1, 2, 4
+
+
+class Timer:
+    """An alarm. owner: whose CPU time counts, for the CPU clocks."""
+
+    def __init__(self, clock: int, owner: Task) -> None:
+        self.clock = clock
+        self.owner = owner
+        self.expires: int | None = None  # by the clock, ns; None: disarmed
+        self.interval = 0
+
+    def now(self, k: Kernel) -> int:
+        return clock_ns(k, self.owner, self.clock)
+
+    def left(self, k: Kernel) -> int:
+        """ns until it expires, at least 1; 0 if disarmed."""
+        return 0 if self.expires is None else max(1, self.expires - self.now(k))
+
+    def due(self, k: Kernel) -> int:
+        """The moment (Kernel.now_ns) before which it can't expire."""
+        assert self.expires is not None
+        return k.now_ns() + max(0, self.expires - self.now(k))
+
+    def set(self, k: Kernel, value: int, interval: int, absolute: bool = False) -> None:
+        """value: ns, 0 disarms."""
+        if self.expires is not None:
+            k.timers.armed.remove(self)
+        self.interval, self.expires = interval, None
+        if value:
+            self.expires = value if absolute else self.now(k) + value
+            k.timers.armed.append(self)
+
+    def expire(self, k: Kernel) -> None:
+        """It is due: go on to the next interval, and ring."""
+        assert self.expires is not None
+        count = 1
+        if self.interval:
+            count += (self.now(k) - self.expires) // self.interval
+            self.expires += count * self.interval
+        else:
+            self.expires = None
+            k.timers.armed.remove(self)
+        self.ring(k, count)
+
+    @property
+    def orphaned(self) -> bool:
+        """Nobody is left to hear it."""
+        return self.owner.process.exit_status is not None
+
+    def ring(self, k: Kernel, count: int) -> None:
+        """count: expirations since the last."""
+        raise NotImplementedError
+
+    def get(self, k: Kernel, pack: Callable[[int], bytes]) -> bytes:
+        """{interval, time left}: struct itimerspec or itimerval."""
+        return pack(self.interval) + pack(self.left(k))
+
+
+class IntervalTimer(Timer):
+    """One of setitimer's three."""
+
+    def __init__(self, clock: int, owner: Task, signo: int) -> None:
+        super().__init__(clock, owner)
+        self.signo = signo
+
+    def ring(self, k: Kernel, count: int) -> None:
+        signals.send(k, self.owner.process, self.signo, SI_KERNEL)
+
+
+class PosixTimer(Timer):
+    """timer_create's; signo 0: it only counts."""
+
+    def __init__(
+        self, clock: int, owner: Task, number: int, target: Task | Process, signo: int, value: int
+    ) -> None:
+        super().__init__(clock, owner)
+        self.number, self.target, self.signo, self.value = number, target, signo, value
+        self.overrun = 0
+
+    def ring(self, k: Kernel, count: int) -> None:
+        """One signal of a timer is queued at a time; what comes meanwhile is overrun."""
+        if not self.signo:
+            return
+        mark = struct.pack("<i", self.number)
+        if any(p.code == _SI_TIMER and (p.fields or b"")[:4] == mark for p in self.target.pending):
+            self.overrun += count
+            return
+        self.overrun = count - 1
+        fields = mark + struct.pack("<iQ", self.overrun, self.value)
+        signals.queue(k, self.target, Siginfo(self.signo, _SI_TIMER, fields=fields))
+
+
+class Timers:
+    """All timers of a run. An ended process's stop when they come due."""
+
+    def __init__(self) -> None:
+        self.armed: list[Timer] = []
+        self.interval: dict[tuple[int, int], IntervalTimer] = {}  # (pid, which)
+        self.posix: dict[tuple[int, int], PosixTimer] = {}  # (pid, timer id)
+
+    def deadline(self, k: Kernel, idle: bool = False) -> int | None:
+        """The moment (now_ns) at which the next may be due; None if none will be.
+        idle: nobody runs, so timers of CPU time stand still."""
+        return min(
+            (t.due(k) for t in self.armed if not (idle and t.clock in CPU_CLOCKS)), default=None
+        )
+
+    def fire(self, k: Kernel) -> None:
+        """Ring all that are due, earliest first."""
+        for timer in sorted(self.armed, key=lambda t: t.due(k)):
+            if timer.expires is None or timer.now(k) < timer.expires:
+                continue
+            if timer.orphaned:
+                timer.set(k, 0, 0)
+            else:
+                timer.expire(k)
+
+    def forget(self, k: Kernel, process: Process) -> None:
+        """exec: POSIX timers go, interval timers stay."""
+        for key in [key for key in self.posix if key[0] == process.pid]:
+            self.posix.pop(key).set(k, 0, 0)
+
+
+_ITIMERS: Final = {0: (1, 14), 1: (2, 26), 2: (2, 27)}  # which: clock, SIGALRM SIGVTALRM SIGPROF
+
+
+def _interval_timer(k: Kernel, t: Task, which: int) -> IntervalTimer:
+    which &= 0xFFFF_FFFF
+    if which not in _ITIMERS:
+        raise Errno("EINVAL")
+    clock, signo = _ITIMERS[which]
+    made = IntervalTimer(clock, t.process.leader, signo)
+    return k.timers.interval.setdefault((t.pid, which), made)
+
+
+def _microseconds(sec: int, usec: int) -> int:
+    if sec < 0 or not 0 <= usec < 10**6:
+        raise Errno("EINVAL")
+    return sec * SECOND + usec * 1000
+
+
+def sys_getitimer(k: Kernel, t: Task, a: Args) -> int:
+    usermem.put(k, t, a[1], _interval_timer(k, t, a[0]).get(k, pack_timeval))
+    return 0
+
+
+def sys_setitimer(k: Kernel, t: Task, a: Args) -> int:
+    timer = _interval_timer(k, t, a[0])
+    new = struct.unpack("<4q", usermem.get(k, t, a[1], 32)) if a[1] else (0, 0, 0, 0)
+    interval, value = _microseconds(*new[:2]), _microseconds(*new[2:])
+    old = timer.get(k, pack_timeval)
+    timer.set(k, value, interval)
+    if a[2]:
+        usermem.put(k, t, a[2], old)
+    return 0
+
+
+def sys_timer_create(k: Kernel, t: Task, a: Args) -> int:
+    """struct sigevent: value, signo, notify, tid. Without one: SIGALRM with the id as value."""
+    clock_ns(k, t, a[0] & 0xFFFF_FFFF)
+    number = 0
+    while (t.pid, number) in k.timers.posix:
+        number += 1
+    value, signo, notify, tid = number, 14, _SIGEV_SIGNAL, 0
+    if a[1]:
+        value, signo, notify, tid = struct.unpack("<Qiii", usermem.get(k, t, a[1], 20))
+    target: Task | Process = t.process
+    if notify == _SIGEV_THREAD_ID:
+        thread = k.tasks.get(tid)
+        if thread is None or thread.process is not t.process:
+            raise Errno("EINVAL")
+        target = thread
+    elif notify not in (_SIGEV_SIGNAL, _SIGEV_NONE, _SIGEV_THREAD):
+        raise Errno("EINVAL")
+    if notify == _SIGEV_NONE:
+        signo = 0
+    elif not 0 < signo <= NSIG:
+        raise Errno("EINVAL")
+    usermem.put_u32(k, t, a[2], number)
+    clock = a[0] & 0xFFFF_FFFF
+    k.timers.posix[t.pid, number] = PosixTimer(clock, t, number, target, signo, value)
+    return 0
+
+
+def _posix_timer(k: Kernel, t: Task, number: int) -> PosixTimer:
+    timer = k.timers.posix.get((t.pid, number & 0xFFFF_FFFF))
+    if timer is None:
+        raise Errno("EINVAL")
+    return timer
+
+
+def get_itimerspec(k: Kernel, t: Task, addr: int) -> tuple[int, int]:
+    """(value, interval), ns."""
+    return get_timespec(k, t, addr + 16), get_timespec(k, t, addr)
+
+
+def sys_timer_settime(k: Kernel, t: Task, a: Args) -> int:
+    timer = _posix_timer(k, t, a[0])
+    value, interval = get_itimerspec(k, t, a[2])
+    old = timer.get(k, pack_timespec)
+    timer.set(k, value, interval, bool(a[1] & TIMER_ABSTIME))
+    if a[3]:
+        usermem.put(k, t, a[3], old)
+    return 0
+
+
+def sys_timer_gettime(k: Kernel, t: Task, a: Args) -> int:
+    usermem.put(k, t, a[1], _posix_timer(k, t, a[0]).get(k, pack_timespec))
+    return 0
+
+
+def sys_timer_getoverrun(k: Kernel, t: Task, a: Args) -> int:
+    return _posix_timer(k, t, a[0]).overrun
+
+
+def sys_timer_delete(k: Kernel, t: Task, a: Args) -> int:
+    timer = _posix_timer(k, t, a[0])
+    timer.set(k, 0, 0)
+    del k.timers.posix[t.pid, timer.number]
+    return 0
+
+
+CALLS: Final = (
+    Call(102, "getitimer", sys_getitimer),
+    Call(103, "setitimer", sys_setitimer),
+    Call(107, "timer_create", sys_timer_create),
+    Call(108, "timer_gettime", sys_timer_gettime),
+    Call(109, "timer_getoverrun", sys_timer_getoverrun),
+    Call(110, "timer_settime", sys_timer_settime),
+    Call(111, "timer_delete", sys_timer_delete),
+)

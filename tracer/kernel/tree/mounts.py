@@ -1,0 +1,84 @@
+"""What of the host a guest sees: the tree beneath its root, what is bound, and the program."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from shstk.schemas.errors import BadProgram
+from shstk.tracer.kernel.tree.hosttree import HostTree, Layers, Tree
+
+
+@dataclass(frozen=True)
+class Bind:
+    """A file or directory of the host that the guest sees at `guest`; writable: and may change."""
+
+    host: Path
+    guest: str
+    writable: bool = False
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One of these, as an entry of manifest.trees.
+
+    option: what the user said. kept: the directory or file of the host that gets the guest's
+    changes at the end. beneath: what that is an overlay on.
+    """
+
+    kind: str  # of vocabulary.TREE_KINDS
+    guest: str
+    tree: Tree
+    option: str
+    writable: bool = False
+    kept: str | None = None
+    beneath: HostTree | None = None
+
+
+def host_mounts(
+    root: Path | None = None, overlay: Path | None = None, binds: tuple[Bind, ...] = ()
+) -> tuple[Mount, ...]:
+    """The root, if there is one, and the binds. Raises BadProgram."""
+    bound = (_bind(bind) for bind in binds)
+    if root is None and overlay is None:
+        return tuple(bound)
+    return (_root(root, overlay), *bound)
+
+
+def _root(root: Path | None, overlay: Path | None) -> Mount:
+    option = f"--root {root}" if root is not None else f"--overlay {overlay}"
+    beneath = HostTree(os.path.realpath(root)) if root is not None else None
+    if beneath is not None and not beneath.holds(""):
+        raise BadProgram(f"{option}: not a directory")
+    if overlay is None:
+        assert beneath is not None
+        return Mount("root", "/", beneath, option)
+    above = HostTree(os.path.realpath(overlay))
+    tree = Layers(above, beneath) if beneath is not None else above
+    return Mount("root", "/", tree, option, True, above.root, beneath)
+
+
+def _bind(bind: Bind) -> Mount:
+    host = os.path.realpath(bind.host)
+    option = f"--bind {bind.host}:{bind.guest}"
+    kept = host if bind.writable else None
+    return Mount("bind", bind.guest, HostTree(host), option, bind.writable, kept)
+
+
+def program_mount(program: str, in_root: bool) -> Mount:
+    """The host's file PROGRAM, in the guest's / under its base name. Raises BadProgram.
+
+    in_root: there is a root, and the program is not in it.
+    """
+    tree = HostTree(os.path.realpath(program))
+    mode = tree.mode("")
+    if mode is None:
+        where = "neither in the root nor on the host" if in_root else "on the host"
+        raise BadProgram(f"{program}: no such file {where}", "give the path of an ELF file")
+    if not stat.S_ISREG(mode):
+        raise BadProgram(f"{program}: not a regular file", "give the path of an ELF file")
+    if not os.access(tree.root, os.R_OK):
+        raise BadProgram(f"{program}: not readable", "check the file's permissions")
+    return Mount("program", f"/{os.path.basename(program)}", tree, program)

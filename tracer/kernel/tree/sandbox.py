@@ -1,0 +1,356 @@
+"""The guest's file system: a tree of inodes that no path leads out of.
+
+With `--root DIR` it is DIR, read-only, with everything the guest changes kept in memory; without,
+it is empty but for the program. /dev, /proc and /tmp are always there, and so is what is bound.
+Symlinks and `..` are resolved here, by `walk`, over inodes: the host's tree is asked for one name
+in one known directory at a time.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from shstk.schemas.errors import BadProgram
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs.inode import (
+    DEV_BOUND,
+    EXECUTE,
+    NAME_MAX,
+    Device,
+    Directory,
+    Inode,
+    MagicLink,
+    Origin,
+    Regular,
+    Symlink,
+    path_ino,
+)
+from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.proc.procfs import proc_root
+from shstk.tracer.kernel.tree import keep
+from shstk.tracer.kernel.tree.askedtree import Answers, AskedTree
+from shstk.tracer.kernel.tree.hosttree import HostTree, raw, text
+from shstk.tracer.kernel.tree.mounts import Mount, program_mount
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+
+AT_FDCWD: Final = -100 & 0xFFFF_FFFF
+AT_SYMLINK_NOFOLLOW: Final = 0x100
+AT_EMPTY_PATH: Final = 0x1000
+PATH_MAX: Final = 4096
+SYMLINKS_MAX: Final = 40
+STORAGE_MAX: Final = 1 << 30  # bytes of files that the guest may make; then ENOSPC
+
+# name -> (mode, device number major * 256 + minor), Linux's admin-guide/devices.txt
+_DEVICES: Final = {
+    "null": (0o666, 0x103),
+    "zero": (0o666, 0x105),
+    "full": (0o666, 0x107),
+    "random": (0o666, 0x108),
+    "urandom": (0o666, 0x109),
+    "tty": (0o666, 0x500),
+    "ptmx": (0o666, 0x502),
+}
+_DEV_LINKS: Final = {
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+}
+
+
+@dataclass
+class Found:
+    """What a path leads to. `inode` is None if only the last name is missing."""
+
+    parent: Directory
+    name: str  # in parent; "." and ".." and "" (the root) as they are
+    inode: Inode | None
+    must_be_dir: bool = False  # the path ended in a slash
+
+    def existing(self) -> Inode:
+        if self.inode is None:
+            raise Errno("ENOENT")
+        return self.inode
+
+
+@dataclass(frozen=True)
+class ExecFile:
+    """A program, read and recorded as an input."""
+
+    guest_path: str
+    data: bytes
+    mode: int
+    input: int | None  # inputs.input; None for a file that the guest made
+
+
+class Sandbox:
+    """The tree, and what all files of a run share.
+
+    mounts: what of the host is in it; the root first, if there is one. stdin: what descriptor 0
+    holds. Raises BadProgram.
+    """
+
+    def __init__(self, mounts: tuple[Mount, ...] = (), stdin: bytes = b"") -> None:
+        self.mounts: list[Mount] = []  # manifest.trees
+        self.answers = Answers()
+        self.stdin = stdin
+        self.stored = 0  # bytes the guest's own files hold
+        self._inos = 0
+        self._kept: list[tuple[Inode, str, HostTree | None]] = []
+        origin = None
+        if mounts and mounts[0].kind == "root":
+            origin = Origin(self._asked(mounts[0]), "", "/")
+        self.root = Directory(path_ino("/"), stat.S_IFDIR | 0o755, origin, mount=True)
+        self.cwd = self.root
+        if origin is not None:
+            self._keep(self.root, mounts[0])
+        self._mount("dev", self._directory("dev", 0o755))
+        for name, (bits, rdev) in _DEVICES.items():
+            device = Device(path_ino(f"/dev/{name}"), stat.S_IFCHR | bits, rdev=rdev)
+            self.dev.entries[name] = device
+        for name, target in _DEV_LINKS.items():
+            ino = path_ino(f"/dev/{name}")
+            self.dev.entries[name] = Symlink(ino, stat.S_IFLNK | 0o777, target=target)
+        for name, bits in {"shm": 0o1777, "pts": 0o755}.items():
+            ino = path_ino(f"/dev/{name}")
+            self.dev.entries[name] = Directory(ino, stat.S_IFDIR | bits, name=name, parent=self.dev)
+        self._mount("proc", proc_root(self.root))
+        if origin is None or not origin.tree.mode("tmp"):
+            self._mount("tmp", self._directory("tmp", 0o1777))
+        for mount in mounts:
+            if mount.kind == "bind":
+                self._bind(mount)
+            elif mount.kind == "program":
+                self._put(mount)
+
+    @property
+    def dev(self) -> Directory:
+        found = self.root.entries["dev"]
+        assert isinstance(found, Directory)
+        return found
+
+    @property
+    def pts(self) -> Directory:
+        found = self.dev.entries["pts"]
+        assert isinstance(found, Directory)
+        return found
+
+    def _directory(self, name: str, bits: int) -> Directory:
+        ino = path_ino(f"/{name}")
+        return Directory(ino, stat.S_IFDIR | bits, name=name, parent=self.root)
+
+    def _asked(self, mount: Mount) -> AskedTree:
+        self.mounts.append(mount)
+        return AskedTree(len(self.mounts) - 1, mount.guest, mount.tree, self.answers)
+
+    def _keep(self, inode: Inode, mount: Mount) -> None:
+        if mount.kept is not None:
+            self._kept.append((inode, mount.kept, mount.beneath))
+
+    def _mount(self, name: str, directory: Directory) -> None:
+        directory.mount = True
+        self.root.entries[name] = directory
+
+    def _bind(self, mount: Mount) -> None:
+        *folders, name = [part for part in mount.guest.split("/") if part] or [""]
+        if not name or {".", ".."} & {name, *folders}:
+            raise BadProgram(
+                f"{mount.option}: no place in the guest", "give an absolute path below /"
+            )
+        here = self.root
+        for folder in folders:
+            inode = self._look(here, folder)
+            if inode is None:
+                ino = path_ino(here.child_path(folder))
+                inode = Directory(ino, stat.S_IFDIR | 0o755, name=folder, parent=here, mount=True)
+                here.entries[folder] = inode
+            if not isinstance(inode, Directory):
+                raise BadProgram(f"{mount.option}: {folder} is no directory in the guest")
+            here = inode
+        inode = self._bound(mount, here, name)
+        here.entries[name] = inode
+        self._keep(inode, mount)
+
+    def _bound(self, mount: Mount, parent: Directory, name: str) -> Inode:
+        dev = DEV_BOUND + sum(other.kind == "bind" for other in self.mounts)
+        tree = self._asked(mount)
+        mode = tree.mode("")
+        guest = parent.child_path(name)
+        common: dict[str, Any] = {"dev": dev, "read_only": not mount.writable, "mount": True}
+        origin = Origin(tree, "", guest)
+        if mode is not None and stat.S_ISDIR(mode):
+            mode = stat.S_IFDIR | 0o755
+            return Directory(path_ino(guest), mode, origin, name=name, parent=parent, **common)
+        if mode is not None and stat.S_ISREG(mode):
+            return Regular(path_ino(guest), mode, origin, data=None, **common)
+        raise BadProgram(f"{mount.option}: neither a file nor a directory of the host")
+
+    def _put(self, mount: Mount) -> None:
+        """The program; the host's permission bits would differ from one checkout to the next."""
+        ino, mode = path_ino(mount.guest), stat.S_IFREG | 0o755
+        origin = Origin(self._asked(mount), "", mount.guest)
+        self.root.entries[mount.guest[1:]] = Regular(ino, mode, origin, data=None)
+
+    def _look(self, directory: Directory, path: str) -> Inode | None:
+        try:
+            return walk(None, self.root, directory, path).inode
+        except Errno:
+            return None
+
+    def _scout(self, path: str) -> Inode | None:
+        """What a path would lead to, asked in a sandbox of its own: no question becomes a row."""
+        scout = Sandbox(tuple(self.mounts))
+        return scout._look(scout.root, path)
+
+    def enter(self, path: str) -> None:
+        """Where the first process begins. Raises BadProgram."""
+        found = self._scout(path)
+        if not isinstance(found, Directory):
+            raise BadProgram(f"--cwd {path}: no such directory in the guest")
+        cwd = self._look(self.root, found.path())
+        assert isinstance(cwd, Directory)
+        self.cwd = cwd
+
+    def keep(self, k: Kernel) -> None:
+        """After the run: write what was changed to the host, where that was asked for."""
+        for inode, host, beneath in self._kept:
+            keep.keep(k, inode, host, beneath)
+
+    def place(self, program: str, folders: Iterable[str] = ()) -> str:
+        """The guest's path of PROGRAM: inside the root if it is there (a bare name: in one of its
+        `folders` too), else the host's file, which then appears in the guest's /. Raises
+        BadProgram."""
+        inside = ["/" + program.lstrip("/")]
+        if "/" not in program:
+            inside += [f"{folder}/{program}" for folder in folders]
+        for path in inside:
+            if self.root.origin is not None and isinstance(self._scout(path), Regular):
+                return path
+        mount = program_mount(program, self.root.origin is not None)
+        self._put(mount)
+        return mount.guest
+
+    def new_ino(self) -> int:
+        self._inos += 1
+        return self._inos
+
+    def charge(self, growth: int) -> None:
+        """Before a file of the guest's grows (or shrinks) by `growth` bytes."""
+        if growth > 0 and self.stored + growth > STORAGE_MAX:
+            raise Errno("ENOSPC")
+        self.stored += growth
+
+
+def walk(
+    k: Kernel | None, root: Directory, start: Directory, path: str, follow: bool = True
+) -> Found:
+    """Resolve a path from `start` (or from the root).
+
+    follow: the last name too, if it is a symlink. k is None before the run: nothing is recorded
+    then, and /proc has no tasks.
+
+    Errno: ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG.
+    """
+    if not path:
+        raise Errno("ENOENT")
+    if len(raw(path)) >= PATH_MAX:
+        raise Errno("ENAMETOOLONG")
+    parent = start
+    here: Inode | None = root if path.startswith("/") else start
+    name, links = "", 0
+    must_be_dir = path.endswith("/")
+    names = deque(part for part in path.split("/") if part)
+    while names:
+        part = names.popleft()
+        if here is None:
+            raise Errno("ENOENT")
+        if not isinstance(here, Directory):
+            raise Errno("ENOTDIR")
+        here.permit(EXECUTE)
+        parent, name = here, part
+        if part == ".":
+            continue
+        if part == "..":
+            here = parent.parent
+            continue
+        if len(raw(part)) > NAME_MAX:
+            raise Errno("ENAMETOOLONG")
+        here = parent.lookup(k, part)
+        if isinstance(here, Symlink) and (names or follow or must_be_dir):
+            links += 1
+            if links > SYMLINKS_MAX:
+                raise Errno("ELOOP")
+            if isinstance(here, MagicLink):
+                here = here.jump(k)
+                continue
+            here.see(k)
+            must_be_dir = must_be_dir or (not names and here.target.endswith("/"))
+            names.extendleft(p for p in reversed(here.target.split("/")) if p)
+            here = root if here.target.startswith("/") else parent
+            name = "."
+    if must_be_dir and here is not None and not isinstance(here, Directory):
+        raise Errno("ENOTDIR")
+    return Found(parent, name, here, must_be_dir)
+
+
+def start_of(t: Task, dirfd: int) -> Directory:
+    """The directory that a relative path starts from."""
+    if dirfd & 0xFFFF_FFFF == AT_FDCWD:
+        return t.fs.cwd
+    inode = t.files.get(dirfd, path_only=True).inode
+    if not isinstance(inode, Directory):
+        raise Errno("ENOTDIR")
+    return inode
+
+
+def find(k: Kernel, t: Task, dirfd: int, path: str, follow: bool = True) -> Found:
+    """`walk` as the *at calls do it."""
+    start = t.fs.cwd if path.startswith("/") else start_of(t, dirfd)
+    return walk(k, k.sandbox.root, start, path, follow)
+
+
+def get_path(k: Kernel, t: Task, addr: int) -> str:
+    return text(usermem.get_cstr(k, t, addr, PATH_MAX))
+
+
+def find_at(k: Kernel, t: Task, dirfd: int, addr: int, flags: int) -> Inode:
+    """The inode of (dirfd, path, AT_* flags): AT_EMPTY_PATH gives the descriptor's own."""
+    path = "" if addr == 0 and flags & AT_EMPTY_PATH else get_path(k, t, addr)
+    if not path and flags & AT_EMPTY_PATH:
+        if dirfd & 0xFFFF_FFFF == AT_FDCWD:
+            return t.fs.cwd
+        return t.files.get(dirfd, path_only=True).inode
+    return find(k, t, dirfd, path, follow=not flags & AT_SYMLINK_NOFOLLOW).existing()
+
+
+def open_exec(k: Kernel, t: Task, path: str, dirfd: int = AT_FDCWD, flags: int = 0) -> ExecFile:
+    """Read a program for execve or execveat.
+
+    Errno: those of `walk`; EACCES (no regular file, or not executable); ELOOP (a symlink under
+    AT_SYMLINK_NOFOLLOW).
+    """
+    guest_path = path
+    if not path and flags & AT_EMPTY_PATH:
+        file = t.files.get(dirfd, path_only=True)
+        inode, guest_path = file.inode, file.path
+    else:
+        found = find(k, t, dirfd, path, follow=not flags & AT_SYMLINK_NOFOLLOW)
+        inode = found.existing()
+        if isinstance(inode, Symlink):
+            raise Errno("ELOOP")
+        if inode is found.parent.entries.get(found.name):
+            guest_path = found.parent.child_path(found.name)
+        elif isinstance(link := found.parent.lookup(k, found.name), MagicLink):
+            guest_path = link.target  # /proc/self/exe: the file has its own name
+    if not isinstance(inode, Regular):
+        raise Errno("EACCES")
+    inode.permit(EXECUTE)
+    inode.see(k)
+    return ExecFile(guest_path, bytes(inode.contents()), inode.mode, inode.input)

@@ -1,0 +1,38 @@
+"""Job control: signals to process groups, who may use a terminal (drivers/tty/tty_jobctrl.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shstk.schemas.uapi import SIGNALS
+from shstk.tracer.kernel.call import Interrupted
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.signal import signals
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+
+_SI_KERNEL = 0x80
+
+
+def to_group(k: Kernel, pgid: int, signo: int) -> None:
+    """From the terminal, to each process of a group."""
+    for process in [p for p in k.processes.values() if p.pgid == pgid]:
+        signals.send(k, process, signo, _SI_KERNEL)
+
+
+def check_foreground(k: Kernel, t: Task, session: int | None, foreground: int, name: str) -> None:
+    """__tty_check_change(): a process in the background of the terminal's session is stopped by
+    SIGTTIN or SIGTTOU when it uses it. Errno EIO: that can't be, or nobody would continue it."""
+    if session != t.process.sid or foreground in (0, t.process.pgid):
+        return
+    signo = SIGNALS[name]
+    if signals.shut_out(t, signo):
+        if name == "SIGTTIN":
+            raise Errno("EIO")
+        return
+    if signals.orphaned(k, t.process):
+        raise Errno("EIO")
+    to_group(k, t.process.pgid, signo)
+    raise Interrupted

@@ -1,0 +1,395 @@
+"""Pseudo-terminals: /dev/ptmx and /dev/pts/N (drivers/tty/pty.c), and whose terminal one is."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, cast
+
+from shstk.schemas.uapi import SIGNALS
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs.files import POLLHUP, READABLE, WRITABLE, OpenFile
+from shstk.tracer.kernel.fs.inode import DEV_ANON, Inode
+from shstk.tracer.kernel.fs.ioctl import FIONREAD
+from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.tty.discipline import TERMIOS, TOSTOP, VMIN, VTIME, Discipline
+from shstk.tracer.kernel.tty.jobs import check_foreground, to_group
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Process, Task
+
+PTMX: Final = 0x502
+_PTS: Final = 0x8800
+_ROOM: Final = 65536  # bytes the master has not read yet
+O_NOCTTY: Final = 0o400
+_TENTH: Final = 100_000_000  # VTIME's unit, ns
+
+
+@dataclass(eq=False)
+class Slave(Inode):
+    """/dev/pts/N, and all that its two ends share. session: whose controlling terminal it is."""
+
+    number: int = 0
+    master: Inode | None = None
+    discipline: Discipline = field(default_factory=Discipline)
+    output: bytearray = field(default_factory=bytearray)
+    winsize: bytes = bytes(8)
+    locked: bool = True
+    hung_up: bool = False  # the master is gone
+    slaves: int = 0
+    opened: bool = False
+    session: int | None = None
+    foreground: int = 0
+
+    def notify(self, k: Kernel) -> None:
+        """Either end may be ready now."""
+        self.output += self.discipline.echoed
+        self.discipline.echoed.clear()
+        for inode in (self, self.master):
+            if inode is not None:
+                inode.changes += 1
+                k.wake_key(("file", inode.ino))
+        k.wake_key("poll")
+
+    def permit_use(self, k: Kernel, t: Task, signal: str) -> None:
+        check_foreground(k, t, self.session, self.foreground, signal)
+
+
+class MasterFile(OpenFile):
+    """What a terminal emulator holds."""
+
+    def __init__(self, slave: Slave, inode: Inode, flags: int) -> None:
+        super().__init__(inode, flags, "/dev/ptmx")
+        self.slave = slave
+
+    def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
+        if self.slave.output:
+            return bytes(self.slave.output[:n])
+        if self.slave.opened and not self.slave.slaves:
+            raise Errno("EIO")
+        return None
+
+    def advance(self, k: Kernel, n: int) -> None:
+        del self.slave.output[:n]
+        self.slave.notify(k)
+
+    def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
+        for signo in self.slave.discipline.typed(data):
+            to_group(k, self.slave.foreground, signo)
+        self.slave.notify(k)
+        return len(data)
+
+    def ready(self, k: Kernel) -> int:
+        gone = self.slave.opened and not self.slave.slaves
+        return WRITABLE | (READABLE if self.slave.output else 0) | (POLLHUP if gone else 0)
+
+    def ioctl(self, k: Kernel, t: Task, request: int, arg: int) -> int:
+        return _ioctl(k, t, self.slave, request, arg, _OF_MASTER)
+
+    def released(self, k: Kernel) -> None:
+        """Hang up: whoever sits at the other end is told."""
+        self.slave.hung_up = True
+        k.sandbox.pts.entries.pop(str(self.slave.number), None)
+        hang_up(k, self.slave)
+        self.slave.notify(k)
+
+
+class SlaveFile(OpenFile):
+    def __init__(self, slave: Slave, flags: int) -> None:
+        super().__init__(slave, flags, f"/dev/pts/{slave.number}")
+        slave.slaves += 1
+        slave.opened = True
+
+    @property
+    def slave(self) -> Slave:
+        return cast(Slave, self.inode)
+
+    def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
+        discipline = self.slave.discipline
+        if self.slave.hung_up:
+            return b""
+        self.slave.permit_use(k, t, "SIGTTIN")
+        if discipline.canonical:
+            if not discipline.lines:
+                return None
+        elif discipline.available() < max(1, min(discipline.cc(VMIN), n)):
+            return b"" if self._waited(k, t) else None
+        data = discipline.peek(n)
+        if not data:
+            discipline.advance(0)  # an end of file is read once
+        return data
+
+    def _waited(self, k: Kernel, t: Task) -> bool:
+        """VMIN = 0: a read waits for VTIME tenths of a second and then gives nothing."""
+        if self.slave.discipline.cc(VMIN):
+            return False
+        until = self.deadline(k, t)
+        return until is None or k.now_ns() >= until
+
+    def deadline(self, k: Kernel, t: Task) -> int | None:
+        discipline = self.slave.discipline
+        if discipline.canonical or discipline.cc(VMIN) or not discipline.cc(VTIME):
+            return None
+        state = t.blocked.state if t.blocked else {}
+        until: int = state.setdefault("vtime", k.now_ns() + discipline.cc(VTIME) * _TENTH)
+        return until
+
+    def advance(self, k: Kernel, n: int) -> None:
+        self.slave.discipline.advance(n)
+        self.slave.notify(k)
+
+    def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
+        if self.slave.hung_up:
+            raise Errno("EIO")
+        if self.slave.discipline.lflag & TOSTOP:
+            self.slave.permit_use(k, t, "SIGTTOU")
+        room = _ROOM - len(self.slave.output)
+        if data and room <= 0:
+            return None
+        taken = data[:room]
+        self.slave.output += self.slave.discipline.shown(taken)
+        self.slave.notify(k)
+        return len(taken)
+
+    def ready(self, k: Kernel) -> int:
+        slave = self.slave
+        if slave.hung_up:
+            return READABLE | WRITABLE | POLLHUP
+        needed = 1 if slave.discipline.canonical else max(1, slave.discipline.cc(VMIN))
+        full = slave.discipline.lines and (
+            slave.discipline.canonical or slave.discipline.available() >= needed
+        )
+        return (READABLE if full else 0) | (WRITABLE if len(slave.output) < _ROOM else 0)
+
+    def ioctl(self, k: Kernel, t: Task, request: int, arg: int) -> int:
+        return _ioctl(k, t, self.slave, request, arg, {})
+
+    def released(self, k: Kernel) -> None:
+        self.slave.slaves -= 1
+        self.slave.notify(k)
+
+
+# Opening.
+
+
+def open_master(k: Kernel, inode: Inode, flags: int) -> MasterFile:
+    entries = k.sandbox.pts.entries
+    number = next(n for n in range(len(entries) + 1) if str(n) not in entries)
+    own = Inode(k.sandbox.new_ino(), stat.S_IFCHR | 0o666, dev=DEV_ANON, rdev=inode.rdev)
+    slave = Slave(k.sandbox.new_ino(), stat.S_IFCHR | 0o620, rdev=_PTS + number, number=number)
+    slave.master = own
+    entries[str(number)] = slave
+    return MasterFile(slave, own, flags)
+
+
+def open_slave(k: Kernel, t: Task, slave: Slave, flags: int) -> SlaveFile:
+    """A session leader without a terminal gets this one. Errno EIO: locked, or hung up."""
+    if slave.locked or slave.hung_up:
+        raise Errno("EIO")
+    file = SlaveFile(slave, flags & ~O_NOCTTY)
+    if not flags & O_NOCTTY and slave.session is None and _may_take(k, t):
+        _take_over(t, slave)
+    return file
+
+
+def controlling(k: Kernel, process: Process) -> Slave | None:
+    """The pseudo-terminal of a process's session, if it has one."""
+    for inode in k.sandbox.pts.entries.values():
+        if isinstance(inode, Slave) and inode.session == process.sid:
+            return inode
+    return None
+
+
+def _may_take(k: Kernel, t: Task) -> bool:
+    """Whether the task leads a session that has no terminal."""
+    leads = t.process.sid == t.process.pid
+    has = k.terminal is not None and t.process.sid == k.first.sid
+    return leads and not has and controlling(k, t.process) is None
+
+
+def _take_over(t: Task, slave: Slave) -> None:
+    slave.session, slave.foreground = t.process.sid, t.process.pgid
+
+
+# The end of a session.
+
+
+def hang_up(k: Kernel, slave: Slave) -> None:
+    """The terminal is lost to its session: SIGHUP and SIGCONT to the foreground and the leader."""
+    session, slave.session = slave.session, None
+    if session is None:
+        return
+    leader = k.processes.get(session)
+    groups = {slave.foreground} | ({leader.pgid} if leader is not None else set())
+    for group in sorted(groups - {0}):
+        to_group(k, group, SIGNALS["SIGHUP"])
+        to_group(k, group, SIGNALS["SIGCONT"])
+
+
+def session_ended(k: Kernel, process: Process) -> None:
+    """disassociate_ctty, when a session's leader exits."""
+    if process.sid == process.pid and (slave := controlling(k, process)) is not None:
+        slave.session = None
+        to_group(k, slave.foreground, SIGNALS["SIGHUP"])
+        to_group(k, slave.foreground, SIGNALS["SIGCONT"])
+
+
+# ioctl.
+
+
+def _get_termios(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
+    usermem.put(k, t, arg, slave.discipline.termios)
+    return 0
+
+
+def _set_termios(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
+    slave.discipline.set(usermem.get(k, t, arg, TERMIOS.size))
+    slave.notify(k)
+    return 0
+
+
+def _set_termios_flush(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
+    slave.discipline.flush()
+    return _set_termios(k, t, slave, arg)
+
+
+def _flush(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
+    """TCFLSH: 0 what was typed, 1 what was written, 2 both."""
+    if arg > 2:
+        raise Errno("EINVAL")
+    if arg != 1:
+        slave.discipline.flush()
+    if arg != 0:
+        slave.output.clear()
+    slave.notify(k)
+    return 0
+
+
+def _get_size(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
+    usermem.put(k, t, arg, slave.winsize)
+    return 0
+
+
+def _set_size(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
+    size = usermem.get(k, t, arg, 8)
+    if size != slave.winsize:
+        slave.winsize = size
+        to_group(k, slave.foreground, SIGNALS["SIGWINCH"])
+    return 0
+
+
+def _get_foreground(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
+    usermem.put_u32(k, t, arg, slave.foreground)
+    return 0
+
+
+def _set_foreground(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
+    if slave.session != t.process.sid:
+        raise Errno("ENOTTY")
+    pgid = usermem.get_u32(k, t, arg)
+    if pgid not in {p.pgid for p in k.processes.values() if p.sid == t.process.sid}:
+        raise Errno("EPERM")
+    slave.permit_use(k, t, "SIGTTOU")
+    slave.foreground = pgid
+    return 0
+
+
+def _get_session(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
+    if slave.session is None:
+        raise Errno("ENOTTY")
+    usermem.put_u32(k, t, arg, slave.session)
+    return 0
+
+
+def _make_controlling(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
+    if slave.session == t.process.sid:
+        return 0
+    if slave.session is not None or not _may_take(k, t):
+        raise Errno("EPERM")
+    _take_over(t, slave)
+    return 0
+
+
+def _give_up(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
+    if slave.session != t.process.sid:
+        raise Errno("ENOTTY")
+    if t.process.sid == t.process.pid:
+        slave.session = None
+    return 0
+
+
+def _left(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
+    usermem.put_u32(k, t, arg, slave.discipline.available())
+    return 0
+
+
+def _unsent(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
+    usermem.put_u32(k, t, arg, len(slave.output))
+    return 0
+
+
+def _number(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
+    usermem.put_u32(k, t, arg, slave.number)
+    return 0
+
+
+def _lock(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
+    slave.locked = bool(usermem.get_u32(k, t, arg))
+    return 0
+
+
+def _is_locked(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
+    usermem.put_u32(k, t, arg, int(slave.locked))
+    return 0
+
+
+def _open_peer(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
+    locked, slave.locked = slave.locked, False
+    try:
+        return t.files.add(t, open_slave(k, t, slave, arg), cloexec=bool(arg & 0o2000000))
+    finally:
+        slave.locked = locked
+
+
+def _nothing(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
+    return 0
+
+
+Request = Callable[["Kernel", "Task", Slave, int], int]
+
+_OF_BOTH: Final[dict[int, Request]] = {
+    0x5401: _get_termios,  # TCGETS
+    0x5402: _set_termios,  # TCSETS
+    0x5403: _set_termios,  # TCSETSW
+    0x5404: _set_termios_flush,  # TCSETSF
+    0x5409: _nothing,  # TCSBRK, as tcdrain does it
+    0x540B: _flush,  # TCFLSH
+    0x540E: _make_controlling,  # TIOCSCTTY
+    0x540F: _get_foreground,  # TIOCGPGRP
+    0x5410: _set_foreground,  # TIOCSPGRP
+    0x5411: _unsent,  # TIOCOUTQ
+    0x5413: _get_size,  # TIOCGWINSZ
+    0x5414: _set_size,  # TIOCSWINSZ
+    FIONREAD: _left,
+    0x5422: _give_up,  # TIOCNOTTY
+    0x5429: _get_session,  # TIOCGSID
+}
+_OF_MASTER: Final[dict[int, Request]] = {
+    FIONREAD: _unsent,
+    0x5420: _nothing,  # TIOCPKT: what is asked of packet mode never happens
+    0x8004_5430: _number,  # TIOCGPTN
+    0x4004_5431: _lock,  # TIOCSPTLCK
+    0x8004_5439: _is_locked,  # TIOCGPTLCK
+    0x5441: _open_peer,  # TIOCGPTPEER
+}
+
+
+def _ioctl(
+    k: Kernel, t: Task, slave: Slave, request: int, arg: int, own: dict[int, Request]
+) -> int:
+    handler = own.get(request) or _OF_BOTH.get(request)
+    if handler is None:
+        raise Errno("ENOTTY")
+    return handler(k, t, slave, arg)

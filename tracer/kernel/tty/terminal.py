@@ -1,0 +1,212 @@
+"""The controlling terminal, where a run has one: descriptors 0, 1 and 2, /dev/tty, /dev/pts/0.
+
+Whoever types stands outside the virtual clock: the next line has always been typed already. A poll
+finds it readable, and a read waits for the host's user whatever other tasks could do meanwhile. So
+a run depends on the bytes that are typed, never on when. Echo and line editing are the host's.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs.files import O_RDWR, READABLE, WRITABLE, OpenFile
+from shstk.tracer.kernel.fs.inode import Inode
+from shstk.tracer.kernel.fs.ioctl import FIONREAD
+from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.tty.discipline import COOKED, ICANON, TERMIOS, TOSTOP
+from shstk.tracer.kernel.tty.jobs import check_foreground
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.task import Task
+
+PATH: Final = "/dev/pts/0"
+TTY: Final = 0x500  # /dev/tty
+_PTS: Final = 0x8800
+
+
+class Terminal(Protocol):
+    """The other side. size: rows and columns."""
+
+    size: tuple[int, int]
+
+    def read(self) -> bytes | None:
+        """What was typed: waits for at least a byte; none at the end of input. None: the run is
+        to end."""
+        ...
+
+    def set_attributes(self, termios: bytes) -> None: ...
+
+
+@dataclass
+class Typed:
+    """A terminal nobody sits at: its input is known beforehand."""
+
+    data: bytes
+    size: tuple[int, int] = (24, 80)
+
+    def read(self) -> bytes:
+        data, self.data = self.data, b""
+        return data
+
+    def set_attributes(self, termios: bytes) -> None:
+        pass
+
+
+@dataclass(eq=False)
+class TerminalNode(Inode):
+    """foreground: the process group; None: the first process's."""
+
+    typed: bytearray = field(default_factory=bytearray)
+    termios: bytes = COOKED
+    winsize: bytes = b""  # that the guest has set
+    foreground: int | None = None
+
+    @property
+    def _lflag(self) -> int:
+        flags: int = TERMIOS.unpack(self.termios)[3]
+        return flags
+
+    @property
+    def canonical(self) -> bool:
+        return bool(self._lflag & ICANON)
+
+    def permit_use(self, k: Kernel, t: Task, signal: str) -> None:
+        foreground = k.first.pgid if self.foreground is None else self.foreground
+        check_foreground(k, t, k.first.sid, foreground, signal)
+
+    def permit_write(self, k: Kernel, t: Task) -> None:
+        if self._lflag & TOSTOP:
+            self.permit_use(k, t, "SIGTTOU")
+
+
+class TerminalFile(OpenFile):
+    """fd: the stream its output belongs to."""
+
+    def __init__(self, inode: TerminalNode, flags: int, fd: int = 1) -> None:
+        super().__init__(inode, flags, PATH)
+        self.fd = fd
+
+    @property
+    def node(self) -> TerminalNode:
+        return cast(TerminalNode, self.inode)
+
+    def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
+        """A line at most, unless the guest has turned lines off."""
+        self.node.permit_use(k, t, "SIGTTIN")
+        typed = self.node.typed
+        if not typed:
+            assert k.terminal is not None
+            if (data := k.terminal.read()) is None:
+                return None
+            typed += data
+            k.rec.row("typed", seq=k.here(), tid=t.tid, mm=t.mm_id, bytes=data)
+        end = typed.find(b"\n") + 1 if self.node.canonical else 0
+        return bytes(typed[: min(n, end or len(typed))])
+
+    def advance(self, k: Kernel, n: int) -> None:
+        del self.node.typed[:n]
+
+    def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
+        if data:
+            self.node.permit_write(k, t)
+            k.rec.row("output", seq=k.seq(), tid=t.tid, mm=t.mm_id, fd=self.fd, bytes=data)
+            k.stdout_write(self.fd, data)
+        return len(data)
+
+    def ready(self, k: Kernel) -> int:
+        return READABLE | WRITABLE
+
+    def ioctl(self, k: Kernel, t: Task, request: int, arg: int) -> int:
+        if request not in _REQUESTS:
+            raise Errno("ENOTTY")
+        return _REQUESTS[request](k, t, self.node, arg)
+
+
+def _get_termios(k: Kernel, t: Task, node: TerminalNode, arg: int) -> int:
+    usermem.put(k, t, arg, node.termios)
+    return 0
+
+
+def _set_termios(k: Kernel, t: Task, node: TerminalNode, arg: int) -> int:
+    assert k.terminal is not None
+    node.termios = usermem.get(k, t, arg, TERMIOS.size)
+    k.terminal.set_attributes(node.termios)
+    return 0
+
+
+def _get_size(k: Kernel, t: Task, node: TerminalNode, arg: int) -> int:
+    """struct winsize."""
+    assert k.terminal is not None
+    usermem.put(k, t, arg, node.winsize or struct.pack("<4H", *k.terminal.size, 0, 0))
+    return 0
+
+
+def _set_size(k: Kernel, t: Task, node: TerminalNode, arg: int) -> int:
+    node.winsize = usermem.get(k, t, arg, 8)
+    return 0
+
+
+def _get_foreground(k: Kernel, t: Task, node: TerminalNode, arg: int) -> int:
+    first = k.first.pgid
+    usermem.put_u32(k, t, arg, first if node.foreground is None else node.foreground)
+    return 0
+
+
+def _set_foreground(k: Kernel, t: Task, node: TerminalNode, arg: int) -> int:
+    pgid = usermem.get_u32(k, t, arg)
+    groups = {p.pgid for p in k.processes.values() if p.sid == t.process.sid}
+    if pgid not in groups:
+        raise Errno("EPERM")
+    node.permit_use(k, t, "SIGTTOU")
+    node.foreground = pgid
+    return 0
+
+
+def _get_session(k: Kernel, t: Task, node: TerminalNode, arg: int) -> int:
+    usermem.put_u32(k, t, arg, k.first.sid)
+    return 0
+
+
+def _left(k: Kernel, t: Task, node: TerminalNode, arg: int) -> int:
+    usermem.put_u32(k, t, arg, len(node.typed))
+    return 0
+
+
+def _nothing(k: Kernel, t: Task, node: TerminalNode, arg: int) -> int:
+    return 0
+
+
+_REQUESTS: Final[dict[int, Callable[[Kernel, Task, TerminalNode, int], int]]] = {
+    0x5401: _get_termios,  # TCGETS
+    0x5402: _set_termios,  # TCSETS
+    0x5403: _set_termios,  # TCSETSW
+    0x5404: _set_termios,  # TCSETSF: what is typed counts as typed afterwards
+    0x5409: _nothing,  # TCSBRK, as tcdrain does it
+    0x540B: _nothing,  # TCFLSH
+    0x540E: _nothing,  # TIOCSCTTY
+    0x540F: _get_foreground,  # TIOCGPGRP
+    0x5410: _set_foreground,  # TIOCSPGRP
+    0x5413: _get_size,  # TIOCGWINSZ
+    0x5414: _set_size,  # TIOCSWINSZ
+    0x5429: _get_session,  # TIOCGSID
+    FIONREAD: _left,
+}
+
+
+def terminal_files(k: Kernel) -> list[OpenFile]:
+    """Descriptors 0, 1 and 2; the terminal appears in /dev."""
+    node = TerminalNode(k.sandbox.new_ino(), 0o20620, rdev=_PTS)
+    k.sandbox.pts.entries["0"] = node
+    return [TerminalFile(node, O_RDWR, fd) for fd in (1, 1, 2)]
+
+
+def controlling(k: Kernel, t: Task) -> TerminalNode:
+    """What /dev/tty stands for in the first process's session. Errno ENXIO: there is none."""
+    if k.terminal is None or t.process.sid != k.first.sid:
+        raise Errno("ENXIO")
+    return cast(TerminalNode, k.sandbox.pts.entries["0"])
