@@ -49,4 +49,6 @@ def test_light_commands_load_neither_polars_nor_pyarrow(arguments: list[str]) ->
         "import sys; from shstk.__main__ import run; code = run(sys.argv[1:]);"
         "heavy = {'polars', 'pyarrow'} & set(sys.modules); assert not heavy, heavy; sys.exit(code)"
     )
-    subprocess.run([sys.executable, "-P", "-c", script, *arguments], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-P", "-c", script, *arguments], check=True, capture_output=True
+    )
