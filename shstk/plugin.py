@@ -1,6 +1,6 @@
 """What a plugin imports: `from shstk.plugin import Plugin, Rows`. docs/plugins.md tells how."""
 
-from shstk.tracer.plugin import (
+from shstk.tracer.plugins.interface import (
     Blocks,
     Fault,
     Instructions,

@@ -13,11 +13,11 @@ from shstk.replay.disagreement import Disagreement, locate
 from shstk.replay.hold import Difference, Hold
 from shstk.schemas.manifest import Manifest
 from shstk.schemas.seq import STEPS
-from shstk.tracer.again import set_up_again
-from shstk.tracer.dispatch import Finished, Plugins
 from shstk.tracer.kernel import loop
+from shstk.tracer.plugins.dispatch import Finished, Plugins
 from shstk.tracer.record import trace_bits
-from shstk.tracer.recorder import Collector
+from shstk.tracer.recording.recorder import Collector
+from shstk.tracer.rerun.setup import set_up_again
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,10 +12,10 @@ from shstk.schemas import seq as positions
 from shstk.schemas.errors import BadRun
 from shstk.schemas.rows import to_batch
 from shstk.schemas.tables import TABLES
-from shstk.tracer.again import set_up_again
-from shstk.tracer.checkpoint_cache import CheckpointCache, cache_directory
-from shstk.tracer.disassembly import disassemble, register
-from shstk.tracer.window import rows
+from shstk.tracer.disassembly.disassemble import disassemble, register
+from shstk.tracer.rerun.checkpoint_cache import CheckpointCache, cache_directory
+from shstk.tracer.rerun.setup import set_up_again
+from shstk.tracer.rerun.window import rows
 
 if TYPE_CHECKING:
     import polars as pl

@@ -22,9 +22,9 @@ from shstk.tracer.kernel.tty.terminal import Terminal, Typed
 
 if TYPE_CHECKING:
     from shstk.tracer._core import Machine
-    from shstk.tracer.dispatch import Finished
     from shstk.tracer.kernel.kernel import Recorder
-    from shstk.tracer.plugin import Plugin
+    from shstk.tracer.plugins.dispatch import Finished
+    from shstk.tracer.plugins.interface import Plugin
 
 CPUS: Final = ("rv64gc", "rv64gc_zicfiss", "rv64gc_zicfilp", "rv64gc_zicfiss_zicfilp")
 CFI_MODES: Final = ("off", "auto", "on")
@@ -193,8 +193,8 @@ def _terminal(options: GuestOptions) -> Terminal:
 
 def execute(options: GuestOptions, plugins: Sequence[Plugin] = ()) -> RunResult:
     """Run, and record nothing. Raises UsageError, BadProgram, BadPlugin, CannotWrite."""
-    from shstk.tracer.dispatch import Plugins
-    from shstk.tracer.recorder import NullRecorder
+    from shstk.tracer.plugins.dispatch import Plugins
+    from shstk.tracer.recording.recorder import NullRecorder
 
     watching = Plugins(plugins, NullRecorder())
     guest = set_up(options, watching.recorder, watching.trace)

@@ -12,14 +12,14 @@ from shstk.schemas.errors import CannotWrite, UsageError
 from shstk.schemas.manifest import U64, Manifest, Rlimit, TreeEntry
 from shstk.schemas.uapi import PAGE
 from shstk.schemas.version import VERSION
-from shstk.tracer.dispatch import TRACE_BITS, Plugins
 from shstk.tracer.guest import Guest, GuestOptions, RunResult, set_up
 from shstk.tracer.kernel.boot import initial_limits
 from shstk.tracer.kernel.kernel import FIRST_PID
+from shstk.tracer.plugins.dispatch import TRACE_BITS, Plugins
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel import kernel
-    from shstk.tracer.plugin import Plugin
+    from shstk.tracer.plugins.interface import Plugin
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def record_guest(
 
     Raises what set_up raises, UsageError, BadPlugin, CannotWrite.
     """
-    from shstk.tracer.recorder import Recorder
+    from shstk.tracer.recording.recorder import Recorder
 
     bits = trace_bits(trace)
     rec = Recorder(out, force=force)

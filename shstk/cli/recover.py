@@ -15,7 +15,7 @@ def command(directory: Path) -> None:
     Seals what is whole as RUN. Rules about a run's end are then not evaluated.
     """
     from shstk.replay.run import Run
-    from shstk.tracer.rundir import recover
+    from shstk.tracer.recording.rundir import recover
 
     run = Run.open(recover(directory))
     rows = sum(entry.rows for entry in run.manifest.tables.values())

@@ -33,7 +33,7 @@ def build_tables(text: str, run: str | None = None, where: str = "listing") -> d
 
 def build(listing: Path, out: Path, run: str | None = None, force: bool = False) -> Path:
     """Write a listing's run into the directory `out`. Raises BadListing, CannotWrite."""
-    from shstk.tracer.rundir import write
+    from shstk.tracer.recording.rundir import write
 
     try:
         text = listing.read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from shstk.plugin import Fault, Plugin, Rows, Syscall
 from shstk.schemas import seq as positions
-from shstk.tracer.accesses import SHADOW_STACK, access_of
+from shstk.tracer.plugins.accesses import SHADOW_STACK, access_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,7 +13,7 @@ import shstk
 from shstk.__main__ import run
 from shstk.plugins import SHIPPED
 from shstk.plugins.loading import arguments, find
-from shstk.tracer import plugin
+from shstk.tracer.plugins import interface
 
 DOCS = Path(__file__).parents[2] / "docs"
 GUEST = Path(__file__).parents[2] / "fixtures/bin/processes.elf"
@@ -55,10 +55,10 @@ def test_every_shipped_plugin_stands_there(name: str) -> None:
 
 
 def test_everything_of_the_interface_stands_there() -> None:
-    public = [n for n in vars(plugin.Plugin) if not n.startswith("_")]
-    public += [f"guest.{n}" for n in vars(plugin.View) if not n.startswith("_")]
+    public = [n for n in vars(interface.Plugin) if not n.startswith("_")]
+    public += [f"guest.{n}" for n in vars(interface.View) if not n.startswith("_")]
     for name in public:
         assert f"`{name}" in TEXT or f"`self.{name}" in TEXT, name
-    for event in (plugin.Syscall, plugin.Fault, plugin.Module):
+    for event in (interface.Syscall, interface.Fault, interface.Module):
         for field in event.__dataclass_fields__:
             assert re.search(rf"\b{field}\b", TEXT), field

@@ -7,7 +7,7 @@ from pathlib import Path
 from shstk.schemas.manifest import U64, Manifest
 from shstk.schemas.revisions import resolve
 from shstk.schemas.seq import pack
-from shstk.tracer.recorder import Recorder
+from shstk.tracer.recording.recorder import Recorder
 
 MANIFEST = Manifest(
     tool_version="0",

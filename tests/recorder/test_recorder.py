@@ -9,8 +9,8 @@ from shstk.replay.run import Run
 from shstk.schemas.errors import CannotWrite
 from shstk.schemas.seq import pack
 from shstk.schemas.vocabulary import CFI_KINDS
-from shstk.tracer import recorder, tablefile
-from shstk.tracer.recorder import NullRecorder, Recorder
+from shstk.tracer.recording import recorder, tablefile
+from shstk.tracer.recording.recorder import NullRecorder, Recorder
 
 
 def test_rows_of_the_kernel_model(tmp_path: Path) -> None:

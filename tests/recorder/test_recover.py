@@ -16,8 +16,8 @@ from recording import MANIFEST, FakeMachine, call, contents, push
 from shstk.replay.run import Run
 from shstk.schemas.errors import BadRun, CannotWrite
 from shstk.schemas.seq import STEPS, pack
-from shstk.tracer.recorder import Recorder
-from shstk.tracer.rundir import recover
+from shstk.tracer.recording.recorder import Recorder
+from shstk.tracer.recording.rundir import recover
 
 RECORD_FOREVER = """
 import sys
@@ -203,7 +203,7 @@ def test_a_full_disk_while_sealing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("shstk.tracer.rundir._write_table", full)
+        patched.setattr("shstk.tracer.recording.rundir._write_table", full)
         with pytest.raises(CannotWrite, match="No space left on device") as error:
             rec.seal(MANIFEST)
         assert "shstk recover" in error.value.hint

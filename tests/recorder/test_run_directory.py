@@ -12,7 +12,7 @@ from recording import MANIFEST, FakeMachine, call, contents, push
 from shstk.replay.run import Run
 from shstk.schemas.errors import BadRun
 from shstk.schemas.seq import pack
-from shstk.tracer.recorder import Recorder
+from shstk.tracer.recording.recorder import Recorder
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from shstk.replay.run import Run
 from shstk.schemas.errors import CannotWrite
 from shstk.schemas.manifest import TableEntry
 from shstk.schemas.seq import pack
-from shstk.tracer import tablefile
-from shstk.tracer.parquet_join import join
-from shstk.tracer.recorder import Recorder, core_batch
-from shstk.tracer.rundir import recover
-from shstk.tracer.tablefile import TableFile
+from shstk.tracer.recording import tablefile
+from shstk.tracer.recording.parquet_join import join
+from shstk.tracer.recording.recorder import Recorder, core_batch
+from shstk.tracer.recording.rundir import recover
+from shstk.tracer.recording.tablefile import TableFile
 
 ROWS = 1000
 
@@ -117,7 +117,8 @@ def test_recovered_again_after_a_cut(tmp_path: Path, monkeypatch: pytest.MonkeyP
     recording(tmp_path / "run")[0].abandon()
     with monkeypatch.context() as patched:
         patched.setattr(
-            "shstk.tracer.rundir._write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+            "shstk.tracer.recording.rundir._write",
+            lambda *_: (_ for _ in ()).throw(KeyboardInterrupt),
         )
         with pytest.raises(KeyboardInterrupt):
             recover(tmp_path / "run.partial")
@@ -128,7 +129,8 @@ def test_sealing_cut_off_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
     recording(tmp_path / "whole")[0].seal(MANIFEST)
     with monkeypatch.context() as patched:
         patched.setattr(
-            "shstk.tracer.tablefile.join", lambda *_: (_ for _ in ()).throw(OSError(5, "I/O"))
+            "shstk.tracer.recording.tablefile.join",
+            lambda *_: (_ for _ in ()).throw(OSError(5, "I/O")),
         )
         with pytest.raises(CannotWrite, match="I/O"):
             recording(tmp_path / "run")[0].seal(MANIFEST)

@@ -13,7 +13,7 @@ from shstk.replay.run import Run
 from shstk.schemas.rows import schema, to_batch
 from shstk.schemas.tables import TABLES
 from shstk.tracer.record import RecordOptions, record
-from shstk.tracer.rundir import write
+from shstk.tracer.recording.rundir import write
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ROOT / "fixtures" / "bin"

@@ -26,13 +26,13 @@ from shstk.replay.disagreement import Disagreement
 from shstk.replay.run import Run
 from shstk.replaying import Alarm, replay
 from shstk.schemas.manifest import U64
-from shstk.tracer.again import set_up_again
 from shstk.tracer.guest import Guest
 from shstk.tracer.kernel.kernel import Kernel
 from shstk.tracer.kernel.process import futex
 from shstk.tracer.kernel.task import Task
 from shstk.tracer.record import trace_bits
-from shstk.tracer.recorder import Recorder
+from shstk.tracer.recording.recorder import Recorder
+from shstk.tracer.rerun.setup import set_up_again
 
 Plant = tuple[int, Callable[[Guest], None]]
 

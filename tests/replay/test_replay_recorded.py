@@ -18,7 +18,7 @@ from shstk.schemas.errors import BadRun
 from shstk.tracer.guest import set_up
 from shstk.tracer.kernel.tree.mounts import Bind
 from shstk.tracer.record import RecordOptions, record_guest
-from shstk.tracer.rundir import recover
+from shstk.tracer.recording.rundir import recover
 
 DEBIAN = Path("~/.cache/shstk/debian-trixie-riscv64").expanduser()
 ALL = frozenset({"cfi", "flow", "insn"})
@@ -182,7 +182,7 @@ def test_an_interrupted_run(tmp_path: Path) -> None:
 
 def test_a_run_that_was_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed in mid-run: what `recover` saved is executed again."""
-    monkeypatch.setattr("shstk.tracer.recorder._MARK_SECONDS", 0)
+    monkeypatch.setattr("shstk.tracer.recording.recorder._MARK_SECONDS", 0)
     options = RecordOptions(
         program=str(PROGRAMS / "taking-turns.elf"), quantum=(200, 300), interrupted=after(3)
     )
@@ -193,7 +193,7 @@ def test_a_run_that_was_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def die(*_: object) -> None:
         raise Killed
 
-    monkeypatch.setattr("shstk.tracer.recorder.Recorder.seal", die)
+    monkeypatch.setattr("shstk.tracer.recording.recorder.Recorder.seal", die)
     with pytest.raises(Killed):
         record_guest(
             lambda rec, bits: set_up(options, rec, bits),

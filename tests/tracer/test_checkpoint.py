@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from shstk.tracer import checkpoint
-from shstk.tracer.checkpoint_cache import CheckpointCache
 from shstk.tracer.guest import Guest, GuestOptions, set_up
 from shstk.tracer.kernel import loop
+from shstk.tracer.rerun import checkpoint
+from shstk.tracer.rerun.checkpoint_cache import CheckpointCache
 
 FIXTURES = Path(__file__).parents[2] / "fixtures/bin"
 ALL = 7  # cfi, flow, insn
@@ -164,7 +164,7 @@ def test_the_latest_before_comes_first(tmp_path: Path) -> None:
 
 
 def test_too_many_are_thinned_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shstk.tracer.checkpoint_cache._MOST", 4)
+    monkeypatch.setattr("shstk.tracer.rerun.checkpoint_cache._MOST", 4)
     cache = CheckpointCache(tmp_path, b"")
     assert [cache.add(icount, b"%d" % icount) for icount in range(1, 6)] == [False] * 4 + [True]
     assert list(cache.before(9)) == [b"4", b"2"]
@@ -173,7 +173,7 @@ def test_too_many_are_thinned_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_runs_that_were_not_looked_at_for_long_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shstk.tracer.checkpoint_cache._ALL_BYTES", 1)
+    monkeypatch.setattr("shstk.tracer.rerun.checkpoint_cache._ALL_BYTES", 1)
     CheckpointCache(tmp_path, b"old").add(1, b"12")
     CheckpointCache(tmp_path, b"new").add(1, b"34")
     assert list(CheckpointCache(tmp_path, b"old").before(1)) == []

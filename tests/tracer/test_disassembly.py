@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from shstk.tracer.disassembly import disassemble
+from shstk.tracer.disassembly.disassemble import disassemble
 
 ISA = Path(__file__).parents[2] / "tracer/core/isa"
 AS, OBJDUMP = (f"riscv64-linux-gnu-{tool}" for tool in ("as", "objdump"))

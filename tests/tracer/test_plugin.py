@@ -24,11 +24,11 @@ from shstk.plugin import (
 )
 from shstk.replay.run import Run
 from shstk.schemas.errors import BadPlugin, BadRun, UsageError
-from shstk.tracer import rundir
-from shstk.tracer.dispatch import Plugins
 from shstk.tracer.guest import GuestOptions, execute
+from shstk.tracer.plugins.dispatch import Plugins
 from shstk.tracer.record import RecordOptions, RecordResult, record
-from shstk.tracer.recorder import NullRecorder
+from shstk.tracer.recording import rundir
+from shstk.tracer.recording.recorder import NullRecorder
 
 FIXTURES = Path(__file__).parents[2] / "fixtures/bin"
 ALL = frozenset({"cfi", "flow", "insn"})
@@ -363,7 +363,7 @@ def test_what_recovery_finds_of_plugins(tmp_path: Path, monkeypatch: pytest.Monk
     def cut(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("shstk.tracer.recorder.Recorder.seal", cut)
+    monkeypatch.setattr("shstk.tracer.recording.recorder.Recorder.seal", cut)
     with pytest.raises(KeyboardInterrupt):
         recorded(tmp_path / "run", Everything())
     assert (tmp_path / "run.partial/plugins/everything.parquet").exists()

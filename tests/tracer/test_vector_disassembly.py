@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from shstk.tracer._core import decode
-from shstk.tracer.disassembly import disassemble, register
+from shstk.tracer.disassembly.disassemble import disassemble, register
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "core"))
 import vector_programs

@@ -13,10 +13,10 @@ import pytest
 
 from shstk.replay.run import Run
 from shstk.schemas.seq import STEPS
-from shstk.tracer import window
-from shstk.tracer.again import set_up_again
-from shstk.tracer.checkpoint_cache import CheckpointCache
 from shstk.tracer.record import RecordOptions, record
+from shstk.tracer.rerun import window
+from shstk.tracer.rerun.checkpoint_cache import CheckpointCache
+from shstk.tracer.rerun.setup import set_up_again
 
 FIXTURES = Path(__file__).parents[2] / "fixtures/bin"
 PROGRAMS = ("pthread-pads", "processes", "signals", "sc3", "sc11", "sc13", "probe", "longjmp")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.net.sockets import Socket
     from shstk.tracer.kernel.tree.sandbox import Sandbox
     from shstk.tracer.kernel.tty.terminal import Terminal
-    from shstk.tracer.recorder import Buffers
+    from shstk.tracer.recording.recorder import Buffers
 
 
 FIRST_PID: Final = 100
@@ -46,7 +46,7 @@ _ARGS: Final = ("a0", "a1", "a2", "a3", "a4", "a5")
 
 
 class Recorder(Protocol):
-    """What the kernel asks of tracer.recorder (or of NullRecorder)."""
+    """What the kernel asks of recording.recorder (or of NullRecorder)."""
 
     module_of: Callable[[int, int], int | None]
 

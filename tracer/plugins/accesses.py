@@ -41,7 +41,7 @@ def access_of(word: int) -> int:
 
 
 def accesses(insn: pa.RecordBatch, start: int, end: int, which: int) -> pa.RecordBatch:
-    """Of rows of the table insn the accesses that touch [start, end), as plugin.Memory has them.
+    """Of rows of the table insn the accesses that touch [start, end), as interface.Memory has them.
 
     which: READ, WRITE or both.
     """

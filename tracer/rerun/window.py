@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.seq import STEPS
-from shstk.tracer.checkpoint import NoCheckpoint, restore, save
 from shstk.tracer.kernel import loop
-from shstk.tracer.recorder import Buffers, NullRecorder, core_batch
+from shstk.tracer.recording.recorder import Buffers, NullRecorder, core_batch
+from shstk.tracer.rerun.checkpoint import NoCheckpoint, restore, save
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from shstk.tracer.checkpoint_cache import CheckpointCache
     from shstk.tracer.guest import Guest
     from shstk.tracer.kernel.kernel import Recorder
+    from shstk.tracer.rerun.checkpoint_cache import CheckpointCache
 
 TRACE_BITS: Final = {"cfi": 1, "insn": 4}  # of _core
 _PIECE: Final = 1 << 19  # instructions between two looks at the rows
@@ -41,7 +41,7 @@ def rows(
     """(table, batch) for the rows of `tables` (insn, cfi) from first_seq to last_seq, as a
     recording of the whole run with --trace insn has them, in seq order within each table.
 
-    set_up: makes the guest anew (again.set_up_again), given the recorder and the tracing level.
+    set_up: makes the guest anew (setup.set_up_again), given the recorder and the tracing level.
     until: the icount at which the run ended. on_progress: gets the icount now and then, on the way
     to the window too.
     """

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from shstk.tracer.checkpoint import build
+from shstk.tracer.rerun.checkpoint import build
 
 _MOST: Final = 512  # checkpoints of a run
 _RUN_BYTES: Final = 512 << 20  # of a run's checkpoints

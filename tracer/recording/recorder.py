@@ -1,7 +1,7 @@
 """What happens becomes rows: the kernel model's one by one, the executor's in whole buffers.
 
 Both go through a bounded queue to a second thread, which makes Arrow batches of them and appends
-those to a sink: the tables' files in RUN.partial (tracer/rundir.py seals it), or whoever compares
+those to a sink: the tables' files in RUN.partial (rundir.py seals it), or whoever compares
 them with another run's.
 """
 
@@ -18,7 +18,7 @@ from shstk.schemas.errors import CannotWrite
 from shstk.schemas.manifest import Manifest, PluginEntry
 from shstk.schemas.rows import to_batch
 from shstk.schemas.tables import TABLES
-from shstk.tracer.rundir import Partial
+from shstk.tracer.recording.rundir import Partial
 
 if TYPE_CHECKING:
     import pyarrow as pa

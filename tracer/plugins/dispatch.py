@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from shstk.schemas.errors import BadPlugin, ShstkError, UsageError
 from shstk.schemas.rows import to_batch
 from shstk.schemas.tables import TABLES
-from shstk.tracer import accesses
-from shstk.tracer.plugin import (
+from shstk.tracer.plugins import accesses
+from shstk.tracer.plugins.interface import (
     Blocks,
     Fault,
     Instructions,
@@ -31,7 +31,7 @@ from shstk.tracer.plugin import (
     View,
     Want,
 )
-from shstk.tracer.recorder import CORE_TABLES, Buffers, core_batch
+from shstk.tracer.recording.recorder import CORE_TABLES, Buffers, core_batch
 
 if TYPE_CHECKING:
     import pyarrow as pa

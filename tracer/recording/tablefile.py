@@ -20,7 +20,7 @@ from shstk.schemas.content import ContentHash
 from shstk.schemas.manifest import U64, TableEntry
 from shstk.schemas.rows import schema
 from shstk.schemas.tables import TABLES, Table
-from shstk.tracer.parquet_join import join
+from shstk.tracer.recording.parquet_join import join
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -94,8 +94,8 @@ def _seal(packed: bytes, *sizes: int) -> bytes:
 @functools.cache
 def build() -> bytes:
     """A hash over the tracer's own files: another version's objects may look different."""
-    here = Path(__file__).parent
-    files = [*sorted(here.rglob("*.py")), Path(_core.__file__)]
+    tracer = Path(__file__).parents[1]
+    files = [*sorted(tracer.rglob("*.py")), Path(_core.__file__)]
     return hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)).digest()
 
 

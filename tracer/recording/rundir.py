@@ -1,6 +1,6 @@
 """RUN.partial while recording, RUN when sealed.
 
-    RUN.partial/   of the executor's tables what tracer/tablefile.py leaves; of the others
+    RUN.partial/   of the executor's tables what tablefile.py leaves; of the others
                    <table>.arrows (IPC streams); files/<sha256>, begun.json (the manifest as far as
                    it is known), progress.jsonl (rows of each table that are safe, up to which seq)
     RUN/           <table>.parquet (those that have rows), files/<sha256> (if the guest saw any),
@@ -27,7 +27,14 @@ from shstk.schemas.errors import BadRun, CannotWrite
 from shstk.schemas.manifest import NAME as MANIFEST
 from shstk.schemas.manifest import U64, Manifest, PluginEntry, TableEntry
 from shstk.schemas.tables import TABLES
-from shstk.tracer.tablefile import GROUP, STREAM, TableFile, new_stream, read_saved, read_stream
+from shstk.tracer.recording.tablefile import (
+    GROUP,
+    STREAM,
+    TableFile,
+    new_stream,
+    read_saved,
+    read_stream,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,8 +10,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from shstk.tracer import vector_disassembly
 from shstk.tracer._core import decode
+from shstk.tracer.disassembly import vector
 
 
 def _words(text: str) -> list[str]:
@@ -206,7 +206,7 @@ def _spelled(word: int) -> tuple[str, int | None]:
     name, format_, rd, rs1, rs2, rs3, imm = row
     if short and name == "fence":
         return f"c.mop.{word >> 7 & 15}", None
-    if (vectors := vector_disassembly.spelled(name, format_, word, _X, _F)) is not None:
+    if (vectors := vector.spelled(name, format_, word, _X, _F)) is not None:
         return vectors, None
     fields = {"rd": rd, "rs1": rs1, "rs2": rs2, "rs3": rs3, "imm": imm, "word": word}
     facts = {**fields, "same": int(rs1 == rs2), "short": int(short)}
