@@ -141,14 +141,21 @@ def _calls(run: Run) -> pl.LazyFrame:
             pl.when("inner").then("ssp_entry").otherwise("ssp_exit").alias("ssp_after"),
         )
     )
-    traced = calls.filter(
-        (pl.col("nr") == NR_PTRACE) & (pl.col("a0") == PTRACE_SETREGSET) & (pl.col("ret") == 0)
-    ).select(
+    traced = set_by_debuggers(run).select(
         "seq",
-        pl.col("a1").cast(pl.UInt32, strict=False).alias("tid"),
+        "tid",
         pl.lit(None, pl.UInt32).alias("mm"),
         pl.lit("ptrace").alias("cause"),
         pl.lit(None, pl.UInt64).alias("ssp_before"),
         pl.lit(None, pl.UInt64).alias("ssp_after"),
     )
     return pl.concat([inside, traced])
+
+
+def set_by_debuggers(run: Run) -> pl.LazyFrame:
+    """Where a debugger set registers, which may be ssp: seq, and the tid whose they are."""
+    import polars as pl
+
+    sets = (pl.col("nr") == NR_PTRACE) & (pl.col("a0") == PTRACE_SETREGSET) & (pl.col("ret") == 0)
+    tid = pl.col("a1").cast(pl.UInt32, strict=False).alias("tid")
+    return run.scan("syscalls").filter(sets).select("seq", tid)

@@ -106,6 +106,10 @@ class Ledger:
                     top = stack
         return top
 
+    def under(self, row: Mapping) -> Stack | None:
+        """The stack that a mapping's area begins in, at the time of the mapping."""
+        return self.at(row.mm, row.area.base, row.seq)
+
     def owned(self, task: Task, seq: int) -> Stack | None:
         """The stack that a task has recorded as its own at a time."""
         return next((s for s in self._owned.get(task, ()) if s.lives(seq)), None)

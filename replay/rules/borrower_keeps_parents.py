@@ -60,6 +60,6 @@ def _judge(facts: Facts, step: Prctl) -> Outcome:
         outcome = prctls.unmoved(step, why)
         switched_off = step.before.enabled and not step.row.a1
         return prctls.off(facts, step) if outcome is OK and switched_off else outcome
-    stack = facts.ledger.at(gone[0].mm, gone[0].start or 0, gone[0].seq)
+    stack = facts.ledger.under(gone[0])
     why = f"it unmapped {stack.name}" if stack else "it owns nothing"
     return prctls.wrong(step, "nothing unmapped", f"unmapped {words.areas(gone)}", why)

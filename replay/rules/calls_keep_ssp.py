@@ -36,7 +36,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from shstk.replay.derive.history import NR_PRCTL
-from shstk.replay.derive.ssp_path import NR_PTRACE, NR_RT_SIGRETURN, PTRACE_SETREGSET
+from shstk.replay.derive.ssp_path import NR_RT_SIGRETURN, set_by_debuggers
 from shstk.replay.facts import Facts
 from shstk.replay.rules.outcome import Finding, Outcome, Satisfied, Unknown
 
@@ -96,12 +96,7 @@ def _excused(facts: Facts, moved: pl.DataFrame) -> set[int]:
     """Those within which a signal came, or a debugger set registers."""
     import polars as pl
 
-    signals = facts.run.table("signals").select("tid", "seq")
-    sets = facts.run.table("syscalls").filter(
-        (pl.col("nr") == NR_PTRACE) & (pl.col("a0") == PTRACE_SETREGSET)
-    )
-    traced = sets.select(pl.col("a1").cast(pl.UInt32, strict=False).alias("tid"), "seq")
-    others = pl.concat([signals, traced]).select("tid", pl.col("seq").alias("inner"))
+    signals = facts.run.table("signals").select("seq", "tid")
+    others = pl.concat([signals, set_by_debuggers(facts.run).collect()]).rename({"seq": "inner"})
     both = moved.select("seq", "seq_end", "tid").join(others, on="tid")
-    inside = (pl.col("inner") >= pl.col("seq")) & (pl.col("inner") <= pl.col("seq_end"))
-    return set(both.filter(inside)["seq"])
+    return set(both.filter(pl.col("inner").is_between("seq", "seq_end"))["seq"])

@@ -44,5 +44,5 @@ APPLIES = "exit or exec of a task whose shadow stack is off"
 
 def check(facts: Facts) -> Iterator[Outcome]:
     for step in releases.ends(facts):
-        if not step.before.enabled and step.task.how != "worker":
+        if not step.before.enabled:
             yield releases.nothing(facts, step, "its shadow stack is off")

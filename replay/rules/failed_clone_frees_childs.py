@@ -59,7 +59,7 @@ def _judge(facts: Facts, clone: Cloned) -> Outcome:
     if [m.area for m in gone] == wanted:
         return OK
     others = [m for m in gone if m.area not in wanted]
-    whose = facts.ledger.at(others[0].mm, others[0].start or 0, others[0].seq) if others else None
+    whose = facts.ledger.under(others[0]) if others else None
     lost = f"; it unmapped {whose.name}" if whose else ""
     return Finding(
         seq=others[0].seq if others else clone.seq,

@@ -49,7 +49,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
     for step in stack_mapping.of(facts, "good"):
         yield _judge(step)
     for step in stack_mapping.of(facts, "token unaligned"):
-        if step.addr and step.taken:  # this test comes before the token's
+        if step.taken:  # this test comes before the token's
             yield _judge(step)
 
 
@@ -62,7 +62,7 @@ def _judge(step: StackMap) -> Outcome:
     if step.failed and step.made:
         return Unknown("mapped, and taken back for the token")
     if step.addr and step.taken:
-        if ret == _EEXIST and not step.made:
+        if ret == _EEXIST:
             return OK
         return stack_mapping.wrong(
             step, words.result(_EEXIST), stack_mapping.answer(step), "the place is taken"

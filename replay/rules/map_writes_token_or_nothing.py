@@ -75,6 +75,6 @@ def _judge(facts: Facts, step: StackMap) -> Outcome:
 
 
 def _shown(words: list[tuple[int, bytes]]) -> str:
-    if not words:
-        return "nothing written"
-    return ", ".join(f"{addr:#x}: {int.from_bytes(data, 'little'):#x}" for addr, data in words)
+    if words:
+        return ", ".join(f"{addr:#x}: {int.from_bytes(data, 'little'):#x}" for addr, data in words)
+    return "nothing written"

@@ -79,7 +79,7 @@ def _unmaps(facts: Facts) -> Iterator[tuple[int, Task | None, str, Area | None, 
             for row in call.mapped.gone:
                 yield call.seq, call.task, "prctl", own, row
     for end in ends(facts):
-        if end.task.how == "worker" or (end.before.enabled and not end.borrowed):
+        if end.before.enabled and not end.borrowed:
             for row in end.mapped.gone:
                 what = "exit" if isinstance(end, Exited) else "exec"
                 yield end.seq, end.task, what, end.releases, row

@@ -49,7 +49,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
         if not gone:
             yield OK
             continue
-        whose = facts.ledger.at(gone[0].mm, gone[0].start or 0, gone[0].seq)
+        whose = facts.ledger.under(gone[0])
         yield Finding(
             seq=gone[0].seq,
             tid=clone.row.tid,

@@ -67,7 +67,7 @@ def _elsewhere(facts: Facts, step: Exited) -> Iterator[Outcome]:
         if not m.area.overlaps(own) and not any(facts.ledger.victims(m, step.task))
     ]
     for row in beside:
-        stack = facts.ledger.at(row.mm, row.start or 0, row.seq)
+        stack = facts.ledger.under(row)
         yield Finding(
             seq=row.seq,
             tid=step.task.tid,
@@ -78,7 +78,8 @@ def _elsewhere(facts: Facts, step: Exited) -> Iterator[Outcome]:
             note=f"task {step.task.tid}'s exit unmaps " + (stack.name if stack else "other memory"),
             evidence=tuple(sorted({*((stack.step,) if stack else ()), step.seq, row.seq})),
         )
-    moved = ssp is not None and not own.holds(ssp) and ssp != own.top
-    on = facts.ledger.at(step.task.mm, ssp, step.seq) if moved and ssp else None
-    if not beside and on and on.owner is None:
+    if beside or ssp is None or ssp == own.top:
+        return
+    on = facts.ledger.at(step.task.mm, ssp, step.seq)
+    if on and on.owner is None:
         yield OK

@@ -54,7 +54,7 @@ def nothing(facts: Facts, step: Exited | Execed, why: str) -> Outcome:
     if not gone:
         return OK
     what = "exit" if isinstance(step, Exited) else "exec"
-    stack = facts.ledger.at(gone[0].mm, gone[0].start or 0, gone[0].seq)
+    stack = facts.ledger.under(gone[0])
     return Finding(
         seq=gone[0].seq,
         tid=step.task.tid,

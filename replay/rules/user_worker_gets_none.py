@@ -10,7 +10,7 @@ io_uring worker unmaps the shadow stack of the task that created it.
 
 ## When it applies
 Runs with tasks that were created by no clone attempt (imported runs; this recorder has no
-io_uring). What such a task unmaps at its exit is X5's.
+io_uring). What such a task unmaps at its exit is X5's, or X2's if its creator was off.
 
 ## Evidence columns
 task_events.kind created without a row in clones; mappings by that tid.
