@@ -135,6 +135,15 @@ def sys_setsid(k: Kernel, t: Task, a: Args) -> int:
     return t.pid
 
 
+def orphaned(k: Kernel, process: Process) -> bool:
+    """is_current_pgrporphaned()."""
+    return not any(
+        p.parent is not None and p.parent.pgid != p.pgid and p.parent.sid == p.sid
+        for p in k.processes.values()
+        if p.pgid == process.pgid
+    )
+
+
 def sys_capget(k: Kernel, t: Task, a: Args) -> int:
     """No capabilities. A header of another version is told the right one."""
     asked = usermem.get_u32(k, t, a[0])
