@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from imports import imports, modules
+from imports import circles, imports, modules
 
 MODULES = modules()
 IMPORTS = imports(MODULES)
@@ -30,6 +30,17 @@ def test_arrows_point_one_way(importer: str) -> None:
     arrows = [i for i in IMPORTS if part(i.importer) == importer]
     assert arrows
     assert [i for i in arrows if part(i.imported) not in MAY_IMPORT[importer]] == []
+
+
+def test_no_circle_of_imports_at_run_time() -> None:
+    """An import inside a function counts: it would only hide the circle."""
+    arrows = [(i.importer, i.imported) for i in IMPORTS if i.when != "types"]
+    assert circles([arrow for arrow in arrows if part(arrow[0]) == "tracer"]) == []
+
+
+def test_the_kernel_model_imports_at_the_top_of_its_files() -> None:
+    hidden = [i for i in IMPORTS if i.when == "call" and "tracer.kernel." in i.importer]
+    assert hidden == []
 
 
 def test_every_import_says_the_installed_name() -> None:

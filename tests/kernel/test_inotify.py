@@ -8,7 +8,7 @@ import pytest
 from direct import Direct
 
 from shstk.tracer.kernel.call import Wait
-from shstk.tracer.kernel.fs import inotify as i
+from shstk.tracer.kernel.fs import fsnotify as i
 
 IGNORED, ISDIR, ONESHOT, ALL = 0x8000, 0x40000000, 0x80000000, 0xFFF
 CREAT, RDWR, DIRECTORY = 0o100, 2, 0o200000

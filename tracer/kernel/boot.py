@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shstk.schemas.errors import BadProgram
+from shstk.tracer._core import Hart
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs.files import Files, Fs
+from shstk.tracer.kernel.fs.files import Fs
+from shstk.tracer.kernel.fs.stdio import standard_files
 from shstk.tracer.kernel.process import binfmt, enable_cfi
 from shstk.tracer.kernel.process import exec as execs
 from shstk.tracer.kernel.process.limits import DEFAULTS, limit_cpu
@@ -24,13 +26,11 @@ def boot(
     rlimits: dict[str, int],
 ) -> Task:
     """Rows at icount 0. rlimits: soft limits that differ from the default. Raises BadProgram."""
-    from shstk.tracer._core import Hart
-
     tid = k.new_tid()
     assert tid is not None
     process = Process(tid, None, Sighand(), initial_limits(rlimits), pgid=tid, sid=tid)
     name = path.rsplit("/", 1)[-1]
-    t = Task(tid, process, Hart(k.machine), None, Files.standard(k), Fs.standard(k), name[:15])
+    t = Task(tid, process, Hart(k.machine), None, standard_files(k), Fs(k.sandbox.cwd), name[:15])
     process.tasks.append(t)
     k.tasks[tid] = t
     k.processes[tid] = k.first = process

@@ -257,9 +257,9 @@ class Kernel:
     def settle(self, task: Task, sa_restart: bool) -> None:
         """End a call that gave a RESTART…, just before a handler's frame is built.
 
-        signals.deliver_pending calls it if `task.restart is not None`, with the handler's
-        SA_RESTART: either the ecall runs again when the handler returns (pc - 4, a0 restored), or
-        a0 is -EINTR. If no handler is entered, the kernel restarts the call afterwards.
+        deliver.py calls it if `task.restart is not None`, with the handler's SA_RESTART: either the
+        ecall runs again when the handler returns (pc - 4, a0 restored), or a0 is -EINTR. If no
+        handler is entered, the kernel restarts the call afterwards.
         """
         again = task.restart is RESTART_ALWAYS or (task.restart is RESTART and sa_restart)
         if again:

@@ -12,7 +12,7 @@ from shstk.tracer.kernel.call import NO_RETURN, RESTART, End, Interrupted, Outco
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm.usermem import put_u32
 from shstk.tracer.kernel.process import ptrace
-from shstk.tracer.kernel.signal import signals
+from shstk.tracer.kernel.signal.deliver import deliver_pending
 from shstk.tracer.kernel.table import CALLS
 from shstk.tracer.kernel.task import DEAD, RUNNABLE, ZOMBIE, Blocked, InCall, Task
 
@@ -133,7 +133,7 @@ def _to_user(k: Kernel, task: Task) -> bool:
     if not task.entered:
         _first_entry(k, task)
     ptrace.report_step(k, task)
-    signals.deliver_pending(k, task)
+    deliver_pending(k, task)
     if task.state != RUNNABLE:
         return False
     if task.restart is not None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from shstk.tracer.kernel import misc
+from shstk.tracer.kernel import refused
 from shstk.tracer.kernel.arch import hwprobe, shstk, sigframe
 from shstk.tracer.kernel.call import Call
 from shstk.tracer.kernel.fs import (
+    devices,
     epoll,
     eventfds,
     files,
@@ -74,7 +75,8 @@ _MODULES: Final = (
     transfer,
     ioctl,
     hwprobe,
-    misc,
+    devices,
+    refused,
 )
 
 

@@ -1,16 +1,21 @@
-"""The character devices of /dev: null, zero, full, random, urandom."""
+"""The character devices of /dev: null, zero, full, random, urandom; getrandom."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import OpenFile
 from shstk.tracer.kernel.fs.inode import Inode
+from shstk.tracer.kernel.mm import usermem
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
+
+_RANDOM_MAX: Final = 33554431  # bytes a call
+_GRND_KNOWN: Final = 7
 
 
 class DeviceFile(OpenFile):
@@ -65,3 +70,15 @@ _KINDS: Final[dict[int, type[DeviceFile]]] = {
 
 def open_device(inode: Inode, flags: int, path: str) -> OpenFile:
     return _KINDS[inode.rdev](inode, flags, path)
+
+
+def sys_getrandom(k: Kernel, t: Task, a: Args) -> int:
+    flags = a[2] & 0xFFFF_FFFF
+    if flags & ~_GRND_KNOWN or flags & 6 == 6:
+        raise Errno("EINVAL")
+    data = k.rng.randbytes(min(a[1], _RANDOM_MAX))
+    usermem.put(k, t, a[0], data)
+    return len(data)
+
+
+CALLS: Final = (Call(278, "getrandom", sys_getrandom),)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from shstk.schemas.uapi import MAP_PRIVATE, PROT_WRITE
 from shstk.tracer.kernel.call import Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs import locks, sigio
+from shstk.tracer.kernel.fs import fsnotify, locks, sigio
 from shstk.tracer.kernel.fs.inode import Directory, Inode, Regular
 from shstk.tracer.kernel.fs.locks import get_lock, set_lock
 from shstk.tracer.kernel.mm.vma import MappedFile
@@ -99,6 +99,10 @@ class OpenFile:
     def ioctl(self, k: Kernel, t: Task, request: int, arg: int) -> int:
         raise Errno("ENOTTY")
 
+    def pipe_size(self) -> int:
+        """F_GETPIPE_SZ."""
+        raise Errno("EBADF")
+
     def map_data(self, k: Kernel) -> bytes | bytearray | None:
         """What mmap(2) shows; None: zeros without end."""
         raise Errno("ENODEV")
@@ -110,11 +114,9 @@ class OpenFile:
         """One holder less: a descriptor, or a message that carries the file."""
         self.refs -= 1
         if self.refs == 0:
-            from shstk.tracer.kernel.fs import inotify
-
             k.asynchronous.pop(self, None)
             locks.release(k, self.inode, self)
-            inotify.closed(k, self)
+            fsnotify.closed(k, self)
             self.released(k)
 
     def notify(self, k: Kernel) -> None:
@@ -129,30 +131,20 @@ class OpenFile:
 class Files:
     """A table of descriptors. `users` tasks share it."""
 
-    def __init__(self) -> None:
+    def __init__(self, slots: dict[int, OpenFile]) -> None:
         self.slots: dict[int, OpenFile] = {}
         self.cloexec: set[int] = set()
         self.users = 1
         self.awaited: Files | OpenFile | None = None  # whose lock it waits for
-
-    @staticmethod
-    def standard(k: Kernel) -> Files:
-        """Descriptors 0, 1 and 2 of the first process."""
-        from shstk.tracer.kernel.fs.stdio import standard_files
-
-        files = Files()
-        for fd, file in enumerate(standard_files(k)):
-            files._set(fd, file)
-        return files
+        for fd, file in slots.items():
+            self._set(fd, file)
 
     def share(self) -> Files:
         self.users += 1
         return self
 
     def copy(self) -> Files:
-        new = Files()
-        for fd, file in self.slots.items():
-            new._set(fd, file)
+        new = Files(self.slots)
         new.cloexec = set(self.cloexec)
         return new
 
@@ -215,10 +207,6 @@ class Fs:
 
     cwd: Directory
     umask: int = 0o022
-
-    @staticmethod
-    def standard(k: Kernel) -> Fs:
-        return Fs(k.sandbox.cwd)
 
     def copy(self) -> Fs:
         return Fs(self.cwd, self.umask)
@@ -315,11 +303,7 @@ def _setfl(k: Kernel, t: Task, fd: int, arg: int) -> int:
 
 
 def _pipe_size(k: Kernel, t: Task, fd: int, arg: int) -> int:
-    from shstk.tracer.kernel.fs.pipes import CAPACITY, PipeEnd
-
-    if not isinstance(t.files.get(fd), PipeEnd):
-        raise Errno("EBADF")
-    return CAPACITY
+    return t.files.get(fd).pipe_size()
 
 
 def _zero(k: Kernel, t: Task, fd: int, arg: int) -> int:

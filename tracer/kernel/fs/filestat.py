@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs import inotify
+from shstk.tracer.kernel.fs import fsnotify
 from shstk.tracer.kernel.fs.inode import DEV_PROC, NAME_MAX, Inode, Symlink
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.task import UID
@@ -158,7 +158,7 @@ def _own(inode: Inode) -> Inode:
 
 def _changed(k: Kernel, inode: Inode) -> None:
     inode.changed(realtime_ns(k))
-    inotify.tell(k, inode, inotify.ATTRIB)
+    fsnotify.tell(k, inode, fsnotify.ATTRIB)
 
 
 def _chmod(k: Kernel, inode: Inode, mode: int) -> int:

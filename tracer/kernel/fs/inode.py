@@ -20,7 +20,7 @@ from shstk.tracer.kernel.time.clock import EPOCH_NS
 from shstk.tracer.kernel.tree.hosttree import Tree, raw
 
 if TYPE_CHECKING:
-    from shstk.tracer.kernel.fs.inotify import Watch
+    from shstk.tracer.kernel.fs.fsnotify import Watch
     from shstk.tracer.kernel.fs.locks import Lock
     from shstk.tracer.kernel.kernel import Kernel
 

@@ -1,19 +1,16 @@
-"""inotify: a descriptor that tells what happens to files and in directories.
-
-Every call that does something to a file says so by `tell`; nothing is kept for what nobody watches.
-"""
+"""inotify: a descriptor that tells what happens to files and in directories."""
 
 from __future__ import annotations
 
 import struct
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.eventfds import anonymous
-from shstk.tracer.kernel.fs.files import O_CLOEXEC, O_NONBLOCK, O_PATH, O_RDONLY, READABLE, OpenFile
+from shstk.tracer.kernel.fs.files import O_CLOEXEC, O_NONBLOCK, O_RDONLY, READABLE, OpenFile
+from shstk.tracer.kernel.fs.fsnotify import EVENTS, EXCL_UNLINK, ONESHOT, Watch
 from shstk.tracer.kernel.fs.inode import READ, Directory, Inode
 from shstk.tracer.kernel.fs.ioctl import FIONREAD
 from shstk.tracer.kernel.mm import usermem
@@ -24,35 +21,12 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-# include/uapi/linux/inotify.h
-ACCESS, MODIFY, ATTRIB, CLOSE_WRITE, CLOSE_NOWRITE, OPEN = 1, 2, 4, 8, 0x10, 0x20
-MOVED_FROM, MOVED_TO, CREATE, DELETE, DELETE_SELF, MOVE_SELF = (
-    0x40,
-    0x80,
-    0x100,
-    0x200,
-    0x400,
-    0x800,
-)
-_Q_OVERFLOW, _IGNORED, _ISDIR = 0x4000, 0x8000, 0x4000_0000
-_ONLYDIR, _DONT_FOLLOW, _EXCL_UNLINK = 0x100_0000, 0x200_0000, 0x400_0000
-_MASK_CREATE, _MASK_ADD, _ONESHOT = 0x1000_0000, 0x2000_0000, 0x8000_0000
-_EVENTS: Final = 0xFFF
-_KNOWN: Final = (
-    _EVENTS | _ONLYDIR | _DONT_FOLLOW | _EXCL_UNLINK | _MASK_CREATE | _MASK_ADD | _ONESHOT
-)
+# include/uapi/linux/inotify.h, besides the events of fsnotify.py
+_Q_OVERFLOW, _IGNORED = 0x4000, 0x8000
+_ONLYDIR, _DONT_FOLLOW, _MASK_CREATE, _MASK_ADD = 0x100_0000, 0x200_0000, 0x1000_0000, 0x2000_0000
+_KNOWN: Final = EVENTS | _ONLYDIR | _DONT_FOLLOW | EXCL_UNLINK | _MASK_CREATE | _MASK_ADD | ONESHOT
 _QUEUED_MAX: Final = 16384  # fs.inotify.max_queued_events
 _HEAD: Final = struct.Struct("<iIII")  # struct inotify_event: wd, mask, cookie, len
-
-Place = tuple[Directory, str]
-
-
-@dataclass(eq=False)
-class Watch:
-    file: Inotify
-    wd: int
-    inode: Inode
-    mask: int
 
 
 class Inotify(OpenFile):
@@ -107,86 +81,6 @@ class Inotify(OpenFile):
         self.add(k, watch.wd, _IGNORED)
 
 
-def tell(k: Kernel, inode: Inode, mask: int, place: Place | None = None, cookie: int = 0) -> None:
-    """First, with its name, to who watches where the inode lies (a file with several names: where
-    it was linked last, unless `place` says more), then to who watches the inode itself.
-
-    CREATE, DELETE and MOVED_* are for the directory alone.
-    """
-    place = place or inode.place
-    if place is not None:
-        directory, name = place
-        for watch in list(directory.watches):
-            unnamed = watch.mask & _EXCL_UNLINK and not mask & DELETE and not inode.nlink
-            if watch.mask & mask and not unnamed:
-                _report(k, watch, mask | _kind(inode), cookie, name)
-    if not mask & (CREATE | DELETE | MOVED_FROM | MOVED_TO):
-        _tell_itself(k, inode, mask | _kind(inode))
-
-
-def _tell_itself(k: Kernel, inode: Inode, mask: int) -> None:
-    for watch in list(inode.watches):
-        if watch.mask & mask & _EVENTS:
-            _report(k, watch, mask, 0, "")
-
-
-def _kind(inode: Inode) -> int:
-    return _ISDIR if isinstance(inode, Directory) else 0
-
-
-def _report(k: Kernel, watch: Watch, mask: int, cookie: int, name: str) -> None:
-    watch.file.add(k, watch.wd, mask, cookie, name)
-    if watch.mask & _ONESHOT:
-        watch.file.forget(k, watch)
-
-
-def used(k: Kernel, inode: Inode, event: int, count: int) -> None:
-    """So many bytes were read (ACCESS) or written (MODIFY)."""
-    if count:
-        tell(k, inode, event)
-
-
-def closed(k: Kernel, file: OpenFile) -> None:
-    """The last holder of a description has let go of it."""
-    if not file.flags & O_PATH:
-        tell(k, file.inode, CLOSE_WRITE if file.writable else CLOSE_NOWRITE)
-    _gone(k, file.inode)
-
-
-def linked(k: Kernel, inode: Inode) -> None:
-    _tell_itself(k, inode, ATTRIB)
-    tell(k, inode, CREATE)
-
-
-def unlinked(k: Kernel, inode: Inode, place: Place | None) -> None:
-    """A name is gone; place: by unlink or rmdir, None: by a rename to it."""
-    if not isinstance(inode, Directory):
-        _tell_itself(k, inode, ATTRIB)
-    if place is not None:
-        tell(k, inode, DELETE, place)
-    _gone(k, inode)
-
-
-def moved(k: Kernel, inode: Inode, old: Place, new: Place) -> None:
-    k.renames += 1
-    tell(k, inode, MOVED_FROM, old, k.renames)
-    tell(k, inode, MOVED_TO, new, k.renames)
-    _tell_itself(k, inode, MOVE_SELF)
-
-
-def _gone(k: Kernel, inode: Inode) -> None:
-    """The watches of an inode end when it has neither a name nor a user any more."""
-    if inode.watches and not inode.nlink and not _is_open(k, inode):
-        _tell_itself(k, inode, DELETE_SELF)
-        for watch in list(inode.watches):
-            watch.file.forget(k, watch)
-
-
-def _is_open(k: Kernel, inode: Inode) -> bool:
-    tables = (task.files for task in k.tasks.values())
-    return any(file.inode is inode for files in tables for file in files.slots.values())
-
-
 def sys_inotify_init1(k: Kernel, t: Task, a: Args) -> int:
     flags = a[0] & 0xFFFF_FFFF
     if flags & ~(O_NONBLOCK | O_CLOEXEC):
@@ -205,7 +99,7 @@ def _inotify(t: Task, fd: int) -> Inotify:
 def sys_inotify_add_watch(k: Kernel, t: Task, a: Args) -> int:
     """A watch of an inode that is watched already has its mask changed."""
     mask = a[2] & 0xFFFF_FFFF
-    if not mask & _EVENTS or mask & ~_KNOWN or (mask & _MASK_ADD and mask & _MASK_CREATE):
+    if not mask & EVENTS or mask & ~_KNOWN or (mask & _MASK_ADD and mask & _MASK_CREATE):
         raise Errno("EINVAL")
     file = _inotify(t, a[0])
     path = get_path(k, t, a[1])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from shstk.tracer.kernel.call import Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs import inotify
+from shstk.tracer.kernel.fs import fsnotify
 from shstk.tracer.kernel.fs.devices import open_device
 from shstk.tracer.kernel.fs.files import (
     O_ACCMODE,
@@ -126,8 +126,8 @@ def open_at(k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int) ->
         if not flags & O_CREAT:
             raise Errno("ENOENT")
         created = _create(k, t, found, mode)
-        inotify.tell(k, created, inotify.CREATE)
-        inotify.tell(k, created, inotify.OPEN)
+        fsnotify.tell(k, created, fsnotify.CREATE)
+        fsnotify.tell(k, created, fsnotify.OPEN)
         return RegularFile(created, kept, _path(found, created, path))
     if flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL:
         raise Errno("EEXIST")
@@ -143,8 +143,8 @@ def open_at(k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int) ->
     if flags & O_TRUNC and isinstance(inode, Regular):
         inode.permit(WRITE)
         resize(k, inode, 0)
-        inotify.tell(k, inode, inotify.MODIFY)
-    inotify.tell(k, inode, inotify.OPEN)
+        fsnotify.tell(k, inode, fsnotify.MODIFY)
+    fsnotify.tell(k, inode, fsnotify.OPEN)
     return file
 
 

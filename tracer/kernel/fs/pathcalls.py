@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs import inotify
+from shstk.tracer.kernel.fs import fsnotify
 from shstk.tracer.kernel.fs.inode import (
     EXECUTE,
     WRITE,
@@ -58,7 +58,7 @@ def sys_mkdirat(k: Kernel, t: Task, a: Args) -> int:
     mode = stat.S_IFDIR | a[2] & 0o1777 & ~t.fs.umask
     new = Directory(k.sandbox.new_ino(), mode, atime=now, mtime=now, ctime=now, parent=found.parent)
     found.parent.link(found.name, new, now)
-    inotify.tell(k, new, inotify.CREATE)
+    fsnotify.tell(k, new, fsnotify.CREATE)
     return 0
 
 
@@ -73,7 +73,7 @@ def sys_mknodat(k: Kernel, t: Task, a: Args) -> int:
     bits = kind | mode & 0o7777 & ~t.fs.umask
     new = _NODES[kind](k.sandbox.new_ino(), bits, atime=now, mtime=now, ctime=now)
     found.parent.link(found.name, new, now)
-    inotify.tell(k, new, inotify.CREATE)
+    fsnotify.tell(k, new, fsnotify.CREATE)
     return 0
 
 
@@ -86,7 +86,7 @@ def sys_symlinkat(k: Kernel, t: Task, a: Args) -> int:
     mode = stat.S_IFLNK | 0o777
     new = Symlink(k.sandbox.new_ino(), mode, atime=now, mtime=now, ctime=now, target=target)
     found.parent.link(found.name, new, now)
-    inotify.tell(k, new, inotify.CREATE)
+    fsnotify.tell(k, new, fsnotify.CREATE)
     return 0
 
 
@@ -105,7 +105,7 @@ def sys_linkat(k: Kernel, t: Task, a: Args) -> int:
     found.parent.link(found.name, inode, realtime_ns(k))
     inode.nlink += 1
     inode.changed(realtime_ns(k))
-    inotify.linked(k, inode)
+    fsnotify.linked(k, inode)
     return 0
 
 
@@ -143,7 +143,7 @@ def sys_unlinkat(k: Kernel, t: Task, a: Args) -> int:
             raise Errno("EISDIR")
     found.parent.unlink(found.name, realtime_ns(k))
     _forget(k, inode)
-    inotify.unlinked(k, inode, (found.parent, found.name))
+    fsnotify.unlinked(k, inode, (found.parent, found.name))
     return 0
 
 
@@ -174,8 +174,8 @@ def sys_renameat2(k: Kernel, t: Task, a: Args) -> int:
             _check_no_loop(other, old.parent)
         old.parent.link(old.name, other, now)
         new.parent.link(new.name, moved, now)
-        inotify.moved(k, moved, (old.parent, old.name), (new.parent, new.name))
-        inotify.moved(k, other, (new.parent, new.name), (old.parent, old.name))
+        fsnotify.moved(k, moved, (old.parent, old.name), (new.parent, new.name))
+        fsnotify.moved(k, other, (new.parent, new.name), (old.parent, old.name))
         return 0
     if replaced is moved:
         return 0
@@ -190,10 +190,10 @@ def sys_renameat2(k: Kernel, t: Task, a: Args) -> int:
     new.parent.link(new.name, moved, now)
     old.parent.unlink(old.name, now)
     moved.changed(now)
-    inotify.moved(k, moved, (old.parent, old.name), (new.parent, new.name))
+    fsnotify.moved(k, moved, (old.parent, old.name), (new.parent, new.name))
     if replaced is not None:
         _forget(k, replaced)
-        inotify.unlinked(k, replaced, None)
+        fsnotify.unlinked(k, replaced, None)
     return 0
 
 
@@ -220,7 +220,7 @@ def _resize(k: Kernel, t: Task, inode: Regular, size: int) -> None:
         raise Errno("EINVAL")
     check_size(k, t, size)
     resize(k, inode, size)
-    inotify.tell(k, inode, inotify.MODIFY)
+    fsnotify.tell(k, inode, fsnotify.MODIFY)
 
 
 def sys_truncate(k: Kernel, t: Task, a: Args) -> int:

@@ -99,6 +99,9 @@ class PipeEnd(OpenFile):
         usermem.put_u32(k, t, arg, len(self.fifo.buffer))
         return 0
 
+    def pipe_size(self) -> int:
+        return CAPACITY
+
     def released(self, k: Kernel) -> None:
         self.fifo.readers -= self.readable
         self.fifo.writers -= self.writable

@@ -15,6 +15,7 @@ from shstk.tracer.kernel.fs.files import (
     POLLHUP,
     READABLE,
     WRITABLE,
+    Files,
     OpenFile,
 )
 from shstk.tracer.kernel.fs.inode import DEV_ANON, Inode
@@ -86,12 +87,12 @@ def open_stream(inode: Stream, flags: int, path: str) -> OpenFile:
     return (Output if inode.fd else Input)(inode, flags, path)
 
 
-def standard_files(k: Kernel) -> list[OpenFile]:
+def standard_files(k: Kernel) -> Files:
     if k.terminal is not None:
-        return terminal_files(k)
-    files: list[OpenFile] = []
+        return Files(dict(enumerate(terminal_files(k))))
+    files: dict[int, OpenFile] = {}
     for fd in range(3):
         ino = k.sandbox.new_ino()
         inode = Stream(ino, stat.S_IFIFO | 0o600, dev=DEV_ANON, fd=fd)
-        files.append(open_stream(inode, O_WRONLY if fd else O_RDONLY, f"pipe:[{ino}]"))
-    return files
+        files[fd] = open_stream(inode, O_WRONLY if fd else O_RDONLY, f"pipe:[{ino}]")
+    return Files(files)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from shstk.schemas.uapi import PAGE
 from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs import inotify
+from shstk.tracer.kernel.fs import fsnotify
 from shstk.tracer.kernel.fs.files import O_APPEND, O_NONBLOCK, OpenFile
 from shstk.tracer.kernel.fs.inode import Directory, Regular
 from shstk.tracer.kernel.fs.regular import DirectoryFile, RegularFile
@@ -131,7 +131,7 @@ def _read(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
         return would_block(t, file, file.deadline(k, t))
     done = scatter(k, t, iov, data, file.recorded)
     file.advance(k, done)
-    inotify.used(k, file.inode, inotify.ACCESS, done)
+    fsnotify.used(k, file.inode, fsnotify.ACCESS, done)
     return done
 
 
@@ -154,7 +154,7 @@ def _write(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
             state["done"] = done
             return would_block(t, file)
         done += n
-        inotify.used(k, file.inode, inotify.MODIFY, n)
+        fsnotify.used(k, file.inode, fsnotify.MODIFY, n)
         if done >= len(data) or n == 0 or isinstance(file, RegularFile):
             return done
 
@@ -169,14 +169,14 @@ def _read_at(k: Kernel, t: Task, fd: int, iov: Iov, offset: int) -> int:
     file = _readable(t, fd)
     data = file.peek_at(k, t, total(iov), _offset(offset))
     done = scatter(k, t, iov, data, file.recorded)
-    inotify.used(k, file.inode, inotify.ACCESS, done)
+    fsnotify.used(k, file.inode, fsnotify.ACCESS, done)
     return done
 
 
 def _write_at(k: Kernel, t: Task, fd: int, iov: Iov, offset: int) -> int:
     file = _writable(t, fd)
     done = file.write_at(k, t, gather(k, t, iov), _offset(offset))
-    inotify.used(k, file.inode, inotify.MODIFY, done)
+    fsnotify.used(k, file.inode, fsnotify.MODIFY, done)
     return done
 
 
@@ -243,7 +243,7 @@ def sys_getdents64(k: Kernel, t: Task, a: Args) -> int:
     records, file_pos = file.entries(k, min(a[2] & 0xFFFF_FFFF, TRANSFER_MAX))
     usermem.put(k, t, a[1], records)
     file.pos = file_pos
-    inotify.used(k, file.inode, inotify.ACCESS, len(records))
+    fsnotify.used(k, file.inode, fsnotify.ACCESS, len(records))
     return len(records)
 
 
@@ -268,8 +268,8 @@ def _carry(
         return 0, would_block(t, out)
     if in_at is None:
         source.advance(k, done)
-    inotify.used(k, source.inode, inotify.ACCESS, done)
-    inotify.used(k, out.inode, inotify.MODIFY, done)
+    fsnotify.used(k, source.inode, fsnotify.ACCESS, done)
+    fsnotify.used(k, out.inode, fsnotify.MODIFY, done)
     return done, done
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import PROT_READ, PROT_WRITE
+from shstk.tracer._core import AddressSpace
 from shstk.tracer.kernel.errno import Errno
 
 if TYPE_CHECKING:
-    from shstk.tracer._core import AddressSpace, Machine
+    from shstk.tracer._core import Machine
 
 SPAN: Final = 1 << 44  # more than any file can hold
 _START: Final = 1 << 20  # where the file's first byte lies in the cache's own address space
@@ -19,8 +20,6 @@ class PageCache:
     """An address space of its own: one shared mapping that the guests' mappings are parts of."""
 
     def __init__(self, machine: Machine, data: bytes | bytearray) -> None:
-        from shstk.tracer._core import AddressSpace
-
         self._space = AddressSpace(machine)
         self._space.map(_START, SPAN, PROT_READ | PROT_WRITE | _SHARED)
         self.size = len(data)

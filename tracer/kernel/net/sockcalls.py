@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs import inotify
+from shstk.tracer.kernel.fs import fsnotify
 from shstk.tracer.kernel.fs.files import O_CLOEXEC, O_NONBLOCK
 from shstk.tracer.kernel.fs.inode import WRITE
 from shstk.tracer.kernel.fs.transfer import cut, gather
@@ -207,7 +207,7 @@ def sys_bind(k: Kernel, t: Task, a: Args) -> int:
         bits = 0o140777 & ~t.fs.umask
         node = SocketNode(k.sandbox.new_ino(), bits, atime=now, mtime=now, ctime=now, socket=sock)
         found.parent.link(found.name, node, now)
-        inotify.tell(k, node, inotify.CREATE)
+        fsnotify.tell(k, node, fsnotify.CREATE)
     sock.name = name
     return 0
 

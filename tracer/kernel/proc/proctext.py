@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from shstk.schemas.uapi import PAGE, RLIM_INFINITY, RLIMITS
 from shstk.tracer.kernel.arch import hwprobe
 from shstk.tracer.kernel.proc.memtext import maps, smaps, statm, vm_status
-from shstk.tracer.kernel.process.identity import version
+from shstk.tracer.kernel.process.identity import memory, version
 from shstk.tracer.kernel.task import BLOCKED, DEAD, RUNNABLE, STOPPED, UID, ZOMBIE, Process, Task
 from shstk.tracer.kernel.time.clock import SECOND, USER_HZ
 
@@ -183,12 +183,6 @@ TASK_TEXTS: Final[dict[str, TaskText]] = {
     "statm": TaskText(statm),
     "status": TaskText(_status),
 }
-
-
-def memory(k: Kernel) -> tuple[int, int]:
-    """(total, free) bytes of the machine; 4 GiB unless it was given."""
-    total = k.memory or 4 << 30
-    return total, max(0, total - k.machine.frames * PAGE)
 
 
 def _meminfo(k: Kernel) -> str:

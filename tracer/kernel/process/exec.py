@@ -16,6 +16,7 @@ from shstk.schemas.uapi import (
     PROT_WRITE,
 )
 from shstk.tracer import elf
+from shstk.tracer._core import AddressSpace
 from shstk.tracer.kernel.arch import shstk, sigframe, vectors
 from shstk.tracer.kernel.call import Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
@@ -137,8 +138,6 @@ def _de_thread(k: Kernel, t: Task) -> None:
 
 
 def _new_mm(k: Kernel, t: Task, old: Mm | None) -> Mm:
-    from shstk.tracer._core import AddressSpace
-
     id = k.new_mm_id()
     row = {"seq": k.seq(), "tid": t.tid, "mm": id, "from_mm": old.id if old else None}
     mm = Mm(id, AddressSpace(k.machine), VmaList(), {**row, "cause": "exec"})

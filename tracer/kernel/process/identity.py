@@ -1,4 +1,4 @@
-"""Who and where the guest is: process and user ids, groups and sessions, uname.
+"""Who and where the guest is: process and user ids, groups and sessions, uname, sysinfo.
 
 The user is an ordinary one, uid 1000, and stays it: so RLIMIT_NPROC binds as it does for the
 programs people trace, permission bits mean something, and nothing succeeds that would need root.
@@ -10,10 +10,12 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import PAGE
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.task import UID, Process
+from shstk.tracer.kernel.time.clock import SECOND
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -45,6 +47,23 @@ def sys_uname(k: Kernel, t: Task, a: Args) -> int:
     """struct new_utsname."""
     fields = ("Linux", NODENAME, *version(k), "riscv64", "(none)")
     usermem.put(k, t, a[0], b"".join(f.encode().ljust(_UTS_FIELD, b"\0") for f in fields))
+    return 0
+
+
+def memory(k: Kernel) -> tuple[int, int]:
+    """(total, free) bytes of the machine; 4 GiB unless it was given."""
+    total = k.memory or 4 << 30
+    return total, max(0, total - k.machine.frames * PAGE)
+
+
+def sys_sysinfo(k: Kernel, t: Task, a: Args) -> int:
+    """struct sysinfo."""
+    total, free = memory(k)
+    loads = (0, 0, 0)
+    ram = (total, free, 0, 0, 0, 0)
+    uptime = k.now_ns() // SECOND
+    packed = struct.pack("<q3Q6QH6xQQI4x", uptime, *loads, *ram, len(k.tasks), 0, 0, 1)
+    usermem.put(k, t, a[0], packed)
     return 0
 
 
@@ -135,6 +154,15 @@ def sys_setsid(k: Kernel, t: Task, a: Args) -> int:
     return t.pid
 
 
+def orphaned(k: Kernel, process: Process) -> bool:
+    """is_current_pgrporphaned()."""
+    return not any(
+        p.parent is not None and p.parent.pgid != p.pgid and p.parent.sid == p.sid
+        for p in k.processes.values()
+        if p.pgid == process.pgid
+    )
+
+
 def sys_capget(k: Kernel, t: Task, a: Args) -> int:
     """No capabilities. A header of another version is told the right one."""
     asked = usermem.get_u32(k, t, a[0])
@@ -201,4 +229,5 @@ CALLS: Final = (
     Call(176, "getgid", _get_id, "simple", _ONE_USER),
     Call(177, "getegid", _get_id, "simple", _ONE_USER),
     Call(178, "gettid", sys_gettid),
+    Call(179, "sysinfo", sys_sysinfo),
 )

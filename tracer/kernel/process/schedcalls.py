@@ -1,4 +1,6 @@
-"""Scheduling calls: one cpu, one policy; what can be set is kept, and changes nothing."""
+"""Scheduling calls: one cpu, one policy; what can be set is kept, and changes nothing.
+
+Here too: what programs ask about the cpu they run on (getcpu, membarrier), and ioprio."""
 
 from __future__ import annotations
 
@@ -20,6 +22,7 @@ _RESET_ON_FORK: Final = 0x4000_0000
 _SLICE_NS: Final = 3_000_000
 _CPU_SET: Final = 8  # bytes of the smallest cpu set
 _ATTR_SIZE: Final = 48  # struct sched_attr, first version
+_MEMBARRIERS: Final = 0x7F  # all up to PRIVATE_EXPEDITED_SYNC_CORE, with their registrations
 
 
 def _task(k: Kernel, t: Task, pid: int) -> Task:
@@ -156,9 +159,30 @@ def sys_getpriority(k: Kernel, t: Task, a: Args) -> int:
     return max(20 - task.nice for task in _named(k, t, a[0], a[1]))
 
 
+def sys_getcpu(k: Kernel, t: Task, a: Args) -> int:
+    for addr in a[:2]:
+        if addr:
+            usermem.put_u32(k, t, addr, 0)
+    return 0
+
+
+def sys_membarrier(k: Kernel, t: Task, a: Args) -> int:
+    """One hart runs at a time, and sees everything in order."""
+    command, flags = a[0] & 0xFFFF_FFFF, a[1] & 0xFFFF_FFFF
+    if flags or command & ~_MEMBARRIERS or command & (command - 1):
+        raise Errno("EINVAL")
+    return 0 if command else _MEMBARRIERS
+
+
+def _no_disk(k: Kernel, t: Task, a: Args) -> int:
+    return 0
+
+
 _ONE_CPU: Final = "there is one cpu, and every task is SCHED_OTHER"
 
 CALLS: Final = (
+    Call(30, "ioprio_set", _no_disk, "simple", "there is no disk"),
+    Call(31, "ioprio_get", _no_disk, "simple", "there is no disk"),
     Call(118, "sched_setparam", sys_sched_setparam, "simple", _ONE_CPU),
     Call(119, "sched_setscheduler", sys_sched_setscheduler, "simple", _ONE_CPU),
     Call(120, "sched_getscheduler", sys_sched_getscheduler, "simple", _ONE_CPU),
@@ -171,6 +195,8 @@ CALLS: Final = (
     Call(127, "sched_rr_get_interval", sys_sched_rr_get_interval, "simple", _ONE_CPU),
     Call(140, "setpriority", sys_setpriority, "simple", "nice values are kept, but weigh nothing"),
     Call(141, "getpriority", sys_getpriority),
+    Call(168, "getcpu", sys_getcpu, "simple", "everything runs on cpu 0"),
     Call(274, "sched_setattr", sys_sched_setattr, "simple", _ONE_CPU),
     Call(275, "sched_getattr", sys_sched_getattr, "simple", _ONE_CPU),
+    Call(283, "membarrier", sys_membarrier, "simple", "memory is seen in one order anyway"),
 )

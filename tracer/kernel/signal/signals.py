@@ -1,7 +1,8 @@
-"""Signals: queueing, choosing, and what becomes of one on the way to user mode (kernel/signal.c).
+"""Sending signals: queueing one, choosing the thread that takes it, waking it (kernel/signal.c).
 
 A task whose `sigpending` is set has something to take (TIF_SIGPENDING): a signal for a process is
-taken by the one thread it chose, not by whichever enters the kernel first.
+taken by the one thread it chose, not by whichever enters the kernel first. What a signal does on
+the way to user mode is in deliver.py.
 """
 
 from __future__ import annotations
@@ -9,23 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from shstk.tracer.kernel.arch import sigframe
-from shstk.tracer.kernel.process import exit as exits
-from shstk.tracer.kernel.process import ptrace
 from shstk.tracer.kernel.signal.siginfo import (
     CLD_CONTINUED,
-    CLD_STOPPED,
     CORE_DUMPING,
     DEFAULT_IGNORED,
     NEVER_BLOCKED,
-    SI_KERNEL,
     SI_USER,
     SIGCHLD,
     SIGCONT,
     SIGKILL,
     SIGRTMIN,
-    SIGSEGV,
-    SIGSTOP,
     STOPS,
     SYNCHRONOUS,
     bit,
@@ -36,7 +30,6 @@ from shstk.tracer.kernel.task import (
     RUNNABLE,
     STOPPED,
     ZOMBIE,
-    AltStack,
     Process,
     SigAction,
     Siginfo,
@@ -50,9 +43,6 @@ SIG_DFL: Final = 0
 SIG_IGN: Final = 1
 SA_NOCLDSTOP: Final = 0x1
 SA_NOCLDWAIT: Final = 0x2
-SA_RESTART: Final = 0x1000_0000
-SA_NODEFER: Final = 0x4000_0000
-SA_RESETHAND: Final = 0x8000_0000
 
 
 # Sending.
@@ -185,10 +175,10 @@ def _kill_group(k: Kernel, process: Process, info: Siginfo) -> None:
         if t.state in (ZOMBIE, DEAD):
             continue
         t.sigpending = True
+        t.ptrace_stop = None
         if t.state == STOPPED:
-            ptrace.release(k, t)
+            run_on(k, t)
         elif t.state == BLOCKED:
-            t.ptrace_stop = None
             k.wake(t, "signal")
 
 
@@ -244,119 +234,7 @@ def dequeue(t: Task, mask: int) -> Siginfo | None:
     return None
 
 
-def _next(t: Task) -> Siginfo | None:
-    """What get_signal() takes: an exception's own signal, then the lowest number."""
-    for info in t.pending:
-        if info.code > SI_USER and bit(info.signo) & SYNCHRONOUS & ~t.sigmask:
-            t.pending = [p for p in t.pending if p is not info]
-            recalc(t)
-            return info
-    return dequeue(t, t.sigmask)
-
-
-# On the way to user mode.
-
-
-def deliver_pending(k: Kernel, t: Task) -> None:
-    """Act on what is pending: frames are pushed (several, nested), or the task stops or dies."""
-    while t.state == RUNNABLE:
-        if t.process.killed is not None:
-            _die(k, t, t.process.killed)
-            return
-        if t.process.stopped and not t.tracer:
-            t.state = STOPPED
-            k.sched.remove(t)
-            return
-        if ptrace.stop_for_trap(k, t):
-            return
-        resumed = ptrace.take_resumed(k, t)
-        info = resumed or (_next(t) if t.sigpending else None)
-        if info is None:
-            break
-        if t.tracer and info is not resumed:
-            ptrace.signal_stop(k, t, info)
-            return
-        action = t.process.sighand.actions.get(info.signo, SigAction())
-        if action.handler == SIG_DFL:
-            _default(k, t, info)
-        elif action.handler != SIG_IGN:
-            _enter(k, t, info, action)
-    if t.saved_sigmask is not None and t.state == RUNNABLE:
-        mask, t.saved_sigmask = t.saved_sigmask, None
-        set_mask(k, t, mask)
-
-
-def _enter(k: Kernel, t: Task, info: Siginfo, action: SigAction) -> None:
-    """handle_signal() and signal_setup_done()."""
-    if action.flags & SA_RESETHAND:
-        t.process.sighand.actions[info.signo] = SigAction(SIG_DFL, action.flags, action.mask)
-    if t.restart is not None:
-        k.settle(t, sa_restart=bool(action.flags & SA_RESTART))
-    mask = t.sigmask if t.saved_sigmask is None else t.saved_sigmask
-    if not sigframe.push(k, t, info, action, mask):
-        # A SIGSEGV whose own frame can't be pushed has no handler that could help.
-        fatal = info.signo == SIGSEGV
-        force(k, t, Siginfo(SIGSEGV, SI_KERNEL), fatal=fatal)
-        return
-    t.saved_sigmask = None
-    own = 0 if action.flags & SA_NODEFER else bit(info.signo)
-    set_mask(k, t, t.sigmask | action.mask | own)
-    if t.altstack.flags & sigframe.SS_AUTODISARM:
-        t.altstack = AltStack()
-    t.hart.clear_reservation()
-
-
-def _default(k: Kernel, t: Task, info: Siginfo) -> None:
-    if bit(info.signo) & STOPS:
-        # The terminal's stops mean nothing to a group that no shell of its session looks after.
-        if info.signo == SIGSTOP or not orphaned(k, t.process):
-            _group_stop(k, t.process, info.signo)
-    elif not bit(info.signo) & DEFAULT_IGNORED:
-        _die(k, t, info)
-
-
-def _die(k: Kernel, t: Task, info: Siginfo) -> None:
-    """No core is ever written, so 0x80 stays out of the wait status."""
-    k.rec.row(
-        "signals",
-        seq=k.seq(),
-        tid=t.tid,
-        mm=t.mm_id,
-        kind="fatal",
-        signo=info.signo,
-        code=info.code,
-        si_addr=info.si_addr,
-        sender=info.sender,
-        ssp_before=t.hart.ssp,
-        ssp_after=t.hart.ssp,
-    )
-    exits.do_group_exit(k, t, info.signo)
-
-
 # Stopping and continuing a process.
-
-
-def orphaned(k: Kernel, process: Process) -> bool:
-    """is_current_pgrporphaned()."""
-    return not any(
-        p.parent is not None and p.parent.pgid != p.pgid and p.parent.sid == p.sid
-        for p in k.processes.values()
-        if p.pgid == process.pgid
-    )
-
-
-def _group_stop(k: Kernel, process: Process, signo: int) -> None:
-    """do_signal_stop(); each thread stops when it next would enter user mode."""
-    process.stopped = True
-    process.continued = False
-    for t in process.tasks:
-        if t.tracer:
-            ptrace.group_stop(t, signo)
-    tracer = process.leader.tracer
-    if tracer is not None and tracer.process is process.parent:
-        return  # who hears of it as a tracer
-    process.stop_status = signo
-    notify(k, process.parent, process.pid, CLD_STOPPED, signo)
 
 
 def _continue(k: Kernel, process: Process) -> None:
@@ -366,7 +244,7 @@ def _continue(k: Kernel, process: Process) -> None:
     process.stop_status = None
     process.continued = True
     for t in process.tasks:
-        if t.state == STOPPED and not ptrace.is_stopped(t):
+        if t.state == STOPPED and t.ptrace_stop is None:
             run_on(k, t)
     notify(k, process.parent, process.pid, CLD_CONTINUED, SIGCONT)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from shstk.schemas.uapi import SIGNALS
 from shstk.tracer.kernel.call import Interrupted
 from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.process.identity import orphaned
 from shstk.tracer.kernel.signal import signals
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def check_foreground(k: Kernel, t: Task, session: int | None, foreground: int, n
         if name == "SIGTTIN":
             raise Errno("EIO")
         return
-    if signals.orphaned(k, t.process):
+    if orphaned(k, t.process):
         raise Errno("EIO")
     to_group(k, t.process.pgid, signo)
     raise Interrupted

@@ -1,0 +1,114 @@
+"""Events of files, for whoever watches them (fs/notify/fsnotify.c).
+
+A call that does something to a file reports it by `tell`. An event that nobody watches is dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from shstk.tracer.kernel.fs.inode import Directory, Inode
+
+if TYPE_CHECKING:
+    from shstk.tracer.kernel.fs.files import OpenFile
+    from shstk.tracer.kernel.fs.inotify import Inotify
+    from shstk.tracer.kernel.kernel import Kernel
+
+# include/uapi/linux/inotify.h
+ACCESS, MODIFY, ATTRIB, CLOSE_WRITE, CLOSE_NOWRITE, OPEN = 1, 2, 4, 8, 0x10, 0x20
+MOVED_FROM, MOVED_TO, CREATE, DELETE = 0x40, 0x80, 0x100, 0x200
+DELETE_SELF, MOVE_SELF = 0x400, 0x800
+EVENTS: Final = 0xFFF  # all of them
+ISDIR: Final = 0x4000_0000
+EXCL_UNLINK, ONESHOT = 0x400_0000, 0x8000_0000  # asked for with a watch
+
+Place = tuple[Directory, str]
+
+
+@dataclass(eq=False)
+class Watch:
+    file: Inotify
+    wd: int
+    inode: Inode
+    mask: int
+
+
+def tell(k: Kernel, inode: Inode, mask: int, place: Place | None = None, cookie: int = 0) -> None:
+    """First, with its name, to who watches where the inode lies (a file with several names: where
+    it was linked last, unless `place` says more), then to who watches the inode itself.
+
+    CREATE, DELETE and MOVED_* are for the directory alone.
+    """
+    place = place or inode.place
+    if place is not None:
+        directory, name = place
+        for watch in list(directory.watches):
+            unnamed = watch.mask & EXCL_UNLINK and not mask & DELETE and not inode.nlink
+            if watch.mask & mask and not unnamed:
+                _report(k, watch, mask | _kind(inode), cookie, name)
+    if not mask & (CREATE | DELETE | MOVED_FROM | MOVED_TO):
+        _tell_itself(k, inode, mask | _kind(inode))
+
+
+def _tell_itself(k: Kernel, inode: Inode, mask: int) -> None:
+    for watch in list(inode.watches):
+        if watch.mask & mask & EVENTS:
+            _report(k, watch, mask, 0, "")
+
+
+def _kind(inode: Inode) -> int:
+    return ISDIR if isinstance(inode, Directory) else 0
+
+
+def _report(k: Kernel, watch: Watch, mask: int, cookie: int, name: str) -> None:
+    watch.file.add(k, watch.wd, mask, cookie, name)
+    if watch.mask & ONESHOT:
+        watch.file.forget(k, watch)
+
+
+def used(k: Kernel, inode: Inode, event: int, count: int) -> None:
+    """So many bytes were read (ACCESS) or written (MODIFY)."""
+    if count:
+        tell(k, inode, event)
+
+
+def closed(k: Kernel, file: OpenFile) -> None:
+    """The last holder of a description has let go of it."""
+    if file.readable or file.writable:  # else it was opened with O_PATH
+        tell(k, file.inode, CLOSE_WRITE if file.writable else CLOSE_NOWRITE)
+    _gone(k, file.inode)
+
+
+def linked(k: Kernel, inode: Inode) -> None:
+    _tell_itself(k, inode, ATTRIB)
+    tell(k, inode, CREATE)
+
+
+def unlinked(k: Kernel, inode: Inode, place: Place | None) -> None:
+    """A name is gone; place: by unlink or rmdir, None: by a rename to it."""
+    if not isinstance(inode, Directory):
+        _tell_itself(k, inode, ATTRIB)
+    if place is not None:
+        tell(k, inode, DELETE, place)
+    _gone(k, inode)
+
+
+def moved(k: Kernel, inode: Inode, old: Place, new: Place) -> None:
+    k.renames += 1
+    tell(k, inode, MOVED_FROM, old, k.renames)
+    tell(k, inode, MOVED_TO, new, k.renames)
+    _tell_itself(k, inode, MOVE_SELF)
+
+
+def _gone(k: Kernel, inode: Inode) -> None:
+    """The watches of an inode end when it has neither a name nor a user any more."""
+    if inode.watches and not inode.nlink and not _is_open(k, inode):
+        _tell_itself(k, inode, DELETE_SELF)
+        for watch in list(inode.watches):
+            watch.file.forget(k, watch)
+
+
+def _is_open(k: Kernel, inode: Inode) -> bool:
+    tables = (task.files for task in k.tasks.values())
+    return any(file.inode is inode for files in tables for file in files.slots.values())
