@@ -55,13 +55,12 @@ Handler = Callable[["Kernel", "Task", Args], Outcome]
 
 @dataclass(frozen=True)
 class Call:
-    """One row of the system call table.
+    """One row of the system call table; its number is that of the name in schemas.
 
     klass: "modelled" (as Linux does), "simple" (a constant or nearly so) or "refused" (always an
     errno, although a kernel could do more); why: for simple and refused, what was left out.
     """
 
-    nr: int
     name: str
     handler: Handler
     klass: str = "modelled"

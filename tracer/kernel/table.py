@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
+from shstk.schemas.syscalls import SYSCALLS
 from shstk.tracer.kernel import refused
 from shstk.tracer.kernel.arch import hwprobe, shstk, sigframe
 from shstk.tracer.kernel.call import Call
@@ -80,14 +82,16 @@ _MODULES: Final = (
 )
 
 
-def _merge() -> dict[int, Call]:
+def gather(calls: Iterable[Call]) -> dict[int, Call]:
+    """Calls by number. ValueError: schemas has no call of that name, or two rows bear one name."""
     table: dict[int, Call] = {}
-    for module in _MODULES:
-        for call in module.CALLS:
-            if call.nr in table:
-                raise ValueError(f"two rows for call {call.nr}: {table[call.nr].name}, {call.name}")
-            table[call.nr] = call
+    for call in calls:
+        if call.name not in SYSCALLS:
+            raise ValueError(f"schemas/syscalls.py has no call {call.name!r}")
+        if SYSCALLS[call.name] in table:
+            raise ValueError(f"two rows for call {call.name!r}")
+        table[SYSCALLS[call.name]] = call
     return table
 
 
-CALLS: Final = _merge()
+CALLS: Final = gather(call for module in _MODULES for call in module.CALLS)

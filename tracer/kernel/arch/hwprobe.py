@@ -137,8 +137,6 @@ def sys_riscv_flush_icache(k: Kernel, t: Task, a: Args) -> int:
 
 
 CALLS: Final = (
-    Call(258, "riscv_hwprobe", sys_riscv_hwprobe),
-    Call(
-        259, "riscv_flush_icache", sys_riscv_flush_icache, "simple", "stores to text show at once"
-    ),
+    Call("riscv_hwprobe", sys_riscv_hwprobe),
+    Call("riscv_flush_icache", sys_riscv_flush_icache, "simple", "stores to text show at once"),
 )

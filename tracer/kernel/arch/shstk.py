@@ -26,7 +26,6 @@ from shstk.schemas.uapi import (
     PROT_READ,
     PROT_WRITE,
     SHADOW_STACK_SET_TOKEN,
-    SYS_MAP_SHADOW_STACK,
 )
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
@@ -257,4 +256,4 @@ def sys_map_shadow_stack(k: Kernel, t: Task, a: Args) -> int:
     return base
 
 
-CALLS = (Call(SYS_MAP_SHADOW_STACK, "map_shadow_stack", sys_map_shadow_stack),)
+CALLS = (Call("map_shadow_stack", sys_map_shadow_stack),)

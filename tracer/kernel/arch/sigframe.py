@@ -357,4 +357,4 @@ def _restore_altstack(k: Kernel, t: Task, ucontext: int) -> None:
         t.altstack = set_altstack(t.altstack, new, t.hart.x(SP))
 
 
-CALLS: Final = (Call(139, "rt_sigreturn", sys_rt_sigreturn),)
+CALLS: Final = (Call("rt_sigreturn", sys_rt_sigreturn),)

@@ -130,8 +130,8 @@ def sys_epoll_pwait2(k: Kernel, t: Task, a: Args) -> Outcome:
 
 
 CALLS: Final = (
-    Call(20, "epoll_create1", sys_epoll_create1),
-    Call(21, "epoll_ctl", sys_epoll_ctl),
-    Call(22, "epoll_pwait", sys_epoll_pwait),
-    Call(441, "epoll_pwait2", sys_epoll_pwait2),
+    Call("epoll_create1", sys_epoll_create1),
+    Call("epoll_ctl", sys_epoll_ctl),
+    Call("epoll_pwait", sys_epoll_pwait),
+    Call("epoll_pwait2", sys_epoll_pwait2),
 )

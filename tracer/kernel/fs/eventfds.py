@@ -135,8 +135,8 @@ def sys_timerfd_gettime(k: Kernel, t: Task, a: Args) -> int:
 
 
 CALLS: Final = (
-    Call(19, "eventfd2", sys_eventfd2),
-    Call(85, "timerfd_create", sys_timerfd_create),
-    Call(86, "timerfd_settime", sys_timerfd_settime),
-    Call(87, "timerfd_gettime", sys_timerfd_gettime),
+    Call("eventfd2", sys_eventfd2),
+    Call("timerfd_create", sys_timerfd_create),
+    Call("timerfd_settime", sys_timerfd_settime),
+    Call("timerfd_gettime", sys_timerfd_gettime),
 )

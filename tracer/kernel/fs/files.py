@@ -342,9 +342,9 @@ def sys_fcntl(k: Kernel, t: Task, a: Args) -> Outcome:
 
 
 CALLS: Final = (
-    Call(23, "dup", sys_dup),
-    Call(24, "dup3", sys_dup3),
-    Call(25, "fcntl", sys_fcntl),
-    Call(57, "close", sys_close),
-    Call(436, "close_range", sys_close_range),
+    Call("dup", sys_dup),
+    Call("dup3", sys_dup3),
+    Call("fcntl", sys_fcntl),
+    Call("close", sys_close),
+    Call("close_range", sys_close_range),
 )

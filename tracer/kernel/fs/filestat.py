@@ -257,30 +257,25 @@ _XATTR: Final = "no file has extended attributes"
 
 CALLS: Final = (
     *(
-        Call(nr, name, _refuse_attributes, "refused", _XATTR)
-        for nr, name in enumerate(
-            ("setxattr", "lsetxattr", "fsetxattr", "getxattr", "lgetxattr", "fgetxattr"), start=5
-        )
+        Call(name, _refuse_attributes, "refused", _XATTR)
+        for op in ("setxattr", "getxattr", "removexattr")
+        for name in (op, f"l{op}", f"f{op}")
     ),
-    Call(11, "listxattr", _no_attributes, "simple", _XATTR),
-    Call(12, "llistxattr", _no_attributes, "simple", _XATTR),
-    Call(13, "flistxattr", _fd_no_attributes, "simple", _XATTR),
-    *(
-        Call(nr, name, _refuse_attributes, "refused", _XATTR)
-        for nr, name in enumerate(("removexattr", "lremovexattr", "fremovexattr"), start=14)
-    ),
-    Call(43, "statfs", sys_statfs),
-    Call(44, "fstatfs", sys_fstatfs),
-    Call(48, "faccessat", sys_faccessat),
-    Call(52, "fchmod", sys_fchmod),
-    Call(53, "fchmodat", sys_fchmodat),
-    Call(54, "fchownat", sys_fchownat),
-    Call(55, "fchown", sys_fchown),
-    Call(78, "readlinkat", sys_readlinkat),
-    Call(79, "newfstatat", sys_newfstatat),
-    Call(80, "fstat", sys_fstat),
-    Call(88, "utimensat", sys_utimensat),
-    Call(291, "statx", sys_statx),
-    Call(439, "faccessat2", sys_faccessat2),
-    Call(452, "fchmodat2", sys_fchmodat2),
+    Call("listxattr", _no_attributes, "simple", _XATTR),
+    Call("llistxattr", _no_attributes, "simple", _XATTR),
+    Call("flistxattr", _fd_no_attributes, "simple", _XATTR),
+    Call("statfs", sys_statfs),
+    Call("fstatfs", sys_fstatfs),
+    Call("faccessat", sys_faccessat),
+    Call("fchmod", sys_fchmod),
+    Call("fchmodat", sys_fchmodat),
+    Call("fchownat", sys_fchownat),
+    Call("fchown", sys_fchown),
+    Call("readlinkat", sys_readlinkat),
+    Call("newfstatat", sys_newfstatat),
+    Call("fstat", sys_fstat),
+    Call("utimensat", sys_utimensat),
+    Call("statx", sys_statx),
+    Call("faccessat2", sys_faccessat2),
+    Call("fchmodat2", sys_fchmodat2),
 )

@@ -130,7 +130,7 @@ def sys_inotify_rm_watch(k: Kernel, t: Task, a: Args) -> int:
 
 
 CALLS: Final = (
-    Call(26, "inotify_init1", sys_inotify_init1),
-    Call(27, "inotify_add_watch", sys_inotify_add_watch),
-    Call(28, "inotify_rm_watch", sys_inotify_rm_watch),
+    Call("inotify_init1", sys_inotify_init1),
+    Call("inotify_add_watch", sys_inotify_add_watch),
+    Call("inotify_rm_watch", sys_inotify_rm_watch),
 )

@@ -72,4 +72,4 @@ def sys_ioctl(k: Kernel, t: Task, a: Args) -> int:
     return file.ioctl(k, t, request, a[2])
 
 
-CALLS: Final = (Call(29, "ioctl", sys_ioctl),)
+CALLS: Final = (Call("ioctl", sys_ioctl),)

@@ -187,4 +187,4 @@ def get_lock(k: Kernel, t: Task, fd: int, addr: int, ofd: bool = False) -> int:
     return 0
 
 
-CALLS: Final = (Call(32, "flock", sys_flock),)
+CALLS: Final = (Call("flock", sys_flock),)

@@ -187,7 +187,7 @@ def sys_memfd_create(k: Kernel, t: Task, a: Args) -> int:
 
 
 CALLS: Final = (
-    Call(56, "openat", sys_openat),
-    Call(279, "memfd_create", sys_memfd_create, "simple", "no seals, no huge pages"),
-    Call(437, "openat2", sys_openat2, "simple", "without RESOLVE_* restrictions"),
+    Call("openat", sys_openat),
+    Call("memfd_create", sys_memfd_create, "simple", "no seals, no huge pages"),
+    Call("openat2", sys_openat2, "simple", "without RESOLVE_* restrictions"),
 )

@@ -128,6 +128,6 @@ def _select(k: Kernel, t: Task, asked: list[bytes], count: int) -> tuple[list[by
 
 
 CALLS: Final = (
-    Call(72, "pselect6", sys_pselect6),
-    Call(73, "ppoll", sys_ppoll),
+    Call("pselect6", sys_pselect6),
+    Call("ppoll", sys_ppoll),
 )

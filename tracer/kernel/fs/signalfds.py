@@ -86,4 +86,4 @@ def sys_signalfd4(k: Kernel, t: Task, a: Args) -> int:
     return fd
 
 
-CALLS: Final = (Call(74, "signalfd4", sys_signalfd4),)
+CALLS: Final = (Call("signalfd4", sys_signalfd4),)

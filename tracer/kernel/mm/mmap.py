@@ -121,16 +121,16 @@ def _nothing(k: Kernel, t: Task, a: Args) -> int:
 _LOCKING: Final = "nothing is ever swapped; RLIMIT_MEMLOCK does not bind"
 
 CALLS = (
-    Call(214, "brk", sys_brk),
-    Call(215, "munmap", sys_munmap),
-    Call(216, "mremap", sys_mremap),
-    Call(222, "mmap", sys_mmap),
-    Call(226, "mprotect", sys_mprotect),
-    Call(227, "msync", _mapped, "simple", "the file has what is stored at once"),
-    Call(228, "mlock", _mapped, "simple", _LOCKING),
-    Call(229, "munlock", _mapped, "simple", _LOCKING),
-    Call(230, "mlockall", _nothing, "simple", _LOCKING),
-    Call(231, "munlockall", _nothing, "simple", _LOCKING),
-    Call(232, "mincore", sys_mincore),
-    Call(233, "madvise", sys_madvise),
+    Call("brk", sys_brk),
+    Call("munmap", sys_munmap),
+    Call("mremap", sys_mremap),
+    Call("mmap", sys_mmap),
+    Call("mprotect", sys_mprotect),
+    Call("msync", _mapped, "simple", "the file has what is stored at once"),
+    Call("mlock", _mapped, "simple", _LOCKING),
+    Call("munlock", _mapped, "simple", _LOCKING),
+    Call("mlockall", _nothing, "simple", _LOCKING),
+    Call("munlockall", _nothing, "simple", _LOCKING),
+    Call("mincore", sys_mincore),
+    Call("madvise", sys_madvise),
 )

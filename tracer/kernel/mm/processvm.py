@@ -48,6 +48,6 @@ def sys_process_vm_writev(k: Kernel, t: Task, a: Args) -> int:
 
 
 CALLS: Final = (
-    Call(270, "process_vm_readv", sys_process_vm_readv),
-    Call(271, "process_vm_writev", sys_process_vm_writev),
+    Call("process_vm_readv", sys_process_vm_readv),
+    Call("process_vm_writev", sys_process_vm_writev),
 )

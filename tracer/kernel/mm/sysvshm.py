@@ -175,8 +175,8 @@ def _described(k: Kernel, s: Segment) -> bytes:
 
 
 CALLS: Final = (
-    Call(194, "shmget", sys_shmget, "modelled", "no huge pages"),
-    Call(195, "shmctl", sys_shmctl, "modelled", "no IPC_INFO, SHM_STAT (ipcs)"),
-    Call(196, "shmat", sys_shmat),
-    Call(197, "shmdt", sys_shmdt),
+    Call("shmget", sys_shmget, "modelled", "no huge pages"),
+    Call("shmctl", sys_shmctl, "modelled", "no IPC_INFO, SHM_STAT (ipcs)"),
+    Call("shmat", sys_shmat),
+    Call("shmdt", sys_shmdt),
 )

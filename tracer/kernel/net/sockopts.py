@@ -119,6 +119,6 @@ def sys_setsockopt(k: Kernel, t: Task, a: Args) -> int:
 
 
 CALLS: Final = (
-    Call(208, "setsockopt", sys_setsockopt, "simple", "sizes and TCP options are only remembered"),
-    Call(209, "getsockopt", sys_getsockopt),
+    Call("setsockopt", sys_setsockopt, "simple", "sizes and TCP options are only remembered"),
+    Call("getsockopt", sys_getsockopt),
 )

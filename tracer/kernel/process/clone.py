@@ -359,7 +359,7 @@ def sys_set_tid_address(k: Kernel, t: Task, a: Args) -> int:
 
 
 CALLS = (
-    Call(96, "set_tid_address", sys_set_tid_address),
-    Call(220, "clone", sys_clone),
-    Call(435, "clone3", sys_clone3),
+    Call("set_tid_address", sys_set_tid_address),
+    Call("clone", sys_clone),
+    Call("clone3", sys_clone3),
 )

@@ -231,4 +231,4 @@ def _start_thread(k: Kernel, t: Task, entry: int, sp: int) -> None:
     shstk.start_thread(k, t)
 
 
-CALLS = (Call(221, "execve", sys_execve), Call(281, "execveat", sys_execveat))
+CALLS = (Call("execve", sys_execve), Call("execveat", sys_execveat))

@@ -231,7 +231,7 @@ def sys_get_robust_list(k: Kernel, t: Task, a: Args) -> int:
 
 
 CALLS = (
-    Call(98, "futex", sys_futex),
-    Call(99, "set_robust_list", sys_set_robust_list),
-    Call(100, "get_robust_list", sys_get_robust_list),
+    Call("futex", sys_futex),
+    Call("set_robust_list", sys_set_robust_list),
+    Call("get_robust_list", sys_get_robust_list),
 )

@@ -108,7 +108,7 @@ def sys_setrlimit(k: Kernel, t: Task, a: Args) -> int:
 
 
 CALLS = (
-    Call(163, "getrlimit", sys_getrlimit),
-    Call(164, "setrlimit", sys_setrlimit),
-    Call(261, "prlimit64", sys_prlimit64),
+    Call("getrlimit", sys_getrlimit),
+    Call("setrlimit", sys_setrlimit),
+    Call("prlimit64", sys_prlimit64),
 )

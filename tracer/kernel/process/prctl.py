@@ -134,4 +134,4 @@ def sys_prctl(k: Kernel, t: Task, a: Args) -> int:
     return _OPTIONS[option](k, t, a)
 
 
-CALLS = (Call(167, "prctl", sys_prctl),)
+CALLS = (Call("prctl", sys_prctl),)

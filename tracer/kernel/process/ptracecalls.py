@@ -262,7 +262,6 @@ def sys_ptrace(k: Kernel, t: Task, a: Args) -> Outcome:
 
 CALLS: Final = (
     Call(
-        117,
         "ptrace",
         sys_ptrace,
         why="no LISTEN, SYSEMU; no PTRACE_EVENT_EXIT at a death by signal or by another thread",

@@ -176,4 +176,4 @@ def _signed(value: int) -> int:
     return value - (1 << 32) if value >> 31 else value
 
 
-CALLS = (Call(95, "waitid", sys_waitid), Call(260, "wait4", sys_wait4))
+CALLS = (Call("waitid", sys_waitid), Call("wait4", sys_wait4))

@@ -238,16 +238,16 @@ def _post(k: Kernel, target: Task | Process, info: Siginfo) -> int:
 
 
 CALLS: Final = (
-    Call(128, "restart_syscall", sys_restart_syscall),
-    Call(129, "kill", sys_kill),
-    Call(130, "tkill", sys_tkill),
-    Call(131, "tgkill", sys_tgkill),
-    Call(132, "sigaltstack", sys_sigaltstack),
-    Call(133, "rt_sigsuspend", sys_rt_sigsuspend),
-    Call(134, "rt_sigaction", sys_rt_sigaction),
-    Call(135, "rt_sigprocmask", sys_rt_sigprocmask),
-    Call(136, "rt_sigpending", sys_rt_sigpending),
-    Call(137, "rt_sigtimedwait", sys_rt_sigtimedwait),
-    Call(138, "rt_sigqueueinfo", sys_rt_sigqueueinfo),
-    Call(240, "rt_tgsigqueueinfo", sys_rt_tgsigqueueinfo),
+    Call("restart_syscall", sys_restart_syscall),
+    Call("kill", sys_kill),
+    Call("tkill", sys_tkill),
+    Call("tgkill", sys_tgkill),
+    Call("sigaltstack", sys_sigaltstack),
+    Call("rt_sigsuspend", sys_rt_sigsuspend),
+    Call("rt_sigaction", sys_rt_sigaction),
+    Call("rt_sigprocmask", sys_rt_sigprocmask),
+    Call("rt_sigpending", sys_rt_sigpending),
+    Call("rt_sigtimedwait", sys_rt_sigtimedwait),
+    Call("rt_sigqueueinfo", sys_rt_sigqueueinfo),
+    Call("rt_tgsigqueueinfo", sys_rt_tgsigqueueinfo),
 )

@@ -177,15 +177,15 @@ def sys_getrusage(k: Kernel, t: Task, a: Args) -> int:
 _FIXED: Final = "the clock can't be set"
 
 CALLS: Final = (
-    Call(101, "nanosleep", sys_nanosleep),
-    Call(112, "clock_settime", _refuse_setting, "refused", _FIXED),
-    Call(113, "clock_gettime", sys_clock_gettime),
-    Call(114, "clock_getres", sys_clock_getres),
-    Call(115, "clock_nanosleep", sys_clock_nanosleep),
-    Call(153, "times", sys_times),
-    Call(165, "getrusage", sys_getrusage, "simple", "user time only"),
-    Call(169, "gettimeofday", sys_gettimeofday),
-    Call(170, "settimeofday", _refuse_setting, "refused", _FIXED),
-    Call(171, "adjtimex", _refuse_setting, "refused", _FIXED),
-    Call(266, "clock_adjtime", _refuse_setting, "refused", _FIXED),
+    Call("nanosleep", sys_nanosleep),
+    Call("clock_settime", _refuse_setting, "refused", _FIXED),
+    Call("clock_gettime", sys_clock_gettime),
+    Call("clock_getres", sys_clock_getres),
+    Call("clock_nanosleep", sys_clock_nanosleep),
+    Call("times", sys_times),
+    Call("getrusage", sys_getrusage, "simple", "user time only"),
+    Call("gettimeofday", sys_gettimeofday),
+    Call("settimeofday", _refuse_setting, "refused", _FIXED),
+    Call("adjtimex", _refuse_setting, "refused", _FIXED),
+    Call("clock_adjtime", _refuse_setting, "refused", _FIXED),
 )

@@ -254,11 +254,11 @@ def sys_timer_delete(k: Kernel, t: Task, a: Args) -> int:
 
 
 CALLS: Final = (
-    Call(102, "getitimer", sys_getitimer),
-    Call(103, "setitimer", sys_setitimer),
-    Call(107, "timer_create", sys_timer_create),
-    Call(108, "timer_gettime", sys_timer_gettime),
-    Call(109, "timer_getoverrun", sys_timer_getoverrun),
-    Call(110, "timer_settime", sys_timer_settime),
-    Call(111, "timer_delete", sys_timer_delete),
+    Call("getitimer", sys_getitimer),
+    Call("setitimer", sys_setitimer),
+    Call("timer_create", sys_timer_create),
+    Call("timer_gettime", sys_timer_gettime),
+    Call("timer_getoverrun", sys_timer_getoverrun),
+    Call("timer_settime", sys_timer_settime),
+    Call("timer_delete", sys_timer_delete),
 )
