@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from shstk.schemas.revisions import Revision, at_least
+from shstk.schemas.revisions import Revision, first_with
 
 FOLLOW: Final = "follows the revision"
 
@@ -21,10 +21,20 @@ class Starred:
     rule: str
     intent: str
     source: str
-    binds_from: str | None = None  # the revision that introduced it; None: binds under every one
+    # The switch and its value that introduced the fact; None: it binds under every revision.
+    came_with: tuple[str, str] | None = None
 
     def binds(self, row: Revision) -> bool:
-        return self.binds_from is None or at_least(row, self.binds_from)
+        """Turning a switch changes what a kernel does, not what it means to do."""
+        if self.came_with is None:
+            return True
+        switch, value = self.came_with
+        return row.unturned[switch] == value
+
+    @property
+    def binds_from(self) -> str:
+        """The first revision under which it binds."""
+        return "always" if self.came_with is None else first_with(*self.came_with)
 
 
 # The rules whose findings rest on a switch's value: where no source confirms it, they carry a (?).
@@ -35,6 +45,7 @@ RESTS_ON: Final[dict[str, frozenset[str]]] = {
     "exec_lock": frozenset({"E2"}),
     "lock_arg": frozenset({"P9"}),
     "map_token_returns": frozenset({"M9"}),
+    "nousercfi": frozenset({"A1", "M1"}),
     "sigframe": frozenset({"G3", "G4"}),
 }
 
@@ -63,10 +74,17 @@ INTENT: Final[dict[str, Starred]] = {
         "mmu_context.h, deactivate_mm, from v7: released inside mm_release, before"
         " clear_child_tid; the seed frees in exit_thread to the same end",
     ),
-    "exec": Starred("X6", "release", "mmu_context.h, deactivate_mm, from v7", binds_from="v7"),
-    "exec_lock": Starred("E2", "cleared", "fix in 7.0-rc7", binds_from="7.0"),
+    "exec": Starred(
+        "X6",
+        "release",
+        "mmu_context.h, deactivate_mm, from v7",
+        came_with=("release_hook", "deactivate_mm"),
+    ),
+    "exec_lock": Starred("E2", "cleared", "fix in 7.0-rc7", came_with=("exec_lock", "cleared")),
     "lock_arg": Starred("P9", FOLLOW, "LOCK insists on arg == 0 from v7"),
     "map_token_returns": Starred("M9", FOLLOW, "usercfi.c as merged: the base"),
     "sigframe": Starred("G3", FOLLOW, "extension-header list from v4 or v5"),
     "prctl_numbers": Starred("P0", FOLLOW, "include/uapi/linux/prctl.h"),
+    "cfi_prctl": Starred("P10", FOLLOW, "include/uapi/linux/prctl.h of 7.0; unknown bits from 7.1"),
+    "nousercfi": Starred("A1", FOLLOW, "riscv_nousercfi counts as no support, from v12 or v13"),
 }

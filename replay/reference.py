@@ -32,8 +32,7 @@ def _intent() -> Iterator[str]:
     yield "| fact | rule | intent | binds from | source |"
     yield "|---|---|---|---|---|"
     for name, fact in INTENT.items():
-        since = fact.binds_from or "always"
-        yield f"| {name} | {fact.rule} | {fact.intent} | {since} | {fact.source} |"
+        yield f"| {name} | {fact.rule} | {fact.intent} | {fact.binds_from} | {fact.source} |"
     yield ""
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final, NewType, Union, get_args, get_origin, get_type_hi
 
 from shstk.schemas import vocabulary as words
 from shstk.schemas.errors import BadRun
-from shstk.schemas.revisions import REVISIONS, Revision, Setting
+from shstk.schemas.revisions import Revision, Setting, recorded
 from shstk.schemas.tables import SCHEMA_VERSION, TABLES
 
 NAME: Final = "manifest.json"
@@ -103,9 +103,7 @@ class Manifest:
     @property
     def row(self) -> Revision:
         """The revision with its switches as they were resolved when it was recorded."""
-        known = REVISIONS.get(self.kernel.split(",")[0])
-        date, doc = (known.date, known.doc) if known else ("", "unknown to this version")
-        return Revision(self.kernel, date, doc, self.switches)
+        return recorded(self.kernel, self.switches)
 
     @property
     def complete(self) -> bool:

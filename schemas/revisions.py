@@ -58,6 +58,17 @@ SWITCHES: Final[dict[str, Switch]] = {
             ("71", "74"),
             "first of GET, SET, LOCK under --abi own; the merged kernel's 74 hold otherwise",
         ),
+        Switch(
+            "cfi_prctl",
+            ("absent", "any_bits", "known_bits"),
+            "PR_GET_CFI and PR_SET_CFI: absent (under --abi own; as merged otherwise), or there,"
+            " and PR_SET_CFI takes any bits of its argument, or known ones only",
+        ),
+        Switch(
+            "nousercfi",
+            ("ignored", "obeyed"),
+            "riscv_nousercfi on the kernel's command line: an unknown parameter, or no support",
+        ),
     )
 }
 
@@ -76,12 +87,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Revision:
-    """One kernel: a named row, or a row with switches turned by the user."""
+    """One kernel: a named row, or a row with switches turned by the user. release: as in uname."""
 
     name: str
     date: str
     doc: str
     settings: dict[str, Setting]
+    release: str
 
     def __getitem__(self, switch: str) -> str:
         return self.settings[switch].value
@@ -90,6 +102,11 @@ class Revision:
     def unconfirmed(self) -> tuple[str, ...]:
         """The switches whose value no source text confirms."""
         return tuple(name for name, s in self.settings.items() if not s.confirmed)
+
+    @property
+    def unturned(self) -> Revision:
+        """The row without what the user turned."""
+        return REVISIONS.get(_row_name(self.name), self)
 
 
 _READING = "kernel source as of 7.2.13"
@@ -103,11 +120,30 @@ def _s(value: str, source: str) -> Setting:
 
 
 def _row(
-    name: str, date: str, doc: str, base: Revision | None = None, /, **changed: Setting
+    name: str,
+    date: str,
+    doc: str,
+    base: Revision | None = None,
+    /,
+    release: str | None = None,
+    **changed: Setting,
 ) -> Revision:
-    """A revision that differs from `base` only in `changed`."""
+    """A revision that differs from `base` only in `changed`.
+
+    release: None for a posting, which has none of its own.
+    """
     settings = {**(base.settings if base else {}), **changed}
-    return Revision(name, date, doc, {switch: settings[switch] for switch in SWITCHES})
+    ordered = {switch: settings[switch] for switch in SWITCHES}
+    return Revision(name, date, doc, ordered, release or _posted(name))
+
+
+def _posted(name: str) -> str:
+    return f"6.12.0-{name}"
+
+
+def _row_name(kernel: str) -> str:
+    """`7.2,release_hook=exit_thread` -> `7.2`."""
+    return kernel.partition(",")[0]
 
 
 _v1 = _row(
@@ -125,12 +161,9 @@ _v1 = _row(
     exec_lock=_s("kept", "only 7.0's fix clears it"),
     sigframe=_s("fixed", "(?) as v3"),
     prctl_numbers=_s("71", "(?) as v3"),
+    cfi_prctl=_s("absent", "include/uapi/linux/prctl.h: the options came with 7.0"),
+    nousercfi=_s("ignored", "the parameter came with v12 or v13"),
 )
-_v3_settings = {
-    "lock_arg": _s("ignored", "usercfi.c of v3"),
-    "sigframe": _s("fixed", "a field between sc_regs and the fp union, v3"),
-    "prctl_numbers": _s("71", "include/uapi/linux/prctl.h of v3: 71, 72, 73"),
-}
 _v2 = _row(
     "v2",
     "2024-03-28",
@@ -138,7 +171,15 @@ _v2 = _row(
     _v1,
     lock_arg=_s("ignored", "usercfi.c identical to v3's"),
 )
-_v3 = _row("v3", "2024-04-03", "the seed patch", _v2, **_v3_settings)
+_v3 = _row(
+    "v3",
+    "2024-04-03",
+    "the seed patch",
+    _v2,
+    lock_arg=_s("ignored", "usercfi.c of v3"),
+    sigframe=_s("fixed", "a field between sc_regs and the fp union, v3"),
+    prctl_numbers=_s("71", "include/uapi/linux/prctl.h of v3: 71, 72, 73"),
+)
 _v4 = _row(
     "v4",
     "2024-09-12",
@@ -173,14 +214,27 @@ _v7 = _row(
     release_hook=_s("deactivate_mm", "mmu_context.h, deactivate_mm, from v7"),
     lock_arg=_s("zero", "LOCK insists on arg == 0, from v7"),
 )
-_v12 = _row("v12", "2025", "command-line disable (riscv_nousercfi), ptrace bits", _v7)
-_v23 = _row("v23", "2025-11", "first of the last postings", _v12)
+_v12 = _row(
+    "v12",
+    "2025",
+    "command-line disable (riscv_nousercfi), ptrace bits",
+    _v7,
+    nousercfi=_s("obeyed", "(?) came with v12 or v13"),
+)
+_v23 = _row(
+    "v23",
+    "2025-11",
+    "first of the last postings",
+    _v12,
+    nousercfi=_s("obeyed", "riscv_nousercfi counts as no support, from v13"),
+)
 _v26 = _row("v26", "2025-12", "last posting", _v23)
 _7_0_rc1 = _row(
     "7.0-rc1",
     "2026-02",
     "merged",
     _v26,
+    release="7.0.0-rc1",
     map_token_returns=_s("base", "usercfi.c as merged"),
     prctl_numbers=_s("74", "(?) as 7.0"),
 )
@@ -189,30 +243,38 @@ _7_0 = _row(
     "2026-04",
     "exec clears the lock; PR_GET_CFI, PR_SET_CFI",
     _7_0_rc1,
+    release="7.0.0",
     exec_lock=_s("cleared", "fix in 7.0-rc7"),
     prctl_numbers=_s("74", "include/uapi/linux/prctl.h of 7.0: 74, 75, 76"),
+    cfi_prctl=_s("any_bits", "(?) the options came with 7.0; 7.1 is the first to refuse bits"),
 )
 _7_1 = _row(
     "7.1",
     "2026-05",
     "default size halved, cap 2 GiB",
     _7_0,
+    release="7.1.0",
     default_size=_s(
         "2:2G", "(?) cap from the title of a 7.1-rc4 commit; the /2 was read in 7.2.13"
     ),
+    cfi_prctl=_s("known_bits", "unknown bits are -EINVAL from 7.1"),
 )
 _7_2 = _row(
     "7.2",
     "2026 (7.2.13)",
     "the release whose answers were seen on real kernels",
     _7_1,
+    release="7.2.13",
     default_size=_s("2:2G", f"calc_shstk_size, {_READING}; seen on 7.2.13"),
+    cfi_prctl=_s("known_bits", "seen on 7.2.13"),
+    nousercfi=_s("obeyed", "seen on 7.2.13"),
 )
 _7_3 = _row(
     "7.3",
     "7.3-rc7",
     "smaller default size",
     _7_2,
+    release="7.3.0-rc7",
     default_size=_s("8:512M", "calc_shstk_size as of 7.3-rc7"),
 )
 
@@ -221,6 +283,7 @@ REVISIONS: Final[dict[str, Revision]] = {
     for r in (_v1, _v2, _v3, _v4, _v5, _v6, _v7, _v12, _v23, _v26, _7_0_rc1, _7_0, _7_1, _7_2, _7_3)
 }
 DEFAULT_REVISION: Final = "7.2"
+COMPARED: Final = ("v3", "v6", "7.0", "7.2", "7.3")  # by `matrix`, unless it is told otherwise
 
 _UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
@@ -264,7 +327,18 @@ def resolve(text: str) -> Revision:
     return replace(row, name=text.replace(" ", ""), settings={**row.settings, **turned})
 
 
-def at_least(row: Revision, name: str) -> bool:
-    """Whether the row (or the row it was turned from) is `name` or later."""
-    order = list(REVISIONS)
-    return order.index(row.name.split(",")[0]) >= order.index(name)
+def recorded(kernel: str, switches: dict[str, Setting]) -> Revision:
+    """The kernel of a run, with its switches as they were resolved when it was recorded.
+
+    A switch that is newer than the run has the value of the revision's row.
+    """
+    row = REVISIONS.get(_row_name(kernel))
+    if row is None:
+        release = _posted(_row_name(kernel))
+        return Revision(kernel, "", "unknown to this version", switches, release)
+    return replace(row, name=kernel, settings={**row.settings, **switches})
+
+
+def first_with(switch: str, value: str) -> str:
+    """The name of the first revision in which a switch has a value."""
+    return next(row.name for row in REVISIONS.values() if row[switch] == value)

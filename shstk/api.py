@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from shstk.schemas.revisions import COMPARED
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -265,7 +267,7 @@ def query(run: Run | str | Path, sql: str) -> pl.DataFrame:
 def matrix(
     program: str | Path,
     *args: str,
-    kernels: Iterable[str] = ("v3", "v6", "7.0", "7.2", "7.3"),
+    kernels: Iterable[str] = COMPARED,
     keep: str | Path | None = None,
     on_output: Callable[[str, int, bytes], None] | None = None,
     on_kernel: Callable[[str], None] | None = None,

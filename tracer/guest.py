@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.errors import UsageError
-from shstk.schemas.revisions import DEFAULT_REVISION, Revision, at_least, resolve
+from shstk.schemas.revisions import DEFAULT_REVISION, Revision, first_with, resolve
 from shstk.schemas.uapi import PAGE, RLIMITS, SIGNALS
 from shstk.tracer.kernel import loop
 from shstk.tracer.kernel.boot import boot
@@ -239,10 +239,11 @@ def check_options(options: GuestOptions, row: Revision) -> None:
                 f"{word!r} holds a NUL or is not UTF-8",
                 "the program's name, arguments, environment and places are recorded as text",
             )
-    if options.nousercfi and not at_least(row, "v12"):
+    if options.nousercfi and row["nousercfi"] == "ignored":
         raise UsageError(
             f"--nousercfi: kernel {row.name} does not know the parameter riscv_nousercfi",
-            "it came with v12; --cpu rv64gc is a machine without shadow stacks under any kernel",
+            f"it came with {first_with('nousercfi', 'obeyed')};"
+            " --cpu rv64gc is a machine without shadow stacks under any kernel",
         )
     prctl = row.settings["prctl_numbers"]
     if options.abi == "own" and not prctl.confirmed:

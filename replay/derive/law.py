@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from shstk.replay.intent import FOLLOW, INTENT
 from shstk.schemas.errors import UsageError
-from shstk.schemas.revisions import Revision, at_least, parse_default_size
+from shstk.schemas.revisions import Revision, parse_default_size
 from shstk.schemas.uapi import PAGE
 
 # Where release_hook puts shstk_release, and so what goes where. exit_thread runs after exit_mm()
@@ -43,6 +43,7 @@ class Law:
     map_token_returns: str
     sigframe: str
     first_prctl: int
+    cfi_prctl: str
     # What no revision of riscv changes, and other architectures have otherwise (below).
     least_size: int = 0
     asked_divisor: int = 1  # of clone3's stack_size
@@ -96,6 +97,7 @@ def law_of(row: Revision, expect: str, abi: str) -> Law:
         map_token_returns=values["map_token_returns"],
         sigframe=values["sigframe"],
         first_prctl=int(values["prctl_numbers"]) if abi == "own" else 74,
+        cfi_prctl=values["cfi_prctl"],
     )
 
 
@@ -123,10 +125,10 @@ def law_elsewhere(architecture: str, row: Revision, abi: str) -> Law:
 
 
 def has_shadow_stacks(cpu: str, nousercfi: bool, row: Revision) -> bool:
-    """cpu_supports_shadow_stack: Zicfiss, and not turned off by riscv_nousercfi (from v12)."""
-    return "zicfiss" in cpu and not (nousercfi and at_least(row, "v12"))
+    """cpu_supports_shadow_stack: Zicfiss, and not turned off by riscv_nousercfi."""
+    return "zicfiss" in cpu and not (nousercfi and row["nousercfi"] == "obeyed")
 
 
 def has_landing_pads(cpu: str, nousercfi: bool, row: Revision) -> bool:
     """cpu_supports_indirect_br_lp_instr."""
-    return "zicfilp" in cpu and not (nousercfi and at_least(row, "v12"))
+    return "zicfilp" in cpu and not (nousercfi and row["nousercfi"] == "obeyed")

@@ -36,7 +36,6 @@ from shstk.replay.derive.history import Prctl
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import prctls
 from shstk.replay.rules.outcome import Outcome, Unknown
-from shstk.schemas.revisions import at_least
 from shstk.schemas.uapi import PR_GET_CFI
 
 NEEDS = STATE
@@ -49,10 +48,10 @@ _KNOWN_BITS = 7
 
 def check(facts: Facts) -> Iterator[Outcome]:
     for step in prctls.of(facts, "landing pads"):
-        if at_least(facts.row, "7.0"):
-            yield _judge(facts, step)
-        else:
+        if facts.law.cfi_prctl == "absent":
             yield Unknown(f"the options came with 7.0, the run is {facts.row.name}'s")
+        else:
+            yield _judge(facts, step)
 
 
 def _judge(facts: Facts, step: Prctl) -> Outcome:
@@ -61,7 +60,7 @@ def _judge(facts: Facts, step: Prctl) -> Outcome:
         return prctls.answer(step, (prctls.EINVAL,), "malformed or not supported")
     if step.option == PR_GET_CFI:
         return _got(step)
-    if row.a2 & ~_KNOWN_BITS and not at_least(facts.row, "7.1"):
+    if row.a2 & ~_KNOWN_BITS and facts.law.cfi_prctl == "any_bits":
         return Unknown("unknown bits are refused from 7.1")
     if step.before.lp_locked or row.a2 not in _TAKEN:
         why = "locked" if step.before.lp_locked else f"{row.a2} is no status"

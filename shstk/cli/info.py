@@ -37,7 +37,7 @@ def command(run: Path, no_verify: bool, format: str) -> None:
 
 
 def _lines(m: Manifest) -> list[tuple[str, str]]:
-    switches = [f"{name}={setting}" for name, setting in m.switches.items()]
+    switches = [f"{name}={setting}" for name, setting in m.row.settings.items()]
     limits = [
         f"{name}={_amount(limit.soft)}"
         + (f":{_amount(limit.hard)}" if limit.hard != limit.soft else "")

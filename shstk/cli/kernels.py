@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from itertools import groupby
 
 import click
 
 from shstk.cli.common import format_option
-from shstk.schemas.revisions import DEFAULT_REVISION, REVISIONS, SWITCHES
+from shstk.schemas.revisions import DEFAULT_REVISION, REVISIONS, SWITCHES, resolve
 
 
 @click.command()
@@ -20,20 +22,31 @@ def command(revision: str | None, format: str) -> None:
     from shstk import render
 
     if revision is not None:
-        from shstk.schemas.revisions import resolve
-
         row = resolve(revision)
         header = ["switch", "value", "confirmed", "source"]
         rows = [[n, s.value, s.confirmed, s.source] for n, s in row.settings.items()]
+        render.write_rows(header, rows, format)
+    elif format == "text":
+        named = [[row.name, row.date, row.doc] for row in REVISIONS.values()]
+        render.write_rows(["revision", "date", "what changed"], named, format)
+        click.echo("\n".join(_switches()))
     else:
         header = ["revision", *SWITCHES, "date", "what changed"]
-        rows = [
+        full = [
             [r.name, *(str(s) for s in r.settings.values()), r.date, r.doc]
             for r in REVISIONS.values()
         ]
-    render.write_rows(header, rows, format)
-    if format == "text" and revision is None:
-        click.echo(f"\nDefault: {DEFAULT_REVISION}. (?): no source text confirms it. Switches:")
-        for switch in SWITCHES.values():
-            click.echo(f"  {switch.name}: {switch.doc}")
+        render.write_rows(header, full, format)
     sys.stdout.flush()
+
+
+def _switches() -> Iterator[str]:
+    """Each switch, what it says, and from which revision on it has which value."""
+    yield f"\nDefault: {DEFAULT_REVISION}. Below, each switch with its values, each from a revision on."
+    yield "(?): no source text confirms it. `shstk kernels REVISION` names the sources."
+    for switch in SWITCHES.values():
+        values = ((str(row.settings[switch.name]), row.name) for row in REVISIONS.values())
+        changes = [(value, next(same)[1]) for value, same in groupby(values, lambda pair: pair[0])]
+        yield ""
+        yield f"{switch.name}: " + ", ".join(f"{name} {value}" for value, name in changes)
+        yield click.wrap_text(switch.doc, 80, "    ", "    ")

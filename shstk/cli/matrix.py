@@ -11,7 +11,7 @@ import click
 
 from shstk.cli.common import Kernel, Size, format_option, progress_wanted
 from shstk.schemas.errors import Exit, UsageError
-from shstk.schemas.revisions import resolve
+from shstk.schemas.revisions import COMPARED, resolve
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option(
     "--kernels",
-    default="v3,v6,7.0,7.2,7.3",
+    default=",".join(COMPARED),
     show_default=True,
     help="Revisions, by commas; one with switches turned needs an option of its own: --kernel.",
 )

@@ -70,6 +70,8 @@ kernel       v4, numbers merged
              exec_lock=kept
              sigframe=ext (?)
              prctl_numbers=71 (?)
+             cfi_prctl=absent
+             nousercfi=ignored
 cpu          rv64gc_zicfiss_zicfilp
 seed         0
 memory       unlimited

@@ -23,6 +23,14 @@ def test_every_starred_fact_names_its_rule_switch_and_source() -> None:
     assert {fact.rule for fact in INTENT.values()} <= set(RULES)
     assert all(fact.source for fact in INTENT.values())
     follows = {name for name, fact in INTENT.items() if fact.intent == FOLLOW}
-    assert follows == {"default_size", "map_token_returns", "lock_arg", "sigframe", "prctl_numbers"}
+    assert follows == {
+        "default_size",
+        "map_token_returns",
+        "lock_arg",
+        "sigframe",
+        "prctl_numbers",
+        "cfi_prctl",
+        "nousercfi",
+    }
     assert set(RESTS_ON) <= set(SWITCHES)
     assert frozenset().union(*RESTS_ON.values()) <= set(RULES)

@@ -201,6 +201,12 @@ def first_number(k: Kernel) -> int:
     return int(k.row["prctl_numbers"]) if k.abi == "own" else PR_GET_SHADOW_STACK_STATUS
 
 
+def cfi_prctl(k: Kernel) -> str:
+    """PR_GET_CFI and PR_SET_CFI. Programs for the merged kernel have them under every revision."""
+    value = k.row["cfi_prctl"]
+    return "known_bits" if value == "absent" and k.abi == "merged" else value
+
+
 def prctl(k: Kernel, t: Task, a: Args) -> int | None:
     """The result of a prctl about control-flow integrity; None if it is about something else."""
     option, arg2, arg3, arg4, arg5, _ = a
@@ -209,7 +215,7 @@ def prctl(k: Kernel, t: Task, a: Args) -> int | None:
         if arg3 or arg4 or arg5 or not supported(k):
             raise Errno("EINVAL")
         return _STATUS[option - first](k, t, arg2)
-    if option in (PR_GET_CFI, PR_SET_CFI) and first == PR_GET_SHADOW_STACK_STATUS:
+    if option in (PR_GET_CFI, PR_SET_CFI) and cfi_prctl(k) != "absent":
         if arg2 != CFI_BRANCH_LANDING_PADS or arg4 or arg5 or not landing_pads_supported(k):
             raise Errno("EINVAL")
         return (_get_cfi if option == PR_GET_CFI else _set_cfi)(k, t, arg3)
@@ -226,7 +232,8 @@ def _set_cfi(k: Kernel, t: Task, control: int) -> int:
     """P10."""
     known = CFI_ENABLE | _CFI_DISABLE | _CFI_LOCK
     switch = control & (CFI_ENABLE | _CFI_DISABLE)
-    if control & ~known or switch not in (CFI_ENABLE, _CFI_DISABLE) or t.cfi.lp_locked:
+    refused = control & ~known if cfi_prctl(k) == "known_bits" else 0
+    if refused or switch not in (CFI_ENABLE, _CFI_DISABLE) or t.cfi.lp_locked:
         raise Errno("EINVAL")
     t.cfi.lp_en = t.hart.lpe = switch == CFI_ENABLE
     t.cfi.lp_locked = t.cfi.lp_en and bool(control & _CFI_LOCK)

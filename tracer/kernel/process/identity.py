@@ -23,14 +23,6 @@ if TYPE_CHECKING:
 
 NODENAME: Final = "shstk"
 _BUILD: Final = "#1 SMP PREEMPT Wed Apr  3 23:40:54 UTC 2024"
-# What uname says under the released revisions. A posting has no release of its own: 6.12-v3.
-_RELEASES: Final = {
-    "7.0-rc1": "7.0.0-rc1",
-    "7.0": "7.0.0",
-    "7.1": "7.1.0",
-    "7.2": "7.2.13",
-    "7.3": "7.3.0-rc7",
-}
 _UTS_FIELD: Final = 65
 _MINUS_ONE: Final = 0xFFFF_FFFF
 _ADDR_NO_RANDOMIZE: Final = 0x40000
@@ -39,8 +31,7 @@ _CAPABILITY_VERSION: Final = 0x2008_0522
 
 def version(k: Kernel) -> tuple[str, str]:
     """uname's release and version."""
-    name = k.row.name.split(",")[0]
-    return _RELEASES.get(name, f"6.12.0-{name}"), _BUILD
+    return k.row.release, _BUILD
 
 
 def sys_uname(k: Kernel, t: Task, a: Args) -> int:
