@@ -42,7 +42,7 @@ def command(revision: str | None, format: str) -> None:
 
 def _switches() -> Iterator[str]:
     """Each switch, what it says, and from which revision on it has which value."""
-    yield f"\nDefault: {DEFAULT_REVISION}. Below, each switch with its values, each from a revision on."
+    yield f"\nDefault: {DEFAULT_REVISION}. Below, each switch with the revisions that changed its value."
     yield "(?): no source text confirms it. `shstk kernels REVISION` names the sources."
     for switch in SWITCHES.values():
         values = ((str(row.settings[switch.name]), row.name) for row in REVISIONS.values())
