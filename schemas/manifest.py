@@ -73,7 +73,7 @@ class Manifest:
     argv: tuple[str, ...]
     environ: tuple[str, ...]  # K=V
     cwd: str
-    cpu: str  # rv64gc, rv64gc_zicfiss, rv64gc_zicfilp or rv64gc_zicfiss_zicfilp
+    cpu: str  # of extensions.CPUS
     nousercfi: bool
     kernel: str  # the revision's name, with the switches the user turned
     switches: dict[str, Setting]

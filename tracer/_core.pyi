@@ -28,16 +28,18 @@ TRACE_INSN: Final = 4
 # Kinds of cfi rows, as they stand in the `kind` column (indices into schemas' CFI_KINDS):
 # 0 sspush 1 sspopchk 2 ssamoswap 3 ssrdp 4 ssp_read 5 ssp_write 6 lpad
 
+# The extensions that core/isa has instructions of, as an ISA string spells them.
+EXTENSIONS: Final[tuple[str, ...]]
+
 class Machine:
     """What the harts of one run share: frames, decoded text, the instruction count, trace buffers.
 
     One hart runs at a time; nothing else of the machine may be used meanwhile.
     """
 
-    def __init__(
-        self, *, zicfiss: bool = True, zicfilp: bool = True, trace: int = 0, max_frames: int = 0
-    ) -> None:
-        """max_frames: resident 4 KiB frames allowed (0 = no limit); past it accesses that need a
+    def __init__(self, *, without: Sequence[str] = (), trace: int = 0, max_frames: int = 0) -> None:
+        """without: extensions (of EXTENSIONS, else ValueError) whose instructions are not there.
+        max_frames: resident 4 KiB frames allowed (0 = no limit); past it accesses that need a
         new frame stop with a fault of cause `FAULT_NO_FRAME`."""
     icount: int
     """Index of the instruction attempted last (retired or trapped), from 1; 0 is the loader's.

@@ -15,6 +15,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from shstk.schemas.errors import BadProgram
+from shstk.schemas.extensions import EXTENSIONS
 from shstk.schemas.uapi import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE
 
 _PHDR_SIZE: Final = 56
@@ -30,7 +31,7 @@ AT_RANDOM, AT_EXECFN, AT_MINSIGSTKSZ = 25, 31, 51
 _FEATURE_1_AND: Final = 0xC0000000
 LANDING_PADS, SHADOW_STACK = 1, 2
 
-_HWCAP: Final = sum(1 << ord(letter) - ord("A") for letter in "IMAFDCV")
+_HWCAP: Final = sum(1 << ord(name) - ord("a") for name in EXTENSIONS if len(name) == 1)
 _MINSIGSTKSZ: Final = 2048
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.errors import UsageError
+from shstk.schemas.extensions import CPUS, DEFAULT_CPU, OPTIONAL, optional_of
 from shstk.schemas.revisions import DEFAULT_REVISION, Revision, first_with, resolve
 from shstk.schemas.uapi import PAGE, RLIMITS, SIGNALS
 from shstk.tracer.kernel import loop
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from shstk.tracer.plugins.dispatch import Finished
     from shstk.tracer.plugins.interface import Plugin
 
-CPUS: Final = ("rv64gc", "rv64gc_zicfiss", "rv64gc_zicfilp", "rv64gc_zicfiss_zicfilp")
 CFI_MODES: Final = ("off", "auto", "on")
 _FRAMES: Final = 1 << 20  # 4 GiB: what a guest may touch on a machine without --memory
 _SIGNAL_NAMES: Final = {number: name for name, number in SIGNALS.items()}
@@ -44,7 +44,7 @@ class GuestOptions:
     argv: tuple[str, ...] = ()
     kernel: str = DEFAULT_REVISION
     abi: str = "merged"
-    cpu: str = CPUS[-1]
+    cpu: str = DEFAULT_CPU
     nousercfi: bool = False
     enable_cfi: str = "off"
     seed: int = 0
@@ -148,9 +148,9 @@ def start(
     """path: the program in the guest. What options says of the host's files is not looked at."""
     from shstk.tracer._core import Machine
 
+    cpu = optional_of(options.cpu)
     machine = Machine(
-        zicfiss="zicfiss" in options.cpu,
-        zicfilp="zicfilp" in options.cpu,
+        without=[name for name in OPTIONAL if name not in cpu],
         trace=trace,
         max_frames=options.memory // PAGE if options.memory is not None else _FRAMES,
     )
@@ -160,7 +160,7 @@ def start(
         row,
         sandbox,
         abi=options.abi,
-        cpu=frozenset(options.cpu.split("_")[1:]),
+        cpu=cpu,
         nousercfi=options.nousercfi,
         enable_cfi=options.enable_cfi,
         seed=options.seed,

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from shstk.replay.intent import FOLLOW, INTENT
 from shstk.schemas.errors import UsageError
+from shstk.schemas.extensions import optional_of
 from shstk.schemas.revisions import Revision, parse_default_size
 from shstk.schemas.uapi import PAGE
 
@@ -126,9 +127,9 @@ def law_elsewhere(architecture: str, row: Revision, abi: str) -> Law:
 
 def has_shadow_stacks(cpu: str, nousercfi: bool, row: Revision) -> bool:
     """cpu_supports_shadow_stack: Zicfiss, and not turned off by riscv_nousercfi."""
-    return "zicfiss" in cpu and not (nousercfi and row["nousercfi"] == "obeyed")
+    return "zicfiss" in optional_of(cpu) and not (nousercfi and row["nousercfi"] == "obeyed")
 
 
 def has_landing_pads(cpu: str, nousercfi: bool, row: Revision) -> bool:
     """cpu_supports_indirect_br_lp_instr."""
-    return "zicfilp" in cpu and not (nousercfi and row["nousercfi"] == "obeyed")
+    return "zicfilp" in optional_of(cpu) and not (nousercfi and row["nousercfi"] == "obeyed")

@@ -37,6 +37,7 @@ from collections.abc import Iterator
 from shstk.replay.derive.rows import Call, Transfer
 from shstk.replay.facts import Facts
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
+from shstk.schemas.extensions import optional_of
 
 NEEDS = ("syscalls",)
 APPLIES = "riscv_hwprobe that was asked for Zicfilp or Zicfiss"
@@ -70,7 +71,7 @@ def _answers(facts: Facts, call: Call) -> Iterator[Outcome]:
 
 def _judge(facts: Facts, call: Call, transfer: Transfer, at: int, key: int, value: int) -> Outcome:
     extension, bit = _BITS[key]
-    due, told = extension in facts.run.manifest.cpu, bool(value >> bit & 1)
+    due, told = extension in optional_of(facts.run.manifest.cpu), bool(value >> bit & 1)
     if due == told:
         return OK
     return Finding(

@@ -15,6 +15,7 @@ import click
 
 from shstk.cli.common import Kernel, Quantum, Size, progress_wanted
 from shstk.schemas.errors import UsageError
+from shstk.schemas.extensions import DEFAULT_CPU
 from shstk.schemas.revisions import DEFAULT_REVISION
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -74,9 +75,7 @@ _OPTIONS: Final = (
         help="Show a file or directory to the guest; with :rw its changes are written back.",
     ),
     click.option("--cwd", default="/", show_default=True, help="Working directory in the guest."),
-    click.option(
-        "--cpu", default="rv64gc_zicfiss_zicfilp", show_default=True, help="ISA of the harts."
-    ),
+    click.option("--cpu", default=DEFAULT_CPU, show_default=True, help="ISA of the harts."),
     click.option(
         "--abi",
         type=click.Choice(["merged", "own"]),

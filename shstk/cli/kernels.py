@@ -42,8 +42,8 @@ def command(revision: str | None, format: str) -> None:
 
 def _switches() -> Iterator[str]:
     """Each switch, what it says, and from which revision on it has which value."""
-    yield f"\nDefault: {DEFAULT_REVISION}. Below, each switch with the revisions that changed its value."
-    yield "(?): no source text confirms it. `shstk kernels REVISION` names the sources."
+    yield f"\nDefault: {DEFAULT_REVISION}. (?): no source text confirms it. Sources:"
+    yield "`shstk kernels REVISION`. Each switch, and the revisions that changed its value:"
     for switch in SWITCHES.values():
         values = ((str(row.settings[switch.name]), row.name) for row in REVISIONS.values())
         changes = [(value, next(same)[1]) for value, same in groupby(values, lambda pair: pair[0])]

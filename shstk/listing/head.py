@@ -9,10 +9,10 @@ from shstk.listing.values import BadValue, Names
 from shstk.schemas import uapi
 from shstk.schemas import vocabulary as kinds
 from shstk.schemas.errors import UsageError
+from shstk.schemas.extensions import CPUS, DEFAULT_CPU
 from shstk.schemas.manifest import U64, Manifest, Rlimit, TreeEntry
 from shstk.schemas.revisions import DEFAULT_REVISION, resolve
 
-_CPUS: Final = ("rv64gc", "rv64gc_zicfiss", "rv64gc_zicfilp", "rv64gc_zicfiss_zicfilp")
 _TRACED: Final = ("cfi", "flow", "insn")
 
 
@@ -26,7 +26,7 @@ class Head:
         self._rlimits["STACK"] = (8 * 2**20, uapi.RLIM_INFINITY)
         self._set: dict[str, Any] = {
             "abi": "merged",
-            "cpu": _CPUS[-1],
+            "cpu": DEFAULT_CPU,
             "nousercfi": False,
             "recorded": False,
             "seed": 0,
@@ -64,7 +64,7 @@ class Head:
         elif key in ("seed", "memory"):
             self._set[key] = self._u64(_one(key, words))
         else:
-            known = {"abi": ("merged", "own"), "cpu": _CPUS, "ending": kinds.ENDINGS}[key]
+            known = {"abi": ("merged", "own"), "cpu": CPUS, "ending": kinds.ENDINGS}[key]
             self._set[key] = _among(key, _one(key, words), known)
 
     def _limit(self, text: str) -> int:

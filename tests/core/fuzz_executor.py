@@ -79,8 +79,7 @@ def run_one(seed: int) -> int:
     """One machine with a few harts and spaces; checks what must hold; instructions attempted."""
     rng = random.Random(seed)
     machine = _core.Machine(
-        zicfiss=rng.random() < 0.9,
-        zicfilp=rng.random() < 0.9,
+        without=[name for name in _core.EXTENSIONS if rng.random() < 0.1],
         trace=rng.randrange(8),
         max_frames=rng.choice([0, 0, 0, 12]),
     )

@@ -95,8 +95,7 @@ class Guest:
 
     words: Sequence[int] = ()
     trace: int = 0
-    zicfiss: bool = True
-    zicfilp: bool = True
+    without: Sequence[str] = ()  # extensions
     sse: bool = False
     lpe: bool = False
     max_frames: int = 0
@@ -104,8 +103,7 @@ class Guest:
 
     def __post_init__(self) -> None:
         self.machine = _core.Machine(
-            zicfiss=self.zicfiss,
-            zicfilp=self.zicfilp,
+            without=self.without,
             trace=self.trace,
             max_frames=self.max_frames,
         )

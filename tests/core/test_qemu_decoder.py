@@ -47,7 +47,7 @@ def words() -> Iterator[int]:
 
 
 def legal_here(probes: list[int]) -> list[bool]:
-    machine = _core.Machine(zicfiss=False, zicfilp=False)
+    machine = _core.Machine(without=("zicfiss", "zicfilp"))
     space = _core.AddressSpace(machine)
     space.map(TEXT, -(-8 * len(probes) // 4096) * 4096, R | X)
     space.map(DATA, 0x4000, R | W)

@@ -101,10 +101,10 @@ struct Row {
     u16 match;
     Op op;
     Operands operands;
-    bool zicfiss = false;
 };
 
-// Reserved encodings are rows of their own: the row with the most fixed bits wins.
+// Reserved encodings are rows of their own: the row with the most fixed bits wins. A row is there if
+// what it expands to is.
 constexpr Row rows[] = {
     {"reserved c.addi4spn 0", 0xffe3, 0x0000, op_illegal, none},
     {"c.addi4spn", 0xe003, 0x0000, op_addi, addi4spn},
@@ -129,8 +129,8 @@ constexpr Row rows[] = {
     {"c.addi16sp", 0xef83, 0x6101, op_addi, addi16sp},
     {"reserved c.addi16sp 0", 0xffff, 0x6101, op_illegal, none},
     {"c.mop.n", 0xf8ff, 0x6081, op_fence, none},
-    {"c.sspush x1", 0xffff, 0x6081, op_sspush, push_x1, true},
-    {"c.sspopchk x5", 0xffff, 0x6281, op_sspopchk, pop_x5, true},
+    {"c.sspush x1", 0xffff, 0x6081, op_sspush, push_x1},
+    {"c.sspopchk x5", 0xffff, 0x6281, op_sspopchk, pop_x5},
     {"c.srli", 0xec03, 0x8001, op_srli, shift3},
     {"c.srai", 0xec03, 0x8401, op_srai, shift3},
     {"c.andi", 0xec03, 0x8801, op_andi, imm3},
@@ -188,7 +188,7 @@ const Index& index_of_rows() {
 Op expand_compressed(const Extensions& extensions, u16 half, u16 offset, Slot& slot) {
     slot.imm = offset;
     for (const Row* row : index_of_rows()[(half >> 13) * 4 + (half & 3)]) {
-        if ((half & row->mask) != row->match || (row->zicfiss && !extensions.zicfiss)) continue;
+        if ((half & row->mask) != row->match || !present(extensions, row->op)) continue;
         row->operands(half, slot);
         return row->op;
     }

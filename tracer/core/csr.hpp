@@ -27,7 +27,7 @@ inline bool is_vector_csr(u32 csr) {
 }
 
 // "ssp" is accessible to user mode only if xSSE is 1.
-inline bool ssp_accessible(const Hart& h) { return h.machine->extensions.zicfiss && h.sse; }
+inline bool ssp_accessible(const Hart& h) { return h.machine->extensions.has(Extension::Zicfiss) && h.sse; }
 
 // False: no such register for user mode. The counters all read `icount`.
 inline bool read_csr(Hart& h, u32 csr, u64 icount, u64& value) {

@@ -22,11 +22,9 @@ constexpr Row rows[] = {
 #define INSN(extension, name, mask, match, format, ...) \
     {mask, match, op_##name, Extension::extension, Format::format},
 #include "isa/all.inc"
-#undef INSN
 #define VINSN(extension, name, mask, match, format, ...) \
     {mask, match, op_##name, Extension::extension, Format::format},
 #include "isa/vector.inc"
-#undef VINSN
 };
 static_assert(std::size(rows) == op_illegal);
 
@@ -45,15 +43,9 @@ const Index& index_of_rows() {
     return index;
 }
 
-bool present(const Extensions& extensions, Extension extension) {
-    if (extension == Extension::Zicfiss) return extensions.zicfiss;
-    if (extension == Extension::Zicfilp) return extensions.zicfilp;
-    return true;
-}
-
 const Row* find_row(const Extensions& extensions, u32 word) {
     for (const Row* row : index_of_rows()[(word >> 2) & 31])
-        if ((word & row->mask) == row->match && present(extensions, row->extension)) return row;
+        if ((word & row->mask) == row->match && present(extensions, row->op)) return row;
     return nullptr;
 }
 
@@ -124,16 +116,18 @@ constexpr char destination_of(Format format) {
 const char destination[op_count] = {
 #define INSN(extension, name, mask, match, format, ...) destination_of(Format::format),
 #include "isa/all.inc"
-#undef INSN
 #define VINSN(extension, name, mask, match, format, ...) destination_of(Format::format),
 #include "isa/vector.inc"
-#undef VINSN
 };
 
 bool ends_block(u16 op) {
     if (op == op_illegal || op == op_jalr) return true;
     const Format format = rows[op].format;
     return format == Format::B || format == Format::J || format == Format::END;
+}
+
+bool present(const Extensions& extensions, Op op) {
+    return op == op_illegal || extensions.has(rows[op].extension);
 }
 
 Op decode(const Extensions& extensions, u32 word, u16 offset, Slot& slot) {

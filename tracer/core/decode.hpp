@@ -8,11 +8,6 @@
 
 namespace core {
 
-enum class Extension : u8 {
-    I, M, A, F, D, Zicsr, Zifencei, Zicond, Zicbom, Zicboz, Zimop, Zicfiss, Zicfilp,
-    Zacas, Zabha, Zawrs, Zfhmin, Zfa, Zba, Zbb, Zbs, V, Zvbb
-};
-
 enum class Format : u8 {
     NONE,   // no operands
     END,    // no operands, and the block ends
@@ -63,10 +58,8 @@ enum class Format : u8 {
 enum Op : u16 {
 #define INSN(extension, name, ...) op_##name,
 #include "isa/all.inc"
-#undef INSN
 #define VINSN(extension, name, ...) op_##name,
 #include "isa/vector.inc"
-#undef VINSN
     op_illegal,
     op_fallthrough,  // ends a block that has no control transfer; no instruction
     op_pause,        // ends the part of a block that the budget allows; no instruction
@@ -83,6 +76,8 @@ extern const char destination[op_count];
 // 16 bits zero-extended. op_illegal if there is no such instruction.
 Op decode(const Extensions& extensions, u32 word, u16 offset, Slot& slot);
 bool ends_block(u16 op);
+// Whether there is such an instruction. op_illegal: what is reserved is so with any extensions.
+bool present(const Extensions& extensions, Op op);
 
 inline bool is_compressed(u32 word) { return (word & 3) != 3; }
 

@@ -61,10 +61,8 @@ template <unsigned Level>
     static const void* const label[op_count] = {
 #define INSN(extension, name, ...) &&do_##name,
 #include "isa/all.inc"
-#undef INSN
 #define VINSN(...) &&do_vector,
 #include "isa/vector.inc"
-#undef VINSN
         &&do_illegal, &&do_fallthrough, &&do_pause,
     };
 
@@ -76,7 +74,7 @@ template <unsigned Level>
     Tlb& tlb = as.tlb;
     u64* const x = h.x;
     u64* const f = h.f;
-    const bool lpe = h.lpe && m.extensions.zicfilp;
+    const bool lpe = h.lpe && m.extensions.has(Extension::Zicfilp);
     [[maybe_unused]] const bool flow = m.trace & trace_flow;  // level_insn may be run without
     const u64 limit = m.icount + budget;  // icount when the budget is used up
     u64 left = budget;                    // what the blocks entered so far have not taken
@@ -157,7 +155,6 @@ enter_part: {
     do_##name : { __VA_ARGS__; }                        \
     NEXT();
 #include "isa/all.inc"
-#undef INSN
 
 do_vector: [[gnu::cold]];
     if (!vector::execute(h, as, *ip, INFO.op)) goto memory_fault;

@@ -9,10 +9,8 @@ Listed listed(u32 word) {
     } rows[] = {
 #define INSN(extension, name, mask, match, format, ...) {#name, #format},
 #include "isa/all.inc"
-#undef INSN
 #define VINSN(extension, name, mask, match, format, ...) {#name, #format},
 #include "isa/vector.inc"
-#undef VINSN
     };
     Listed result;
     const Op op = decode(Extensions{}, word, 0, result.slot);

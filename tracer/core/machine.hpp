@@ -6,16 +6,12 @@
 #include <vector>
 
 #include "code.hpp"
+#include "extensions.hpp"
 #include "page_table.hpp"
 #include "trace.hpp"
 #include "types.hpp"
 
 namespace core {
-
-struct Extensions {
-    bool zicfiss = true;
-    bool zicfilp = true;
-};
 
 class Machine final : public FrameOwner {
   public:

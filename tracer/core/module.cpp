@@ -5,6 +5,9 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <cctype>
+
 #include "address_space.hpp"
 #include "fp/fp.hpp"
 #include "hart.hpp"
@@ -189,6 +192,24 @@ void set_vector_csrs(Hart& h, u64 vstart, u64 vl, u64 vtype, u64 vcsr) {
     h.v.used = true;
 }
 
+// In lower case, as an ISA string has them.
+std::vector<std::string> extensions() {
+    std::vector<std::string> names(std::begin(extension_names), std::end(extension_names));
+    for (std::string& name : names) name[0] = static_cast<char>(std::tolower(name[0]));
+    return names;
+}
+
+Extensions all_extensions_but(const std::vector<std::string>& without) {
+    const std::vector<std::string> known = extensions();
+    Extensions left;
+    for (const std::string& name : without) {
+        const auto found = std::find(known.begin(), known.end(), name);
+        if (found == known.end()) throw nb::value_error("no such extension");
+        left.remove(Extension(found - known.begin()));
+    }
+    return left;
+}
+
 int run_hart(Hart& h, AddressSpace& space, u64 budget, u32 tid, u32 mm) {
     nb::gil_scoped_release release;
     const fp::HostMode mode;
@@ -214,6 +235,8 @@ NB_MODULE(_core, module) {
           {"FAULT_NO_FRAME", int{cause_no_frame}}})
         module.attr(name) = value;
 
+    module.attr("EXTENSIONS") = nb::tuple(nb::cast(extensions()));
+
     module.def("decode", decode_word, nb::arg("word"));
 
     nb::class_<ColumnBuffer>(module, "_ColumnBuffer", nb::type_slots(column_slots));
@@ -221,10 +244,11 @@ NB_MODULE(_core, module) {
     nb::class_<Machine>(module, "Machine")
         .def(
             "__init__",
-            [](Machine* self, bool zicfiss, bool zicfilp, unsigned trace, u64 max_frames) {
-                new (self) Machine({zicfiss, zicfilp}, trace, max_frames);
+            [](Machine* self, const std::vector<std::string>& without, unsigned trace,
+               u64 max_frames) {
+                new (self) Machine(all_extensions_but(without), trace, max_frames);
             },
-            nb::kw_only(), nb::arg("zicfiss") = true, nb::arg("zicfilp") = true, nb::arg("trace") = 0,
+            nb::kw_only(), nb::arg("without") = nb::tuple(), nb::arg("trace") = 0,
             nb::arg("max_frames") = 0)
         .def_rw("icount", &Machine::icount)
         .def_rw("trace", &Machine::trace)

@@ -205,7 +205,7 @@
     const u64 before = h.ssp;                                                \
     u64 old = 0;                                                             \
     if (!read_csr(h, csr, INDEX, old) || ((writes) && !writable_csr(csr))) { \
-        if (csr == csr_ssp && m.extensions.zicfiss)                          \
+        if (csr == csr_ssp && m.extensions.has(Extension::Zicfiss))          \
             CFI_ROW(kind, 0, 0, 0, before, before, cause_illegal);           \
         FAULT(cause_illegal, WORD);                                          \
     }                                                                        \

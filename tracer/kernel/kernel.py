@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from shstk.schemas.extensions import OPTIONAL
 from shstk.schemas.revisions import Revision
 from shstk.schemas.seq import STEPS
 from shstk.tracer.kernel.call import RESTART, RESTART_ALWAYS, Wait
@@ -72,7 +73,7 @@ class Kernel:
         sandbox: Sandbox,
         *,
         abi: str = "merged",
-        cpu: frozenset[str] = frozenset({"zicfiss", "zicfilp"}),
+        cpu: frozenset[str] = frozenset(OPTIONAL),
         nousercfi: bool = False,
         enable_cfi: str = "off",
         seed: int = 0,

@@ -8,7 +8,6 @@ namespace core::vector {
 
 #define VINSN(extension, name, ...) bool name(Operation& o);
 #include "../isa/vector.inc"
-#undef VINSN
 
 namespace {
 
@@ -16,7 +15,6 @@ using Body = bool (*)(Operation&);
 constexpr Body bodies[] = {
 #define VINSN(extension, name, ...) name,
 #include "../isa/vector.inc"
-#undef VINSN
 };
 static_assert(std::size(bodies) == op_illegal - op_first_vector);
 

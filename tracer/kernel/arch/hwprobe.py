@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.extensions import EXTENSIONS, IMA_EXT_0, IMA_EXT_1
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
@@ -16,66 +17,32 @@ if TYPE_CHECKING:
 _WHICH_CPUS: Final = 1
 _PAIRS_MAX: Final = 1 << 16
 
-# What every hart of the executor has, in the order of an ISA string, and its bit of
-# RISCV_HWPROBE_KEY_IMA_EXT_0 (asm/hwprobe.h); None: it has none.
-_EXTENSIONS: Final = {
-    "zicbom": 55,
-    "zicbop": 60,
-    "zicboz": 6,
-    "zicntr": 50,
-    "zicond": 35,
-    "zicsr": None,
-    "zifencei": None,
-    "zihintntl": 29,
-    "zihintpause": 36,
-    "zimop": 42,
-    "zaamo": 56,
-    "zabha": 58,
-    "zacas": 34,
-    "zalrsc": 57,
-    "zawrs": 48,
-    "zfa": 32,
-    "zfhmin": 28,
-    "zca": 43,
-    "zcb": 44,
-    "zcd": 45,
-    "zcmop": 47,
-    "zba": 3,
-    "zbb": 4,
-    "zbs": 5,
-    "zvbb": 17,
-    "zve32f": 38,
-    "zve32x": 37,
-    "zve64d": 41,
-    "zve64f": 40,
-    "zve64x": 39,
-    "zvfhmin": 31,
-    "zvkb": 19,
-    "zvkt": 26,
-    "supm": 49,
-}
 _CACHE_BLOCK: Final = 64
-_FD: Final = 1 << 0
-_C: Final = 1 << 1
-_V: Final = 1 << 2
-_ZICFILP: Final = 63  # of IMA_EXT_0
-_ZICFISS: Final = 0  # of IMA_EXT_1
 
 
 def isa(k: Kernel) -> str:
-    """The ISA string of /proc/cpuinfo."""
-    return "_".join(("rv64imafdcv", *_EXTENSIONS, *sorted(k.cpu)))
+    """The ISA string of /proc/cpuinfo; the optional extensions stand last, by name."""
+    always = [name for name, extension in EXTENSIONS.items() if not extension.optional]
+    letters = "".join(name for name in always if len(name) == 1)
+    names = [name for name in always if len(name) > 1]
+    return "_".join((f"rv64{letters}", *names, *sorted(k.cpu)))
+
+
+def _bits(k: Kernel, key: int) -> int:
+    """Which extensions the harts have, of those that a key has bits for."""
+    has = (e for e in EXTENSIONS.values() if not e.optional or e.name in k.cpu)
+    bits = {e.hwprobe[1] for e in has if e.hwprobe and e.hwprobe[0] == key}
+    return sum(1 << bit for bit in bits)
 
 
 def values(k: Kernel) -> dict[int, int]:
     """Key -> value. riscv_nousercfi changes nothing here (seen on 7.2.13)."""
-    ext_0 = _FD | _C | _V | sum(1 << bit for bit in _EXTENSIONS.values() if bit is not None)
     return {
         0: 0,  # MVENDORID, MARCHID, MIMPID
         1: 0,
         2: 0,
         3: 1,  # BASE_BEHAVIOR: IMA
-        4: ext_0 | int("zicfilp" in k.cpu) << _ZICFILP,
+        IMA_EXT_0: _bits(k, IMA_EXT_0),
         5: 3,  # CPUPERF_0, MISALIGNED_SCALAR_PERF: fast
         6: _CACHE_BLOCK,  # ZICBOZ_BLOCK_SIZE
         7: (1 << 47) - 1,  # HIGHEST_VIRT_ADDRESS
@@ -84,7 +51,7 @@ def values(k: Kernel) -> dict[int, int]:
         10: 3,  # MISALIGNED_VECTOR_PERF: fast
         12: _CACHE_BLOCK,  # ZICBOM_BLOCK_SIZE
         15: _CACHE_BLOCK,  # ZICBOP_BLOCK_SIZE
-        16: int("zicfiss" in k.cpu) << _ZICFISS,
+        IMA_EXT_1: _bits(k, IMA_EXT_1),
     }
 
 
@@ -114,7 +81,7 @@ def _which_cpus(k: Kernel, t: Task, pairs: int, count: int, size: int, cpus: int
     """RISCV_HWPROBE_WHICH_CPUS: leave cpu 0 in the set if it has all that the pairs name."""
     if not size or not cpus:
         raise Errno("EINVAL")
-    known, bitmask_keys, has_all = values(k), (3, 4, 5, 16), True
+    known, bitmask_keys, has_all = values(k), (3, IMA_EXT_0, 5, IMA_EXT_1), True
     for i in range(count):
         key, value = struct.unpack("<qQ", usermem.get(k, t, pairs + 16 * i, 16))
         if key not in known:
