@@ -14,7 +14,7 @@ from shstk.replay.hold import Difference, Hold
 from shstk.schemas.manifest import Manifest
 from shstk.schemas.seq import STEPS
 from shstk.tracer.kernel import loop
-from shstk.tracer.plugins.dispatch import Finished, Plugins
+from shstk.tracer.plugins.session import Finished, Plugins
 from shstk.tracer.record import trace_bits
 from shstk.tracer.recording.recorder import Collector
 from shstk.tracer.rerun.setup import set_up_again

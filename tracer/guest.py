@@ -23,8 +23,8 @@ from shstk.tracer.kernel.tty.terminal import Terminal, Typed
 if TYPE_CHECKING:
     from shstk.tracer._core import Machine
     from shstk.tracer.kernel.kernel import Recorder
-    from shstk.tracer.plugins.dispatch import Finished
     from shstk.tracer.plugins.interface import Plugin
+    from shstk.tracer.plugins.session import Finished
 
 CPUS: Final = ("rv64gc", "rv64gc_zicfiss", "rv64gc_zicfilp", "rv64gc_zicfiss_zicfilp")
 CFI_MODES: Final = ("off", "auto", "on")
@@ -193,7 +193,7 @@ def _terminal(options: GuestOptions) -> Terminal:
 
 def execute(options: GuestOptions, plugins: Sequence[Plugin] = ()) -> RunResult:
     """Run, and record nothing. Raises UsageError, BadProgram, BadPlugin, CannotWrite."""
-    from shstk.tracer.plugins.dispatch import Plugins
+    from shstk.tracer.plugins.session import Plugins
     from shstk.tracer.recording.recorder import NullRecorder
 
     watching = Plugins(plugins, NullRecorder())

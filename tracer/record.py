@@ -15,7 +15,8 @@ from shstk.schemas.version import VERSION
 from shstk.tracer.guest import Guest, GuestOptions, RunResult, set_up
 from shstk.tracer.kernel.boot import initial_limits
 from shstk.tracer.kernel.kernel import FIRST_PID
-from shstk.tracer.plugins.dispatch import TRACE_BITS, Plugins
+from shstk.tracer.plugins.session import Plugins
+from shstk.tracer.recording.recorder import TRACE_BITS, Recorder
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel import kernel
@@ -71,8 +72,6 @@ def record_guest(
 
     Raises what set_up raises, UsageError, BadPlugin, CannotWrite.
     """
-    from shstk.tracer.recording.recorder import Recorder
-
     bits = trace_bits(trace)
     rec = Recorder(out, force=force)
     try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from shstk.replay.run import Run
-    from shstk.tracer.plugins.dispatch import Finished
+    from shstk.tracer.plugins.session import Finished
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -25,7 +25,7 @@ from shstk.plugin import (
 from shstk.replay.run import Run
 from shstk.schemas.errors import BadPlugin, BadRun, UsageError
 from shstk.tracer.guest import GuestOptions, execute
-from shstk.tracer.plugins.dispatch import Plugins
+from shstk.tracer.plugins.session import Plugins
 from shstk.tracer.record import RecordOptions, RecordResult, record
 from shstk.tracer.recording import rundir
 from shstk.tracer.recording.recorder import NullRecorder
