@@ -5,22 +5,26 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.errors import CannotWrite, UsageError
 from shstk.schemas.manifest import U64, Manifest, Rlimit, TreeEntry
 from shstk.schemas.uapi import PAGE
 from shstk.schemas.version import VERSION
-from shstk.tracer.guest import Guest, GuestOptions, RunResult, set_up
+from shstk.tracer.guest import Guest, RunResult, set_up
 from shstk.tracer.kernel.boot import initial_limits
 from shstk.tracer.kernel.kernel import FIRST_PID
+from shstk.tracer.options import GuestOptions
 from shstk.tracer.plugins.session import Plugins
 from shstk.tracer.recording.recorder import TRACE_BITS, Recorder
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel import kernel
     from shstk.tracer.plugins.interface import Plugin
+
+DEFAULT_TRACE: Final = ("cfi", "flow")
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class RecordOptions(GuestOptions):
 
     out: Path | None = None
     force: bool = False
-    trace: frozenset[str] = frozenset({"cfi", "flow"})
+    trace: frozenset[str] = frozenset(DEFAULT_TRACE)
     plugins: tuple[Plugin, ...] = ()
 
 
@@ -42,7 +46,7 @@ class RecordResult(RunResult):
 def record(options: RecordOptions) -> RecordResult:
     """Run and record. Raises UsageError, BadProgram, BadPlugin, CannotWrite."""
     return record_guest(
-        lambda rec, trace: set_up(options, rec, trace),
+        partial(set_up, options),
         options.out or Path(Path(options.program).name).with_suffix(".run"),
         trace=options.trace,
         force=options.force,
@@ -115,7 +119,7 @@ def record_guest(
 def _manifest(guest: Guest, trace: Iterable[str], stdin: str | None) -> Manifest:
     """As long as the guest has not ended."""
     options, terminal = guest.options, guest.k.terminal
-    limits = initial_limits(options.rlimits)
+    limits = initial_limits(options.rlimits or {})
     most = options.max_instructions
     return Manifest(
         tool_version=VERSION,
