@@ -44,7 +44,8 @@ def record(
 
     out: the run directory (default: the program's name with .run). trace: which tables of the
     executor to record, of cfi, flow and insn. plugins: as --plugin says them, or instances of their
-    own for this run. Raises BadProgram, BadPlugin, CannotWrite, UsageError.
+    own for this run. guest: see GuestOptions in shstk.tracer.options. Raises BadProgram, BadPlugin,
+    CannotWrite, UsageError.
     """
     from shstk.plugins.loading import load
     from shstk.tracer.record import RecordOptions

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Final, TypedDict
 
 from shstk.schemas.errors import UsageError
 from shstk.schemas.machine import ABIS, CFI_MODES, CPUS, QUANTUM
 from shstk.schemas.revisions import DEFAULT_REVISION, Revision, at_least
 from shstk.schemas.uapi import RLIMITS
+
+TRACE: Final = ("cfi", "flow")  # what a recording holds of the executor by default
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from shstk.schemas.errors import CannotWrite, UsageError
 from shstk.schemas.manifest import U64, Manifest, Rlimit, TreeEntry
@@ -16,15 +16,13 @@ from shstk.schemas.version import VERSION
 from shstk.tracer.guest import Guest, RunResult, set_up
 from shstk.tracer.kernel.boot import initial_limits
 from shstk.tracer.kernel.kernel import FIRST_PID
-from shstk.tracer.options import GuestOptions
+from shstk.tracer.options import TRACE, GuestOptions
 from shstk.tracer.plugins.session import Plugins
 from shstk.tracer.recording.recorder import TRACE_BITS, Recorder
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel import kernel
     from shstk.tracer.plugins.interface import Plugin
-
-DEFAULT_TRACE: Final = ("cfi", "flow")
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class RecordOptions(GuestOptions):
 
     out: Path | None = None
     force: bool = False
-    trace: frozenset[str] = frozenset(DEFAULT_TRACE)
+    trace: frozenset[str] = frozenset(TRACE)
     plugins: tuple[Plugin, ...] = ()
 
 

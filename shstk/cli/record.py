@@ -8,6 +8,7 @@ import click
 from shstk.cli.common import plugin_option, show_plugins
 from shstk.cli.guest import guest_options, settings
 from shstk.cli.terminal import Interrupt, PassThrough, Progress, show_warnings
+from shstk.tracer.options import TRACE
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -18,7 +19,7 @@ from shstk.cli.terminal import Interrupt, PassThrough, Progress, show_warnings
 @guest_options()
 @click.option(
     "--trace",
-    default="cfi,flow",
+    default=",".join(TRACE),
     show_default=True,
     metavar="TABLES",
     help="What of the executor to record: cfi, flow, insn. Rules read cfi only.",

@@ -12,8 +12,8 @@ from pathlib import Path
 from shstk.replay.check import Report, check
 from shstk.replay.run import Run
 from shstk.tracer.guest import set_up
-from shstk.tracer.options import GuestOptions
-from shstk.tracer.record import DEFAULT_TRACE, record_guest
+from shstk.tracer.options import TRACE, GuestOptions
+from shstk.tracer.record import record_guest
 
 
 def matrix(
@@ -41,7 +41,7 @@ def matrix(
             result = record_guest(
                 partial(set_up, replace(options, kernel=kernel, on_output=forward)),
                 base / f"{kernel.replace(',', '_').replace(':', '-')}.run",
-                trace=DEFAULT_TRACE,
+                trace=TRACE,
                 force=keep is not None,
             )
             reports[kernel] = check(Run.open(result.path))
