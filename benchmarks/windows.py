@@ -17,10 +17,10 @@ from pathlib import Path
 from executor import build
 
 from shstk.replay.run import Run
-from shstk.replaying import replay
+from shstk.rerun.compare import replay
+from shstk.rerun.window import window
 from shstk.schemas.seq import STEPS
 from shstk.tracer.record import RecordOptions, record
-from shstk.windowing import window
 
 NAMES = ("fib", "sort", "sha256")
 LENGTH = 1000

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0"
-
 if TYPE_CHECKING:
     from shstk.api import (
         build,
@@ -32,6 +30,8 @@ if TYPE_CHECKING:
         stacks,
         window,
     )
+
+    __version__: str
 
 __all__ = [
     "__version__",
@@ -54,6 +54,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from shstk.schemas.version import VERSION
+
+        return VERSION
     if name in __all__:
         from shstk import api
 

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from shstk.schemas.revisions import COMPARED
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from shstk.exploring import Tried
     from shstk.plugin import Plugin
     from shstk.replay.check import Report
     from shstk.replay.diff.compare import Diff
     from shstk.replay.explain.model import Explanation
     from shstk.replay.run import Run
-    from shstk.replaying import Replayed
+    from shstk.rerun.compare import Replayed
+    from shstk.sweep.seeds import Tried
     from shstk.tracer.guest import RunResult
+    from shstk.tracer.options import Callbacks, GuestArguments, Settings
     from shstk.tracer.record import RecordResult
 
 
@@ -32,61 +31,6 @@ def open(run: Run | str | Path, verify: bool = True) -> Run:
     from shstk.replay.run import Run as RunType
 
     return run if isinstance(run, RunType) else RunType.open(Path(run), verify=verify)
-
-
-class GuestArguments(TypedDict, total=False):
-    """The options of `record`, `execute` and `matrix` that describe the guest; see GuestOptions.
-
-    kernel: a revision's name, with switches turned after commas. overlay: where the guest's changes
-    to root are kept. quantum: fewest and most instructions of a task's turn. binds: (path on the
-    host, path in the guest, whether the guest may change it). memory, rlimits: bytes. timeout:
-    seconds of the host. on_output gets (fd, bytes) as the guest writes.
-    """
-
-    kernel: str
-    seed: int
-    quantum: tuple[int, int]
-    env: Mapping[str, str] | None
-    stdin: bytes
-    tty: bool
-    root: str | Path | None
-    overlay: str | Path | None
-    binds: Iterable[tuple[str | Path, str, bool]]
-    cwd: str
-    cpu: str
-    abi: str
-    nousercfi: bool
-    enable_cfi: str
-    memory: int | None
-    rlimits: Mapping[str, int] | None
-    max_instructions: int | None
-    timeout: float | None
-    on_output: Callable[[int, bytes], None]
-    on_progress: Callable[[int], None] | None
-    interrupted: Callable[[], bool]
-
-
-class ReplayCallbacks(TypedDict, total=False):
-    """on_output gets (fd, bytes), on_progress the icount; interrupted is asked now and then."""
-
-    on_output: Callable[[int, bytes], None]
-    on_progress: Callable[[int], None]
-    interrupted: Callable[[], bool]
-
-
-def _guest_options(guest: GuestArguments) -> dict[str, Any]:
-    """Arguments of GuestOptions."""
-    given: dict[str, Any] = {key: value for key, value in guest.items() if value is not None}
-    if "env" in given:
-        given["env"] = tuple(given["env"].items())
-    for name in ("root", "overlay"):
-        if name in given:
-            given[name] = Path(given[name])
-    if "binds" in given:
-        from shstk.tracer.kernel.tree.mounts import Bind
-
-        given["binds"] = tuple(Bind(Path(h), g, writable) for h, g, writable in given["binds"])
-    return given
 
 
 def record(
@@ -102,20 +46,21 @@ def record(
 
     out: the run directory (default: the program's name with .run). trace: which tables of the
     executor to record, of cfi, flow and insn. plugins: as --plugin says them, or instances of their
-    own for this run. Raises BadProgram, BadPlugin, CannotWrite, UsageError.
+    own for this run. guest: see GuestOptions in shstk.tracer.options. Raises BadProgram, BadPlugin,
+    CannotWrite, UsageError.
     """
     from shstk.plugins.loading import load
     from shstk.tracer.record import RecordOptions
     from shstk.tracer.record import record as run_record
 
     options = RecordOptions(
-        program=str(program),
-        argv=args,
+        str(program),
+        args,
         out=Path(out) if out is not None else None,
         trace=frozenset(trace),
         force=force,
         plugins=tuple(load(plugin) for plugin in plugins),
-        **_guest_options(guest),
+        **guest,
     )
     return run_record(options)
 
@@ -131,10 +76,10 @@ def execute(
     Raises BadProgram, BadPlugin, UsageError.
     """
     from shstk.plugins.loading import load
-    from shstk.tracer.guest import GuestOptions
     from shstk.tracer.guest import execute as run_guest
+    from shstk.tracer.options import GuestOptions
 
-    options = GuestOptions(str(program), args, **_guest_options(guest))
+    options = GuestOptions(str(program), args, **guest)
     return run_guest(options, [load(plugin) for plugin in plugins])
 
 
@@ -143,7 +88,7 @@ def replay_run(
     *,
     until: int | None = None,
     plugins: Iterable[str | Plugin] = (),
-    **callbacks: Unpack[ReplayCallbacks],
+    **callbacks: Unpack[Callbacks],
 ) -> Replayed:
     """Execute a run again, from its directory alone, and hold it against the record.
 
@@ -152,7 +97,7 @@ def replay_run(
     made, and BadPlugin.
     """
     from shstk.plugins.loading import load
-    from shstk.replaying import replay as run_replay
+    from shstk.rerun.compare import replay as run_replay
 
     loaded = [load(plugin) for plugin in plugins]
     return run_replay(open(run), until=until, plugins=loaded, **callbacks)
@@ -164,13 +109,13 @@ def replay_under(
     out: str | Path,
     *,
     force: bool = False,
-    **callbacks: Unpack[ReplayCallbacks],
+    **callbacks: Unpack[Callbacks],
 ) -> RecordResult:
     """Record what a run's program, with the run's inputs, does under another kernel revision.
 
     Files that the recorded run never asked for are not there, and a warning names each.
     """
-    from shstk.replaying import record_under
+    from shstk.rerun.kernel import record_under
 
     return record_under(open(run), kernel, Path(out), force=force, **callbacks)
 
@@ -190,8 +135,8 @@ def window(
     """
     import polars as pl
 
+    from shstk.rerun.window import window as frames
     from shstk.schemas.seq import parse
-    from shstk.windowing import window as frames
 
     begin, end = (parse(at) if isinstance(at, str) else at for at in (first, last))
     return pl.concat(
@@ -271,52 +216,26 @@ def matrix(
     keep: str | Path | None = None,
     on_output: Callable[[str, int, bytes], None] | None = None,
     on_kernel: Callable[[str], None] | None = None,
-    seed: int = 0,
-    env: Mapping[str, str] | None = None,
-    stdin: bytes = b"",
-    root: str | Path | None = None,
-    rlimits: Mapping[str, int] | None = None,
-    memory: int | None = None,
-    max_instructions: int | None = None,
-    timeout: float | None = None,
+    **guest: Unpack[Settings],
 ) -> dict[str, Report]:
     """Record a program under each kernel and judge it by intent: kernel -> Report.
 
     keep: a directory for the runs, as <keep>/<kernel>.run; otherwise they are thrown away.
+    on_output gets (kernel, fd, bytes), on_kernel is called before each recording.
     """
-    base = Path(keep) if keep is not None else Path(tempfile.mkdtemp(prefix="shstk-matrix-"))
-    reports = {}
-    try:
-        base.mkdir(parents=True, exist_ok=True)
-        for kernel in kernels:
-            if on_kernel:
-                on_kernel(kernel)
+    from shstk.schemas.errors import UsageError
+    from shstk.sweep.kernels import matrix as run_matrix
+    from shstk.tracer.options import GuestOptions
 
-            def forward(fd: int, data: bytes, kernel: str = kernel) -> None:
-                if on_output:
-                    on_output(kernel, fd, data)
-
-            result = record(
-                program,
-                *args,
-                kernel=kernel,
-                out=base / f"{kernel.replace(',', '_').replace(':', '-')}.run",
-                seed=seed,
-                env=env,
-                stdin=stdin,
-                root=root,
-                rlimits=rlimits,
-                memory=memory,
-                max_instructions=max_instructions,
-                timeout=timeout,
-                force=keep is not None,
-                on_output=forward,
-            )
-            reports[kernel] = check(result.path)
-    finally:
-        if keep is None:
-            shutil.rmtree(base, ignore_errors=True)
-    return reports
+    if "kernel" in guest:
+        raise UsageError("matrix runs a program under several kernels", "kernels=[…] names them")
+    return run_matrix(
+        GuestOptions(str(program), args, **guest),
+        kernels,
+        keep=Path(keep) if keep is not None else None,
+        on_output=on_output,
+        on_kernel=on_kernel,
+    )
 
 
 def explore(
@@ -333,11 +252,15 @@ def explore(
 
     Stop asking, and the rest is not run. jobs: runs at a time; callbacks of `guest` need jobs=1.
     """
-    from shstk.exploring import Judging
-    from shstk.exploring import explore as run_explore
+    from shstk.schemas.errors import UsageError
+    from shstk.sweep.seeds import Judging
+    from shstk.sweep.seeds import explore as run_explore
+    from shstk.tracer.options import GuestOptions
 
-    judging = Judging(expect, tuple(select), tuple(ignore))
-    return run_explore(str(program), args, seeds, judging, dict(guest), jobs)
+    if "seed" in guest:
+        raise UsageError("explore runs a program under several seeds", "seeds=range(…) names them")
+    options = GuestOptions(str(program), args, **guest)
+    return run_explore(options, seeds, Judging(expect, tuple(select), tuple(ignore)), jobs)
 
 
 def build(

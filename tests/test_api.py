@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import polars as pl
@@ -9,6 +10,7 @@ import pytest
 
 import shstk
 from shstk.schemas.errors import BadRun, UsageError
+from shstk.tracer.options import GuestArguments, GuestOptions
 
 GUEST = Path(shstk.__file__).parent / "guests" / "pthread.elf"
 
@@ -56,6 +58,26 @@ def test_matrix(tmp_path: Path) -> None:
         "7.2": True,
     }
     assert shstk.check(tmp_path / "v6.run").violated.height == 5
+
+
+def test_matrix_takes_what_record_takes(tmp_path: Path) -> None:
+    shstk.matrix(GUEST, kernels=["v6"], keep=tmp_path, seed=7, env={"A": "b"}, quantum=(50, 500))
+    manifest = shstk.open(tmp_path / "v6.run").manifest
+    assert (manifest.kernel, manifest.seed, manifest.quantum) == ("v6", 7, (50, 500))
+    assert manifest.environ == ("A=b",)
+
+
+def test_what_is_tried_is_not_one_value() -> None:
+    with pytest.raises(UsageError):
+        shstk.matrix(GUEST, kernel="v6")
+    with pytest.raises(UsageError):
+        shstk.explore(GUEST, seed=1)
+
+
+def test_guest_arguments_are_guest_options() -> None:
+    options = {field.name for field in dataclasses.fields(GuestOptions)}
+    arguments = GuestArguments.__optional_keys__ | GuestArguments.__required_keys__
+    assert arguments == options - {"program", "argv"}
 
 
 def test_export(run: Path, tmp_path: Path) -> None:

@@ -9,60 +9,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.errors import UsageError
-from shstk.schemas.extensions import CPUS, DEFAULT_CPU, OPTIONAL, optional_of
-from shstk.schemas.revisions import DEFAULT_REVISION, Revision, first_with, resolve
-from shstk.schemas.uapi import PAGE, RLIMITS, SIGNALS
+from shstk.schemas.extensions import OPTIONAL, optional_of
+from shstk.schemas.revisions import Revision, resolve
+from shstk.schemas.uapi import PAGE, SIGNALS
 from shstk.tracer.kernel import loop
 from shstk.tracer.kernel.boot import boot
 from shstk.tracer.kernel.kernel import Kernel
-from shstk.tracer.kernel.sched import QUANTUM
-from shstk.tracer.kernel.tree.mounts import Bind, host_mounts
+from shstk.tracer.kernel.tree.mounts import host_mounts
 from shstk.tracer.kernel.tree.sandbox import Sandbox
 from shstk.tracer.kernel.tty.terminal import Terminal, Typed
+from shstk.tracer.options import GuestOptions, check_options
 
 if TYPE_CHECKING:
     from shstk.tracer._core import Machine
     from shstk.tracer.kernel.kernel import Recorder
-    from shstk.tracer.plugins.dispatch import Finished
     from shstk.tracer.plugins.interface import Plugin
+    from shstk.tracer.plugins.session import Finished
 
-CFI_MODES: Final = ("off", "auto", "on")
 _FRAMES: Final = 1 << 20  # 4 GiB: what a guest may touch on a machine without --memory
 _SIGNAL_NAMES: Final = {number: name for name, number in SIGNALS.items()}
-
-
-@dataclass(frozen=True)
-class GuestOptions:
-    """program: a path in `root` or on the host. argv: without argv[0]. tty: a terminal instead of
-    pipes: the host's if there is one and no stdin. overlay: keeps changes to `root`. memory,
-    rlimits: bytes or counts. quantum: fewest and most instructions of a turn. timeout: seconds of
-    the host. on_output gets (fd, bytes), on_progress the icount; interrupted is asked now and
-    then."""
-
-    program: str
-    argv: tuple[str, ...] = ()
-    kernel: str = DEFAULT_REVISION
-    abi: str = "merged"
-    cpu: str = DEFAULT_CPU
-    nousercfi: bool = False
-    enable_cfi: str = "off"
-    seed: int = 0
-    quantum: tuple[int, int] = QUANTUM
-    env: tuple[tuple[str, str], ...] = ()
-    stdin: bytes = b""
-    tty: bool = False
-    root: Path | None = None
-    overlay: Path | None = None
-    binds: tuple[Bind, ...] = ()
-    cwd: str = "/"
-    memory: int | None = None
-    max_instructions: int | None = None
-    timeout: float | None = None
-    rlimits: dict[str, int] = field(default_factory=dict)
-    on_output: Callable[[int, bytes], None] = lambda fd, data: None
-    on_progress: Callable[[int], None] = lambda icount: None
-    interrupted: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)
@@ -166,19 +131,19 @@ def start(
         seed=options.seed,
         quantum=options.quantum,
         memory=options.memory,
-        stdout_write=options.on_output,
+        stdout_write=options.on_output or (lambda fd, data: None),
         terminal=terminal,
     )
     argv = (Path(options.program).name, *options.argv)
-    environ = tuple(f"{key}={value}" for key, value in options.env)
-    first = boot(k, path, _encoded(argv), _encoded(environ), options.rlimits)
+    environ = tuple(f"{key}={value}" for key, value in (options.env or {}).items())
+    first = boot(k, path, _encoded(argv), _encoded(environ), options.rlimits or {})
     assert first.mm is not None
     return Guest(options, row, machine, k, path, argv, environ, first.mm.auxv)
 
 
 def _search_path(options: GuestOptions) -> list[str]:
     """Where a shell in the guest would look for a bare name."""
-    path = dict(options.env).get("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+    path = (options.env or {}).get("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
     return [folder for folder in path.split(":") if folder.startswith("/")]
 
 
@@ -193,7 +158,7 @@ def _terminal(options: GuestOptions) -> Terminal:
 
 def execute(options: GuestOptions, plugins: Sequence[Plugin] = ()) -> RunResult:
     """Run, and record nothing. Raises UsageError, BadProgram, BadPlugin, CannotWrite."""
-    from shstk.tracer.plugins.dispatch import Plugins
+    from shstk.tracer.plugins.session import Plugins
     from shstk.tracer.recording.recorder import NullRecorder
 
     watching = Plugins(plugins, NullRecorder())
@@ -207,62 +172,6 @@ def execute(options: GuestOptions, plugins: Sequence[Plugin] = ()) -> RunResult:
     return result
 
 
-def check_options(options: GuestOptions, row: Revision) -> None:
-    if options.cpu not in CPUS:
-        raise UsageError(f"--cpu {options.cpu}: no such ISA", f"known: {' '.join(CPUS)}")
-    if options.enable_cfi not in CFI_MODES:
-        raise UsageError(f"--enable-cfi {options.enable_cfi}", f"known: {' '.join(CFI_MODES)}")
-    for name in options.rlimits:
-        if name not in RLIMITS:
-            raise UsageError(f"--rlimit {name}: no such limit", f"known: {' '.join(RLIMITS)}")
-    numbers = {
-        "--seed": options.seed,
-        "--memory": options.memory,
-        "--max-instructions": options.max_instructions,
-        **{f"--rlimit {name}": value for name, value in options.rlimits.items()},
-    }
-    low, high = options.quantum
-    if not 1 <= low <= high < 2**32:
-        raise UsageError(
-            f"--quantum {low}:{high}: not a range of instructions", "such as 100:1000, lowest first"
-        )
-    for option, number in numbers.items():
-        if number is not None and not 0 <= number < 2**64:
-            raise UsageError(f"{option}: {number} is not a number of 64 bits")
-    if options.timeout is not None and not 0 <= options.timeout < float("inf"):
-        raise UsageError(f"--timeout: {options.timeout} is not a number of seconds")
-    places = (options.cwd, *(bind.guest for bind in options.binds))
-    variables = (f"{key}={value}" for key, value in options.env)
-    for word in (options.program, *options.argv, *variables, *places):
-        if "\0" in word or not _is_utf8(word):
-            raise UsageError(
-                f"{word!r} holds a NUL or is not UTF-8",
-                "the program's name, arguments, environment and places are recorded as text",
-            )
-    if options.nousercfi and row["nousercfi"] == "ignored":
-        raise UsageError(
-            f"--nousercfi: kernel {row.name} does not know the parameter riscv_nousercfi",
-            f"it came with {first_with('nousercfi', 'obeyed')};"
-            " --cpu rv64gc is a machine without shadow stacks under any kernel",
-        )
-    prctl = row.settings["prctl_numbers"]
-    if options.abi == "own" and not prctl.confirmed:
-        raise UsageError(
-            f"--abi own: no source confirms the prctl numbers of {row.name}",
-            "leave --abi merged, or turn the switch: --kernel "
-            f"{row.name},prctl_numbers={prctl.value}",
-        )
-
-
-def _is_utf8(word: str) -> bool:
-    """Python holds bytes of the command line that are not UTF-8 as lone surrogates."""
-    try:
-        word.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _encoded(strings: tuple[str, ...]) -> tuple[bytes, ...]:
     return tuple(s.encode() for s in strings)
 
@@ -271,7 +180,8 @@ def _poll(options: GuestOptions, machine: Machine) -> Callable[[], str | None]:
     limits = _limits(options)
 
     def poll() -> str | None:
-        options.on_progress(machine.icount)
+        if options.on_progress:
+            options.on_progress(machine.icount)
         return limits()
 
     return poll
@@ -282,7 +192,7 @@ def _limits(options: GuestOptions) -> Callable[[], str | None]:
     deadline = time.monotonic() + options.timeout if options.timeout is not None else None
 
     def limits() -> str | None:
-        if options.interrupted():
+        if options.interrupted and options.interrupted():
             return "interrupted"
         if deadline is not None and time.monotonic() >= deadline:
             return "timeout"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,12 @@ from shstk.schemas.errors import CannotWrite, UsageError
 from shstk.schemas.manifest import U64, Manifest, Rlimit, TreeEntry
 from shstk.schemas.uapi import PAGE
 from shstk.schemas.version import VERSION
-from shstk.tracer.guest import Guest, GuestOptions, RunResult, set_up
+from shstk.tracer.guest import Guest, RunResult, set_up
 from shstk.tracer.kernel.boot import initial_limits
 from shstk.tracer.kernel.kernel import FIRST_PID
-from shstk.tracer.plugins.dispatch import TRACE_BITS, Plugins
+from shstk.tracer.options import TRACE, GuestOptions
+from shstk.tracer.plugins.session import Plugins
+from shstk.tracer.recording.recorder import TRACE_BITS, Recorder
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel import kernel
@@ -29,7 +32,7 @@ class RecordOptions(GuestOptions):
 
     out: Path | None = None
     force: bool = False
-    trace: frozenset[str] = frozenset({"cfi", "flow"})
+    trace: frozenset[str] = frozenset(TRACE)
     plugins: tuple[Plugin, ...] = ()
 
 
@@ -41,7 +44,7 @@ class RecordResult(RunResult):
 def record(options: RecordOptions) -> RecordResult:
     """Run and record. Raises UsageError, BadProgram, BadPlugin, CannotWrite."""
     return record_guest(
-        lambda rec, trace: set_up(options, rec, trace),
+        partial(set_up, options),
         options.out or Path(Path(options.program).name).with_suffix(".run"),
         trace=options.trace,
         force=options.force,
@@ -71,8 +74,6 @@ def record_guest(
 
     Raises what set_up raises, UsageError, BadPlugin, CannotWrite.
     """
-    from shstk.tracer.recording.recorder import Recorder
-
     bits = trace_bits(trace)
     rec = Recorder(out, force=force)
     try:
@@ -116,7 +117,7 @@ def record_guest(
 def _manifest(guest: Guest, trace: Iterable[str], stdin: str | None) -> Manifest:
     """As long as the guest has not ended."""
     options, terminal = guest.options, guest.k.terminal
-    limits = initial_limits(options.rlimits)
+    limits = initial_limits(options.rlimits or {})
     most = options.max_instructions
     return Manifest(
         tool_version=VERSION,

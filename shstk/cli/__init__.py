@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from shstk import __version__
+from shstk.schemas.version import VERSION
 
 # name -> what `shstk --help` says; the command is `command` in shstk/cli/<name>.py, with _ for -.
 COMMANDS: Final = {
@@ -83,7 +83,7 @@ class Commands(click.Group):
     epilog="Exit codes: 0 done; 1 findings or a difference; 2 wrong usage; 3 unreadable input;"
     " 4 executing again disagrees with the record.",
 )
-@click.version_option(__version__, "-V", "--version", prog_name="shstk")
+@click.version_option(VERSION, "-V", "--version", prog_name="shstk")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Whose shadow stack is this, who allocated it, who should have freed it?

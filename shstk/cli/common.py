@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from shstk.replay.run import Run
-    from shstk.tracer.plugins.dispatch import Finished
+    from shstk.tracer.plugins.session import Finished
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -173,10 +172,6 @@ def open_run(path: Path) -> Run:
     from shstk.replay.run import Run
 
     return Run.open(path)
-
-
-def progress_wanted() -> bool:
-    return sys.stderr.isatty()
 
 
 def between_commas(text: str) -> list[str]:

@@ -5,13 +5,14 @@ from typing import Any
 import click
 
 from shstk.cli.common import plugin_option, show_plugins
-from shstk.cli.guest import guest_arguments, guest_options, show_warnings
+from shstk.cli.guest import guest_options, settings
+from shstk.cli.terminal import Interrupt, PassThrough, Progress, show_warnings
 from shstk.schemas.errors import Exit
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @plugin_option
-@guest_options
+@guest_options()
 def command(program: str, args: tuple[str, ...], plugins: tuple[str, ...], **options: Any) -> int:
     """Run PROGRAM as `record` does, and record nothing.
 
@@ -19,13 +20,20 @@ def command(program: str, args: tuple[str, ...], plugins: tuple[str, ...], **opt
     """
     from shstk.api import execute
 
-    guest = guest_arguments(options)
-    result = execute(program, *args, plugins=plugins, **guest)
+    passing = PassThrough()
+    result = execute(
+        program,
+        *args,
+        plugins=plugins,
+        **settings(options),
+        on_output=passing,
+        on_progress=Progress(),
+        interrupted=Interrupt(),
+    )
     show_warnings(result.warnings)
     show_plugins(result.plugins)
     if result.exit_code is None:
         click.echo(f"shstk: {result.describe()}", err=True)
         return Exit.INPUT
-    if guest["on_output"].error:
-        raise guest["on_output"].error
+    passing.check()
     return result.exit_code

@@ -1,34 +1,19 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from shstk.cli.common import between_commas, format_option, progress_wanted
-from shstk.cli.guest import guest_arguments, guest_options
+from shstk.cli.common import between_commas, format_option
+from shstk.cli.guest import guest_options, record_line, settings
+from shstk.cli.terminal import Status
 from shstk.schemas.errors import Exit
 
 if TYPE_CHECKING:
-    from shstk.exploring import Tried
-
-_OWN = frozenset(
-    (
-        "seeds",
-        "seed",
-        "all_seeds",
-        "jobs",
-        "output",
-        "force",
-        "expect",
-        "select",
-        "ignore",
-        "format",
-    )
-)
+    from shstk.sweep.seeds import Tried
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -62,7 +47,7 @@ _OWN = frozenset(
 )
 @click.option("--force", is_flag=True, help="Replace an existing run.")
 @format_option("text", "json")
-@guest_options
+@guest_options()
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -89,9 +74,8 @@ def command(
     """
     from shstk import api, render
 
-    guest = guest_arguments(options)
-    for key in ("on_output", "on_progress", "interrupted"):
-        del guest[key]
+    guest = settings(options)
+    status = Status()
     tried = []
     for one in api.explore(
         program,
@@ -104,18 +88,16 @@ def command(
         **guest,
     ):
         tried.append(one)
-        if progress_wanted():
-            sys.stderr.write(f"\r{len(tried)} of {seeds} seeds \x1b[K")
-            sys.stderr.flush()
+        status.show(f"{len(tried)} of {seeds} seeds")
         if one.found and not all_seeds:
             break
-    if progress_wanted():
-        sys.stderr.write("\r\x1b[K")
+    status.clear()
     first = next((t for t in tried if t.found), None)
     kept = None
     if first is not None:
         kept = output or Path(f"{Path(program).stem}.seed{first.seed}.run")
-        api.record(program, *args, seed=first.seed, out=kept, force=force, **guest)
+        guest["seed"] = first.seed
+        api.record(program, *args, out=kept, force=force, **guest)
     if format == "json":
         from shstk.replay.report import shown
 
@@ -171,28 +153,7 @@ def _write_text(tried: list[Tried], first: Tried | None, ctx: click.Context) -> 
             seen.add(finding["rule"])
             click.echo(f"{finding['rule']} {finding['slug']}")
             click.echo("\n".join(finding_lines(finding)))
-    click.echo(f"\nreproduce: {_again(ctx, first.seed)}")
-
-
-def _again(ctx: click.Context, seed: int) -> str:
-    """The command line that records this seed: the guest's options as they were given."""
-    import shlex
-
-    words = ["shstk", "record", "--seed", str(seed)]
-    for parameter in ctx.command.params:
-        given = ctx.get_parameter_source(parameter.name or "")
-        if parameter.name in _OWN or given is not click.core.ParameterSource.COMMANDLINE:
-            continue
-        value = ctx.params[parameter.name or ""]
-        if isinstance(parameter, click.Argument):
-            words += [value] if isinstance(value, str) else value
-        elif isinstance(parameter, click.Option) and parameter.is_flag:
-            words.append(parameter.opts[-1])
-        elif isinstance(parameter, click.Option):
-            for one in value if parameter.multiple else [value]:
-                text = ":".join(map(str, one)) if isinstance(one, tuple) else str(one)
-                words += [parameter.opts[-1], text]
-    return shlex.join(words)
+    click.echo(f"\nreproduce: {record_line(ctx, first.seed)}")
 
 
 def _count(items: list[Any], noun: str) -> str:

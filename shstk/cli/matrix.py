@@ -5,11 +5,13 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from shstk.cli.common import Kernel, Size, format_option, progress_wanted
+from shstk.cli.common import Kernel, format_option
+from shstk.cli.guest import guest_options, settings
+from shstk.cli.terminal import Status
 from shstk.schemas.errors import Exit, UsageError
 from shstk.schemas.revisions import COMPARED, resolve
 
@@ -39,16 +41,8 @@ if TYPE_CHECKING:
     "--keep", type=click.Path(path_type=Path), metavar="DIR", help="Keep the runs in DIR."
 )
 @click.option("--all", "all_rules", is_flag=True, help="Also rules that no revision violates.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option(
-    "--root", type=click.Path(path_type=Path), metavar="DIR", help="File tree of the guest."
-)
-@click.option("--memory", type=Size(), metavar="SIZE", help="Memory of the machine.")
-@click.option(
-    "--max-instructions", type=click.IntRange(1), metavar="N", help="End each run after N."
-)
-@click.option("--timeout", type=float, metavar="SECONDS", help="End each run after so long.")
 @format_option("text", "json", "csv")
+@guest_options("kernel", "program", "args")
 @click.argument("program", required=False)
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def command(
@@ -59,12 +53,8 @@ def command(
     others: tuple[str, ...],
     keep: Path | None,
     all_rules: bool,
-    seed: int,
-    root: Path | None,
-    memory: int | None,
-    max_instructions: int | None,
-    timeout: float | None,
     format: str,
+    **options: Any,
 ) -> int:
     """Record PROGRAM under several revisions and print finding x revision.
 
@@ -78,22 +68,19 @@ def command(
     if not names:
         raise UsageError("--kernels: no revision is named", "`shstk kernels` lists them")
     programs = _programs(program, args, others)
+    guest = settings(options, piped=False)
+    status = Status()
     reports = {
         name: api.matrix(
             *words,
             kernels=names,
             keep=keep and (keep if len(programs) == 1 else keep / Path(words[0]).name),
-            seed=seed,
-            root=root,
-            memory=memory,
-            max_instructions=max_instructions,
-            timeout=timeout,
-            on_kernel=partial(_progress, name) if progress_wanted() else None,
+            on_kernel=partial(_show, status, name),
+            **guest,
         )
         for name, words in programs.items()
     }
-    if progress_wanted():
-        sys.stderr.write("\r\x1b[K")
+    status.clear()
     if format == "text":
         write_text(reports, all_rules, sys.stdout)
     else:
@@ -145,6 +132,5 @@ def _programs(
     return dict(zip(names, commands, strict=True))
 
 
-def _progress(program: str, kernel: str) -> None:
-    sys.stderr.write(f"\rrecording {program} under {kernel} \x1b[K")
-    sys.stderr.flush()
+def _show(status: Status, program: str, kernel: str) -> None:
+    status.show(f"recording {program} under {kernel}")

@@ -6,7 +6,9 @@ from typing import Any
 import click
 
 from shstk.cli.common import plugin_option, show_plugins
-from shstk.cli.guest import guest_arguments, guest_options, show_warnings
+from shstk.cli.guest import guest_options, settings
+from shstk.cli.terminal import Interrupt, PassThrough, Progress, show_warnings
+from shstk.tracer.options import TRACE
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -14,10 +16,10 @@ from shstk.cli.guest import guest_arguments, guest_options, show_warnings
     "-o", "--output", type=click.Path(path_type=Path), metavar="RUN", help="Run directory."
 )
 @click.option("--force", is_flag=True, help="Replace an existing run.")
-@guest_options
+@guest_options()
 @click.option(
     "--trace",
-    default="cfi,flow",
+    default=",".join(TRACE),
     show_default=True,
     metavar="TABLES",
     help="What of the executor to record: cfi, flow, insn. Rules read cfi only.",
@@ -41,14 +43,22 @@ def command(
     """
     from shstk.api import record
 
-    guest = guest_arguments(options)
+    passing = PassThrough()
     result = record(
-        program, *args, out=output, force=force, trace=trace.split(","), plugins=plugins, **guest
+        program,
+        *args,
+        out=output,
+        force=force,
+        trace=trace.split(","),
+        plugins=plugins,
+        **settings(options),
+        on_output=passing,
+        on_progress=Progress(),
+        interrupted=Interrupt(),
     )
     show_warnings(result.warnings)
     end = result.describe()
     click.echo(f"shstk: {end}, {result.icount} instructions, recorded in {result.path}", err=True)
     show_plugins(result.plugins)
-    if guest["on_output"].error:
-        raise guest["on_output"].error
+    passing.check()
     return (result.exit_code or 0) if exit_guest else 0

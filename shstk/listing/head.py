@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from shstk import __version__
 from shstk.listing.values import BadValue, Names
 from shstk.schemas import uapi
 from shstk.schemas import vocabulary as kinds
 from shstk.schemas.errors import UsageError
 from shstk.schemas.extensions import CPUS, DEFAULT_CPU
+from shstk.schemas.machine import ABIS, QUANTUM
 from shstk.schemas.manifest import U64, Manifest, Rlimit, TreeEntry
 from shstk.schemas.revisions import DEFAULT_REVISION, resolve
+from shstk.schemas.version import VERSION
 
 _TRACED: Final = ("cfi", "flow", "insn")
 
@@ -25,7 +26,7 @@ class Head:
         self._rlimits = dict.fromkeys(uapi.RLIMITS, (uapi.RLIM_INFINITY, uapi.RLIM_INFINITY))
         self._rlimits["STACK"] = (8 * 2**20, uapi.RLIM_INFINITY)
         self._set: dict[str, Any] = {
-            "abi": "merged",
+            "abi": ABIS[0],
             "cpu": DEFAULT_CPU,
             "nousercfi": False,
             "recorded": False,
@@ -64,7 +65,7 @@ class Head:
         elif key in ("seed", "memory"):
             self._set[key] = self._u64(_one(key, words))
         else:
-            known = {"abi": ("merged", "own"), "cpu": CPUS, "ending": kinds.ENDINGS}[key]
+            known = {"abi": ABIS, "cpu": CPUS, "ending": kinds.ENDINGS}[key]
             self._set[key] = _among(key, _one(key, words), known)
 
     def _limit(self, text: str) -> int:
@@ -92,13 +93,13 @@ class Head:
             if row["kind"] == "exit_begin" and row["tid"] == first_tid
         ]
         return Manifest(
-            tool_version=__version__,
+            tool_version=VERSION,
             program=f"/{chosen['argv'][0]}",
             environ=(),
             cwd="/",
             kernel=self._kernel.name,
             switches=self._kernel.settings,
-            quantum=(10_000, 50_000),
+            quantum=QUANTUM,
             rlimits={name: Rlimit(U64(s), U64(h)) for name, (s, h) in self._rlimits.items()},
             page_size=uapi.PAGE,
             auxv=(),

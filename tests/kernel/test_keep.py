@@ -8,7 +8,7 @@ import pytest
 from direct import Direct
 
 from shstk.schemas.errors import BadProgram
-from shstk.tracer.kernel.tree.mounts import Bind, host_mounts
+from shstk.tracer.kernel.tree.mounts import host_mounts
 from shstk.tracer.kernel.tree.sandbox import AT_FDCWD, Sandbox
 
 AT_REMOVEDIR = 0x200
@@ -68,7 +68,7 @@ def test_an_overlay_is_where_the_next_run_goes_on(root: Path, tmp_path: Path) ->
 
 def test_a_bound_directory_is_written_back(root: Path) -> None:
     (root / "top").mkdir()
-    d = guest(None, binds=(Bind(root, "/mnt/work", True),))
+    d = guest(None, binds=((root, "/mnt/work", True),))
     d.save("/mnt/work/etc/name", b"changed\n")
     assert d.at("unlinkat", "/mnt/work/top", AT_REMOVEDIR) == 0
     old, new = b"/mnt/work/etc/old/file\0", b"/mnt/work/up\0"
@@ -85,7 +85,7 @@ def test_a_bound_directory_is_written_back(root: Path) -> None:
 
 def test_swapped_files_are_both_kept(root: Path) -> None:
     (root / "other").write_text("other\n")
-    d = guest(None, binds=(Bind(root, "/w", True),))
+    d = guest(None, binds=((root, "/w", True),))
     assert d.call("renameat2", AT_FDCWD, b"/w/other\0", AT_FDCWD, b"/w/etc/name\0", 2) == 0
     d.k.sandbox.keep(d.k)
     assert (root / "other").read_text() == "lower\n"
@@ -93,7 +93,7 @@ def test_swapped_files_are_both_kept(root: Path) -> None:
 
 
 def test_without_rw_nothing_can_be_changed(root: Path) -> None:
-    d = guest(None, binds=(Bind(root, "/w"), Bind(root / "etc/name", "/file")))
+    d = guest(None, binds=((root, "/w", False), (root / "etc/name", "/file", False)))
     assert d.text("/w/etc/name") == d.text("/file") == b"lower\n"
     assert d.open("/w/etc/name", 1) == d.open("/file", 2) == d.open("/w/x", 0o101) == "EROFS"
     assert d.at("unlinkat", "/w/etc/name", 0) == "EROFS"
@@ -103,7 +103,7 @@ def test_without_rw_nothing_can_be_changed(root: Path) -> None:
 
 def test_a_guest_s_symlink_is_kept_as_one(root: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("outside")
-    d = guest(None, binds=(Bind(root, "/w", True),))
+    d = guest(None, binds=((root, "/w", True),))
     assert d.call("symlinkat", str(tmp_path).encode() + b"\0", AT_FDCWD, b"/w/away\0") == 0
     assert d.text("/w/away/secret") == "ENOENT"
     d.k.sandbox.keep(d.k)
@@ -114,4 +114,4 @@ def test_a_guest_s_symlink_is_kept_as_one(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["/", "relative/..", "/a/../b"])
 def test_no_place_for_a_bind(root: Path, place: str) -> None:
     with pytest.raises(BadProgram):
-        Sandbox(host_mounts(binds=(Bind(root, place),)))
+        Sandbox(host_mounts(binds=((root, place, False),)))

@@ -12,9 +12,10 @@ import riscv_asm
 from direct import Direct
 
 from shstk.replay.run import Run
-from shstk.replaying import replay
-from shstk.tracer.guest import GuestOptions, execute
+from shstk.rerun.compare import replay
+from shstk.tracer.guest import execute
 from shstk.tracer.kernel.tty.terminal import Typed, terminal_files
+from shstk.tracer.options import GuestOptions
 from shstk.tracer.record import RecordOptions, record
 
 TCGETS, TCSETS, TIOCGPGRP, TIOCSPGRP, TIOCGWINSZ = 0x5401, 0x5402, 0x540F, 0x5410, 0x5413

@@ -24,7 +24,7 @@ from replaying import (
 
 from shstk.replay.disagreement import Disagreement
 from shstk.replay.run import Run
-from shstk.replaying import Alarm, replay
+from shstk.rerun.compare import Alarm, replay
 from shstk.schemas.manifest import U64
 from shstk.tracer.guest import Guest
 from shstk.tracer.kernel.kernel import Kernel

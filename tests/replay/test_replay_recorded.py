@@ -13,10 +13,10 @@ import pytest
 from replaying import PROGRAMS, PTHREAD, recorded, rows
 
 from shstk.replay.run import Run
-from shstk.replaying import record_under, replay
+from shstk.rerun.compare import replay
+from shstk.rerun.kernel import record_under
 from shstk.schemas.errors import BadRun
 from shstk.tracer.guest import set_up
-from shstk.tracer.kernel.tree.mounts import Bind
 from shstk.tracer.record import RecordOptions, record_guest
 from shstk.tracer.recording.rundir import recover
 
@@ -87,7 +87,7 @@ def test_a_shell(name: str, debian: Path, tmp_path: Path) -> None:
         argv=("-c", SHELL[name]),
         root=debian,
         stdin=b"first line\nsecond\n\xff",
-        env=(("PATH", "/usr/bin:/bin"),),
+        env={"PATH": "/usr/bin:/bin"},
     )
     assert all(row["tree"] == 0 for row in rows(run, "tree"))
     agrees(run)
@@ -114,7 +114,7 @@ def test_a_tree_that_has_gone(tmp_path: Path) -> None:
         Path("/bin/prog"),
         root=root,
         overlay=over,
-        binds=(Bind(work, "/mnt/work", True), Bind(single, "/mnt/single")),
+        binds=((work, "/mnt/work", True), (single, "/mnt/single", False)),
         cwd="/mnt/work",
     )
     for folder in (root, over, work):
@@ -152,7 +152,7 @@ def test_what_was_typed(debian: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         argv=("-i",),
         root=debian,
         tty=True,
-        env=(("PATH", "/usr/bin:/bin"),),
+        env={"PATH": "/usr/bin:/bin"},
     )
     assert run.manifest.tty == (50, 132)
     assert [row["bytes"] for row in rows(run, "typed")][-1] == b""

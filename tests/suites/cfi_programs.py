@@ -10,7 +10,8 @@ from pathlib import Path
 
 from debian import NotToBeHad
 
-from shstk.tracer.guest import GuestOptions, execute
+from shstk.tracer.guest import execute
+from shstk.tracer.options import GuestOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "fixtures"))

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from shstk.tracer.guest import Guest, GuestOptions, set_up
+from shstk.tracer.guest import Guest, set_up
 from shstk.tracer.kernel import loop
+from shstk.tracer.options import GuestOptions
 from shstk.tracer.rerun import checkpoint
 from shstk.tracer.rerun.checkpoint_cache import CheckpointCache
 

@@ -24,8 +24,9 @@ from shstk.plugin import (
 )
 from shstk.replay.run import Run
 from shstk.schemas.errors import BadPlugin, BadRun, UsageError
-from shstk.tracer.guest import GuestOptions, execute
-from shstk.tracer.plugins.dispatch import Plugins
+from shstk.tracer.guest import execute
+from shstk.tracer.options import GuestOptions
+from shstk.tracer.plugins.session import Plugins
 from shstk.tracer.record import RecordOptions, RecordResult, record
 from shstk.tracer.recording import rundir
 from shstk.tracer.recording.recorder import NullRecorder

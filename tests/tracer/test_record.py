@@ -115,7 +115,7 @@ def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
         ({"seed": 2**64}, "--seed: .* 64 bits"),
         ({"timeout": float("nan")}, "--timeout: nan"),
         ({"timeout": float("inf")}, "--timeout: inf"),
-        ({"env": (("A", "\udcff"),)}, "not UTF-8"),
+        ({"env": {"A": "\udcff"}}, "not UTF-8"),
         ({"argv": ("a\0b",)}, "NUL"),
     ],
 )

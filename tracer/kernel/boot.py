@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from shstk.schemas.errors import BadProgram
@@ -23,7 +24,7 @@ def boot(
     path: str,
     argv: tuple[bytes, ...],
     env: tuple[bytes, ...],
-    rlimits: dict[str, int],
+    rlimits: Mapping[str, int],
 ) -> Task:
     """Rows at icount 0. rlimits: soft limits that differ from the default. Raises BadProgram."""
     tid = k.new_tid()
@@ -57,7 +58,7 @@ def boot(
     return t
 
 
-def initial_limits(soft: dict[str, int]) -> dict[str, tuple[int, int]]:
+def initial_limits(soft: Mapping[str, int]) -> dict[str, tuple[int, int]]:
     """(soft, hard) of every limit."""
     limits = dict(DEFAULTS)
     for name, value in soft.items():

@@ -10,13 +10,14 @@ from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from shstk.schemas.extensions import OPTIONAL
+from shstk.schemas.machine import QUANTUM
 from shstk.schemas.revisions import Revision
 from shstk.schemas.seq import STEPS
 from shstk.tracer.kernel.call import RESTART, RESTART_ALWAYS, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm.mm import Mm
 from shstk.tracer.kernel.process.modules import Modules
-from shstk.tracer.kernel.sched import QUANTUM, Scheduler
+from shstk.tracer.kernel.sched import Scheduler
 from shstk.tracer.kernel.signal import signals
 from shstk.tracer.kernel.task import (
     BLOCKED,

@@ -7,9 +7,8 @@ import random
 from collections import deque
 from typing import Final
 
+from shstk.schemas.machine import QUANTUM
 from shstk.tracer.kernel.task import BLOCKED, DEAD, STOPPED, ZOMBIE, Task
-
-QUANTUM: Final = (10_000, 50_000)  # instructions, both ends included
 
 # Why a task no longer runs, by the state it is in when another is switched to.
 _WHY: Final = {BLOCKED: "blocked", STOPPED: "blocked", ZOMBIE: "exited", DEAD: "exited"}

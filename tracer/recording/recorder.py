@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CORE_TABLES: Final = ("cfi", "flow", "code", "insn")
+TRACE_BITS: Final = {"cfi": 1, "flow": 2, "insn": 4}  # _core.TRACE_*
+BIT_OF: Final = TRACE_BITS | {"code": 2}
 
 _ROWS: Final = 2**14  # rows of the kernel model that may wait in memory
 _BYTES: Final = 2**23  # and bytes in their bytes columns

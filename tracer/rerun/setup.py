@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from shstk.schemas.errors import BadRun
 from shstk.schemas.manifest import Manifest
 from shstk.schemas.revisions import resolve
-from shstk.tracer.guest import Guest, GuestOptions, check_options, start
+from shstk.tracer.guest import Guest, start
 from shstk.tracer.kernel.tree.mounts import Mount
 from shstk.tracer.kernel.tree.recordedtree import RecordedTree
 from shstk.tracer.kernel.tree.sandbox import Sandbox
 from shstk.tracer.kernel.tty.terminal import Typed
+from shstk.tracer.options import Callbacks, GuestOptions, check_options
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Recorder
@@ -49,14 +50,15 @@ def set_up_again(
     *,
     kernel: str | None = None,
     max_instructions: int | None = None,
-    **others: Any,
+    timeout: float | None = None,
+    **callbacks: Unpack[Callbacks],
 ) -> Guest:
     """The guest of a run, before its first instruction, as it stood there when it was recorded.
 
     rows: the rows of a table of the run (`tree` and `typed` are asked for). trace: _core.TRACE_*
     bits. kernel: another revision; the recorded switches without. max_instructions: icount to stop
-    at. others: timeout, on_output, on_progress, interrupted of GuestOptions. Nothing of the host is
-    asked but `run`, and nothing is written to it.
+    at. timeout, callbacks: as GuestOptions has them. Nothing of the host is asked but `run`, and
+    nothing is written to it.
 
     Raises BadRun (no program made it), UsageError (the machine is none that `kernel` knows).
     """
@@ -76,14 +78,15 @@ def set_up_again(
         enable_cfi=manifest.enable_cfi,
         seed=manifest.seed,
         quantum=manifest.quantum,
-        env=tuple(_variable(text) for text in manifest.environ),
+        env=dict(_variable(text) for text in manifest.environ),
         stdin=(files / manifest.stdin).read_bytes() if manifest.stdin is not None else b"",
         tty=manifest.tty is not None,
         cwd=manifest.cwd,
         memory=manifest.memory,
         max_instructions=max_instructions,
+        timeout=timeout,
         rlimits={name: limit.soft for name, limit in manifest.rlimits.items()},
-        **others,
+        **callbacks,
     )
     row = manifest.row if kernel is None else resolve(kernel)
     check_options(options, row)

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from shstk.schemas.errors import BadProgram
 from shstk.tracer.kernel.tree.hosttree import HostTree, Layers, Tree
-
-
-@dataclass(frozen=True)
-class Bind:
-    """A file or directory of the host that the guest sees at `guest`; writable: and may change."""
-
-    host: Path
-    guest: str
-    writable: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,13 +30,22 @@ class Mount:
 
 
 def host_mounts(
-    root: Path | None = None, overlay: Path | None = None, binds: tuple[Bind, ...] = ()
+    root: str | Path | None = None,
+    overlay: str | Path | None = None,
+    binds: Iterable[tuple[str | Path, str, bool]] = (),
 ) -> tuple[Mount, ...]:
-    """The root, if there is one, and the binds. Raises BadProgram."""
-    bound = (_bind(bind) for bind in binds)
+    """The root, if there is one, and the binds: (path on the host, path in the guest, writable).
+
+    Raises BadProgram.
+    """
+    bound = (_bind(Path(host), guest, writable) for host, guest, writable in binds)
     if root is None and overlay is None:
         return tuple(bound)
-    return (_root(root, overlay), *bound)
+    return (_root(_path(root), _path(overlay)), *bound)
+
+
+def _path(text: str | Path | None) -> Path | None:
+    return None if text is None else Path(text)
 
 
 def _root(root: Path | None, overlay: Path | None) -> Mount:
@@ -60,11 +61,10 @@ def _root(root: Path | None, overlay: Path | None) -> Mount:
     return Mount("root", "/", tree, option, True, above.root, beneath)
 
 
-def _bind(bind: Bind) -> Mount:
-    host = os.path.realpath(bind.host)
-    option = f"--bind {bind.host}:{bind.guest}"
-    kept = host if bind.writable else None
-    return Mount("bind", bind.guest, HostTree(host), option, bind.writable, kept)
+def _bind(host: Path, guest: str, writable: bool) -> Mount:
+    real = os.path.realpath(host)
+    option = f"--bind {host}:{guest}"
+    return Mount("bind", guest, HostTree(real), option, writable, real if writable else None)
 
 
 def program_mount(program: str, in_root: bool) -> Mount:

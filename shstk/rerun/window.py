@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
+import polars as pl
+import pyarrow as pa
+
+from shstk.render import shown_rows, write_rows
+from shstk.replay.run import Run
 from shstk.replay.symbols import Symbols
+from shstk.rerun.guest import directory, set_up
 from shstk.schemas import seq as positions
-from shstk.schemas.errors import BadRun
 from shstk.schemas.rows import to_batch
 from shstk.schemas.tables import TABLES
 from shstk.tracer.disassembly.disassemble import disassemble, register
 from shstk.tracer.rerun.checkpoint_cache import CheckpointCache, cache_directory
-from shstk.tracer.rerun.setup import set_up_again
 from shstk.tracer.rerun.window import rows
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from shstk.replay.run import Run
-    from shstk.tracer.guest import Guest
-    from shstk.tracer.kernel.kernel import Recorder
 
 _HEADER: Final = ("seq", "tid", "pc", "place", "instruction", "writes", "memory", "ssp")
 
@@ -44,28 +42,12 @@ def window(
     kernel: under another revision. cache: where checkpoints are kept, if not in the user's own.
     Raises BadRun: no program made the run.
     """
-    import polars as pl
-
-    manifest, path = run.manifest, run.path
-    if path is None:
-        raise BadRun(f"{run.name} is in memory only: it cannot be executed")
-
-    def set_up(rec: Recorder, trace: int) -> Guest:
-        return set_up_again(
-            path,
-            manifest,
-            lambda name: run.table(name).iter_rows(named=True),
-            rec,
-            trace,
-            kernel=kernel,
-        )
-
-    kept = CheckpointCache(
-        cache or cache_directory(), (path / "manifest.json").read_bytes(), kernel
-    )
-    until = manifest.icount if kernel is None else manifest.max_instructions
+    manifest = (directory(run) / "manifest.json").read_bytes()
+    kept = CheckpointCache(cache or cache_directory(), manifest, kernel)
+    again = partial(set_up, run, kernel=kernel)
+    until = run.manifest.icount if kernel is None else run.manifest.max_instructions
     symbols = Symbols(run)
-    found = rows(set_up, kept, first, last, tables=(table,), until=until, on_progress=on_progress)
+    found = rows(again, kept, first, last, tables=(table,), until=until, on_progress=on_progress)
     for batch in chain((b for _, b in found), [to_batch(TABLES[table], [])]):
         frame = pl.from_arrow(batch)
         assert isinstance(frame, pl.DataFrame)
@@ -73,8 +55,6 @@ def window(
 
 
 def _named(frame: pl.DataFrame, symbols: Symbols) -> pl.DataFrame:
-    import polars as pl
-
     at = frame.columns.index("pc") + 1
     frame = frame.insert_column(at, symbols.places(frame["pc"], frame["mm"]).alias("place"))
     if "word" in frame.columns:
@@ -89,8 +69,6 @@ def write(frames: Iterator[pl.DataFrame], format: str, out: Any) -> None:
     if format == "arrow":
         _write_arrow(frames, out)
         return
-    from shstk.render import shown_rows, write_rows
-
     first = next(frames)
     listing = format == "text" and "word" in first.columns
     tell = _listing if listing else shown_rows
@@ -99,9 +77,6 @@ def write(frames: Iterator[pl.DataFrame], format: str, out: Any) -> None:
 
 
 def _write_arrow(frames: Iterator[pl.DataFrame], out: BinaryIO) -> None:
-    import polars as pl
-    import pyarrow as pa
-
     tables = (frame.to_arrow(compat_level=pl.CompatLevel.oldest()) for frame in frames)
     first = next(tables)
     options = pa.ipc.IpcWriteOptions(compression="zstd")

@@ -7,25 +7,23 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, Unpack
 
 from shstk.replay.disagreement import Disagreement, locate
 from shstk.replay.hold import Difference, Hold
+from shstk.rerun.guest import set_up
 from shstk.schemas.manifest import Manifest
 from shstk.schemas.seq import STEPS
 from shstk.tracer.kernel import loop
-from shstk.tracer.plugins.dispatch import Finished, Plugins
+from shstk.tracer.options import Callbacks
+from shstk.tracer.plugins.session import Finished, Plugins
 from shstk.tracer.record import trace_bits
 from shstk.tracer.recording.recorder import Collector
-from shstk.tracer.rerun.setup import set_up_again
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from shstk.plugin import Plugin
     from shstk.replay.run import Run
     from shstk.tracer.guest import Guest
-    from shstk.tracer.record import RecordResult
 
 # Looks at the clock that a guest which only sleeps gets past the record's last instruction.
 _PATIENCE: Final = 1 << 8
@@ -51,11 +49,9 @@ def replay(
     run: Run,
     *,
     until: int | None = None,
-    on_output: Callable[[int, bytes], None] = lambda fd, data: None,
-    on_progress: Callable[[int], None] = lambda icount: None,
-    interrupted: Callable[[], bool] = lambda: False,
     alarms: Callable[[Guest], Iterable[Alarm]] = lambda guest: (),
     plugins: Sequence[Plugin] = (),
+    **callbacks: Unpack[Callbacks],
 ) -> Replayed:
     """Execute a run again and compare everything that is in its tables.
 
@@ -67,26 +63,24 @@ def replay(
     hold = Hold(run, until)
     rec = Collector(hold)
     patience = _PATIENCE
+    interrupted = callbacks.get("interrupted")
 
     def stop() -> bool:
         nonlocal patience
         if hold.open_end and guest.machine.icount >= hold.last_icount:
             patience -= 1
-        return hold.disagrees or patience < 0 or interrupted()
+        return hold.disagrees or patience < 0 or (interrupted is not None and interrupted())
 
     # An instruction more than the record has would be a difference, and the last one.
     natural = hold.to_the_end and manifest.ending != "limit"
+    callbacks["interrupted"] = stop
     watching = Plugins(plugins, rec, trace_bits(manifest.traced))
-    guest = set_up_again(
-        _path(run),
-        manifest,
-        lambda table: run.table(table).iter_rows(named=True),
+    guest = set_up(
+        run,
         watching.recorder,
         watching.trace,
         max_instructions=hold.last_icount + natural,
-        on_output=on_output,
-        on_progress=on_progress,
-        interrupted=stop,
+        **callbacks,
     )
     watching.attach(guest.k)
     stopped_at = None
@@ -118,38 +112,6 @@ def replay(
         locate(run, difference, hold.tables) if difference else None,
         finished,
     )
-
-
-def record_under(
-    run: Run, kernel: str, out: Path, *, force: bool = False, **callbacks: Any
-) -> RecordResult:
-    """Record what the run's program, with the run's inputs, does under another kernel revision.
-
-    callbacks: of GuestOptions. Raises BadRun (no program made it), UsageError, CannotWrite.
-    """
-    from shstk.tracer.record import record_guest
-
-    manifest = run.manifest
-
-    def set_up(rec: Any, bits: int) -> Guest:
-        return set_up_again(
-            _path(run),
-            manifest,
-            lambda table: run.table(table).iter_rows(named=True),
-            rec,
-            bits,
-            kernel=kernel,
-            max_instructions=manifest.max_instructions,
-            timeout=manifest.timeout,
-            **callbacks,
-        )
-
-    return record_guest(set_up, out, trace=manifest.traced, force=force)
-
-
-def _path(run: Run) -> Path:
-    assert run.path is not None
-    return run.path
 
 
 def _end_difference(manifest: Manifest, guest: Guest, ending: str) -> Difference | None:

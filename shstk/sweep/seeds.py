@@ -9,15 +9,18 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from shstk.replay.check import check
+from shstk.replay.run import Run
 from shstk.schemas.errors import ShstkError
-
-if TYPE_CHECKING:
-    from shstk.replay.run import Run
+from shstk.tracer.guest import set_up
+from shstk.tracer.options import GuestOptions
+from shstk.tracer.record import record_guest
 
 
 @dataclass(frozen=True)
@@ -51,27 +54,22 @@ class Tried:
 
 
 def explore(
-    program: str,
-    args: tuple[str, ...],
-    seeds: range,
-    judging: Judging,
-    guest: dict[str, Any],
-    jobs: int = 1,
+    options: GuestOptions, seeds: range, judging: Judging, jobs: int = 1
 ) -> Iterator[Tried]:
     """One Tried a seed, in the order of `seeds`; what is asked for last may never be run.
 
-    guest: arguments of `shstk.record` but seed and out. jobs: runs at a time, each a process.
+    options: of the guest; its own seed is not used. jobs: runs at a time, each a process.
     """  # fmt: skip
     if jobs == 1:
         for seed in seeds:
-            yield attempt(program, args, seed, judging, guest)
+            yield attempt(replace(options, seed=seed), judging)
         return
     # Spawned: the threads of Polars do not survive a fork.
     pool = ProcessPoolExecutor(
         jobs, multiprocessing.get_context("spawn"), initializer=_let_ctrl_c_end_it
     )
     try:
-        ahead = (pool.submit(attempt, program, args, seed, judging, guest) for seed in seeds)
+        ahead = (pool.submit(attempt, replace(options, seed=seed), judging) for seed in seeds)
         waiting: list[Future[Tried]] = list(islice(ahead, 2 * jobs))
         while waiting:
             yield waiting.pop(0).result()
@@ -84,19 +82,15 @@ def explore(
         pool.shutdown(cancel_futures=True)
 
 
-def attempt(
-    program: str, args: tuple[str, ...], seed: int, judging: Judging, guest: dict[str, Any]
-) -> Tried:
+def attempt(options: GuestOptions, judging: Judging) -> Tried:
     """One seed: recorded, judged."""
-    from shstk import api
-
     with tempfile.TemporaryDirectory(prefix="shstk-explore-") as scratch:
         out = Path(scratch) / "seed.run"
-        result = api.record(program, *args, seed=seed, out=out, trace=("cfi",), **guest)
-        run = api.open(out, verify=False)
-        report = api.check(run, expect=judging.expect, select=judging.select, ignore=judging.ignore)
+        result = record_guest(partial(set_up, options), out, trace=("cfi",), force=False)
+        run = Run.open(out, verify=False)
+        report = check(run, expect=judging.expect, select=judging.select, ignore=judging.ignore)
         return Tried(
-            seed=seed,
+            seed=options.seed,
             ending=result.describe(),
             failed=result.ending in ("killed", "deadlock"),
             schedule=_values(run, "sched"),

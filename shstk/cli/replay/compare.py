@@ -1,0 +1,38 @@
+"""Without --kernel and --trace: the run is executed again and compared with its record."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from shstk.cli.common import show_plugins
+from shstk.cli.terminal import Interrupt, Progress, show_warnings
+from shstk.plugins.loading import load
+from shstk.replay.run import Run
+from shstk.rerun.compare import replay
+from shstk.rerun.report import as_json, text
+from shstk.schemas.errors import Exit
+from shstk.schemas.version import VERSION
+
+
+def compare(run: Run, path: Path, until: int | None, plugins: tuple[str, ...], format: str) -> int:
+    progress = Progress()
+    result = replay(
+        run,
+        until=until,
+        plugins=[load(plugin) for plugin in plugins],
+        interrupted=Interrupt(),
+        on_progress=progress,
+    )
+    progress.clear()
+    if format == "json":
+        click.echo(json.dumps(as_json(result), indent=1))
+    else:
+        click.echo(text(path, result), nl=False)
+    show_plugins(result.plugins)
+    if result.disagreement and run.manifest.tool_version != VERSION:
+        recorded_by = run.manifest.tool_version
+        show_warnings([f"it was recorded by shstk {recorded_by}; this is {VERSION}"])
+    return Exit.DISAGREES if result.disagreement else Exit.OK

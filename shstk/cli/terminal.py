@@ -1,0 +1,93 @@
+"""What a command does at its terminal while guests run: a status line, their output, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from types import FrameType
+
+import click
+
+
+class Status:
+    """A line that the next one overwrites; nothing if standard error is not a terminal."""
+
+    def __init__(self) -> None:
+        self._wanted = sys.stderr.isatty()
+
+    def show(self, text: str) -> None:
+        if self._wanted:
+            sys.stderr.write(f"\r{text} \x1b[K\r")
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        if self._wanted:
+            sys.stderr.write("\r\x1b[K")
+
+
+class Progress:
+    """How far a guest is, at most five times a second: GuestOptions.on_progress."""
+
+    def __init__(self) -> None:
+        self._status = Status()
+        self._began = self._shown = time.monotonic()
+
+    def __call__(self, icount: int) -> None:
+        now = time.monotonic()
+        if now - self._shown < 0.2:
+            return
+        self._shown = now
+        rate = icount / (now - self._began) / 1e6
+        self._status.show(f"{icount / 1e6:,.0f} M instructions, {rate:,.0f} M/s")
+
+    def clear(self) -> None:
+        self._status.clear()
+
+
+class PassThrough:
+    """Writes the guest's output to ours: GuestOptions.on_output.
+
+    An output that cannot be written does not change what the guest does; `check` reports it later.
+    A reader that has gone (head, grep -q) is not an error.
+    """
+
+    def __init__(self) -> None:
+        self._error: OSError | None = None
+
+    def __call__(self, fd: int, data: bytes) -> None:
+        stream = sys.stderr.buffer if fd == 2 else sys.stdout.buffer
+        try:
+            stream.write(data)
+            stream.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if not isinstance(error, BrokenPipeError):
+                self._error = error
+
+    def check(self) -> None:
+        """Raises the OSError that kept some of the output from being written."""
+        if self._error:
+            raise self._error
+
+
+class Interrupt:
+    """The first SIGINT ends the guest, and what is recorded of it is kept; a second one kills."""
+
+    def __init__(self) -> None:
+        self._hit = False
+        signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, _signo: int, _frame: FrameType | None) -> None:
+        self._hit = True
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def __call__(self) -> bool:
+        return self._hit
+
+
+def show_warnings(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        click.echo(f"{click.style('warning', fg='yellow')}: {warning}", err=True)

@@ -1,0 +1,28 @@
+"""The program of a run, with the run's inputs, recorded under another kernel revision."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Unpack
+
+from shstk.replay.run import Run
+from shstk.rerun.guest import set_up
+from shstk.tracer.options import Callbacks
+from shstk.tracer.record import RecordResult, record_guest
+
+
+def record_under(
+    run: Run, kernel: str, out: Path, *, force: bool = False, **callbacks: Unpack[Callbacks]
+) -> RecordResult:
+    """Record it into `out`. Raises BadRun (no program made the run), UsageError, CannotWrite."""
+    manifest = run.manifest
+    again = partial(
+        set_up,
+        run,
+        kernel=kernel,
+        max_instructions=manifest.max_instructions,
+        timeout=manifest.timeout,
+        **callbacks,
+    )
+    return record_guest(again, out, trace=manifest.traced, force=force)

@@ -1,0 +1,51 @@
+"""One program under several kernel revisions: each run recorded and judged."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from shstk.replay.check import Report, check
+from shstk.replay.run import Run
+from shstk.tracer.guest import set_up
+from shstk.tracer.options import TRACE, GuestOptions
+from shstk.tracer.record import record_guest
+
+
+def matrix(
+    options: GuestOptions,
+    kernels: Iterable[str],
+    *,
+    keep: Path | None = None,
+    on_output: Callable[[str, int, bytes], None] | None = None,
+    on_kernel: Callable[[str], None] | None = None,
+) -> dict[str, Report]:
+    """kernel -> what the rules say of the run under it.
+
+    options: of the guest; its own kernel is not used. keep: a directory for the runs, as
+    <keep>/<kernel>.run; otherwise they are thrown away. on_output gets (kernel, fd, bytes);
+    on_kernel is called before each recording.
+    """
+    base = keep if keep is not None else Path(tempfile.mkdtemp(prefix="shstk-matrix-"))
+    reports = {}
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        for kernel in kernels:
+            if on_kernel:
+                on_kernel(kernel)
+            forward = partial(on_output, kernel) if on_output else None
+            result = record_guest(
+                partial(set_up, replace(options, kernel=kernel, on_output=forward)),
+                base / f"{kernel.replace(',', '_').replace(':', '-')}.run",
+                trace=TRACE,
+                force=keep is not None,
+            )
+            reports[kernel] = check(Run.open(result.path))
+    finally:
+        if keep is None:
+            shutil.rmtree(base, ignore_errors=True)
+    return reports

@@ -1,0 +1,149 @@
+"""What to run, and how: the options of a guest, and which of them go together.
+
+This module is light: the command line takes its defaults from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypedDict
+
+from shstk.schemas.errors import UsageError
+from shstk.schemas.extensions import CPUS, DEFAULT_CPU
+from shstk.schemas.machine import ABIS, CFI_MODES, QUANTUM
+from shstk.schemas.revisions import DEFAULT_REVISION, Revision, first_with
+from shstk.schemas.uapi import RLIMITS
+
+TRACE: Final = ("cfi", "flow")  # what a recording holds of the executor by default
+
+
+@dataclass(frozen=True)
+class GuestOptions:
+    """Some of these take explaining:
+
+    program: a path in `root` or on the host. argv: without argv[0]. kernel: a revision's name, with
+    switches turned after commas. quantum: fewest and most instructions of a task's turn. tty: a
+    terminal instead of pipes: the host's if there is one and no stdin. overlay: where the guest's
+    changes to `root` are kept. binds: (path on the host, path in the guest, whether the guest may
+    change it). memory: bytes. timeout: seconds of the host. rlimits: bytes or counts. on_output
+    gets (fd, bytes) as the guest writes, on_progress the icount; interrupted is polled.
+    """
+
+    program: str
+    argv: tuple[str, ...] = ()
+    kernel: str = DEFAULT_REVISION
+    abi: str = ABIS[0]
+    cpu: str = DEFAULT_CPU
+    nousercfi: bool = False
+    enable_cfi: str = CFI_MODES[0]
+    seed: int = 0
+    quantum: tuple[int, int] = QUANTUM
+    env: Mapping[str, str] | None = None
+    stdin: bytes = b""
+    tty: bool = False
+    root: str | Path | None = None
+    overlay: str | Path | None = None
+    binds: Sequence[tuple[str | Path, str, bool]] = ()
+    cwd: str = "/"
+    memory: int | None = None
+    rlimits: Mapping[str, int] | None = None
+    max_instructions: int | None = None
+    timeout: float | None = None
+    on_output: Callable[[int, bytes], None] | None = None
+    on_progress: Callable[[int], None] | None = None
+    interrupted: Callable[[], bool] | None = None
+
+
+class Callbacks(TypedDict, total=False):
+    """Those of GuestOptions that are called while the guest runs."""
+
+    on_output: Callable[[int, bytes], None] | None
+    on_progress: Callable[[int], None] | None
+    interrupted: Callable[[], bool] | None
+
+
+class Settings(TypedDict, total=False):
+    """Those of GuestOptions that describe the guest, as keyword arguments."""
+
+    kernel: str
+    abi: str
+    cpu: str
+    nousercfi: bool
+    enable_cfi: str
+    seed: int
+    quantum: tuple[int, int]
+    env: Mapping[str, str] | None
+    stdin: bytes
+    tty: bool
+    root: str | Path | None
+    overlay: str | Path | None
+    binds: Sequence[tuple[str | Path, str, bool]]
+    cwd: str
+    memory: int | None
+    rlimits: Mapping[str, int] | None
+    max_instructions: int | None
+    timeout: float | None
+
+
+class GuestArguments(Settings, Callbacks, total=False):
+    """The keyword arguments of GuestOptions, for functions that hand them on."""
+
+
+def check_options(options: GuestOptions, row: Revision) -> None:
+    """row: of options.kernel. Raises UsageError."""
+    if options.cpu not in CPUS:
+        raise UsageError(f"--cpu {options.cpu}: no such ISA", f"known: {' '.join(CPUS)}")
+    if options.enable_cfi not in CFI_MODES:
+        raise UsageError(f"--enable-cfi {options.enable_cfi}", f"known: {' '.join(CFI_MODES)}")
+    limits = options.rlimits or {}
+    for name in limits:
+        if name not in RLIMITS:
+            raise UsageError(f"--rlimit {name}: no such limit", f"known: {' '.join(RLIMITS)}")
+    numbers = {
+        "--seed": options.seed,
+        "--memory": options.memory,
+        "--max-instructions": options.max_instructions,
+        **{f"--rlimit {name}": value for name, value in limits.items()},
+    }
+    low, high = options.quantum
+    if not 1 <= low <= high < 2**32:
+        raise UsageError(
+            f"--quantum {low}:{high}: not a range of instructions", "such as 100:1000, lowest first"
+        )
+    for option, number in numbers.items():
+        if number is not None and not 0 <= number < 2**64:
+            raise UsageError(f"{option}: {number} is not a number of 64 bits")
+    if options.timeout is not None and not 0 <= options.timeout < float("inf"):
+        raise UsageError(f"--timeout: {options.timeout} is not a number of seconds")
+    places = (options.cwd, *(guest for _, guest, _ in options.binds))
+    variables = (f"{key}={value}" for key, value in (options.env or {}).items())
+    for word in (options.program, *options.argv, *variables, *places):
+        if "\0" in word or not _is_utf8(word):
+            raise UsageError(
+                f"{word!r} holds a NUL or is not UTF-8",
+                "the program's name, arguments, environment and places are recorded as text",
+            )
+    if options.nousercfi and row["nousercfi"] == "ignored":
+        raise UsageError(
+            f"--nousercfi: kernel {row.name} does not know the parameter riscv_nousercfi",
+            f"it came with {first_with('nousercfi', 'obeyed')};"
+            " --cpu rv64gc is a machine without shadow stacks under any kernel",
+        )
+    prctl = row.settings["prctl_numbers"]
+    if options.abi == "own" and not prctl.confirmed:
+        raise UsageError(
+            f"--abi own: no source confirms the prctl numbers of {row.name}",
+            "leave --abi merged, or turn the switch: --kernel "
+            f"{row.name},prctl_numbers={prctl.value}",
+        )
+
+
+def _is_utf8(word: str) -> bool:
+    """Python holds bytes of the command line that are not UTF-8 as lone surrogates."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,131 @@
+"""What each plugin gets of the rows since the last delivery: those that its wants speak of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from shstk.tracer.plugins import accesses
+from shstk.tracer.plugins.interface import Blocks, Instructions, Memory, Rows, Want
+from shstk.tracer.plugins.wants import METHODS, SOURCES
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Selection:
+    """Give it the batches of every delivery, in their order: it remembers the blocks of code."""
+
+    def __init__(self) -> None:
+        self._blocks = _BlockColumns()
+        self._batches: Mapping[str, pa.RecordBatch] = {}
+
+    def begin(self, batches: Mapping[str, pa.RecordBatch]) -> None:
+        """A delivery: the rows since the last one, by table."""
+        self._batches = batches
+        if "code" in batches:
+            self._blocks.add(batches["code"])
+
+    def of(self, wants: Sequence[Want]) -> Iterator[tuple[str, tuple[object, ...]]]:
+        """The methods to call for these wants, with their arguments; none for what has no rows."""
+        for kind in dict.fromkeys(type(want) for want in wants):
+            if kind is Rows:
+                for table in dict.fromkeys(w.table for w in wants if isinstance(w, Rows)):
+                    if table in self._batches:
+                        yield METHODS[Rows], (table, self._batches[table])
+            elif (source := self._batches.get(SOURCES[kind][-1])) is not None:
+                chosen = self._chosen(kind, source, wants)
+                if chosen.num_rows:
+                    yield METHODS[kind], (chosen,)
+
+    def _chosen(
+        self, kind: type[Want], source: pa.RecordBatch, wants: Sequence[Want]
+    ) -> pa.RecordBatch:
+        if kind is Blocks:
+            blocks = self._blocks.of(source)
+            return _in_ranges(blocks, [w for w in wants if isinstance(w, Blocks)])
+        if kind is Instructions:
+            return _in_ranges(source, [w for w in wants if isinstance(w, Instructions)])
+        return _memory(source, [w for w in wants if isinstance(w, Memory)])
+
+
+class _BlockColumns:
+    """What the table code says of every block so far, to be joined to rows of flow."""
+
+    def __init__(self) -> None:
+        self._blocks: pa.RecordBatch | None = None  # row n is block n + 1
+
+    def add(self, code: pa.RecordBatch) -> None:
+        import pyarrow as pa
+
+        counts = [_instructions(text) for text in code["bytes"].to_pylist()]
+        new = pa.record_batch(
+            {
+                "pc": code["pc"],
+                "length": code["length"],
+                "instructions": pa.array(counts, pa.uint32()),
+                "module": code["module"],
+            }
+        )
+        self._blocks = pa.concat_batches([self._blocks, new]) if self._blocks else new
+
+    def of(self, flow: pa.RecordBatch) -> pa.RecordBatch:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        assert self._blocks is not None
+        found = self._blocks.take(pc.subtract(flow["block"], pa.scalar(1, pa.uint32())))
+        names = [*flow.schema.names, *found.schema.names]
+        return pa.record_batch([*flow.columns, *found.columns], names=names)
+
+
+def _instructions(text: bytes) -> int:
+    """How many instructions a block has: those of 32 bits end in binary 11."""
+    at = found = 0
+    while at < len(text):
+        at += 4 if text[at] & 3 == 3 else 2
+        found += 1
+    return found
+
+
+def _in_ranges(
+    rows: pa.RecordBatch, wants: Sequence[Blocks] | Sequence[Instructions]
+) -> pa.RecordBatch:
+    """Those whose pc is in the range of one of the wants."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    chosen = None
+    for want in wants:
+        if want.start <= 0 and want.end >= 2**64:
+            return rows
+        low = pc.greater_equal(rows["pc"], pa.scalar(want.start, pa.uint64()))
+        high = pc.less_equal(rows["pc"], pa.scalar(want.end - 1, pa.uint64()))
+        inside = pc.and_(low, high)
+        chosen = inside if chosen is None else pc.or_(chosen, inside)
+    return rows.filter(chosen)
+
+
+def _memory(insn: pa.RecordBatch, wants: Sequence[Memory]) -> pa.RecordBatch:
+    """The accesses that any of these wants, once each."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    parts = [
+        accesses.accesses(
+            insn,
+            want.start,
+            want.end,
+            accesses.READ * want.reads | accesses.WRITE * want.writes,
+        )
+        for want in wants
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    # An instruction accesses memory once, so that its seq says which access it is.
+    together = pa.Table.from_batches(parts).sort_by("seq").combine_chunks()
+    if not together.num_rows:
+        return parts[0]
+    seqs = together["seq"].chunk(0)
+    new = pc.not_equal(seqs[1:], seqs[:-1])
+    return together.filter(pa.concat_arrays([pa.array([True]), new])).to_batches()[0]

@@ -1,0 +1,124 @@
+"""The plugins of one run, from the first instruction of its guest to their tables at the end.
+
+Batches are delivered at multiples of so many instructions, not when a buffer is full or the clock
+says so, so that a plugin sees the same in every run of the same guest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from shstk.schemas.errors import BadPlugin, UsageError
+from shstk.tracer.plugins import wants
+from shstk.tracer.plugins.calls import Calls
+from shstk.tracer.plugins.events import EVENTS, entered
+from shstk.tracer.plugins.interface import Plugin
+from shstk.tracer.plugins.selection import Selection
+from shstk.tracer.plugins.tee import Tee
+from shstk.tracer.recording.recorder import BIT_OF
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from shstk.tracer.kernel.kernel import Kernel, Recorder
+    from shstk.tracer.kernel.task import InCall
+
+
+@dataclass(frozen=True)
+class Finished:
+    """table: None if the plugin makes none."""
+
+    name: str
+    table: pa.Table | None
+    summary: str
+
+
+class Plugins:
+    """The plugins of one run.
+
+    Run the guest with `recorder` and `trace` (_core.TRACE_* bits) in the place of its own, `attach`
+    its kernel before it runs, give `alarms` to the loop, and `finish` when it has ended. A plugin
+    that raises ends the run: `failure` says how, and is for the caller to raise.
+
+    inner, recorded: the recorder and the bits without plugins. Raises UsageError for two plugins of
+    one name, BadPlugin for one that wants what it has no method for.
+    """
+
+    def __init__(self, plugins: Sequence[Plugin], inner: Recorder, recorded: int = 0) -> None:
+        names = [plugin.name for plugin in plugins]
+        for plugin in plugins:
+            wants.check(plugin)
+            if names.count(plugin.name) > 1:
+                raise UsageError(
+                    f"two plugins are called {plugin.name}", "give one another: ,name=another"
+                )
+        self._calls = Calls(plugins)
+        methods = ("on_syscall", *(method for method, _ in EVENTS.values()))
+        self._hearers = {
+            method: [plugin for plugin in plugins if wants.defines(plugin, method)]
+            for method in methods
+        }
+        at_once = frozenset(table for table, (method, _) in EVENTS.items() if self._hearers[method])
+        tables = wants.tables(plugins)
+        self.trace = recorded
+        for table in tables & BIT_OF.keys():
+            self.trace |= BIT_OF[table]
+        self._tee = Tee(inner, recorded, tables, at_once, self._tell)
+        self._selection = Selection()
+        self.recorder: Recorder = self._tee if plugins else inner
+
+    @property
+    def failure(self) -> BadPlugin | None:
+        return self._calls.failure
+
+    def attach(self, kernel: Kernel) -> None:
+        """The guest stands before its first instruction."""
+        self._kernel = kernel
+        self._calls.attach(kernel)
+        if self._hearers["on_syscall"]:
+            kernel.on_entry = self._entry
+        self._tee.replay()
+
+    def alarms(self) -> Iterator[tuple[int, Callable[[], None]]]:
+        """When batches are delivered; never, if nobody wants any."""
+        steps = [plugin.every for plugin in self._calls.working() if plugin.wants]
+        return ((n * min(steps), self.deliver) for n in count(1)) if steps else iter(())
+
+    def deliver(self) -> None:
+        """Everything since the last time, table by table, to each plugin in turn."""
+        self._selection.begin(self._tee.take(self._kernel.machine))
+        for plugin in self._calls.working():
+            for method, arguments in self._selection.of(plugin.wants):
+                self._calls.call(plugin, method, *arguments)
+
+    def finish(self) -> tuple[Finished, ...]:
+        """The guest has ended: the last batches, then each plugin's table and summary."""
+        self._calls.guest_ended = True
+        self.deliver()
+        return tuple(self._finish(plugin) for plugin in self._calls.working())
+
+    def _finish(self, plugin: Plugin) -> Finished:
+        import pyarrow as pa
+
+        made = self._calls.call(plugin, "finish")
+        try:
+            table = made if made is None or isinstance(made, pa.Table) else pa.table(made)
+        except (TypeError, ValueError, pa.ArrowException) as error:
+            self._calls.fail(plugin, "finish", TypeError(f"this is no table: {error}"))
+            table = None
+        return Finished(plugin.name, table, self._calls.call(plugin, "summary") or "")
+
+    def _entry(self, call: InCall) -> None:
+        told = entered(call)
+        for plugin in self._hearers["on_syscall"]:
+            self._calls.call(plugin, "on_syscall", told)
+
+    def _tell(self, table: str, row: dict[str, Any], file: bytes) -> None:
+        method, make = EVENTS[table]
+        event = make(row, file)
+        if event is not None:
+            for plugin in self._hearers[method]:
+                self._calls.call(plugin, method, event)

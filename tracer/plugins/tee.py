@@ -1,0 +1,153 @@
+"""A recorder before the run's own, which keeps for plugins what they want of what is recorded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from shstk.schemas.rows import to_batch
+from shstk.schemas.tables import TABLES
+from shstk.tracer.recording.recorder import BIT_OF, CORE_TABLES, Buffers, core_batch
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from shstk.tracer.kernel.kernel import Recorder
+
+
+class Tee:
+    """The recorder that the kernel sees: everything goes on to the run's, as if it were alone.
+
+    recorded: the _core.TRACE_* bits of `inner`. tables: those whose rows `take` gives. at_once:
+    those whose rows are told to `tell` as they come, with the bytes of the file they speak of.
+    """
+
+    def __init__(
+        self,
+        inner: Recorder,
+        recorded: int,
+        tables: set[str],
+        at_once: frozenset[str],
+        tell: Callable[[str, dict[str, Any], bytes], None],
+    ) -> None:
+        self._inner = inner
+        self._at_once = at_once
+        self._tell_plugins = tell
+        self._rows: dict[str, list[dict[str, Any]]] = {t: [] for t in tables - {*CORE_TABLES}}
+        self._tap = _Tap(recorded, tables, lambda mm, pc: inner.module_of(mm, pc))
+        self._inputs = 0  # the highest number so far
+        self._files: dict[int, bytes] = {}
+        self._early: list[tuple[str, dict[str, Any]]] | None = []  # told once attached
+
+    @property
+    def module_of(self) -> Callable[[int, int], int | None]:
+        return self._inner.module_of
+
+    @module_of.setter
+    def module_of(self, given: Callable[[int, int], int | None]) -> None:
+        self._inner.module_of = given
+
+    def row(self, table: str, /, **columns: Any) -> None:
+        self._inner.row(table, **columns)
+        if table in self._rows:
+            self._rows[table].append(columns)
+        if table in self._at_once:
+            if self._early is not None:
+                self._early.append((table, columns))
+            else:
+                self._tell(table, columns)
+
+    def replay(self) -> None:
+        """Tell what happened before there was a guest to look at."""
+        early, self._early = self._early or [], None
+        for table, columns in early:
+            self._tell(table, columns)
+
+    def _tell(self, table: str, columns: dict[str, Any]) -> None:
+        file = self._files.get(columns["input"], b"") if table == "modules" else b""
+        self._tell_plugins(table, columns, file)
+
+    def drain(self, machine: Buffers) -> None:
+        self._tap.machine = machine
+        self._inner.drain(self._tap)
+        self._tap.rest()
+
+    def tick(self, machine: Buffers) -> None:
+        self._tap.machine = machine
+        self._inner.tick(self._tap)
+
+    def input(self, guest_path: str, data: bytes, mode: int, seq: int) -> int:
+        number = self._inner.input(guest_path, data, mode, seq)
+        if "inputs" in self._rows and number > self._inputs:  # the inner one writes its row itself
+            sha256 = hashlib.sha256(data).hexdigest()
+            row = {"input": number, "guest_path": guest_path, "sha256": sha256, "mode": mode}
+            self._rows["inputs"].append({"seq": seq, "size": len(data), "first_seq": seq, **row})
+        self._inputs = max(self._inputs, number)
+        if "modules" in self._at_once and data.startswith(b"\x7fELF"):
+            self._files[number] = data
+        return number
+
+    def file(self, data: bytes) -> str:
+        return self._inner.file(data)
+
+    def take(self, machine: Buffers) -> dict[str, pa.RecordBatch]:
+        """The rows since the last time, of the tables that are wanted and have any."""
+        self._tap.machine = machine
+        self._tap.wanted_only = True
+        self._inner.drain(self._tap)
+        self._tap.rest()
+        self._tap.wanted_only = False
+        batches = self._tap.take()
+        for table, rows in self._rows.items():
+            if rows:
+                batches[table] = to_batch(TABLES[table], rows)
+                rows.clear()
+        return batches
+
+
+class _Tap:
+    """The machine's buffers, as the run's recorder sees them: what it drains is kept here too.
+
+    It sees nothing of the tables that are traced for plugins alone.
+    """
+
+    machine: Buffers
+
+    def __init__(
+        self, recorded: int, tables: set[str], module_of: Callable[[int, int], int | None]
+    ) -> None:
+        self._recorded = {table for table in CORE_TABLES if recorded & BIT_OF[table]}
+        self.wanted_only = False  # leave what no plugin wants: larger batches are written faster
+        self._module_of = module_of
+        self._kept: dict[str, list[pa.RecordBatch]] = {t: [] for t in CORE_TABLES if t in tables}
+
+    def pending(self, table: str) -> int:
+        seen = table in self._recorded and (table in self._kept or not self.wanted_only)
+        return self.machine.pending(table) if seen else 0
+
+    def drain(self, table: str) -> dict[str, memoryview]:
+        columns = self.machine.drain(table)
+        if table in self._kept:
+            modules = None
+            if table == "code":
+                keys = zip(columns["mm"], columns["pc"], strict=True)
+                modules = [self._module_of(mm, pc) for mm, pc in keys]
+            self._kept[table].append(core_batch(table, columns, modules))
+        return columns
+
+    def rest(self) -> None:
+        """Drain what the run's recorder does not see."""
+        for table in CORE_TABLES:
+            if table not in self._recorded and self.machine.pending(table):
+                self.drain(table)
+
+    def take(self) -> dict[str, pa.RecordBatch]:
+        import pyarrow as pa
+
+        taken = {}
+        for table, kept in self._kept.items():
+            if kept:
+                taken[table] = pa.concat_batches(kept) if len(kept) > 1 else kept[0]
+                kept.clear()
+        return taken
