@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+import polars as pl
+
 from shstk.replay.facts import Facts
-from shstk.replay.intent import RESTS_ON
 from shstk.replay.rules import RULES
 from shstk.replay.rules.outcome import Result, Rule
 from shstk.schemas.errors import UsageError
@@ -15,34 +17,42 @@ from shstk.schemas.revisions import Revision, resolve
 from shstk.schemas.tables import FINDINGS, arrow_schema
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shstk.replay.run import Run
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the rules say of one run.
-
-    findings: the columns of schemas.tables.FINDINGS; one row a violation, and one row for each rule
-    that was satisfied (note: how many instances) or not evaluated (note: why).
-    """
+    """What the rules say of one run. results: one a rule, in the catalogue's order."""
 
     run: str
     row: Revision
     expect: str
-    findings: pl.DataFrame
+    results: tuple[Result, ...]
+
+    @cached_property
+    def findings(self) -> pl.DataFrame:
+        """The results with the columns of schemas.tables.FINDINGS.
+
+        One row a violation, and one row for each rule that is satisfied or was not evaluated.
+        """
+        rows = [row for result in self.results for row in _rows(result, self.row.name)]
+        columns = {name: [row[name] for row in rows] for name in FINDINGS.names}
+        empty = pl.from_arrow(arrow_schema(FINDINGS).empty_table())
+        assert isinstance(empty, pl.DataFrame)
+        return pl.DataFrame(columns, schema=empty.schema)
 
     @property
     def violated(self) -> pl.DataFrame:
-        """The violations only."""
-        import polars as pl
-
+        """The rows of `findings` that are violations."""
         return self.findings.filter(pl.col("outcome").cast(pl.String) == "violated")
 
     @property
     def clean(self) -> bool:
-        return self.violated.is_empty()
+        return not any(result.findings for result in self.results)
+
+    def of(self, outcome: str) -> list[Result]:
+        """The results with this outcome."""
+        return [result for result in self.results if result.outcome == outcome]
 
 
 def check(
@@ -57,20 +67,11 @@ def check(
 
     as_: a revision, with switches, to judge by instead of the recorded one. Raises UsageError.
     """
-    import polars as pl
-
     _hold(run)
     row = resolve(as_) if as_ is not None else run.row
     facts = Facts(run, row, expect)
-    rows = [
-        line
-        for rule in chosen(select, ignore)
-        for line in _lines(rule, rule.check(facts), _kernel(row, rule.id))
-    ]
-    columns = {name: [line[name] for line in rows] for name in FINDINGS.names}
-    empty = pl.from_arrow(arrow_schema(FINDINGS).empty_table())
-    assert isinstance(empty, pl.DataFrame)
-    return Report(run.name, row, expect, pl.DataFrame(columns, schema=empty.schema))
+    results = tuple(rule.check(facts) for rule in chosen(select, ignore))
+    return Report(run.name, row, expect, results)
 
 
 # Rows of a table that is held in memory as it is judged: a dozen rules read cfi, and unpacking it
@@ -100,35 +101,22 @@ def chosen(select: Iterable[str], ignore: Iterable[str]) -> list[Rule]:
     return [r for r in RULES.values() if (not wanted or r.id in wanted) and r.id not in unwanted]
 
 
-def _kernel(row: Revision, rule: str) -> str:
-    """The revision's name, with (?) if what the rule rests on is confirmed by no source."""
-    doubtful = any(rule in RESTS_ON.get(switch, ()) for switch in row.unconfirmed)
-    return f"{row.name} (?)" if doubtful else row.name
-
-
-def _lines(rule: Rule, result: Result, kernel: str) -> Iterator[dict[str, Any]]:
+def _rows(result: Result, kernel: str) -> Iterator[dict[str, Any]]:
     """The findings rows of one rule."""
+    rule = result.rule
     about: dict[str, Any] = dict.fromkeys(FINDINGS.names) | {
         "rule": rule.id,
         "slug": rule.slug,
         "severity": rule.severity,
+        "outcome": result.outcome,
         "kernel": kernel,
+        "doubtful": result.doubtful,
+        "checked": result.checked or None,
+        "why": result.not_evaluated or None,
+        "evidence": (),
         "source": rule.source,
-        "evidence": [],
     }
-    for f in result.findings:
-        yield about | {
-            "outcome": "violated",
-            "seq": f.seq,
-            "tid": f.tid,
-            "mm": f.mm,
-            "addr": f.addr,
-            "expected": f.expected,
-            "actual": f.actual,
-            "note": f.note,
-            "evidence": list(f.evidence),
-        }
-    if result.not_evaluated:
-        yield about | {"outcome": "not evaluated", "note": result.not_evaluated}
-    elif not result.findings:
-        yield about | {"outcome": "satisfied", "note": f"{result.checked} checked"}
+    for finding in result.findings:
+        yield about | vars(finding)
+    if not result.findings:
+        yield about

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Final
 from shstk.replay.derive.law import law_elsewhere
 from shstk.replay.facts import Facts
 from shstk.replay.rules import RULES
+from shstk.replay.rules.outcome import Rule
 from shstk.schemas import seq as positions
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
-# Rules, or families, that ask what another architecture answers in another way.
+# Families of rules, and single ones, that ask what another architecture answers in another way.
 _NOWHERE: Final = {
     "Z": "instructions of the riscv manual",
     "F": "exceptions of the riscv manual",
@@ -29,11 +30,13 @@ _NOWHERE: Final = {
     "G": "frames and tokens have each architecture's own layout",
     "R": "it holds the record, not a kernel",
     "M": "map_shadow_stack has each architecture's own arguments and token",
-    "P10": "landing pads of riscv",
-    "E2": "the lock's bits are each architecture's own",
+    "landing-pad-prctl": "landing pads of riscv",
+    "exec-clears-lock": "the lock's bits are each architecture's own",
 }
-_CALLS: Final = "enabled by arch_prctl, not by prctl"
-_NOWHERE_ON: Final = {"x86": {f"P{n}": _CALLS for n in (0, 1, 2, 4, 5, 6, 7, 8, 9)}}
+# Beyond those, by architecture; "": asked there all the same.
+_NOT_ON: Final = {
+    "x86": {"P": "enabled by arch_prctl, not by prctl", "set-refuses-when-locked": ""},
+}
 
 
 @dataclass(frozen=True)
@@ -59,19 +62,18 @@ def elsewhere(run: Run, architecture: str) -> list[Elsewhere]:
     """Every rule in the catalogue's order. KeyError for an unknown architecture."""
     facts = Facts(run, run.row, "intent")
     facts.law = law_elsewhere(architecture, run.row, run.manifest.abi)
-    return [_held(facts, rule, architecture) for rule in RULES]
+    return [_held(facts, rule, architecture) for rule in RULES.values()]
 
 
-def _held(facts: Facts, id: str, architecture: str) -> Elsewhere:
-    rule = RULES[id]
-    why = _without_counterpart(id, architecture)
+def _held(facts: Facts, rule: Rule, architecture: str) -> Elsewhere:
+    why = _without_counterpart(rule, architecture)
     if why:
-        return Elsewhere(id, rule.slug, "no counterpart", why=why)
+        return Elsewhere(rule.id, rule.slug, "no counterpart", why=why)
     result = rule.check(facts)
     if result.findings:
         first = result.findings[0]
         return Elsewhere(
-            id,
+            rule.id,
             rule.slug,
             "differs",
             count=len(result.findings),
@@ -81,19 +83,22 @@ def _held(facts: Facts, id: str, architecture: str) -> Elsewhere:
             did=first.actual,
         )
     if result.not_evaluated:
-        return Elsewhere(id, rule.slug, "not asked", why=result.not_evaluated)
-    return Elsewhere(id, rule.slug, "agrees", count=result.checked)
+        return Elsewhere(rule.id, rule.slug, "not asked", why=result.not_evaluated)
+    return Elsewhere(rule.id, rule.slug, "agrees", count=result.checked)
 
 
-def _without_counterpart(id: str, architecture: str) -> str:
-    own = _NOWHERE_ON.get(architecture, {})
-    return own.get(id) or _NOWHERE.get(id) or _NOWHERE.get(id.rstrip("0123456789"), "")
+def _without_counterpart(rule: Rule, architecture: str) -> str:
+    """Why; "" if there is one."""
+    why = _NOWHERE | _NOT_ON.get(architecture, {})
+    return why.get(rule.slug, why.get(rule.family, ""))
 
 
 def render(name: str, architecture: str, found: Sequence[Elsewhere], format: str) -> str:
     """As text or JSON."""
     if format == "json":
-        rows = [asdict(e) | {"seq": positions.show(e.seq) if e.seq else None} for e in found]
+        rows = [
+            asdict(e) | {"seq": None if e.seq is None else positions.show(e.seq)} for e in found
+        ]
         shown = {"run": name, "rules": architecture, "elsewhere": rows}
         return json.dumps(shown, indent=1, ensure_ascii=False) + "\n"
     return "\n".join(_text(name, architecture, found)) + "\n"

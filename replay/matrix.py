@@ -1,74 +1,89 @@
-"""Program x rule x revision: how many findings each has, from reports that were made already."""
+"""Program x rule x revision: what each rule says, from reports that were made already."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from shstk.replay.check import Report
-from shstk.replay.rules import RULES
-
-if TYPE_CHECKING:
-    import polars as pl
+from shstk.replay.rules.outcome import Result, Rule
 
 
-def matrix(reports: Mapping[str, Report], all_rules: bool = False) -> pl.DataFrame:
-    """One row a rule, one column a kernel: the count of violations, `ok (n)`, or `-` not evaluated;
-    (?) where it rests on a value of that revision that no source confirms.
+@dataclass(frozen=True)
+class Change:
+    """step: in (from the first kernel on), appears or gone."""
 
-    Columns: rule, slug, then the kernels in the order of `reports`, then changes: at which of them
-    the finding appears and goes. Only rules that some kernel violates, unless all_rules.
+    kernel: str
+    step: str
+
+    def __str__(self) -> str:
+        return f"{self.step} {self.kernel}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one rule says of one program. results: by kernel, in the order of the columns."""
+
+    program: str
+    rule: Rule
+    results: dict[str, Result]
+
+    @property
+    def violated(self) -> bool:
+        """Under some kernel."""
+        return any(result.findings for result in self.results.values())
+
+    def changes(self) -> Iterator[Change]:
+        """At which kernel the finding appears, and at which it goes."""
+        before: bool | None = None
+        for kernel, result in self.results.items():
+            now = bool(result.findings)
+            if now and not before:
+                yield Change(kernel, "in" if before is None else "appears")
+            elif before and not now:
+                yield Change(kernel, "gone")
+            before = now
+
+    def words(self) -> list[str]:
+        """Rule, slug, a cell for each kernel, changes."""
+        cells = map(_cell, self.results.values())
+        return [self.rule.id, self.rule.slug, *cells, ", ".join(map(str, self.changes()))]
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as values that JSON has."""
+        return {
+            "program": self.program,
+            "rule": self.rule.id,
+            "slug": self.rule.slug,
+            "kernels": {
+                kernel: {
+                    "outcome": result.outcome,
+                    "violated": len(result.findings),
+                    "checked": result.checked,
+                    "why": result.not_evaluated or None,
+                    "doubtful": result.doubtful,
+                }
+                for kernel, result in self.results.items()
+            },
+            "changes": [vars(change) for change in self.changes()],
+        }
+
+
+def matrix(programs: Mapping[str, Mapping[str, Report]], all_rules: bool = False) -> Iterator[Line]:
+    """Reports by program and kernel, a line a rule: of those that some kernel violates, unless
+    all_rules. All reports have the same rules.
     """
-    return matrices({"": reports}, all_rules).drop("program")
-
-
-def matrices(programs: Mapping[str, Mapping[str, Report]], all_rules: bool = False) -> pl.DataFrame:
-    """The same of several programs, which a column `program` before the others tells apart."""
-    import polars as pl
-
-    rows: list[dict[str, str]] = []
-    kernels: dict[str, None] = {}
     for program, reports in programs.items():
-        kernels |= dict.fromkeys(reports)
-        counted = {kernel: _cells(report) for kernel, report in reports.items()}
-        for rule in RULES.values():
-            cells = {kernel: counted[kernel].get(rule.id, "-") for kernel in reports}
-            if all_rules or any(map(_violated, cells.values())):
-                names = {"program": program, "rule": rule.id, "slug": rule.slug}
-                rows.append(names | cells | {"changes": changes(cells)})
-    columns = ["program", "rule", "slug", *kernels, "changes"]
-    return pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String))
+        for results in zip(*(report.results for report in reports.values()), strict=True):
+            line = Line(program, results[0].rule, dict(zip(reports, results, strict=True)))
+            if line.violated or all_rules:
+                yield line
 
 
-def changes(cells: Mapping[str, str]) -> str:
-    """Where a finding appears and goes, from its cell under each kernel: `appears v7, gone 7.3`."""
-    told: list[str] = []
-    before: bool | None = None
-    for kernel, cell in cells.items():
-        now = _violated(cell)
-        if now and not before:
-            told.append(f"{'in' if before is None else 'appears'} {kernel}")
-        elif before and not now:
-            told.append(f"gone {kernel}")
-        before = now
-    return ", ".join(told)
-
-
-def _violated(cell: str) -> bool:
-    return cell[0].isdigit()
-
-
-def _cells(report: Report) -> dict[str, str]:
-    counts: Counter[str] = Counter()
-    cells: dict[str, str] = {}
-    columns = ["rule", "outcome", "note", "kernel"]
-    for rule, outcome, note, kernel in report.findings.select(columns).iter_rows():
-        if outcome == "violated":
-            counts[rule] += 1
-            cells[rule] = str(counts[rule])
-        elif outcome == "satisfied":
-            cells[rule] = f"ok ({note.partition(' ')[0]})"
-        if rule in cells and kernel.endswith("(?)"):
-            cells[rule] = cells[rule].removesuffix(" (?)") + " (?)"
-    return cells
+def _cell(result: Result) -> str:
+    """The count of violations, `ok (n)`, or `-` not evaluated; (?) where it is in doubt."""
+    if result.not_evaluated:
+        return "-"
+    words = str(len(result.findings)) if result.findings else f"ok ({result.checked})"
+    return f"{words} (?)" if result.doubtful else words

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from shstk.replay.intent import INTENT
-from shstk.replay.rules import RULES
+from shstk.replay.rules import RULES, named
 
 
 def markdown() -> str:
@@ -32,7 +32,7 @@ def _intent() -> Iterator[str]:
     yield "| fact | rule | intent | binds from | source |"
     yield "|---|---|---|---|---|"
     for name, fact in INTENT.items():
-        yield f"| {name} | {fact.rule} | {fact.intent} | {fact.binds_from} | {fact.source} |"
+        yield f"| {name} | {named(fact.rule).id} | {fact.intent} | {fact.binds_from} | {fact.source} |"
     yield ""
 
 

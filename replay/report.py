@@ -6,12 +6,13 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from itertools import groupby, zip_longest
+from itertools import zip_longest
 from typing import Any, Final
 
 from shstk.replay.check import Report
 from shstk.replay.explain.model import Explanation
 from shstk.replay.explain.text import as_json, short
+from shstk.replay.rules.outcome import Finding, Result
 from shstk.schemas import seq as positions
 from shstk.schemas.tables import FINDINGS
 
@@ -38,60 +39,56 @@ def render(
 
 
 def _text(report: Report, verbose: bool) -> str:
-    rows = list(report.findings.iter_rows(named=True))
-    by = {
-        outcome: [r for r in rows if r["outcome"] == outcome]
-        for outcome in ("violated", "satisfied", "not evaluated")
-    }
+    violated, satisfied = report.of("violated"), report.of("satisfied")
+    not_evaluated = report.of("not evaluated")
     lines = [f"{report.run}: judged by kernel {report.row.name}, expecting {report.expect}"]
-    for rule, found in groupby(by["violated"], key=lambda r: r["rule"]):
-        group = list(found)
-        times = f"{len(group)} time" + ("s" if len(group) > 1 else "")
-        first = group[0]
-        lines += ["", f"{rule} {first['slug']} ({first['severity']}): violated {times}"]
-        lines += [line for row in group for line in finding_lines(row)]
-        lines.append(f"    source    {first['source']}")
+    for result in violated:
+        rule, count = result.rule, len(result.findings)
+        times = f"{count} time" + ("s" if count > 1 else "")
+        lines += ["", f"{rule.id} {rule.slug} ({rule.severity}): violated {times}"]
+        for finding in result.findings:
+            lines += finding_lines(finding, result.doubtful)
+        lines.append(f"    source    {rule.source}")
     lines.append("")
-    if by["satisfied"]:
-        counts = [f"{r['rule']} ({r['note'].partition(' ')[0]})" for r in by["satisfied"]]
-        lines.append(f"satisfied: {', '.join(counts)}")
-    if by["not evaluated"] and verbose:
+    if satisfied:
+        lines.append(f"satisfied: {', '.join(f'{r.rule.id} ({r.checked})' for r in satisfied)}")
+    if not_evaluated and verbose:
         lines.append("not evaluated:")
-        lines += [f"  {r['rule']:4} {r['note']}" for r in by["not evaluated"]]
-    elif by["not evaluated"]:
-        lines.append(f"not evaluated: {', '.join(r['rule'] for r in by['not evaluated'])}")
+        lines += [f"  {r.rule.id:4} {r.not_evaluated}" for r in not_evaluated]
+    elif not_evaluated:
+        lines.append(f"not evaluated: {', '.join(r.rule.id for r in not_evaluated)}")
     doubts = [f"{name}={report.row.settings[name]}" for name in report.row.unconfirmed]
     if doubts:
         lines.append(f"no source confirms for {report.row.name}: {', '.join(doubts)}")
-    broken = len({r["rule"] for r in by["violated"]})
     lines.append(
-        f"{len(by['violated'])} findings in {broken} rules, {len(by['satisfied'])} satisfied,"
-        f" {len(by['not evaluated'])} not evaluated"
+        f"{sum(len(r.findings) for r in violated)} findings in {len(violated)} rules,"
+        f" {len(satisfied)} satisfied, {len(not_evaluated)} not evaluated"
     )
     return "\n".join(lines) + "\n"
 
 
-def finding_lines(row: dict[str, Any]) -> Iterator[str]:
-    """One violation (a row of FINDINGS): where, whose, expected, actual, why, evidence."""
-    task = f" task {row['tid']}" if row["tid"] is not None else ""
-    mm = f" mm {row['mm']}" if row["mm"] is not None else ""
-    addr = f" at {row['addr']:#x}" if row["addr"] is not None else ""
-    doubt = " (?)" if row["kernel"].endswith("(?)") else ""
-    yield f"  {positions.show(row['seq'])}{task}{mm}{addr}{doubt}"
-    yield f"    expected  {row['expected']}"
-    yield f"    actual    {row['actual']}"
-    yield f"    {row['note']}"
-    if row["evidence"]:
-        yield f"    evidence  {' '.join(positions.show(seq) for seq in row['evidence'])}"
+def finding_lines(finding: Finding, doubtful: bool) -> Iterator[str]:
+    """One violation: where, whose, expected, actual, why, evidence."""
+    task = f" task {finding.tid}" if finding.tid is not None else ""
+    mm = f" mm {finding.mm}" if finding.mm is not None else ""
+    addr = f" at {finding.addr:#x}" if finding.addr is not None else ""
+    doubt = " (?)" if doubtful else ""
+    yield f"  {positions.show(finding.seq)}{task}{mm}{addr}{doubt}"
+    yield f"    expected  {finding.expected}"
+    yield f"    actual    {finding.actual}"
+    yield f"    {finding.note}"
+    if finding.evidence:
+        yield f"    evidence  {' '.join(map(positions.show, finding.evidence))}"
 
 
-def shown(row: dict[str, Any]) -> dict[str, Any]:
-    """A findings row in JSON's types."""
-    return row | {
-        "seq": None if row["seq"] is None else positions.show(row["seq"]),
-        "addr": None if row["addr"] is None else hex(row["addr"]),
-        "evidence": [positions.show(seq) for seq in row["evidence"]],
-    }
+def findings_json(result: Result) -> list[dict[str, Any]]:
+    """What a rule found, in JSON's types."""
+    rule = result.rule
+    about = {"rule": rule.id, "slug": rule.slug, "severity": rule.severity}
+    return [
+        about | {"doubtful": result.doubtful} | _shown(vars(finding)) | {"source": rule.source}
+        for finding in result.findings
+    ]
 
 
 def _json(report: Report) -> dict[str, Any]:
@@ -100,7 +97,15 @@ def _json(report: Report) -> dict[str, Any]:
         "kernel": report.row.name,
         "unconfirmed": list(report.row.unconfirmed),
         "expect": report.expect,
-        "findings": [shown(row) for row in report.findings.iter_rows(named=True)],
+        "findings": [f for result in report.results for f in findings_json(result)],
+        "satisfied": [
+            {"rule": r.rule.id, "slug": r.rule.slug, "doubtful": r.doubtful, "checked": r.checked}
+            for r in report.of("satisfied")
+        ],
+        "not_evaluated": [
+            {"rule": r.rule.id, "slug": r.rule.slug, "why": r.not_evaluated}
+            for r in report.of("not evaluated")
+        ],
     }
 
 
@@ -109,7 +114,16 @@ def _csv(reports: Sequence[Report]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["run", *FINDINGS.names])
     for report in reports:
-        for row in report.findings.iter_rows(named=True):
-            line = shown(row) | {"evidence": " ".join(map(positions.show, row["evidence"]))}
+        for row in map(_shown, report.findings.iter_rows(named=True)):
+            line = row | {"evidence": " ".join(row["evidence"])}
             writer.writerow([report.run, *line.values()])
     return out.getvalue()
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with its positions and its address as they are shown."""
+    return row | {
+        "seq": None if row["seq"] is None else positions.show(row["seq"]),
+        "addr": None if row["addr"] is None else hex(row["addr"]),
+        "evidence": [positions.show(seq) for seq in row["evidence"]],
+    }

@@ -13,6 +13,7 @@ from shstk.replay.derive.stacks import Stack
 from shstk.replay.explain.faults import Fault
 from shstk.replay.explain.model import Verdict
 from shstk.replay.explain.scene import Frame, Scene
+from shstk.replay.rules import named
 from shstk.schemas.seq import show
 from shstk.schemas.uapi import PROT_WRITE
 
@@ -87,7 +88,7 @@ def _base_for_token(reach: Reach, stack: Stack, seq: int, ssp: int) -> Verdict:
         + ": its lowest end",
         *(f"the token stands at {t.addr:#x}, its upper end" for t in tokens),
         "before 7.0-rc1 map_shadow_stack(SET_TOKEN) returned the token's address, since then the"
-        " base (rule M9)",
+        f" base (rule {named('map-returns-place').id})",
     ]
     sentence = (
         "what map_shadow_stack returned was taken for the token's address, but it is the base:"
@@ -112,15 +113,16 @@ def released(reach: Reach) -> Verdict | None:
         f"task {unmap.tid} unmapped {unmap.area} at {show(unmap.seq)}"
         + (f" in {scene.name(fault, pc)}" if pc is not None else ""),
     ]
-    told = next((f for f in scene.violated("X5", "P8") if f["seq"] == unmap.seq), None)
+    violations = scene.violated("nobody-frees-anothers", "borrower-keeps-parents")
+    told = next((v for v in violations if v.finding.seq == unmap.seq), None)
     if told:
-        evidence.append(f"{told['rule']} is violated at {show(told['seq'])}: {told['note']}")
+        evidence.append(str(told))
     sentence = (
         f"the shadow stack in use was freed by another: task {unmap.tid} unmapped it ({how})"
         if unmap.tid != fault.tid
         else f"the task had unmapped the shadow stack in use itself ({how})"
     )
-    rule = told["rule"] if told else None
+    rule = told.rule.id if told else None
     return Verdict("stack was freed", sentence, tuple(e for e in evidence if e), rule)
 
 

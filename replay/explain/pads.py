@@ -9,6 +9,7 @@ from shstk.replay.derive.branches import blocks
 from shstk.replay.explain.faults import NO_PAD, Fault
 from shstk.replay.explain.model import Verdict
 from shstk.replay.explain.scene import Scene
+from shstk.replay.rules import named
 from shstk.schemas.seq import STEPS, show
 
 _LPAD: Final = 0x17  # auipc x0
@@ -39,7 +40,8 @@ def handler_without_pad(scene: Scene, fault: Fault) -> Verdict | None:
     evidence = (
         f"the handler of signal {signo} was entered at {show(seq)}",
         "the signal frame holds no ELP: a handler that is entered after a landing-pad fault, or"
-        " between a jump and its lpad, is itself entered expecting one (rule G5)",
+        " between a jump and its lpad, is itself entered expecting one"
+        f" (rule {named('frame-holds-no-landing-pad').id})",
     )
     return Verdict("handler without lpad", sentence, evidence)
 

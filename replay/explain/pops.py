@@ -73,9 +73,10 @@ def two_tasks(pop: Pop) -> Verdict | None:
     tasks = [history.task(tid, fault.seq) for tid in (fault.tid, slot.tid)]
     child = next((t for t in tasks if t and t.creator in tasks), None)
     shares = child is not None and child.how == "vfork"
-    rules = pop.scene.violated("A5", "A3", "I3")
-    told = next((f for f in rules if f["tid"] in (fault.tid, slot.tid)), None)
-    rule = told["rule"] if told else None
+    rules = ("thread-gets-own-stack", "vfork-shares", "one-pusher-a-stack")
+    violations = pop.scene.violated(*rules)
+    told = next((v for v in violations if v.finding.tid in (fault.tid, slot.tid)), None)
+    rule = told.rule.id if told else None
     evidence = [f"{pop.pushed()}, between task {fault.tid}'s own push there and this pop"]
     evidence += [f"both were on {stack.name}"] if stack else []
     for clone in history.clones:
@@ -96,7 +97,7 @@ def two_tasks(pop: Pop) -> Verdict | None:
         f" {fault.tid} left its own"
     )
     if told:
-        evidence.append(f"{told['rule']} is violated at {show(told['seq'])}: {told['note']}")
+        evidence.append(str(told))
     return Verdict("two tasks on one stack", sentence, tuple(evidence), rule)
 
 

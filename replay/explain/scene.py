@@ -15,6 +15,8 @@ from shstk.replay.derive.words import words
 from shstk.replay.explain.faults import Fault
 from shstk.replay.explain.model import Writer
 from shstk.replay.facts import Facts
+from shstk.replay.rules import named
+from shstk.replay.rules.outcome import Finding, Result, Rule
 from shstk.replay.symbols import Place, Symbols
 from shstk.schemas.seq import show
 
@@ -61,6 +63,17 @@ class Frame:
     source: str
 
 
+@dataclass(frozen=True)
+class Violation:
+    """A finding, and the rule that it violates."""
+
+    rule: Rule
+    finding: Finding
+
+    def __str__(self) -> str:
+        return f"{self.rule.id} is violated at {show(self.finding.seq)}: {self.finding.note}"
+
+
 class Scene:
     """A run, and what is asked of it once for all its faults."""
 
@@ -68,7 +81,7 @@ class Scene:
         self.run = run
         self.facts = Facts(run, run.row, "intent")
         self.symbols = Symbols(run)
-        self._findings: dict[str, list[dict[str, Any]]] = {}
+        self._results: dict[str, Result] = {}
 
     @cached_property
     def words(self) -> pl.DataFrame:
@@ -195,16 +208,14 @@ class Scene:
         at = f" in {writer.place}" if writer.place else ""
         return f"{verb.format(tid=slot.tid)} at {show(slot.write_seq)}{at}"
 
-    def violated(self, *rules: str) -> list[dict[str, Any]]:
-        """Findings of these rules, by intent, as check has them."""
-        from shstk.replay.check import check
-
-        missing = [rule for rule in rules if rule not in self._findings]
-        if missing:
-            found = check(self.run, select=missing).violated
-            for rule in missing:
-                self._findings[rule] = list(found.filter(rule=rule).iter_rows(named=True))
-        return [finding for rule in rules for finding in self._findings[rule]]
+    def violated(self, *slugs: str) -> Iterator[Violation]:
+        """What these rules find, by intent."""
+        for slug in slugs:
+            if slug not in self._results:
+                self._results[slug] = named(slug).check(self.facts)
+            result = self._results[slug]
+            for finding in result.findings:
+                yield Violation(result.rule, finding)
 
 
 _VERBS: Final = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from shstk.replay.explain.faults import Fault
 from shstk.replay.explain.model import Verdict
 from shstk.replay.explain.scene import Scene
+from shstk.replay.rules import named
 from shstk.schemas.seq import show
 from shstk.schemas.uapi import ERRNO_NAMES
 
@@ -31,15 +32,17 @@ def off(scene: Scene, fault: Fault) -> Verdict:
             f"prctl(PR_SET_SHADOW_STACK_STATUS) failed with {error}, {show(refused.seq)}"
         )
     if execs:
-        evidence.insert(0, f"execve at {show(last_exec)} switched it off (rule E1)")
+        evidence.insert(
+            0, f"execve at {show(last_exec)} switched it off (rule {named('exec-resets-state').id})"
+        )
         sentence = "execve switches the shadow stack off, and the new program did not switch it on"
-        told = scene.violated("E2")
         if refused and refused.before.locked_by == "exec":
             sentence = (
                 "execve switches the shadow stack off, and the lock that outlived it keeps the"
                 " new program from switching it on"
             )
-            return Verdict("lock outlives exec", sentence, tuple(evidence), "E2" if told else None)
+            told = next((v.rule.id for v in scene.violated("exec-clears-lock")), None)
+            return Verdict("lock outlives exec", sentence, tuple(evidence), told)
         return Verdict("off after exec", sentence, tuple(evidence))
     if refused:
         sentence = "switching the shadow stack on had failed, and the program went on regardless"
@@ -101,12 +104,10 @@ def bad_sigreturn(scene: Scene, fault: Fault) -> Verdict:
 
 def no_delivery(scene: Scene, fault: Fault) -> list[str]:
     """What is said of a signal that could not be delivered, before why its token had no place."""
-    ssp = scene.ssp(fault)
-    return (
-        []
-        if ssp is None
-        else [f"the kernel pushes a token below ssp, which was {ssp:#x} (rule G1)"]
-    )
+    ssp, rule = scene.ssp(fault), named("delivery-pushes-a-token")
+    if ssp is None:
+        return []
+    return [f"the kernel pushes a token below ssp, which was {ssp:#x} (rule {rule.id})"]
 
 
 def _delivery(scene: Scene, fault: Fault, row: dict[str, int]) -> dict[str, int] | None:

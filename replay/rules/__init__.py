@@ -1,4 +1,7 @@
-"""The registry: one line a rule. Ids are never reused or renumbered; nothing else names them."""
+"""The registry: one line a rule. Ids are never reused or renumbered.
+
+No other code spells an id: it names a rule by its slug.
+"""
 
 from __future__ import annotations
 
@@ -115,6 +118,7 @@ def _load(id: str, name: str, severity: str) -> Rule:
         source=_source(doc),
         needs=module.NEEDS,
         applies=module.APPLIES,
+        rests_on=getattr(module, "RESTS_ON", ()),
         instances=module.check,
     )
 
@@ -126,3 +130,9 @@ def _source(doc: str) -> str:
 
 
 RULES: Final[dict[str, Rule]] = {line[0]: _load(*line) for line in CATALOGUE}
+_BY_SLUG: Final = {rule.slug: rule for rule in RULES.values()}
+
+
+def named(slug: str) -> Rule:
+    """The rule with this slug. KeyError if there is none."""
+    return _BY_SLUG[slug]

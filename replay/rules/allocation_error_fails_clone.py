@@ -39,6 +39,7 @@ from shstk.schemas.uapi import ERRNO
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "clone whose shadow stack could not be mapped"
+RESTS_ON = ("clone_gate",)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

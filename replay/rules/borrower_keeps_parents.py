@@ -42,6 +42,7 @@ from shstk.replay.rules.outcome import OK, Outcome
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "PR_SET_SHADOW_STACK_STATUS of a vfork child on its parent's stack"
+RESTS_ON = ("clone_gate", "default_size")
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

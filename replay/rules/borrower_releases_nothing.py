@@ -42,6 +42,7 @@ from shstk.replay.rules.outcome import Outcome
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "exit or exec of a vfork child on its parent's shadow stack"
+RESTS_ON = ("release_hook",)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

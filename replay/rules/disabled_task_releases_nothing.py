@@ -40,6 +40,7 @@ from shstk.replay.rules.outcome import Outcome
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "exit or exec of a task whose shadow stack is off"
+RESTS_ON = ("release_hook",)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

@@ -38,6 +38,7 @@ from shstk.replay.rules.outcome import Outcome
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "PR_SET_SHADOW_STACK_STATUS(1) of a task that is off and owns nothing"
+RESTS_ON = ("default_size",)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

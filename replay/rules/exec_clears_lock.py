@@ -41,6 +41,7 @@ from shstk.replay.rules.outcome import OK, Outcome, Unknown
 
 NEEDS = STATE
 APPLIES = "PR_SET_SHADOW_STACK_STATUS after the exec of a locked task"
+RESTS_ON = ("exec_lock",)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

@@ -41,6 +41,7 @@ from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "successful exec of an enabled task with a shadow stack of its own"
+RESTS_ON = ("release_hook",)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

@@ -45,6 +45,7 @@ from shstk.schemas.uapi import CLONE_VM
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "clone that failed after it had mapped a shadow stack"
+RESTS_ON = ("release_hook",)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

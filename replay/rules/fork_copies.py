@@ -44,6 +44,7 @@ from shstk.replay.rules.outcome import Finding, Outcome
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "clone with neither CLONE_VM nor CLONE_VFORK of an enabled task"
+RESTS_ON = ("clone_gate",)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

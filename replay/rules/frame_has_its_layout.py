@@ -69,6 +69,7 @@ from shstk.replay.rules.signal_steps import deliveries, wrong
 
 NEEDS = (*STATE, "signals")
 APPLIES = "delivery of a signal to a handler"
+RESTS_ON = ("sigframe",)
 
 _Fault = tuple[int, str, str]  # offset in the frame, expected, actual
 

@@ -40,6 +40,7 @@ from shstk.replay.rules.outcome import Outcome
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "exit of a main thread with a shadow stack of its own while other threads live"
+RESTS_ON = ("release_hook",)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

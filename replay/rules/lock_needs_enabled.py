@@ -38,6 +38,7 @@ from shstk.replay.rules.outcome import Outcome
 
 NEEDS = STATE
 APPLIES = "PR_LOCK_SHADOW_STACK_STATUS"
+RESTS_ON = ("lock_arg",)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

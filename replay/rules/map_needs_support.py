@@ -36,6 +36,7 @@ from shstk.schemas.uapi import ERRNO
 
 NEEDS = ("syscalls",)
 APPLIES = "map_shadow_stack without support"
+RESTS_ON = ("nousercfi",)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

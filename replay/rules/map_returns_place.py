@@ -38,6 +38,7 @@ from shstk.replay.rules.outcome import OK, Outcome
 
 NEEDS = ("syscalls", "mappings")
 APPLIES = "map_shadow_stack that succeeded"
+RESTS_ON = ("map_token_returns",)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

@@ -39,6 +39,7 @@ from shstk.replay.rules.outcome import Outcome
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "clone without CPU support for shadow stacks"
+RESTS_ON = ("nousercfi",)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

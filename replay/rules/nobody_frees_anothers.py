@@ -45,6 +45,7 @@ from shstk.schemas.uapi import CLONE_VM
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "unmapping by an exit, an exec, PR_SET(0) or a failed clone"
+RESTS_ON = ("clone_gate", "release_hook")
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

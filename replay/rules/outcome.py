@@ -44,16 +44,33 @@ OK = Satisfied()
 
 @dataclass(frozen=True)
 class Result:
-    """A rule's verdict on a run: findings, or the count of the satisfied, or why neither."""
+    """What a rule says of a run.
 
+    checked: how many instances were judged, those in violation among them; not_evaluated: why none
+    was. doubtful: it rests on the value of a switch that no source confirms.
+    """
+
+    rule: Rule
     checked: int
     findings: tuple[Finding, ...]
-    not_evaluated: str = ""
+    not_evaluated: str
+    doubtful: bool
+
+    @property
+    def outcome(self) -> str:
+        """A word of schemas.vocabulary.OUTCOMES."""
+        if self.findings:
+            return "violated"
+        return "not evaluated" if self.not_evaluated else "satisfied"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule. `doc` is what `explain` prints; `needs` the tables without which it is blind."""
+    """One rule.
+
+    doc: what `explain` prints. needs: the tables without which it is blind. rests_on: the switches
+    of a revision whose values its findings follow from.
+    """
 
     id: str
     slug: str
@@ -62,16 +79,27 @@ class Rule:
     source: str
     needs: tuple[str, ...]
     applies: str  # what an instance is; said when there is none
+    rests_on: tuple[str, ...]
     instances: Callable[[Facts], Iterator[Outcome]]
 
     @property
     def title(self) -> str:
         return self.doc.partition("\n")[0]
 
+    @property
+    def family(self) -> str:
+        """The letters of its id."""
+        return self.id.rstrip("0123456789")
+
     def check(self, facts: Facts) -> Result:
+        doubtful = any(switch in facts.row.unconfirmed for switch in self.rests_on)
+        return Result(self, *self._judge(facts), doubtful)
+
+    def _judge(self, facts: Facts) -> tuple[int, tuple[Finding, ...], str]:
+        """How many were checked, the findings, why none was checked."""
         missing = [why for name in self.needs if (why := facts.missing(name))]
         if missing:
-            return Result(0, (), " and ".join(missing))
+            return 0, (), " and ".join(missing)
         count, findings, unknown = 0, [], []
         for outcome in self.instances(facts):
             if isinstance(outcome, Satisfied):
@@ -82,8 +110,8 @@ class Rule:
                 unknown.append(outcome.why)
         if findings or count:
             findings.sort(key=lambda f: (f.seq, f.tid or 0, f.addr or 0))
-            return Result(count + len(findings), tuple(findings))
+            return count + len(findings), tuple(findings), ""
         if unknown:
-            return Result(0, (), unknown[0])
+            return 0, (), unknown[0]
         truncated = facts.truncated
-        return Result(0, (), f"no {self.applies}" + (f" ({truncated})" if truncated else ""))
+        return 0, (), f"no {self.applies}" + (f" ({truncated})" if truncated else "")

@@ -61,6 +61,7 @@ from shstk.schemas.uapi import SIGNALS
 
 NEEDS = (*STATE, "signals")
 APPLIES = "rt_sigreturn"
+RESTS_ON = ("sigframe",)
 
 _FP_REGS_SIZE = 256  # without fcsr, of whose word the hart takes 8 bits
 _UNBLOCKABLE = 1 << SIGNALS["SIGKILL"] - 1 | 1 << SIGNALS["SIGSTOP"] - 1

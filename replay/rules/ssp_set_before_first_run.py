@@ -40,6 +40,7 @@ from shstk.replay.rules.outcome import OK, Finding, Outcome
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "clone that mapped a shadow stack and whose child ran"
+RESTS_ON = ("clone_gate",)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

@@ -47,6 +47,7 @@ from shstk.replay.rules.outcome import OK, Finding, Outcome
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "clone with CLONE_VM and without CLONE_VFORK of an enabled task"
+RESTS_ON = ("clone_gate",)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

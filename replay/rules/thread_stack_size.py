@@ -42,6 +42,7 @@ from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "shadow stack mapped by a clone"
+RESTS_ON = ("clone_gate", "default_size")
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

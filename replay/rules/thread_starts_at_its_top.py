@@ -46,6 +46,7 @@ from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "clone with CLONE_VM and without CLONE_VFORK that gave its child a shadow stack"
+RESTS_ON = ("clone_gate",)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

@@ -40,6 +40,7 @@ from shstk.replay.rules.outcome import Outcome
 
 NEEDS = (*STATE, "mappings")
 APPLIES = "clone with CLONE_VFORK of an enabled task"
+RESTS_ON = ("clone_gate",)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

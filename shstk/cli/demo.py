@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 KERNELS: Final = ("v3", "v6", "7.2")
+HANDOFF: Final = "thread-starts-at-its-top"  # the rule whose finding under v3 is shown
 
 
 @click.command()
@@ -47,11 +48,14 @@ def command(keep: Path | None) -> None:
         for kernel in KERNELS:
             out.write(f"\nThe shadow stacks under {kernel}:\n\n")
             stacks_command.write_text(api.stacks(runs / f"{kernel}.run"), out)
-        handoff = next(f for f in reports["v3"].violated.iter_rows(named=True) if f["rule"] == "A7")
+        handoff = next(r for r in reports["v3"].results if r.rule.slug == HANDOFF)
+        rule, finding = handoff.rule, handoff.findings[0]
         out.write(
-            "\nOne finding under v3, with its evidence (shstk explain A7 tells the rule):\n\n"
+            f"\nOne finding under v3, with its evidence (shstk explain {rule.id} tells the rule):"
+            "\n\n"
         )
-        out.write("\n".join([f"A7 {handoff['slug']}", *finding_lines(handoff)]) + "\n")
-        out.write(f"    source    {handoff['source']}\n")
+        out.write(f"{rule.id} {rule.slug}\n")
+        out.write("\n".join(finding_lines(finding, handoff.doubtful)) + "\n")
+        out.write(f"    source    {rule.source}\n")
     if keep is not None:
         out.write(f"\nThe runs are in {keep}: shstk log {keep}/v3.run, shstk check {keep}/v6.run\n")

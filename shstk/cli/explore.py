@@ -99,7 +99,7 @@ def command(
         guest["seed"] = first.seed
         api.record(program, *args, out=kept, force=force, **guest)
     if format == "json":
-        from shstk.replay.report import shown
+        from shstk.replay.report import findings_json
 
         render.write_json(
             {
@@ -112,7 +112,7 @@ def command(
                     {
                         "seed": t.seed,
                         "ending": t.ending,
-                        "findings": [shown(f) for f in t.findings],
+                        "findings": [f for result in t.violated for f in findings_json(result)],
                     }
                     for t in tried
                 ],
@@ -139,20 +139,19 @@ def _write_text(tried: list[Tried], first: Tried | None, ctx: click.Context) -> 
         click.echo(f"  {len(outputs)} different outputs (first seen with seeds {some})")
     if schedules == 1 and len(tried) > 1:
         click.echo("  every seed took the same turns: --quantum 50:500 makes them shorter")
-    rules = {f["rule"]: f["slug"] for t in tried for f in t.findings}
-    for rule, slug in rules.items():
-        seeds = [t.seed for t in tried if any(f["rule"] == rule for f in t.findings)]
-        click.echo(f"  {rule} {slug}: {_count(seeds, 'seed')} (first: seed {seeds[0]})")
+    seeds: dict[str, list[int]] = {}  # by rule
+    for t in tried:
+        for result in t.violated:
+            seeds.setdefault(f"{result.rule.id} {result.rule.slug}", []).append(t.seed)
+    for rule, violating in seeds.items():
+        click.echo(f"  {rule}: {_count(violating, 'seed')} (first: seed {violating[0]})")
     if first is None:
         click.echo("no findings")
         return
     click.echo(f"\nseed {first.seed}: {first.ending}")
-    seen = set()
-    for finding in first.findings:
-        if finding["rule"] not in seen:
-            seen.add(finding["rule"])
-            click.echo(f"{finding['rule']} {finding['slug']}")
-            click.echo("\n".join(finding_lines(finding)))
+    for result in first.violated:
+        click.echo(f"{result.rule.id} {result.rule.slug}")
+        click.echo("\n".join(finding_lines(result.findings[0], result.doubtful)))
     click.echo(f"\nreproduce: {record_line(ctx, first.seed)}")
 
 

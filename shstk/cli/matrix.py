@@ -16,8 +16,6 @@ from shstk.schemas.errors import Exit, UsageError
 from shstk.schemas.revisions import COMPARED, resolve
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shstk.replay.check import Report
 
 
@@ -63,6 +61,7 @@ def command(
     program x finding x revision. Exit code 1 if any revision has findings.
     """
     from shstk import api, render
+    from shstk.replay.matrix import matrix
 
     names = [resolve(name.strip()).name for name in kernels.split(",") if name.strip()] + list(more)
     if not names:
@@ -83,8 +82,10 @@ def command(
     status.clear()
     if format == "text":
         write_text(reports, all_rules, sys.stdout)
+    elif format == "json":
+        render.write_json([line.as_json() for line in matrix(reports, all_rules)])
     else:
-        render.write_frame(_frame(reports, all_rules), format)
+        render.write_rows(*_table(reports, all_rules), format)
     clean = all(report.clean for made in reports.values() for report in made.values())
     return Exit.OK if clean else Exit.FINDINGS
 
@@ -93,25 +94,28 @@ def write_text(reports: Mapping[str, Mapping[str, Report]], all_rules: bool, out
     """reports: by program and kernel."""
     from shstk import render
 
-    frame = _frame(reports, all_rules)
-    if frame.is_empty():
+    header, rows = _table(reports, all_rules)
+    if not rows:
         out.write(f"no findings under {', '.join(next(iter(reports.values())))}\n")
         return
-    render.write_frame(frame, "text", out)
-    clean = [
-        name for name in reports if "program" in frame.columns and name not in set(frame["program"])
-    ]
-    if clean:
-        out.write(f"no findings: {', '.join(clean)}\n")
-
-
-def _frame(reports: Mapping[str, Mapping[str, Report]], all_rules: bool) -> pl.DataFrame:
-    """With a column for the program if there are several."""
-    from shstk.replay.matrix import matrices, matrix
-
+    render.write_table(header, rows, out)
     if len(reports) > 1:
-        return matrices(reports, all_rules)
-    return matrix(next(iter(reports.values())), all_rules)
+        broken = {program for program, *_ in rows}
+        if clean := [program for program in reports if program not in broken]:
+            out.write(f"no findings: {', '.join(clean)}\n")
+
+
+def _table(
+    reports: Mapping[str, Mapping[str, Report]], all_rules: bool
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, with a column for the program if there are several."""
+    from shstk.replay.matrix import matrix
+
+    several = len(reports) > 1
+    kernels = next(iter(reports.values()))
+    header = ["program"] * several + ["rule", "slug", *kernels, "changes"]
+    lines = matrix(reports, all_rules)
+    return header, [[line.program] * several + line.words() for line in lines]
 
 
 def _programs(

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from shstk.plugin import Fault, Plugin, Rows, Syscall
+from shstk.replay.rules import named
 from shstk.schemas import seq as positions
 from shstk.tracer.plugins.accesses import SHADOW_STACK, access_of
 
@@ -19,6 +20,12 @@ _STORE_ACCESS: Final = 7  # an ordinary store to a shadow-stack page
 _SHOWN: Final = 10  # lines of the summary
 _CLONES: Final = ("clone", "clone3", "vfork")
 _STATUS_PRCTL: Final = 75  # PR_SET_SHADOW_STACK_STATUS
+# The rules that speak of what it sees.
+_POP: Final = named("pop-compares-then-moves").id
+_PAD: Final = named("pads-match-their-label").id
+_PAGE: Final = named("page-decides-fault").id
+_OUTSIDE: Final = named("ssp-moves-by-rule").id
+_SHARED: Final = named("one-pusher-a-stack").id
 
 
 @dataclass(frozen=True)
@@ -74,13 +81,13 @@ class SspWatch(Plugin):
     def on_fault(self, fault: Fault) -> None:
         shadow = fault.word is not None and access_of(fault.word) & SHADOW_STACK
         if fault.cause == _SOFTWARE_CHECK and fault.tval == _MISMATCH:
-            rule, what = "Z2", f"a pop finds {fault.expected:#x}, not {fault.found:#x}"
+            rule, what = _POP, f"a pop finds {fault.expected:#x}, not {fault.found:#x}"
         elif fault.cause == _SOFTWARE_CHECK and fault.tval == _MISSING_PAD:
-            rule, what = "Z6", "no landing pad of the label that was expected"
+            rule, what = _PAD, "no landing pad of the label that was expected"
         elif shadow:
-            rule, what = "Z8", "a shadow-stack instruction on a page that is no shadow stack"
+            rule, what = _PAGE, "a shadow-stack instruction on a page that is no shadow stack"
         elif fault.cause == _STORE_ACCESS:
-            rule, what = "Z8", "a store to a shadow stack"
+            rule, what = _PAGE, "a store to a shadow stack"
         else:
             return
         self._see(_Seen(fault.seq, fault.tid, fault.mm, fault.pc, rule, fault.address, what))
@@ -144,7 +151,7 @@ class SspWatch(Plugin):
         if area is None:
             what = f"ssp is {ssp:#x}, outside of every shadow stack"
             if row["ssp_before"] != ssp:
-                self._see(_Seen(*seen, "I2", ssp, what))
+                self._see(_Seen(*seen, _OUTSIDE, ssp, what))
         elif row["kind"] == "sspush":
             for other, its in self._tasks.items():
                 on_it = its.ssp is not None and area[0] < its.ssp < area[1]
@@ -157,7 +164,7 @@ class SspWatch(Plugin):
                     what = (
                         f"a push onto the stack that task {other} is using (its ssp: {its.ssp:#x})"
                     )
-                    self._see(_Seen(*seen, "I3", row["addr"], what))
+                    self._see(_Seen(*seen, _SHARED, row["addr"], what))
 
     def _apply_until(self, seq: int) -> None:
         """What the kernel did before a row of cfi."""

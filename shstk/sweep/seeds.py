@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from shstk.replay.check import check
+from shstk.replay.rules.outcome import Result
 from shstk.replay.run import Run
 from shstk.schemas.errors import ShstkError
 from shstk.tracer.guest import set_up
@@ -38,7 +39,7 @@ class Tried:
 
     ending: in a few words. failed: a signal killed the program, or it hung in a deadlock.
     schedule, output: hashes; equal ones mean that the tasks took the same turns, that the program
-    wrote the same. findings: the violations, as rows of schemas.tables.FINDINGS.
+    wrote the same. violated: what the rules that are violated say.
     """
 
     seed: int
@@ -46,11 +47,11 @@ class Tried:
     failed: bool
     schedule: str
     output: str
-    findings: tuple[dict[str, Any], ...]
+    violated: tuple[Result, ...]
 
     @property
     def found(self) -> bool:
-        return self.failed or bool(self.findings)
+        return self.failed or bool(self.violated)
 
 
 def explore(
@@ -95,7 +96,7 @@ def attempt(options: GuestOptions, judging: Judging) -> Tried:
             failed=result.ending in ("killed", "deadlock"),
             schedule=_values(run, "sched"),
             output=_written(run),
-            findings=tuple(report.violated.iter_rows(named=True)),
+            violated=tuple(report.of("violated")),
         )
 
 

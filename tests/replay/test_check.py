@@ -7,21 +7,22 @@ import pytest
 from listings import LEAK, threaded, without
 
 from shstk.replay.check import Report, check
-from shstk.replay.matrix import matrices, matrix
+from shstk.replay.matrix import matrix
 from shstk.replay.run import Run
 from shstk.schemas.errors import UsageError
 from shstk.schemas.tables import FINDINGS, TABLES
 
 
-def outcome(report: Report, rule: str) -> tuple[str, str]:
+def outcome(report: Report, rule: str) -> tuple[str, int | str]:
+    """How a rule ended, and how many instances it checked or why none."""
     row = report.findings.filter(pl.col("rule") == rule).row(0, named=True)
-    return row["outcome"], row["note"]
+    return row["outcome"], row["checked"] or row["why"]
 
 
 def test_a_run_without_fault_is_clean_and_says_what_it_checked() -> None:
     report = check(threaded())
     assert report.clean
-    assert outcome(report, "X1") == ("satisfied", "2 checked")
+    assert outcome(report, "X1") == ("satisfied", 2)
     assert outcome(report, "A10")[0] == "not evaluated"
 
 
@@ -65,10 +66,13 @@ def test_as_judges_by_another_revision() -> None:
 
 def test_what_rests_on_an_unconfirmed_switch_carries_its_doubt() -> None:
     report = check(threaded(), as_="v4,default_size=2:2G")
-    kernels = dict(report.findings.select("rule", "kernel").iter_rows())
-    assert kernels["A2"] == "v4,default_size=2:2G (?)"  # clone_gate of v4
-    assert kernels["X1"] == "v4,default_size=2:2G"
-    assert matrix({"v4": report}, all_rules=True).row(7, named=True)["v4"].endswith("(?)")
+    assert set(report.findings["kernel"]) == {"v4,default_size=2:2G"}
+    doubtful = dict(report.findings.select("rule", "doubtful").iter_rows())
+    assert doubtful["A2"]  # clone_gate of v4
+    assert not doubtful["X1"]
+    words = {line.rule.id: line.words() for line in matrix({"": {"v4": report}}, all_rules=True)}
+    assert words["A6"] == ["A6", "thread-stack-size", "ok (1) (?)", ""]
+    assert words["X1"] == ["X1", "exit-releases-once", "ok (2)", ""]
 
 
 def test_without_cfi_the_rules_about_it_are_not_evaluated() -> None:
@@ -100,27 +104,48 @@ def test_a_run_that_was_cut_short_says_so_of_rules_about_the_end(ending: str) ->
     report = check(threaded("```", extra=f"ending {ending}"))
     what, why = outcome(report, "X1")
     assert what == "not evaluated"
-    assert why.endswith(f"(the run was cut short: {ending})")
+    assert str(why).endswith(f"(the run was cut short: {ending})")
+
+
+SATISFIED = {
+    "outcome": "satisfied",
+    "violated": 0,
+    "checked": 2,
+    "why": None,
+    "doubtful": False,
+}
 
 
 def test_the_matrix_counts_findings_by_kernel() -> None:
-    frame = matrix({"good": check(threaded()), "leak": check(threaded(LEAK))})
-    assert frame.rows() == [("X1", "exit-releases-once", "ok (2)", "1", "appears leak")]
+    reports = {"good": check(threaded()), "leak": check(threaded(LEAK))}
+    (line,) = matrix({"prog": reports})
+    assert line.words() == ["X1", "exit-releases-once", "ok (2)", "1", "appears leak"]
+    assert line.as_json() == {
+        "program": "prog",
+        "rule": "X1",
+        "slug": "exit-releases-once",
+        "kernels": {
+            "good": SATISFIED,
+            "leak": SATISFIED | {"outcome": "violated", "violated": 1},
+        },
+        "changes": [{"kernel": "leak", "step": "appears"}],
+    }
 
 
 def test_the_matrix_says_where_a_finding_appears_and_goes() -> None:
     good, leak = check(threaded()), check(threaded(LEAK))
     reports = {"v1": leak, "v2": good, "v3": good, "v4": leak, "v5": leak, "v6": good}
-    assert matrix(reports)["changes"].to_list() == ["in v1, gone v2, appears v4, gone v6"]
+    (line,) = matrix({"": reports})
+    assert line.words()[-1] == "in v1, gone v2, appears v4, gone v6"
 
 
 def test_the_matrix_of_several_programs() -> None:
     good, leak = check(threaded()), check(threaded(LEAK))
-    frame = matrices({"one": {"v6": leak, "7.2": good}, "other": {"v6": good, "7.2": good}})
-    assert frame.columns == ["program", "rule", "slug", "v6", "7.2", "changes"]
-    assert frame["program"].to_list() == ["one"]
-    every = matrices({"one": {"7.2": good}, "other": {"7.2": good}}, all_rules=True)
-    assert every["program"].n_unique() == 2
+    (line,) = matrix({"one": {"v6": leak, "7.2": good}, "other": {"v6": good, "7.2": good}})
+    assert line.program == "one"
+    assert list(line.results) == ["v6", "7.2"]
+    every = matrix({"one": {"7.2": good}, "other": {"7.2": good}}, all_rules=True)
+    assert {line.program for line in every} == {"one", "other"}
 
 
 NOT_TOLD = [

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from shstk.replay.intent import FOLLOW, INTENT, RESTS_ON
+import ast
+import re
+from pathlib import Path
+
+from shstk.replay.intent import FOLLOW, INTENT
 from shstk.replay.rules import RULES
 from shstk.schemas.revisions import SWITCHES
 
+ROOT = Path(__file__).parents[2]
 # The families of the reference in its order, then those about the trace itself: how many of each.
 FAMILIES = {"ST": 2, "A": 11, "X": 8, "E": 2, "P": 11, "M": 9, "G": 5, "V": 7, "F": 8}
 FAMILIES |= {"T": 1, "H": 1, "N": 1, "I": 4, "Z": 10, "R": 12}
@@ -19,8 +24,8 @@ def test_the_catalogue_is_the_references() -> None:
     assert len({rule.slug for rule in RULES.values()}) == len(RULES)
 
 
-def test_every_starred_fact_names_its_rule_switch_and_source() -> None:
-    assert {fact.rule for fact in INTENT.values()} <= set(RULES)
+def test_every_starred_fact_names_its_rule_and_source() -> None:
+    assert {fact.rule for fact in INTENT.values()} <= {rule.slug for rule in RULES.values()}
     assert all(fact.source for fact in INTENT.values())
     follows = {name for name, fact in INTENT.items() if fact.intent == FOLLOW}
     assert follows == {
@@ -32,5 +37,27 @@ def test_every_starred_fact_names_its_rule_switch_and_source() -> None:
         "cfi_prctl",
         "nousercfi",
     }
-    assert set(RESTS_ON) <= set(SWITCHES)
-    assert frozenset().union(*RESTS_ON.values()) <= set(RULES)
+
+
+def test_rules_rest_on_switches() -> None:
+    assert {switch for rule in RULES.values() for switch in rule.rests_on} <= set(SWITCHES)
+
+
+def spelled(file: Path) -> list[str]:
+    """The strings of a module, without its docstrings, that spell the id of a rule."""
+    id = re.compile(rf"\b({'|'.join(RULES)})\b")
+    tree = ast.parse(file.read_text())
+    docs = [n.value for n in ast.walk(tree) if isinstance(n, ast.Expr)]
+    return [
+        n.value
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Constant) and isinstance(n.value, str)
+        if n not in docs and id.search(n.value)
+    ]
+
+
+def test_only_the_registry_spells_an_id() -> None:
+    files = {file for part in ("replay", "shstk") for file in (ROOT / part).rglob("*.py")}
+    registry = ROOT / "replay" / "rules" / "__init__.py"
+    assert sorted(spelled(registry)) == sorted(RULES)
+    assert {file: spelled(file) for file in files - {registry} if spelled(file)} == {}

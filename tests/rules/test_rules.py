@@ -60,12 +60,10 @@ def verdicts(frame: pl.DataFrame, run: str, expect: str) -> set[Expected]:
     """Findings in the words of `expect` lines."""
     out = set()
     for row in frame.iter_rows(named=True):
-        rest = row["note"]
+        rest = row["why"] or str(row["checked"])
         if row["outcome"] == "violated":
             addr = "-" if row["addr"] is None else f"{row['addr']:#x}"
             rest = f"{positions.show(row['seq'])} t{row['tid']} {addr}"
-        elif row["outcome"] == "satisfied":
-            rest = rest.removesuffix(" checked")
         outcome = row["outcome"].replace(" ", "-")
         out.add(Expected(run, expect, outcome, row["rule"], rest.replace("_", "")))
     return out
