@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import polars as pl
+
 from shstk.replay.hold import LATE, Difference
 from shstk.replay.symbols import Symbols
 
@@ -70,8 +72,6 @@ def _event(run: Run, symbols: Symbols, table: str, row: dict[str, Any], seq: int
 
 def _pc(run: Run, table: str, row: dict[str, Any]) -> int | None:
     """The row's own; its block's; or that of the call in which it happened."""
-    import polars as pl
-
     if row.get("pc") is not None:
         return int(row["pc"])
     if table == "flow":
@@ -83,8 +83,6 @@ def _pc(run: Run, table: str, row: dict[str, Any]) -> int | None:
 
 
 def _last_before(run: Run, symbols: Symbols, time: int, tables: Iterable[str]) -> Event | None:
-    import polars as pl
-
     best: tuple[int, str, dict[str, Any]] | None = None
     for table in tables:
         for key in ("seq", "seq_end") if table in LATE else ("seq",):

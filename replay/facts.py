@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+import polars as pl
+
 from shstk.replay.derive.code import Code
 from shstk.replay.derive.handlings import Handling, handlings
 from shstk.replay.derive.history import (
@@ -40,8 +42,6 @@ from shstk.schemas.revisions import Revision
 from shstk.schemas.uapi import SYS_MAP_SHADOW_STACK
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shstk.replay.run import Run
 
 _TRACED: Final = ("cfi", "flow", "insn")  # tables that are recorded only on request
@@ -87,8 +87,6 @@ class Facts:
         return self._missing[table]
 
     def _why_missing(self, table: str) -> str:
-        import polars as pl
-
         height = self.run.scan(table).select(pl.len()).collect().item()
         if not height:
             return f"the run has no {table} table" if self._should_have(table) else ""
@@ -156,8 +154,6 @@ class Facts:
 
     def calls(self, *numbers: int) -> Rows[Call]:
         """The system calls with these numbers."""
-        import polars as pl
-
         return read(self.run.table("syscalls").filter(pl.col("nr").is_in(numbers)), Call)
 
     @cached_property
@@ -196,8 +192,6 @@ class Facts:
 
     @cached_property
     def forks(self) -> Rows[Copied]:
-        import polars as pl
-
         cause = pl.col("cause").cast(pl.String)
         return read(self.run.table("mms").filter(cause == "fork"), Copied)
 
@@ -259,8 +253,6 @@ class Facts:
     def first_effect(self, task: Task, seq: int) -> tuple[int, int | None] | None:
         """A task's first shadow-stack instruction that takes effect after seq and before its status
         changes again: its seq and its address, if it has one."""
-        import polars as pl
-
         if not self.recorded("cfi"):
             return None
         ends = (self.next_change(task, seq), task.exit_seq)

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from shstk.schemas.rows import schema, words_of
 from shstk.schemas.seq import STEPS
 from shstk.schemas.tables import TABLES
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from shstk.replay.run import Run
 
 END: Final = 2**64 - 1
@@ -158,8 +159,6 @@ class _Sides:
         self._agreed = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
-        import pyarrow as pa
-
         self._now = pa.concat_tables([self._now, _plain(self._name, pa.table(batch))])
 
     @property
@@ -207,8 +206,6 @@ class _Sides:
 
     def _read(self, bound: int) -> None:
         """The record's rows whose seq is below `bound` are in memory."""
-        import pyarrow as pa
-
         parts = [self._recorded]
         while self._more and (not parts[-1].num_rows or parts[-1]["seq"][-1].as_py() < bound):
             batch = next(self._batches, None)
@@ -220,9 +217,6 @@ class _Sides:
 
     def _split(self, rows: pa.Table, bound: int) -> tuple[pa.Table, pa.Table]:
         """Rows that were written before `bound`, in order, and the others."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         if self._name in _TRACED_WITH:
             count = _below(rows["seq"], bound)
             return rows.slice(0, count), rows.slice(count)
@@ -236,8 +230,6 @@ class _Sides:
         self, key: str, without: tuple[str, ...], bound: int, open_end: bool
     ) -> Iterator[Difference]:
         """The first difference of the rows that have a `key`, in its order, if there is one."""
-        import pyarrow.compute as pc
-
         recorded, now = (
             _sorted(rows.filter(pc.is_valid(rows[key])), key)
             for rows in (self._recorded, self._now)
@@ -265,9 +257,6 @@ class _Sides:
         yield Difference(self._name, time, was, is_now, differing)
 
     def _find(self, rows: pa.Table, seq: int) -> dict[str, Any] | None:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         at = pc.index(rows["seq"], pa.scalar(seq, pa.uint64())).as_py()
         return _row(self._name, rows, at) if at >= 0 else None
 
@@ -275,9 +264,6 @@ class _Sides:
 def _plain(name: str, rows: pa.Table) -> pa.Table:
     """Kinds as indices into their vocabulary: whoever wrote the rows may have ordered the words his
     own way."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     for at, column in enumerate(TABLES[name].columns):
         if column.kinds:
             words = words_of(name, column.name)
@@ -302,8 +288,6 @@ def _row(name: str, rows: pa.Table, at: int) -> dict[str, Any] | None:
 
 def _sorted(rows: pa.Table, key: str) -> pa.Table:
     """By `key`, then by seq; rows that have the same of both keep their order."""
-    import pyarrow.compute as pc
-
     for name in dict.fromkeys(("seq", key)):
         keys = rows[name].combine_chunks()
         if len(keys) > 1 and not pc.all(pc.greater_equal(keys[1:], keys[:-1])).as_py():
@@ -312,9 +296,6 @@ def _sorted(rows: pa.Table, key: str) -> pa.Table:
 
 
 def _below(keys: pa.ChunkedArray, bound: int) -> int:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     return int(pc.sum(pc.less(keys, pa.scalar(bound, pa.uint64()))).as_py() or 0)
 
 
@@ -326,8 +307,6 @@ def _same(one: pa.Table, other: pa.Table) -> bool:
 
 def _first_difference(one: pa.Table, other: pa.Table) -> int | None:
     """The first row that is not the same in both; one that only one of them has is not."""
-    import pyarrow.compute as pc
-
     both = min(one.num_rows, other.num_rows)
     found = [both] if one.num_rows != other.num_rows else []
     for a, b in zip(one.slice(0, both).columns, other.slice(0, both).columns, strict=True):

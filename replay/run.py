@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from shstk.schemas.errors import BadRun
 from shstk.schemas.manifest import NAME as MANIFEST
@@ -13,10 +17,6 @@ from shstk.schemas.manifest import Manifest, PluginEntry, TableEntry
 from shstk.schemas.revisions import Revision
 from shstk.schemas.rows import schema
 from shstk.schemas.tables import TABLES
-
-if TYPE_CHECKING:
-    import polars as pl
-    import pyarrow as pa
 
 PARTIAL: Final = ".partial"
 FILES: Final = "files"
@@ -84,8 +84,6 @@ class Run:
 
     def table(self, name: str) -> pl.DataFrame:
         """One of `names`; those of schemas/tables.py in seq order. KeyError for another name."""
-        import polars as pl
-
         if name in self._frames:
             return self._frames[name]
         if name not in self._arrow and (file := self.stored(name)):
@@ -101,17 +99,12 @@ class Run:
 
     def scan(self, name: str) -> pl.LazyFrame:
         """The same, lazily: columns and rows that are not asked for are not read."""
-        import polars as pl
-
         if name not in self._frames and (file := self.stored(name)):
             return pl.scan_parquet(file)
         return self.table(name).lazy()
 
     def arrow(self, name: str) -> pa.Table:
         """The same as an Arrow table, kinds dictionary-encoded, doc lines as field metadata."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         if name not in self.names:
             raise KeyError(name)
         if name in self._arrow:
@@ -127,8 +120,6 @@ class Run:
 
     def batches(self, name: str) -> Iterator[pa.RecordBatch]:
         """The same in parts, so that a table larger than memory can be walked."""
-        import pyarrow.parquet as pq
-
         if name not in self._arrow and (file := self.stored(name)):
             with pq.ParquetFile(file) as opened:
                 yield from opened.iter_batches()
@@ -206,8 +197,6 @@ def _compare_names(directory: Path, wanted: set[str]) -> None:
 
 def _check_files(path: Path, manifest: Manifest) -> None:
     """The files the guest saw are there, each with the bytes its name is the hash of."""
-    import pyarrow.parquet as pq
-
     hashes: set[str | None] = {manifest.stdin}
     for name in _HASHES:
         if name in manifest.tables:
@@ -233,9 +222,6 @@ def _check_table(file: Path, entry: TableEntry) -> None:
 
 def _check_file(file: Path, entry: TableEntry | PluginEntry) -> pa.Schema:
     """Its columns; raises BadRun if it is not what the manifest says."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     size = file.stat().st_size
     if size != entry.bytes:
         raise BadRun(f"{file} has {size} bytes, its manifest says {entry.bytes}", _AGAIN)

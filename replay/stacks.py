@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import polars as pl
+
 from shstk.replay.derive.sharing import on_stacks
 from shstk.replay.derive.stacks import Stack
 from shstk.replay.facts import Facts
 from shstk.schemas.tables import Column
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shstk.replay.run import Run
 
 COLUMNS: Final = (
@@ -39,8 +39,6 @@ def stacks(run: Run, at: int | None = None, addr: int | None = None) -> pl.DataF
     at: only those that stood at that seq, with ssp and depth as of then. addr: only those that hold
     the address, or have it as their top.
     """
-    import polars as pl
-
     facts = Facts(run, run.row, "intent")
     chosen = [
         (i, s)
@@ -80,8 +78,6 @@ def _row(
 
 def _deepest(facts: Facts, at: int | None) -> dict[int, int]:
     """The lowest address pushed to on each stack."""
-    import polars as pl
-
     cfi = facts.run.scan("cfi").filter(
         (pl.col("kind").cast(pl.String) == "sspush") & pl.col("fault").is_null()
     )
@@ -92,8 +88,6 @@ def _deepest(facts: Facts, at: int | None) -> dict[int, int]:
 
 
 def _last_ssp(facts: Facts, at: int | None) -> dict[int, int | None]:
-    import polars as pl
-
     path = facts.ssp_path if at is None else facts.ssp_path.filter(pl.col("seq") <= at)
     ends = path.sort("seq").group_by("tid").agg(pl.col("ssp_after").drop_nulls().last())
     return dict(ends.iter_rows())

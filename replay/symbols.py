@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
+import polars as pl
+
 from shstk.replay.derive.regions import Region, Regions
 from shstk.replay.elf_names import ElfNames
 from shstk.schemas.errors import BadRun
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shstk.replay.run import Run
 
 _VDSO: Final = "[vdso]"
@@ -115,8 +115,6 @@ class Symbols:
         addresses: pl.Series,
         mms: pl.Series | None,
     ) -> pl.Series:
-        import polars as pl
-
         keys = pl.DataFrame(
             {"mm": mms if mms is not None else [None] * len(addresses), "addr": addresses},
             schema={"mm": pl.UInt32, "addr": pl.UInt64},

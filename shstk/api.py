@@ -1,4 +1,7 @@
-"""The Python API: what the commands do, as functions. Use it through `import shstk`."""
+"""The Python API: what the commands do, as functions. Use it through `import shstk`.
+
+Each function loads what it needs when it is called: recording needs no rules and no Polars.
+"""
 
 from __future__ import annotations
 

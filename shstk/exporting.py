@@ -8,6 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shstk.render import shown_rows
 from shstk.schemas.errors import CannotWrite, UsageError
 
 if TYPE_CHECKING:
@@ -36,8 +41,6 @@ def export(run: Run, out: Path, format: str = "arrow", force: bool = False) -> l
 
 
 def _arrow(run: Run, name: str, file: Path) -> None:
-    import pyarrow as pa
-
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with pa.ipc.new_file(str(file), run.schema(name), options=options) as writer:
         for batch in run.batches(name):
@@ -45,8 +48,6 @@ def _arrow(run: Run, name: str, file: Path) -> None:
 
 
 def _parquet(run: Run, name: str, file: Path) -> None:
-    import pyarrow.parquet as pq
-
     if source := run.stored(name):
         shutil.copyfile(source, file)
     else:
@@ -54,10 +55,6 @@ def _parquet(run: Run, name: str, file: Path) -> None:
 
 
 def _csv(run: Run, name: str, file: Path) -> None:
-    import polars as pl
-
-    from shstk.render import shown_rows
-
     with file.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened, lineterminator="\n")
         writer.writerow(run.schema(name).names)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import polars as pl
+
 from shstk.replay import decode
 from shstk.replay.decode import size
 from shstk.schemas import seq as positions
@@ -148,8 +150,6 @@ _TELLERS: Final[dict[str, Callable[[Row], str]]] = {
 
 def _strings(run: Run) -> dict[int, dict[int, str]]:
     """Per syscall seq: the strings that the kernel read for it, by address."""
-    import polars as pl
-
     found: dict[int, dict[int, str]] = {}
     rows = (
         run.scan("kernel_memory").filter(pl.col("op") == "read").select("during", "addr", "bytes")
@@ -164,8 +164,6 @@ def _strings(run: Run) -> dict[int, dict[int, str]]:
 def _lines(
     run: Run, table: str, tid: int | None, low: int | None, high: int | None
 ) -> Iterator[Line]:
-    import polars as pl
-
     rows = run.scan(table)
     if tid is not None:
         rows = rows.filter(pl.col("tid") == tid)
@@ -212,8 +210,6 @@ def _window(
     run: Run, tables: list[str], tid: int | None, around: int, context: int
 ) -> tuple[int, int]:
     """The seqs of the first and last of `context` events on either side of a place."""
-    import polars as pl
-
     frames = []
     for table in tables:
         rows = run.scan(table).select("seq", "tid")

@@ -40,7 +40,7 @@ def shower(name: str, unsigned64: bool) -> Callable[[Any], Any]:
 
 def shown_rows(frame: pl.DataFrame) -> Iterable[list[Any]]:
     """The frame's rows with every value as it is shown; nulls stay None."""
-    import polars as pl
+    import polars as pl  # `shstk kernels` shows rows, and need not wait for it
 
     showers = [
         shower(name, dtype in (pl.UInt64, pl.List(pl.UInt64)))

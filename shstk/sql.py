@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+import polars as pl
+
 from shstk.render import is_seq
+from shstk.replay.views import VIEWS
 from shstk.schemas import seq as positions
 from shstk.schemas.errors import UsageError
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shstk.replay.run import Run
 
 _TOKEN: Final = re.compile(
@@ -70,10 +71,6 @@ def query(run: Run, sql: str) -> pl.DataFrame:
 
     Raises UsageError for SQL that Polars refuses.
     """
-    import polars as pl
-
-    from shstk.replay.views import VIEWS
-
     mentioned = names(sql)
     frames = {name: run.scan(name) for name in run.names if name in mentioned}
     frames |= {name: view.build(run).lazy() for name, view in VIEWS.items() if name in mentioned}

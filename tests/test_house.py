@@ -9,6 +9,8 @@ import sys
 import pytest
 from imports import circles, imports, modules
 
+from shstk.cli import COMMANDS
+
 MODULES = modules()
 IMPORTS = imports(MODULES)
 MAY_IMPORT = {
@@ -56,10 +58,15 @@ def test_every_import_says_the_installed_name() -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["record", "--help"], ["kernels"]])
 def test_light_commands_load_neither_polars_nor_pyarrow(arguments: list[str]) -> None:
-    script = (
-        "import sys; from shstk.__main__ import run; code = run(sys.argv[1:]);"
-        "heavy = {'polars', 'pyarrow'} & set(sys.modules); assert not heavy, heavy; sys.exit(code)"
-    )
-    subprocess.run(
-        [sys.executable, "-P", "-c", script, *arguments], check=True, capture_output=True
-    )
+    loads_nothing_heavy(f"from shstk.__main__ import run; assert run({arguments}) == 0")
+
+
+def test_no_command_loads_them_before_it_runs() -> None:
+    """So that every --help, and completion, is there at once."""
+    modules = [f"shstk.cli.{name.replace('-', '_')}" for name in COMMANDS]
+    loads_nothing_heavy(f"import shstk, {', '.join(modules)}")
+
+
+def loads_nothing_heavy(script: str) -> None:
+    script += "\nimport sys; assert not {'polars', 'pyarrow'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-P", "-c", script], check=True, capture_output=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-if TYPE_CHECKING:
-    import polars as pl
+import polars as pl
 
+if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 _LINK: Final = (1, 5)  # ra, and t0 as its alternate: the unprivileged manual's return-stack hints
@@ -26,8 +26,6 @@ def blocks(run: Run) -> pl.DataFrame:
     Columns: block u32, pc u64, count u32 (instructions), ends str (call, return or other), site u64
     (address of the last instruction), past u64 (address behind the block: where a call returns to).
     """
-    import polars as pl
-
     rows = [
         (block, pc, *_read(pc, data), pc + len(data))
         for block, pc, data in run.table("code").select("block", "pc", "bytes").iter_rows()

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+import polars as pl
+
 from shstk.replay.derive.branches import CALL, RETURN, blocks
 from shstk.schemas.seq import STEPS
 from shstk.schemas.uapi import CLONE_VFORK, CLONE_VM
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shstk.replay.run import Run
 
 COLUMNS: Final = {
@@ -51,8 +51,6 @@ class _Frame:
 
 def frames(run: Run) -> pl.DataFrame:
     """Every call of a run, in the order of their starts; columns of COLUMNS."""
-    import polars as pl
-
     by_flow = run.scan("flow").select(pl.len()).collect().item() > 0
     fold = _ByFlow() if by_flow else _ByPushes()
     events = (_flow_events if by_flow else _push_events)(run)
@@ -69,8 +67,6 @@ def frames(run: Run) -> pl.DataFrame:
 
 
 def _event(what: str, a: Any = None, b: Any = None, c: Any = None) -> list[pl.Expr]:
-    import polars as pl
-
     operands = [
         pl.lit(None) if x is None else pl.col(x) if isinstance(x, str) else x for x in (a, b, c)
     ]
@@ -82,8 +78,6 @@ def _event(what: str, a: Any = None, b: Any = None, c: Any = None) -> list[pl.Ex
 
 def _steps(run: Run) -> pl.LazyFrame:
     """Signals, clones, execs and exits."""
-    import polars as pl
-
     signals = run.scan("signals").with_columns(pl.col("kind").cast(pl.String))
     events = run.scan("task_events").with_columns(pl.col("kind").cast(pl.String))
     clones = run.scan("clones").filter(pl.col("child_tid").is_not_null())
@@ -102,8 +96,6 @@ def _steps(run: Run) -> pl.LazyFrame:
 def _flow_events(run: Run) -> pl.LazyFrame:
     """Calls (from where, to where it returns, to where) and returns (to where), at the seq of what
     they lead to. A block that was left in its middle, by a signal or a fault, did neither."""
-    import polars as pl
-
     ends = blocks(run).lazy()
     ran = run.scan("flow").join(ends, on="block", how="left", maintain_order="left")
     nothing = {"count": pl.lit(0, pl.UInt32), "ends": pl.lit("other")}
@@ -128,8 +120,6 @@ def _flow_events(run: Run) -> pl.LazyFrame:
 
 def _with_clock(run: Run, rows: pl.LazyFrame) -> pl.LazyFrame:
     """Adds clock i64: the instructions that the row's own task had run. rows: sorted by seq."""
-    import polars as pl
-
     icount = (pl.col("seq") // STEPS).cast(pl.Int64)
     slices = (
         run.scan("sched")
@@ -146,8 +136,6 @@ def _with_clock(run: Run, rows: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _push_events(run: Run) -> pl.LazyFrame:
-    import polars as pl
-
     cfi = (
         run.scan("cfi")
         .with_columns(pl.col("kind").cast(pl.String))
@@ -278,8 +266,6 @@ def _depth(stack: list[_Frame]) -> int:
 
 def _with_slots(run: Run, made: pl.DataFrame) -> pl.DataFrame:
     """slot: where the callee pushed its return address, if it did."""
-    import polars as pl
-
     pushes = run.scan("cfi").filter(
         (pl.col("kind").cast(pl.String) == "sspush") & pl.col("fault").is_null()
     )

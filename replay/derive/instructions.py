@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-if TYPE_CHECKING:
-    import polars as pl
+import polars as pl
 
+if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 ILLEGAL: Final = 2
@@ -18,22 +18,16 @@ NO_PAD: Final = 0xFFFF_FFFF  # cfi.value of lpad: what stood there was none
 
 def kind() -> pl.Expr:
     """cfi.kind, which stays dictionary-encoded: millions of rows are compared by their codes."""
-    import polars as pl
-
     return pl.col("kind")
 
 
 def done() -> pl.Expr:
     """Whether the instruction retired."""
-    import polars as pl
-
     return pl.col("fault").is_null()
 
 
 def ssp_due() -> pl.Expr:
     """What ssp must be afterwards: what traps, and what only reads, leaves it."""
-    import polars as pl
-
     before = pl.col("ssp_before")
     return (
         pl.when(done() & (kind() == "sspush"))
@@ -48,15 +42,11 @@ def ssp_due() -> pl.Expr:
 
 def address_due() -> pl.Expr:
     """Where a push stores and a pop loads; null for the others."""
-    import polars as pl
-
     before = pl.col("ssp_before")
     return pl.when(kind() == "sspush").then(before - 8).when(kind() == "sspopchk").then(before)
 
 
 def wrong_motions(run: Run) -> dict[int, int | None]:
     """Instructions that moved ssp, or took its place, otherwise than they may: seq → tid."""
-    import polars as pl
-
     moved, place = pl.col("ssp_after") != ssp_due(), pl.col("addr") != address_due()
     return dict(run.scan("cfi").filter(moved | place).select("seq", "tid").collect().iter_rows())

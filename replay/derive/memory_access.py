@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    import polars as pl
+import polars as pl
 
 SHADOW: Final = ("sspush", "sspopchk", "ssamoswap")
 STORES: Final = ("store", "amo", "sc")
@@ -54,7 +53,5 @@ def access_of(word: int | None) -> str:
 
 def accesses(word: pl.Expr) -> pl.Expr:
     """The same of a column of words; null for any other."""
-    import polars as pl
-
     rows = [pl.when(word & mask == match).then(pl.lit(kind)) for mask, match, kind in _ROWS]
     return pl.coalesce(rows)

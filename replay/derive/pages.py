@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from shstk.replay.derive.instructions import ACCESS_FAULT, PAGE_FAULT, SOFTWARE_CHECK
 from shstk.replay.derive.pieces import pieces
 from shstk.replay.derive.regions import Region, Regions
@@ -63,8 +65,6 @@ def _groups(
     run: Run, mappings: Rows[Mapping], forks: Rows[Copied]
 ) -> Iterator[tuple[int, int | None, int | None, int, int | None, int]]:
     """seq, tid, mm, addr, fault and count of each visit, in seq order."""
-    import polars as pl
-
     times = pl.Series(sorted({r.seq for r in (*mappings, *forks)}), dtype=pl.UInt64)
     fault = pl.col("fault").replace({SOFTWARE_CHECK: None})  # it has read its word
     misaligned = (fault == ACCESS_FAULT).fill_null(False) & (pl.col("addr") % 8 != 0)  # Z5's, Z9's

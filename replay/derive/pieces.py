@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-if TYPE_CHECKING:
-    import polars as pl
+import polars as pl
 
+if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 ROWS: Final = 2_000_000
@@ -24,8 +24,6 @@ class Piece:
 
     def span(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """Another table's rows of the same time."""
-        import polars as pl
-
         return frame.filter((pl.col("seq") > self.after) & (pl.col("seq") <= self.until))
 
 
@@ -46,6 +44,4 @@ def shares(run: Run) -> int:
 
 
 def _length(run: Run) -> int:
-    import polars as pl
-
     return int(run.scan("cfi").select(pl.len()).collect().item())

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+import polars as pl
 
 from shstk.replay.derive.rows import Area
-
-if TYPE_CHECKING:
-    import polars as pl
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +42,6 @@ def next_marks(rows: pl.DataFrame, marks: Iterable[Mark]) -> pl.DataFrame:
 def _joined(
     rows: pl.DataFrame, marks: Iterable[Mark], towards: Literal["backward", "forward"]
 ) -> pl.DataFrame:
-    import polars as pl
-
     by_mm: dict[int | None, list[Mark]] = {}
     for mark in marks:
         by_mm.setdefault(mark.mm, []).append(mark)
@@ -58,8 +55,6 @@ def _joined(
 def _in_one_mm(
     rows: pl.DataFrame, marks: Sequence[Mark], towards: Literal["backward", "forward"]
 ) -> pl.DataFrame:
-    import polars as pl
-
     bounds = sorted({b for m in marks for b in (m.area.base, m.area.top)})
     place = {bound: i for i, bound in enumerate(bounds)}
     covers = [

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from shstk.replay.derive.memory_access import accesses
 from shstk.replay.derive.places import Mark, last_marks
 from shstk.replay.derive.stacks import Stack
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shstk.replay.run import Run
 
 
@@ -20,8 +20,6 @@ def plain_accesses(run: Run, stacks: list[Stack], kinds: Collection[str]) -> pl.
 
     Columns: seq u64, tid u32, mm u32, pc u64, addr u64, access str, mark u32 (index in stacks).
     """
-    import polars as pl
-
     low = min((s.area.base for s in stacks), default=0)
     high = max((s.area.top for s in stacks), default=0)
     rows = (

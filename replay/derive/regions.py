@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+import polars as pl
+
 from shstk.schemas.uapi import PROT_EXEC, PROT_READ, PROT_WRITE
 
 if TYPE_CHECKING:
@@ -197,8 +199,6 @@ def _outside(regions: list[Region], start: int, end: int, seq: int) -> Iterator[
 
 
 def _brks(run: Run) -> frozenset[int]:
-    import polars as pl
-
     calls = run.scan("syscalls").filter(pl.col("nr") == _NR_BRK).select("seq").collect()
     return frozenset(calls["seq"])
 

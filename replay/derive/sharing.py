@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from shstk.replay.derive.history import History, Task
 from shstk.replay.derive.law import Law
 from shstk.replay.derive.pieces import pieces
@@ -12,8 +14,6 @@ from shstk.replay.derive.places import Mark, last_marks
 from shstk.replay.derive.stacks import Stack
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shstk.replay.run import Run
 
 
@@ -46,8 +46,6 @@ def clashes(
     path: the stretches of ssp (derive/ssp_path.py).
     Of two tasks the one that does not own the stack intrudes; of two guests the later one does.
     """
-    import polars as pl
-
     count = 0
     found: dict[tuple[int, int], Clash] = {}  # (stack, intruder)
     placed, places = _placed(history, law), _Places(path)
@@ -77,8 +75,6 @@ def clashes(
 
 def _turns(pushes: pl.DataFrame) -> pl.DataFrame:
     """Pushes of one task on a stack with no other's between: the first, the last, the highest."""
-    import polars as pl
-
     turn = (pl.col("tid") != pl.col("tid").shift()).fill_null(True).cum_sum().over("mark")
     return (
         pushes.sort("mark", "seq")
@@ -115,8 +111,6 @@ class _Places:
 
 def on_stacks(rows: pl.LazyFrame, stacks: list[Stack]) -> pl.DataFrame:
     """The rows that lie on a stack; mark is its index in `stacks`, mark_seq when it was mapped."""
-    import polars as pl
-
     marks = [Mark(s.mm, s.area, s.seq, i) for i, s in enumerate(stacks)]
     wanted = rows.select("seq", "tid", "mm", "addr", "fault").collect()
     return last_marks(wanted, marks).filter(pl.col("mark").is_not_null())

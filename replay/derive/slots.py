@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import polars as pl
+
 from shstk.replay.derive.pieces import shares
 from shstk.replay.derive.places import Mark, last_marks
 from shstk.replay.derive.rows import Area, Mapping, Rows, Transfer
@@ -18,8 +20,6 @@ from shstk.replay.derive.stacks import Copied, Stack
 from shstk.schemas.uapi import PAGE
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shstk.replay.run import Run
 
 _WORD: Final = 8
@@ -48,8 +48,6 @@ def loads(
 ) -> Loads:
     """Every load of a run, judged by every n-th word of the stacks at a time: what happens to one
     word tells nothing of another."""
-    import polars as pl
-
     right: Counter[str] = Counter()
     wrong = []
     count = shares(run)
@@ -75,8 +73,6 @@ def accesses(
     there afterwards; null: not wholly known), load str (who loaded, as in Loads; null: nobody),
     found u64 (the word loaded; null: not known).
     """
-    import polars as pl
-
     kind = pl.col("kind").cast(pl.String)
     done = pl.col("fault").is_null() | ((kind == "sspopchk") & (pl.col("fault") == _SOFTWARE_CHECK))
     mine = pl.col("addr") % PAGE // _WORD % share[1] == share[0]
@@ -133,8 +129,6 @@ def wrong_loads(rows: pl.DataFrame, mappings: Rows[Mapping], forks: Rows[Copied]
     Adds due u64 (what should) and due_seq u64 (who wrote it; null: nobody, so 0). Loads of words
     whose contents the run does not tell are left out, and those of what is not mapped: I4's.
     """
-    import polars as pl
-
     marks = [*_marks(mappings), *(Mark(f.mm, Area(0, 2**64 - 1), f.seq, _FORKS) for f in forks)]
     times = pl.Series(sorted({m.seq for m in marks}), dtype=pl.UInt64)
     slot = ["addr"] if rows["mm"].n_unique() == 1 else ["mm", "addr"]
@@ -172,8 +166,6 @@ def _trace_back(
     forks: Rows[Copied],
 ) -> pl.DataFrame:
     """Follows each loaded word back through remaps and forks to who wrote it last."""
-    import polars as pl
-
     origin = {f.seq: f.from_mm for f in forks}
     shifts = {m.seq: (m.old_start or 0) - (m.start or 0) for m in mappings if m.op == "remap"}
     known = rows.select("mm", "addr", due="word", due_seq="seq", at="seq")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
 from shstk.replay.derive.history import History
 from shstk.replay.derive.instructions import wrong_motions
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shstk.replay.run import Run
 
 
@@ -31,8 +31,6 @@ def wrong_moves(run: Run, history: History, path: pl.DataFrame) -> list[dict[str
 
 def _wrong(rows: pl.LazyFrame, what: str) -> pl.DataFrame:
     """Rows whose `is` differs from `due`, both known."""
-    import polars as pl
-
     return (
         rows.filter(pl.col("is") != pl.col("due"))
         .select("seq", "tid", "mm", "cause", pl.lit(what).alias("what"), "due", "is", "last")
@@ -42,8 +40,6 @@ def _wrong(rows: pl.LazyFrame, what: str) -> pl.DataFrame:
 
 def _signals(run: Run) -> pl.DataFrame:
     """Delivery pushes a token, if any; sigreturn goes to a token that holds, or nowhere."""
-    import polars as pl
-
     kind, before = pl.col("kind").cast(pl.String), pl.col("ssp_before")
     token, word = pl.col("token_addr"), pl.col("token_value")
     after = pl.col("ssp_after")
@@ -62,8 +58,6 @@ def _signals(run: Run) -> pl.DataFrame:
 
 def moved_elsewhere(run: Run, history: History) -> dict[int, int | None]:
     """Events whose odd ssp is another rule's to tell: handoffs, calls, execs. seq → tid."""
-    import polars as pl
-
     moved: dict[int, int | None] = {}
     calls = run.scan("syscalls").filter(pl.col("ssp_entry") != pl.col("ssp_exit"))
     moved |= dict(calls.select("seq", "tid").collect().iter_rows())
@@ -85,8 +79,6 @@ def moved_elsewhere(run: Run, history: History) -> dict[int, int | None]:
 
 def _gaps(path: pl.DataFrame) -> pl.DataFrame:
     """Between two events of a task: what one left is what the next finds."""
-    import polars as pl
-
     chained = path.lazy().with_columns(
         pl.col("ssp_before").alias("is"),
         due=pl.col("ssp_after").shift().over("tid"),

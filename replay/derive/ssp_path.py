@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import polars as pl
+
 from shstk.replay.derive.pieces import Piece, pieces
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shstk.replay.run import Run
 
 NR_RT_SIGRETURN: Final = 139
@@ -24,8 +24,6 @@ def ssp_path(run: Run, piece: Piece | None = None) -> pl.LazyFrame:
     call's name, delivery, sigreturn, first_user, exec_done, ptrace), ssp_before u64 and ssp_after
     u64 (null: not known).
     """
-    import polars as pl
-
     others = _others(run)
     if piece:
         others = [piece.span(frame) for frame in others]
@@ -40,8 +38,6 @@ def stretches(run: Run) -> tuple[int, pl.DataFrame]:
     which finds the ssp that the one before it left. Columns as of ssp_path, with ssp_after of the
     last and last u64 (its seq).
     """
-    import polars as pl
-
     others = pl.concat(_others(run)).collect()
     times = pl.concat([others["seq"], run.table("task_events")["seq"]]).unique().sort()
     count, found = others.height, [others.with_columns(last=pl.col("seq"))]
@@ -70,8 +66,6 @@ def stretches(run: Run) -> tuple[int, pl.DataFrame]:
 
 def _others(run: Run) -> list[pl.LazyFrame]:
     """The events that tell an ssp and are not of cfi."""
-    import polars as pl
-
     return [
         _calls(run),
         _signals(run),
@@ -89,8 +83,6 @@ def _others(run: Run) -> list[pl.LazyFrame]:
 
 
 def _cfi(rows: pl.LazyFrame, *more: str) -> pl.LazyFrame:
-    import polars as pl
-
     return rows.select(
         "seq",
         "tid",
@@ -103,8 +95,6 @@ def _cfi(rows: pl.LazyFrame, *more: str) -> pl.LazyFrame:
 
 
 def _signals(run: Run) -> pl.LazyFrame:
-    import polars as pl
-
     kind = pl.col("kind").cast(pl.String)
     return (
         run.scan("signals")
@@ -115,8 +105,6 @@ def _signals(run: Run) -> pl.LazyFrame:
 
 def _calls(run: Run) -> pl.LazyFrame:
     """System calls; what a signal within one, or a sigreturn, does to ssp is that row's to say."""
-    import polars as pl
-
     calls = run.scan("syscalls")
     inside = (
         calls.sort("seq")
@@ -154,8 +142,6 @@ def _calls(run: Run) -> pl.LazyFrame:
 
 def set_by_debuggers(run: Run) -> pl.LazyFrame:
     """Where a debugger set registers, which may be ssp: seq, and the tid whose they are."""
-    import polars as pl
-
     sets = (pl.col("nr") == NR_PTRACE) & (pl.col("a0") == PTRACE_SETREGSET) & (pl.col("ret") == 0)
     tid = pl.col("a1").cast(pl.UInt32, strict=False).alias("tid")
     return run.scan("syscalls").filter(sets).select("seq", tid)

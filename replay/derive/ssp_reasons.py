@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import polars as pl
 
 from shstk.replay.derive.ssp_path import STARTS
 from shstk.replay.derive.stacks import Ledger
-
-if TYPE_CHECKING:
-    import polars as pl
 
 _REASONS: Final = {
     "sspush": "push",
@@ -26,8 +25,6 @@ _REASONS: Final = {
 
 def with_reasons(path: pl.DataFrame, ledger: Ledger) -> pl.DataFrame:
     """The frame of derive/ssp_path.py with `reason`."""
-    import polars as pl
-
     known = pl.col("ssp_before").fill_null(pl.col("ssp_after").shift().over("tid"))
     told = pl.col("ssp_after").is_not_null() | (pl.col("cause") == "ptrace")
     begun = pl.col("cause").is_in(STARTS) & known.is_null() & (pl.col("ssp_after") == 0)

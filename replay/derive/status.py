@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from shstk.schemas.uapi import PR_SET_CFI
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shstk.replay.derive.history import History, Task
 
 
@@ -18,8 +18,6 @@ def statuses(history: History) -> pl.DataFrame:
     Columns: seq u64 (when the call had ended), tid u32, shadow_stack bool (null: it was never on
     since the task was made or came from an exec), pads bool (null: no call of its own has set it).
     """
-    import polars as pl
-
     rows: list[tuple[int, int, bool | None, bool | None]] = []
     rows += [(t.born, t.tid, t.made_with.enabled or None, None) for t in history.tasks]
     rows += [(e.seq, e.heir.tid, None, None) for e in history.execs]

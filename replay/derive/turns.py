@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-if TYPE_CHECKING:
-    import polars as pl
+import polars as pl
 
+if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 TRACED: Final = ("cfi", "flow", "insn")  # the tables of instructions
@@ -17,8 +17,6 @@ def turns(run: Run) -> pl.DataFrame:
 
     Columns: table str, seq u64 (of its first row), last u64 (of its last), tid u32, mm u32.
     """
-    import polars as pl
-
     found = []
     for table in TRACED:
         rows = run.scan(table).select("seq", "tid", "mm")

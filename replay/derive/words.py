@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+import polars as pl
+
 from shstk.replay.derive.places import Mark, next_marks
 from shstk.replay.derive.rows import Area
 from shstk.schemas.uapi import SYS_MAP_SHADOW_STACK
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shstk.replay.facts import Facts
 
 COLUMNS: Final = {
@@ -37,8 +37,6 @@ def words(facts: Facts) -> pl.DataFrame:
     unmapped, discarded or moved. popped_seq: the first sspopchk that took it off. A fork child and
     a mremap have copies of the words not popped yet, with the same write_seq.
     """
-    import polars as pl
-
     made = _writes(facts)
     marks = list(_marks(facts))
     done = [_with_ends(facts, made, made, marks)]
@@ -66,8 +64,6 @@ def words(facts: Facts) -> pl.DataFrame:
 
 
 def _writes(facts: Facts) -> pl.DataFrame:
-    import polars as pl
-
     kind = pl.col("kind").cast(pl.String)
     pushed = (
         facts.run.scan("cfi")
@@ -107,8 +103,6 @@ def _with_ends(
     facts: Facts, rows: pl.DataFrame, writes: pl.DataFrame, marks: list[Mark]
 ) -> pl.DataFrame:
     """Adds to_seq and popped_seq."""
-    import polars as pl
-
     kind = pl.col("kind").cast(pl.String)
     pops = (
         facts.run.scan("cfi")

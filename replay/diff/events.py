@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import polars as pl
+import pyarrow as pa
 
 from shstk.replay import decode
 from shstk.replay.derive import rows
@@ -18,9 +21,6 @@ from shstk.replay.diff.tasks import Cast
 from shstk.replay.facts import Facts
 from shstk.schemas.signatures import FLAGS
 from shstk.schemas.uapi import ERRNO, SIGNALS
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 # Every field of an event, under the name by which --ignore knows it, and what it is called.
 FIELDS: Final[dict[str, str]] = {
@@ -191,8 +191,6 @@ class Teller:
     def _cut_off(self) -> frozenset[Task]:
         """Tasks that another ended (exit_group, exec, SIGKILL), or the end of the recording: when
         that met them depends on who was first."""
-        import polars as pl
-
         run, history = self._facts.run, self._facts.history
         own = run.scan("syscalls").filter(pl.col("name").is_in(list(_ENDS)))
         died = run.scan("signals").filter(
@@ -252,8 +250,6 @@ class Teller:
         self, first: int, last: int
     ) -> tuple[dict[int, dict[int, str]], dict[int, dict[int, bytes]]]:
         """For calls in a span, by seq and address: strings that were read, small things stored."""
-        import polars as pl
-
         size = pl.col("bytes").bin.size()
         op = pl.col("op").cast(pl.String)
         chosen = ((op == "read") & (size <= _STRING)) | ((op == "write") & (size <= _SMALL))

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import polars as pl
+
 from shstk.replay.decode import size as size_in_words
 from shstk.replay.derive.rows import Area, Mapping
 from shstk.replay.derive.stacks import Stack
@@ -196,8 +198,6 @@ def underflow(reach: Reach) -> Verdict | None:
             f" {show(switched)}",
         )
         return Verdict("entered while off", sentence, evidence)
-    import polars as pl
-
     pops = scene.run.table("cfi").filter(
         (pl.col("tid") == fault.tid)
         & (pl.col("seq") < fault.seq - 1)
@@ -217,8 +217,6 @@ def protected(reach: Reach) -> Verdict | None:
     region = reach.scene.symbols.regions.at(reach.fault.mm, reach.address, reach.fault.seq)
     if region is None or not region.shadow_stack or region.prot & PROT_WRITE:
         return None
-    import polars as pl
-
     changes = reach.scene.run.table("mappings").filter(
         (pl.col("op").cast(pl.String) == "protect") & (pl.col("seq") <= region.from_seq)
     )

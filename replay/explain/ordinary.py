@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import polars as pl
+
 from shstk.replay.derive.branches import RETURN, blocks
 from shstk.replay.explain.faults import Fault
 from shstk.replay.explain.model import Verdict
@@ -26,8 +28,6 @@ def store(scene: Scene, fault: Fault) -> Verdict:
 
 def fetch(scene: Scene, fault: Fault) -> Verdict:
     """Execution that went where no code is."""
-    import polars as pl
-
     target = fault.pc or 0
     region = scene.symbols.regions.at(fault.mm, target, fault.seq)
     what = f"in {region.name or 'ordinary memory'}" if region else "not mapped"

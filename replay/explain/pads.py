@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+import polars as pl
+
 from shstk.replay.derive.branches import blocks
 from shstk.replay.explain.faults import NO_PAD, Fault
 from shstk.replay.explain.model import Verdict
@@ -22,8 +24,6 @@ def no_pad(scene: Scene, fault: Fault) -> Verdict:
 
 
 def handler_without_pad(scene: Scene, fault: Fault) -> Verdict | None:
-    import polars as pl
-
     entered = scene.run.table("signals").filter(
         (pl.col("tid") == fault.tid)
         & (pl.col("handler") == fault.pc)
@@ -94,8 +94,6 @@ PATTERNS: Final[tuple[Callable[[Scene, Fault], Verdict | None], ...]] = (
 
 def _jump(scene: Scene, fault: Fault) -> list[str]:
     """Where the jump came from: the last block that the task ran."""
-    import polars as pl
-
     before = (
         scene.run.scan("flow")
         .filter((pl.col("tid") == fault.tid) & (pl.col("seq") < fault.seq))

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import polars as pl
+
 from shstk.replay.explain.faults import Fault
 from shstk.replay.explain.model import Verdict
 from shstk.replay.explain.scene import Frame, Scene, Slot
@@ -182,8 +184,6 @@ def extra_pop(pop: Pop) -> Verdict | None:
     frame = pop.frame
     if frame is None or frame.slot is None or frame.slot >= pop.address:
         return None
-    import polars as pl
-
     earlier = pop.scene.run.table("cfi").filter(
         (pl.col("tid") == pop.fault.tid)
         & (pl.col("kind").cast(pl.String) == "sspopchk")
@@ -296,8 +296,6 @@ def _is_code(pop: Pop, address: int) -> bool:
 def _overwriter(pop: Pop, since: int) -> Iterator[str]:
     """Who stored the wrong return address: by the instructions, if recorded; by the kernel's
     writes; else how to find out."""
-    import polars as pl
-
     run, fault = pop.scene.run, pop.fault
     insn = run.scan("insn").filter(
         (pl.col("tid") == fault.tid) & (pl.col("seq") > since) & (pl.col("seq") < fault.seq)

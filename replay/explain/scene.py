@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+import polars as pl
+
 from shstk.replay.derive.frames import frames
 from shstk.replay.derive.ssp_path import ssp_path
 from shstk.replay.derive.ssp_reasons import with_reasons
@@ -21,8 +23,6 @@ from shstk.replay.symbols import Place, Symbols
 from shstk.schemas.seq import show
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shstk.replay.run import Run
 
 _PLAIN: Final = ("push", "pop")
@@ -95,8 +95,6 @@ class Scene:
 
     def slots(self, mm: int | None, low: int, high: int, seq: int) -> list[Slot]:
         """The words that stood at low <= address < high just before seq, from low upwards."""
-        import polars as pl
-
         held = self.words.filter(
             pl.col("mm").eq_missing(pl.lit(mm, pl.UInt32))
             & pl.col("addr").is_between(low, high, closed="left")
@@ -126,8 +124,6 @@ class Scene:
 
     def motions(self, fault: Fault, since: int = 0) -> list[dict[str, Any]]:
         """What moved the task's ssp, other than pushes and pops, after `since`."""
-        import polars as pl
-
         rows = self.path.filter(tid=fault.tid).filter(
             self._before(fault.seq)
             & (pl.col("seq") > since)
@@ -156,8 +152,6 @@ class Scene:
         return max((seq for seq in on if seq < fault.seq), default=None)
 
     def _before(self, seq: int) -> pl.Expr:
-        import polars as pl
-
         return pl.col("seq") < seq
 
     def pc_of(self, seq: int) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import polars as pl
+
 from shstk.replay.explain.faults import Fault
 from shstk.replay.explain.model import Verdict
 from shstk.replay.explain.scene import Scene
@@ -112,8 +114,6 @@ def no_delivery(scene: Scene, fault: Fault) -> list[str]:
 
 def _delivery(scene: Scene, fault: Fault, row: dict[str, int]) -> dict[str, int] | None:
     """The delivery that made the frame."""
-    import polars as pl
-
     found = scene.run.table("signals").filter(
         (pl.col("tid") == fault.tid)
         & (pl.col("kind").cast(pl.String) == "delivery")

@@ -32,6 +32,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+import polars as pl
+
 from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import Outcome, Satisfied
@@ -53,8 +55,6 @@ APPLIES = "system call of a recorded run"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    import polars as pl
-
     if not facts.of_program:
         return
     outcome = pl.col("outcome").cast(pl.String)

@@ -33,15 +33,13 @@ process.c, copy_thread: "*childregs = *(current_pt_regs())".
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+
+import polars as pl
 
 from shstk.replay.derive.history import NR_PRCTL
 from shstk.replay.derive.ssp_path import NR_RT_SIGRETURN, set_by_debuggers
 from shstk.replay.facts import Facts
 from shstk.replay.rules.outcome import Finding, Outcome, Satisfied, Unknown
-
-if TYPE_CHECKING:
-    import polars as pl
 
 NEEDS = ("syscalls",)
 APPLIES = "system call that returned"
@@ -50,8 +48,6 @@ _EXECS = (221, 281)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    import polars as pl
-
     calls = _judged(facts)
     known = pl.col("ssp_entry").is_not_null() & pl.col("ssp_exit").is_not_null()
     if calls.height and calls.filter(known).is_empty():
@@ -76,8 +72,6 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 def _judged(facts: Facts) -> pl.DataFrame:
     """The calls that must keep ssp."""
-    import polars as pl
-
     sets = (
         (pl.col("nr") == NR_PRCTL)
         & (pl.col("a0") == facts.law.first_prctl + 1)
@@ -94,8 +88,6 @@ def _judged(facts: Facts) -> pl.DataFrame:
 
 def _excused(facts: Facts, moved: pl.DataFrame) -> set[int]:
     """Those within which a signal came, or a debugger set registers."""
-    import polars as pl
-
     signals = facts.run.table("signals").select("seq", "tid")
     others = pl.concat([signals, set_by_debuggers(facts.run).collect()]).rename({"seq": "inner"})
     both = moved.select("seq", "seq_end", "tid").join(others, on="tid")

@@ -30,16 +30,15 @@ clone for the registers on riscv: flags, stack, parent_tid, tls, child_tid.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import polars as pl
 
 from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import OK, Outcome
 from shstk.schemas import seq as positions
 from shstk.schemas.uapi import CLONE_FLAGS
-
-if TYPE_CHECKING:
-    import polars as pl
 
 CLONE_PARENT: Final = CLONE_FLAGS["CLONE_PARENT"]
 _NUMBERS: Final = (220, 435)  # clone, clone3
@@ -51,8 +50,6 @@ APPLIES = "attempt to make a task of a recorded run"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    import polars as pl
-
     if not facts.of_program:
         return
     kinds = pl.col("kind").cast(pl.String)
@@ -75,8 +72,6 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _calls(facts: Facts) -> pl.DataFrame:
-    import polars as pl
-
     return facts.run.table("syscalls").filter(pl.col("nr").is_in(_NUMBERS))
 
 

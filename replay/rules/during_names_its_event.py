@@ -33,6 +33,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+import polars as pl
+
 from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import Outcome, Satisfied
@@ -45,8 +47,6 @@ APPLIES = "operation within an event of a recorded run"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    import polars as pl
-
     if not facts.of_program:
         return
     # a thread that calls execve goes on under its leader's tid
@@ -79,8 +79,6 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 def _frames(facts: Facts) -> Iterator[Outcome]:
     """What was stored outside of all events: by a delivery at the same icount."""
-    import polars as pl
-
     rows = facts.run.table("kernel_memory").filter(pl.col("during").is_null())
     place = pl.col("seq") // STEPS
     signals = facts.run.table("signals").select("tid", place=place).unique()

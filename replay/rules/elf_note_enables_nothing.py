@@ -37,6 +37,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import polars as pl
+
 from shstk.replay.derive.elf_property import LANDING_PADS, SHADOW_STACK, features
 from shstk.replay.derive.history import Execed
 from shstk.replay.facts import STATE, Facts
@@ -98,8 +100,6 @@ def _judge(facts: Facts, step: Execed, bits: int) -> Outcome:
 
 def _first_pad(facts: Facts, step: Execed) -> tuple[int, int] | None:
     """Its first landing-pad event after the exec, if no prctl of it came before."""
-    import polars as pl
-
     own = [p.seq for p in facts.history.prctls if p.task is step.heir and p.option == PR_SET_CFI]
     end = min((seq for seq in [*own, step.heir.exit_seq] if seq and seq > step.seq), default=2**64)
     pads = facts.run.scan("cfi").filter(

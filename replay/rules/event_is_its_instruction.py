@@ -34,6 +34,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import polars as pl
+
 from shstk.replay.derive.code import name_of
 from shstk.replay.derive.instructions import ACCESS_FAULT, NO_PAD, done, kind
 from shstk.replay.facts import Facts
@@ -45,8 +47,6 @@ APPLIES = "shadow-stack instruction or landing pad of a recorded run"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    import polars as pl
-
     if not facts.of_program:
         return
     label = pl.when(kind() == "lpad").then("value")

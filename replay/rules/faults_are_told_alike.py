@@ -32,6 +32,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import polars as pl
+
 from shstk.replay.derive.instructions import ACCESS_FAULT, PAGE_FAULT, SOFTWARE_CHECK, done, kind
 from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
@@ -42,8 +44,6 @@ APPLIES = "shadow-stack instruction that trapped in a recorded run"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    import polars as pl
-
     if not facts.of_program:
         return
     cfi = facts.run.scan("cfi").filter(done().not_()).collect().with_columns(at=pl.col("seq") + 1)

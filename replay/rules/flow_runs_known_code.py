@@ -33,7 +33,9 @@ docs/schema.md, code and flow.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import polars as pl
 
 from shstk.replay.derive.pieces import ROWS
 from shstk.replay.facts import Facts
@@ -42,9 +44,6 @@ from shstk.replay.rules.outcome import OK, Outcome, Satisfied
 from shstk.schemas import seq as positions
 from shstk.schemas.seq import STEPS
 from shstk.schemas.uapi import PROT_WRITE
-
-if TYPE_CHECKING:
-    import polars as pl
 
 NEEDS = ("flow",)
 APPLIES = "block that ran in a recorded run"
@@ -58,8 +57,6 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _blocks(facts: Facts) -> Iterator[Outcome]:
-    import polars as pl
-
     flow = (
         facts.run.scan("flow")
         .group_by("block")
@@ -121,8 +118,6 @@ class _FileBytes:
 
 def _steps(facts: Facts) -> Iterator[Outcome]:
     """Whether each block takes as many instructions as it has, piece by piece of flow."""
-    import polars as pl
-
     lengths = {block: len(words) for block, words in facts.code.blocks.items()}
     height = facts.run.scan("flow").select(pl.len()).collect().item()
     halts = _halts(facts)
@@ -145,7 +140,5 @@ def _steps(facts: Facts) -> Iterator[Outcome]:
 
 def _halts(facts: Facts) -> pl.Series:
     """The icounts after which a block need not have gone on: at switches, signals and faults."""
-    import polars as pl
-
     tables = [facts.run.table(name)["seq"] for name in ("sched", "signals", "faults")]
     return (pl.concat(tables) // STEPS).unique().sort()

@@ -37,6 +37,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import polars as pl
+
 from shstk.replay.derive.handlings import Handling
 from shstk.replay.derive.rows import Fault
 from shstk.replay.derive.sigframe import PC
@@ -102,8 +104,6 @@ def _left(facts: Facts, step: Handling, blocks: dict[int, tuple[int, int]]) -> O
 
 def _pads(facts: Facts, steps: list[Handling]) -> set[int]:
     """The deliveries whose handler's first instruction was an lpad that held."""
-    import polars as pl
-
     asked = pl.DataFrame(
         [((h.icount + 1) * STEPS, h.row.tid, (h.row.handler or 0) & ~1, h.seq) for h in steps],
         schema={"seq": pl.UInt64, "tid": pl.UInt32, "pc": pl.UInt64, "step": pl.UInt64},

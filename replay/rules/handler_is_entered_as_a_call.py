@@ -38,6 +38,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import polars as pl
+
 from shstk.replay.derive.handlings import Handling
 from shstk.replay.derive.sigframe import A0, A1, A2, PC, RA, SP, T0, UCONTEXT, Frame
 from shstk.replay.derive.ssp_path import NR_RT_SIGRETURN
@@ -125,8 +127,6 @@ def _has_vdso(facts: Facts, mm: int | None) -> bool:
 
 def _first_pushes(facts: Facts, steps: list[Handling]) -> dict[int, tuple[int, int]]:
     """The push that is a handler's first shadow-stack event: its seq and value, by delivery."""
-    import polars as pl
-
     asked = pl.DataFrame(
         [(h.seq, h.row.tid, (h.row.handler or 0) & ~1) for h in steps if h.at_once is None],
         schema={"at": pl.UInt64, "tid": pl.UInt32, "handler": pl.UInt64},
@@ -164,8 +164,6 @@ def _first_pushes(facts: Facts, steps: list[Handling]) -> dict[int, tuple[int, i
 
 def _calls(facts: Facts) -> dict[tuple[int | None, int | None], list[tuple[int, int]]]:
     """Where each rt_sigreturn was called from: (seq, pc) by task and frame."""
-    import polars as pl
-
     rows = facts.run.scan("syscalls").filter(pl.col("nr") == NR_RT_SIGRETURN)
     pcs = dict(rows.select("seq", "pc").drop_nulls().collect().iter_rows())
     found: dict[tuple[int | None, int | None], list[tuple[int, int]]] = {}

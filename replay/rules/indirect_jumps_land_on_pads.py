@@ -34,6 +34,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import polars as pl
+
 from shstk.replay.derive.code import expects_pad, name_of
 from shstk.replay.derive.status import statuses
 from shstk.replay.facts import STATE, Facts
@@ -45,8 +47,6 @@ APPLIES = "indirect jump with landing pads on"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    import polars as pl
-
     status = statuses(facts.history)
     tids = status.filter(pl.col("pads"))["tid"].unique()
     if not len(tids):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import polars as pl
+
 from shstk.replay.facts import Facts
 from shstk.replay.rules.outcome import Finding
 
 
 def wrong_loads(facts: Facts, *by: str) -> Iterator[Finding]:
     """Those of these loaders (derive/slots.py)."""
-    import polars as pl
-
     for row in facts.loads.wrong.filter(pl.col("load").is_in(by)).iter_rows(named=True):
         writer = row["due_seq"]
         if writer is None and facts.astray.get(row["tid"], row["seq"]) < row["seq"]:

@@ -32,6 +32,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+import polars as pl
+
 from shstk.replay.derive.rows import Event
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import trace
@@ -89,8 +91,6 @@ def _stored(facts: Facts, event: Event) -> Finding | None:
 
 def _ssp(facts: Facts) -> Iterator[Outcome]:
     """Whether each step tells the ssp that the last event of its task left."""
-    import polars as pl
-
     kinds = pl.col("kind").cast(pl.String)
     steps = facts.run.table("task_events").filter(~kinds.is_in(_SETTERS))
     for step in facts.history.execs:

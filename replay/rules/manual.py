@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import polars as pl
 
 from shstk.replay.derive.instructions import address_due, kind, ssp_due
 from shstk.replay.facts import Facts
 from shstk.replay.rules.outcome import Finding, Outcome, Satisfied
-
-if TYPE_CHECKING:
-    import polars as pl
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,6 @@ class Relation:
 
 def of_every_instruction() -> tuple[Relation, ...]:
     """What holds of all kinds: where ssp is before, where it is moved, and where it points."""
-    import polars as pl
-
     before = pl.col("ssp_before")
     return (
         Relation("ssp_before", before % 8 == 0, lambda row: f"{row['ssp_before'] // 8 * 8:#x}"),
@@ -40,8 +37,6 @@ def of_every_instruction() -> tuple[Relation, ...]:
 
 def faults_with(*causes: int) -> Relation:
     """The exceptions that an instruction may raise at all."""
-    import polars as pl
-
     allowed = " or ".join(map(str, causes)) or "none"
     return Relation("fault", pl.col("fault").is_in(causes), lambda row: f"fault {allowed}")
 
@@ -51,8 +46,6 @@ def judge(facts: Facts, kinds: Sequence[str], *relations: Relation) -> Iterator[
 
     A row that breaks several is told by the first.
     """
-    import polars as pl
-
     laws = (*of_every_instruction(), *relations)
     rows = facts.run.scan("cfi").filter(kind().is_in(kinds))
     broken = [(~law.holds).fill_null(False) for law in laws]

@@ -35,15 +35,13 @@ stack any more.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+
+import polars as pl
 
 from shstk.replay.derive.pieces import pieces
 from shstk.replay.derive.sharing import on_stacks
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules.outcome import Finding, Outcome, Satisfied
-
-if TYPE_CHECKING:
-    import polars as pl
 
 NEEDS = ("cfi", *STATE, "mappings")
 APPLIES = "access to a known shadow stack"
@@ -52,8 +50,6 @@ _PROGRAMS_OWN = ("munmap", "mmap", "mremap")
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    import polars as pl
-
     ends = {i: s.ended.seq for i, s in enumerate(facts.stacks) if s.ended}
     ended = pl.col("mark").replace_strict(ends, default=None, return_dtype=pl.UInt64)
     told: set[tuple[int, int | None]] = set()

@@ -30,7 +30,9 @@ docs/schema.md, seq: icount * 2**20 + n; n counts the kernel's steps at that ico
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import polars as pl
 
 from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
@@ -38,9 +40,6 @@ from shstk.replay.rules.outcome import Outcome, Satisfied
 from shstk.schemas import seq as positions
 from shstk.schemas.seq import STEPS
 from shstk.schemas.tables import TABLES
-
-if TYPE_CHECKING:
-    import polars as pl
 
 INSTRUCTIONS: Final = ("cfi", "flow", "code", "insn")
 # Rows that stand at the seq of another table's: a clone at its call's, a file at who asked for it.
@@ -51,8 +50,6 @@ APPLIES = "event of a recorded run"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    import polars as pl
-
     if not facts.of_program:
         return
     steps, count = [], 0
@@ -84,8 +81,6 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 def _numbers(facts: Facts, steps: pl.DataFrame) -> Iterator[Outcome]:
     """Whether the kernel's steps at each icount are 1, 2, 3 and on."""
-    import polars as pl
-
     place = pl.col("seq") // STEPS
     before = pl.col("seq").shift().over(place).fill_null(place * STEPS)
     wrong = steps.with_columns(due=before + 1).filter(pl.col("seq") != pl.col("due"))

@@ -32,6 +32,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import polars as pl
+
 from shstk.replay.derive.instructions import NO_PAD, SOFTWARE_CHECK, done
 from shstk.replay.facts import Facts
 from shstk.replay.rules.manual import Relation, faults_with, judge
@@ -42,8 +44,6 @@ APPLIES = "landing pad"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    import polars as pl
-
     label, none = pl.col("value"), pl.col("value") == NO_PAD
     fits = ((label == 0) | (label == pl.col("operand"))) & (pl.col("pc") % 4 == 0) & ~none
     yield from judge(

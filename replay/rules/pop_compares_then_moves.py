@@ -35,6 +35,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import polars as pl
+
 from shstk.replay.derive.instructions import ACCESS_FAULT, PAGE_FAULT, SOFTWARE_CHECK, done
 from shstk.replay.facts import Facts
 from shstk.replay.rules.manual import Relation, faults_with, judge
@@ -45,8 +47,6 @@ APPLIES = "sspopchk"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    import polars as pl
-
     same = pl.col("value") == pl.col("operand")
     yield from judge(
         facts,

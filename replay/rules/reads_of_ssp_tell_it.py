@@ -31,6 +31,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import polars as pl
+
 from shstk.replay.derive.instructions import ILLEGAL, done, kind
 from shstk.replay.facts import Facts
 from shstk.replay.rules.manual import Relation, faults_with, judge
@@ -41,8 +43,6 @@ APPLIES = "read of ssp"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    import polars as pl
-
     yield from judge(
         facts,
         ("ssrdp", "ssp_read"),

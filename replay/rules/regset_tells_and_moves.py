@@ -37,7 +37,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+
+import polars as pl
 
 from shstk.replay.derive.rows import Call
 from shstk.replay.derive.ssp_path import NR_PTRACE, ssp_path
@@ -45,9 +46,6 @@ from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 from shstk.schemas.uapi import ERRNO, NT_RISCV_USER_CFI, PTRACE_GETREGSET, PTRACE_SETREGSET
-
-if TYPE_CHECKING:
-    import polars as pl
 
 NEEDS = STATE
 APPLIES = "ptrace of the register set NT_RISCV_USER_CFI"
@@ -78,8 +76,6 @@ class _Path:
     """Where the traced tasks' ssp was, what their tracers made it included."""
 
     def __init__(self, facts: Facts, calls: list[Call]) -> None:
-        import polars as pl
-
         tids = sorted({call.a1 % 2**32 for call in calls})
         path = ssp_path(facts.run).filter(pl.col("tid").is_in(tids)).collect().sort("seq")
         self._before = _by_tid(path, "ssp_before", tids)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from shstk.replay.derive.handlings import Handling
 from shstk.replay.facts import Facts
 from shstk.replay.rules.outcome import Finding
@@ -65,8 +67,6 @@ def wrong(
 def first_blocks(facts: Facts, steps: list[Handling]) -> dict[int, tuple[int, int]]:
     """Of steps after which the task ran on at once: seq and pc of the block it began with, by the
     step's seq. Empty if flow was not recorded."""
-    import polars as pl
-
     wanted = pl.DataFrame(
         [((h.icount + 1) * STEPS, h.row.tid, h.seq) for h in steps if h.at_once is None],
         schema={"seq": pl.UInt64, "tid": pl.UInt32, "step": pl.UInt64},

@@ -35,6 +35,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import polars as pl
+
 from shstk.replay.derive.history import Prctl
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
@@ -72,8 +74,6 @@ def _status(call: Prctl) -> Outcome:
 
 def _instructions(facts: Facts) -> Iterator[Outcome]:
     """The first shadow-stack instruction of each task that was made with the status off."""
-    import polars as pl
-
     if not facts.recorded("cfi"):
         return
     firsts: dict[int | None, int] = dict(

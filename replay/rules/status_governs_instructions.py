@@ -35,6 +35,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import polars as pl
+
 from shstk.replay.derive.instructions import ILLEGAL, kind
 from shstk.replay.derive.status import statuses
 from shstk.replay.facts import STATE, Facts
@@ -46,8 +48,6 @@ APPLIES = "shadow-stack instruction while it is on, or landing pad after a PR_SE
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    import polars as pl
-
     known = statuses(facts.history).lazy()
     pad, illegal = kind() == "lpad", (pl.col("fault") == ILLEGAL).fill_null(False)
     on = pl.when(pad).then("pads").otherwise("shadow_stack")

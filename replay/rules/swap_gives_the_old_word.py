@@ -36,6 +36,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import polars as pl
+
 from shstk.replay.derive.instructions import ACCESS_FAULT, ILLEGAL, PAGE_FAULT
 from shstk.replay.facts import Facts
 from shstk.replay.rules.last_write import wrong_loads
@@ -47,8 +49,6 @@ APPLIES = "ssamoswap"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    import polars as pl
-
     faulted = pl.col("fault").is_in([ACCESS_FAULT, ILLEGAL]).fill_null(False)
     yield from judge(
         facts,

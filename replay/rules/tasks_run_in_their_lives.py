@@ -34,6 +34,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+import polars as pl
+
 from shstk.replay.derive.turns import turns
 from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
@@ -48,8 +50,6 @@ APPLIES = "instruction or call of a recorded run"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    import polars as pl
-
     if not facts.of_program:
         return
     calls = facts.run.table("syscalls").filter(pl.col("outcome").cast(pl.String) != "loader")

@@ -34,6 +34,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+import polars as pl
+
 from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import OK, Outcome, Satisfied
@@ -70,8 +72,6 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _named(facts: Facts, table: str, column: str, other: str, key: str) -> Iterator[Outcome]:
-    import polars as pl
-
     rows = facts.run.table(table).filter(pl.col(column).is_not_null())
     there = facts.run.table(other).select(pl.col(key).alias(column))
     wrong = rows.join(there, on=column, how="anti")
@@ -96,8 +96,6 @@ def _files(facts: Facts) -> Iterator[Outcome]:
 
 def _spaces(facts: Facts) -> Iterator[Outcome]:
     """Every row's address space is there while the row is."""
-    import polars as pl
-
     mms = facts.run.table("mms")
     drops = facts.run.table("task_events").filter(
         (pl.col("kind").cast(pl.String) == "mm_dropped") & (pl.col("value") == 0)

@@ -34,6 +34,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import polars as pl
+
 from shstk.replay.derive.instructions import ILLEGAL, done
 from shstk.replay.facts import Facts
 from shstk.replay.rules.manual import Relation, faults_with, judge
@@ -44,8 +46,6 @@ APPLIES = "write of csr ssp"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    import polars as pl
-
     yield from judge(
         facts,
         ("ssp_write",),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import polars as pl
+
 from shstk.replay.decode import signal_name
 from shstk.replay.explain import explain
 from shstk.replay.explain.model import Explanation
@@ -11,8 +13,6 @@ from shstk.replay.views.view import frame
 from shstk.schemas.tables import Column
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shstk.replay.run import Run
 
 COLUMNS: Final = (

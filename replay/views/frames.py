@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import polars as pl
+
 from shstk.replay.derive import frames as derived
 from shstk.replay.symbols import Symbols
 from shstk.schemas.tables import Column
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shstk.replay.run import Run
 
 FRAMES: Final = (
@@ -50,8 +50,6 @@ CALLS: Final = (
 
 def frames(run: Run) -> pl.DataFrame:
     """Columns of FRAMES, by call_seq."""
-    import polars as pl
-
     symbols = Symbols(run)
     rows = derived.frames(run)
     caller = symbols.names(rows["caller_pc"].fill_null(rows["return_to"]), rows["mm"])
@@ -61,8 +59,6 @@ def frames(run: Run) -> pl.DataFrame:
 
 def calls(run: Run) -> pl.DataFrame:
     """Columns of CALLS, the most frequent first."""
-    import polars as pl
-
     symbols = Symbols(run)
     rows = derived.frames(run).with_columns(
         # a return address may stand behind the last line of a function: ask for the call's

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import polars as pl
+
 from shstk.replay.derive.words import words
 from shstk.replay.facts import Facts
 from shstk.replay.symbols import Symbols
 from shstk.schemas.tables import Column
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shstk.replay.run import Run
 
 COLUMNS: Final = (
@@ -36,8 +36,6 @@ COLUMNS: Final = (
 
 def build(run: Run) -> pl.DataFrame:
     """Columns of COLUMNS, by from_seq."""
-    import polars as pl
-
     rows = words(Facts(run, run.row, "intent"))
     code = Symbols(run).places(rows["value"], rows["mm"])
     return rows.with_columns(place=code).select(pl.col(c.name) for c in COLUMNS)

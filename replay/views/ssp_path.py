@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import polars as pl
+
 from shstk.replay.derive.ssp_path import ssp_path
 from shstk.replay.derive.ssp_reasons import with_reasons
 from shstk.replay.facts import Facts
 from shstk.schemas.tables import Column
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shstk.replay.run import Run
 
 COLUMNS: Final = (

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import polars as pl
+
 from shstk.replay.facts import Facts
 from shstk.replay.views.view import frame
 from shstk.schemas.tables import Column
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shstk.replay.run import Run
 
 TASKS: Final = (

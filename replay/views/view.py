@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import polars as pl
+
 from shstk.schemas.tables import Column
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from shstk.replay.run import Run
 
 _DTYPES: Final = {
@@ -39,7 +39,5 @@ class View:
 
 def frame(columns: tuple[Column, ...], rows: Iterable[tuple[Any, ...]]) -> pl.DataFrame:
     """Rows of Python values as a frame of a view's columns."""
-    import polars as pl
-
     schema = {c.name: getattr(pl, _DTYPES[c.base]) for c in columns}
     return pl.DataFrame(list(rows), schema=schema, orient="row")

@@ -1,4 +1,10 @@
-"""The command line: one file a command, loaded when it is called."""
+"""The command line: one file a command, loaded when it is called.
+
+A command's module holds its options, which --help and completion need at once. What runs the
+command (Polars, the rules, the executor) takes longer to load than they may take. So the modules
+import `shstk`, whose functions load what they need when they are called, and the little that is
+not among those in the command's body.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+import shstk
+
 
 @click.command()
 @click.argument("listing", type=click.Path(path_type=Path))
@@ -16,7 +18,6 @@ def command(listing: Path, out: Path | None, run: str | None, force: bool) -> No
     The events stand in blocks fenced as ```run; docs/listing.md describes the notation. The run is
     named after the listing unless -o is given.
     """
-    from shstk.listing import build
-
-    made = build(listing, out or Path(f"{run or listing.stem}.run"), run, force)
+    out = out or Path(f"{run or listing.stem}.run")
+    made = shstk.build(listing, out, run=run, force=force)
     click.echo(f"built {made}", err=True)

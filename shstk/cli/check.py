@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+import shstk
 from shstk.cli.common import Kernel, between_commas, format_option, open_run, runs_argument
 from shstk.schemas.errors import Exit, UsageError
 
@@ -43,7 +44,6 @@ def command(
     Exit code 1 if any rule is violated. json and csv give the outcome of every rule. If a fault
     ended the run, its likely cause is told too (all of it: shstk explain-fault).
     """
-    from shstk import api
     from shstk.replay.explain import end
     from shstk.replay.report import render
 
@@ -52,7 +52,7 @@ def command(
     reports, ends = [], []
     for path in runs:
         run = open_run(path)
-        report = api.check(
+        report = shstk.check(
             run,
             expect=expect,
             as_=as_,

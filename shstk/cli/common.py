@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+import shstk
 from shstk.schemas import revisions
 from shstk.schemas import seq as positions
 from shstk.schemas.errors import ShstkError
@@ -169,9 +170,7 @@ def show_plugins(finished: Iterable[Finished]) -> None:
 
 def open_run(path: Path) -> Run:
     """The run in a directory, verified. Raises BadRun."""
-    from shstk.replay.run import Run
-
-    return Run.open(path)
+    return shstk.open(path)
 
 
 def between_commas(text: str) -> list[str]:

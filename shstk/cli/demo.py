@@ -8,6 +8,10 @@ from typing import Final
 
 import click
 
+import shstk
+from shstk.cli import matrix as matrix_command
+from shstk.cli import stacks as stacks_command
+
 KERNELS: Final = ("v3", "v6", "7.2")
 HANDOFF: Final = "thread-starts-at-its-top"  # the rule whose finding under v3 is shown
 
@@ -22,9 +26,6 @@ def command(keep: Path | None) -> None:
     v3 is the patch that introduced shadow stacks for threads, v6 the first with its test put right,
     7.2 a released kernel. The program ends with the right result under each of them.
     """
-    from shstk import api
-    from shstk.cli import matrix as matrix_command
-    from shstk.cli import stacks as stacks_command
     from shstk.replay.report import finding_lines
 
     out = sys.stdout
@@ -36,7 +37,7 @@ def command(keep: Path | None) -> None:
             printed[kernel] += data
 
         with as_file(files("shstk") / "guests" / "pthread.elf") as guest:
-            reports = api.matrix(guest, kernels=KERNELS, keep=runs, on_output=note)
+            reports = shstk.matrix(guest, kernels=KERNELS, keep=runs, on_output=note)
 
         out.write("pthread.elf makes four threads with its shadow stack on. What it printed:\n\n")
         for kernel in KERNELS:
@@ -47,7 +48,7 @@ def command(keep: Path | None) -> None:
         matrix_command.write_text({"pthread.elf": reports}, False, out)
         for kernel in KERNELS:
             out.write(f"\nThe shadow stacks under {kernel}:\n\n")
-            stacks_command.write_text(api.stacks(runs / f"{kernel}.run"), out)
+            stacks_command.write_text(shstk.stacks(runs / f"{kernel}.run"), out)
         handoff = next(r for r in reports["v3"].results if r.rule.slug == HANDOFF)
         rule, finding = handoff.rule, handoff.findings[0]
         out.write(

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+import shstk
+from shstk import render
 from shstk.cli.common import between_commas, format_option
 from shstk.schemas.errors import Exit
 
@@ -49,11 +51,10 @@ def command(
     became of its shadow stacks are compared, in order; in which order tasks took turns is not.
     Exit code 1 if there is a difference.
     """
-    from shstk import api, render
     from shstk.replay.diff.report import text, to_json
 
     words = between_commas(ignore)
-    found = api.diff(a, b, tasks=tasks, ignore=words, context=context, order=order, exact=exact)
+    found = shstk.diff(a, b, tasks=tasks, ignore=words, context=context, order=order, exact=exact)
     if format == "json":
         render.write_json(to_json(found))
     else:

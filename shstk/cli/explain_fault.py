@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+import shstk
+from shstk import render
 from shstk.cli.common import Seq, format_option, open_run, run_argument
 
 
@@ -19,12 +21,10 @@ def command(run: Path, seq: int | None, every: bool, format: str) -> None:
     store to one, a missing landing pad, a signal frame that could not be restored, or a plain
     fault. Without SEQ the one that ended the run.
     """
-    from shstk import render
-    from shstk.replay.explain import explain
     from shstk.replay.explain.text import as_json, text
 
     opened = open_run(run)
-    found = explain(opened, seq, every=every)
+    found = shstk.explain_fault(opened, seq, every=every)
     if format == "json":
         render.write_json([as_json(e) for e in found])
     elif found:

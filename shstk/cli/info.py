@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+import shstk
+from shstk import render
 from shstk.cli.common import format_option, run_argument
+from shstk.replay.decode import size
 from shstk.schemas import seq as positions
 from shstk.schemas import uapi
 
@@ -23,9 +26,7 @@ def command(run: Path, no_verify: bool, format: str) -> None:
 
     --format json prints the manifest itself.
     """
-    from shstk.replay.run import Run
-
-    manifest = Run.open(run, verify=not no_verify).manifest
+    manifest = shstk.open(run, verify=not no_verify).manifest
     if format == "json":
         click.echo(manifest.to_json(), nl=False)
         return
@@ -71,16 +72,12 @@ def _ending(m: Manifest) -> str:
 
 
 def _amount(number: int) -> str:
-    from shstk.replay.decode import size
-
     if number == uapi.RLIM_INFINITY:
         return "infinity"
     return size(number) if number % 1024 == 0 and number else str(number)
 
 
 def _tables(m: Manifest) -> None:
-    from shstk import render
-
     click.echo()
     header = ["table", "rows", "bytes", "first", "last"]
     rows = [

@@ -6,6 +6,7 @@ from itertools import groupby
 
 import click
 
+from shstk import render
 from shstk.cli.common import format_option
 from shstk.schemas.revisions import DEFAULT_REVISION, REVISIONS, SWITCHES, resolve
 
@@ -19,8 +20,6 @@ def command(revision: str | None, format: str) -> None:
     A value marked (?) is one that no source text confirms. --kernel takes a revision's name, and
     switches turned after commas: --kernel 7.2,release_hook=exit_thread
     """
-    from shstk import render
-
     if revision is not None:
         row = resolve(revision)
         header = ["switch", "value", "confirmed", "source"]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from shstk import render
 from shstk.cli.common import Seq, format_option, open_run, run_argument
 
 
@@ -36,14 +37,13 @@ def command(
     System calls stand at the margin; what happened in them is indented below. Instructions are left
     out unless --cfi is given (with --calls: both).
     """
-    from shstk import log, render
-    from shstk.render import shower
+    from shstk import log
 
     lines = log.tell(open_run(run), tid=tid, around=around, context=context, calls=calls, cfi=cfi)
     if format == "json":
         render.write_json(
             [
-                {"seq": shower("seq", True)(line.seq), "tid": line.tid, "table": line.table}
+                {"seq": render.shower("seq", True)(line.seq), "tid": line.tid, "table": line.table}
                 | {"text": line.text}
                 for line in lines
             ]

@@ -4,7 +4,9 @@ import inspect
 
 import click
 
+from shstk import render
 from shstk.cli.common import format_option
+from shstk.plugins import SHIPPED
 
 
 @click.command()
@@ -16,8 +18,6 @@ def command(name: str | None, format: str) -> None:
     NAME may be a plugin of your own, module:Class or file.py:Class. How to write one: see
     docs/plugins.md.
     """
-    from shstk import render
-    from shstk.plugins import SHIPPED
     from shstk.plugins.loading import arguments, find
 
     if name is not None:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+import shstk
+from shstk import render
 from shstk.cli.common import format_option, open_run, run_argument
 
 
@@ -21,7 +23,4 @@ def command(run: Path, sql: str, format: str) -> None:
       shstk query a.run "SELECT seq, start, length FROM mappings WHERE shadow_stack"
       shstk query a.run "SELECT * FROM cfi WHERE pc = 0x10084 AND seq >= 1042.0"
     """
-    from shstk import render
-    from shstk.sql import query
-
-    render.write_frame(query(open_run(run), sql), format)
+    render.write_frame(shstk.query(open_run(run), sql), format)

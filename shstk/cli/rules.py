@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import click
 
+from shstk import render
 from shstk.cli.common import format_option
 
 
@@ -9,7 +10,6 @@ from shstk.cli.common import format_option
 @format_option("text", "json", "csv")
 def command(format: str) -> None:
     """List the rules: id, name, severity, what is checked."""
-    from shstk import render
     from shstk.replay.rules import RULES
 
     rows = [[r.id, r.slug, r.severity, r.title] for r in RULES.values()]

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+import shstk
+from shstk import render
 from shstk.cli.common import Address, Seq, format_option, open_run, run_argument
+from shstk.replay.decode import size
 from shstk.schemas import seq as positions
 
 if TYPE_CHECKING:
@@ -23,10 +26,7 @@ def command(run: Path, addr: int | None, at: int | None, format: str) -> None:
 
     With ADDR only the stack that holds it. `deepest` is the most that was ever pushed.
     """
-    from shstk import render
-    from shstk.replay.stacks import stacks
-
-    frame = stacks(open_run(run), at=at, addr=addr)
+    frame = shstk.stacks(open_run(run), at=at, addr=addr)
     if format != "text":
         render.write_frame(frame, format)
     elif frame.is_empty():
@@ -39,9 +39,6 @@ def command(run: Path, addr: int | None, at: int | None, format: str) -> None:
 
 def write_text(frame: pl.DataFrame, out: TextIO) -> None:
     """A line a stack, and below it who should have freed it where nobody did."""
-    from shstk import render
-    from shstk.replay.decode import size
-
     header = ["base", "size", "mm", "owner", "ssp", "deepest", "allocated by", "freed by"]
     rows, late = [], []
     for row in frame.iter_rows(named=True):

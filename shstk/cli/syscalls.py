@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import click
 
+from shstk import render
 from shstk.cli.common import format_option
 
 
@@ -13,8 +14,7 @@ def command(format: str) -> None:
     modelled: as Linux does it. simple: a constant or nearly so. refused: always an error, although
     a kernel could do more. Any other call is -ENOSYS and a warning in the run.
     """
-    from shstk.render import write_rows
     from shstk.tracer.kernel.table import CALLS
 
     rows = [[nr, call.name, call.klass, call.why or None] for nr, call in sorted(CALLS.items())]
-    write_rows(["nr", "name", "class", "why"], rows, format)
+    render.write_rows(["nr", "name", "class", "why"], rows, format)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from shstk.listing.builder import Builder
 from shstk.listing.syntax import Listing, read
 from shstk.schemas.errors import BadListing
@@ -12,8 +14,6 @@ from shstk.schemas.rows import to_batch
 from shstk.schemas.tables import TABLES
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from shstk.replay.run import Run
 
 
@@ -60,8 +60,6 @@ def _choose(text: str, run: str | None, where: str) -> Listing:
 
 
 def _tables(built: Builder) -> dict[str, pa.Table]:
-    import pyarrow as pa
-
     return {
         name: pa.Table.from_batches([to_batch(TABLES[name], rows)])
         for name, rows in built.rows.items()

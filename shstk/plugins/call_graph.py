@@ -3,15 +3,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import polars as pl
+import pyarrow as pa
 
 from shstk.plugin import Blocks, Module, Plugin, Rows
 from shstk.plugins.outputs import write
 from shstk.plugins.places import Places
-
-if TYPE_CHECKING:
-    import polars as pl
-    import pyarrow as pa
+from shstk.tracer._core import decode
 
 # What a block ends with, or what the kernel did between two blocks.
 _ON: Final = 0
@@ -107,8 +107,6 @@ class CallGraph(Plugin):
 
     def on_blocks(self, batch: pa.RecordBatch) -> None:
         """Steps are the few blocks before which a task may have changed its function."""
-        import polars as pl
-
         known = pl.DataFrame(
             self._blocks,
             schema={"end": pl.UInt8, "after": pl.UInt64, "function": pl.Int64, "first": pl.Boolean},
@@ -231,8 +229,6 @@ class CallGraph(Plugin):
                 self._edges[ended.edge].inclusive += now - ended.began
 
     def finish(self) -> pa.Table:
-        import polars as pl
-
         if self._carried is not None:
             for tid, done in self._carried.select("tid", "done").iter_rows():
                 self._give(self._tasks[tid], done)
@@ -259,8 +255,6 @@ class CallGraph(Plugin):
         return self._table.to_arrow()
 
     def summary(self) -> str:
-        import polars as pl
-
         assert self._table is not None
         functions = (
             self._table.group_by("module", "callee", "address")
@@ -309,8 +303,6 @@ def _returning(stack: list[_Activation], pc: int, function: int) -> int:
 
 def _end(text: bytes) -> int:
     """How a block ends: by its last instruction."""
-    from shstk.tracer._core import decode
-
     at = last = 0
     while at < len(text):
         last = at

@@ -6,15 +6,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import polars as pl
+import pyarrow as pa
 
 from shstk.plugin import Blocks, Module, Plugin
 from shstk.plugins.outputs import write
 from shstk.plugins.places import Image, Places
 from shstk.plugins.tally import Tally
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _BLOCK: Final = struct.Struct("<IHH")  # drcov: offset, size, module
 
@@ -48,13 +48,9 @@ class Coverage(Plugin):
         self._places.add(module)
 
     def on_blocks(self, batch: pa.RecordBatch) -> None:
-        import polars as pl
-
         self._tally.add(pl.DataFrame(batch).with_columns(runs=pl.lit(1, pl.Int64)))
 
     def finish(self) -> pa.Table:
-        import polars as pl
-
         self._blocks = self._tally.rows()
         rows = []
         for block in self._blocks:

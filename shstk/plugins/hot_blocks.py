@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import polars as pl
+import pyarrow as pa
 
 from shstk.plugin import Blocks, Module, Plugin
 from shstk.plugins.places import Places
 from shstk.plugins.tally import Tally
-
-if TYPE_CHECKING:
-    import polars as pl
-    import pyarrow as pa
 
 _EVERYWHERE: Final = 2**64
 
@@ -39,8 +38,6 @@ class HotBlocks(Plugin):
         self._places.add(module)
 
     def on_blocks(self, batch: pa.RecordBatch) -> None:
-        import polars as pl
-
         frame = pl.DataFrame(batch)
         self._blocks.add(
             frame.with_columns(
@@ -49,8 +46,6 @@ class HotBlocks(Plugin):
         )
 
     def finish(self) -> pa.Table:
-        import polars as pl
-
         rows = []
         for row in sorted(self._blocks.rows(), key=lambda r: (-r["instructions"], r["block"])):
             place = self._places.at(row["module"], row["pc"])

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import polars as pl
+import pyarrow as pa
 
 from shstk.plugin import Instructions, Plugin
 from shstk.plugins.tally import Tally
-
-if TYPE_CHECKING:
-    import polars as pl
-    import pyarrow as pa
+from shstk.tracer._core import decode
 
 _EVERYWHERE: Final = 2**64
 
@@ -58,14 +58,10 @@ class InsnMix(Plugin):
         self._table: pl.DataFrame | None = None
 
     def on_instructions(self, batch: pa.RecordBatch) -> None:
-        import polars as pl
-
         words = pl.DataFrame({"word": pl.Series(batch["word"])})
         self._words.add(words.with_columns(count=pl.lit(1, pl.Int64)))
 
     def finish(self) -> pa.Table:
-        import polars as pl
-
         found: dict[str, list[int | str]] = {}
         for row in self._words.rows():
             name, kind = _named(row["word"])
@@ -94,8 +90,6 @@ class InsnMix(Plugin):
 
 def _named(word: int) -> tuple[str, str]:
     """Mnemonic and kind."""
-    from shstk.tracer._core import decode
-
     decoded = decode(word)
     if decoded is None:
         return f"{word:#x}", "unknown"

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import polars as pl
+import pyarrow as pa
 
 from shstk.plugin import Memory, Plugin
 from shstk.plugins.tally import Tally
-
-if TYPE_CHECKING:
-    import polars as pl
-    import pyarrow as pa
 
 _EVERYWHERE: Final = 2**64
 _PAGE: Final = 4096
@@ -35,8 +34,6 @@ class PageHeat(Plugin):
         self._table: pl.DataFrame | None = None
 
     def on_memory(self, batch: pa.RecordBatch) -> None:
-        import polars as pl
-
         self._pages.add(
             pl.DataFrame(batch).select(
                 "mm",
@@ -51,8 +48,6 @@ class PageHeat(Plugin):
         )
 
     def finish(self) -> pa.Table:
-        import polars as pl
-
         counts = dict.fromkeys(("loads", "stores", "shadow_stack", "bytes"), pl.Int64)
         schema = {
             "mm": pl.UInt32,
@@ -65,8 +60,6 @@ class PageHeat(Plugin):
         return self._table.to_arrow()
 
     def summary(self) -> str:
-        import polars as pl
-
         assert self._table is not None
         loads, stores = self._table["loads"].sum(), self._table["stores"].sum()
         lines = [f"{self._table.height} pages, {loads} loads, {stores} stores"]

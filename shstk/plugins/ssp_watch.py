@@ -3,15 +3,16 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from shstk.plugin import Fault, Plugin, Rows, Syscall
 from shstk.replay.rules import named
 from shstk.schemas import seq as positions
 from shstk.tracer.plugins.accesses import SHADOW_STACK, access_of
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _SOFTWARE_CHECK: Final = 18
 _MISSING_PAD: Final = 2  # tval of a software check
@@ -218,8 +219,6 @@ class SspWatch(Plugin):
             self.stop(str(seen))
 
     def finish(self) -> pa.Table:
-        import polars as pl
-
         schema: dict[str, type[pl.DataType]] = {
             "seq": pl.UInt64,
             "tid": pl.UInt32,
@@ -242,9 +241,6 @@ class SspWatch(Plugin):
 
 def _spans(cfi: pa.RecordBatch) -> list[tuple[int, int, int, int, int]]:
     """Of each task of a batch: tid, mm, the lowest, the highest and the last ssp."""
-    import polars as pl
-    import pyarrow.compute as pc
-
     tids, mms = pc.min_max(cfi["tid"]).as_py(), pc.min_max(cfi["mm"]).as_py()
     if tids["min"] == tids["max"] and mms["min"] == mms["max"]:  # most often, and much faster
         ssps = pc.min_max(cfi["ssp_after"]).as_py()

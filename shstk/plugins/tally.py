@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    import polars as pl
+import polars as pl
 
 _PARTS: Final = 32  # frames that wait to be added up
 
@@ -20,22 +19,16 @@ class Tally:
 
     def add(self, rows: pl.DataFrame) -> None:
         """rows: the keys and the other columns, in the order of the run."""
-        import polars as pl
-
         self._parts.append(self._merged(rows))
         if len(self._parts) == _PARTS:
             self._parts = [self._merged(pl.concat(self._parts))]
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a key, by key."""
-        import polars as pl
-
         if not self._parts:
             return []
         return self._merged(pl.concat(self._parts)).sort(self._keys).rows(named=True)
 
     def _merged(self, rows: pl.DataFrame) -> pl.DataFrame:
-        import polars as pl
-
         made = [getattr(pl.col(column), how)() for column, how in self._how.items()]
         return rows.group_by(self._keys, maintain_order=True).agg(made)
