@@ -41,8 +41,9 @@ def command(
 ) -> int:
     """Judge each RUN: is every shadow stack allocated, handed on and released as specified?
 
-    Exit code 1 if any rule is violated. json and csv give the outcome of every rule. If a fault
-    ended the run, its likely cause is told too (all of it: shstk explain-fault).
+    Exit code 1 if any rule is violated. json lists findings, satisfied and not_evaluated rules; csv
+    has a row for each. If a fault ended the run, its likely cause is told too (all of it: shstk
+    explain-fault).
     """
     from shstk.replay.explain import end
     from shstk.replay.report import render
