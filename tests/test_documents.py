@@ -1,4 +1,4 @@
-"""The pages name what exists: links lead somewhere, and architecture.md's table is the repository."""
+"""Links of the pages lead somewhere, and architecture.md's table names what is there."""
 
 from __future__ import annotations
 

@@ -182,7 +182,6 @@ def test_an_interrupted_run(tmp_path: Path) -> None:
 
 def test_a_run_that_was_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed in mid-run: what `recover` saved is executed again."""
-    monkeypatch.setattr("shstk.tracer.recording.recorder._MARK_SECONDS", 0)
     options = RecordOptions(
         program=str(PROGRAMS / "taking-turns.elf"), quantum=(200, 300), interrupted=after(3)
     )
