@@ -145,7 +145,7 @@ class Typist:
 
 def test_what_was_typed(debian: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     typist = Typist(b"echo one; stty size\n", b"read x\n", b"an", b"swer\necho $x\n")
-    monkeypatch.setattr("shstk.tracer.guest._terminal", lambda stdin: typist)
+    monkeypatch.setattr("shstk.tracer.guest.open_terminal", lambda stdin: typist)
     run = recorded(
         tmp_path / "a.run",
         Path("/bin/bash"),
@@ -261,7 +261,7 @@ def test_a_run_written_by_hand_cannot_be_executed(tmp_path: Path) -> None:
 def test_more_is_read_than_was_typed(
     debian: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shstk.tracer.guest._terminal", lambda stdin: Typist(b"a\n", b"b\n"))
+    monkeypatch.setattr("shstk.tracer.guest.open_terminal", lambda stdin: Typist(b"a\n", b"b\n"))
     run = recorded(tmp_path / "a.run", Path("/bin/head"), argv=("-n1",), root=debian, tty=True)
     agrees(run)
     asked = Run(replace(run.manifest, argv=("head", "-n2")), run.path)
