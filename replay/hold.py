@@ -33,7 +33,6 @@ LATE: Final = {
 _TRACED_WITH: Final = {"cfi": "cfi", "flow": "flow", "code": "flow", "insn": "insn"}
 # Endings after which the program would have gone on: the last instruction's rows may be cut off.
 OPEN_ENDINGS: Final = frozenset({"timeout", "interrupted", "stopped", "recovered"})
-_MANY: Final = 2**20  # rows of such a table that may wait
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,11 @@ class Hold:
     """Takes the batches of the second run (it is a sink for tracer's recorder).
 
     until: compare up to this seq; all that the record holds without. `disagrees` becomes True, on
-    whichever thread brings the batches, as soon as the two can no longer be the same.
+    whichever thread brings the batches, as soon as the two can no longer be the same. many: rows of
+    one of the executor's tables that may wait to be compared.
     """
 
-    def __init__(self, run: Run, until: int | None = None) -> None:
+    def __init__(self, run: Run, until: int | None = None, many: int = 2**20) -> None:
         self.disagrees = False
         self._manifest = run.manifest
         reach = run.manifest.recovered_up_to or run.manifest.icount * STEPS
@@ -67,7 +67,9 @@ class Hold:
         self._bound = 0  # all before it has been compared
         traced = run.manifest.traced
         self._tables = {
-            name: _Sides(run, name) for name in TABLES if _TRACED_WITH.get(name) in (None, *traced)
+            name: _Sides(run, name, many)
+            for name in TABLES
+            if _TRACED_WITH.get(name) in (None, *traced)
         }
 
     @property
@@ -148,8 +150,9 @@ class Hold:
 class _Sides:
     """One table: what the record has and what came now, beyond what was found to agree."""
 
-    def __init__(self, run: Run, name: str) -> None:
+    def __init__(self, run: Run, name: str, many: int) -> None:
         self._name = name
+        self._many = many
         self._exits = LATE.get(name, ())
         self._key = "seq_end" if self._exits else "seq"
         self._batches = run.batches(name)
@@ -164,7 +167,7 @@ class _Sides:
     @property
     def many(self) -> bool:
         """Whether too many rows wait for the next window."""
-        return self._name in _TRACED_WITH and self._now.num_rows >= _MANY
+        return self._name in _TRACED_WITH and self._now.num_rows >= self._many
 
     def shed(self) -> int | None:
         """Compare, and drop, rows that both sides have; the seq up to which, if they differ."""

@@ -97,7 +97,7 @@ def set_up(options: GuestOptions, rec: Recorder, trace: int = 0) -> Guest:
     sandbox = Sandbox(host_mounts(options.root, options.overlay, options.binds), options.stdin)
     sandbox.enter(options.cwd)
     path = sandbox.place(options.program, _search_path(options))
-    terminal = _terminal(options) if options.tty else None
+    terminal = open_terminal(options) if options.tty else None
     return start(options, row, sandbox, path, terminal, rec, trace)
 
 
@@ -147,7 +147,7 @@ def _search_path(options: GuestOptions) -> list[str]:
     return [folder for folder in path.split(":") if folder.startswith("/")]
 
 
-def _terminal(options: GuestOptions) -> Terminal:
+def open_terminal(options: GuestOptions) -> Terminal:
     if not options.stdin and os.isatty(0):
         from shstk.tracer.kernel.tty.hostterminal import HostTerminal
 

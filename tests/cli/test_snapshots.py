@@ -9,19 +9,16 @@ from pathlib import Path
 import pytest
 
 from shstk.__main__ import run
-from shstk.cli import COMMANDS
 
 GUEST = Path(__file__).parents[2] / "shstk" / "guests" / "pthread.elf"
 
 # name of the snapshot -> command line; RUNS stand in the current folder.
 PLAIN = {
-    "help": "--help",
     "kernels": "kernels",
     "kernels-v4": "kernels v4",
     "rules": "rules",
     "plugins": "plugins",
     "explain-a5": "explain A5",
-    **{f"help-{name}": f"{name} --help" for name in COMMANDS},
 }
 OF_RUNS = {
     "info": "info v3.run",

@@ -151,7 +151,7 @@ class Assembler:
             self.out += data
             self.at += len(data)
 
-    def _value(self, text: str) -> int:
+    def value(self, text: str) -> int:
         match = re.fullmatch(r"([A-Za-z_.]\w*)([+-]\d+)?", text)
         if match:
             return self.labels.get(match[1], BASE + HEADER) + int(match[2] or 0)
@@ -165,7 +165,7 @@ class Assembler:
         args = [o.strip() for o in rest.split(",")] if rest else []
         if name == ".dword":
             for arg in args:
-                self.out += struct.pack("<Q", self._value(arg) & 2**64 - 1)
+                self.out += struct.pack("<Q", self.value(arg) & 2**64 - 1)
                 self.at += 8
         elif name == ".zero":
             self.out += bytes(int(args[0], 0))
@@ -183,7 +183,7 @@ class Assembler:
         if name == "li":
             rd = REGISTERS[args[0]]
             if re.match(r"[A-Za-z_.]", args[1]):  # a label: always two words, in both passes
-                value = self._value(args[1])
+                value = self.value(args[1])
                 low = (value + 0x800) % 0x1000 - 0x800
                 return [value - low | rd << 7 | 0x37, _i(0x13, 0, rd, rd, low)]
             return _li(rd, int(args[1], 0))
@@ -195,7 +195,7 @@ class Assembler:
             return [_s(STORES[name], base, r, imm)]
         if name in BRANCHES:
             a, b = REGISTERS[args[0]], REGISTERS[args[1]]
-            return [_b(BRANCHES[name], a, b, self._value(args[2]) - self.at)]
+            return [_b(BRANCHES[name], a, b, self.value(args[2]) - self.at)]
         if name in OPS:
             funct3, funct7 = OPS[name]
             return [_r(0x33, funct3, funct7, *(REGISTERS[r] for r in args))]
@@ -211,10 +211,10 @@ OTHERS: dict[str, Callable[[Assembler, list[str]], int]] = {
     "andi": lambda s, a: _i(0x13, 7, REGISTERS[a[0]], REGISTERS[a[1]], int(a[2], 0)),
     "slli": lambda s, a: _i(0x13, 1, REGISTERS[a[0]], REGISTERS[a[1]], int(a[2], 0)),
     "mv": lambda s, a: _i(0x13, 0, REGISTERS[a[0]], REGISTERS[a[1]], 0),
-    "j": lambda s, a: _j(0, s._value(a[0]) - s.at),
-    "call": lambda s, a: _j(1, s._value(a[0]) - s.at),
-    "beqz": lambda s, a: _b(0, REGISTERS[a[0]], 0, s._value(a[1]) - s.at),
-    "bnez": lambda s, a: _b(1, REGISTERS[a[0]], 0, s._value(a[1]) - s.at),
+    "j": lambda s, a: _j(0, s.value(a[0]) - s.at),
+    "call": lambda s, a: _j(1, s.value(a[0]) - s.at),
+    "beqz": lambda s, a: _b(0, REGISTERS[a[0]], 0, s.value(a[1]) - s.at),
+    "bnez": lambda s, a: _b(1, REGISTERS[a[0]], 0, s.value(a[1]) - s.at),
     "jr": lambda s, a: _i(0x67, 0, 0, REGISTERS[a[0]], 0),
     "jalr": lambda s, a: _i(0x67, 0, 1, REGISTERS[a[0]], 0),
     "csrr_ssp": lambda s, a: _i(0x73, 2, REGISTERS[a[0]], 0, SSP),

@@ -1,5 +1,6 @@
 """What is recorded is what is read, in seq order, whatever the batches were."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ from shstk.replay.run import Run
 from shstk.schemas.errors import CannotWrite
 from shstk.schemas.seq import pack
 from shstk.schemas.vocabulary import CFI_KINDS
-from shstk.tracer.recording import recorder, tablefile
-from shstk.tracer.recording.recorder import NullRecorder, Recorder
+from shstk.tracer.recording import tablefile
+from shstk.tracer.recording.recorder import NullRecorder, Recorder, Thresholds
 
 
 def test_rows_of_the_kernel_model(tmp_path: Path) -> None:
@@ -35,10 +36,9 @@ def test_rows_of_the_kernel_model(tmp_path: Path) -> None:
 
 
 def test_rows_that_come_late_are_sorted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder, "_ROWS", 3)
     monkeypatch.setattr(tablefile, "ROW_GROUP", 4)
     order = [2, 3, 5, 1, 6, 7, 8, 4, 9, 12, 11, 10, 13, 0]
-    rec = Recorder(tmp_path / "run")
+    rec = Recorder(tmp_path / "run", thresholds=Thresholds(rows=3))
     for icount in order:
         call(rec, icount, a0=icount)
     run = Run.open(rec.seal(MANIFEST))
@@ -104,17 +104,17 @@ def test_blocks_get_their_module(tmp_path: Path) -> None:
     assert asked == [(7, 0x10000), (7, 0x10004), (7, 0x10004)]
 
 
-def record(run: Path, size: int, marked: bool) -> Path:
+def record(run: Path, size: int, marked: bool, **thresholds: int) -> Path:
     """1000 pushes and calls, drained `size` at a time."""
-    rec = Recorder(run)
+    rec = Recorder(run, thresholds=Thresholds(mark_seconds=math.inf, **thresholds))
     machine = FakeMachine()
     for part in chunks(range(1, 1001), size):
         machine.put("cfi", [push(i) for i in part])
         for i in part:
             call(rec, i, name=f"call{i % 3}")
-        if marked:
-            rec._next_mark = 0
         rec.drain(machine)
+        if marked:
+            rec.mark()
     return rec.seal(MANIFEST)
 
 
@@ -123,8 +123,7 @@ def test_the_same_rows_are_the_same_bytes(tmp_path: Path, monkeypatch: pytest.Mo
     whole = contents(record(tmp_path / "a", 1000, marked=False))
     assert whole.keys() == {"manifest.json", "cfi.parquet", "syscalls.parquet"}
     assert contents(record(tmp_path / "b", 7, marked=True)) == whole
-    monkeypatch.setattr(recorder, "_ROWS", 10)
-    assert contents(record(tmp_path / "c", 300, marked=False)) == whole
+    assert contents(record(tmp_path / "c", 300, marked=False, rows=10)) == whole
 
 
 def test_nothing_of_the_host_is_in_a_run(tmp_path: Path) -> None:

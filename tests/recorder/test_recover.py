@@ -23,7 +23,8 @@ RECORD_FOREVER = """
 import sys
 from pathlib import Path
 from recording import *
-rec = Recorder(Path(sys.argv[1]))
+from shstk.tracer.recording.recorder import Thresholds
+rec = Recorder(Path(sys.argv[1]), thresholds=Thresholds(mark_seconds=0))
 rec.begin(MANIFEST)
 machine = FakeMachine()
 rec.input("/prog", b"elf", 0o755, 0)
@@ -34,7 +35,6 @@ while True:
     for i in rows:
         call(rec, i)
     icount += 100
-    rec._next_mark = 0
     rec.tick(machine)
 """
 
@@ -97,8 +97,8 @@ def abandoned(directory: Path) -> Path:
         )
         for i in range(start, start + 1000):
             call(rec, i)
-        rec._next_mark = 0
         rec.drain(machine)
+        rec.mark()
     rec.abandon()
     return directory.with_name(directory.name + ".partial")
 
@@ -165,8 +165,8 @@ try:
         machine.put("cfi", [push(i, i * 0x9E3779B97F4A7C15 % 2**64) for i in rows])
         for i in rows:
             call(rec, i)
-        rec._next_mark = 0
         rec.drain(machine)
+        rec.mark()
     rec.seal(MANIFEST)
 except CannotWrite as error:
     print(error)
@@ -203,7 +203,7 @@ def test_a_full_disk_while_sealing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("shstk.tracer.recording.rundir._write_table", full)
+        patched.setattr("shstk.tracer.recording.tablefile.join", full)
         with pytest.raises(CannotWrite, match="No space left on device") as error:
             rec.seal(MANIFEST)
         assert "shstk recover" in error.value.hint

@@ -1,5 +1,6 @@
 """A table's file is the same however its rows came, and readable by whoever reads Parquet."""
 
+import math
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from shstk.schemas.manifest import TableEntry
 from shstk.schemas.seq import pack
 from shstk.tracer.recording import tablefile
 from shstk.tracer.recording.parquet_join import join
-from shstk.tracer.recording.recorder import Recorder, core_batch
+from shstk.tracer.recording.recorder import Recorder, Thresholds, core_batch
 from shstk.tracer.recording.rundir import recover
 from shstk.tracer.recording.tablefile import TableFile
 
@@ -75,14 +76,14 @@ def test_one_file_joined_is_that_file(tmp_path: Path) -> None:
 
 def recording(directory: Path) -> tuple[Recorder, FakeMachine]:
     """Marked at 300, 600 and 900; at 1000 rows not."""
-    rec = Recorder(directory)
+    rec = Recorder(directory, thresholds=Thresholds(mark_seconds=math.inf))
     rec.begin(MANIFEST)
     machine = FakeMachine()
     for start in (1, 301, 601):
         machine.put("cfi", [push(i) for i in range(start, start + 300)])
         call(rec, start + 299)
-        rec._next_mark = 0
         rec.drain(machine)
+        rec.mark()
     machine.put("cfi", [push(i) for i in range(901, ROWS + 1)])
     rec.drain(machine)
     return rec, machine
@@ -116,10 +117,7 @@ def test_cut_off_among_row_groups(tmp_path: Path) -> None:
 def test_recovered_again_after_a_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recording(tmp_path / "run")[0].abandon()
     with monkeypatch.context() as patched:
-        patched.setattr(
-            "shstk.tracer.recording.rundir._write",
-            lambda *_: (_ for _ in ()).throw(KeyboardInterrupt),
-        )
+        patched.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             recover(tmp_path / "run.partial")
     assert upto(recover(tmp_path / "run.partial")) == 900

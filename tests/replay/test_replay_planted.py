@@ -26,14 +26,17 @@ from shstk.replay.disagreement import Disagreement
 from shstk.replay.run import Run
 from shstk.rerun.compare import Alarm, replay
 from shstk.schemas.manifest import U64
+from shstk.schemas.syscalls import SYSCALLS
 from shstk.tracer.guest import Guest
+from shstk.tracer.kernel.call import Args, Outcome
 from shstk.tracer.kernel.kernel import Kernel
-from shstk.tracer.kernel.process import futex
+from shstk.tracer.kernel.table import CALLS
 from shstk.tracer.kernel.task import Task
 from shstk.tracer.record import trace_bits
 from shstk.tracer.recording.recorder import Recorder
 from shstk.tracer.rerun.setup import set_up_again
 
+NR_FUTEX, FUTEX_WAKE = SYSCALLS["futex"], 1
 Plant = tuple[int, Callable[[Guest], None]]
 
 
@@ -160,18 +163,18 @@ def test_a_lost_wake_up(turns: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_wake_up_that_tells_less(turns: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """FUTEX_WAKE returns how many it woke: the call itself is where it differs."""
-    real = futex._wake
+    real = CALLS[NR_FUTEX]
     done: list[int] = []
 
-    def none_woken(k: Kernel, *args: object) -> int:
-        woken = real(k, *args)  # type: ignore[arg-type]
-        if woken and not done:
+    def none_woken(k: Kernel, task: Task, args: Args) -> Outcome:
+        outcome = real.handler(k, task, args)
+        if args[1] & 0x7F == FUTEX_WAKE and outcome and not done:
             assert k.during is not None
             done.append(k.during)
             return 0
-        return woken
+        return outcome
 
-    monkeypatch.setattr(futex, "_wake", none_woken)
+    monkeypatch.setitem(CALLS, NR_FUTEX, replace(real, handler=none_woken))
     found = disagreement(turns)
     assert (found.at.table, found.at.began) == ("syscalls", done[0])
     assert found.columns == ("ret", "state_hash")

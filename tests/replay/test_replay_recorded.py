@@ -145,7 +145,7 @@ class Typist:
 
 def test_what_was_typed(debian: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     typist = Typist(b"echo one; stty size\n", b"read x\n", b"an", b"swer\necho $x\n")
-    monkeypatch.setattr("shstk.tracer.guest._terminal", lambda stdin: typist)
+    monkeypatch.setattr("shstk.tracer.guest.open_terminal", lambda stdin: typist)
     run = recorded(
         tmp_path / "a.run",
         Path("/bin/bash"),
@@ -182,7 +182,6 @@ def test_an_interrupted_run(tmp_path: Path) -> None:
 
 def test_a_run_that_was_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed in mid-run: what `recover` saved is executed again."""
-    monkeypatch.setattr("shstk.tracer.recording.recorder._MARK_SECONDS", 0)
     options = RecordOptions(
         program=str(PROGRAMS / "taking-turns.elf"), quantum=(200, 300), interrupted=after(3)
     )
@@ -262,7 +261,7 @@ def test_a_run_written_by_hand_cannot_be_executed(tmp_path: Path) -> None:
 def test_more_is_read_than_was_typed(
     debian: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shstk.tracer.guest._terminal", lambda stdin: Typist(b"a\n", b"b\n"))
+    monkeypatch.setattr("shstk.tracer.guest.open_terminal", lambda stdin: Typist(b"a\n", b"b\n"))
     run = recorded(tmp_path / "a.run", Path("/bin/head"), argv=("-n1",), root=debian, tty=True)
     agrees(run)
     asked = Run(replace(run.manifest, argv=("head", "-n2")), run.path)

@@ -32,7 +32,7 @@ def stripped(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def start_of(name: str) -> int:
-    return next(start for symbol, start, _ in ElfNames(FAULTY)._symbols if symbol == name)
+    return dict(ElfNames(FAULTY).functions())[name]
 
 
 def line_of(text: str) -> int:

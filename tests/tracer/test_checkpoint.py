@@ -14,7 +14,7 @@ from shstk.tracer.guest import Guest, set_up
 from shstk.tracer.kernel import loop
 from shstk.tracer.options import GuestOptions
 from shstk.tracer.rerun import checkpoint
-from shstk.tracer.rerun.checkpoint_cache import CheckpointCache
+from shstk.tracer.rerun.checkpoint_cache import CheckpointCache, Room
 
 FIXTURES = Path(__file__).parents[2] / "fixtures/bin"
 ALL = 7  # cfi, flow, insn
@@ -164,19 +164,15 @@ def test_the_latest_before_comes_first(tmp_path: Path) -> None:
     assert list(CheckpointCache(tmp_path / "all", b"manifest", "v6").before(300)) == []
 
 
-def test_too_many_are_thinned_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shstk.tracer.rerun.checkpoint_cache._MOST", 4)
-    cache = CheckpointCache(tmp_path, b"")
+def test_too_many_are_thinned_out(tmp_path: Path) -> None:
+    cache = CheckpointCache(tmp_path, b"", room=Room(checkpoints=4))
     assert [cache.add(icount, b"%d" % icount) for icount in range(1, 6)] == [False] * 4 + [True]
     assert list(cache.before(9)) == [b"4", b"2"]
 
 
-def test_runs_that_were_not_looked_at_for_long_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shstk.tracer.rerun.checkpoint_cache._ALL_BYTES", 1)
-    CheckpointCache(tmp_path, b"old").add(1, b"12")
-    CheckpointCache(tmp_path, b"new").add(1, b"34")
+def test_runs_that_were_not_looked_at_for_long_go(tmp_path: Path) -> None:
+    CheckpointCache(tmp_path, b"old", room=Room(all_bytes=1)).add(1, b"12")
+    CheckpointCache(tmp_path, b"new", room=Room(all_bytes=1)).add(1, b"34")
     assert list(CheckpointCache(tmp_path, b"old").before(1)) == []
     assert list(CheckpointCache(tmp_path, b"new").before(1)) == [b"34"]
 

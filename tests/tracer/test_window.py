@@ -17,9 +17,11 @@ from shstk.tracer.record import RecordOptions, record
 from shstk.tracer.rerun import window
 from shstk.tracer.rerun.checkpoint_cache import CheckpointCache
 from shstk.tracer.rerun.setup import set_up_again
+from shstk.tracer.rerun.window import Spacing
 
 FIXTURES = Path(__file__).parents[2] / "fixtures/bin"
 PROGRAMS = ("pthread-pads", "processes", "signals", "sc3", "sc11", "sc13", "probe", "longjmp")
+EVERYWHERE = Spacing(seconds=0, cost=0)
 
 
 @pytest.fixture(scope="module", params=PROGRAMS)
@@ -38,17 +40,16 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(params=["checkpoints everywhere", "checkpoints now and then", "no cache"])
-def cache(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> CheckpointCache:
-    if request.param == "checkpoints everywhere":
-        monkeypatch.setattr(window, "_SPACING", 0)
-        monkeypatch.setattr(window, "_COST", 0)
-    return CheckpointCache(None if request.param == "no cache" else tmp_path, b"")
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[CheckpointCache, Spacing]:
+    """Where checkpoints go, and how far apart."""
+    return (
+        CheckpointCache(None if request.param == "no cache" else tmp_path, b""),
+        EVERYWHERE if request.param == "checkpoints everywhere" else Spacing(),
+    )
 
 
 def batches(
-    run: Run, cache: CheckpointCache, first: int, last: int
+    run: Run, cache: CheckpointCache, spacing: Spacing, first: int, last: int
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
     assert run.path is not None
     rows = partial(run.table)
@@ -56,11 +57,17 @@ def batches(
         set_up_again, run.path, run.manifest, lambda name: rows(name).iter_rows(named=True)
     )
     return window.rows(
-        set_up, cache, first, last, tables=("insn", "cfi"), until=run.manifest.icount
+        set_up,
+        cache,
+        first,
+        last,
+        tables=("insn", "cfi"),
+        until=run.manifest.icount,
+        spacing=spacing,
     )
 
 
-def test_windows_are_parts_of_the_whole(run: Run, cache: CheckpointCache) -> None:
+def test_windows_are_parts_of_the_whole(run: Run, kept: tuple[CheckpointCache, Spacing]) -> None:
     rng = random.Random(run.manifest.program)
     end = run.manifest.icount
     windows = [(0, 0, 0), (1, 0, 1), (end, 0, end), (end - 5, 1, end + 1000)]
@@ -71,7 +78,7 @@ def test_windows_are_parts_of_the_whole(run: Run, cache: CheckpointCache) -> Non
     seen = 0
     for begin, step, last in windows:
         found: dict[str, list[pa.RecordBatch]] = {"insn": [], "cfi": []}
-        for table, batch in batches(run, cache, begin * STEPS + step, last * STEPS):
+        for table, batch in batches(run, *kept, begin * STEPS + step, last * STEPS):
             found[table].append(batch)
         for table, parts in found.items():
             whole = run.table(table)
@@ -86,11 +93,7 @@ def test_windows_are_parts_of_the_whole(run: Run, cache: CheckpointCache) -> Non
     assert seen > min(3000, end // 2)
 
 
-def test_the_second_window_begins_at_a_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(window, "_SPACING", 0)
-    monkeypatch.setattr(window, "_COST", 0)
+def test_the_second_window_begins_at_a_checkpoint(tmp_path: Path) -> None:
     out = tmp_path / "x.run"
     record(RecordOptions(str(FIXTURES / "sc1.elf"), out=out, quantum=(500, 3000)))
     run = Run.open(out)
@@ -103,23 +106,21 @@ def test_the_second_window_begins_at_a_checkpoint(
             set_up_again, run.path, run.manifest, lambda t: run.table(t).iter_rows(named=True)
         )
         first, last = 150_000 * STEPS, 150_010 * STEPS
-        (batch,) = window.rows(set_up, cache, first, last, on_progress=way.append)
+        (batch,) = window.rows(
+            set_up, cache, first, last, on_progress=way.append, spacing=EVERYWHERE
+        )
         assert batch[1].num_rows == 11
         ways.append(way)
     assert min(ways[0]) == 0
     assert min(ways[1]) > 140_000
 
 
-def test_a_damaged_checkpoint_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(window, "_SPACING", 0)
-    monkeypatch.setattr(window, "_COST", 0)
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     out = tmp_path / "x.run"
     record(RecordOptions(str(FIXTURES / "sc1.elf"), out=out, quantum=(500, 3000)))
     run = Run.open(out)
     cache = CheckpointCache(tmp_path / "cache", b"")
-    args = (run, cache, 150_000 * STEPS, 150_010 * STEPS)
+    args = (run, cache, EVERYWHERE, 150_000 * STEPS, 150_010 * STEPS)
     before = [batch for _, batch in batches(*args)]
     made = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     assert made

@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -27,10 +28,16 @@ CORE_TABLES: Final = ("cfi", "flow", "code", "insn")
 TRACE_BITS: Final = {"cfi": 1, "flow": 2, "insn": 4}  # _core.TRACE_*
 BIT_OF: Final = TRACE_BITS | {"code": 2}
 
-_ROWS: Final = 2**14  # rows of the kernel model that may wait in memory
-_BYTES: Final = 2**23  # and bytes in their bytes columns
 _QUEUE: Final = 8  # batches that may wait for the second thread
-_MARK_SECONDS: Final = 0.5  # what kill -9 may cost
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """When what waits in memory moves on."""
+
+    rows: int = 2**14  # of the kernel model
+    bytes: int = 2**23  # in their bytes columns
+    mark_seconds: float = 0.5  # between two marks: what kill -9 may cost
 
 
 class Buffers(Protocol):
@@ -63,7 +70,10 @@ class Collector:
     """
 
     def __init__(
-        self, sink: Sink, module_of: Callable[[int, int], int | None] = lambda mm, pc: None
+        self,
+        sink: Sink,
+        module_of: Callable[[int, int], int | None] = lambda mm, pc: None,
+        thresholds: Thresholds = Thresholds(),
     ) -> None:
         self.module_of = module_of
         self._sink = sink
@@ -72,7 +82,8 @@ class Collector:
         self._waiting_rows = 0
         self._waiting_bytes = 0
         self._last_seq = 0
-        self._next_mark = time.monotonic() + _MARK_SECONDS
+        self._thresholds = thresholds
+        self._next_mark = time.monotonic() + thresholds.mark_seconds
         self._inputs: dict[tuple[str, str, int], int] = {}
         self._writer = _Writer(sink)
 
@@ -85,7 +96,8 @@ class Collector:
         self._waiting_rows += 1
         if "bytes" in columns:
             self._waiting_bytes += len(columns["bytes"])
-        if self._waiting_rows >= _ROWS or self._waiting_bytes >= _BYTES:
+        most = self._thresholds
+        if self._waiting_rows >= most.rows or self._waiting_bytes >= most.bytes:
             self._flush_rows()
 
     def drain(self, machine: Buffers) -> None:
@@ -97,10 +109,16 @@ class Collector:
                 modules = self._modules(columns) if name == "code" else None
                 self._writer.put(name, lambda c=columns, n=name, m=modules: core_batch(n, c, m))
         if time.monotonic() >= self._next_mark:
-            self._mark()
+            self.mark()
+
+    def mark(self) -> None:
+        """Make what was drained so far safe from kill -9."""
+        self._flush_rows()
+        self._writer.put_mark(self._last_seq)
+        self._next_mark = time.monotonic() + self._thresholds.mark_seconds
 
     def tick(self, machine: Buffers) -> None:
-        """Call it now and then: twice a second everything so far is made safe from kill -9."""
+        """Call it now and then: when a mark is due it drains, and marks."""
         if time.monotonic() >= self._next_mark:
             self.drain(machine)
 
@@ -141,11 +159,6 @@ class Collector:
                 self._writer.put(name, lambda n=name, r=rows: to_batch(TABLES[n], r))
         self._waiting_rows = self._waiting_bytes = 0
 
-    def _mark(self) -> None:
-        self._flush_rows()
-        self._writer.put_mark(self._last_seq)
-        self._next_mark = time.monotonic() + _MARK_SECONDS
-
 
 class Recorder(Collector):
     """Records into `directory`.partial until `seal` makes it `directory`.
@@ -160,10 +173,11 @@ class Recorder(Collector):
         *,
         force: bool = False,
         module_of: Callable[[int, int], int | None] = lambda mm, pc: None,
+        thresholds: Thresholds = Thresholds(),
     ) -> None:
         self._partial = Partial.create(directory, force)
         self._force = force
-        super().__init__(self._partial, module_of)
+        super().__init__(self._partial, module_of, thresholds)
 
     def begin(self, manifest: Manifest) -> None:
         """Keep what is known of the run so far, so that it can be recovered after a kill -9."""
@@ -191,7 +205,7 @@ class Recorder(Collector):
         try:
             if machine:
                 self.drain(machine)
-                self._mark()
+                self.mark()
             self._writer.close()
         except CannotWrite:
             self._writer.stop()

@@ -11,14 +11,19 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from shstk.tracer.rerun.checkpoint import build
 
-_MOST: Final = 512  # checkpoints of a run
-_RUN_BYTES: Final = 512 << 20  # of a run's checkpoints
-_ALL_BYTES: Final = 2 << 30  # of all runs'
+
+@dataclass(frozen=True)
+class Room:
+    """How much a cache may hold."""
+
+    checkpoints: int = 512  # of a run
+    run_bytes: int = 512 << 20  # of a run's checkpoints
+    all_bytes: int = 2 << 30  # of all runs'
 
 
 def cache_directory() -> Path | None:
@@ -36,8 +41,15 @@ class CheckpointCache:
     executed again under, where that is another.
     """
 
-    def __init__(self, directory: Path | None, manifest: bytes, kernel: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path | None,
+        manifest: bytes,
+        kernel: str | None = None,
+        room: Room = Room(),
+    ) -> None:
         name = hashlib.sha256(build() + manifest + (kernel or "").encode()).hexdigest()
+        self._room = room
         self._all = directory
         self._own = directory / name if directory else None
 
@@ -74,7 +86,8 @@ class CheckpointCache:
 
     def _thin_out(self) -> bool:
         files = sorted(self._files())
-        if len(files) <= _MOST and sum(path.stat().st_size for _, path in files) <= _RUN_BYTES:
+        size = sum(path.stat().st_size for _, path in files)
+        if len(files) <= self._room.checkpoints and size <= self._room.run_bytes:
             return False
         for _, path in files[::2]:
             path.unlink(missing_ok=True)
@@ -84,7 +97,7 @@ class CheckpointCache:
         """The runs that were not looked at for longest go first."""
         assert self._all is not None
         runs = sorted(self._all.iterdir(), key=lambda run: run.stat().st_mtime, reverse=True)
-        left = _ALL_BYTES
+        left = self._room.all_bytes
         for run in runs:
             left -= sum(path.stat().st_size for path in run.iterdir())
             if left < 0 and run != self._own:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.seq import STEPS
@@ -24,8 +25,14 @@ if TYPE_CHECKING:
 
 TRACE_BITS: Final = {"cfi": 1, "insn": 4}  # of _core
 _PIECE: Final = 1 << 19  # instructions between two looks at the rows
-_SPACING: Final = 0.3  # seconds of the host between two checkpoints
-_COST: Final = 10  # and at least so many times what making one takes
+
+
+@dataclass(frozen=True)
+class Spacing:
+    """How far apart checkpoints are left."""
+
+    seconds: float = 0.3  # of the host
+    cost: float = 10  # and at least so many times what making one takes
 
 
 def rows(
@@ -37,6 +44,7 @@ def rows(
     tables: tuple[str, ...] = ("insn",),
     until: int | None = None,
     on_progress: Callable[[int], None] = lambda icount: None,
+    spacing: Spacing = Spacing(),
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
     """(table, batch) for the rows of `tables` (insn, cfi) from first_seq to last_seq, as a
     recording of the whole run with --trace insn has them, in seq order within each table.
@@ -51,7 +59,7 @@ def rows(
         return
     window = _Rows()
     guest = set_up(window, 0)
-    if travel(guest, first - 1, cache, on_progress) is not None:
+    if travel(guest, first - 1, cache, on_progress, spacing) is not None:
         return
 
     def poll() -> None:
@@ -70,6 +78,7 @@ def travel(
     icount: int,
     cache: CheckpointCache,
     on_progress: Callable[[int], None] = lambda icount: None,
+    spacing: Spacing = Spacing(),
 ) -> str | None:
     """Bring a guest that was just set up to `icount`, from the nearest checkpoint, and leave more
     of them on the way; not None if it came to its end before: how."""
@@ -79,7 +88,8 @@ def travel(
             break
         except NoCheckpoint:
             continue
-    made_at, spacing, next_one = guest.machine.icount, _SPACING, time.monotonic() + _SPACING
+    made_at, apart = guest.machine.icount, spacing.seconds
+    next_one = time.monotonic() + apart
 
     def poll() -> str | None:
         at = guest.machine.icount
@@ -89,9 +99,9 @@ def travel(
     while (ending := loop.advance(guest.k, icount, poll=poll)) == _PAUSE:
         made_at, began = guest.machine.icount, time.monotonic()
         if cache.add(made_at, save(guest)):
-            spacing *= 2
+            apart *= 2
         now = time.monotonic()
-        next_one = now + max(spacing, _COST * (now - began))
+        next_one = now + max(apart, spacing.cost * (now - began))
     return ending
 
 
