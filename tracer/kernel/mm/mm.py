@@ -26,6 +26,7 @@ from shstk.schemas.uapi import (
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm.pagecache import PageCache
 from shstk.tracer.kernel.mm.vma import STACK_GUARD_GAP, MappedFile, Vma, VmaList
+from shstk.tracer.kernel.state import Slot
 
 if TYPE_CHECKING:
     from shstk.tracer._core import AddressSpace
@@ -67,6 +68,20 @@ def mmap_base(stack_limit: int) -> int:
     """Below the room a stack of RLIMIT_STACK may need (mmap_base of mm/util.c, unrandomised)."""
     gap = min(stack_limit + STACK_GUARD_GAP, RLIM_INFINITY)
     return page_up(STACK_TOP - min(max(gap, 128 << 20), WINDOW // 6 * 5))
+
+
+class SharedMemory:
+    """Numbers the pieces of shared memory that no file is behind."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def new(self) -> int:
+        self._count += 1
+        return self._count
+
+
+_SHARED: Final = Slot(SharedMemory)
 
 
 @dataclass(eq=False)
@@ -143,7 +158,7 @@ class Mm:
                 raise Errno("EOVERFLOW")
             shared = None
             if flags & MAP_TYPE != MAP_PRIVATE:
-                shared = -file.inode.ino if file and file.inode else k.new_shared()
+                shared = -file.inode.ino if file and file.inode else _SHARED.of(k).new()
             vma = Vma(
                 0,
                 length,

@@ -24,6 +24,7 @@ from shstk.tracer.kernel.net.inet import (
     unspecified,
 )
 from shstk.tracer.kernel.net.sockets import (
+    ABSTRACT_NAMES,
     BACKLOG_MAX,
     DGRAM,
     RECEIVE,
@@ -116,7 +117,7 @@ def _put_address(k: Kernel, t: Task, addr: int, length_at: int, sock: Socket, na
 def _named(k: Kernel, t: Task, name: bytes, kind: int) -> Socket:
     """Errno ECONNREFUSED (nobody has it), EPROTOTYPE, and a path's own."""
     if name[:1] == b"\0":
-        found = k.abstract_sockets.get(name)
+        found = ABSTRACT_NAMES.of(k).sockets.get(name)
     else:
         inode = find(k, t, AT_FDCWD, text(name)).existing()
         inode.permit(WRITE)
@@ -196,9 +197,9 @@ def sys_bind(k: Kernel, t: Task, a: Args) -> int:
     if not name:
         name = _unused(k)
     if name[:1] == b"\0":
-        if name in k.abstract_sockets:
+        if name in ABSTRACT_NAMES.of(k).sockets:
             raise Errno("EADDRINUSE")
-        k.abstract_sockets[name] = sock
+        ABSTRACT_NAMES.of(k).sockets[name] = sock
     else:
         found = find(k, t, AT_FDCWD, text(name), follow=False)
         if found.inode is not None:
@@ -215,7 +216,7 @@ def sys_bind(k: Kernel, t: Task, a: Args) -> int:
 def _unused(k: Kernel) -> bytes:
     """unix_autobind: five hexadecimal digits."""
     names = (b"\0%05x" % number for number in range(1 << 20))
-    return next(name for name in names if name not in k.abstract_sockets)
+    return next(name for name in names if name not in ABSTRACT_NAMES.of(k).sockets)
 
 
 def sys_listen(k: Kernel, t: Task, a: Args) -> int:

@@ -22,6 +22,7 @@ from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.mm.mm import TASK_SIZE, Mm
 from shstk.tracer.kernel.process import exit as exits
 from shstk.tracer.kernel.process import limits, ptrace
+from shstk.tracer.kernel.process.modules import MODULES
 from shstk.tracer.kernel.signal import signals
 from shstk.tracer.kernel.task import AltStack, Process, Task
 
@@ -308,7 +309,7 @@ def dup_mm(k: Kernel, parent: Mm) -> Mm:
     row: dict[str, Any] = {"seq": k.seq(), "tid": None, "mm": id}
     mm = parent.copy(id, row | {"from_mm": parent.id, "cause": "fork"})
     k.mms[id] = mm
-    k.modules.inherit(mm, parent)
+    MODULES.of(k).inherit(mm, parent)
     return mm
 
 

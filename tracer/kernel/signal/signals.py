@@ -24,6 +24,7 @@ from shstk.tracer.kernel.signal.siginfo import (
     SYNCHRONOUS,
     bit,
 )
+from shstk.tracer.kernel.state import Slot
 from shstk.tracer.kernel.task import (
     BLOCKED,
     DEAD,
@@ -37,12 +38,23 @@ from shstk.tracer.kernel.task import (
 )
 
 if TYPE_CHECKING:
+    from shstk.tracer.kernel.fs.files import OpenFile
     from shstk.tracer.kernel.kernel import Kernel
 
 SIG_DFL: Final = 0
 SIG_IGN: Final = 1
 SA_NOCLDSTOP: Final = 0x1
 SA_NOCLDWAIT: Final = 0x2
+
+
+class SignalFiles:
+    """The open signalfds: whatever is sent may make one readable."""
+
+    def __init__(self) -> None:
+        self.opened: dict[OpenFile, None] = {}
+
+
+SIGNAL_FILES: Final = Slot(SignalFiles)
 
 
 # Sending.
@@ -108,7 +120,7 @@ def queue(k: Kernel, target: Task | Process, info: Siginfo) -> bool:
         if queued >= group.rlimits["SIGPENDING"][0]:
             return False
     target.pending.append(info)
-    for file in k.signal_files:
+    for file in SIGNAL_FILES.of(k).opened:
         file.notify(k)
     _wake_one(k, target, info)
     return True
