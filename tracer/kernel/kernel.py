@@ -270,7 +270,7 @@ class Kernel:
             returned = outcome == "returned"
             self.rec.row(
                 "clones",
-                **call.attempt,
+                **vars(call.attempt),
                 seq_end=ended if returned else None,
                 ret=ret if returned else None,
             )

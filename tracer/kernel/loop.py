@@ -56,7 +56,7 @@ def close(k: Kernel) -> None:
     for task in sorted(k.tasks.values(), key=lambda t: t.tid):
         k.end_call(task, "run_ended", None)
     for mm in k.mms.values():
-        k.rec.row("mms", **mm.row, seq_end=None)
+        mm.write_row(k, None)
     k.rec.drain(k.machine)
 
 

@@ -11,7 +11,7 @@ from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs import fsnotify
 from shstk.tracer.kernel.fs.files import O_CLOEXEC, O_NONBLOCK
 from shstk.tracer.kernel.fs.inode import WRITE
-from shstk.tracer.kernel.fs.transfer import cut, gather
+from shstk.tracer.kernel.fs.transfer import cut, gather, progress
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.net.inet import (
     AF_INET,
@@ -71,12 +71,13 @@ def sleep(
     assert t.blocked is not None
     if t.blocked.woken == "signal":
         return RESTART
-    until: int | None = None
-    if timeout in sock.timeouts:
-        until = t.blocked.state.setdefault("until", k.now_ns() + sock.timeouts[timeout])
-        if k.now_ns() >= until:
-            raise Errno("EAGAIN")
-    return Wait("socket", key, until)
+    if timeout not in sock.timeouts:
+        return Wait("socket", key)
+    if t.blocked.expires is None:
+        t.blocked.expires = k.now_ns() + sock.timeouts[timeout]
+    if k.now_ns() >= t.blocked.expires:
+        raise Errno("EAGAIN")
+    return Wait("socket", key, t.blocked.expires)
 
 
 # Names: a sun_path is b"" (none), a path, or one that begins with NUL (abstract); AF_INET's and
@@ -379,10 +380,10 @@ def sys_sendmsg(k: Kernel, t: Task, a: Args) -> Outcome:
 
 def _each(t: Task, count: int, stop_early: bool, one: Callable[[int], Outcome]) -> Outcome:
     """One message after the other, up to the first that fails or has to wait: how many went.
-    one: the call for the nth. What is done so far waits in blocked.state."""
+    one: the call for the nth."""
     assert t.blocked is not None
-    state = t.blocked.state
-    done: int = state.get("messages", 0)
+    so_far = progress(t)
+    done = so_far.messages
     while done < min(count, _MESSAGES_MAX):
         try:
             outcome = one(done)
@@ -393,11 +394,10 @@ def _each(t: Task, count: int, stop_early: bool, one: Callable[[int], Outcome]) 
         if not isinstance(outcome, int):
             if done and (stop_early or outcome is RESTART):
                 return done
-            state["messages"] = done
+            so_far.messages = done
             return outcome
         done += 1
-        for stale in ("done", "until"):
-            state.pop(stale, None)
+        so_far.done, t.blocked.expires = 0, None
     return done
 
 

@@ -21,7 +21,15 @@ from shstk.tracer.kernel.arch import shstk, sigframe, vectors
 from shstk.tracer.kernel.call import Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.mm.mm import MAP_GROWSDOWN, STACK_TOP, Mm, mmap_base, page_down, page_up
+from shstk.tracer.kernel.mm.mm import (
+    MAP_GROWSDOWN,
+    STACK_TOP,
+    Birth,
+    Mm,
+    mmap_base,
+    page_down,
+    page_up,
+)
 from shstk.tracer.kernel.mm.vma import MappedFile, VmaList
 from shstk.tracer.kernel.process import binfmt, enable_cfi, ptrace
 from shstk.tracer.kernel.process import exit as exits
@@ -140,11 +148,10 @@ def _de_thread(k: Kernel, t: Task) -> None:
 
 
 def _new_mm(k: Kernel, t: Task, old: Mm | None) -> Mm:
-    id = k.new_mm_id()
-    row = {"seq": k.seq(), "tid": t.tid, "mm": id, "from_mm": old.id if old else None}
-    mm = Mm(id, AddressSpace(k.machine), VmaList(), {**row, "cause": "exec"})
+    birth = Birth(k.seq(), t.tid, "exec", old.id if old else None)
+    mm = Mm(k.new_mm_id(), AddressSpace(k.machine), VmaList(), birth)
     mm.base = mmap_base(t.rlimit("STACK"))
-    k.mms[id] = mm
+    k.mms[mm.id] = mm
     return mm
 
 
@@ -160,7 +167,6 @@ def _flush(k: Kernel, t: Task, program: Program) -> None:
         shared.drop(k)
     t.files.close_on_exec(k)
     t.robust_list = t.set_child_tid = 0
-    t.rseq = None
     t.comm = text(program.name.rsplit(b"/", 1)[-1][:15])
     t.process.exe, t.process.argv = program.file.guest_path, program.argv
     t.process.dumpable = 1
