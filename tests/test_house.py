@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 from imports import circles, imports, modules
 
 from shstk.cli import COMMANDS
+from shstk.tracer.kernel.call import Call
+from shstk.tracer.kernel.table import CALLS as TABLE
 
 MODULES = modules()
 IMPORTS = imports(MODULES)
@@ -43,6 +46,13 @@ def test_no_circle_of_imports_at_run_time() -> None:
 def test_the_kernel_model_imports_at_the_top_of_its_files() -> None:
     hidden = [i for i in IMPORTS if i.when == "call" and "tracer.kernel." in i.importer]
     assert hidden == []
+
+
+def test_every_call_of_the_kernel_model_is_in_its_table() -> None:
+    """A folder's calls.py has to name the module that has them."""
+    modules = [import_module(name) for name in MODULES if "tracer.kernel." in name]
+    rows = {row for module in modules for row in getattr(module, "CALLS", ())}
+    assert {row for row in rows if isinstance(row, Call)} == set(TABLE.values())
 
 
 def test_every_import_says_the_installed_name() -> None:

@@ -10,6 +10,7 @@ from guest_run import run
 
 from shstk.tracer.kernel.call import RESTART_NO_HAND, Wait
 from shstk.tracer.kernel.task import SigAction
+from shstk.tracer.kernel.time.timers import TIMERS
 
 EPOCH = 1_712_187_654  # 2024-04-03 23:40:54 UTC
 REALTIME, MONOTONIC, PROCESS_CPU, THREAD_CPU, BOOTTIME = 0, 1, 2, 3, 7
@@ -93,7 +94,7 @@ def fire_after(d: Direct, ns: int) -> list[int]:
     """Let time pass; the signals that came."""
     before = len(d.t.process.pending)
     d.k._slept_ns += ns
-    d.k.timers.fire(d.k)
+    TIMERS.of(d.k).fire(d.k)
     new = [info.signo for info in d.t.process.pending[before:]]
     d.t.process.pending.clear()
     return new
@@ -103,17 +104,17 @@ def test_an_interval_timer_rings_at_its_moments(d: Direct) -> None:
     value = struct.pack("<4q", 0, 300, 0, 500)  # every 300 us, first after 500
     assert d.call("setitimer", 0, value, 0) == 0
     start = d.k.now_ns()
-    assert d.k.timers.deadline(d.k, idle=True) == start + 500_000
+    assert TIMERS.of(d.k).deadline(d.k, idle=True) == start + 500_000
     assert fire_after(d, 499_999) == []
     assert fire_after(d, 1) == [SIGALRM]
-    assert d.k.timers.deadline(d.k) == start + 800_000
+    assert TIMERS.of(d.k).deadline(d.k) == start + 800_000
     left = d.room(32)
     d.call("getitimer", 0, left)
     assert struct.unpack("<4q", d.get(left, 32)) == (0, 300, 0, 300)
     assert fire_after(d, 650_000) == [SIGALRM]
-    assert d.k.timers.deadline(d.k) == start + 1_400_000
+    assert TIMERS.of(d.k).deadline(d.k) == start + 1_400_000
     d.call("setitimer", 0, bytes(32), left)
-    assert d.k.timers.deadline(d.k) is None
+    assert TIMERS.of(d.k).deadline(d.k) is None
     assert d.call("setitimer", 0, struct.pack("<4q", 0, 10**6, 0, 0), 0) == "EINVAL"
     assert d.call("setitimer", 3, bytes(32), 0) == "EINVAL"
 
@@ -121,8 +122,8 @@ def test_an_interval_timer_rings_at_its_moments(d: Direct) -> None:
 def test_a_cpu_timer_waits_for_instructions(d: Direct) -> None:
     d.call("setitimer", 1, struct.pack("<4q", 0, 0, 0, 2), 0)
     assert fire_after(d, 10**9) == []
-    assert d.k.timers.deadline(d.k, idle=True) is None
-    assert d.k.timers.deadline(d.k) == d.k.now_ns() + 2000
+    assert TIMERS.of(d.k).deadline(d.k, idle=True) is None
+    assert TIMERS.of(d.k).deadline(d.k) == d.k.now_ns() + 2000
     d.t.icount += 2000
     assert fire_after(d, 0) == [SIGVTALRM]
 
@@ -135,11 +136,11 @@ def test_posix_timers(d: Direct) -> None:
     spec = timespec(100) + timespec(1000)
     assert d.call("timer_settime", number, 0, spec, 0) == 0
     d.k._slept_ns += 1000
-    d.k.timers.fire(d.k)
+    TIMERS.of(d.k).fire(d.k)
     [info] = d.t.process.pending
     assert (info.signo, info.code, info.fields) == (10, -2, struct.pack("<iiQ", number, 0, 0x1234))
     d.k._slept_ns += 350
-    d.k.timers.fire(d.k)
+    TIMERS.of(d.k).fire(d.k)
     assert len(d.t.process.pending) == 1
     assert d.call("timer_getoverrun", number) == 3
     left = d.room(32)
@@ -147,7 +148,7 @@ def test_posix_timers(d: Direct) -> None:
     assert d.get(left, 32) == timespec(100) + timespec(50)
     assert d.call("timer_delete", number) == 0
     assert d.call("timer_delete", number) == "EINVAL"
-    assert d.k.timers.deadline(d.k) is None
+    assert TIMERS.of(d.k).deadline(d.k) is None
     assert d.call("timer_create", 99, 0, where) == "EINVAL"
 
 
@@ -156,11 +157,11 @@ def test_exec_and_exit_end_timers(d: Direct) -> None:
     d.call("timer_create", MONOTONIC, 0, where)
     d.call("timer_settime", 0, 0, timespec(0) + timespec(10), 0)
     d.call("setitimer", 0, struct.pack("<4q", 0, 0, 1, 0), 0)
-    d.k.timers.forget(d.k, d.t.process)
-    assert d.k.timers.deadline(d.k) == d.k.now_ns() + SECOND
+    TIMERS.of(d.k).forget(d.k, d.t.process)
+    assert TIMERS.of(d.k).deadline(d.k) == d.k.now_ns() + SECOND
     d.t.process.exit_status = 0
     assert fire_after(d, SECOND) == []
-    assert d.k.timers.deadline(d.k) is None
+    assert TIMERS.of(d.k).deadline(d.k) is None
 
 
 def test_timerfd(d: Direct) -> None:
@@ -172,7 +173,7 @@ def test_timerfd(d: Direct) -> None:
     assert d.call("timerfd_create", THREAD_CPU, 0) == "EINVAL"
     assert d.call("timerfd_settime", 1, 0, bytes(32), 0) == "EINVAL"
     d.call("close", fd)
-    assert d.k.timers.deadline(d.k) is None
+    assert TIMERS.of(d.k).deadline(d.k) is None
 
 
 GUEST = """
@@ -231,12 +232,12 @@ def test_rlimit_cpu_signals_at_the_soft_limit_and_kills_at_the_hard_one(d: Direc
     assert d.call("setrlimit", 0, struct.pack("<QQ", 1, 2)) == 0
     d.t.sigmask = 1 << (sigxcpu - 1)
     d.t.icount = second - 1
-    d.k.timers.fire(d.k)
+    TIMERS.of(d.k).fire(d.k)
     assert not d.t.process.pending
     d.t.icount = second
-    d.k.timers.fire(d.k)
+    TIMERS.of(d.k).fire(d.k)
     assert [info.signo for info in d.t.process.pending] == [sigxcpu]
     d.t.icount = 2 * second
-    d.k.timers.fire(d.k)
+    TIMERS.of(d.k).fire(d.k)
     assert d.t.process.killed is not None
     assert d.t.process.killed.signo == sigkill

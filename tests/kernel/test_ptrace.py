@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from guest_run import run
 
-EINVAL, EPERM, ESRCH, EIO = 2**64 - 22, 2**64 - 1, 2**64 - 3, 2**64 - 5
+EINVAL, EPERM, ESRCH, EIO, EAGAIN = (2**64 - errno for errno in (22, 1, 3, 5, 11))
 NT_PRSTATUS, NT_RISCV_USER_CFI = 1, 0x903
 
 
@@ -326,6 +326,14 @@ def test_stops_at_calls_show_and_change_them() -> None:
     result = run(guest(child, parent))
     pid = 101
     assert result.words[1:] == [*(stopped(0, 0x85), 80, 24, stopped(0, 0x85), 33, pid, pid, 6 << 8)]
+
+
+def test_detached_before_a_call_the_child_makes_it() -> None:
+    """FUTEX_WAIT for another value than there is: the child hears so, and is not woken."""
+    child = "sys 172\nli a1, 10\nsys 129\nsys 98, word, 0, 1, 0\nreport a0\nexit 6"
+    to_call, detach = ptrace(24, 0, 0), ptrace(17, 0, 0)
+    result = run(guest(child, f"{to_call}\ncall wait\n{detach}\ncall wait"))
+    assert result.words == [10 << 8 | 0x7F, 5 << 8 | 0x7F, EAGAIN, 6 << 8]
 
 
 def test_a_seized_child_is_interrupted_in_its_sleep() -> None:

@@ -9,6 +9,7 @@ from direct import Direct
 from guest_run import run
 
 from shstk.tracer.kernel.call import Wait
+from shstk.tracer.kernel.signal.signals import SIGNAL_FILES
 
 SIGUSR1, SIGUSR2, SIGKILL, SI_USER, SI_QUEUE = 10, 12, 9, 0, -1
 
@@ -64,7 +65,7 @@ def test_bad_arguments(d: Direct) -> None:
     fd = d.call("signalfd4", -1, mask(SIGUSR1), 8, 0)
     assert d.call("read", fd, d.room(128), 127) == "EINVAL"
     d.call("close", fd)
-    assert not d.k.signal_files
+    assert not SIGNAL_FILES.of(d.k).opened
 
 
 def test_a_sleeping_reader_is_woken_by_its_child() -> None:

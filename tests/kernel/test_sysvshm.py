@@ -34,7 +34,7 @@ def test_a_segment_is_one_wherever_it_is_attached(d: Direct) -> None:
     assert users(d, number) == 2
     d.mm.space.write(one + 4500, b"seen")
     assert d.get(other + 4500, 4) == b"seen"
-    child = d.mm.copy(99, {})
+    child = d.mm.copy(99, d.mm.birth)
     assert child.space.read(other + 4500, 4) == b"seen"
     child.space.write(one, b"back")
     assert d.get(other, 4) == b"back"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 
 from shstk.tracer.guest import Guest, set_up
 from shstk.tracer.kernel import loop
+from shstk.tracer.kernel.mm.sysvshm import SEGMENTS
+from shstk.tracer.kernel.state import Slot
+from shstk.tracer.kernel.time.timers import TIMERS
 from shstk.tracer.options import GuestOptions
 from shstk.tracer.rerun import checkpoint
 from shstk.tracer.rerun.checkpoint_cache import CheckpointCache, Room
@@ -127,6 +131,20 @@ def test_a_guest_keeps_the_memory_it_may_use() -> None:
     loop.advance(first.k, 5000)
     checkpoint.restore(second, checkpoint.save(first))
     assert second.machine.frames == first.machine.frames
+
+
+def test_what_modules_own_is_in_a_checkpoint() -> None:
+    kernel = [m for name, m in sys.modules.items() if name.startswith("shstk.tracer.kernel.")]
+    slots = {owned for m in kernel for owned in vars(m).values() if isinstance(owned, Slot)}
+    assert {SEGMENTS, TIMERS} < slots
+    saved, restored = guest("processes", Rows()), guest("processes", Rows())
+    for slot in slots:
+        slot.of(saved.k)
+    SEGMENTS.of(saved.k).made = 7
+    SEGMENTS.of(restored.k).made = 8
+    checkpoint.restore(restored, checkpoint.save(saved))
+    assert SEGMENTS.of(restored.k).made == 7
+    assert restored.k.state.keys() == saved.k.state.keys()
 
 
 def test_what_is_no_checkpoint_changes_nothing() -> None:

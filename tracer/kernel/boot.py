@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shstk.schemas.errors import BadProgram
@@ -13,6 +14,7 @@ from shstk.tracer.kernel.fs.stdio import standard_files
 from shstk.tracer.kernel.process import binfmt, enable_cfi
 from shstk.tracer.kernel.process import exec as execs
 from shstk.tracer.kernel.process.limits import DEFAULTS, limit_cpu
+from shstk.tracer.kernel.process.modules import module_at
 from shstk.tracer.kernel.task import Process, Sighand, Task
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ def boot(
     rlimits: Mapping[str, int],
 ) -> Task:
     """Rows at icount 0. rlimits: soft limits that differ from the default. Raises BadProgram."""
+    k.rec.module_of = partial(module_at, k)
     tid = k.new_tid()
     assert tid is not None
     process = Process(tid, None, Sighand(), initial_limits(rlimits), pgid=tid, sid=tid)

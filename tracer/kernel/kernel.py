@@ -15,27 +15,12 @@ from shstk.schemas.revisions import Revision
 from shstk.schemas.seq import STEPS
 from shstk.tracer.kernel.call import RESTART, RESTART_ALWAYS, Wait
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.mm.mm import Mm
-from shstk.tracer.kernel.process.modules import Modules
 from shstk.tracer.kernel.sched import Scheduler
-from shstk.tracer.kernel.signal import signals
-from shstk.tracer.kernel.task import (
-    BLOCKED,
-    RUNNABLE,
-    ZOMBIE,
-    InCall,
-    Process,
-    Task,
-)
-from shstk.tracer.kernel.time.timers import Timers
+from shstk.tracer.kernel.task import BLOCKED, RUNNABLE, ZOMBIE, InCall, Process, Task
 
 if TYPE_CHECKING:
     from shstk.tracer._core import Machine
-    from shstk.tracer.kernel.fs.files import OpenFile
-    from shstk.tracer.kernel.fs.signalfds import SignalFd
-    from shstk.tracer.kernel.mm.sysvshm import Segment
-    from shstk.tracer.kernel.net.inet import InetSocket
-    from shstk.tracer.kernel.net.sockets import Socket
+    from shstk.tracer.kernel.mm.mm import Mm
     from shstk.tracer.kernel.tree.sandbox import Sandbox
     from shstk.tracer.kernel.tty.terminal import Terminal
     from shstk.tracer.recording.recorder import Buffers
@@ -43,7 +28,6 @@ if TYPE_CHECKING:
 
 FIRST_PID: Final = 100
 PID_MAX: Final = 32768
-_U64: Final = 2**64 - 1
 _ARGS: Final = ("a0", "a1", "a2", "a3", "a4", "a5")
 
 
@@ -99,18 +83,10 @@ class Kernel:
         self.pid_max: int = pid_max
         self.rng = random.Random(f"getrandom {seed}")
         self.sched = Scheduler(seed, quantum)
-        self.timers = Timers()
-        self.modules = Modules()
         self.tasks: dict[int, Task] = {}  # live ones and zombies
         self.processes: dict[int, Process] = {}
         self.mms: dict[int, Mm] = {}  # those with users
-        self.signal_files: dict[SignalFd, None] = {}  # the open ones
-        self.abstract_sockets: dict[bytes, Socket] = {}  # by name, which begins with NUL
-        self.inet_sockets: list[InetSocket] = []  # those that have a port
-        self.asynchronous: dict[OpenFile, None] = {}  # open with O_ASYNC
-        self.renames = 0  # inotify's cookies
-        self.segments: dict[int, Segment] = {}  # of System V shared memory
-        self.segment_count = 0
+        self.state: dict[type, object] = {}  # what single modules own, by its class (state.py)
         self.current: Task
         self.first: Process
         self.during: int | None = None  # seq of the call or task event in progress
@@ -119,11 +95,9 @@ class Kernel:
         self.on_entry: Callable[[InCall], None] | None = None  # told of each call that begins
         self._waiters: dict[Hashable, dict[Task, None]] = {}
         self._mm_count = 0
-        self._shared_count = 0
         self._last_pid = FIRST_PID - 1
         self._slept_ns = 0
         self._icount, self._step = 0, 0
-        rec.module_of = self.modules.at
 
     # Time, order, rows.
 
@@ -182,11 +156,6 @@ class Kernel:
         self._mm_count += 1
         return self._mm_count
 
-    def new_shared(self) -> int:
-        """A name for a piece of shared memory."""
-        self._shared_count += 1
-        return self._shared_count
-
     # Sleeping and waking.
 
     def wake(self, task: Task, why: str = "key") -> None:
@@ -242,17 +211,12 @@ class Kernel:
             self._waiters.setdefault(wait.key, {})[task] = None
         if wait.deadline_ns is not None:
             self.sched.sleep_until(wait.deadline_ns, task)
-        if wait.interruptible and signals.has_pending(task):
+        if wait.interruptible and task.sigpending:
             self.wake(task, "signal")
 
-    def idle(self) -> bool:
-        """Nobody can run: let the time pass until somebody can. False if nobody ever will."""
-        deadlines = [self.sched.deadline(), self.timers.deadline(self, idle=True)]
-        known = [d for d in deadlines if d is not None]
-        if not known:
-            return False
-        self._slept_ns += max(min(known) - self.now_ns(), 0)
-        return True
+    def idle_until(self, ns: int) -> None:
+        """Nobody can run: the clock jumps to the moment when somebody can (now_ns)."""
+        self._slept_ns += max(ns - self.now_ns(), 0)
 
     # The end of a call.
 
@@ -307,7 +271,7 @@ class Kernel:
             returned = outcome == "returned"
             self.rec.row(
                 "clones",
-                **call.attempt,
+                **vars(call.attempt),
                 seq_end=ended if returned else None,
                 ret=ret if returned else None,
             )

@@ -15,6 +15,7 @@ from shstk.tracer.kernel.process import ptrace
 from shstk.tracer.kernel.signal.deliver import deliver_pending
 from shstk.tracer.kernel.table import CALLS
 from shstk.tracer.kernel.task import DEAD, RUNNABLE, ZOMBIE, Blocked, InCall, Task
+from shstk.tracer.kernel.time.timers import TIMERS
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -55,7 +56,7 @@ def close(k: Kernel) -> None:
     for task in sorted(k.tasks.values(), key=lambda t: t.tid):
         k.end_call(task, "run_ended", None)
     for mm in k.mms.values():
-        k.rec.row("mms", **mm.row, seq_end=None)
+        mm.write_row(k, None)
     k.rec.drain(k.machine)
 
 
@@ -74,7 +75,7 @@ def advance(
         if turns % _POLL_EVERY == 0 and (ending := poll()) is not None:
             return ending
         turns += 1
-        k.timers.fire(k)
+        TIMERS.of(k).fire(k)
         while (sleeper := k.sched.overdue(k.now_ns())) is not None:
             k.wake(sleeper, "deadline")
         last = k.sched.last
@@ -82,7 +83,7 @@ def advance(
         if task is None:
             if all(t.state in (ZOMBIE, DEAD) for t in k.tasks.values()):
                 return "killed" if (k.first.exit_status or 0) & 0x7F else "exited"
-            if not k.idle():
+            if not _idle(k):
                 return poll() or "deadlock"
             continue
         if task is not last:
@@ -102,6 +103,15 @@ def advance(
         if stop not in (STOP_ECALL, STOP_FAULT) and (ending := poll()) is not None:
             return ending
     return None
+
+
+def _idle(k: Kernel) -> bool:
+    """Let the time pass until somebody can run; False if nobody ever will."""
+    deadlines = (k.sched.deadline(), TIMERS.of(k).deadline(k, idle=True))
+    known = [ns for ns in deadlines if ns is not None]
+    if known:
+        k.idle_until(min(known))
+    return bool(known)
 
 
 def _switch(k: Kernel, task: Task, last: Task | None) -> None:
@@ -156,7 +166,7 @@ def _first_entry(k: Kernel, task: Task) -> None:
 
 def _budget(k: Kernel, max_instructions: int | None) -> int:
     budget = k.sched.budget(_SLICE)
-    for deadline in (k.sched.deadline(), k.timers.deadline(k, idle=False)):
+    for deadline in (k.sched.deadline(), TIMERS.of(k).deadline(k)):
         if deadline is not None:
             budget = min(budget, max(deadline - k.now_ns(), 1))
     if max_instructions is not None:

@@ -1,4 +1,4 @@
-"""The system call table: the rows of every module, by number."""
+"""The system call table: by number, the rows that each folder gathers in its calls.py."""
 
 from __future__ import annotations
 
@@ -7,79 +7,16 @@ from typing import Final
 
 from shstk.schemas.syscalls import SYSCALLS
 from shstk.tracer.kernel import refused
-from shstk.tracer.kernel.arch import hwprobe, shstk, sigframe
+from shstk.tracer.kernel.arch import calls as arch
 from shstk.tracer.kernel.call import Call
-from shstk.tracer.kernel.fs import (
-    devices,
-    epoll,
-    eventfds,
-    files,
-    filestat,
-    inotify,
-    ioctl,
-    locks,
-    opening,
-    pathcalls,
-    pipes,
-    poll,
-    signalfds,
-    transfer,
-)
-from shstk.tracer.kernel.mm import mmap, processvm, sysvshm
-from shstk.tracer.kernel.net import sockcalls, sockopts
-from shstk.tracer.kernel.process import (
-    clone,
-    exec,
-    exit,
-    futex,
-    identity,
-    limits,
-    prctl,
-    ptracecalls,
-    schedcalls,
-    wait,
-)
-from shstk.tracer.kernel.signal import sigcalls
-from shstk.tracer.kernel.time import clock, timers
+from shstk.tracer.kernel.fs import calls as fs
+from shstk.tracer.kernel.mm import calls as mm
+from shstk.tracer.kernel.net import calls as net
+from shstk.tracer.kernel.process import calls as process
+from shstk.tracer.kernel.signal import calls as signal
+from shstk.tracer.kernel.time import calls as time
 
-_MODULES: Final = (
-    clone,
-    exec,
-    exit,
-    wait,
-    futex,
-    mmap,
-    sysvshm,
-    shstk,
-    prctl,
-    limits,
-    identity,
-    schedcalls,
-    sigcalls,
-    sigframe,
-    ptracecalls,
-    processvm,
-    clock,
-    timers,
-    files,
-    locks,
-    opening,
-    filestat,
-    pathcalls,
-    pipes,
-    poll,
-    epoll,
-    eventfds,
-    signalfds,
-    inotify,
-    sockcalls,
-    sockopts,
-    transfer,
-    ioctl,
-    hwprobe,
-    devices,
-    refused,
-)
+_FOLDERS: Final = (arch, fs, mm, net, process, signal, time, refused)
 
 
 def gather(calls: Iterable[Call]) -> dict[int, Call]:
@@ -94,4 +31,4 @@ def gather(calls: Iterable[Call]) -> dict[int, Call]:
     return table
 
 
-CALLS: Final = gather(call for module in _MODULES for call in module.CALLS)
+CALLS: Final = gather(call for folder in _FOLDERS for call in folder.CALLS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shstk.tracer.kernel.call import Args, End
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from shstk.tracer._core import AddressSpace, Hart
     from shstk.tracer.kernel.fs.files import Files, Fs
     from shstk.tracer.kernel.mm.mm import Mm
+    from shstk.tracer.kernel.process.clone import CloneAttempt
     from shstk.tracer.kernel.process.limits import CpuLimit
 
 UID: Final = 1000  # not root: RLIMIT_NPROC binds; CAP_CHECKPOINT_RESTORE is held all the same
@@ -90,19 +91,65 @@ class InCall:
     pc: int
     sp: int
     ssp: int
-    attempt: dict[str, Any] | None = None  # columns of its `clones` row
+    attempt: CloneAttempt | None = None
 
 
 @dataclass
 class Blocked:
-    """Made at the entry of every call, so that a first try can leave something for a later one."""
+    """Made at the entry of every call, so that a try can leave something for the next one."""
 
     reason: str = ""
     key: Hashable | None = None
-    deadline_ns: int | None = None
+    deadline_ns: int | None = None  # of this sleep
     interruptible: bool = True
     woken: str | None = None  # None on the first try; then "key", "deadline" or "signal"
-    state: dict[str, Any] = field(default_factory=dict)
+    expires: int | None = None  # now_ns at which the call's own timeout ends
+    state: object = None  # how far the call has come: a dataclass of its own module
+
+
+@dataclass
+class PtraceStop:
+    """A ptrace-stop that a task is in. kind: "signal", "trap" (an event or a call) or "group"."""
+
+    status: int  # what the tracer's wait gets
+    info: Siginfo  # PTRACE_GETSIGINFO's
+    kind: str
+    reported: bool = False  # the tracer has waited for it
+
+
+class PtraceTrap(NamedTuple):
+    """A stop that is due. code: what the wait status shows, a signal with an event above it."""
+
+    code: int
+    message: int = 0  # PTRACE_GETEVENTMSG's
+    kind: str = "trap"  # as a stop's
+
+
+@dataclass
+class PtraceState:
+    """What ptrace keeps of a tracee."""
+
+    options: int = 0  # PTRACE_O_*
+    seized: bool = False  # by PTRACE_SEIZE
+    stop: PtraceStop | None = None
+    message: int = 0  # of the last trap
+    traps: list[PtraceTrap] = field(default_factory=list)  # due on the way to user mode
+    resumed: Siginfo | None = None  # the signal that the tracer let through
+    step: str = ""  # PTRACE_SINGLESTEP: "wanted", then "done" once the instruction has run
+    calls: bool = False  # PTRACE_SYSCALL: it stops before and after each
+    entered: int | None = None  # seq of the last call that it stopped before
+    entering: bool = False  # it has not gone on from that stop
+    syscall: tuple[int, ...] = ()  # PTRACE_GET_SYSCALL_INFO's op and words
+    exiting: bool = False  # it has stopped for PTRACE_EVENT_EXIT
+
+
+@dataclass(frozen=True)
+class TraceeEnd:
+    """A tracee that has ended, to its tracer. icount: the instructions it has attempted."""
+
+    tid: int
+    status: int  # wait status
+    icount: int
 
 
 @dataclass(eq=False)
@@ -118,7 +165,7 @@ class Process:
     tasks: list[Task] = field(default_factory=list)  # leader first; the leader stays as a zombie
     children: list[Process] = field(default_factory=list)
     pending: list[Siginfo] = field(default_factory=list)  # shared by the group
-    tracee_ends: list[tuple[int, int, int]] = field(default_factory=list)  # tid, status, icount
+    tracee_ends: list[TraceeEnd] = field(default_factory=list)  # not waited for yet
     killed: Siginfo | None = None  # the signal that has been chosen to end the group
     exit_status: int | None = None  # wait status, once the group is ending
     exit_signal: int = 17  # to the parent
@@ -129,7 +176,6 @@ class Process:
     argv: tuple[bytes, ...] = ()
     dumpable: int = 1
     child_subreaper: bool = False
-    reaped: bool = False
     utime_icount: int = 0  # instructions of threads that have ended
     child_icount: int = 0  # of children waited for
     cpu_limit: CpuLimit | None = None  # once RLIMIT_CPU is finite
@@ -161,6 +207,7 @@ class Task:
     restart: End | None = None  # a call ended in a RESTART… and is not settled yet
     # signals
     sigmask: int = 0
+    real_blocked: int = 0  # in rt_sigtimedwait: sigmask with the signals it waits for
     sigpending: bool = False  # TIF_SIGPENDING: chosen to take a signal; signals.has_pending
     pending: list[Siginfo] = field(default_factory=list)
     altstack: AltStack = field(default_factory=AltStack)
@@ -169,7 +216,6 @@ class Task:
     set_child_tid: int = 0
     clear_child_tid: int = 0
     robust_list: int = 0
-    rseq: tuple[int, int, int] | None = None  # address, length, signature
     # parenthood
     vfork_parent: Task | None = None  # woken when this task releases its mm
     born_during: int | None = None  # seq of the clone that made it
@@ -178,9 +224,7 @@ class Task:
     pdeath_signal: int = 0
     # ptrace
     tracer: Task | None = None
-    ptrace_stop: int | None = None  # wait status of a ptrace-stop
-    ptrace_reported: bool = False  # the tracer has waited for it
-    ptrace: dict[str, Any] = field(default_factory=dict)
+    ptrace: PtraceState = field(default_factory=PtraceState)
     icount: int = 0  # instructions attempted by this task
     no_new_privs: bool = False
     timer_slack_ns: int = 50_000

@@ -84,7 +84,6 @@ def restore(guest: Guest, data: bytes) -> None:
         number, state = unpickler.load()
         vars(unpickler.objects[number]).clear()
         vars(unpickler.objects[number]).update(state)
-    k.rec.module_of = k.modules.at
 
 
 def _seal(packed: bytes, *sizes: int) -> bytes:

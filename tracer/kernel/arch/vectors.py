@@ -30,7 +30,6 @@ FRAME_SIZE: Final = _HEAD.size + DATA
 _DEFAULT, _OFF, _ON = 0, 1, 2
 _INHERIT: Final = 1 << 4
 _KNOWN: Final = 0x1F
-CONTROL_AT_START: Final = _ON
 
 
 def frame(hart: Hart, at: int) -> bytes:

@@ -119,10 +119,10 @@ def _wait(k: Kernel, t: Task, a: Args, deadline: int | None) -> Outcome:
 def sys_epoll_pwait(k: Kernel, t: Task, a: Args) -> Outcome:
     """a[3]: milliseconds, -1 for ever."""
     assert t.blocked is not None
-    timeout, state = a[3] & 0xFFFF_FFFF, t.blocked.state
-    if "deadline" not in state:
-        state["deadline"] = None if timeout >> 31 else k.now_ns() + timeout * 1_000_000
-    return _wait(k, t, a, state["deadline"])
+    timeout = a[3] & 0xFFFF_FFFF
+    if t.blocked.woken is None:
+        t.blocked.expires = None if timeout >> 31 else k.now_ns() + timeout * 1_000_000
+    return _wait(k, t, a, t.blocked.expires)
 
 
 def sys_epoll_pwait2(k: Kernel, t: Task, a: Args) -> Outcome:

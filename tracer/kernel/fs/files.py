@@ -114,7 +114,7 @@ class OpenFile:
         """One holder less: a descriptor, or a message that carries the file."""
         self.refs -= 1
         if self.refs == 0:
-            k.asynchronous.pop(self, None)
+            sigio.closed(k, self)
             locks.release(k, self.inode, self)
             fsnotify.closed(k, self)
             self.released(k)
@@ -122,8 +122,7 @@ class OpenFile:
     def notify(self, k: Kernel) -> None:
         """Readiness has changed."""
         self.inode.changes += 1
-        if k.asynchronous:
-            sigio.tell_owners(k, self)
+        sigio.tell_owners(k, self)
         k.wake_key(self.key)
         k.wake_key(POLL_KEY)
 
@@ -135,7 +134,6 @@ class Files:
         self.slots: dict[int, OpenFile] = {}
         self.cloexec: set[int] = set()
         self.users = 1
-        self.awaited: Files | OpenFile | None = None  # whose lock it waits for
         for fd, file in slots.items():
             self._set(fd, file)
 

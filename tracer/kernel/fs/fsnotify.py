@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from shstk.tracer.kernel.fs.inode import Directory, Inode
+from shstk.tracer.kernel.state import Slot
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.fs.files import OpenFile
@@ -32,6 +33,20 @@ class Watch:
     wd: int
     inode: Inode
     mask: int
+
+
+class Cookies:
+    """A number for each rename, by which its two events are known to be one."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def new(self) -> int:
+        self._last += 1
+        return self._last
+
+
+_COOKIES: Final = Slot(Cookies)
 
 
 def tell(k: Kernel, inode: Inode, mask: int, place: Place | None = None, cookie: int = 0) -> None:
@@ -95,9 +110,9 @@ def unlinked(k: Kernel, inode: Inode, place: Place | None) -> None:
 
 
 def moved(k: Kernel, inode: Inode, old: Place, new: Place) -> None:
-    k.renames += 1
-    tell(k, inode, MOVED_FROM, old, k.renames)
-    tell(k, inode, MOVED_TO, new, k.renames)
+    cookie = _COOKIES.of(k).new()
+    tell(k, inode, MOVED_FROM, old, cookie)
+    tell(k, inode, MOVED_TO, new, cookie)
     _tell_itself(k, inode, MOVE_SELF)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.state import Slot
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.fs.files import Files, OpenFile
@@ -59,6 +60,16 @@ class Lock:
         return left
 
 
+class Awaited:
+    """Which owner of locks waits for which other (blocked_hash of fs/locks.c)."""
+
+    def __init__(self) -> None:
+        self.by_owner: dict[Files | OpenFile, Files | OpenFile] = {}
+
+
+_AWAITED: Final = Slot(Awaited)
+
+
 def _key(inode: Inode) -> tuple[str, int, int]:
     return ("lock", inode.dev, inode.ino)
 
@@ -101,7 +112,8 @@ def _hindrance(inode: Inode, wanted: Lock) -> Lock | None:
 
 def _acquire(k: Kernel, t: Task, inode: Inode, wanted: Lock, may_wait: bool) -> Outcome:
     """Errno EAGAIN; EDEADLK: who is in the way waits, in the end, for this very owner."""
-    t.files.awaited = None
+    awaited = _AWAITED.of(k).by_owner
+    awaited.pop(t.files, None)
     hindrance = _hindrance(inode, wanted)
     if hindrance is None:
         _take(k, inode, wanted)
@@ -113,10 +125,10 @@ def _acquire(k: Kernel, t: Task, inode: Inode, wanted: Lock, may_wait: bool) -> 
     if wanted.owner is t.files:
         other: Files | OpenFile | None = hindrance.owner
         while other is not None and other is not t.files:
-            other = getattr(other, "awaited", None)
+            other = awaited.get(other)
         if other is t.files:
             raise Errno("EDEADLK")
-        t.files.awaited = hindrance.owner
+        awaited[t.files] = hindrance.owner
     return Wait("lock", _key(inode))
 
 

@@ -110,29 +110,36 @@ class PipeEnd(OpenFile):
         self.notify(k)
 
 
+@dataclass(frozen=True)
+class _Opening:
+    """An open that waits. others: how often the other end had been opened before."""
+
+    end: PipeEnd
+    others: int
+
+
 def open_fifo(k: Kernel, t: Task, inode: Fifo, flags: int, path: str) -> PipeEnd | Wait:
     """A named pipe, where an open waits for one of the other end, or a pipe through /proc/PID/fd.
 
     Errno ENXIO: a writer that may not block, without a reader; EINTR.
     """
     assert t.blocked is not None
-    state, mode = t.blocked.state, flags & O_ACCMODE
-    if "end" not in state:
+    mode, opening = flags & O_ACCMODE, t.blocked.state
+    if not isinstance(opening, _Opening):
         if mode == O_WRONLY and flags & O_NONBLOCK and not inode.readers:
             raise Errno("ENXIO")
         partners = inode.readers if mode == O_WRONLY else inode.writers
-        state["end"] = PipeEnd(inode, flags, path)
-        state["opened"] = _others(inode, mode)
-        state["end"].notify(k)
+        end = PipeEnd(inode, flags, path)
+        t.blocked.state = opening = _Opening(end, _others(inode, mode))
+        end.notify(k)
         if mode == O_RDWR or flags & O_NONBLOCK or partners or inode.dev == DEV_ANON:
-            return cast(PipeEnd, state["end"])
-    end: PipeEnd = state["end"]
-    if _others(inode, mode) != state["opened"]:
-        return end
+            return end
+    if _others(inode, mode) != opening.others:
+        return opening.end
     if t.blocked.woken == "signal":
-        end.released(k)
+        opening.end.released(k)
         raise Errno("EINTR")
-    return Wait("fifo", end.key)
+    return Wait("fifo", opening.end.key)
 
 
 def _others(inode: Fifo, mode: int) -> int:

@@ -31,14 +31,13 @@ _SETS: Final = (READABLE | POLLHUP | POLLERR, WRITABLE | POLLERR, POLLPRI)
 
 
 def swap_mask(k: Kernel, t: Task, addr: int, size: int) -> None:
-    """The signal mask that holds while the call waits; deliver_pending restores the old one."""
+    """Set the signal mask for the call, at its first try; deliver_pending restores the old one."""
     assert t.blocked is not None
-    if not addr or "masked" in t.blocked.state:
+    if not addr or t.blocked.woken is not None:
         return
     if size != SIGSET_SIZE:
         raise Errno("EINVAL")
     mask = usermem.get_u64(k, t, addr)
-    t.blocked.state["masked"] = True
     t.saved_sigmask = t.sigmask
     signals.set_mask(k, t, mask)
 

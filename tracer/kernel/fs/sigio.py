@@ -8,6 +8,7 @@ from shstk.schemas.uapi import SIGNALS
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.signal import signals
 from shstk.tracer.kernel.signal.siginfo import SI_KERNEL
+from shstk.tracer.kernel.state import Slot
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.fs.files import OpenFile
@@ -17,9 +18,19 @@ if TYPE_CHECKING:
 O_ASYNC: Final = 0o20000
 
 
+class Asynchronous:
+    """The open file descriptions that have O_ASYNC."""
+
+    def __init__(self) -> None:
+        self.files: dict[OpenFile, None] = {}
+
+
+_ASYNCHRONOUS: Final = Slot(Asynchronous)
+
+
 def tell_owners(k: Kernel, file: OpenFile) -> None:
     """Of every asynchronous description of the file whose readiness has changed."""
-    for other in k.asynchronous:
+    for other in _ASYNCHRONOUS.of(k).files:
         if other.inode is not file.inode:
             continue
         for process in list(k.processes.values()):
@@ -30,10 +41,14 @@ def tell_owners(k: Kernel, file: OpenFile) -> None:
 def switch(k: Kernel, file: OpenFile, on: bool) -> None:
     if on:
         file.flags |= O_ASYNC
-        k.asynchronous[file] = None
+        _ASYNCHRONOUS.of(k).files[file] = None
     else:
         file.flags &= ~O_ASYNC
-        k.asynchronous.pop(file, None)
+        closed(k, file)
+
+
+def closed(k: Kernel, file: OpenFile) -> None:
+    _ASYNCHRONOUS.of(k).files.pop(file, None)
 
 
 def set_owner(k: Kernel, t: Task, fd: int, arg: int) -> int:

@@ -12,6 +12,7 @@ from shstk.tracer.kernel.fs.files import O_CLOEXEC, O_NONBLOCK, O_RDWR, READABLE
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.signal import siginfo, signals
 from shstk.tracer.kernel.signal.siginfo import NEVER_BLOCKED, SIGCHLD
+from shstk.tracer.kernel.signal.signals import SIGNAL_FILES
 from shstk.tracer.kernel.task import Siginfo
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class SignalFd(OpenFile):
         return READABLE if pending & self.mask else 0
 
     def released(self, k: Kernel) -> None:
-        del k.signal_files[self]
+        del SIGNAL_FILES.of(k).opened[self]
 
 
 def _pack(info: Siginfo) -> bytes:
@@ -82,7 +83,7 @@ def sys_signalfd4(k: Kernel, t: Task, a: Args) -> int:
         return fd
     new = SignalFd(anonymous(k), O_RDWR | flags & O_NONBLOCK, mask)
     fd = t.files.add(t, new, bool(flags & O_CLOEXEC))
-    k.signal_files[new] = None
+    SIGNAL_FILES.of(k).opened[new] = None
     return fd
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import PAGE
@@ -121,6 +122,21 @@ def would_block(t: Task, file: OpenFile, deadline_ns: int | None = None) -> Outc
     return Wait("file", file.key, deadline_ns)
 
 
+@dataclass
+class Progress:
+    """How far a call has come that goes on after it slept."""
+
+    done: int = 0  # bytes of a write, or of the message that is being sent
+    messages: int = 0  # that sendmmsg or recvmmsg is done with
+
+
+def progress(t: Task) -> Progress:
+    assert t.blocked is not None
+    if not isinstance(t.blocked.state, Progress):
+        t.blocked.state = Progress()
+    return t.blocked.state
+
+
 def _read(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
     file = _readable(t, fd)
     n = total(iov)
@@ -136,11 +152,11 @@ def _read(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
 
 
 def _write(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
-    """A blocking write goes on until all is written: what is done so far waits in blocked.state."""
+    """A blocking write goes on until all is written."""
     file = _writable(t, fd)
     data = gather(k, t, iov)
-    state = t.blocked.state if t.blocked else {}
-    done: int = state.get("done", 0)
+    so_far = progress(t)
+    done = so_far.done
     while True:
         try:
             n = file.write(k, t, data[done:])
@@ -151,7 +167,7 @@ def _write(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
         if n is None:
             if done and (file.flags & O_NONBLOCK or (t.blocked and t.blocked.woken == "signal")):
                 return done
-            state["done"] = done
+            so_far.done = done
             return would_block(t, file)
         done += n
         fsnotify.used(k, file.inode, fsnotify.MODIFY, n)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import (
     ERRNO,
@@ -26,6 +26,7 @@ from shstk.schemas.uapi import (
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm.pagecache import PageCache
 from shstk.tracer.kernel.mm.vma import STACK_GUARD_GAP, MappedFile, Vma, VmaList
+from shstk.tracer.kernel.state import Slot
 
 if TYPE_CHECKING:
     from shstk.tracer._core import AddressSpace
@@ -69,14 +70,59 @@ def mmap_base(stack_limit: int) -> int:
     return page_up(STACK_TOP - min(max(gap, 128 << 20), WINDOW // 6 * 5))
 
 
+class SharedMemory:
+    """Numbers the pieces of shared memory that no file is behind."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def new(self) -> int:
+        self._count += 1
+        return self._count
+
+
+_SHARED: Final = Slot(SharedMemory)
+
+
+@dataclass
+class _Operation:
+    """Columns of a `mappings` row; they fill up while the operation goes on."""
+
+    op: str
+    length: int
+    start: int | None = None
+    hint: int | None = None
+    old_start: int | None = None
+    old_length: int | None = None
+    prot: int | None = None
+    flags: int | None = None
+    shadow_stack: bool = False
+    input: int | None = None
+    offset: int | None = None
+    ret: int = 0
+
+
+@dataclass
+class Birth:
+    """How an address space came to be: columns of its `mms` row.
+
+    tid: the task it was made for. fork's child has no number yet when its memory is copied.
+    """
+
+    seq: int
+    tid: int | None
+    cause: str  # "exec" or "fork"
+    from_mm: int | None
+
+
 @dataclass(eq=False)
 class Mm:
-    """`users` counts tasks. `row` holds the columns its `mms` row will have."""
+    """`users` counts tasks."""
 
     id: int
     space: AddressSpace
     vmas: VmaList
-    row: dict[str, Any]
+    birth: Birth
     base: int = mmap_base(8 << 20)  # kernel-chosen areas lie below
     users: int = 1
     brk_start: int = 0
@@ -96,12 +142,16 @@ class Mm:
         low = addr & ((1 << kept) - 1)
         return (low - (low >> (kept - 1) << kept)) & (2**64 - 1) if self.pmlen else addr
 
-    def copy(self, id: int, row: dict[str, Any]) -> Mm:
+    def write_row(self, k: Kernel, seq_end: int | None) -> None:
+        """At its end, or at the run's."""
+        k.rec.row("mms", mm=self.id, seq_end=seq_end, **vars(self.birth))
+
+    def copy(self, id: int, birth: Birth) -> Mm:
         """dup_mm: fork's copy, with one user."""
         return replace(
             self,
             id=id,
-            row=row,
+            birth=birth,
             space=self.space.fork(),
             vmas=self.vmas.copy(),
             users=1,
@@ -124,16 +174,11 @@ class Mm:
         name: str = "",
     ) -> int:
         """do_mmap; the address. Errno: EINVAL, ENOMEM, EEXIST, EPERM, EOVERFLOW."""
-        columns: dict[str, Any] = {
-            "hint": hint,
-            "length": length,
-            "prot": prot,
-            "flags": flags & 0xFFFF_FFFF,
-            "shadow_stack": shadow_stack,
-            "input": file.input if file else None,
-            "offset": offset if file else None,
-        }
-        with self._row(k, "map", columns):
+        row = _Operation("map", length, hint=hint, prot=prot, flags=flags & 0xFFFF_FFFF)
+        row.shadow_stack = shadow_stack
+        if file:
+            row.input, row.offset = file.input, offset
+        with self._writing(k, row):
             if not length:
                 raise Errno("EINVAL")
             length = page_up(length)
@@ -143,7 +188,7 @@ class Mm:
                 raise Errno("EOVERFLOW")
             shared = None
             if flags & MAP_TYPE != MAP_PRIVATE:
-                shared = -file.inode.ino if file and file.inode else k.new_shared()
+                shared = -file.inode.ino if file and file.inode else _SHARED.of(k).new()
             vma = Vma(
                 0,
                 length,
@@ -159,38 +204,36 @@ class Mm:
             start = self._place(k, hint, length, flags, shadow_stack)
             self._charge(k, replace(vma, start=start, end=start + length))
             self._install(replace(vma, start=start, end=start + length))
-            columns |= {"start": start, "length": length, "ret": start}
+            row.start, row.length, row.ret = start, length, start
         return start
 
     def unmap(self, k: Kernel, start: int, length: int) -> None:
         """vm_munmap. Errno: EINVAL."""
-        columns: dict[str, Any] = {"length": length}
-        with self._row(k, "unmap", columns):
+        with self._writing(k, _Operation("unmap", length)) as row:
             if start % PAGE or not length or start > TASK_SIZE or length > TASK_SIZE - start:
                 raise Errno("EINVAL")
             length = page_up(length)
-            columns |= {"start": start, "length": length}
+            row.start, row.length = start, length
             gone = self.vmas.remove(start, start + length)
-            columns["shadow_stack"] = any(v.shadow_stack for v in gone)
+            row.shadow_stack = any(v.shadow_stack for v in gone)
             self.space.unmap(start, length)
 
     def protect(self, k: Kernel, start: int, length: int, prot: int) -> None:
         """mprotect. A shadow stack stays one. Errno: EINVAL, ENOMEM, EACCES."""
-        columns: dict[str, Any] = {"length": length, "prot": prot}
-        with self._row(k, "protect", columns):
+        with self._writing(k, _Operation("protect", length, prot=prot)) as row:
             if start % PAGE:
                 raise Errno("EINVAL")
             length = page_up(length) & RLIM_INFINITY
             if start + length > 1 << 64:
                 raise Errno("ENOMEM")
-            columns |= {"start": start, "length": length}
+            row.start, row.length = start, length
             at = start
             for old in self.vmas.touching(start, start + length) if length else ():
                 if old.start > at:
                     break
                 end = min(old.end, start + length)
                 new = replace(old.part(at, end), prot=prot & 7)
-                columns["shadow_stack"] |= old.shadow_stack
+                row.shadow_stack |= old.shadow_stack
                 if old.prot & PROT_WRITE == 0:
                     self._enough(k, new)
                 if prot & PROT_WRITE and old.file and old.file.inode:
@@ -208,9 +251,9 @@ class Mm:
         self, k: Kernel, old: int, old_length: int, length: int, flags: int, to: int = 0
     ) -> int:
         """mremap; the new address. Errno: EINVAL, EPERM, EFAULT, ENOMEM."""
-        columns: dict[str, Any] = {"hint": to, "length": length, "flags": flags & 0xFFFF_FFFF}
-        columns |= {"old_start": old, "old_length": old_length}
-        with self._row(k, "remap", columns):
+        row = _Operation("remap", length, hint=to, flags=flags & 0xFFFF_FFFF)
+        row.old_start, row.old_length = old, old_length
+        with self._writing(k, row):
             fixed = bool(flags & MREMAP_FIXED)
             old_length, length = page_up(old_length), page_up(length)
             if old % PAGE or not 0 < length <= TASK_SIZE or not old_length:
@@ -225,9 +268,9 @@ class Mm:
             vma = self.vmas.find(old)
             if vma is None or min(old_length, length) > vma.end - old:
                 raise Errno("EFAULT")
-            columns |= {"old_length": old_length, "shadow_stack": vma.shadow_stack}
+            row.old_length, row.shadow_stack = old_length, vma.shadow_stack
             start = self._moved(k, vma, old, old_length, length, flags, to if fixed else None)
-            columns |= {"start": start, "length": length, "ret": start}
+            row.start, row.length, row.ret = start, length, start
         return start
 
     def _moved(
@@ -282,11 +325,10 @@ class Mm:
 
     def discard(self, k: Kernel, start: int, length: int, advice: int) -> None:
         """MADV_DONTNEED: anonymous memory becomes zero, a file's comes back. Errno: ENOMEM."""
-        columns: dict[str, Any] = {"start": start, "length": length, "flags": advice}
-        with self._row(k, "discard", columns):
+        with self._writing(k, _Operation("discard", length, start=start, flags=advice)) as row:
             for vma in self.vmas.touching(start, start + length):
                 part = vma.part(max(vma.start, start), min(vma.end, start + length))
-                columns["shadow_stack"] |= vma.shadow_stack
+                row.shadow_stack |= vma.shadow_stack
                 if vma.shared is None:
                     self.space.discard(part.start, part.length)
                     self._fill(part)
@@ -327,10 +369,10 @@ class Mm:
             return False
         grown = replace(vma, start=start, end=vma.start)
         flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN
-        columns: dict[str, Any] = {"hint": start, "prot": vma.prot, "flags": flags}
-        columns |= {"start": start, "length": grown.length, "ret": start}
+        row = _Operation("map", grown.length, start=start, hint=start, prot=vma.prot, flags=flags)
+        row.ret = start
         try:
-            with self._row(k, "map", columns):
+            with self._writing(k, row):
                 self._charge(k, grown)
                 self._install(grown)
         except Errno:
@@ -437,20 +479,16 @@ class Mm:
         self.space.unmap(start, length)
 
     @contextmanager
-    def _row(self, k: Kernel, op: str, columns: dict[str, Any]) -> Iterator[None]:
-        """The operation's row, written when it ends; `columns` fills up on the way."""
-        columns.setdefault("shadow_stack", False)
-        columns.setdefault("ret", 0)
+    def _writing(self, k: Kernel, row: _Operation) -> Iterator[_Operation]:
+        """Write the row of an operation when it ends."""
         try:
-            yield
+            yield row
         except Errno as error:
-            columns["ret"] = -ERRNO[error.name]
+            row.ret = -ERRNO[error.name]
             raise
         finally:
             tid = k.current.tid
-            k.rec.row(
-                "mappings", seq=k.seq(), tid=tid, mm=self.id, during=k.during, op=op, **columns
-            )
+            k.rec.row("mappings", seq=k.seq(), tid=tid, mm=self.id, during=k.during, **vars(row))
 
 
 def _is_data(vma: Vma) -> bool:

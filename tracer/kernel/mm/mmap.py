@@ -19,6 +19,7 @@ from shstk.tracer.kernel.fs import files
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.mm.mm import MAP_TYPE, TASK_SIZE, Mm, page_up
 from shstk.tracer.kernel.mm.pagecache import SPAN
+from shstk.tracer.kernel.process.modules import MODULES
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -55,7 +56,7 @@ def sys_mmap(k: Kernel, t: Task, a: Args) -> int:
     hint = hint if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) else hint & -PAGE
     start = _mm(t).map(k, hint, length, prot, flags, file=file, offset=offset)
     if file is not None and prot & PROT_EXEC:
-        k.modules.add_mapping(k, _mm(t), start, start + page_up(length), file, offset)
+        MODULES.of(k).add_mapping(k, _mm(t), start, start + page_up(length), file, offset)
     return start
 
 

@@ -23,6 +23,7 @@ from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.mm.mm import Mm, page_up
 from shstk.tracer.kernel.mm.pagecache import PageCache
 from shstk.tracer.kernel.mm.vma import MappedFile, Vma
+from shstk.tracer.kernel.state import Slot
 from shstk.tracer.kernel.task import UID
 from shstk.tracer.kernel.time.clock import SECOND, realtime_ns
 
@@ -63,21 +64,31 @@ class Segment:
         return sum(len(self.areas(mm)) for mm in k.mms.values())
 
 
+class Segments:
+    def __init__(self) -> None:
+        self.by_number: dict[int, Segment] = {}
+        self.made = 0  # ever: the next one's number
+
+
+SEGMENTS: Final = Slot(Segments)
+
+
 def _now(k: Kernel) -> int:
     return realtime_ns(k) // SECOND
 
 
 def _sweep(k: Kernel) -> None:
     """Segments that were removed go when nobody has them attached."""
-    for segment in list(k.segments.values()):
+    segments = SEGMENTS.of(k).by_number
+    for segment in list(segments.values()):
         if segment.doomed and not segment.users(k):
             k.sandbox.charge(-segment.size)
-            del k.segments[segment.number]
+            del segments[segment.number]
 
 
 def _segment(k: Kernel, number: int) -> Segment:
     _sweep(k)
-    segment = k.segments.get(number & 0xFFFF_FFFF)
+    segment = SEGMENTS.of(k).by_number.get(number & 0xFFFF_FFFF)
     if segment is None:
         raise Errno("EINVAL")
     return segment
@@ -86,7 +97,8 @@ def _segment(k: Kernel, number: int) -> Segment:
 def sys_shmget(k: Kernel, t: Task, a: Args) -> int:
     key, size, flags = a[0] & 0xFFFF_FFFF, a[1], a[2] & 0xFFFF_FFFF
     _sweep(k)
-    known = next((s for s in k.segments.values() if key and s.key == key), None)
+    segments = SEGMENTS.of(k)
+    known = next((s for s in segments.by_number.values() if key and s.key == key), None)
     if known is not None:
         if flags & _CREAT and flags & _EXCL:
             raise Errno("EEXIST")
@@ -97,7 +109,7 @@ def sys_shmget(k: Kernel, t: Task, a: Args) -> int:
         raise Errno("ENOENT")
     if not 0 < size < 1 << 63 or flags & _HUGETLB:
         raise Errno("EINVAL")
-    if len(k.segments) >= _SEGMENTS_MAX:
+    if len(segments.by_number) >= _SEGMENTS_MAX:
         raise Errno("ENOSPC")
     k.sandbox.charge(size)
     cache = PageCache(k.machine, b"")
@@ -105,9 +117,9 @@ def sys_shmget(k: Kernel, t: Task, a: Args) -> int:
     mode = stat.S_IFREG | flags & 0o777
     inode = Regular(k.sandbox.new_ino(), mode, nlink=0, dev=DEV_ANON, data=cache)
     file = MappedFile(f"/SYSV{key:08x} (deleted)", b"", None, inode, writable=True)
-    number = k.segment_count
-    k.segment_count += 1
-    k.segments[number] = Segment(number, key, size, inode, file, t.pid, changed_at=_now(k))
+    number = segments.made
+    segments.made += 1
+    segments.by_number[number] = Segment(number, key, size, inode, file, t.pid, changed_at=_now(k))
     return number
 
 
@@ -137,7 +149,7 @@ def sys_shmdt(k: Kernel, t: Task, a: Args) -> int:
     """Every area that is left of what one shmat gave."""
     assert t.mm is not None
     vma = t.mm.vmas.find(a[0])
-    for segment in list(k.segments.values()):
+    for segment in list(SEGMENTS.of(k).by_number.values()):
         if vma is None or vma not in segment.areas(t.mm) or vma.start - vma.offset != a[0]:
             continue
         for area in segment.areas(t.mm):

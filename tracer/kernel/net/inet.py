@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import POLLERR, POLLHUP, POLLRDHUP, READABLE, WRITABLE, OpenFile
 from shstk.tracer.kernel.net.sockets import CAPACITY, DGRAM, RECEIVE, SEND, STREAM, Message, Socket
+from shstk.tracer.kernel.state import Slot
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -72,6 +73,16 @@ def _takes(bound: Address, v6only: bool, address: Address) -> bool:
     )
 
 
+class Ports:
+    """The sockets that are bound to one."""
+
+    def __init__(self) -> None:
+        self.sockets: list[InetSocket] = []
+
+
+_PORTS: Final = Slot(Ports)
+
+
 class InetSocket(Socket):
     def __init__(self, k: Kernel, family: int, kind: int, flags: int, pid: int) -> None:
         super().__init__(k, kind, flags, pid)
@@ -98,7 +109,7 @@ class InetSocket(Socket):
             raise Errno("EADDRINUSE")
         self.place = address, port
         self.name = pack(self.family, self.place)
-        k.inet_sockets.append(self)
+        _PORTS.of(k).sockets.append(self)
 
     def _taken(self, k: Kernel, place: Place) -> bool:
         address, port = place
@@ -106,7 +117,7 @@ class InetSocket(Socket):
             other.place[0] == address
             or _takes(other.place[0], other.v6only, address)
             or _takes(address, self.v6only, other.place[0])
-            for other in k.inet_sockets
+            for other in _PORTS.of(k).sockets
             if other.kind == self.kind and other.place is not None and other.place[1] == port
         )
 
@@ -125,9 +136,8 @@ class InetSocket(Socket):
             raise Errno("ENETUNREACH")
         if _wildcard(address):
             address = IPv4Address("127.0.0.1") if address.version == 4 else IPv6Address("::1")
-        named = [
-            s for s in k.inet_sockets if s.kind == self.kind and s.place and s.place[1] == port
-        ]
+        bound = [s for s in _PORTS.of(k).sockets if s.kind == self.kind]
+        named = [s for s in bound if s.place and s.place[1] == port]
         exact = [s for s in named if s.place and s.place[0] == address]
         wide = [s for s in named if s.place and _takes(s.place[0], s.v6only, address)]
         return next(iter(exact + wide), None)
@@ -177,8 +187,8 @@ class InetSocket(Socket):
             self.peer.notify(k)
 
     def released(self, k: Kernel) -> None:
-        if self in k.inet_sockets:
-            k.inet_sockets.remove(self)
+        if self in _PORTS.of(k).sockets:
+            _PORTS.of(k).sockets.remove(self)
         peer = self.peer
         shut = peer.shut | RECEIVE if peer is not None else 0
         reset = bool(self.inbox)

@@ -11,7 +11,7 @@ from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs import fsnotify
 from shstk.tracer.kernel.fs.files import O_CLOEXEC, O_NONBLOCK
 from shstk.tracer.kernel.fs.inode import WRITE
-from shstk.tracer.kernel.fs.transfer import cut, gather
+from shstk.tracer.kernel.fs.transfer import cut, gather, progress
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.net.inet import (
     AF_INET,
@@ -24,6 +24,7 @@ from shstk.tracer.kernel.net.inet import (
     unspecified,
 )
 from shstk.tracer.kernel.net.sockets import (
+    ABSTRACT_NAMES,
     BACKLOG_MAX,
     DGRAM,
     RECEIVE,
@@ -70,12 +71,13 @@ def sleep(
     assert t.blocked is not None
     if t.blocked.woken == "signal":
         return RESTART
-    until: int | None = None
-    if timeout in sock.timeouts:
-        until = t.blocked.state.setdefault("until", k.now_ns() + sock.timeouts[timeout])
-        if k.now_ns() >= until:
-            raise Errno("EAGAIN")
-    return Wait("socket", key, until)
+    if timeout not in sock.timeouts:
+        return Wait("socket", key)
+    if t.blocked.expires is None:
+        t.blocked.expires = k.now_ns() + sock.timeouts[timeout]
+    if k.now_ns() >= t.blocked.expires:
+        raise Errno("EAGAIN")
+    return Wait("socket", key, t.blocked.expires)
 
 
 # Names: a sun_path is b"" (none), a path, or one that begins with NUL (abstract); AF_INET's and
@@ -116,7 +118,7 @@ def _put_address(k: Kernel, t: Task, addr: int, length_at: int, sock: Socket, na
 def _named(k: Kernel, t: Task, name: bytes, kind: int) -> Socket:
     """Errno ECONNREFUSED (nobody has it), EPROTOTYPE, and a path's own."""
     if name[:1] == b"\0":
-        found = k.abstract_sockets.get(name)
+        found = ABSTRACT_NAMES.of(k).sockets.get(name)
     else:
         inode = find(k, t, AT_FDCWD, text(name)).existing()
         inode.permit(WRITE)
@@ -196,9 +198,9 @@ def sys_bind(k: Kernel, t: Task, a: Args) -> int:
     if not name:
         name = _unused(k)
     if name[:1] == b"\0":
-        if name in k.abstract_sockets:
+        if name in ABSTRACT_NAMES.of(k).sockets:
             raise Errno("EADDRINUSE")
-        k.abstract_sockets[name] = sock
+        ABSTRACT_NAMES.of(k).sockets[name] = sock
     else:
         found = find(k, t, AT_FDCWD, text(name), follow=False)
         if found.inode is not None:
@@ -215,7 +217,7 @@ def sys_bind(k: Kernel, t: Task, a: Args) -> int:
 def _unused(k: Kernel) -> bytes:
     """unix_autobind: five hexadecimal digits."""
     names = (b"\0%05x" % number for number in range(1 << 20))
-    return next(name for name in names if name not in k.abstract_sockets)
+    return next(name for name in names if name not in ABSTRACT_NAMES.of(k).sockets)
 
 
 def sys_listen(k: Kernel, t: Task, a: Args) -> int:
@@ -378,10 +380,10 @@ def sys_sendmsg(k: Kernel, t: Task, a: Args) -> Outcome:
 
 def _each(t: Task, count: int, stop_early: bool, one: Callable[[int], Outcome]) -> Outcome:
     """One message after the other, up to the first that fails or has to wait: how many went.
-    one: the call for the nth. What is done so far waits in blocked.state."""
+    one: the call for the nth."""
     assert t.blocked is not None
-    state = t.blocked.state
-    done: int = state.get("messages", 0)
+    so_far = progress(t)
+    done = so_far.messages
     while done < min(count, _MESSAGES_MAX):
         try:
             outcome = one(done)
@@ -392,11 +394,10 @@ def _each(t: Task, count: int, stop_early: bool, one: Callable[[int], Outcome]) 
         if not isinstance(outcome, int):
             if done and (stop_early or outcome is RESTART):
                 return done
-            state["messages"] = done
+            so_far.messages = done
             return outcome
         done += 1
-        for stale in ("done", "until"):
-            state.pop(stale, None)
+        so_far.done, t.blocked.expires = 0, None
     return done
 
 

@@ -23,6 +23,7 @@ from shstk.tracer.kernel.fs.ioctl import FIONREAD
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.signal import signals
 from shstk.tracer.kernel.signal.siginfo import SI_USER
+from shstk.tracer.kernel.state import Slot
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -240,8 +241,9 @@ class Socket(OpenFile):
 
     def released(self, k: Kernel) -> None:
         self.closed = True
-        if k.abstract_sockets.get(self.name) is self:
-            del k.abstract_sockets[self.name]
+        abstract = ABSTRACT_NAMES.of(k).sockets
+        if abstract.get(self.name) is self:
+            del abstract[self.name]
         if self.connected and self.peer is not None and not self.peer.closed:
             if self.inbox:
                 self.peer.error = "ECONNRESET"
@@ -282,6 +284,16 @@ class Socket(OpenFile):
         sent = self.peer.used if self.peer is not None else 0
         usermem.put_u32(k, t, arg, self.queued if request == FIONREAD else sent)
         return 0
+
+
+class AbstractNames:
+    """The names that are in no file system: they begin with NUL."""
+
+    def __init__(self) -> None:
+        self.sockets: dict[bytes, Socket] = {}
+
+
+ABSTRACT_NAMES: Final = Slot(AbstractNames)
 
 
 def socket_of(t: Task, fd: int) -> Socket:

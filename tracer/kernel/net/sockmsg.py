@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import O_NONBLOCK, OpenFile
-from shstk.tracer.kernel.fs.transfer import Iov, gather, get_iov, scatter, total
+from shstk.tracer.kernel.fs.transfer import Iov, gather, get_iov, progress, scatter, total
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.net.sockets import CAPACITY, RECEIVE, SEQPACKET, STREAM, Socket
 from shstk.tracer.kernel.task import UID
@@ -90,15 +90,15 @@ def send(
     to: Socket | None,
     files: list[OpenFile],
 ) -> int | None:
-    """How much went; None if it has to wait. A stream goes on until all is sent: what is done so
-    far waits in blocked.state."""
+    """How much went; None if it has to wait. A stream goes on until all is sent."""
     if flags & MSG_OOB:
         raise Errno("EOPNOTSUPP")
     data = gather(k, t, head.iov)
     if len(data) < total(head.iov):
         raise Errno("EFAULT")
     assert t.blocked is not None
-    done: int = t.blocked.state.get("done", 0)
+    so_far = progress(t)
+    done = so_far.done
     while True:
         try:
             own = files if not done else []
@@ -111,7 +111,7 @@ def send(
             waits = not (sock.flags & O_NONBLOCK or flags & MSG_DONTWAIT)
             if done and (not waits or t.blocked.woken == "signal"):
                 return done
-            t.blocked.state["done"] = done
+            so_far.done = done
             return None
         done += n
         if done >= len(data):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import (
     CLONE_CHILD_CLEARTID,
@@ -19,9 +19,10 @@ from shstk.tracer.kernel.arch import shstk
 from shstk.tracer.kernel.call import RESTART_ALWAYS, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.mm.mm import TASK_SIZE, Mm
+from shstk.tracer.kernel.mm.mm import TASK_SIZE, Birth, Mm
 from shstk.tracer.kernel.process import exit as exits
 from shstk.tracer.kernel.process import limits, ptrace
+from shstk.tracer.kernel.process.modules import MODULES
 from shstk.tracer.kernel.signal import signals
 from shstk.tracer.kernel.task import AltStack, Process, Task
 
@@ -66,6 +67,41 @@ class CloneArgs:
         return any(self.flags & _F[f"CLONE_{name}"] for name in names)
 
 
+@dataclass
+class CloneAttempt:
+    """The columns of a `clones` row: what was asked (zeros until it could be read), and the child
+    that came of it."""
+
+    seq: int
+    tid: int
+    mm: int | None
+    api: str
+    flags: int = 0
+    stack: int = 0
+    stack_size: int = 0
+    tls: int = 0
+    parent_tid: int = 0
+    child_tid_addr: int = 0
+    set_tid: int | None = None
+    exit_signal: int = 0
+    child_tid: int | None = None
+
+    def fill(self, args: CloneArgs) -> None:
+        self.flags = args.flags
+        self.stack, self.stack_size, self.tls = args.stack, args.stack_size, args.tls
+        self.parent_tid, self.child_tid_addr = args.parent_tid, args.child_tid
+        self.set_tid = args.set_tid[0] & 0xFFFF_FFFF if args.set_tid else None
+        self.exit_signal = args.exit_signal & 0xFFFF_FFFF
+
+
+@dataclass
+class _Made:
+    """A call whose child is there already. waited: for a vfork's child."""
+
+    child: int
+    waited: bool = False
+
+
 def sys_clone(k: Kernel, t: Task, a: Args) -> Outcome:
     """RISC-V's order (CONFIG_CLONE_BACKWARDS): flags, stack, parent_tid, tls, child_tid."""
     if (outcome := _cloned(k, t)) is not None:
@@ -76,55 +112,47 @@ def sys_clone(k: Kernel, t: Task, a: Args) -> Outcome:
         flags, given & _CSIGNAL, stack, 0, tls, parent_tid, child_tid, pidfd=parent_tid
     )
     api = {CLONE_VM | CLONE_VFORK: "vfork", 0: "fork"}.get(flags, "clone")
-    _attempt(t, api, args, given & ~_CSIGNAL)
-    return _kernel_clone(k, t, args)
+    attempt = _attempt(t, api)
+    attempt.fill(args)
+    attempt.flags = given & ~_CSIGNAL  # the upper half too, which clone ignores
+    if args.has("PIDFD") and args.has("PARENT_SETTID"):
+        raise Errno("EINVAL")  # one address for both
+    return _kernel_clone(k, t, args, attempt)
 
 
 def sys_clone3(k: Kernel, t: Task, a: Args) -> Outcome:
     if (outcome := _cloned(k, t)) is not None:
         return outcome
-    _attempt(t, "clone3", CloneArgs(0, 0), 0)
-    args = _copy_clone_args(k, t, a[0], a[1])
+    attempt = _attempt(t, "clone3")
+    args = _copy_clone_args(k, t, a[0], a[1], attempt)
     _check_clone3(args)
-    return _kernel_clone(k, t, args)
+    return _kernel_clone(k, t, args, attempt)
 
 
 def _cloned(k: Kernel, t: Task) -> Outcome | None:
     """What a call whose child is made already has left to do: vfork waits for it."""
     assert t.blocked is not None
-    tid: int | None = t.blocked.state.get("child")
-    if tid is None:
+    made = t.blocked.state
+    if not isinstance(made, _Made):
         return None
-    child = k.tasks.get(tid)
+    child = k.tasks.get(made.child)
     if child is not None and child.vfork_parent is t:
-        t.blocked.state["vfork"] = True
+        made.waited = True
         return Wait("vfork", ("vfork", child), interruptible=False)
-    if t.blocked.state.get("vfork"):
-        ptrace.vfork_done(t, tid)
-    return tid
+    if made.waited:
+        ptrace.vfork_done(t, made.child)
+    return made.child
 
 
-def _attempt(t: Task, api: str, args: CloneArgs, flags: int) -> None:
-    """The columns of the `clones` row, as the caller gave them."""
+def _attempt(t: Task, api: str) -> CloneAttempt:
     assert t.call is not None
-    t.call.attempt = {
-        "seq": t.call.seq,
-        "tid": t.tid,
-        "mm": t.mm_id,
-        "api": api,
-        "flags": flags,
-        "stack": args.stack,
-        "stack_size": args.stack_size,
-        "tls": args.tls,
-        "parent_tid": args.parent_tid,
-        "child_tid_addr": args.child_tid,
-        "set_tid": args.set_tid[0] if args.set_tid else None,
-        "exit_signal": args.exit_signal,
-        "child_tid": None,
-    }
+    t.call.attempt = CloneAttempt(t.call.seq, t.tid, t.mm_id, api)
+    return t.call.attempt
 
 
-def _copy_clone_args(k: Kernel, t: Task, pointer: int, size: int) -> CloneArgs:
+def _copy_clone_args(
+    k: Kernel, t: Task, pointer: int, size: int, attempt: CloneAttempt
+) -> CloneArgs:
     """copy_clone_args_from_user. Errno: E2BIG, EINVAL, EFAULT."""
     if size > PAGE:
         raise Errno("E2BIG")
@@ -135,7 +163,7 @@ def _copy_clone_args(k: Kernel, t: Task, pointer: int, size: int) -> CloneArgs:
         _CLONE_ARGS.unpack_from(data)
     )
     args = CloneArgs(flags, exit_signal, stack, stack_size, tls, parent_tid, child_tid, pidfd)
-    _attempt(t, "clone3", replace(args, exit_signal=exit_signal & 0xFFFF_FFFF), flags)
+    attempt.fill(args)
     if any(data[_CLONE_ARGS.size :]):
         raise Errno("E2BIG")
     if n > _MAX_SET_TID or bool(tids) != bool(n) or exit_signal & ~_CSIGNAL or exit_signal > 64:
@@ -144,7 +172,7 @@ def _copy_clone_args(k: Kernel, t: Task, pointer: int, size: int) -> CloneArgs:
         raise Errno("EINVAL")
     set_tid = struct.unpack(f"<{n}i", usermem.get(k, t, tids, 4 * n))
     args = replace(args, set_tid=set_tid)
-    _attempt(t, "clone3", replace(args, set_tid=tuple(tid & 0xFFFF_FFFF for tid in set_tid)), flags)
+    attempt.fill(args)
     return args
 
 
@@ -160,24 +188,18 @@ def _check_clone3(args: CloneArgs) -> None:
         raise Errno("EINVAL")
 
 
-def _kernel_clone(k: Kernel, t: Task, args: CloneArgs) -> Outcome:
-    assert t.call is not None
+def _kernel_clone(k: Kernel, t: Task, args: CloneArgs, attempt: CloneAttempt) -> Outcome:
     assert t.blocked is not None
-    attempt = t.call.attempt
-    assert attempt is not None
-    legacy = attempt["api"] != "clone3"
-    if args.has("PIDFD") and args.has("PARENT_SETTID") and legacy:
-        raise Errno("EINVAL")
     if (signals_first := _check_flags(t, args)) is not None:
         return signals_first
     child = _copy_process(k, t, args)
-    attempt["child_tid"] = child.tid
+    attempt.child_tid = child.tid
     k.event("created", child, value=t.tid)
     if args.has("PARENT_SETTID"):
         with suppress(Errno):  # put_user's answer is not looked at
             usermem.put_u32(k, t, args.parent_tid, child.tid)
     k.sched.add(child)
-    t.blocked.state["child"] = child.tid
+    t.blocked.state = _Made(child.tid)
     if args.flags & CLONE_VFORK:
         child.vfork_parent = t
     stop = ptrace.forked(k, t, child, args.flags, args.exit_signal)
@@ -245,7 +267,6 @@ def _dup_task_struct(k: Kernel, t: Task, args: CloneArgs) -> Task:
         else replace(t.altstack),
         set_child_tid=args.child_tid if args.has("CHILD_SETTID") else 0,
         clear_child_tid=args.child_tid if args.flags & CLONE_CHILD_CLEARTID else 0,
-        rseq=None if args.flags & CLONE_VM else t.rseq,
         born_during=k.during,
         no_new_privs=t.no_new_privs,
         timer_slack_ns=t.timer_slack_ns,
@@ -304,11 +325,9 @@ def _copy_mm(k: Kernel, t: Task, child: Task, args: CloneArgs, undo: ExitStack) 
 
 
 def dup_mm(k: Kernel, parent: Mm) -> Mm:
-    id = k.new_mm_id()
-    row: dict[str, Any] = {"seq": k.seq(), "tid": None, "mm": id}
-    mm = parent.copy(id, row | {"from_mm": parent.id, "cause": "fork"})
-    k.mms[id] = mm
-    k.modules.inherit(mm, parent)
+    mm = parent.copy(k.new_mm_id(), Birth(k.seq(), None, "fork", parent.id))
+    k.mms[mm.id] = mm
+    MODULES.of(k).inherit(mm, parent)
     return mm
 
 
@@ -350,7 +369,7 @@ def _publish(k: Kernel, t: Task, child: Task, args: CloneArgs) -> None:
         limits.limit_cpu(k, process)
     assert child.mm is not None
     if not args.flags & CLONE_VM:
-        child.mm.row["tid"] = child.tid
+        child.mm.birth.tid = child.tid
 
 
 def sys_set_tid_address(k: Kernel, t: Task, a: Args) -> int:

@@ -21,14 +21,24 @@ from shstk.tracer.kernel.arch import shstk, sigframe, vectors
 from shstk.tracer.kernel.call import Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.mm.mm import MAP_GROWSDOWN, STACK_TOP, Mm, mmap_base, page_down, page_up
+from shstk.tracer.kernel.mm.mm import (
+    MAP_GROWSDOWN,
+    STACK_TOP,
+    Birth,
+    Mm,
+    mmap_base,
+    page_down,
+    page_up,
+)
 from shstk.tracer.kernel.mm.vma import MappedFile, VmaList
 from shstk.tracer.kernel.process import binfmt, enable_cfi, ptrace
 from shstk.tracer.kernel.process import exit as exits
 from shstk.tracer.kernel.process.binfmt import NotRunnable, Program
+from shstk.tracer.kernel.process.modules import MODULES
 from shstk.tracer.kernel.signal import signals
 from shstk.tracer.kernel.signal.siginfo import SI_KERNEL, SIGSEGV
 from shstk.tracer.kernel.task import UID, AltStack, Siginfo, Task
+from shstk.tracer.kernel.time.timers import TIMERS
 from shstk.tracer.kernel.tree import sandbox
 from shstk.tracer.kernel.tree.hosttree import text
 from shstk.tracer.kernel.tree.sandbox import AT_FDCWD, ExecFile
@@ -138,11 +148,10 @@ def _de_thread(k: Kernel, t: Task) -> None:
 
 
 def _new_mm(k: Kernel, t: Task, old: Mm | None) -> Mm:
-    id = k.new_mm_id()
-    row = {"seq": k.seq(), "tid": t.tid, "mm": id, "from_mm": old.id if old else None}
-    mm = Mm(id, AddressSpace(k.machine), VmaList(), {**row, "cause": "exec"})
+    birth = Birth(k.seq(), t.tid, "exec", old.id if old else None)
+    mm = Mm(k.new_mm_id(), AddressSpace(k.machine), VmaList(), birth)
     mm.base = mmap_base(t.rlimit("STACK"))
-    k.mms[id] = mm
+    k.mms[mm.id] = mm
     return mm
 
 
@@ -158,11 +167,10 @@ def _flush(k: Kernel, t: Task, program: Program) -> None:
         shared.drop(k)
     t.files.close_on_exec(k)
     t.robust_list = t.set_child_tid = 0
-    t.rseq = None
     t.comm = text(program.name.rsplit(b"/", 1)[-1][:15])
     t.process.exe, t.process.argv = program.file.guest_path, program.argv
     t.process.dumpable = 1
-    k.timers.forget(k, t.process)
+    TIMERS.of(k).forget(k, t.process)
 
 
 def _load(k: Kernel, t: Task, mm: Mm, program: Program, env: tuple[bytes, ...]) -> tuple[int, int]:
@@ -201,7 +209,7 @@ def _map_image(k: Kernel, mm: Mm, file: ExecFile, image: elf.Image, bias: int) -
     for s in image.segments:
         _map_segment(k, mm, mapped, s, bias)
     areas = [(page_down(s.vaddr + bias), page_up(s.vaddr + bias + s.memsz)) for s in image.code]
-    k.modules.add(k, mm, mapped, bias, areas, image.build_id)
+    MODULES.of(k).add(k, mm, mapped, bias, areas, image.build_id)
 
 
 def _map_segment(k: Kernel, mm: Mm, file: MappedFile, s: elf.Segment, bias: int) -> None:

@@ -93,7 +93,7 @@ def mmput(k: Kernel, mm: Mm) -> None:
     mm.users -= 1
     if mm.users == 0:
         del k.mms[mm.id]
-        k.rec.row("mms", **mm.row, seq_end=k.seq())
+        mm.write_row(k, k.seq())
 
 
 def _exit_notify(k: Kernel, t: Task) -> None:
@@ -158,7 +158,6 @@ def reap(k: Kernel, process: Process) -> None:
         value=parent.leader.tid if parent else None,
         status=process.exit_status,
     )
-    process.reaped = True
     if parent is not None:
         parent.children.remove(process)
         parent.child_icount += process.utime_icount + leader.icount + process.child_icount

@@ -5,7 +5,8 @@ from __future__ import annotations
 import operator
 import struct
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Final, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from shstk.tracer.kernel.call import RESTART, RESTART_NO_HAND, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
@@ -46,6 +47,13 @@ _COMPARISONS: Final[tuple[Callable[[int, int], bool], ...]] = (
 )
 
 
+@dataclass(frozen=True)
+class _Waiter:
+    """A task that sleeps on a futex (struct futex_q)."""
+
+    bitset: int
+
+
 def key_of(t: Task, addr: int) -> Hashable:
     """Private memory is known by its address space, shared memory by what is shared."""
     if addr % 4:
@@ -72,7 +80,8 @@ def _wake(k: Kernel, key: Hashable, n: int, bitset: int = _ANY) -> int:
         if woken >= n:
             break
         assert task.blocked is not None
-        if task.blocked.state["bitset"] & bitset:
+        assert isinstance(task.blocked.state, _Waiter)
+        if task.blocked.state.bitset & bitset:
             k.wake(task)
             woken += 1
     return woken
@@ -88,13 +97,13 @@ def _wait(
     if blocked.woken == "deadline":
         raise Errno("ETIMEDOUT")
     if blocked.woken == "signal":
-        return RESTART if blocked.state["deadline"] is None else RESTART_NO_HAND
+        return RESTART if blocked.expires is None else RESTART_NO_HAND
     if not bitset:
         raise Errno("EINVAL")
     key = key_of(t, addr)
     if usermem.get_u32(k, t, addr) != value:
         raise Errno("EAGAIN")
-    blocked.state |= {"bitset": bitset, "deadline": deadline_ns}
+    blocked.state, blocked.expires = _Waiter(bitset), deadline_ns
     return Wait("futex", key, deadline_ns)
 
 
@@ -102,7 +111,7 @@ def _deadline(k: Kernel, t: Task, pointer: int, op: int, realtime: bool) -> int 
     """On the virtual clock. WAIT's timeout is relative, WAIT_BITSET's absolute."""
     assert t.blocked is not None
     if t.blocked.woken is not None:
-        return cast("int | None", t.blocked.state["deadline"])
+        return t.blocked.expires
     if not pointer:
         return None
     seconds, nanoseconds = struct.unpack("<qq", usermem.get(k, t, pointer, 16))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from shstk.schemas.errors import BadProgram
 from shstk.schemas.uapi import PAGE
 from shstk.tracer import elf
+from shstk.tracer.kernel.state import Slot
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -72,3 +73,10 @@ class Modules:
             if start <= pc < end:
                 return module
         return None
+
+
+MODULES: Final = Slot(Modules)
+
+
+def module_at(k: Kernel, mm: int, pc: int) -> int | None:
+    return MODULES.of(k).at(mm, pc)

@@ -11,10 +11,10 @@ from shstk.tracer.kernel.call import Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.process import ptrace
-from shstk.tracer.kernel.process.ptrace import is_stopped
+from shstk.tracer.kernel.process.ptrace import stop_of
 from shstk.tracer.kernel.signal import siginfo, signals
 from shstk.tracer.kernel.signal.siginfo import NSIG, SI_USER, SIGKILL, SIGTRAP
-from shstk.tracer.kernel.task import BLOCKED, DEAD, ZOMBIE, Task
+from shstk.tracer.kernel.task import BLOCKED, DEAD, ZOMBIE, PtraceTrap, Task
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -24,7 +24,7 @@ def _traceme(k: Kernel, t: Task) -> int:
     if t.tracer is not None or t.process.parent is None:
         raise Errno("EPERM")
     t.tracer = t.process.parent.leader
-    t.ptrace |= {"options": 0, "seized": False}
+    t.ptrace.options, t.ptrace.seized = 0, False
     return 0
 
 
@@ -49,8 +49,8 @@ def _poke(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
 def _go_on(k: Kernel, child: Task, signo: int, calls: bool = False, step: bool = False) -> int:
     if signo > NSIG:
         raise Errno("EIO")
-    child.ptrace["calls"] = calls
-    child.ptrace["step"] = "wanted" if step else None
+    child.ptrace.calls = calls
+    child.ptrace.step = "wanted" if step else ""
     ptrace.resume(k, child, signo)
     return 0
 
@@ -82,12 +82,12 @@ def _check_options(k: Kernel, options: int) -> None:
 
 def _setoptions(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
     _check_options(k, data)
-    child.ptrace["options"] = data
+    child.ptrace.options = data
     return 0
 
 
 def _geteventmsg(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
-    usermem.put_u64(k, t, data, child.ptrace.get("message", 0))
+    usermem.put_u64(k, t, data, child.ptrace.message)
     return 0
 
 
@@ -107,8 +107,8 @@ def _setsigmask(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
 
 def _get_syscall_info(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
     """struct ptrace_syscall_info; addr: how much of it is wanted. Gives its true size."""
-    code = child.ptrace["info"].code & ~0x80
-    op, *words = child.ptrace["syscall"] if code == SIGTRAP else (0,)
+    code = stop_of(child).info.code & ~0x80
+    op, *words = child.ptrace.syscall if code == SIGTRAP else (0,)
     value = struct.pack("<B3xIQQ", op, _AUDIT_ARCH_RISCV64, child.hart.pc, child.hart.x(2))
     value += struct.pack("<QB", *words) if op == 2 else struct.pack(f"<{len(words)}Q", *words)
     usermem.put(k, t, data, value[:addr])
@@ -116,9 +116,9 @@ def _get_syscall_info(k: Kernel, t: Task, child: Task, addr: int, data: int) -> 
 
 
 def _getsiginfo(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
-    if child.ptrace["kind"] == "group":
+    if stop_of(child).kind == "group":
         raise Errno("EINVAL")
-    usermem.put(k, t, data, siginfo.pack(child.ptrace["info"]))
+    usermem.put(k, t, data, siginfo.pack(stop_of(child).info))
     return 0
 
 
@@ -126,7 +126,7 @@ def _setsiginfo(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
     raw = usermem.get(k, t, data, siginfo.SIZE)
     usermem.note(k, t, "read", data, raw)
     signo = int(struct.unpack_from("<i", raw)[0])
-    child.ptrace["info"] = siginfo.from_user(raw, signo, t.process.pid)
+    stop_of(child).info = siginfo.from_user(raw, signo, t.process.pid)
     return 0
 
 
@@ -184,10 +184,10 @@ def _kill(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
 
 def _interrupt(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
     """A seized task stops where it is; a call that can be interrupted is."""
-    if not child.ptrace.get("seized"):
+    if not child.ptrace.seized:
         raise Errno("EIO")
-    if not is_stopped(child):
-        ptrace.later(child, ptrace.EVENT_STOP << 8 | SIGTRAP)
+    if child.ptrace.stop is None:
+        ptrace.later(child, PtraceTrap(ptrace.EVENT_STOP << 8 | SIGTRAP))
         if child.state == BLOCKED and child.blocked is not None and child.blocked.interruptible:
             k.wake(child, "signal")
     return 0
@@ -253,7 +253,7 @@ def sys_ptrace(k: Kernel, t: Task, a: Args) -> Outcome:
         raise Errno("ESRCH")
     if request in RUNNING:
         return RUNNING[request](k, t, child, addr, data)
-    if not is_stopped(child):
+    if child.ptrace.stop is None:
         raise Errno("ESRCH")
     if request not in REQUESTS:
         raise Errno("EIO")

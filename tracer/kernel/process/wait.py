@@ -100,7 +100,7 @@ def _wait(k: Kernel, t: Task, kind: int, id: int, options: int) -> _Report | Out
         for task in k.tasks.values()
         if task.tracer is not None and task.tracer.process is t.process and _matches(task, kind, id)
     ]
-    ends = [e for e in t.process.tracee_ends if kind == _P_ALL or (kind == _P_PID and e[0] == id)]
+    ends = [e for e in t.process.tracee_ends if kind == _P_ALL or (kind == _P_PID and e.tid == id)]
     found = ends[0] if ends else None
     if not children and not tracees and found is None:
         raise Errno("ECHILD")
@@ -108,15 +108,12 @@ def _wait(k: Kernel, t: Task, kind: int, id: int, options: int) -> _Report | Out
     if found is not None and options & WEXITED:
         if not keep:
             t.process.tracee_ends.remove(found)
-        tid, status, icount = found
-        killed = bool(status & 0x7F)
-        code, value = (CLD_KILLED, status & 0x7F) if killed else (CLD_EXITED, status >> 8)
-        return _Report(tid, status, code, value, icount)
+        return _ended(found.tid, found.status, found.icount)
     for task in tracees:
-        if task.ptrace_stop is not None and not task.ptrace_reported:
-            task.ptrace_reported = not keep
-            signo = task.ptrace_stop >> 8
-            return _Report(task.tid, task.ptrace_stop, CLD_TRAPPED, signo, task.icount)
+        stop = task.ptrace.stop
+        if stop is not None and not stop.reported:
+            stop.reported = not keep
+            return _Report(task.tid, stop.status, CLD_TRAPPED, stop.status >> 8, task.icount)
     for child in children:
         if (report := _look(k, child, options, keep)) is not None:
             return report
@@ -125,6 +122,12 @@ def _wait(k: Kernel, t: Task, kind: int, id: int, options: int) -> _Report | Out
     if t.blocked.woken == "signal":
         return RESTART
     return Wait("wait4", ("child", t.pid))
+
+
+def _ended(pid: int, status: int, icount: int) -> _Report:
+    if status & 0x7F:
+        return _Report(pid, status, CLD_KILLED, status & 0x7F, icount)
+    return _Report(pid, status, CLD_EXITED, status >> 8, icount)
 
 
 def _eligible(child: Process, kind: int, id: int, options: int) -> bool:
@@ -151,9 +154,7 @@ def _look(k: Kernel, child: Process, options: int, keep: bool) -> _Report | None
         status = child.exit_status or 0
         if not keep:
             exits.reap(k, child)
-        if status & 0x7F:
-            return _Report(child.pid, status, CLD_KILLED, status & 0x7F, icount)
-        return _Report(child.pid, status, CLD_EXITED, status >> 8, icount)
+        return _ended(child.pid, status, icount)
     if child.stop_status is not None and child.stopped and options & WUNTRACED:
         signo = child.stop_status
         if not keep:

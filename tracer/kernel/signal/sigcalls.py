@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from shstk.tracer.kernel.arch.sigframe import SP, altstack_flags, read_altstack, set_altstack
@@ -111,11 +112,17 @@ def sys_rt_sigsuspend(k: Kernel, t: Task, a: Args) -> Outcome:
     return RESTART_NO_HAND if signals.has_pending(t) else Wait("rt_sigsuspend")
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """What a sleeping rt_sigtimedwait waits for."""
+
+    signals: int
+
+
 def sys_rt_sigtimedwait(k: Kernel, t: Task, a: Args) -> Outcome:
     """What is waited for counts as unblocked meanwhile, so that it wakes the task."""
     assert t.blocked is not None
-    state = t.blocked.state
-    if "real_sigmask" not in state:
+    if not isinstance(t.blocked.state, _Wanted):
         _check_size(a[3])
         wanted = usermem.get_u64(k, t, a[0]) & ~NEVER_BLOCKED
         deadline = _deadline(k, t, a[2])
@@ -124,12 +131,14 @@ def sys_rt_sigtimedwait(k: Kernel, t: Task, a: Args) -> Outcome:
             return _taken(k, t, info, a[1])
         if deadline is not None and deadline <= k.now_ns():
             raise Errno("EAGAIN")
-        state.update(real_sigmask=t.sigmask, wanted=wanted, deadline=deadline)
+        t.blocked.state = _Wanted(wanted)
+        t.real_blocked = t.sigmask
         signals.set_mask(k, t, t.sigmask & ~wanted)
         if not signals.has_pending(t):
             return Wait("rt_sigtimedwait", deadline_ns=deadline)
-    info = signals.dequeue(t, ~state["wanted"])
-    signals.set_mask(k, t, state["real_sigmask"])
+    info = signals.dequeue(t, ~t.blocked.state.signals)
+    signals.set_mask(k, t, t.real_blocked)
+    t.real_blocked = 0
     if info is not None:
         return _taken(k, t, info, a[1])
     raise Errno("EAGAIN" if t.blocked.woken == "deadline" else "EINTR")

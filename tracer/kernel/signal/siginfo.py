@@ -36,7 +36,6 @@ NEVER_BLOCKED: Final = bits("SIGKILL", "SIGSTOP")
 # si_code
 SI_USER: Final = 0
 SI_KERNEL: Final = 0x80
-SI_QUEUE: Final = -1
 SI_TKILL: Final = -6
 CLD_EXITED: Final = 1
 CLD_KILLED: Final = 2

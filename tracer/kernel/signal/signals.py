@@ -24,6 +24,7 @@ from shstk.tracer.kernel.signal.siginfo import (
     SYNCHRONOUS,
     bit,
 )
+from shstk.tracer.kernel.state import Slot
 from shstk.tracer.kernel.task import (
     BLOCKED,
     DEAD,
@@ -37,12 +38,23 @@ from shstk.tracer.kernel.task import (
 )
 
 if TYPE_CHECKING:
+    from shstk.tracer.kernel.fs.files import OpenFile
     from shstk.tracer.kernel.kernel import Kernel
 
 SIG_DFL: Final = 0
 SIG_IGN: Final = 1
 SA_NOCLDSTOP: Final = 0x1
 SA_NOCLDWAIT: Final = 0x2
+
+
+class SignalFiles:
+    """The open signalfds: whatever is sent may make one readable."""
+
+    def __init__(self) -> None:
+        self.opened: dict[OpenFile, None] = {}
+
+
+SIGNAL_FILES: Final = Slot(SignalFiles)
 
 
 # Sending.
@@ -108,7 +120,7 @@ def queue(k: Kernel, target: Task | Process, info: Siginfo) -> bool:
         if queued >= group.rlimits["SIGPENDING"][0]:
             return False
     target.pending.append(info)
-    for file in k.signal_files:
+    for file in SIGNAL_FILES.of(k).opened:
         file.notify(k)
     _wake_one(k, target, info)
     return True
@@ -128,15 +140,10 @@ def shut_out(t: Task, signo: int) -> bool:
 
 
 def _ignored(t: Task, signo: int) -> bool:
-    if (t.sigmask | _real_mask(t)) & bit(signo) or (t.tracer and signo != SIGKILL):
+    if (t.sigmask | t.real_blocked) & bit(signo) or (t.tracer and signo != SIGKILL):
         return False
     handler = t.process.sighand.actions.get(signo, SigAction()).handler
     return handler == SIG_IGN or (handler == SIG_DFL and bool(bit(signo) & DEFAULT_IGNORED))
-
-
-def _real_mask(t: Task) -> int:
-    """What a task in rt_sigtimedwait blocks: what it waits for is not in its mask meanwhile."""
-    return t.blocked.state.get("real_sigmask", 0) if t.blocked else 0
 
 
 def _wake_one(k: Kernel, target: Task | Process, info: Siginfo) -> None:
@@ -164,7 +171,7 @@ def _ends_group(t: Task, signo: int) -> bool:
         return True
     handler = t.process.sighand.actions.get(signo, SigAction()).handler
     harmless = bit(signo) & (STOPS | DEFAULT_IGNORED | CORE_DUMPING)
-    waits_for_it = _real_mask(t) & bit(signo)
+    waits_for_it = t.real_blocked & bit(signo)
     return handler == SIG_DFL and not (harmless or waits_for_it or t.tracer)
 
 
@@ -175,7 +182,7 @@ def _kill_group(k: Kernel, process: Process, info: Siginfo) -> None:
         if t.state in (ZOMBIE, DEAD):
             continue
         t.sigpending = True
-        t.ptrace_stop = None
+        t.ptrace.stop = None
         if t.state == STOPPED:
             run_on(k, t)
         elif t.state == BLOCKED:
@@ -244,7 +251,7 @@ def _continue(k: Kernel, process: Process) -> None:
     process.stop_status = None
     process.continued = True
     for t in process.tasks:
-        if t.state == STOPPED and t.ptrace_stop is None:
+        if t.state == STOPPED and t.ptrace.stop is None:
             run_on(k, t)
     notify(k, process.parent, process.pid, CLD_CONTINUED, SIGCONT)
 

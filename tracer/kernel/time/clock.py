@@ -52,7 +52,6 @@ CLOCKS: Final[dict[int, Callable[[Kernel, Task], int]]] = {
     9: _monotonic,  # CLOCK_BOOTTIME_ALARM
     11: lambda k, t: realtime_ns(k),  # CLOCK_TAI: no leap seconds are set at boot
 }
-REALTIME_CLOCKS: Final = (0, 5, 8, 11)
 CPU_CLOCKS: Final = (2, 3)
 
 
@@ -94,12 +93,11 @@ def get_timespec(k: Kernel, t: Task, addr: int) -> int:
 
 def timeout_at(k: Kernel, t: Task, addr: int) -> int | None:
     """The moment (now_ns) at which a relative struct timespec runs out; None for a null pointer.
-    The first try of a call computes it, later ones find it in blocked.state."""
+    The first try of a call computes it."""
     assert t.blocked is not None
-    if "deadline" not in t.blocked.state:
-        t.blocked.state["deadline"] = k.now_ns() + get_timespec(k, t, addr) if addr else None
-    deadline: int | None = t.blocked.state["deadline"]
-    return deadline
+    if t.blocked.woken is None:
+        t.blocked.expires = k.now_ns() + get_timespec(k, t, addr) if addr else None
+    return t.blocked.expires
 
 
 def sys_clock_gettime(k: Kernel, t: Task, a: Args) -> int:

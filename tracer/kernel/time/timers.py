@@ -15,6 +15,7 @@ from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.signal import signals
 from shstk.tracer.kernel.signal.siginfo import NSIG, SI_KERNEL
+from shstk.tracer.kernel.state import Slot
 from shstk.tracer.kernel.task import Process, Siginfo, Task
 from shstk.tracer.kernel.time.clock import (
     CPU_CLOCKS,
@@ -57,11 +58,11 @@ class Timer:
     def set(self, k: Kernel, value: int, interval: int, absolute: bool = False) -> None:
         """value: ns, 0 disarms."""
         if self.expires is not None:
-            k.timers.armed.remove(self)
+            TIMERS.of(k).armed.remove(self)
         self.interval, self.expires = interval, None
         if value:
             self.expires = value if absolute else self.now(k) + value
-            k.timers.armed.append(self)
+            TIMERS.of(k).armed.append(self)
 
     def expire(self, k: Kernel) -> None:
         """It is due: go on to the next interval, and ring."""
@@ -72,7 +73,7 @@ class Timer:
             self.expires += count * self.interval
         else:
             self.expires = None
-            k.timers.armed.remove(self)
+            TIMERS.of(k).armed.remove(self)
         self.ring(k, count)
 
     @property
@@ -154,6 +155,8 @@ class Timers:
             self.posix.pop(key).set(k, 0, 0)
 
 
+TIMERS: Final = Slot(Timers)
+
 _ITIMERS: Final = {0: (1, 14), 1: (2, 26), 2: (2, 27)}  # which: clock, SIGALRM SIGVTALRM SIGPROF
 
 
@@ -163,7 +166,7 @@ def _interval_timer(k: Kernel, t: Task, which: int) -> IntervalTimer:
         raise Errno("EINVAL")
     clock, signo = _ITIMERS[which]
     made = IntervalTimer(clock, t.process.leader, signo)
-    return k.timers.interval.setdefault((t.pid, which), made)
+    return TIMERS.of(k).interval.setdefault((t.pid, which), made)
 
 
 def _microseconds(sec: int, usec: int) -> int:
@@ -192,7 +195,7 @@ def sys_timer_create(k: Kernel, t: Task, a: Args) -> int:
     """struct sigevent: value, signo, notify, tid. Without one: SIGALRM with the id as value."""
     clock_ns(k, t, a[0] & 0xFFFF_FFFF)
     number = 0
-    while (t.pid, number) in k.timers.posix:
+    while (t.pid, number) in TIMERS.of(k).posix:
         number += 1
     value, signo, notify, tid = number, 14, _SIGEV_SIGNAL, 0
     if a[1]:
@@ -211,12 +214,12 @@ def sys_timer_create(k: Kernel, t: Task, a: Args) -> int:
         raise Errno("EINVAL")
     usermem.put_u32(k, t, a[2], number)
     clock = a[0] & 0xFFFF_FFFF
-    k.timers.posix[t.pid, number] = PosixTimer(clock, t, number, target, signo, value)
+    TIMERS.of(k).posix[t.pid, number] = PosixTimer(clock, t, number, target, signo, value)
     return 0
 
 
 def _posix_timer(k: Kernel, t: Task, number: int) -> PosixTimer:
-    timer = k.timers.posix.get((t.pid, number & 0xFFFF_FFFF))
+    timer = TIMERS.of(k).posix.get((t.pid, number & 0xFFFF_FFFF))
     if timer is None:
         raise Errno("EINVAL")
     return timer
@@ -249,7 +252,7 @@ def sys_timer_getoverrun(k: Kernel, t: Task, a: Args) -> int:
 def sys_timer_delete(k: Kernel, t: Task, a: Args) -> int:
     timer = _posix_timer(k, t, a[0])
     timer.set(k, 0, 0)
-    del k.timers.posix[t.pid, timer.number]
+    del TIMERS.of(k).posix[t.pid, timer.number]
     return 0
 
 

@@ -132,9 +132,10 @@ class SlaveFile(OpenFile):
         discipline = self.slave.discipline
         if discipline.canonical or discipline.cc(VMIN) or not discipline.cc(VTIME):
             return None
-        state = t.blocked.state if t.blocked else {}
-        until: int = state.setdefault("vtime", k.now_ns() + discipline.cc(VTIME) * _TENTH)
-        return until
+        assert t.blocked is not None
+        if t.blocked.expires is None:
+            t.blocked.expires = k.now_ns() + discipline.cc(VTIME) * _TENTH
+        return t.blocked.expires
 
     def advance(self, k: Kernel, n: int) -> None:
         self.slave.discipline.advance(n)

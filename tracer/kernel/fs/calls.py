@@ -1,0 +1,39 @@
+"""The system calls of fs/."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shstk.tracer.kernel.fs import (
+    devices,
+    epoll,
+    eventfds,
+    files,
+    filestat,
+    inotify,
+    ioctl,
+    locks,
+    opening,
+    pathcalls,
+    pipes,
+    poll,
+    signalfds,
+    transfer,
+)
+
+CALLS: Final = (
+    *devices.CALLS,
+    *epoll.CALLS,
+    *eventfds.CALLS,
+    *files.CALLS,
+    *filestat.CALLS,
+    *inotify.CALLS,
+    *ioctl.CALLS,
+    *locks.CALLS,
+    *opening.CALLS,
+    *pathcalls.CALLS,
+    *pipes.CALLS,
+    *poll.CALLS,
+    *signalfds.CALLS,
+    *transfer.CALLS,
+)

@@ -1,0 +1,31 @@
+"""The system calls of process/."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shstk.tracer.kernel.process import (
+    clone,
+    exec,
+    exit,
+    futex,
+    identity,
+    limits,
+    prctl,
+    ptracecalls,
+    schedcalls,
+    wait,
+)
+
+CALLS: Final = (
+    *clone.CALLS,
+    *exec.CALLS,
+    *exit.CALLS,
+    *futex.CALLS,
+    *identity.CALLS,
+    *limits.CALLS,
+    *prctl.CALLS,
+    *ptracecalls.CALLS,
+    *schedcalls.CALLS,
+    *wait.CALLS,
+)

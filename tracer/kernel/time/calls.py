@@ -1,0 +1,12 @@
+"""The system calls of time/."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shstk.tracer.kernel.time import clock, timers
+
+CALLS: Final = (
+    *clock.CALLS,
+    *timers.CALLS,
+)
