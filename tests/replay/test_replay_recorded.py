@@ -32,7 +32,7 @@ GUESTS: dict[str, dict[str, Any]] = {
     "lock-order": {"quantum": (100, 300), "seed": 3},
     "longjmp": {"cpu": "rv64gc"},
     "pthread-pads": {"kernel": "7.2,release_hook=exit_thread", "memory": 64 << 20},
-    "sc6": {"rlimits": {"AS": 1 << 30}, "env": (("A", "b=c"), ("EMPTY", ""))},
+    "sc6": {"rlimits": {"AS": 1 << 30}, "env": {"A": "b=c", "EMPTY": ""}},
     "x3": {"max_instructions": 3000},
 }
 
