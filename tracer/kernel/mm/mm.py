@@ -176,7 +176,7 @@ class Mm:
         """do_mmap; the address. Errno: EINVAL, ENOMEM, EEXIST, EPERM, EOVERFLOW."""
         row = _Operation("map", length, hint=hint, prot=prot, flags=flags & 0xFFFF_FFFF)
         row.shadow_stack = shadow_stack
-        if file:
+        if file is not None:
             row.input, row.offset = file.input, offset
         with self._writing(k, row):
             if not length:
