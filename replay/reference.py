@@ -32,7 +32,8 @@ def _intent() -> Iterator[str]:
     yield "| fact | rule | intent | binds from | source |"
     yield "|---|---|---|---|---|"
     for name, fact in INTENT.items():
-        yield f"| {name} | {named(fact.rule).id} | {fact.intent} | {fact.binds_from} | {fact.source} |"
+        rule = named(fact.rule).id
+        yield f"| {name} | {rule} | {fact.intent} | {fact.binds_from} | {fact.source} |"
     yield ""
 
 
