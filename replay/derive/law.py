@@ -6,7 +6,7 @@ it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from shstk.replay.intent import FOLLOW, INTENT
@@ -74,7 +74,7 @@ def page_align(size: int) -> int:
 
 def law_of(row: Revision, expect: str, abi: str) -> Law:
     """The law of `expect` (intent or revision) under `row`. Raises UsageError."""
-    values = {switch: row[switch] for switch in row.settings}
+    values: dict[str, Any] = {switch: row[switch] for switch in row.settings}
     values |= _RELEASES[row["release_hook"]]
     # A user-worker is cloned like any task, so what its creator had recorded comes with it.
     values["user_worker"] = "copies"
@@ -86,20 +86,9 @@ def law_of(row: Revision, expect: str, abi: str) -> Law:
         }
     elif expect != "revision":
         raise UsageError(f"unknown expectation {expect!r}", "known: intent revision")
-    return Law(
-        clone_gate=values["clone_gate"],
-        exit=values["exit"],
-        exec=values["exec"],
-        failed_clone=values["failed_clone"],
-        user_worker=values["user_worker"],
-        default_size=parse_default_size(values["default_size"]),
-        exec_lock=values["exec_lock"],
-        lock_arg=values["lock_arg"],
-        map_token_returns=values["map_token_returns"],
-        sigframe=values["sigframe"],
-        first_prctl=int(values["prctl_numbers"]) if abi == "own" else 74,
-        cfi_prctl=values["cfi_prctl"],
-    )
+    values["default_size"] = parse_default_size(values["default_size"])
+    values["first_prctl"] = int(values["prctl_numbers"]) if abi == "own" else 74
+    return Law(**{f.name: values[f.name] for f in fields(Law) if f.name in values})
 
 
 # The same questions on other architectures: what differs from what riscv's merged kernel means.

@@ -25,9 +25,9 @@ def test_what_cpu_leaves_out_is_known_to_the_core() -> None:
 
 
 def test_a_cpu_is_rv64gc_and_any_of_the_optional_extensions() -> None:
-    assert CPUS == ("rv64gc", "rv64gc_zicfiss", "rv64gc_zicfilp", "rv64gc_zicfiss_zicfilp")
-    assert [optional_of(cpu) for cpu in CPUS[:2]] == [set(), {"zicfiss"}]
-    assert optional_of(DEFAULT_CPU) == set(OPTIONAL)
+    assert {"rv64gc", "rv64gc_zicfiss", "rv64gc_zicfilp", "rv64gc_zicfiss_zicfilp"} <= set(CPUS)
+    assert len({optional_of(cpu) for cpu in CPUS}) == 2 ** len(OPTIONAL)
+    assert (optional_of(CPUS[0]), optional_of(DEFAULT_CPU)) == (set(), set(OPTIONAL))
 
 
 def test_no_two_extensions_share_a_bit_of_hwprobe_but_f_and_d() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,10 +31,11 @@ def test_the_model_and_the_rules_ask_switches_never_a_revisions_name() -> None:
 
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_every_switch_is_asked_by_the_model_and_by_the_rules(switch: str) -> None:
-    """Each says for itself what a value does; the model looks at the row, the rules at the law."""
-    for folder in ("tracer", "replay"):
+    """Each says for itself what a value does; the model asks the row, the rules the law."""
+    asked = {"tracer": rf'row\["{switch}"\]', "replay": rf'\["{switch}"\]|\.{switch}\b'}
+    for folder, how in asked.items():
         files = [file for file in MODEL_AND_RULES if file.is_relative_to(ROOT / folder)]
-        assert any(f'["{switch}"]' in file.read_text() for file in files), folder
+        assert any(re.search(how, file.read_text()) for file in files), folder
 
 
 @pytest.mark.parametrize("row", REVISIONS.values(), ids=REVISIONS)
