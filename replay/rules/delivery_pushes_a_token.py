@@ -76,12 +76,12 @@ def _pushed(facts: Facts, step: Handling) -> Outcome:
     if before is None:
         return Unknown("ssp at the delivery is not recorded")
     slot = (before - 8) % 2**64
-    if row.token_addr is None and row.handler is None:
-        return OK  # it could not be pushed; what follows is judged as a failure
+    if row.token_addr is None:
+        if row.handler is None:
+            return OK  # it could not be pushed; what follows is judged as a failure
+        return wrong(step, f"token at {slot:#x}", "none", "its shadow stack is on", slot)
     told = {"token": row.token_addr, "ss_ptr": row.ss_ptr, "ssp": row.ssp_after}
     for name, value in told.items():
-        if value is None and name == "token":
-            return wrong(step, f"token at {slot:#x}", "none", "its shadow stack is on", slot)
         if value is not None and value != slot:
             return wrong(step, f"{name} {slot:#x}", f"{name} {value:#x}", "one word down", value)
     if row.token_value is not None and row.token_value != before:
