@@ -137,6 +137,10 @@ class Run:
         except OSError as e:
             raise BadRun(f"{self.path / FILES / sha256}: {e.strerror}", _AGAIN) from e
 
+    def held(self, sha256: str) -> bytes | None:
+        """The same; None where a run in memory does without that file."""
+        return self.file(sha256) if self.path or sha256 in self._files else None
+
     def schema(self, name: str) -> pa.Schema:
         """The columns of a table."""
         return schema(name) if name in TABLES else self.arrow(name).schema

@@ -37,6 +37,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from shstk.replay.derive.handlings import Handling
+from shstk.replay.derive.rows import Signal
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Outcome, Unknown
@@ -55,8 +56,8 @@ def check(facts: Facts) -> Iterator[Outcome]:
             yield _untouched(step)
         else:
             yield _pushed(facts, step)
-        if step.row.handler is None:
-            yield _failed(facts, step)
+        if step.row.handler is None and step.next:
+            yield _failed(step, step.next)
 
 
 def _untouched(step: Handling) -> Outcome:
@@ -76,12 +77,12 @@ def _pushed(facts: Facts, step: Handling) -> Outcome:
     if before is None:
         return Unknown("ssp at the delivery is not recorded")
     slot = (before - 8) % 2**64
-    if row.token_addr is None and row.handler is None:
-        return OK  # it could not be pushed; what follows is judged as a failure
+    if row.token_addr is None:
+        if row.handler is None:
+            return OK  # it could not be pushed; what follows is judged as a failure
+        return wrong(step, f"token at {slot:#x}", "none", "its shadow stack is on", slot)
     told = {"token": row.token_addr, "ss_ptr": row.ss_ptr, "ssp": row.ssp_after}
     for name, value in told.items():
-        if value is None and name == "token":
-            return wrong(step, f"token at {slot:#x}", "none", "its shadow stack is on", slot)
         if value is not None and value != slot:
             return wrong(step, f"{name} {slot:#x}", f"{name} {value:#x}", "one word down", value)
     if row.token_value is not None and row.token_value != before:
@@ -96,11 +97,8 @@ def _pushed(facts: Facts, step: Handling) -> Outcome:
     return OK
 
 
-def _failed(facts: Facts, step: Handling) -> Outcome:
+def _failed(step: Handling, after: Signal) -> Outcome:
     """No handler could be entered: a SIGSEGV instead, and death if SIGSEGV was the signal."""
-    after = step.next
-    if after is None:
-        return Unknown(facts.truncated or "what became of the task is not recorded")
     killed = after.kind == "fatal" and after.signo in (_SIGSEGV, _SIGKILL)
     forced = after.kind == "delivery" and after.signo == _SIGSEGV and step.row.signo != _SIGSEGV
     if killed or forced:

@@ -56,18 +56,15 @@ def check(facts: Facts) -> Iterator[Outcome]:
         during="seq", end=pl.lit(None, pl.UInt64), by="tid"
     )
     events = pl.concat([calls, steps]).with_columns(known=True)
-    births = facts.run.table("task_events").filter(pl.col("kind") == "created")
-    births = births.select("tid", born="seq")
+    children = facts.run.table("clones").select(during="seq", tid="child_tid", own=True)
     for name in ("mappings", "kernel_memory"):
         rows = facts.run.table(name).filter(pl.col("during").is_not_null())
         held = rows.join(events, on="during", how="left", maintain_order="left")
         whose = (pl.col("by") == pl.col("tid")).fill_null(True) | pl.lit(name == "kernel_memory")
-        held = held.join(births, on="tid", how="left", maintain_order="left")
-        # CLONE_CHILD_SETTID: the child's own store, when it first runs
-        own = pl.col("born").is_between("during", "end") & (name == "kernel_memory")
-        inside = (pl.col("seq") > pl.col("during")) & (
-            pl.col("end").is_null() | (pl.col("seq") <= pl.col("end")) | own.fill_null(False)
-        )
+        held = held.join(children, on=["during", "tid"], how="left", maintain_order="left")
+        # own: of CLONE_CHILD_SETTID, which the child does when it first runs
+        due = pl.when(pl.col("own").is_null()).then("end")
+        inside = (pl.col("seq") > pl.col("during")) & (pl.col("seq") <= due).fill_null(True)
         wrong = held.filter(~(whose & inside & pl.col("known")).fill_null(False))
         if rows.height > wrong.height:
             yield Satisfied(rows.height - wrong.height)

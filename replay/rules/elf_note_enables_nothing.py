@@ -44,7 +44,6 @@ from shstk.replay.derive.history import Execed
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Finding, Outcome
-from shstk.schemas.errors import BadRun
 from shstk.schemas.uapi import PR_SET_CFI
 
 NEEDS = (*STATE, "mappings")
@@ -64,14 +63,7 @@ def _asked(facts: Facts) -> list[tuple[int, int]]:
     """When a file was mapped as code, and what its note asks for."""
     files = facts.run.table("inputs").select("input", "sha256")
     rows = facts.run.table("modules").join(files, on="input").select("seq", "sha256").rows()
-    return [(seq, features(_file(facts, sha256))) for seq, sha256 in rows]
-
-
-def _file(facts: Facts, sha256: str) -> bytes:
-    try:
-        return facts.run.file(sha256)
-    except BadRun:
-        return b""  # a run in memory need not hold it
+    return [(seq, features(facts.run.held(sha256) or b"")) for seq, sha256 in rows]
 
 
 def _judge(facts: Facts, step: Execed, bits: int) -> Outcome:

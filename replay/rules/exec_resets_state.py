@@ -38,13 +38,11 @@ from shstk.replay.rules import prctls
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 
 NEEDS = STATE
-APPLIES = "exec of a task that ran before it"
+APPLIES = "exec"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
     for step in facts.history.execs:
-        if step.begin is None and step.succeeded and not step.before.enabled:
-            continue  # the program that the run begins with
         yield _ssp(step)
         if step.succeeded:
             yield from _instructions(facts, step)

@@ -33,6 +33,7 @@ docs/schema.md, code and flow.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import polars as pl
@@ -50,7 +51,7 @@ APPLIES = "block that ran in a recorded run"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    if not facts.of_program or not facts.run.table("code").height:
+    if not facts.of_program:
         return
     yield from _blocks(facts)
     yield from _steps(facts)
@@ -97,23 +98,21 @@ class _FileBytes:
     """What a block's bytes must be, where they come from a file that the program cannot change."""
 
     def __init__(self, facts: Facts) -> None:
-        self._facts = facts
+        self._regions = facts.regions
         inputs = facts.run.table("inputs").select("input", "sha256")
-        self._hashes: dict[int, str] = dict(inputs.iter_rows())
-        self._files: dict[int, bytes] = {}
+        self._hashes: dict[int | None, str] = dict(inputs.iter_rows())
+        self._held = cache(facts.run.held)
 
     def __call__(self, row: dict[str, Any]) -> bytes | None:
-        region = self._facts.regions.at(row["mm"], row["pc"], row["seq"])
-        if region is None or region.input is None or region.prot & PROT_WRITE:
+        region = self._regions.at(row["mm"], row["pc"], row["seq"])
+        if region is None or region.prot & PROT_WRITE:
             return None
-        if region.from_seq != region.made_seq or region.input not in self._hashes:
+        if region.from_seq != region.made_seq:
             return None  # it may have been written before it was protected
-        if not self._facts.run.path:
-            return None
-        if region.input not in self._files:
-            self._files[region.input] = self._facts.run.file(self._hashes[region.input])
+        sha256 = self._hashes.get(region.input)
+        data = self._held(sha256) if sha256 else None
         at: int = region.offset + row["pc"] - region.start
-        return self._files[region.input][at : at + len(row["bytes"])]
+        return data[at : at + len(row["bytes"])] if data else None
 
 
 def _steps(facts: Facts) -> Iterator[Outcome]:

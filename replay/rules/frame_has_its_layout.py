@@ -61,6 +61,7 @@ from shstk.replay.derive.sigframe import (
     UC_STACK,
     UCONTEXT,
     ZICFISS_SIZE,
+    Frame,
     Layout,
 )
 from shstk.replay.facts import STATE, Facts
@@ -154,10 +155,9 @@ def _extensions(step: Handling, layout: Layout, enabled: bool) -> Iterator[_Faul
 
 def _place(step: Handling, layout: Layout) -> Iterator[_Fault]:
     """The frame's address: its size below sp, or below the top of the alternate stack."""
-    frame, sp = step.frame, step.frame.reg(SP)
-    alt_sp, alt_size = frame.uc(UC_STACK), frame.uc(UC_STACK + 16)
-    if sp is None or alt_sp is None or alt_size is None:
-        return
+    frame = step.frame
+    places = (SC_REGS + 8 * SP, UC_STACK, UC_STACK + 16)
+    sp, alt_sp, alt_size = (_stored(frame, place) for place in places)
     size = layout.size(sum(e.size for e in frame.extensions(layout)[0]))
     alt_top = alt_sp + alt_size
     tops = {False: {sp}, True: {sp} if alt_sp < sp <= alt_top else {alt_top}, None: {sp, alt_top}}
@@ -166,6 +166,13 @@ def _place(step: Handling, layout: Layout) -> Iterator[_Fault]:
         below = "the alternate stack's top" if step.row.alt_stack else "sp"
         expected = f"{size} bytes below {below}: {min(due):#x}"
         yield 0, expected, f"{frame.base:#x}"
+
+
+def _stored(frame: Frame, offset: int) -> int:
+    """A word of the ucontext that the walk over the frame has found stored."""
+    word = frame.uc(offset)
+    assert word is not None
+    return word
 
 
 def _shown(value: int | None) -> str:

@@ -41,7 +41,6 @@ import polars as pl
 
 from shstk.replay.derive.handlings import Handling
 from shstk.replay.derive.rows import Fault
-from shstk.replay.derive.sigframe import PC
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules.outcome import OK, Outcome, Unknown
 from shstk.replay.rules.signal_steps import deliveries, first_blocks, returns, wrong
@@ -92,13 +91,11 @@ def _entered(
 
 
 def _left(facts: Facts, step: Handling, blocks: dict[int, tuple[int, int]]) -> Outcome:
-    pc, fault = step.frame.reg(PC), _next_attempt(facts, step)
+    fault = _next_attempt(facts, step)
     if fault and (fault.cause, fault.tval) == (_SOFTWARE_CHECK, _NO_PAD) and step.at_once is None:
-        due = pc is None or fault.pc == pc & ~1
-        if due:
-            why = "the frame holds no ELP"
-            return wrong(step, "no landing pad expected", "a landing-pad fault", why, fault.pc,
-                         fault.seq)  # fmt: skip
+        why = "the frame holds no ELP"
+        return wrong(step, "no landing pad expected", "a landing-pad fault", why, fault.pc,
+                     fault.seq)  # fmt: skip
     return OK if step.seq in blocks else Unknown("where the task went on is not recorded")
 
 

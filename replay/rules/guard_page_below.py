@@ -2,7 +2,7 @@
 
 ## What it checks
 Where the kernel chooses the place of a shadow stack, it and the page below it are free. Where the
-kernel later chooses the place of anything, it leaves the page below each shadow stack free.
+kernel later chooses the place of anything, it takes neither a shadow stack nor the page below one.
 
 ## Why it matters
 A thread that pushes past the end of its shadow stack must fault, and not go on in its neighbour's.
@@ -56,10 +56,10 @@ def check(facts: Facts) -> Iterator[Outcome]:
             taken = facts.regions.within(m.mm, m.area.base - PAGE, top, m.seq - 1)
             yield _finding(m, taken[0], "it and the page below it free") if taken else OK
             continue
-        above = facts.regions.within(m.mm, m.area.top, m.area.top + PAGE, m.seq - 1)
-        stacks = [r for r in above if r.shadow_stack and r.start >= m.area.top]
+        here = facts.regions.within(m.mm, m.area.base, m.area.top + PAGE, m.seq - 1)
+        stacks = [r for r in here if r.shadow_stack]
         if stacks:
-            yield _finding(m, stacks[0], "the page below the shadow stack free")
+            yield _finding(m, stacks[0], "the shadow stack and the page below it free")
 
 
 def _finding(m: Mapping, other: Region, expected: str) -> Finding:

@@ -36,7 +36,7 @@ import polars as pl
 
 from shstk.replay.derive.rows import Event
 from shstk.replay.facts import STATE, Facts
-from shstk.replay.rules import trace
+from shstk.replay.rules import trace, words
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Satisfied
 
 _SETTERS: Final = ("created", "first_user", "exec_done")
@@ -51,16 +51,12 @@ def check(facts: Facts) -> Iterator[Outcome]:
     yield from _ssp(facts)
     begun: dict[int | None, Event] = {}
     cleared: dict[int | None, Event] = {}
-    first = facts.run.manifest.first_tid
     for event in facts.events:
         before = begun.get(event.tid)
         row = {"seq": event.seq, "tid": event.tid, "mm": event.mm}
         what = f"{event.kind} of task {event.tid}"
         if event.kind == "exit_begin":
             begun[event.tid] = event
-            due = facts.run.manifest.exit_status
-            if event.tid == first and facts.run.manifest.complete and event.status != due:
-                yield trace.odd(row, f"status {due}", f"status {event.status}", what)
         elif event.kind == "reaped" and before:
             if event.status == before.status:
                 yield OK
@@ -73,8 +69,17 @@ def check(facts: Facts) -> Iterator[Outcome]:
         elif event.kind == "futex_wake" and before:
             last = cleared.get(event.tid)
             if last and last.addr != event.addr:
-                expected, actual = f"{last.addr:#x}", f"{event.addr or 0:#x}"
+                expected, actual = f"{last.addr:#x}", words.address(event.addr)
                 yield trace.odd(row, expected, actual, what, event.addr, (last.seq,))
+    yield from _ending(facts, begun.get(facts.run.manifest.first_tid))
+
+
+def _ending(facts: Facts, last: Event | None) -> Iterator[Outcome]:
+    """Whether the first task's last exit is the run's; one before a thread's exec is not."""
+    due = facts.run.manifest.exit_status
+    if last and facts.run.manifest.complete and last.status != due:
+        row = {"seq": last.seq, "tid": last.tid, "mm": last.mm}
+        yield trace.odd(row, f"status {due}", f"status {last.status}", "the first task's exit")
 
 
 def _stored(facts: Facts, event: Event) -> Finding | None:
@@ -85,7 +90,7 @@ def _stored(facts: Facts, event: Event) -> Finding | None:
         return None  # a bad address: nothing was stored
     row = {"seq": event.seq, "tid": event.tid, "mm": event.mm}
     actual = f"{before[-1].bytes.hex()} at {before[-1].addr:#x}"
-    expected = f"{word.hex()} at {event.addr or 0:#x}"
+    expected = f"{word.hex()} at {words.address(event.addr)}"
     return trace.odd(row, expected, actual, "clear_child_tid", event.addr)
 
 

@@ -49,7 +49,7 @@ _MAKERS: Final = (220, 435, 167, SYS_MAP_SHADOW_STACK)  # clone, clone3, prctl
 def check(facts: Facts) -> Iterator[Outcome]:
     within = dict(facts.run.table("syscalls").select("seq", "nr").iter_rows())
     for m in facts.mappings:
-        if not m.done or m.start is None:
+        if not m.done:
             continue
         if m.op == "map":
             if m.shadow_stack:
@@ -74,7 +74,7 @@ def _made(m: Mapping, within: dict[int, int]) -> Outcome:
 
 def _stood(facts: Facts, m: Mapping) -> bool:
     """Whether a shadow stack stood where the operation took or changed something."""
-    start, length = (m.start or 0, m.length)
+    start, length = m.area.base, m.length
     if m.op == "remap":
         start, length = m.old_start or 0, m.old_length or 0
     before = facts.regions.within(m.mm, start, start + length, m.seq - 1)

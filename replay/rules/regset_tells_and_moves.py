@@ -170,7 +170,7 @@ def _moved_bytes(facts: Facts, call: Call, op: str) -> bytes | None:
     """What the call moved to or from the register set's place; iov_len is stored beside it."""
     rows = facts.transfers.of(call.tid, call.seq, call.seq_end)
     found = [t.bytes for t in rows if t.op == op and t.addr != call.a3 + _IOV_LEN]
-    return found[0] if found and 8 <= len(found[0]) <= _SIZE else None
+    return found[0] if found else None
 
 
 def _waits_for_pad(facts: Facts, tid: int, seq: int, path: _Path) -> bool:

@@ -93,15 +93,13 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 def _asked(step: Handling, layout: Layout, enabled: bool) -> _Due:
     """The kernel's walk over the frame: the first thing that is wrong ends it."""
-    frame = step.frame
-    if frame.bytes(UCONTEXT + UC_SIGMASK, 8) is None or frame.uc(SC_REGS) is None:
-        return _Due(refused="the frame cannot be read")
+    frame, unreadable = step.frame, "the frame cannot be read"
     ss_ptr = None
     if layout.ss_ptr is not None and enabled:
         ss_ptr = frame.uc(layout.ss_ptr)
     reserved = frame.uc(layout.reserved, 4)
     if reserved is None:
-        return _Due(ss_ptr, "" if ss_ptr is not None else "the frame cannot be read")
+        return _Due(ss_ptr, unreadable)
     if reserved:
         return _Due(ss_ptr, "the reserved word is not 0")
     found, end = frame.extensions(layout)
@@ -115,8 +113,8 @@ def _asked(step: Handling, layout: Layout, enabled: bool) -> _Due:
         if extension.size != ZICFISS_SIZE:
             return _Due(ss_ptr, f"the header's size is {extension.size}")
         ss_ptr = frame.uc(extension.offset + 8)
-    if (end is None and ss_ptr is None) or frame.bytes(UCONTEXT + UC_STACK, 24) is None:
-        return _Due(ss_ptr, "" if ss_ptr is not None else "the frame cannot be read")
+    if end is None or frame.bytes(UCONTEXT + UC_STACK, 24) is None:
+        return _Due(ss_ptr, unreadable)
     return _Due(ss_ptr)
 
 
@@ -139,7 +137,8 @@ def _token(step: Handling, due: _Due) -> Outcome:
     good = due.ss_ptr is None or (token is not None and (token - due.ss_ptr) % 2**64 == 8)
     ssp = token if due.ss_ptr is not None and good else before
     if due.refused or not good:
-        return _refused(step, due.refused or _bad_token(due, token), ssp)
+        bad = f"the word at {words.address(due.ss_ptr)} is {words.address(token)}, no token"
+        return _refused(step, due.refused if good else bad, ssp)
     if due.ss_ptr is not None and not swaps:
         return wrong(step, f"the token at {due.ss_ptr:#x} swapped for 0", "nothing swapped",
                      "the frame says", due.ss_ptr)  # fmt: skip
@@ -152,12 +151,6 @@ def _token(step: Handling, due: _Due) -> Outcome:
     return OK
 
 
-def _bad_token(due: _Due, token: int | None) -> str:
-    if token is None:
-        return f"no token can be taken from {due.ss_ptr or 0:#x}"
-    return f"the word at {due.ss_ptr or 0:#x} is {token:#x}, no token"
-
-
 def _refused(step: Handling, why: str, ssp: int | None) -> Outcome:
     """A SIGSEGV of the kernel's own; what was restored before it stays restored."""
     row = step.row
@@ -166,9 +159,10 @@ def _refused(step: Handling, why: str, ssp: int | None) -> Outcome:
         return wrong(step, f"ssp {ssp:#x}", actual, why, row.ssp_after)
     if step.refused:
         return OK
-    if step.next is None or step.at_once is None:
+    if step.at_once is None:
         return wrong(step, "SIGSEGV", "it went on", why, row.frame)
-    return wrong(step, "SIGSEGV with SI_KERNEL", then(step.next), why, row.frame, step.next.seq)
+    came = then(step.at_once)
+    return wrong(step, "SIGSEGV with SI_KERNEL", came, why, row.frame, step.at_once.seq)
 
 
 def _restored(
@@ -196,8 +190,8 @@ def _restored(
             return wrong(step, f"{name} restored", f"others at {at} of the next frame",
                          "the frame's", nested.frame.base + at, nested.seq)  # fmt: skip
     mask, now_mask = frame.uc(UC_SIGMASK), nested.frame.uc(UC_SIGMASK)
-    if mask is not None and now_mask is not None and mask & ~_UNBLOCKABLE != now_mask:
-        return wrong(step, f"mask {mask & ~_UNBLOCKABLE:#x}", f"mask {now_mask:#x}", "the frame's",
+    if mask is not None and now_mask is not None and (due := mask & ~_UNBLOCKABLE) != now_mask:
+        return wrong(step, f"mask {due:#x}", f"mask {now_mask:#x}", "the frame's",
                      nested.frame.base + UCONTEXT + UC_SIGMASK, nested.seq)  # fmt: skip
     return OK
 

@@ -30,7 +30,7 @@ docs/schema.md, sched.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
@@ -39,14 +39,17 @@ from shstk.replay.rules.outcome import OK, Outcome
 NEEDS = ("sched",)
 APPLIES = "switch of a recorded run"
 
+# Of a life: a thread's exec goes on under the tid of its leader, who has exited before it.
+_BEGINNINGS: Final = ("created", "exec_done")
+
 
 def check(facts: Facts) -> Iterator[Outcome]:
     if not facts.of_program:
         return
     ran: int | None = None
-    renamed = {step.task.tid: step.heir.tid for step in facts.history.execs}
+    renamed: dict[int | None, int] = {e.task.tid: e.heir.tid for e in facts.history.execs}
     for row in facts.run.table("sched").iter_rows(named=True):
-        if row["from_tid"] != ran and renamed.get(ran or 0) == row["from_tid"]:
+        if renamed.get(ran) == row["from_tid"]:
             ran = row["from_tid"]  # a thread's exec goes on under its leader's tid
         expected = _expected(facts, row, ran)
         ran = row["tid"]
@@ -67,7 +70,7 @@ def _expected(facts: Facts, row: dict[str, Any], ran: int | None) -> str | None:
         return "a state hash"
     steps = facts.events.of(ran, -1, row["seq"])
     kinds = [e.kind for e in steps]
-    begun = max((i for i, kind in enumerate(kinds) if kind == "created"), default=0)
+    begun = max((i for i, kind in enumerate(kinds) if kind in _BEGINNINGS), default=0)
     if ran is not None and (row["why"] == "exited") != ("exit_begin" in kinds[begun:]):
         return "exited, exactly if the task has begun to exit"
     return None
