@@ -11,12 +11,12 @@ sha256 over those.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from shstk.schemas.tables import Column, Table
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _MOST: Final = 2**20  # values of a repetition written out at once
 
@@ -47,9 +47,6 @@ class _ColumnHash:
         self._bytes = hashlib.sha256()
 
     def update(self, array: pa.Array) -> None:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         if array.null_count in (0, len(array)):
             self._valid.repeat(b"\0" if array.null_count else b"\1", len(array))
         else:
@@ -124,8 +121,6 @@ def _repeat(hash_: Any, value: bytes, count: int) -> None:
 
 
 def _constant(array: pa.Array) -> bool:
-    import pyarrow.compute as pc
-
     if array[0] != array[-1]:
         return False
     ends = pc.min_max(array)

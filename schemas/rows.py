@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow as pa
 
 from shstk.schemas.tables import TABLES, Column, Table, arrow_schema
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 INTEGERS = {
     "u8": (0, 2**8 - 1),
@@ -33,15 +32,11 @@ def schema(table: str) -> pa.Schema:
 @cache
 def words_of(table: str, column: str) -> pa.Array:
     """The dictionary of a kind column: its whole vocabulary, so that indices agree everywhere."""
-    import pyarrow as pa
-
     return pa.array(TABLES[table].column(column).kinds, pa.string())
 
 
 def kind_array(table: str, column: str, indices: pa.Array) -> pa.Array:
     """A kind column from its indices into the vocabulary."""
-    import pyarrow as pa
-
     return pa.DictionaryArray.from_arrays(indices.cast(pa.int8()), words_of(table, column))
 
 
@@ -66,8 +61,6 @@ def check(table: Table, row: Mapping[str, Any]) -> None:
 
 def to_batch(table: Table, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
     """The rows in their order. Raises BadRow for the first that the table cannot hold."""
-    import pyarrow as pa
-
     try:
         arrays = [_array(table, column, rows) for column in table.columns]
     except (KeyError, TypeError, ValueError, OverflowError, pa.ArrowException) as e:
@@ -78,8 +71,6 @@ def to_batch(table: Table, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
 
 
 def _array(table: Table, column: Column, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
-    import pyarrow as pa
-
     values = [row.get(column.name) for row in rows]
     if not column.nullable and None in values:
         raise ValueError(f"{column.name} may not be null")

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+import shstk
 from shstk.cli.common import plugin_option, show_plugins
 from shstk.cli.guest import guest_options, settings
 from shstk.cli.terminal import Interrupt, PassThrough, Progress, show_warnings
@@ -18,10 +19,8 @@ def command(program: str, args: tuple[str, ...], plugins: tuple[str, ...], **opt
 
     The exit code is the program's; 128 + signal if it was killed by one.
     """
-    from shstk.api import execute
-
     passing = PassThrough()
-    result = execute(
+    result = shstk.execute(
         program,
         *args,
         plugins=plugins,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import shstk
+from shstk import render
 from shstk.cli.common import between_commas, format_option
 from shstk.cli.guest import guest_options, record_line, settings
 from shstk.cli.terminal import Status
@@ -72,12 +74,10 @@ def command(
     a deadlock. The seed that shows it is printed, with the command that records it again.
     Exit code 1 if there was one.
     """
-    from shstk import api, render
-
     guest = settings(options)
     status = Status()
     tried = []
-    for one in api.explore(
+    for one in shstk.explore(
         program,
         *args,
         seeds=range(seed, seed + seeds),
@@ -97,7 +97,7 @@ def command(
     if first is not None:
         kept = output or Path(f"{Path(program).stem}.seed{first.seed}.run")
         guest["seed"] = first.seed
-        api.record(program, *args, out=kept, force=force, **guest)
+        shstk.record(program, *args, out=kept, force=force, **guest)
     if format == "json":
         from shstk.replay.report import findings_json
 

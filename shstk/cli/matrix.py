@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+import shstk
+from shstk import render
 from shstk.cli.common import Kernel, format_option
 from shstk.cli.guest import guest_options, settings
 from shstk.cli.terminal import Status
@@ -60,7 +62,6 @@ def command(
     nothing to judge. `changes` says at which revision a finding appears and goes. With --program,
     program x finding x revision. Exit code 1 if any revision has findings.
     """
-    from shstk import api, render
     from shstk.replay.matrix import matrix
 
     names = [resolve(name.strip()).name for name in kernels.split(",") if name.strip()] + list(more)
@@ -70,7 +71,7 @@ def command(
     guest = settings(options, piped=False)
     status = Status()
     reports = {
-        name: api.matrix(
+        name: shstk.matrix(
             *words,
             kernels=names,
             keep=keep and (keep if len(programs) == 1 else keep / Path(words[0]).name),
@@ -92,8 +93,6 @@ def command(
 
 def write_text(reports: Mapping[str, Mapping[str, Report]], all_rules: bool, out: TextIO) -> None:
     """reports: by program and kernel."""
-    from shstk import render
-
     header, rows = _table(reports, all_rules)
     if not rows:
         out.write(f"no findings under {', '.join(next(iter(reports.values())))}\n")

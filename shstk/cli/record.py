@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+import shstk
 from shstk.cli.common import plugin_option, show_plugins
 from shstk.cli.guest import guest_options, settings
 from shstk.cli.terminal import Interrupt, PassThrough, Progress, show_warnings
@@ -41,10 +42,8 @@ def command(
     The program's output passes through. RUN is PROGRAM's name with .run unless -o is given. The
     command's exit code is 0 when the program was recorded, whatever the program did.
     """
-    from shstk.api import record
-
     passing = PassThrough()
-    result = record(
+    result = shstk.record(
         program,
         *args,
         out=output,

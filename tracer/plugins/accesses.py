@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+import pyarrow as pa
+import pyarrow.compute as pc
 
 READ: Final = 1
 WRITE: Final = 2
@@ -45,9 +45,6 @@ def accesses(insn: pa.RecordBatch, start: int, end: int, which: int) -> pa.Recor
 
     which: READ, WRITE or both.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     insn = insn.filter(insn["mem_addr"].is_valid())
     if end < 2**64:
         insn = insn.filter(pc.less(insn["mem_addr"], pa.scalar(end, pa.uint64())))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from shstk.tracer.plugins import accesses
 from shstk.tracer.plugins.interface import Blocks, Instructions, Memory, Rows, Want
 from shstk.tracer.plugins.wants import METHODS, SOURCES
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 class Selection:
@@ -56,8 +55,6 @@ class _BlockColumns:
         self._blocks: pa.RecordBatch | None = None  # row n is block n + 1
 
     def add(self, code: pa.RecordBatch) -> None:
-        import pyarrow as pa
-
         counts = [_instructions(text) for text in code["bytes"].to_pylist()]
         new = pa.record_batch(
             {
@@ -70,9 +67,6 @@ class _BlockColumns:
         self._blocks = pa.concat_batches([self._blocks, new]) if self._blocks else new
 
     def of(self, flow: pa.RecordBatch) -> pa.RecordBatch:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         assert self._blocks is not None
         found = self._blocks.take(pc.subtract(flow["block"], pa.scalar(1, pa.uint32())))
         names = [*flow.schema.names, *found.schema.names]
@@ -92,9 +86,6 @@ def _in_ranges(
     rows: pa.RecordBatch, wants: Sequence[Blocks] | Sequence[Instructions]
 ) -> pa.RecordBatch:
     """Those whose pc is in the range of one of the wants."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     chosen = None
     for want in wants:
         if want.start <= 0 and want.end >= 2**64:
@@ -108,9 +99,6 @@ def _in_ranges(
 
 def _memory(insn: pa.RecordBatch, wants: Sequence[Memory]) -> pa.RecordBatch:
     """The accesses that any of these wants, once each."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     parts = [
         accesses.accesses(
             insn,

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from shstk.schemas.errors import BadPlugin, UsageError
 from shstk.tracer.plugins import wants
 from shstk.tracer.plugins.calls import Calls
@@ -21,8 +23,6 @@ from shstk.tracer.plugins.tee import Tee
 from shstk.tracer.recording.recorder import BIT_OF
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from shstk.tracer.kernel.kernel import Kernel, Recorder
     from shstk.tracer.kernel.task import InCall
 
@@ -101,8 +101,6 @@ class Plugins:
         return tuple(self._finish(plugin) for plugin in self._calls.working())
 
     def _finish(self, plugin: Plugin) -> Finished:
-        import pyarrow as pa
-
         made = self._calls.call(plugin, "finish")
         try:
             table = made if made is None or isinstance(made, pa.Table) else pa.table(made)

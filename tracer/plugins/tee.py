@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from shstk.schemas.rows import to_batch
 from shstk.schemas.tables import TABLES
 from shstk.tracer.recording.recorder import BIT_OF, CORE_TABLES, Buffers, core_batch
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from shstk.tracer.kernel.kernel import Recorder
 
 
@@ -143,8 +143,6 @@ class _Tap:
                 self.drain(table)
 
     def take(self) -> dict[str, pa.RecordBatch]:
-        import pyarrow as pa
-
         taken = {}
         for table, kept in self._kept.items():
             if kept:

@@ -13,16 +13,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
+
+import pyarrow as pa
 
 from shstk.schemas.errors import CannotWrite
 from shstk.schemas.manifest import Manifest, PluginEntry
-from shstk.schemas.rows import to_batch
+from shstk.schemas.rows import kind_array, schema, to_batch
 from shstk.schemas.tables import TABLES
 from shstk.tracer.recording.rundir import Partial
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 CORE_TABLES: Final = ("cfi", "flow", "code", "insn")
 TRACE_BITS: Final = {"cfi": 1, "flow": 2, "insn": 4}  # _core.TRACE_*
@@ -315,10 +314,6 @@ def core_batch(
     The executor has no nulls: what is null is told by `fault` 255, `rd` 255, `mem_size` 0 and by
     the kind of a cfi row. modules: the module column of code rows.
     """
-    import pyarrow as pa
-
-    from shstk.schemas.rows import kind_array, schema
-
     wanted = schema(table)
     count = len(columns["seq"])
     given: dict[str, pa.Array] = {}
@@ -364,8 +359,6 @@ def _where(tags: pa.Array, valid: Callable[[int], bool], values: pa.Array) -> pa
 
     By a table of 256 entries: Arrow's comparisons of bytes cost several times as much.
     """
-    import pyarrow as pa
-
     raw = tags.buffers()[1].to_pybytes()[: len(tags)]
     found = raw.translate(bytes(map(valid, range(256))))
     if 0 not in found:

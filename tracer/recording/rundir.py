@@ -21,7 +21,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from shstk.schemas.errors import BadRun, CannotWrite
 from shstk.schemas.manifest import NAME as MANIFEST
@@ -35,9 +39,6 @@ from shstk.tracer.recording.tablefile import (
     read_saved,
     read_stream,
 )
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 SUFFIX: Final = ".partial"
 BEGUN: Final = "begun.json"
@@ -98,8 +99,6 @@ class Partial:
 
     def add_plugin(self, name: str, table: pa.Table) -> PluginEntry:
         """Store the table that a plugin made; its entry in the manifest."""
-        import pyarrow.parquet as pq
-
         target = self.path / PLUGINS / f"{name}.parquet"
         with _writing(self.path, self._kept):
             target.parent.mkdir(exist_ok=True)
@@ -278,8 +277,6 @@ def _whole_lines(path: Path) -> list[str]:
 
 def _in_order(batches: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
     """The rows sorted by seq, in memory only those that came after a row of a higher seq."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
 
     def split() -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch, int]]:
         top = 0

@@ -14,16 +14,17 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from shstk.schemas.content import ContentHash
 from shstk.schemas.manifest import U64, TableEntry
 from shstk.schemas.rows import schema
 from shstk.schemas.tables import TABLES, Table
 from shstk.tracer.recording.parquet_join import join
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 ROW_GROUP: Final = 2**19  # rows
 GROUP: Final = ".group"
@@ -103,8 +104,6 @@ class TableFile:
         return self._directory / f"{self._name}.{len(self._groups)}{STREAM}"
 
     def _write_group(self) -> None:
-        import pyarrow as pa
-
         for batch in self._held:
             seqs = batch["seq"]
             assert _sorted(seqs, self._last), f"{self._name} is not in seq order"
@@ -129,16 +128,12 @@ class TableFile:
 
 def new_stream(path: Path, table: str) -> pa.RecordBatchStreamWriter:
     """lz4 costs half the time of zstd here, and streams live only until the run is sealed."""
-    import pyarrow as pa
-
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     return pa.ipc.new_stream(str(path), schema(table), options=options)
 
 
 def read_stream(path: Path) -> Iterator[pa.RecordBatch]:
     """The whole batches of an IPC stream that may be torn or absent."""
-    import pyarrow as pa
-
     try:
         with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
             yield from reader
@@ -148,9 +143,6 @@ def read_stream(path: Path) -> Iterator[pa.RecordBatch]:
 
 def read_saved(name: str, directory: Path) -> Iterator[pa.RecordBatch]:
     """What a TableFile of `directory` had made safe, and perhaps a little more."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     group = 0
     while True:
         path = directory / f"{name}.{group}{GROUP}"
@@ -164,9 +156,6 @@ def read_saved(name: str, directory: Path) -> Iterator[pa.RecordBatch]:
 
 
 def _write_parquet(rows: pa.Table, table: Table, path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if any(c.base in ("str", "bytes") for c in table.columns):
         rows = rows.combine_chunks()  # these may fill more than a page, which chunks would cut
     new = path.with_name(path.name + ".new")
@@ -195,7 +184,5 @@ def _encoding(column: str, base: str) -> str:
 
 
 def _sorted(seqs: pa.Array, before: int) -> bool:
-    import pyarrow.compute as pc
-
     rises = pc.all(pc.less_equal(seqs[:-1], seqs[1:])).as_py()
     return rises is not False and seqs[0].as_py() >= before

@@ -21,6 +21,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import pyarrow as pa
+
 from shstk.tracer import _core
 from shstk.tracer._core import AddressSpace, Hart
 from shstk.tracer.kernel.fs.inode import Regular
@@ -46,8 +48,6 @@ class NoCheckpoint(ValueError):
 
 def save(guest: Guest) -> bytes:
     """Where a guest stands between two slices (loop.advance, an alarm)."""
-    import pyarrow as pa
-
     out = io.BytesIO()
     pickler = _Pickler(out, guest.k)
     for number, item in pickler.all_objects():
@@ -64,8 +64,6 @@ def restore(guest: Guest, data: bytes) -> None:
 
     Raises NoCheckpoint; the guest is then as it was.
     """
-    import pyarrow as pa
-
     if len(data) < _HEAD.size:
         raise NoCheckpoint("too short")
     magic, seal, model_size, executor_size = _HEAD.unpack_from(data)

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import pyarrow as pa
+
 from shstk.schemas.seq import STEPS
 from shstk.tracer.kernel import loop
 from shstk.tracer.recording.recorder import Buffers, NullRecorder, core_batch
 from shstk.tracer.rerun.checkpoint import NoCheckpoint, restore, save
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from shstk.tracer.guest import Guest
     from shstk.tracer.kernel.kernel import Recorder
     from shstk.tracer.rerun.checkpoint_cache import CheckpointCache
