@@ -176,9 +176,7 @@ def test_survivors_have_a_reason() -> None:
     for name, why in survivors().items():
         assert name.split()[0] in RULES, name
         assert why.strip(), name
-        assert not why.strip().lower().startswith("open"), (
-            f"{name}: a listing, or why none can tell"
-        )
+        assert not why.strip().lower().startswith("open"), f"{name}: say why none can tell"
 
 
 if __name__ == "__main__":
