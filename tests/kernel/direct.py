@@ -105,6 +105,10 @@ class Direct:
 
     call = start
 
+    def idle(self, ns: int) -> None:
+        """Time passes, and no instruction runs."""
+        self.k.idle_until(self.k.now_ns() + ns)
+
     # The commonest ones.
 
     def open(self, path: str, flags: int = 0, mode: int = 0o644) -> Any:

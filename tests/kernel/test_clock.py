@@ -40,7 +40,7 @@ def now(d: Direct, clock: int) -> object:
 
 
 def test_clocks_start_at_a_fixed_moment(d: Direct) -> None:
-    d.k._slept_ns += 1234
+    d.idle(1234)
     assert now(d, REALTIME) == EPOCH * SECOND + 1234
     assert now(d, MONOTONIC) == now(d, BOOTTIME) == 1234
     assert now(d, 10) == now(d, 99) == "EINVAL"
@@ -53,7 +53,8 @@ def test_clocks_start_at_a_fixed_moment(d: Direct) -> None:
 
 
 def test_cpu_time_is_instructions_and_stands_still_in_sleep(d: Direct) -> None:
-    d.t.icount, d.k._slept_ns = 500, 10**9
+    d.t.icount = 500
+    d.idle(10**9)
     d.t.process.utime_icount = 70
     assert (now(d, THREAD_CPU), now(d, PROCESS_CPU)) == (500, 570)
     assert now(d, ~d.t.pid << 3 | 2) == 570
@@ -73,10 +74,10 @@ def test_sleeping(d: Direct) -> None:
     wait = d.start("nanosleep", timespec(700), left)
     assert isinstance(wait, Wait)
     assert wait.deadline_ns == d.k.now_ns() + 700
-    d.k._slept_ns += 300
+    d.idle(300)
     assert d.retry("signal") is RESTART_NO_HAND
     assert d.get(left, 16) == timespec(400)
-    d.k._slept_ns += 400
+    d.idle(400)
     assert d.retry("deadline") == 0
     assert d.call("nanosleep", struct.pack("<qq", 0, SECOND), 0) == "EINVAL"
     assert d.call("nanosleep", struct.pack("<qq", -1, 0), 0) == "EINVAL"
@@ -93,7 +94,7 @@ def test_sleeping_until(d: Direct) -> None:
 def fire_after(d: Direct, ns: int) -> list[int]:
     """Let time pass; the signals that came."""
     before = len(d.t.process.pending)
-    d.k._slept_ns += ns
+    d.idle(ns)
     TIMERS.of(d.k).fire(d.k)
     new = [info.signo for info in d.t.process.pending[before:]]
     d.t.process.pending.clear()
@@ -135,11 +136,11 @@ def test_posix_timers(d: Direct) -> None:
     [number] = struct.unpack("<i", d.get(where, 4))
     spec = timespec(100) + timespec(1000)
     assert d.call("timer_settime", number, 0, spec, 0) == 0
-    d.k._slept_ns += 1000
+    d.idle(1000)
     TIMERS.of(d.k).fire(d.k)
     [info] = d.t.process.pending
     assert (info.signo, info.code, info.fields) == (10, -2, struct.pack("<iiQ", number, 0, 0x1234))
-    d.k._slept_ns += 350
+    d.idle(350)
     TIMERS.of(d.k).fire(d.k)
     assert len(d.t.process.pending) == 1
     assert d.call("timer_getoverrun", number) == 3

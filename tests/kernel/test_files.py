@@ -368,7 +368,7 @@ def test_sizes(d: Direct) -> None:
 
 def test_times(d: Direct) -> None:
     before = d.stat("/tmp/f")["times"]
-    d.k._slept_ns += 5 * 10**9
+    d.idle(5 * 10**9)
     fd = d.open("/tmp/f", O_WRONLY)
     d.write(fd, b"x")
     atime, mtime, ctime = d.stat("/tmp/f")["times"]

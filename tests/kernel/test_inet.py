@@ -185,7 +185,7 @@ def test_a_receive_that_gives_up(d: Direct) -> None:
     wait = d.start("recvfrom", fd, d.room(8), 8, 0, 0, 0)
     assert isinstance(wait, Wait)
     assert wait.deadline_ns == d.k.now_ns() + 250_000_000
-    d.k._slept_ns += 250_000_000
+    d.idle(250_000_000)
     assert d.retry("deadline") == "EAGAIN"
 
 

@@ -184,9 +184,9 @@ def test_poll_sleeps_until_readiness_the_deadline_or_a_signal(d: Direct) -> None
     wait = poll(d, (reader, POLLIN), timeout=5000)
     assert isinstance(wait, Wait)
     assert wait.deadline_ns == d.k.now_ns() + 5000
-    d.k._slept_ns += 4999
+    d.idle(4999)
     assert isinstance(d.retry(), Wait)
-    d.k._slept_ns += 1
+    d.idle(1)
     assert d.retry("deadline") == 0
     assert isinstance(poll(d, (reader, POLLIN), timeout=None), Wait)
     assert d.retry("signal") is RESTART_NO_HAND

@@ -95,7 +95,7 @@ def test_vtime_is_how_long_a_read_waits(d: Direct) -> None:
     wait = d.start("read", pair.slave, room, 8)
     assert isinstance(wait, Wait)
     assert wait.deadline_ns == d.k.now_ns() + 300_000_000
-    d.k._slept_ns += 300_000_000
+    d.idle(300_000_000)
     assert d.retry("deadline") == 0
 
 

@@ -88,7 +88,7 @@ class Socket(OpenFile):
         self.passcred = False
         self.timeouts: dict[int, int] = {}  # SO_RCVTIMEO, SO_SNDTIMEO: ns
         self.closed = False
-        self._crowd: dict[Socket, None] = {}  # who found no room in the inbox
+        self.crowd: dict[Socket, None] = {}  # who found no room in the inbox
 
     @property
     def connected(self) -> bool:
@@ -102,7 +102,7 @@ class Socket(OpenFile):
             return len(self.inbox[0].data)
         return sum(len(message.data) for message in self.inbox)
 
-    def _room(self, sender: Socket) -> bool:
+    def has_room(self, sender: Socket) -> bool:
         if self.kind == DGRAM and self.peer is not sender and len(self.inbox) > _DATAGRAMS:
             return False
         return self.used < CAPACITY
@@ -151,7 +151,7 @@ class Socket(OpenFile):
             n -= used
             if not first.data:
                 self.inbox.popleft()
-        waiting, self._crowd = self._crowd, {}
+        waiting, self.crowd = self.crowd, {}
         for sender in waiting | ({self.peer: None} if self.peer else {}):
             sender.notify(k)
         return files
@@ -193,8 +193,8 @@ class Socket(OpenFile):
             raise Errno("EMSGSIZE")
         if self.kind == STREAM and not data:
             return 0
-        if not to._room(self):
-            to._crowd[self] = None
+        if not to.has_room(self):
+            to.crowd[self] = None
             return None
         piece = data[:_PIECE] if self.kind == STREAM else data
         to.inbox.append(Message(bytearray(piece), self.name, t.pid, files))
@@ -255,7 +255,7 @@ class Socket(OpenFile):
         left, self.inbox = self.inbox, deque()
         for message in left:
             message.drop(k)
-        for other in self._crowd | ({self.peer: None} if self.peer else {}):
+        for other in self.crowd | ({self.peer: None} if self.peer else {}):
             other.notify(k)
         self.notify(k)
 
@@ -274,7 +274,7 @@ class Socket(OpenFile):
         return bits if self.backlog is not None or full else bits | WRITABLE
 
     def _fits(self) -> bool:
-        return self.peer is None or self.peer.closed or self.peer._room(self)
+        return self.peer is None or self.peer.closed or self.peer.has_room(self)
 
     def ioctl(self, k: Kernel, t: Task, request: int, arg: int) -> int:
         if request not in (FIONREAD, _SIOCOUTQ):
