@@ -42,13 +42,12 @@ from shstk.schemas.extensions import optional_of
 NEEDS = ("syscalls",)
 APPLIES = "riscv_hwprobe that was asked for Zicfilp or Zicfiss"
 
-_NR = 258
 _PAIR = 16  # bytes
 _BITS = {4: ("zicfilp", 63), 16: ("zicfiss", 0)}  # key → extension, its bit
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    for call in facts.calls(_NR):
+    for call in facts.calls("riscv_hwprobe"):
         if call.ret == 0 and not call.a4:
             yield from _answers(facts, call)
 

@@ -41,7 +41,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from shstk.replay.derive.rows import Call
-from shstk.replay.derive.ssp_path import NR_PTRACE, ssp_path
+from shstk.replay.derive.ssp_path import ssp_path
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
@@ -60,7 +60,7 @@ _IOV_LEN = 8  # offset of iov_len in struct iovec
 def check(facts: Facts) -> Iterator[Outcome]:
     calls = [
         call
-        for call in facts.calls(NR_PTRACE)
+        for call in facts.calls("ptrace")
         if call.a0 in (PTRACE_GETREGSET, PTRACE_SETREGSET)
         and call.a2 % 2**32 == NT_RISCV_USER_CFI
         and (facts.supported or facts.landing_pads)

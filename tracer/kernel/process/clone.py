@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import (
     CLONE_CHILD_CLEARTID,
-    CLONE_FLAGS,
     CLONE_THREAD,
     CLONE_VFORK,
     CLONE_VM,
     PAGE,
+    constants,
 )
 from shstk.tracer.kernel.arch import shstk
 from shstk.tracer.kernel.call import RESTART_ALWAYS, Args, Call, Outcome, Wait
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from shstk.tracer._core import Hart
     from shstk.tracer.kernel.kernel import Kernel
 
-_F: Final = CLONE_FLAGS
+_F: Final = constants("CLONE_")
 _CSIGNAL: Final = 0xFF
 _NAMESPACES: Final = sum(
     _F[f"CLONE_{name}"]

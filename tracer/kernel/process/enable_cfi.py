@@ -57,7 +57,7 @@ def _prctl(k: Kernel, t: Task, a: Args) -> None:
         tid=t.tid,
         mm=t.mm_id,
         seq_end=k.seq(),
-        nr=SYSCALLS["prctl"],
+        nr=SYSCALLS["prctl"].number,
         name="prctl",
         **{f"a{i}": value for i, value in enumerate(a)},
         ret=ret,
