@@ -448,12 +448,6 @@ SEGV_CPERR: Final = 10
 RISCV_V_MAGIC: Final = 0x5346_5457
 RISCV_ZICFISS_MAGIC: Final = 0x9487
 
-# asm/hwprobe.h: keys, and masks of their values
-RISCV_HWPROBE_KEY_IMA_EXT_0: Final = 4
-RISCV_HWPROBE_KEY_IMA_EXT_1: Final = 16
-RISCV_HWPROBE_EXT_ZICFILP: Final = 1 << 63  # of IMA_EXT_0
-RISCV_HWPROBE_EXT_ZICFISS: Final = 1 << 0  # of IMA_EXT_1
-
 # The psABI: what an object was built for.
 GNU_PROPERTY_RISCV_FEATURE_1_AND: Final = 0xC000_0000
 GNU_PROPERTY_RISCV_FEATURE_1_CFI_LP_UNLABELED: Final = 1

@@ -16,6 +16,7 @@ import pyarrow as pa
 from shstk.replay import decode
 from shstk.replay.derive import rows
 from shstk.replay.derive.history import Cloned, Execed, Exited, Task
+from shstk.replay.derive.sigframe import UCONTEXT
 from shstk.replay.diff.names import OWN, Names
 from shstk.replay.diff.tasks import Cast
 from shstk.replay.facts import Facts
@@ -77,7 +78,6 @@ _CAUSES: Final = {
 }
 _CHECKS: Final = {2: "landing pad check", 3: "shadow stack check"}  # cause 18, by tval
 _NEW: Final = O_CREAT | O_EXCL
-_UCONTEXT: Final = 128  # bytes of siginfo before it in a signal frame
 _FRAME: Final = 2048  # no frame is larger
 _STRING: Final = 4096
 _SMALL: Final = 16
@@ -460,7 +460,7 @@ class Teller:
             if written.op == "write" and frame <= written.addr < frame + _FRAME:
                 at = written.bytes.find(word)
                 if at >= 0:
-                    return f"ucontext+{written.addr + at - frame - _UCONTEXT}"
+                    return f"ucontext+{written.addr + at - frame - UCONTEXT}"
         return "nowhere"
 
     def _faults(self) -> Iterator[Step]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from shstk.schemas import uapi
+from shstk.schemas.extensions import EXTENSIONS
 from shstk.schemas.syscalls import SYSCALLS
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("ziglang"), reason="needs ziglang")
@@ -65,6 +66,11 @@ def test_the_kernel_headers_say_the_same(tmp_path: Path) -> None:
     left |= uapi.ERRNO | uapi.SIGNALS
     left |= {f"RLIMIT_{name}": number for number, name in enumerate(uapi.RLIMITS)}
     left |= {f"__NR_{name}": call.number for name, call in SYSCALLS.items()}
+    left |= {
+        f"RISCV_HWPROBE_EXT_{extension.name.upper()}": 1 << extension.hwprobe[1]
+        for extension in EXTENSIONS.values()
+        if extension.hwprobe and len(extension.name) > 1
+    }
     newest = {f"__NR_{name}" for name, call in SYSCALLS.items() if call.number > 450}
     dropped = {"__NR_lookup_dcookie", "__NR_nfsservctl"}
     for headers in HEADERS.values():
