@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.uapi import MINSIGSTKSZ, RISCV_V_MAGIC, RISCV_ZICFISS_MAGIC
+from shstk.schemas.uapi import MINSIGSTKSZ, RISCV_V_MAGIC, RISCV_ZICFISS_MAGIC, SI_KERNEL
 from shstk.tracer.kernel.arch import vectors
 from shstk.tracer.kernel.call import NO_RETURN, Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
@@ -293,7 +293,7 @@ def sys_rt_sigreturn(k: Kernel, t: Task, a: Args) -> Outcome:
         sigreturn_seq=seq,
     )
     if failed:
-        signals.send(k, t, siginfo.SIGSEGV, siginfo.SI_KERNEL, forced=True)
+        signals.send(k, t, siginfo.SIGSEGV, SI_KERNEL, forced=True)
     return NO_RETURN
 
 
