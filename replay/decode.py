@@ -6,14 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from shstk.schemas import uapi
-from shstk.schemas.signatures import ENUMS, FLAGS, SIGNATURES
+from shstk.schemas.argument_types import ENUMS, FLAGS
+from shstk.schemas.syscalls import BY_NUMBER
 
-_AT_FDCWD: Final = -100
-_FUTEX_PRIVATE: Final = 128
-_FUTEX_CLOCK_REALTIME: Final = 256
-_POINTERS: Final = frozenset({"mmap", "brk", "mremap", "map_shadow_stack"})
-_SIGNAL_NAMES: Final = {number: name for name, number in uapi.SIGNALS.items()}
-_SEGV_CODES: Final = {1: "SEGV_MAPERR", 2: "SEGV_ACCERR", 10: "SEGV_CPERR"}
+_SEGV_CODES: Final = {code: name for name, code in uapi.constants("SEGV_").items()}
 
 
 def size(length: int) -> str:
@@ -45,7 +41,7 @@ def flags(value: int, names: Mapping[str, int]) -> str:
 def signal_name(number: int | None) -> str:
     if number is None:
         return "-"
-    return _SIGNAL_NAMES.get(number, f"SIGRT{number - 32}" if number >= 32 else str(number))
+    return uapi.SIGNAL_NAMES.get(number, f"SIGRT{number - 32}" if number >= 32 else str(number))
 
 
 def signal_code(signo: int | None, code: int | None) -> str:
@@ -60,28 +56,42 @@ def wait_status(status: int) -> str:
 
 
 def _fd(value: int) -> str:
-    return "AT_FDCWD" if signed32(value) == _AT_FDCWD else str(signed32(value))
+    return "AT_FDCWD" if signed32(value) == uapi.AT_FDCWD else str(signed32(value))
 
 
 def _open(value: int) -> str:
-    access = "O_RDONLY|" if value & 3 == 0 else ""
+    access = "O_RDONLY|" if value & uapi.O_ACCMODE == uapi.O_RDONLY else ""
     text = flags(value, FLAGS["open"])
     return "O_RDONLY" if access and text == "0" else access + text
 
 
 def _clone(value: int) -> str:
-    signo = value & 0xFF
-    text = flags(value & ~0xFF, FLAGS["clone"])
+    signo = value & uapi.CSIGNAL
+    text = flags(value & ~uapi.CSIGNAL, FLAGS["clone"])
     if not signo:
         return text
     return signal_name(signo) if text == "0" else f"{text}|{signal_name(signo)}"
 
 
 def _futex(value: int) -> str:
-    private = "|FUTEX_PRIVATE_FLAG" if value & _FUTEX_PRIVATE else ""
-    realtime = "|FUTEX_CLOCK_REALTIME" if value & _FUTEX_CLOCK_REALTIME else ""
-    plain = value & ~(_FUTEX_PRIVATE | _FUTEX_CLOCK_REALTIME)
+    private = "|FUTEX_PRIVATE_FLAG" if value & uapi.FUTEX_PRIVATE_FLAG else ""
+    realtime = "|FUTEX_CLOCK_REALTIME" if value & uapi.FUTEX_CLOCK_REALTIME else ""
+    plain = value & ~(uapi.FUTEX_PRIVATE_FLAG | uapi.FUTEX_CLOCK_REALTIME)
     return ENUMS["futex"].get(plain, str(plain)) + private + realtime
+
+
+def _ipc(value: int) -> str:
+    mode = _octal(value & 0o777)
+    text = flags(value & ~0o777, FLAGS["ipc"])
+    return mode if text == "0" else f"{text}|{mode}"
+
+
+def _octal(value: int) -> str:
+    return f"0{value:o}" if value else "0"
+
+
+def _hex(value: int) -> str:
+    return hex(value) if value > 9 else str(value)
 
 
 def _pointer(value: int) -> str:
@@ -95,43 +105,43 @@ _SHOW: Final[dict[str, Callable[[int], str]]] = {
     "int": lambda v: str(signed64(v)),
     "uint": str,
     "size": lambda v: size(v) if v >= uapi.PAGE else str(v),
-    "hex": lambda v: hex(v) if v > 9 else str(v),
+    "hex": _hex,
     "ptr": _pointer,
     "str": _pointer,
-    "oct": lambda v: f"0{v:o}" if v else "0",
+    "oct": _octal,
     "sig": signal_name,
     "open": _open,
     "clone": _clone,
     "futex": _futex,
+    "ipc": _ipc,
 }
 
 
-def argument(word: str, value: int) -> str:
-    if word in _SHOW:
-        return _SHOW[word](value)
-    if word in FLAGS:
-        return flags(value, FLAGS[word])
-    return ENUMS[word].get(value, hex(value) if value > 9 else str(value))
+def argument(type: str, value: int) -> str:
+    if type in _SHOW:
+        return _SHOW[type](value)
+    if type in FLAGS:
+        return flags(value, FLAGS[type])
+    return ENUMS[type].get(value) or _hex(value)
 
 
-def call(name: str | None, nr: int, args: Sequence[int], strings: Mapping[int, str]) -> str:
-    """'openat(AT_FDCWD, "/etc/passwd", O_RDONLY, 0)'. strings: what the kernel read, by address."""
-    if name not in SIGNATURES:
-        shown = [_SHOW["hex"](a) for a in args]
-        while len(shown) > 1 and shown[-1] == "0":
-            shown.pop()
-        return f"{name or f'syscall_{nr}'}({', '.join(shown)})"
-    words = SIGNATURES[name].split()
-    shown = [
-        strings.get(a) or argument(w, a) if w == "str" else argument(w, a)
-        for w, a in zip(words, args, strict=False)
-    ]
-    return f"{name}({', '.join(shown)})"
+def arguments(nr: int, args: Sequence[int], strings: Mapping[int, str]) -> dict[str, str]:
+    """A call's arguments by name. strings: what the kernel read, by address.
+
+    Of a call that nobody knows, those up to the last that is not 0, as a0, a1 and so on.
+    """
+    if nr not in BY_NUMBER:
+        return {f"a{i}": _hex(a) for i, a in enumerate(args) if i == 0 or any(args[i:])}
+    return {
+        known.name: (known.type == "str" and strings.get(value)) or argument(known.type, value)
+        for known, value in zip(BY_NUMBER[nr].arguments, args, strict=False)
+    }
 
 
-def result(name: str | None, ret: int | None) -> str:
+def result(ret: int | None, nr: int | None = None) -> str:
+    """What a call returned; nr: which, where it may be an address."""
     if ret is None:
         return "?"
     if -4096 < ret < 0:
         return f"-{uapi.ERRNO_NAMES.get(-ret, str(-ret))}"
-    return hex(ret) if name in _POINTERS else str(ret)
+    return hex(ret) if nr in BY_NUMBER and BY_NUMBER[nr].returns == "ptr" else str(ret)

@@ -10,9 +10,6 @@ import polars as pl
 from shstk.replay.derive.code import Code
 from shstk.replay.derive.handlings import Handling, handlings
 from shstk.replay.derive.history import (
-    NR_PRCTL,
-    NR_PRLIMIT,
-    NR_SETRLIMIT,
     Cloned,
     Fold,
     History,
@@ -31,6 +28,7 @@ from shstk.replay.derive.rows import (
     Rows,
     Signal,
     Transfer,
+    called,
     read,
 )
 from shstk.replay.derive.slots import Loads, loads
@@ -39,7 +37,6 @@ from shstk.replay.derive.ssp_path import ssp_path, stretches
 from shstk.replay.derive.stack_maps import StackMap, stack_maps
 from shstk.replay.derive.stacks import Copied, Ledger, Stack
 from shstk.schemas.revisions import Revision
-from shstk.schemas.uapi import SYS_MAP_SHADOW_STACK
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
@@ -152,9 +149,8 @@ class Facts:
     def faults(self) -> Rows[Fault]:
         return read(self.run.table("faults"), Fault)
 
-    def calls(self, *numbers: int) -> Rows[Call]:
-        """The system calls with these numbers."""
-        return read(self.run.table("syscalls").filter(pl.col("nr").is_in(numbers)), Call)
+    def calls(self, *names: str) -> Rows[Call]:
+        return read(self.run.table("syscalls").filter(called(*names)), Call)
 
     @cached_property
     def clone_calls(self) -> dict[int, Call]:
@@ -173,7 +169,7 @@ class Facts:
             stack_limit=first.soft if first else None,
             events=self.events,
             attempts=self.attempts,
-            calls=self.calls(NR_PRCTL, NR_PRLIMIT, NR_SETRLIMIT),
+            calls=self.calls("prctl", "prlimit64", "setrlimit"),
             clone_calls=self.clone_calls,
             mappings=Rows(m for m in self.mappings if m.shadow_stack or m.op == "unmap"),
             transfers=self.transfers,
@@ -275,5 +271,5 @@ class Facts:
     @cached_property
     def stack_maps(self) -> list[StackMap]:
         """The calls of map_shadow_stack."""
-        calls = self.calls(SYS_MAP_SHADOW_STACK)
+        calls = self.calls("map_shadow_stack")
         return stack_maps(calls, self.mappings, self.transfers, self.forks)

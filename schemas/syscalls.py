@@ -1,79 +1,386 @@
-"""System call numbers of riscv64 Linux (the generic table), for names in rows and listings.
+"""The system calls of riscv64 Linux: one row each, with the type of every argument.
 
-Source: include/uapi/asm-generic/unistd.h; arch/riscv/include/uapi/asm/unistd.h for 258 and 259.
+Sources: scripts/syscall.tbl for names and numbers, include/linux/syscalls.h and each call's
+SYSCALL_DEFINE for the arguments; arch/riscv selects CLONE_BACKWARDS, so tls is clone's fourth.
+A call that Linux has dropped since keeps its row: its number is never given to another.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
-SYSCALLS: Final = {
-    "io_setup": 0, "io_destroy": 1, "io_submit": 2, "io_cancel": 3, "io_getevents": 4,
-    "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7, "getxattr": 8, "lgetxattr": 9, "fgetxattr": 10,
-    "listxattr": 11, "llistxattr": 12, "flistxattr": 13, "removexattr": 14, "lremovexattr": 15,
-    "fremovexattr": 16, "getcwd": 17, "lookup_dcookie": 18, "eventfd2": 19, "epoll_create1": 20,
-    "epoll_ctl": 21, "epoll_pwait": 22, "dup": 23, "dup3": 24, "fcntl": 25, "inotify_init1": 26,
-    "inotify_add_watch": 27, "inotify_rm_watch": 28, "ioctl": 29, "ioprio_set": 30,
-    "ioprio_get": 31, "flock": 32, "mknodat": 33, "mkdirat": 34, "unlinkat": 35, "symlinkat": 36,
-    "linkat": 37, "umount2": 39, "mount": 40, "pivot_root": 41, "nfsservctl": 42, "statfs": 43,
-    "fstatfs": 44, "truncate": 45, "ftruncate": 46, "fallocate": 47, "faccessat": 48, "chdir": 49,
-    "fchdir": 50, "chroot": 51, "fchmod": 52, "fchmodat": 53, "fchownat": 54, "fchown": 55,
-    "openat": 56, "close": 57, "vhangup": 58, "pipe2": 59, "quotactl": 60, "getdents64": 61,
-    "lseek": 62, "read": 63, "write": 64, "readv": 65, "writev": 66, "pread64": 67, "pwrite64": 68,
-    "preadv": 69, "pwritev": 70, "sendfile": 71, "pselect6": 72, "ppoll": 73, "signalfd4": 74,
-    "vmsplice": 75, "splice": 76, "tee": 77, "readlinkat": 78, "newfstatat": 79, "fstat": 80,
-    "sync": 81, "fsync": 82, "fdatasync": 83, "sync_file_range": 84, "timerfd_create": 85,
-    "timerfd_settime": 86, "timerfd_gettime": 87, "utimensat": 88, "acct": 89, "capget": 90,
-    "capset": 91, "personality": 92, "exit": 93, "exit_group": 94, "waitid": 95,
-    "set_tid_address": 96, "unshare": 97, "futex": 98, "set_robust_list": 99,
-    "get_robust_list": 100, "nanosleep": 101, "getitimer": 102, "setitimer": 103, "kexec_load": 104,
-    "init_module": 105, "delete_module": 106, "timer_create": 107, "timer_gettime": 108,
-    "timer_getoverrun": 109, "timer_settime": 110, "timer_delete": 111, "clock_settime": 112,
-    "clock_gettime": 113, "clock_getres": 114, "clock_nanosleep": 115, "syslog": 116, "ptrace": 117,
-    "sched_setparam": 118, "sched_setscheduler": 119, "sched_getscheduler": 120,
-    "sched_getparam": 121, "sched_setaffinity": 122, "sched_getaffinity": 123, "sched_yield": 124,
-    "sched_get_priority_max": 125, "sched_get_priority_min": 126, "sched_rr_get_interval": 127,
-    "restart_syscall": 128, "kill": 129, "tkill": 130, "tgkill": 131, "sigaltstack": 132,
-    "rt_sigsuspend": 133, "rt_sigaction": 134, "rt_sigprocmask": 135, "rt_sigpending": 136,
-    "rt_sigtimedwait": 137, "rt_sigqueueinfo": 138, "rt_sigreturn": 139, "setpriority": 140,
-    "getpriority": 141, "reboot": 142, "setregid": 143, "setgid": 144, "setreuid": 145,
-    "setuid": 146, "setresuid": 147, "getresuid": 148, "setresgid": 149, "getresgid": 150,
-    "setfsuid": 151, "setfsgid": 152, "times": 153, "setpgid": 154, "getpgid": 155, "getsid": 156,
-    "setsid": 157, "getgroups": 158, "setgroups": 159, "uname": 160, "sethostname": 161,
-    "setdomainname": 162, "getrlimit": 163, "setrlimit": 164, "getrusage": 165, "umask": 166,
-    "prctl": 167, "getcpu": 168, "gettimeofday": 169, "settimeofday": 170, "adjtimex": 171,
-    "getpid": 172, "getppid": 173, "getuid": 174, "geteuid": 175, "getgid": 176, "getegid": 177,
-    "gettid": 178, "sysinfo": 179, "mq_open": 180, "mq_unlink": 181, "mq_timedsend": 182,
-    "mq_timedreceive": 183, "mq_notify": 184, "mq_getsetattr": 185, "msgget": 186, "msgctl": 187,
-    "msgrcv": 188, "msgsnd": 189, "semget": 190, "semctl": 191, "semtimedop": 192, "semop": 193,
-    "shmget": 194, "shmctl": 195, "shmat": 196, "shmdt": 197, "socket": 198, "socketpair": 199,
-    "bind": 200, "listen": 201, "accept": 202, "connect": 203, "getsockname": 204,
-    "getpeername": 205, "sendto": 206, "recvfrom": 207, "setsockopt": 208, "getsockopt": 209,
-    "shutdown": 210, "sendmsg": 211, "recvmsg": 212, "readahead": 213, "brk": 214, "munmap": 215,
-    "mremap": 216, "add_key": 217, "request_key": 218, "keyctl": 219, "clone": 220, "execve": 221,
-    "mmap": 222, "fadvise64": 223, "swapon": 224, "swapoff": 225, "mprotect": 226, "msync": 227,
-    "mlock": 228, "munlock": 229, "mlockall": 230, "munlockall": 231, "mincore": 232,
-    "madvise": 233, "remap_file_pages": 234, "mbind": 235, "get_mempolicy": 236,
-    "set_mempolicy": 237, "migrate_pages": 238, "move_pages": 239, "rt_tgsigqueueinfo": 240,
-    "perf_event_open": 241, "accept4": 242, "recvmmsg": 243, "riscv_hwprobe": 258,
-    "riscv_flush_icache": 259, "wait4": 260, "prlimit64": 261, "fanotify_init": 262,
-    "fanotify_mark": 263, "name_to_handle_at": 264, "open_by_handle_at": 265, "clock_adjtime": 266,
-    "syncfs": 267, "setns": 268, "sendmmsg": 269, "process_vm_readv": 270, "process_vm_writev": 271,
-    "kcmp": 272, "finit_module": 273, "sched_setattr": 274, "sched_getattr": 275, "renameat2": 276,
-    "seccomp": 277, "getrandom": 278, "memfd_create": 279, "bpf": 280, "execveat": 281,
-    "userfaultfd": 282, "membarrier": 283, "mlock2": 284, "copy_file_range": 285, "preadv2": 286,
-    "pwritev2": 287, "pkey_mprotect": 288, "pkey_alloc": 289, "pkey_free": 290, "statx": 291,
-    "io_pgetevents": 292, "rseq": 293, "kexec_file_load": 294, "pidfd_send_signal": 424,
-    "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_tree": 428,
-    "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433,
-    "pidfd_open": 434, "clone3": 435, "close_range": 436, "openat2": 437, "pidfd_getfd": 438,
-    "faccessat2": 439, "process_madvise": 440, "epoll_pwait2": 441, "mount_setattr": 442,
-    "quotactl_fd": 443, "landlock_create_ruleset": 444, "landlock_add_rule": 445,
-    "landlock_restrict_self": 446, "memfd_secret": 447, "process_mrelease": 448, "futex_waitv": 449,
-    "set_mempolicy_home_node": 450, "cachestat": 451, "fchmodat2": 452, "map_shadow_stack": 453,
-    "futex_wake": 454, "futex_wait": 455, "futex_requeue": 456, "statmount": 457, "listmount": 458,
-    "lsm_get_self_attr": 459, "lsm_set_self_attr": 460, "lsm_list_modules": 461, "mseal": 462,
-    "setxattrat": 463, "getxattrat": 464, "listxattrat": 465, "removexattrat": 466,
-    "open_tree_attr": 467,
-}  # fmt: skip
-SYSCALL_NAMES: Final = {number: name for name, number in SYSCALLS.items()}
+COUNT: Final = "int"
+# number name argument:type … -> what it returns, where that is more than a count or 0.
+# Types: fd dirfd pid int uint hex oct size sig, ptr (an address), str (that of a string), time
+# (clock ticks), or a word of argument_types.py.
+_TABLE: Final = """
+0 io_setup nr_events:uint ctxp:ptr
+1 io_destroy ctx:ptr
+2 io_submit ctx_id:ptr nr:int iocbpp:ptr
+3 io_cancel ctx_id:ptr iocb:ptr result:ptr
+4 io_getevents ctx_id:ptr min_nr:int nr:int events:ptr timeout:ptr
+5 setxattr pathname:str name:str value:ptr size:size flags:xattr
+6 lsetxattr pathname:str name:str value:ptr size:size flags:xattr
+7 fsetxattr fd:fd name:str value:ptr size:size flags:xattr
+8 getxattr pathname:str name:str value:ptr size:size
+9 lgetxattr pathname:str name:str value:ptr size:size
+10 fgetxattr fd:fd name:str value:ptr size:size
+11 listxattr pathname:str list:ptr size:size
+12 llistxattr pathname:str list:ptr size:size
+13 flistxattr fd:fd list:ptr size:size
+14 removexattr pathname:str name:str
+15 lremovexattr pathname:str name:str
+16 fremovexattr fd:fd name:str
+17 getcwd buf:ptr size:size
+18 lookup_dcookie cookie:hex buf:ptr len:size
+19 eventfd2 count:uint flags:eventfd -> fd
+20 epoll_create1 flags:epoll -> fd
+21 epoll_ctl epfd:fd op:epoll_ctl fd:fd event:ptr
+22 epoll_pwait epfd:fd events:ptr maxevents:int timeout:int sigmask:ptr sigsetsize:size
+23 dup fildes:fd -> fd
+24 dup3 oldfd:fd newfd:fd flags:open -> fd
+25 fcntl fd:fd cmd:fcntl arg:hex
+26 inotify_init1 flags:inotify_init -> fd
+27 inotify_add_watch fd:fd pathname:str mask:inotify
+28 inotify_rm_watch fd:fd wd:int
+29 ioctl fd:fd cmd:ioctl arg:hex
+30 ioprio_set which:ioprio who:pid ioprio:hex
+31 ioprio_get which:ioprio who:pid
+32 flock fd:fd cmd:flock
+33 mknodat dfd:dirfd filename:str mode:oct dev:hex
+34 mkdirat dfd:dirfd pathname:str mode:oct
+35 unlinkat dfd:dirfd pathname:str flag:at
+36 symlinkat oldname:str newdfd:dirfd newname:str
+37 linkat olddfd:dirfd oldname:str newdfd:dirfd newname:str flags:at
+39 umount2 name:str flags:hex
+40 mount dev_name:str dir_name:str type:str flags:hex data:ptr
+41 pivot_root new_root:str put_old:str
+42 nfsservctl cmd:int argp:ptr resp:ptr
+43 statfs pathname:str buf:ptr
+44 fstatfs fd:fd buf:ptr
+45 truncate path:str length:int
+46 ftruncate fd:fd length:int
+47 fallocate fd:fd mode:hex offset:int len:int
+48 faccessat dfd:dirfd filename:str mode:oct
+49 chdir filename:str
+50 fchdir fd:fd
+51 chroot filename:str
+52 fchmod fd:fd mode:oct
+53 fchmodat dfd:dirfd filename:str mode:oct
+54 fchownat dfd:dirfd filename:str user:int group:int flag:at
+55 fchown fd:fd user:int group:int
+56 openat dfd:dirfd filename:str flags:open mode:oct -> fd
+57 close fd:fd
+58 vhangup
+59 pipe2 fildes:ptr flags:open
+60 quotactl cmd:hex special:str id:int addr:ptr
+61 getdents64 fd:fd dirent:ptr count:size
+62 lseek fd:fd offset:int whence:whence
+63 read fd:fd buf:ptr count:size
+64 write fd:fd buf:ptr count:size
+65 readv fd:fd vec:ptr vlen:uint
+66 writev fd:fd vec:ptr vlen:uint
+67 pread64 fd:fd buf:ptr count:size pos:int
+68 pwrite64 fd:fd buf:ptr count:size pos:int
+69 preadv fd:fd vec:ptr vlen:uint pos_l:int pos_h:int
+70 pwritev fd:fd vec:ptr vlen:uint pos_l:int pos_h:int
+71 sendfile out_fd:fd in_fd:fd offset:ptr count:size
+72 pselect6 n:uint inp:ptr outp:ptr exp:ptr tsp:ptr sig:ptr
+73 ppoll ufds:ptr nfds:uint tsp:ptr sigmask:ptr sigsetsize:size
+74 signalfd4 ufd:fd user_mask:ptr sizemask:size flags:open -> fd
+75 vmsplice fd:fd iov:ptr nr_segs:uint flags:splice
+76 splice fd_in:fd off_in:ptr fd_out:fd off_out:ptr len:size flags:splice
+77 tee fdin:fd fdout:fd len:size flags:splice
+78 readlinkat dfd:dirfd pathname:str buf:ptr bufsiz:size
+79 newfstatat dfd:dirfd filename:str statbuf:ptr flag:at
+80 fstat fd:fd statbuf:ptr
+81 sync
+82 fsync fd:fd
+83 fdatasync fd:fd
+84 sync_file_range fd:fd offset:int nbytes:int flags:hex
+85 timerfd_create clockid:clock flags:timerfd -> fd
+86 timerfd_settime ufd:fd flags:timerfd_settime utmr:ptr otmr:ptr
+87 timerfd_gettime ufd:fd otmr:ptr
+88 utimensat dfd:dirfd filename:str utimes:ptr flags:at
+89 acct name:str
+90 capget header:ptr dataptr:ptr
+91 capset header:ptr data:ptr
+92 personality personality:hex
+93 exit error_code:int
+94 exit_group error_code:int
+95 waitid which:int upid:pid infop:ptr options:wait ru:ptr
+96 set_tid_address tidptr:ptr -> pid
+97 unshare unshare_flags:clone
+98 futex uaddr:ptr op:futex val:uint utime:ptr uaddr2:ptr val3:uint
+99 set_robust_list head:ptr len:size
+100 get_robust_list pid:pid head_ptr:ptr len_ptr:ptr
+101 nanosleep rqtp:ptr rmtp:ptr
+102 getitimer which:int value:ptr
+103 setitimer which:int value:ptr ovalue:ptr
+104 kexec_load entry:ptr nr_segments:uint segments:ptr flags:hex
+105 init_module umod:ptr len:size uargs:str
+106 delete_module name_user:str flags:open
+107 timer_create which_clock:clock timer_event_spec:ptr created_timer_id:ptr
+108 timer_gettime timer_id:int setting:ptr
+109 timer_getoverrun timer_id:int
+110 timer_settime timer_id:int flags:timer new_setting:ptr old_setting:ptr
+111 timer_delete timer_id:int
+112 clock_settime which_clock:clock tp:ptr
+113 clock_gettime which_clock:clock tp:ptr
+114 clock_getres which_clock:clock tp:ptr
+115 clock_nanosleep which_clock:clock flags:hex rqtp:ptr rmtp:ptr
+116 syslog type:int buf:ptr len:int
+117 ptrace request:ptrace pid:pid addr:hex data:ptr
+118 sched_setparam pid:pid param:ptr
+119 sched_setscheduler pid:pid policy:sched param:ptr
+120 sched_getscheduler pid:pid
+121 sched_getparam pid:pid param:ptr
+122 sched_setaffinity pid:pid len:size user_mask_ptr:ptr
+123 sched_getaffinity pid:pid len:size user_mask_ptr:ptr
+124 sched_yield
+125 sched_get_priority_max policy:sched
+126 sched_get_priority_min policy:sched
+127 sched_rr_get_interval pid:pid interval:ptr
+128 restart_syscall
+129 kill pid:pid sig:sig
+130 tkill pid:pid sig:sig
+131 tgkill tgid:pid pid:pid sig:sig
+132 sigaltstack uss:ptr uoss:ptr
+133 rt_sigsuspend unewset:ptr sigsetsize:size
+134 rt_sigaction sig:sig act:ptr oact:ptr sigsetsize:size
+135 rt_sigprocmask how:sigmask nset:ptr oset:ptr sigsetsize:size
+136 rt_sigpending uset:ptr sigsetsize:size
+137 rt_sigtimedwait uthese:ptr uinfo:ptr uts:ptr sigsetsize:size
+138 rt_sigqueueinfo pid:pid sig:sig uinfo:ptr
+139 rt_sigreturn
+140 setpriority which:priority who:pid niceval:int
+141 getpriority which:priority who:pid
+142 reboot magic1:hex magic2:hex cmd:hex arg:ptr
+143 setregid rgid:int egid:int
+144 setgid gid:int
+145 setreuid ruid:int euid:int
+146 setuid uid:int
+147 setresuid ruid:int euid:int suid:int
+148 getresuid ruidp:ptr euidp:ptr suidp:ptr
+149 setresgid rgid:int egid:int sgid:int
+150 getresgid rgidp:ptr egidp:ptr sgidp:ptr
+151 setfsuid uid:int
+152 setfsgid gid:int
+153 times tbuf:ptr -> time
+154 setpgid pid:pid pgid:pid
+155 getpgid pid:pid -> pid
+156 getsid pid:pid -> pid
+157 setsid -> pid
+158 getgroups gidsetsize:int grouplist:ptr
+159 setgroups gidsetsize:int grouplist:ptr
+160 uname name:ptr
+161 sethostname name:str len:int
+162 setdomainname name:str len:int
+163 getrlimit resource:rlimit rlim:ptr
+164 setrlimit resource:rlimit rlim:ptr
+165 getrusage who:int ru:ptr
+166 umask mask:oct
+167 prctl option:prctl arg2:hex arg3:hex arg4:hex arg5:hex
+168 getcpu cpup:ptr nodep:ptr unused:ptr
+169 gettimeofday tv:ptr tz:ptr
+170 settimeofday tv:ptr tz:ptr
+171 adjtimex txc_p:ptr
+172 getpid -> pid
+173 getppid -> pid
+174 getuid
+175 geteuid
+176 getgid
+177 getegid
+178 gettid -> pid
+179 sysinfo info:ptr
+180 mq_open name:str oflag:open mode:oct attr:ptr -> fd
+181 mq_unlink name:str
+182 mq_timedsend mqdes:fd msg_ptr:ptr msg_len:size msg_prio:uint abs_timeout:ptr
+183 mq_timedreceive mqdes:fd msg_ptr:ptr msg_len:size msg_prio:ptr abs_timeout:ptr
+184 mq_notify mqdes:fd notification:ptr
+185 mq_getsetattr mqdes:fd mqstat:ptr omqstat:ptr
+186 msgget key:hex msgflg:ipc
+187 msgctl msqid:int cmd:ipc_cmd buf:ptr
+188 msgrcv msqid:int msgp:ptr msgsz:size msgtyp:int msgflg:ipc
+189 msgsnd msqid:int msgp:ptr msgsz:size msgflg:ipc
+190 semget key:hex nsems:int semflg:ipc
+191 semctl semid:int semnum:int cmd:ipc_cmd arg:hex
+192 semtimedop semid:int tsops:ptr nsops:uint timeout:ptr
+193 semop semid:int tsops:ptr nsops:uint
+194 shmget key:hex size:size shmflg:ipc
+195 shmctl shmid:int cmd:ipc_cmd buf:ptr
+196 shmat shmid:int shmaddr:ptr shmflg:shmat -> ptr
+197 shmdt shmaddr:ptr
+198 socket family:family type:socktype protocol:int -> fd
+199 socketpair family:family type:socktype protocol:int usockvec:ptr
+200 bind fd:fd umyaddr:ptr addrlen:size
+201 listen fd:fd backlog:int
+202 accept fd:fd upeer_sockaddr:ptr upeer_addrlen:ptr -> fd
+203 connect fd:fd uservaddr:ptr addrlen:size
+204 getsockname fd:fd usockaddr:ptr usockaddr_len:ptr
+205 getpeername fd:fd usockaddr:ptr usockaddr_len:ptr
+206 sendto fd:fd buff:ptr len:size flags:msg addr:ptr addr_len:size
+207 recvfrom fd:fd ubuf:ptr size:size flags:msg addr:ptr addr_len:ptr
+208 setsockopt fd:fd level:int optname:int optval:ptr optlen:size
+209 getsockopt fd:fd level:int optname:int optval:ptr optlen:ptr
+210 shutdown fd:fd how:int
+211 sendmsg fd:fd msg:ptr flags:msg
+212 recvmsg fd:fd msg:ptr flags:msg
+213 readahead fd:fd offset:int count:size
+214 brk brk:ptr -> ptr
+215 munmap addr:ptr len:size
+216 mremap addr:ptr old_len:size new_len:size flags:mremap new_addr:ptr -> ptr
+217 add_key type:str description:str payload:ptr plen:size ringid:int
+218 request_key type:str description:str callout_info:str destringid:int
+219 keyctl option:int arg2:hex arg3:hex arg4:hex arg5:hex
+220 clone clone_flags:clone newsp:ptr parent_tidptr:ptr tls:ptr child_tidptr:ptr -> pid
+221 execve filename:str argv:ptr envp:ptr
+222 mmap addr:ptr len:size prot:prot flags:map fd:fd off:hex -> ptr
+223 fadvise64 fd:fd offset:int len:size advice:fadvise
+224 swapon specialfile:str swap_flags:hex
+225 swapoff specialfile:str
+226 mprotect start:ptr len:size prot:prot
+227 msync start:ptr len:size flags:hex
+228 mlock start:ptr len:size
+229 munlock start:ptr len:size
+230 mlockall flags:mlockall
+231 munlockall
+232 mincore start:ptr len:size vec:ptr
+233 madvise start:ptr len_in:size behavior:madvise
+234 remap_file_pages start:ptr size:size prot:prot pgoff:uint flags:map
+235 mbind start:ptr len:size mode:int nmask:ptr maxnode:uint flags:hex
+236 get_mempolicy policy:ptr nmask:ptr maxnode:uint addr:ptr flags:hex
+237 set_mempolicy mode:int nmask:ptr maxnode:uint
+238 migrate_pages pid:pid maxnode:uint old_nodes:ptr new_nodes:ptr
+239 move_pages pid:pid nr_pages:uint pages:ptr nodes:ptr status:ptr flags:hex
+240 rt_tgsigqueueinfo tgid:pid pid:pid sig:sig uinfo:ptr
+241 perf_event_open attr_uptr:ptr pid:pid cpu:int group_fd:fd flags:hex -> fd
+242 accept4 fd:fd upeer_sockaddr:ptr upeer_addrlen:ptr flags:open -> fd
+243 recvmmsg fd:fd mmsg:ptr vlen:uint flags:msg timeout:ptr
+258 riscv_hwprobe pairs:ptr pair_count:size cpusetsize:size cpus:ptr flags:hex
+259 riscv_flush_icache start:ptr end:ptr flags:hex
+260 wait4 upid:pid stat_addr:ptr options:wait ru:ptr -> pid
+261 prlimit64 pid:pid resource:rlimit new_rlim:ptr old_rlim:ptr
+262 fanotify_init flags:hex event_f_flags:open -> fd
+263 fanotify_mark fanotify_fd:fd flags:hex mask:hex dfd:dirfd pathname:str
+264 name_to_handle_at dfd:dirfd name:str handle:ptr mnt_id:ptr flag:at
+265 open_by_handle_at mountdirfd:dirfd handle:ptr flags:open -> fd
+266 clock_adjtime which_clock:clock utx:ptr
+267 syncfs fd:fd
+268 setns fd:fd flags:clone
+269 sendmmsg fd:fd mmsg:ptr vlen:uint flags:msg
+270 process_vm_readv pid:pid lvec:ptr liovcnt:uint rvec:ptr riovcnt:uint flags:hex
+271 process_vm_writev pid:pid lvec:ptr liovcnt:uint rvec:ptr riovcnt:uint flags:hex
+272 kcmp pid1:pid pid2:pid type:int idx1:hex idx2:hex
+273 finit_module fd:fd uargs:str flags:hex
+274 sched_setattr pid:pid uattr:ptr flags:hex
+275 sched_getattr pid:pid uattr:ptr usize:size flags:hex
+276 renameat2 olddfd:dirfd oldname:str newdfd:dirfd newname:str flags:hex
+277 seccomp op:int flags:hex uargs:ptr
+278 getrandom ubuf:ptr len:size flags:hex
+279 memfd_create uname:str flags:hex -> fd
+280 bpf cmd:int uattr:ptr size:size
+281 execveat fd:dirfd filename:str argv:ptr envp:ptr flags:at
+282 userfaultfd flags:hex -> fd
+283 membarrier cmd:hex flags:hex cpu_id:int
+284 mlock2 start:ptr len:size flags:hex
+285 copy_file_range fd_in:fd off_in:ptr fd_out:fd off_out:ptr len:size flags:hex
+286 preadv2 fd:fd vec:ptr vlen:uint pos_l:int pos_h:int flags:rwf
+287 pwritev2 fd:fd vec:ptr vlen:uint pos_l:int pos_h:int flags:rwf
+288 pkey_mprotect start:ptr len:size prot:prot pkey:int
+289 pkey_alloc flags:hex init_val:hex
+290 pkey_free pkey:int
+291 statx dfd:dirfd filename:str flags:at mask:hex buffer:ptr
+292 io_pgetevents ctx_id:ptr min_nr:int nr:int events:ptr timeout:ptr usig:ptr
+293 rseq rseq:ptr rseq_len:size flags:hex sig:hex
+294 kexec_file_load kernel_fd:fd initrd_fd:fd cmdline_len:size cmdline_ptr:str flags:hex
+424 pidfd_send_signal pidfd:fd sig:sig info:ptr flags:hex
+425 io_uring_setup entries:uint params:ptr -> fd
+426 io_uring_enter fd:fd to_submit:uint min_complete:uint flags:hex argp:ptr argsz:size
+427 io_uring_register fd:fd opcode:uint arg:ptr nr_args:uint
+428 open_tree dfd:dirfd filename:str flags:hex -> fd
+429 move_mount from_dfd:dirfd from_pathname:str to_dfd:dirfd to_pathname:str flags:hex
+430 fsopen fs_name:str flags:hex -> fd
+431 fsconfig fd:fd cmd:int key:str value:ptr aux:int
+432 fsmount fs_fd:fd flags:hex attr_flags:hex -> fd
+433 fspick dfd:dirfd path:str flags:hex -> fd
+434 pidfd_open pid:pid flags:hex -> fd
+435 clone3 uargs:ptr size:size -> pid
+436 close_range fd:uint max_fd:uint flags:hex
+437 openat2 dfd:dirfd filename:str how:ptr usize:size -> fd
+438 pidfd_getfd pidfd:fd fd:int flags:hex -> fd
+439 faccessat2 dfd:dirfd filename:str mode:oct flags:at
+440 process_madvise pidfd:fd vec:ptr vlen:uint behavior:madvise flags:hex
+441 epoll_pwait2 epfd:fd events:ptr maxevents:int timeout:ptr sigmask:ptr sigsetsize:size
+442 mount_setattr dfd:dirfd path:str flags:hex uattr:ptr usize:size
+443 quotactl_fd fd:fd cmd:hex id:int addr:ptr
+444 landlock_create_ruleset attr:ptr size:size flags:hex -> fd
+445 landlock_add_rule ruleset_fd:fd rule_type:int rule_attr:ptr flags:hex
+446 landlock_restrict_self ruleset_fd:fd flags:hex
+447 memfd_secret flags:hex -> fd
+448 process_mrelease pidfd:fd flags:hex
+449 futex_waitv waiters:ptr nr_futexes:uint flags:hex timeout:ptr clockid:clock
+450 set_mempolicy_home_node start:ptr len:size home_node:uint flags:hex
+451 cachestat fd:fd cstat_range:ptr cstat:ptr flags:hex
+452 fchmodat2 dfd:dirfd filename:str mode:oct flags:at
+453 map_shadow_stack addr:ptr size:size flags:shstk -> ptr
+454 futex_wake uaddr:ptr mask:hex nr:int flags:hex
+455 futex_wait uaddr:ptr val:uint mask:hex flags:hex timeout:ptr clockid:clock
+456 futex_requeue waiters:ptr flags:hex nr_wake:int nr_requeue:int
+457 statmount req:ptr buf:ptr bufsize:size flags:hex
+458 listmount req:ptr mnt_ids:ptr nr_mnt_ids:uint flags:hex
+459 lsm_get_self_attr attr:uint ctx:ptr size:ptr flags:hex
+460 lsm_set_self_attr attr:uint ctx:ptr size:size flags:hex
+461 lsm_list_modules ids:ptr size:ptr flags:hex
+462 mseal start:ptr len:size flags:hex
+463 setxattrat dfd:dirfd pathname:str at_flags:at name:str uargs:ptr usize:size
+464 getxattrat dfd:dirfd pathname:str at_flags:at name:str uargs:ptr usize:size
+465 listxattrat dfd:dirfd pathname:str at_flags:at list:ptr size:size
+466 removexattrat dfd:dirfd pathname:str at_flags:at name:str
+467 open_tree_attr dfd:dirfd filename:str flags:hex uattr:ptr usize:size -> fd
+468 file_getattr dfd:dirfd filename:str ufattr:ptr usize:size at_flags:at
+469 file_setattr dfd:dirfd filename:str ufattr:ptr usize:size at_flags:at
+470 listns req:ptr ns_ids:ptr nr_ns_ids:uint flags:hex
+471 rseq_slice_yield
+"""
+
+
+class Argument(NamedTuple):
+    name: str  # as in SYSCALL_DEFINE
+    type: str
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.type}"
+
+
+class Syscall(NamedTuple):
+    """A row of the table, as which it is shown too. returns: the type of what it returns."""
+
+    number: int
+    name: str
+    arguments: tuple[Argument, ...] = ()
+    returns: str = COUNT
+
+    def __str__(self) -> str:
+        arrow = "" if self.returns == COUNT else f" -> {self.returns}"
+        return " ".join([str(self.number), self.name, *map(str, self.arguments)]) + arrow
+
+
+def parse(row: str) -> Syscall:
+    told, _, returns = row.partition(" -> ")
+    number, name, *words = told.split()
+    arguments = tuple(Argument(*word.split(":")) for word in words)
+    return Syscall(int(number), name, arguments, returns or COUNT)
+
+
+def _by_name() -> dict[str, Syscall]:
+    return {call.name: call for call in map(parse, _TABLE.strip().splitlines())}
+
+
+SYSCALLS: Final = _by_name()
+BY_NUMBER: Final = {call.number: call for call in SYSCALLS.values()}
+
+
+def name_of(number: int) -> str:
+    """A call's name; `syscall_N` if no call has the number."""
+    return BY_NUMBER[number].name if number in BY_NUMBER else f"syscall_{number}"

@@ -1,68 +1,340 @@
-"""Numbers of the Linux and RISC-V interfaces that both sides must call by name."""
+"""Numbers of the Linux and RISC-V interfaces that more than one part calls by name.
+
+Each stands here once, under its name in the kernel's headers. argument_types.py says which of them
+an argument of a system call takes, by the beginnings of their names: a constant that is added to
+such a family is shown by its name wherever arguments are.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 PAGE: Final = 4096
 
-CLONE_FLAGS: Final = {
-    "CLONE_VM": 0x100,
-    "CLONE_FS": 0x200,
-    "CLONE_FILES": 0x400,
-    "CLONE_SIGHAND": 0x800,
-    "CLONE_PIDFD": 0x1000,
-    "CLONE_PTRACE": 0x2000,
-    "CLONE_VFORK": 0x4000,
-    "CLONE_PARENT": 0x8000,
-    "CLONE_THREAD": 0x10000,
-    "CLONE_NEWNS": 0x20000,
-    "CLONE_SYSVSEM": 0x40000,
-    "CLONE_SETTLS": 0x80000,
-    "CLONE_PARENT_SETTID": 0x100000,
-    "CLONE_CHILD_CLEARTID": 0x200000,
-    "CLONE_DETACHED": 0x400000,
-    "CLONE_UNTRACED": 0x800000,
-    "CLONE_CHILD_SETTID": 0x1000000,
-    "CLONE_NEWCGROUP": 0x2000000,
-    "CLONE_NEWUTS": 0x4000000,
-    "CLONE_NEWIPC": 0x8000000,
-    "CLONE_NEWUSER": 0x10000000,
-    "CLONE_NEWPID": 0x20000000,
-    "CLONE_NEWNET": 0x40000000,
-    "CLONE_IO": 0x80000000,
-    "CLONE_CLEAR_SIGHAND": 0x100000000,
-    "CLONE_INTO_CGROUP": 0x200000000,
-}
-CLONE_VM: Final = CLONE_FLAGS["CLONE_VM"]
-CLONE_VFORK: Final = CLONE_FLAGS["CLONE_VFORK"]
-CLONE_THREAD: Final = CLONE_FLAGS["CLONE_THREAD"]
-CLONE_CHILD_CLEARTID: Final = CLONE_FLAGS["CLONE_CHILD_CLEARTID"]
+# linux/sched.h
+CLONE_VM: Final = 0x100
+CLONE_FS: Final = 0x200
+CLONE_FILES: Final = 0x400
+CLONE_SIGHAND: Final = 0x800
+CLONE_PIDFD: Final = 0x1000
+CLONE_PTRACE: Final = 0x2000
+CLONE_VFORK: Final = 0x4000
+CLONE_PARENT: Final = 0x8000
+CLONE_THREAD: Final = 0x10000
+CLONE_NEWNS: Final = 0x20000
+CLONE_SYSVSEM: Final = 0x40000
+CLONE_SETTLS: Final = 0x80000
+CLONE_PARENT_SETTID: Final = 0x100000
+CLONE_CHILD_CLEARTID: Final = 0x200000
+CLONE_DETACHED: Final = 0x400000
+CLONE_UNTRACED: Final = 0x800000
+CLONE_CHILD_SETTID: Final = 0x1000000
+CLONE_NEWCGROUP: Final = 0x2000000
+CLONE_NEWUTS: Final = 0x4000000
+CLONE_NEWIPC: Final = 0x8000000
+CLONE_NEWUSER: Final = 0x10000000
+CLONE_NEWPID: Final = 0x20000000
+CLONE_NEWNET: Final = 0x40000000
+CLONE_IO: Final = 0x80000000
+CLONE_CLEAR_SIGHAND: Final = 0x100000000
+CLONE_INTO_CGROUP: Final = 0x200000000
+CSIGNAL: Final = 0xFF  # of clone's flags: the signal to the parent at exit
 
+SCHED_OTHER: Final = 0
+SCHED_FIFO: Final = 1
+SCHED_RR: Final = 2
+SCHED_BATCH: Final = 3
+SCHED_IDLE: Final = 5
+SCHED_DEADLINE: Final = 6
+
+# linux/mman.h
 PROT_READ: Final = 1
 PROT_WRITE: Final = 2
 PROT_EXEC: Final = 4
 
 MAP_SHARED: Final = 1
 MAP_PRIVATE: Final = 2
+MAP_SHARED_VALIDATE: Final = 3
+MAP_TYPE: Final = 0xF  # the bits that hold one of the three
 MAP_FIXED: Final = 0x10
 MAP_ANONYMOUS: Final = 0x20
+MAP_GROWSDOWN: Final = 0x100
+MAP_DENYWRITE: Final = 0x800
+MAP_LOCKED: Final = 0x2000
+MAP_NORESERVE: Final = 0x4000
+MAP_POPULATE: Final = 0x8000
+MAP_STACK: Final = 0x20000
 MAP_FIXED_NOREPLACE: Final = 0x100000
 
+MREMAP_MAYMOVE: Final = 1
+MREMAP_FIXED: Final = 2
+MREMAP_DONTUNMAP: Final = 4
+
+MADV_NORMAL: Final = 0
+MADV_RANDOM: Final = 1
+MADV_SEQUENTIAL: Final = 2
+MADV_WILLNEED: Final = 3
+MADV_DONTNEED: Final = 4
+MADV_FREE: Final = 8
+MADV_MERGEABLE: Final = 12
+MADV_UNMERGEABLE: Final = 13
+MADV_HUGEPAGE: Final = 14
+MADV_NOHUGEPAGE: Final = 15
+MADV_DONTDUMP: Final = 16
+MADV_DODUMP: Final = 17
+MADV_COLD: Final = 20
+MADV_PAGEOUT: Final = 21
+MADV_POPULATE_READ: Final = 22
+MADV_POPULATE_WRITE: Final = 23
+MADV_COLLAPSE: Final = 25
+
+MCL_CURRENT: Final = 1
+MCL_FUTURE: Final = 2
+MCL_ONFAULT: Final = 4
+
 SHADOW_STACK_SET_TOKEN: Final = 1
-SYS_MAP_SHADOW_STACK: Final = 453
 
-# prctl options: the merged kernel's, which hold under every revision unless --abi own is given.
-PR_GET_SHADOW_STACK_STATUS: Final = 74
-PR_SET_SHADOW_STACK_STATUS: Final = 75
-PR_LOCK_SHADOW_STACK_STATUS: Final = 76
-PR_GET_CFI: Final = 80
-PR_SET_CFI: Final = 81
-PR_SHADOW_STACK_ENABLE: Final = 1
+# asm-generic/fcntl.h, linux/fcntl.h
+O_ACCMODE: Final = 3  # the bits that hold one of the three
+O_RDONLY: Final = 0
+O_WRONLY: Final = 1
+O_RDWR: Final = 2
+O_CREAT: Final = 0o100
+O_EXCL: Final = 0o200
+O_NOCTTY: Final = 0o400
+O_TRUNC: Final = 0o1000
+O_APPEND: Final = 0o2000
+O_NONBLOCK: Final = 0o4000
+O_ASYNC: Final = 0o20000
+O_DIRECT: Final = 0o40000
+O_DIRECTORY: Final = 0o200000
+O_NOFOLLOW: Final = 0o400000
+O_LARGEFILE: Final = 0o100000
+O_NOATIME: Final = 0o1000000
+O_CLOEXEC: Final = 0o2000000
+O_PATH: Final = 0o10000000
+O_TMPFILE: Final = 0o20000000 | O_DIRECTORY
 
-PTRACE_GETREGSET: Final = 0x4204
-PTRACE_SETREGSET: Final = 0x4205
-NT_RISCV_USER_CFI: Final = 0x903
+F_DUPFD: Final = 0
+F_GETFD: Final = 1
+F_SETFD: Final = 2
+F_GETFL: Final = 3
+F_SETFL: Final = 4
+F_GETLK: Final = 5
+F_SETLK: Final = 6
+F_SETLKW: Final = 7
+F_SETOWN: Final = 8
+F_GETOWN: Final = 9
+F_SETSIG: Final = 10
+F_GETSIG: Final = 11
+F_OFD_GETLK: Final = 36
+F_OFD_SETLK: Final = 37
+F_OFD_SETLKW: Final = 38
+F_DUPFD_CLOEXEC: Final = 1030
+F_SETPIPE_SZ: Final = 1031
+F_GETPIPE_SZ: Final = 1032
+
+LOCK_SH: Final = 1
+LOCK_EX: Final = 2
+LOCK_NB: Final = 4
+LOCK_UN: Final = 8
+
+AT_FDCWD: Final = -100
+AT_SYMLINK_NOFOLLOW: Final = 0x100
+AT_EACCESS: Final = 0x200  # of faccessat2
+AT_REMOVEDIR: Final = 0x200  # of unlinkat
+AT_SYMLINK_FOLLOW: Final = 0x400
+AT_NO_AUTOMOUNT: Final = 0x800
+AT_EMPTY_PATH: Final = 0x1000
+
+# linux/fs.h, fadvise.h, xattr.h, ioprio.h, eventfd.h, eventpoll.h, timerfd.h, inotify.h, splice.h
+SEEK_SET: Final = 0
+SEEK_CUR: Final = 1
+SEEK_END: Final = 2
+SEEK_DATA: Final = 3
+SEEK_HOLE: Final = 4
+
+RWF_HIPRI: Final = 1
+RWF_DSYNC: Final = 2
+RWF_SYNC: Final = 4
+RWF_NOWAIT: Final = 8
+RWF_APPEND: Final = 0x10
+
+POSIX_FADV_NORMAL: Final = 0
+POSIX_FADV_RANDOM: Final = 1
+POSIX_FADV_SEQUENTIAL: Final = 2
+POSIX_FADV_WILLNEED: Final = 3
+POSIX_FADV_DONTNEED: Final = 4
+POSIX_FADV_NOREUSE: Final = 5
+
+XATTR_CREATE: Final = 1
+XATTR_REPLACE: Final = 2
+
+IOPRIO_WHO_PROCESS: Final = 1
+IOPRIO_WHO_PGRP: Final = 2
+IOPRIO_WHO_USER: Final = 3
+
+EFD_SEMAPHORE: Final = 1
+EFD_NONBLOCK: Final = O_NONBLOCK
+EFD_CLOEXEC: Final = O_CLOEXEC
+
+EPOLL_CLOEXEC: Final = O_CLOEXEC
+EPOLL_CTL_ADD: Final = 1
+EPOLL_CTL_DEL: Final = 2
+EPOLL_CTL_MOD: Final = 3
+
+TFD_NONBLOCK: Final = O_NONBLOCK
+TFD_CLOEXEC: Final = O_CLOEXEC
+TFD_TIMER_ABSTIME: Final = 1
+TFD_TIMER_CANCEL_ON_SET: Final = 2
+
+IN_ACCESS: Final = 1
+IN_MODIFY: Final = 2
+IN_ATTRIB: Final = 4
+IN_CLOSE_WRITE: Final = 8
+IN_CLOSE_NOWRITE: Final = 0x10
+IN_OPEN: Final = 0x20
+IN_MOVED_FROM: Final = 0x40
+IN_MOVED_TO: Final = 0x80
+IN_CREATE: Final = 0x100
+IN_DELETE: Final = 0x200
+IN_DELETE_SELF: Final = 0x400
+IN_MOVE_SELF: Final = 0x800
+IN_Q_OVERFLOW: Final = 0x4000
+IN_IGNORED: Final = 0x8000
+IN_ONLYDIR: Final = 0x100_0000
+IN_DONT_FOLLOW: Final = 0x200_0000
+IN_EXCL_UNLINK: Final = 0x400_0000
+IN_MASK_CREATE: Final = 0x1000_0000
+IN_MASK_ADD: Final = 0x2000_0000
+IN_ISDIR: Final = 0x4000_0000
+IN_ONESHOT: Final = 0x8000_0000
+IN_NONBLOCK: Final = O_NONBLOCK
+IN_CLOEXEC: Final = O_CLOEXEC
+
+SPLICE_F_MOVE: Final = 1
+SPLICE_F_NONBLOCK: Final = 2
+SPLICE_F_MORE: Final = 4
+SPLICE_F_GIFT: Final = 8
+
+# asm-generic/ioctls.h, linux/sockios.h
+TCGETS: Final = 0x5401
+TCSETS: Final = 0x5402
+TCSETSW: Final = 0x5403
+TCSETSF: Final = 0x5404
+TCSBRK: Final = 0x5409
+TCFLSH: Final = 0x540B
+TIOCSCTTY: Final = 0x540E
+TIOCGPGRP: Final = 0x540F
+TIOCSPGRP: Final = 0x5410
+TIOCOUTQ: Final = 0x5411
+SIOCOUTQ: Final = TIOCOUTQ
+TIOCGWINSZ: Final = 0x5413
+TIOCSWINSZ: Final = 0x5414
+FIONREAD: Final = 0x541B
+TIOCPKT: Final = 0x5420
+FIONBIO: Final = 0x5421
+TIOCNOTTY: Final = 0x5422
+TIOCGSID: Final = 0x5429
+TIOCGPTN: Final = 0x8004_5430
+TIOCSPTLCK: Final = 0x4004_5431
+TIOCGPTLCK: Final = 0x8004_5439
+TIOCGPTPEER: Final = 0x5441
+FIONCLEX: Final = 0x5450
+FIOCLEX: Final = 0x5451
+FIOASYNC: Final = 0x5452
+
+# linux/socket.h, asm-generic/socket.h, linux/net.h, linux/in.h
+AF_UNSPEC: Final = 0
+AF_UNIX: Final = 1
+AF_INET: Final = 2
+AF_INET6: Final = 10
+AF_NETLINK: Final = 16
+AF_PACKET: Final = 17
+AF_VSOCK: Final = 40
+
+SOCK_STREAM: Final = 1
+SOCK_DGRAM: Final = 2
+SOCK_RAW: Final = 3
+SOCK_SEQPACKET: Final = 5
+
+SOL_SOCKET: Final = 1
+
+IPPROTO_IP: Final = 0
+IPPROTO_TCP: Final = 6
+IPPROTO_UDP: Final = 17
+IPPROTO_IPV6: Final = 41
+
+MSG_OOB: Final = 1
+MSG_PEEK: Final = 2
+MSG_CTRUNC: Final = 8
+MSG_TRUNC: Final = 0x20
+MSG_DONTWAIT: Final = 0x40
+MSG_WAITALL: Final = 0x100
+MSG_NOSIGNAL: Final = 0x4000
+MSG_WAITFORONE: Final = 0x10000
+MSG_CMSG_CLOEXEC: Final = 0x4000_0000
+
+# linux/ipc.h, linux/shm.h
+IPC_CREAT: Final = 0o1000
+IPC_EXCL: Final = 0o2000
+IPC_NOWAIT: Final = 0o4000
+
+IPC_RMID: Final = 0
+IPC_SET: Final = 1
+IPC_STAT: Final = 2
+IPC_INFO: Final = 3
+
+SHM_HUGETLB: Final = 0o4000  # of shmget
+SHM_RDONLY: Final = 0o10000  # of shmat, as those that follow
+SHM_RND: Final = 0o20000
+SHM_REMAP: Final = 0o40000
+SHM_EXEC: Final = 0o100000
+SHM_LOCK: Final = 11  # of shmctl
+SHM_UNLOCK: Final = 12
+
+# linux/wait.h
+WNOHANG: Final = 1
+WUNTRACED: Final = 2
+WEXITED: Final = 4
+WCONTINUED: Final = 8
+WNOWAIT: Final = 0x1000000
+__WNOTHREAD: Final = 0x20000000
+__WALL: Final = 0x40000000
+__WCLONE: Final = 0x80000000
+
+# linux/futex.h
+FUTEX_WAIT: Final = 0
+FUTEX_WAKE: Final = 1
+FUTEX_REQUEUE: Final = 3
+FUTEX_CMP_REQUEUE: Final = 4
+FUTEX_WAKE_OP: Final = 5
+FUTEX_LOCK_PI: Final = 6
+FUTEX_UNLOCK_PI: Final = 7
+FUTEX_WAIT_BITSET: Final = 9
+FUTEX_WAKE_BITSET: Final = 10
+FUTEX_PRIVATE_FLAG: Final = 128
+FUTEX_CLOCK_REALTIME: Final = 256
+
+# linux/time.h, linux/resource.h
+CLOCK_REALTIME: Final = 0
+CLOCK_MONOTONIC: Final = 1
+CLOCK_PROCESS_CPUTIME_ID: Final = 2
+CLOCK_THREAD_CPUTIME_ID: Final = 3
+CLOCK_MONOTONIC_RAW: Final = 4
+CLOCK_REALTIME_COARSE: Final = 5
+CLOCK_MONOTONIC_COARSE: Final = 6
+CLOCK_BOOTTIME: Final = 7
+CLOCK_REALTIME_ALARM: Final = 8
+CLOCK_BOOTTIME_ALARM: Final = 9
+CLOCK_TAI: Final = 11
+
+TIMER_ABSTIME: Final = 1
+
+PRIO_PROCESS: Final = 0
+PRIO_PGRP: Final = 1
+PRIO_USER: Final = 2
 
 RLIMITS: Final = (
     "CPU",
@@ -84,10 +356,102 @@ RLIMITS: Final = (
 )
 RLIM_INFINITY: Final = 2**64 - 1
 
+# linux/prctl.h. The shadow stack's options are the merged kernel's, which hold under every revision
+# unless --abi own is given.
+PR_SET_PDEATHSIG: Final = 1
+PR_GET_PDEATHSIG: Final = 2
+PR_GET_DUMPABLE: Final = 3
+PR_SET_DUMPABLE: Final = 4
+PR_SET_NAME: Final = 15
+PR_GET_NAME: Final = 16
+PR_CAPBSET_READ: Final = 23
+PR_SET_TIMERSLACK: Final = 29
+PR_GET_TIMERSLACK: Final = 30
+PR_SET_CHILD_SUBREAPER: Final = 36
+PR_GET_CHILD_SUBREAPER: Final = 37
+PR_SET_NO_NEW_PRIVS: Final = 38
+PR_GET_NO_NEW_PRIVS: Final = 39
+PR_CAP_AMBIENT: Final = 47
+PR_SET_TAGGED_ADDR_CTRL: Final = 55
+PR_GET_TAGGED_ADDR_CTRL: Final = 56
+PR_RISCV_V_SET_CONTROL: Final = 69
+PR_RISCV_V_GET_CONTROL: Final = 70
+PR_GET_SHADOW_STACK_STATUS: Final = 74
+PR_SET_SHADOW_STACK_STATUS: Final = 75
+PR_LOCK_SHADOW_STACK_STATUS: Final = 76
+PR_GET_CFI: Final = 80
+PR_SET_CFI: Final = 81
+
+PR_SHADOW_STACK_ENABLE: Final = 1
+PR_CFI_BRANCH_LANDING_PADS: Final = 0  # arg2 of PR_GET_CFI and PR_SET_CFI; arg3 takes the others
+PR_CFI_ENABLE: Final = 1
+PR_CFI_DISABLE: Final = 2
+PR_CFI_LOCK: Final = 4
+
+# linux/ptrace.h, linux/elf.h, asm/ptrace.h
+PTRACE_TRACEME: Final = 0
+PTRACE_PEEKTEXT: Final = 1
+PTRACE_PEEKDATA: Final = 2
+PTRACE_POKETEXT: Final = 4
+PTRACE_POKEDATA: Final = 5
+PTRACE_CONT: Final = 7
+PTRACE_KILL: Final = 8
+PTRACE_SINGLESTEP: Final = 9
+PTRACE_ATTACH: Final = 16
+PTRACE_DETACH: Final = 17
+PTRACE_SYSCALL: Final = 24
+PTRACE_SYSEMU: Final = 31
+PTRACE_SETOPTIONS: Final = 0x4200
+PTRACE_GETEVENTMSG: Final = 0x4201
+PTRACE_GETSIGINFO: Final = 0x4202
+PTRACE_SETSIGINFO: Final = 0x4203
+PTRACE_GETREGSET: Final = 0x4204
+PTRACE_SETREGSET: Final = 0x4205
+PTRACE_SEIZE: Final = 0x4206
+PTRACE_INTERRUPT: Final = 0x4207
+PTRACE_LISTEN: Final = 0x4208
+PTRACE_PEEKSIGINFO: Final = 0x4209
+PTRACE_GETSIGMASK: Final = 0x420A
+PTRACE_SETSIGMASK: Final = 0x420B
+PTRACE_GET_SYSCALL_INFO: Final = 0x420E
+
+NT_PRSTATUS: Final = 1
+NT_PRFPREG: Final = 2
+NT_RISCV_VECTOR: Final = 0x901
+NT_RISCV_USER_CFI: Final = 0x903
+
+PTRACE_CFI_BRANCH_LANDING_PAD_EN_STATE: Final = 1 << 0
+PTRACE_CFI_BRANCH_LANDING_PAD_LOCK_STATE: Final = 1 << 1
+PTRACE_CFI_BRANCH_EXPECTED_LANDING_PAD_STATE: Final = 1 << 2
+PTRACE_CFI_SHADOW_STACK_EN_STATE: Final = 1 << 3
+PTRACE_CFI_SHADOW_STACK_LOCK_STATE: Final = 1 << 4
+PTRACE_CFI_SHADOW_STACK_PTR_STATE: Final = 1 << 5
+
+# linux/signal.h, asm-generic/siginfo.h, asm/sigcontext.h
+SIGSET_SIZE: Final = 8  # sizeof(sigset_t)
+MINSIGSTKSZ: Final = 2048
+
+SIG_BLOCK: Final = 0
+SIG_UNBLOCK: Final = 1
+SIG_SETMASK: Final = 2
+
+SI_USER: Final = 0
 SI_KERNEL: Final = 0x80
+SI_QUEUE: Final = -1
+SI_TIMER: Final = -2
+SI_TKILL: Final = -6
+
 SEGV_MAPERR: Final = 1
 SEGV_ACCERR: Final = 2
 SEGV_CPERR: Final = 10
+
+RISCV_V_MAGIC: Final = 0x5346_5457
+RISCV_ZICFISS_MAGIC: Final = 0x9487
+
+# The psABI: what an object was built for.
+GNU_PROPERTY_RISCV_FEATURE_1_AND: Final = 0xC000_0000
+GNU_PROPERTY_RISCV_FEATURE_1_CFI_LP_UNLABELED: Final = 1
+GNU_PROPERTY_RISCV_FEATURE_1_CFI_SS: Final = 2
 
 ERRNO: Final = {
     "EPERM": 1, "ENOENT": 2, "ESRCH": 3, "EINTR": 4, "EIO": 5, "ENXIO": 6, "E2BIG": 7,
@@ -112,3 +476,13 @@ SIGNALS: Final = {
     "SIGTSTP": 20, "SIGTTIN": 21, "SIGTTOU": 22, "SIGURG": 23, "SIGXCPU": 24, "SIGXFSZ": 25,
     "SIGVTALRM": 26, "SIGPROF": 27, "SIGWINCH": 28, "SIGIO": 29, "SIGPWR": 30, "SIGSYS": 31,
 }  # fmt: skip
+SIGNAL_NAMES: Final = {number: name for name, number in SIGNALS.items()}
+
+
+def constants(*starts: str, but: Iterable[str] = ()) -> dict[str, int]:
+    """Those whose names begin with one of starts and with none of but, in the order from above."""
+    return {
+        name: value
+        for name, value in globals().items()
+        if name.startswith(starts) and not name.startswith(tuple(but))
+    }

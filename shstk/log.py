@@ -6,8 +6,8 @@ One teller a table: a row in, a line out. The lines of all tables are merged by 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
@@ -15,7 +15,8 @@ import polars as pl
 from shstk.replay import decode
 from shstk.replay.decode import size
 from shstk.schemas import seq as positions
-from shstk.schemas.signatures import FLAGS
+from shstk.schemas.argument_types import FLAGS
+from shstk.schemas.syscalls import name_of
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
@@ -25,11 +26,13 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Line:
+    """arguments: a system call's, by name."""
+
     seq: int
     tid: int | None
     table: str
     text: str
-    data: Row
+    arguments: Mapping[str, str] = field(default_factory=dict)
 
     def __lt__(self, other: Line) -> bool:
         # A clone bears its system call's seq, and is told below it.
@@ -40,11 +43,12 @@ def _hex(value: int | None) -> str:
     return "-" if value is None else hex(value)
 
 
-def _syscall(row: Row, strings: dict[int, str]) -> str:
+def _syscall(row: Row, strings: Mapping[int, str]) -> Line:
     args = [row[f"a{i}"] for i in range(6)]
-    text = decode.call(row["name"], row["nr"], args, strings)
+    arguments = decode.arguments(row["nr"], args, strings)
+    text = f"{name_of(row['nr'])}({', '.join(arguments.values())})"
     if row["outcome"] in ("returned", "loader"):
-        text += f" = {decode.result(row['name'], row['ret'])}"
+        text += f" = {decode.result(row['ret'], row['nr'])}"
     else:
         text += f" = ? ({row['outcome'].replace('_', ' ')})"
     before, after = row["ssp_entry"], row["ssp_exit"]
@@ -52,7 +56,7 @@ def _syscall(row: Row, strings: dict[int, str]) -> str:
         text += f"  ssp {before:#x} -> {after:#x}"
     if row["outcome"] == "loader":
         text += "  (by the loader)"
-    return text
+    return Line(row["seq"], row["tid"], "syscalls", text, arguments)
 
 
 def _clone(row: Row) -> str:
@@ -82,7 +86,7 @@ def _mapping(row: Row) -> str:
     if row["op"] == "remap" and row["old_start"] is not None:
         where = f"{row['old_start']:#x} -> {where}"
     prot = "" if row["prot"] is None else " " + decode.flags(row["prot"], FLAGS["prot"])
-    failed = "" if row["ret"] >= 0 else f" = {decode.result(None, row['ret'])}"
+    failed = "" if row["ret"] >= 0 else f" = {decode.result(row['ret'])}"
     return f"{what} {where}{prot if row['prot'] else ' PROT_NONE' if prot else ''}{failed}"
 
 
@@ -176,10 +180,9 @@ def _lines(
         if table == "clones" and row["api"] != "clone3":
             continue  # all of it stands in the call's own arguments
         if table == "syscalls":
-            text = _syscall(row, strings.get(row["seq"], {}))
+            yield _syscall(row, strings.get(row["seq"], {}))
         else:
-            text = _TELLERS[table](row)
-        yield Line(row["seq"], row["tid"], table, text, row)
+            yield Line(row["seq"], row["tid"], table, _TELLERS[table](row))
 
 
 def tell(

@@ -16,7 +16,14 @@ from elftools.elf.elffile import ELFFile
 
 from shstk.schemas.errors import BadProgram
 from shstk.schemas.extensions import EXTENSIONS
-from shstk.schemas.uapi import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE
+from shstk.schemas.uapi import (
+    GNU_PROPERTY_RISCV_FEATURE_1_AND,
+    MINSIGSTKSZ,
+    PAGE,
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
+)
 
 _PHDR_SIZE: Final = 56
 _MAX_PHDRS: Final = 65536 // _PHDR_SIZE
@@ -27,12 +34,7 @@ AT_PHDR, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_BASE, AT_FLAGS, AT_ENTRY = 3, 4, 5, 6
 AT_UID, AT_EUID, AT_GID, AT_EGID, AT_HWCAP, AT_CLKTCK, AT_SECURE = 11, 12, 13, 14, 16, 17, 23
 AT_RANDOM, AT_EXECFN, AT_MINSIGSTKSZ = 25, 31, 51
 
-# GNU_PROPERTY_RISCV_FEATURE_1_AND of the psABI: what an object was built for.
-_FEATURE_1_AND: Final = 0xC0000000
-LANDING_PADS, SHADOW_STACK = 1, 2
-
 _HWCAP: Final = sum(1 << ord(name) - ord("a") for name in EXTENSIONS if len(name) == 1)
-_MINSIGSTKSZ: Final = 2048
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ def _features(headers: list[Any], data: bytes) -> int:
             at = 16  # after the header and the name "GNU"
             while at + 12 <= len(note):
                 kind, size, value = struct.unpack_from("<III", note, at)
-                if kind == _FEATURE_1_AND and size == 4:
+                if kind == GNU_PROPERTY_RISCV_FEATURE_1_AND and size == 4:
                     return int(value)
                 at += 8 + (size + 7 & -8)
     return 0
@@ -214,7 +216,7 @@ def auxv(image: Image, bias: int, base: int, ids: int) -> list[tuple[int, int]]:
     base: where the interpreter lies, 0 without one. ids: uid and gid, real and effective.
     """
     return [
-        (AT_MINSIGSTKSZ, _MINSIGSTKSZ),
+        (AT_MINSIGSTKSZ, MINSIGSTKSZ),
         (AT_HWCAP, _HWCAP),
         (AT_PAGESZ, PAGE),
         (AT_CLKTCK, 100),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.extensions import OPTIONAL, optional_of
 from shstk.schemas.revisions import Revision, resolve
-from shstk.schemas.uapi import PAGE, SIGNALS
+from shstk.schemas.uapi import PAGE, SIGNAL_NAMES
 from shstk.tracer.kernel import loop
 from shstk.tracer.kernel.boot import boot
 from shstk.tracer.kernel.kernel import Kernel
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from shstk.tracer.plugins.session import Finished
 
 _FRAMES: Final = 1 << 20  # 4 GiB: what a guest may touch on a machine without --memory
-_SIGNAL_NAMES: Final = {number: name for name, number in SIGNALS.items()}
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class RunResult:
             return f"exited with {self.exit_status >> 8}"
         if self.ending == "killed" and self.exit_status is not None:
             signo = self.exit_status & 0x7F
-            return f"killed by {_SIGNAL_NAMES.get(signo, f'signal {signo}')}"
+            return f"killed by {SIGNAL_NAMES.get(signo, f'signal {signo}')}"
         return {
             "deadlock": "ended in a deadlock: every task waits for another",
             "limit": "stopped at --max-instructions",

@@ -6,12 +6,10 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-LANDING_PADS: Final = 1
-SHADOW_STACK: Final = 2
+from shstk.schemas.uapi import GNU_PROPERTY_RISCV_FEATURE_1_AND
 
 _PT_NOTE, _PT_GNU_PROPERTY = 4, 0x6474E553
 _NT_GNU_PROPERTY_TYPE_0: Final = 5
-_FEATURE_1_AND: Final = 0xC000_0000  # GNU_PROPERTY_RISCV_FEATURE_1_AND
 _PHDR: Final = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr
 _WORDS: Final = struct.Struct("<III")
 _PROPERTY: Final = struct.Struct("<II")
@@ -54,7 +52,7 @@ def _properties(data: bytes) -> Iterator[int]:
     at = 0
     while at + _PROPERTY.size <= len(data):
         kind, size = _PROPERTY.unpack_from(data, at)
-        if kind == _FEATURE_1_AND and size == 4:
+        if kind == GNU_PROPERTY_RISCV_FEATURE_1_AND and size == 4:
             yield int.from_bytes(data[at + 8 : at + 12], "little")
         at = _up(at + 8 + size, 8)
 

@@ -23,12 +23,10 @@ from shstk.schemas.uapi import (
     ERRNO,
     PR_SET_CFI,
     PR_SHADOW_STACK_ENABLE,
+    RLIMITS,
 )
 
-NR_PRCTL: Final = 167
-NR_SETRLIMIT: Final = 164
-NR_PRLIMIT: Final = 261
-RLIMIT_STACK: Final = 3
+RLIMIT_STACK: Final = RLIMITS.index("STACK")
 
 
 @dataclass(frozen=True)
@@ -287,7 +285,7 @@ class Fold:
                     handlers[row.kind](row)
             elif isinstance(row, Attempt):
                 self._clone(row)
-            elif row.nr == NR_PRCTL:
+            elif row.name == "prctl":
                 self._prctl(row)
             else:
                 self._set_limit(row)
@@ -443,7 +441,7 @@ class Fold:
     def _set_limit(self, row: Call) -> None:
         """RLIMIT_STACK of a process: the new value is in what the kernel read from the caller."""
         new, resource, pid = (
-            (row.a2, row.a1, row.a0) if row.nr == NR_PRLIMIT else (row.a1, row.a0, 0)
+            (row.a2, row.a1, row.a0) if row.name == "prlimit64" else (row.a1, row.a0, 0)
         )
         task = self._task(row.tid, row)
         if task is None or resource != RLIMIT_STACK or not new or row.ret != 0:

@@ -7,17 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-import polars as pl
-
-from shstk.schemas.uapi import PROT_EXEC, PROT_READ, PROT_WRITE
+from shstk.replay.derive.rows import called
+from shstk.schemas.uapi import (
+    MAP_ANONYMOUS,
+    MAP_GROWSDOWN,
+    MREMAP_DONTUNMAP,
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
+)
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
-_MAP_ANONYMOUS: Final = 0x20
-_MAP_GROWSDOWN: Final = 0x100
-_MREMAP_DONTUNMAP: Final = 4
-_NR_BRK: Final = 214
 _PAGE_BITS: Final = 12
 
 
@@ -126,7 +128,7 @@ class Regions:
         elif op == "remap":
             old = _int(row["old_start"])
             moved = self._cut(mm, old, _int(row["old_length"]), seq)
-            if _int(row["flags"]) & _MREMAP_DONTUNMAP:
+            if _int(row["flags"]) & MREMAP_DONTUNMAP:
                 for r in moved:
                     self._add(r)
             self._cut(mm, start, length, seq)
@@ -144,11 +146,11 @@ class Regions:
             name = str(self._paths.get(input, ""))
         elif row["shadow_stack"]:
             name = "[shadow stack]"
-        elif flags & _MAP_GROWSDOWN:
+        elif flags & MAP_GROWSDOWN:
             name = "[stack]"
         elif row["during"] in self._brks:
             name = "[heap]"
-        elif flags & _MAP_ANONYMOUS and prot == PROT_READ | PROT_EXEC:
+        elif flags & MAP_ANONYMOUS and prot == PROT_READ | PROT_EXEC:
             name = "[vdso]"  # no program can use fresh memory that it can only read
         else:
             name = ""
@@ -199,7 +201,7 @@ def _outside(regions: list[Region], start: int, end: int, seq: int) -> Iterator[
 
 
 def _brks(run: Run) -> frozenset[int]:
-    calls = run.scan("syscalls").filter(pl.col("nr") == _NR_BRK).select("seq").collect()
+    calls = run.scan("syscalls").filter(called("brk")).select("seq").collect()
     return frozenset(calls["seq"])
 
 

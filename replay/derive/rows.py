@@ -13,6 +13,13 @@ from typing import Generic, Protocol, TypeVar
 
 import polars as pl
 
+from shstk.schemas.syscalls import SYSCALLS, name_of
+
+
+def called(*names: str) -> pl.Expr:
+    """Of a row of syscalls: it is one of these calls."""
+    return pl.col("nr").is_in([SYSCALLS[name].number for name in names])
+
 
 @dataclass(frozen=True, slots=True)
 class Area:
@@ -96,6 +103,10 @@ class Call:
     outcome: str
     ssp_entry: int | None
     ssp_exit: int | None
+
+    @property
+    def name(self) -> str:
+        return name_of(self.nr)
 
 
 @dataclass(frozen=True, slots=True)

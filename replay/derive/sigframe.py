@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-RISCV_V_MAGIC: Final = 0x53465457  # a task that has used vectors: its frame is larger by their size
-RISCV_ZICFISS_MAGIC: Final = 0x9487
 ZICFISS_SIZE: Final = 16  # {u32 magic, u32 size, u64 ss_ptr}
 
 # In the frame.

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from shstk.replay.derive.pieces import Piece, pieces
+from shstk.replay.derive.rows import called
+from shstk.schemas.uapi import PTRACE_SETREGSET
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
-NR_RT_SIGRETURN: Final = 139
-NR_PTRACE: Final = 117
-PTRACE_SETREGSET: Final = 0x4205
 STARTS: Final = ("first_user", "exec_done")
 
 
@@ -117,8 +116,7 @@ def _calls(run: Run) -> pl.LazyFrame:
             check_sortedness=False,
         )
         .with_columns(
-            inner=(pl.col("signal") <= pl.col("seq_end")).fill_null(False)
-            | (pl.col("nr") == NR_RT_SIGRETURN)
+            inner=(pl.col("signal") <= pl.col("seq_end")).fill_null(False) | called("rt_sigreturn")
         )
         .select(
             "seq",
@@ -142,6 +140,6 @@ def _calls(run: Run) -> pl.LazyFrame:
 
 def set_by_debuggers(run: Run) -> pl.LazyFrame:
     """Where a debugger set registers, which may be ssp: seq, and the tid whose they are."""
-    sets = (pl.col("nr") == NR_PTRACE) & (pl.col("a0") == PTRACE_SETREGSET) & (pl.col("ret") == 0)
+    sets = called("ptrace") & (pl.col("a0") == PTRACE_SETREGSET) & (pl.col("ret") == 0)
     tid = pl.col("a1").cast(pl.UInt32, strict=False).alias("tid")
     return run.scan("syscalls").filter(sets).select("seq", tid)

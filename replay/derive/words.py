@@ -9,7 +9,6 @@ import polars as pl
 
 from shstk.replay.derive.places import Mark, next_marks
 from shstk.replay.derive.rows import Area
-from shstk.schemas.uapi import SYS_MAP_SHADOW_STACK
 
 if TYPE_CHECKING:
     from shstk.replay.facts import Facts
@@ -79,7 +78,7 @@ def _writes(facts: Facts) -> pl.DataFrame:
 def _kernels(facts: Facts) -> Iterator[tuple[Any, ...]]:
     """The whole words of shadow stacks that the kernel wrote."""
     tokens = set(facts.run.table("signals")["token_addr"].drop_nulls())
-    maps = {call.seq for call in facts.calls(SYS_MAP_SHADOW_STACK)}
+    maps = {call.seq for call in facts.calls("map_shadow_stack")}
     areas: dict[int | None, list[Area]] = {}
     for stack in facts.stacks:
         areas.setdefault(stack.mm, []).append(stack.area)

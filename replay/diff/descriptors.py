@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from shstk.replay.derive.history import Task
+from shstk.schemas.syscalls import SYSCALLS
+from shstk.schemas.uapi import CLONE_FILES, F_DUPFD, F_DUPFD_CLOEXEC
 
-CLONE_FILES: Final = 0x400
 _STANDARD: Final = {0: "stdin", 1: "stdout", 2: "stderr"}
-_F_DUPFD: Final = (0, 1030)  # and F_DUPFD_CLOEXEC
+_DUPLICATE: Final = frozenset({"dup", "dup3"})
 
-# What a call opens: the name of what it returns.
+# What a call opens is called so, or by the path that the call names.
 _OPENED: Final[dict[str, str]] = {
     "socket": "socket",
     "accept": "connection",
@@ -31,13 +32,14 @@ _PAIRS: Final[dict[str, tuple[int, str, str]]] = {
 }
 
 
-def opens(name: str | None, args: Sequence[int]) -> bool:
+def opens(name: str, args: Sequence[int]) -> bool:
     """Whether what a call returns is a descriptor."""
-    return name in ("openat", "dup", "dup3") or name in _OPENED or _duplicates(name, args)
+    return (name in SYSCALLS and SYSCALLS[name].returns == "fd") or _duplicates(name, args)
 
 
-def _duplicates(name: str | None, args: Sequence[int]) -> bool:
-    return name == "fcntl" and args[1] in _F_DUPFD
+def _duplicates(name: str, args: Sequence[int]) -> bool:
+    by_fcntl = name == "fcntl" and args[1] in (F_DUPFD, F_DUPFD_CLOEXEC)
+    return by_fcntl or name in _DUPLICATE
 
 
 class Descriptors:
@@ -58,7 +60,7 @@ class Descriptors:
     def called(
         self,
         task: Task,
-        name: str | None,
+        name: str,
         args: Sequence[int],
         ret: int,
         path: str | None,
@@ -66,14 +68,12 @@ class Descriptors:
     ) -> None:
         """A call that succeeded. path: what it named. stored: what it wrote to an address."""
         table = self._table(task)
-        if name == "openat":
-            table[ret] = path or "file"
-        elif name == "execve":
+        if name == "execve":
             self._of[task] = dict(table)  # shared no longer
-        elif name in _OPENED:
-            table[ret] = _OPENED[name]
-        elif name in ("dup", "dup3") or _duplicates(name, args):
+        elif _duplicates(name, args):
             table[ret] = table.get(args[0], f"copy of {args[0]}")
+        elif opens(name, args):
+            table[ret] = _OPENED.get(name) or path or "file"
         elif name in _PAIRS:
             argument, *names = _PAIRS[name]
             ends = stored(args[argument]) or b""

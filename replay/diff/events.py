@@ -16,11 +16,13 @@ import pyarrow as pa
 from shstk.replay import decode
 from shstk.replay.derive import rows
 from shstk.replay.derive.history import Cloned, Execed, Exited, Task
+from shstk.replay.derive.sigframe import UCONTEXT
 from shstk.replay.diff.names import OWN, Names
 from shstk.replay.diff.tasks import Cast
 from shstk.replay.facts import Facts
-from shstk.schemas.signatures import FLAGS
-from shstk.schemas.uapi import ERRNO, SIGNALS
+from shstk.schemas.argument_types import FLAGS
+from shstk.schemas.syscalls import name_of
+from shstk.schemas.uapi import ERRNO, O_CREAT, O_EXCL, SIGNALS
 
 # Every field of an event, under the name by which --ignore knows it, and what it is called.
 FIELDS: Final[dict[str, str]] = {
@@ -75,8 +77,7 @@ _CAUSES: Final = {
     15: "store page fault",
 }
 _CHECKS: Final = {2: "landing pad check", 3: "shadow stack check"}  # cause 18, by tval
-_NEW: Final = 0o300  # O_CREAT|O_EXCL
-_UCONTEXT: Final = 128  # bytes of siginfo before it in a signal frame
+_NEW: Final = O_CREAT | O_EXCL
 _FRAME: Final = 2048  # no frame is larger
 _STRING: Final = 4096
 _SMALL: Final = 16
@@ -192,7 +193,7 @@ class Teller:
         """Tasks that another ended (exit_group, exec, SIGKILL), or the end of the recording: when
         that met them depends on who was first."""
         run, history = self._facts.run, self._facts.history
-        own = run.scan("syscalls").filter(pl.col("name").is_in(list(_ENDS)))
+        own = run.scan("syscalls").filter(rows.called(*_ENDS))
         died = run.scan("signals").filter(
             (pl.col("kind").cast(pl.String) == "fatal") & (pl.col("signo") != SIGNALS["SIGKILL"])
         )
@@ -213,7 +214,7 @@ class Teller:
             seqs = batch.column("seq")
             read, stored = self._transfers(seqs[0].as_py(), seqs[-1].as_py())
             for row in _rows(batch):
-                seq, name = row["seq"], row["name"] or f"syscall_{row['nr']}"
+                seq, name = row["seq"], name_of(row["nr"])
                 task = self._cast.at(row["tid"], seq)
                 if task is None:
                     continue
@@ -301,11 +302,11 @@ class Teller:
         succeeded = ret is not None and not -4096 < ret < 0
         if succeeded and path and name == "openat" and args[2] & _NEW == _NEW:
             self._names.created(path)
-        shown = self._names.arguments(task, mm, seq, row["name"], args, read)
+        shown = self._names.arguments(task, mm, seq, name, args, read)
         if succeeded:
             opened = self._names.path(path, mm, seq) if path else None
-            self._names.descriptors.called(task, row["name"], args, ret, opened, stored.get)
-        result = self._names.result(task, row["name"], args, ret, seq)
+            self._names.descriptors.called(task, name, args, ret, opened, stored.get)
+        result = self._names.result(task, name, args, ret, seq)
         fields = [(f"syscalls.a{i}", value) for i, value in enumerate(shown)]
         fields.append(("syscalls.ret", self._place_of_stack(seq, ret) or result))
         if row["outcome"] in ("killed", "run_ended"):
@@ -336,7 +337,7 @@ class Teller:
             self._names.descriptors.cloned(task, self._cast.root(clone.child), clone.row.flags)
             result = self._cast.path(clone.child)
         else:
-            result = decode.result(None, clone.row.ret)
+            result = decode.result(clone.row.ret)
         fields = [
             ("clones.flags", decode.flags(asked["flags"], FLAGS["clone"])),
             ("clones.stack", self._names.place(mm, asked["stack"], seq) if asked["stack"] else ""),
@@ -363,7 +364,7 @@ class Teller:
     def _stacks(self, task: Task, touched: Iterable[rows.Mapping]) -> list[tuple[str, str]]:
         """A call's allocations and unmappings; none: no field."""
         made = [
-            decode.size(m.length) if m.done else f"refused ({decode.result(None, m.ret)})"
+            decode.size(m.length) if m.done else f"refused ({decode.result(m.ret)})"
             for m in touched
             if m.op == "map"
         ]
@@ -459,7 +460,7 @@ class Teller:
             if written.op == "write" and frame <= written.addr < frame + _FRAME:
                 at = written.bytes.find(word)
                 if at >= 0:
-                    return f"ucontext+{written.addr + at - frame - _UCONTEXT}"
+                    return f"ucontext+{written.addr + at - frame - UCONTEXT}"
         return "nowhere"
 
     def _faults(self) -> Iterator[Step]:

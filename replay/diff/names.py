@@ -22,7 +22,7 @@ from shstk.replay.diff.descriptors import Descriptors, opens
 from shstk.replay.diff.tasks import Cast
 from shstk.replay.facts import Facts
 from shstk.replay.symbols import Symbols
-from shstk.schemas.signatures import SIGNATURES
+from shstk.schemas.syscalls import SYSCALLS
 from shstk.schemas.uapi import ERRNO_NAMES, PAGE, PROT_EXEC
 
 _NONE_BELOW: Final = 0x10000  # nothing is mapped there: such a number is no address
@@ -31,17 +31,8 @@ _USER_TOP: Final = 1 << 47
 _PROC: Final = re.compile(r"(?<=/proc/)\d+|(?<=/task/)\d+")
 _HEX: Final = re.compile(r"0x[0-9a-f]{5,16}")
 
-# Calls that return a task; an address; a time.
-_TASKS: Final = frozenset(
-    (
-        *("clone", "clone3", "fork", "vfork", "wait4", "set_tid_address"),
-        *("gettid", "getpid", "getppid", "getpgid", "getsid", "setsid"),
-    )
-)
-_ADDRESSES: Final = frozenset({"mmap", "mremap", "brk", "shmat"})
 _NAMED_SOCKETS: Final = frozenset({"connect", "bind"})
 _SUN_PATH: Final = 2  # in struct sockaddr_un, bytes
-_TIMES: Final = frozenset({"times", "time"})
 
 
 @dataclass(frozen=True)
@@ -151,7 +142,7 @@ class Names:
         task: Task,
         mm: int | None,
         seq: int,
-        name: str | None,
+        name: str,
         args: tuple[int, ...],
         strings: Mapping[int, str],
     ) -> list[str]:
@@ -161,15 +152,14 @@ class Names:
             path = strings[args[1]][_SUN_PATH:].partition("\0")[0]
             socket = self.descriptors.name(task, decode.signed32(args[0]))
             return [socket, self.path(path, mm, seq), str(args[2])]
-        if name not in SIGNATURES:
+        if name not in SYSCALLS:
             shown = [self._argument(task, mm, seq, "hex", a, strings) for a in args]
             while shown and shown[-1] == "0":
                 shown.pop()
             return shown
-        words = SIGNATURES[name].split()
         return [
-            self._argument(task, mm, seq, word, value, strings)
-            for word, value in zip(words, args, strict=False)
+            self._argument(task, mm, seq, known.type, value, strings)
+            for known, value in zip(SYSCALLS[name].arguments, args, strict=False)
         ]
 
     def _argument(
@@ -177,22 +167,22 @@ class Names:
         task: Task,
         mm: int | None,
         seq: int,
-        word: str,
+        type: str,
         value: int,
         strings: Mapping[int, str],
     ) -> str:
-        if word in ("fd", "dirfd"):
+        if type in ("fd", "dirfd"):
             number = decode.signed32(value)
             known = number >= 0
-            return self.descriptors.name(task, number) if known else decode.argument(word, value)
-        if word == "pid":
+            return self.descriptors.name(task, number) if known else decode.argument(type, value)
+        if type == "pid":
             return self.pid(value, seq)
-        if word == "str" and value in strings:
+        if type == "str" and value in strings:
             return self.path(strings[value], mm, seq)
-        if word in ("ptr", "str") or (word == "hex" and PAGE <= value < _USER_TOP):
+        if type in ("ptr", "str") or (type == "hex" and PAGE <= value < _USER_TOP):
             place = self.place(mm, value, seq)
-            return hex(value) if word == "hex" and place == "unmapped" else place
-        return decode.argument(word, value)
+            return hex(value) if type == "hex" and place == "unmapped" else place
+        return decode.argument(type, value)
 
     def created(self, path: str) -> None:
         """A file that was made with O_EXCL: as a rule its name was drawn by chance."""
@@ -219,19 +209,18 @@ class Names:
         return _HEX.sub(place, _PROC.sub(task, text))
 
     def result(
-        self, task: Task, name: str | None, args: tuple[int, ...], ret: int | None, seq: int
+        self, task: Task, name: str, args: tuple[int, ...], ret: int | None, seq: int
     ) -> str:
         if ret is None:
             return "?"
         if -4096 < ret < 0:
             return f"-{ERRNO_NAMES.get(-ret, str(-ret))}"
-        if name in _TASKS and ret:
-            any_child = name == "wait4" and decode.signed32(args[0]) in (-1, 0)
-            return "a child" if any_child and not self._exact else self.tid(ret, seq)
         if opens(name, args):
             return self.descriptors.name(task, ret)
-        if name in _ADDRESSES:
+        returns = SYSCALLS[name].returns if name in SYSCALLS else "int"
+        if returns == "pid" and ret:
+            any_child = name == "wait4" and decode.signed32(args[0]) in (-1, 0)
+            return "a child" if any_child and not self._exact else self.tid(ret, seq)
+        if returns == "ptr":
             return "an address" if not self._exact else hex(ret)
-        if name in _TIMES:
-            return "a time"
-        return decode.result(name, ret)
+        return "a time" if returns == "time" else str(ret)

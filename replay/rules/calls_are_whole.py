@@ -38,8 +38,9 @@ from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import Outcome, Satisfied
 from shstk.schemas import seq as positions
-from shstk.schemas.syscalls import SYSCALL_NAMES
+from shstk.schemas.syscalls import BY_NUMBER
 
+_NAMES: Final = {number: call.name for number, call in BY_NUMBER.items()}
 _ANSWERED: Final = ("returned", "loader")
 _EXPECTED: Final = {
     "seq_end": "an end after its beginning",
@@ -59,7 +60,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
         return
     outcome = pl.col("outcome").cast(pl.String)
     told = pl.col("ret").is_not_null() & pl.col("state_hash").is_not_null()
-    name = pl.col("nr").replace_strict(SYSCALL_NAMES, default=None, return_dtype=pl.String)
+    name = pl.col("nr").replace_strict(_NAMES, default=None, return_dtype=pl.String)
     last = pl.col("seq_end").shift().over("tid", order_by="seq")
     first = pl.int_range(pl.len()).over("tid", order_by="seq") == 0
     laws = {

@@ -43,8 +43,8 @@ from shstk.schemas.uapi import ERRNO, PROT_READ, PROT_WRITE
 NEEDS = ("mappings", "syscalls")
 APPLIES = "read or write of a shadow stack's bytes"
 
-_READS: Final = (63, 67)  # read, pread64
-_WRITES: Final = (64, 68)  # write, pwrite64
+_READS: Final = ("read", "pread64")
+_WRITES: Final = ("write", "pwrite64")
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
@@ -53,7 +53,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
         if region is None or not region.shadow_stack or not call.a2 or call.ret is None:
             continue
         faulted = call.ret == -ERRNO["EFAULT"]
-        if call.nr in _READS:
+        if call.name in _READS:
             if faulted:
                 yield OK
             elif call.ret > 0:
@@ -66,7 +66,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _finding(call: Call, expected: str, made: int) -> Finding:
-    verb = "read into" if call.nr in _READS else "write from"
+    verb = "read into" if call.name in _READS else "write from"
     return Finding(
         seq=call.seq,
         tid=call.tid,

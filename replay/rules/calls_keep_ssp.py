@@ -36,15 +36,14 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from shstk.replay.derive.history import NR_PRCTL
-from shstk.replay.derive.ssp_path import NR_RT_SIGRETURN, set_by_debuggers
+from shstk.replay.derive.rows import called
+from shstk.replay.derive.ssp_path import set_by_debuggers
 from shstk.replay.facts import Facts
 from shstk.replay.rules.outcome import Finding, Outcome, Satisfied, Unknown
+from shstk.schemas.syscalls import name_of
 
 NEEDS = ("syscalls",)
 APPLIES = "system call that returned"
-
-_EXECS = (221, 281)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
@@ -65,23 +64,19 @@ def check(facts: Facts) -> Iterator[Outcome]:
             addr=row["ssp_exit"],
             expected=f"ssp {row['ssp_entry']:#x} after the call, as before",
             actual=f"ssp {row['ssp_exit']:#x}",
-            note=f"{row['name'] or row['nr']} of task {row['tid']}",
+            note=f"{name_of(row['nr'])} of task {row['tid']}",
             evidence=(row["seq"],),
         )
 
 
 def _judged(facts: Facts) -> pl.DataFrame:
     """The calls that must keep ssp."""
-    sets = (
-        (pl.col("nr") == NR_PRCTL)
-        & (pl.col("a0") == facts.law.first_prctl + 1)
-        & (pl.col("ret") == 0)
-    )
+    sets = called("prctl") & (pl.col("a0") == facts.law.first_prctl + 1) & (pl.col("ret") == 0)
     threads = [c.seq for c in facts.history.clones if c.mapped.stack]
     return facts.run.table("syscalls").filter(
         (pl.col("outcome").cast(pl.String) == "returned")
         & ~sets
-        & ~pl.col("nr").is_in([NR_RT_SIGRETURN, *_EXECS])
+        & ~called("rt_sigreturn", "execve", "execveat")
         & ~pl.col("seq").is_in(threads)
     )
 

@@ -34,16 +34,15 @@ from typing import Any, Final
 
 import polars as pl
 
+from shstk.replay.derive.rows import called
 from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import OK, Outcome
 from shstk.schemas import seq as positions
-from shstk.schemas.uapi import CLONE_FLAGS
+from shstk.schemas.syscalls import name_of
+from shstk.schemas.uapi import CLONE_PARENT, CSIGNAL
 
-CLONE_PARENT: Final = CLONE_FLAGS["CLONE_PARENT"]
-_NUMBERS: Final = (220, 435)  # clone, clone3
 _REGISTERS: Final = ("a1", "a2", "a3", "a4")
-_SIGNAL: Final = 0xFF  # the low bits of clone's flags
 
 NEEDS = ("syscalls", "clones", "task_events")
 APPLIES = "attempt to make a task of a recorded run"
@@ -72,16 +71,16 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _calls(facts: Facts) -> pl.DataFrame:
-    return facts.run.table("syscalls").filter(pl.col("nr").is_in(_NUMBERS))
+    return facts.run.table("syscalls").filter(called("clone", "clone3"))
 
 
 def _hold(row: dict[str, Any], call: dict[str, Any]) -> Outcome:
     """Whether the two rows of one attempt say the same."""
     told = {name: call[name] for name in ("tid", "mm", "seq_end", "ret")}
-    if call["nr"] == _NUMBERS[0]:
+    if name_of(call["nr"]) == "clone":
         registers = zip(("stack", "parent_tid", "tls", "child_tid_addr"), _REGISTERS, strict=True)
         told |= {name: call[register] for name, register in registers}
-        told |= {"flags": call["a0"] & ~_SIGNAL, "exit_signal": call["a0"] & _SIGNAL}
+        told |= {"flags": call["a0"] & ~CSIGNAL, "exit_signal": call["a0"] & CSIGNAL}
     if row["ret"] is not None:
         told["child_tid"] = row["ret"] if row["ret"] > 0 else None
     for name, due in told.items():

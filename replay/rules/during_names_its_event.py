@@ -31,10 +31,10 @@ docs/schema.md, during: "seq of the syscall, clone attempt or task event inside 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 import polars as pl
 
+from shstk.replay.derive.rows import called
 from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import Outcome, Satisfied
@@ -42,7 +42,6 @@ from shstk.schemas import seq as positions
 from shstk.schemas.seq import STEPS
 
 NEEDS = ("syscalls", "task_events")
-_EXECS: Final = (221, 281)  # execve, execveat
 APPLIES = "operation within an event of a recorded run"
 
 
@@ -50,7 +49,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
     if not facts.of_program:
         return
     # a thread that calls execve goes on under its leader's tid
-    by = pl.when(~pl.col("nr").is_in(_EXECS)).then("tid")
+    by = pl.when(~called("execve", "execveat")).then("tid")
     calls = facts.run.table("syscalls").select(during="seq", end="seq_end", by=by)
     steps = facts.run.table("task_events").select(
         during="seq", end=pl.lit(None, pl.UInt64), by="tid"

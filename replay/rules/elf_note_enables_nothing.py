@@ -39,11 +39,13 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from shstk.replay.derive.elf_property import LANDING_PADS, SHADOW_STACK, features
+from shstk.replay.derive.elf_property import features
 from shstk.replay.derive.history import Execed
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Finding, Outcome
+from shstk.schemas.uapi import GNU_PROPERTY_RISCV_FEATURE_1_CFI_LP_UNLABELED as LANDING_PADS
+from shstk.schemas.uapi import GNU_PROPERTY_RISCV_FEATURE_1_CFI_SS as SHADOW_STACK
 from shstk.schemas.uapi import PR_SET_CFI
 
 NEEDS = (*STATE, "mappings")

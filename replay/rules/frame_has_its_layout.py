@@ -48,8 +48,6 @@ from shstk.replay.derive.sigframe import (
     FP_SIZE,
     LAYOUTS,
     REGS_SIZE,
-    RISCV_V_MAGIC,
-    RISCV_ZICFISS_MAGIC,
     SC_REGS,
     SI_ADDR,
     SI_CODE,
@@ -67,6 +65,7 @@ from shstk.replay.derive.sigframe import (
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules.outcome import OK, Outcome, Unknown
 from shstk.replay.rules.signal_steps import deliveries, wrong
+from shstk.schemas.uapi import RISCV_V_MAGIC, RISCV_ZICFISS_MAGIC
 
 NEEDS = (*STATE, "signals")
 APPLIES = "delivery of a signal to a handler"

@@ -41,8 +41,8 @@ from collections.abc import Iterator
 import polars as pl
 
 from shstk.replay.derive.handlings import Handling
+from shstk.replay.derive.rows import called
 from shstk.replay.derive.sigframe import A0, A1, A2, PC, RA, SP, T0, UCONTEXT, Frame
-from shstk.replay.derive.ssp_path import NR_RT_SIGRETURN
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Outcome, Unknown
@@ -164,7 +164,7 @@ def _first_pushes(facts: Facts, steps: list[Handling]) -> dict[int, tuple[int, i
 
 def _calls(facts: Facts) -> dict[tuple[int | None, int | None], list[tuple[int, int]]]:
     """Where each rt_sigreturn was called from: (seq, pc) by task and frame."""
-    rows = facts.run.scan("syscalls").filter(pl.col("nr") == NR_RT_SIGRETURN)
+    rows = facts.run.scan("syscalls").filter(called("rt_sigreturn"))
     pcs = dict(rows.select("seq", "pc").drop_nulls().collect().iter_rows())
     found: dict[tuple[int | None, int | None], list[tuple[int, int]]] = {}
     for step in returns(facts):

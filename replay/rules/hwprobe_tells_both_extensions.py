@@ -37,18 +37,18 @@ from collections.abc import Iterator
 from shstk.replay.derive.rows import Call, Transfer
 from shstk.replay.facts import Facts
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
-from shstk.schemas.extensions import optional_of
+from shstk.schemas.extensions import EXTENSIONS, optional_of
 
 NEEDS = ("syscalls",)
 APPLIES = "riscv_hwprobe that was asked for Zicfilp or Zicfiss"
 
-_NR = 258
 _PAIR = 16  # bytes
-_BITS = {4: ("zicfilp", 63), 16: ("zicfiss", 0)}  # key → extension, its bit
+# (key, bit) -> extension
+_BITS = {e.hwprobe: e.name for e in EXTENSIONS.values() if e.optional and e.hwprobe}
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    for call in facts.calls(_NR):
+    for call in facts.calls("riscv_hwprobe"):
         if call.ret == 0 and not call.a4:
             yield from _answers(facts, call)
 
@@ -65,12 +65,14 @@ def _answers(facts: Facts, call: Call) -> Iterator[Outcome]:
         for at in range(0, len(transfer.bytes) - _PAIR + 1, _PAIR):
             key = int.from_bytes(transfer.bytes[at : at + 8], "little")
             value = int.from_bytes(transfer.bytes[at + 8 : at + _PAIR], "little")
-            if key in _BITS:
-                yield _judge(facts, call, transfer, at, key, value)
+            for bit in (bit for known, bit in _BITS if known == key):
+                yield _judge(facts, call, transfer, at, (key, bit), value)
 
 
-def _judge(facts: Facts, call: Call, transfer: Transfer, at: int, key: int, value: int) -> Outcome:
-    extension, bit = _BITS[key]
+def _judge(
+    facts: Facts, call: Call, transfer: Transfer, at: int, asked: tuple[int, int], value: int
+) -> Outcome:
+    extension, (key, bit) = _BITS[asked], asked
     due, told = extension in optional_of(facts.run.manifest.cpu), bool(value >> bit & 1)
     if due == told:
         return OK

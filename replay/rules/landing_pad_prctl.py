@@ -36,14 +36,19 @@ from shstk.replay.derive.history import Prctl
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import prctls
 from shstk.replay.rules.outcome import Outcome, Unknown
-from shstk.schemas.uapi import PR_GET_CFI
+from shstk.schemas.uapi import (
+    PR_CFI_DISABLE,
+    PR_CFI_ENABLE,
+    PR_CFI_LOCK,
+    PR_GET_CFI,
+)
 
 NEEDS = STATE
 APPLIES = "PR_GET_CFI or PR_SET_CFI"
 
-_ON, _OFF, _ON_LOCKED = 1, 2, 5
-_TAKEN = (1, 2, 5, 6)
-_KNOWN_BITS = 7
+_ON_LOCKED = PR_CFI_ENABLE | PR_CFI_LOCK
+_TAKEN = (PR_CFI_ENABLE, PR_CFI_DISABLE, _ON_LOCKED, PR_CFI_DISABLE | PR_CFI_LOCK)
+_KNOWN_BITS = PR_CFI_ENABLE | PR_CFI_DISABLE | PR_CFI_LOCK
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
@@ -70,7 +75,8 @@ def _judge(facts: Facts, step: Prctl) -> Outcome:
 
 def _got(step: Prctl) -> Outcome:
     before = step.before
-    status = (_ON_LOCKED if before.lp_locked else _ON) if before.lp_enabled else _OFF
+    on = _ON_LOCKED if before.lp_locked else PR_CFI_ENABLE
+    status = on if before.lp_enabled else PR_CFI_DISABLE
     if step.row.ret == 0 and step.stored is None:
         return Unknown("what PR_GET_CFI stored is not recorded")
     if step.row.ret == 0 and step.stored and int.from_bytes(step.stored, "little") != status:

@@ -15,16 +15,14 @@ from shstk.schemas.seq import STEPS
 from shstk.schemas.uapi import (
     PROT_READ,
     PROT_WRITE,
-    SEGV_ACCERR,
-    SEGV_CPERR,
-    SEGV_MAPERR,
     SI_KERNEL,
     SIGNALS,
+    constants,
 )
 
 SIGSEGV, SIGBUS = SIGNALS["SIGSEGV"], SIGNALS["SIGBUS"]
 ACCESS_FAULT, LOAD_FAULT, PAGE_FAULT, SOFTWARE_CHECK = 7, 13, 15, 18  # 7 and 15: of stores and AMOs
-_CODES = {SEGV_MAPERR: "SEGV_MAPERR", SEGV_ACCERR: "SEGV_ACCERR", SEGV_CPERR: "SEGV_CPERR"}
+_CODES = {code: name for name, code in constants("SEGV_").items()}
 _TVALS = {2: "landing pad", 3: "mismatch"}
 
 

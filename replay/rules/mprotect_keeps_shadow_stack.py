@@ -43,7 +43,6 @@ from shstk.schemas.uapi import PAGE
 NEEDS = ("mappings",)
 APPLIES = "mprotect of a shadow stack, or access after one"
 
-NR_MPROTECT: Final = 226
 _PROTS: Final = 7
 
 
@@ -56,7 +55,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _calls(facts: Facts) -> Iterator[Outcome]:
-    for call in facts.calls(NR_MPROTECT):
+    for call in facts.calls("mprotect"):
         start, end = call.a0, call.a0 + call.a1
         if start % PAGE or call.a2 & ~_PROTS or not call.a1 or call.ret is None:
             continue

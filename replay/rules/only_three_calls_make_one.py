@@ -37,13 +37,12 @@ from typing import Final
 from shstk.replay.derive.rows import Mapping
 from shstk.replay.facts import Facts
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
-from shstk.schemas.syscalls import SYSCALL_NAMES
-from shstk.schemas.uapi import SYS_MAP_SHADOW_STACK
+from shstk.schemas.syscalls import name_of
 
 NEEDS = ("mappings",)
 APPLIES = "operation that made or touched a shadow stack"
 
-_MAKERS: Final = (220, 435, 167, SYS_MAP_SHADOW_STACK)  # clone, clone3, prctl
+_MAKERS: Final = ("clone", "clone3", "prctl", "map_shadow_stack")
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
@@ -66,10 +65,9 @@ def _made(m: Mapping, within: dict[int, int]) -> Outcome:
     nr = within.get(m.during) if m.during is not None else None
     if nr is None:
         return Unknown("the call in which it was mapped is not recorded")
-    if nr in _MAKERS:
+    if name_of(nr) in _MAKERS:
         return OK
-    name = SYSCALL_NAMES.get(nr, str(nr))
-    return _finding(m, "clone, prctl or map_shadow_stack", name, "the call that made it")
+    return _finding(m, "clone, prctl or map_shadow_stack", name_of(nr), "the call that made it")
 
 
 def _stood(facts: Facts, m: Mapping) -> bool:

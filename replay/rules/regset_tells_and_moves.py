@@ -41,17 +41,22 @@ from collections.abc import Iterator
 import polars as pl
 
 from shstk.replay.derive.rows import Call
-from shstk.replay.derive.ssp_path import NR_PTRACE, ssp_path
+from shstk.replay.derive.ssp_path import ssp_path
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 from shstk.schemas.uapi import ERRNO, NT_RISCV_USER_CFI, PTRACE_GETREGSET, PTRACE_SETREGSET
+from shstk.schemas.uapi import PTRACE_CFI_BRANCH_EXPECTED_LANDING_PAD_STATE as ELP
+from shstk.schemas.uapi import PTRACE_CFI_BRANCH_LANDING_PAD_EN_STATE as LP_EN
+from shstk.schemas.uapi import PTRACE_CFI_BRANCH_LANDING_PAD_LOCK_STATE as LP_LOCK
+from shstk.schemas.uapi import PTRACE_CFI_SHADOW_STACK_EN_STATE as SS_EN
+from shstk.schemas.uapi import PTRACE_CFI_SHADOW_STACK_LOCK_STATE as SS_LOCK
+from shstk.schemas.uapi import PTRACE_CFI_SHADOW_STACK_PTR_STATE as SS_PTR
 
 NEEDS = STATE
 APPLIES = "ptrace of the register set NT_RISCV_USER_CFI"
 
-_LP_EN, _LP_LOCK, _ELP, _SS_EN, _SS_LOCK, _SS_PTR = (1 << i for i in range(6))
-_MAY_SET = _ELP | _SS_PTR
+_MAY_SET = ELP | SS_PTR
 _EINVAL = -ERRNO["EINVAL"]
 _SIZE = 16
 _IOV_LEN = 8  # offset of iov_len in struct iovec
@@ -60,7 +65,7 @@ _IOV_LEN = 8  # offset of iov_len in struct iovec
 def check(facts: Facts) -> Iterator[Outcome]:
     calls = [
         call
-        for call in facts.calls(NR_PTRACE)
+        for call in facts.calls("ptrace")
         if call.a0 in (PTRACE_GETREGSET, PTRACE_SETREGSET)
         and call.a2 % 2**32 == NT_RISCV_USER_CFI
         and (facts.supported or facts.landing_pads)
@@ -128,13 +133,13 @@ def _got(facts: Facts, call: Call, path: _Path) -> Outcome:
         return Unknown("what ptrace stored is not recorded")
     tid = call.a1 % 2**32
     state = facts.history.state(tid, call.seq)
-    bits = _LP_EN * state.lp_enabled | _LP_LOCK * state.lp_locked
+    bits = LP_EN * state.lp_enabled | LP_LOCK * state.lp_locked
     if state.enabled:
-        bits |= _SS_EN | _SS_PTR | _SS_LOCK * state.locked
+        bits |= SS_EN | SS_PTR | SS_LOCK * state.locked
     told = int.from_bytes(data[:8], "little")
-    known = ~0 if not state.lp_enabled else ~_ELP
+    known = ~0 if not state.lp_enabled else ~ELP
     if _waits_for_pad(facts, tid, call.seq, path):
-        bits, known = bits | _ELP, ~0
+        bits, known = bits | ELP, ~0
     if told & known != bits & known:
         return _wrong(call, f"cfi_state {bits:#x}", f"cfi_state {told:#x}", "its state")
     ssp = path.before(tid, call.seq) if state.enabled else 0
@@ -154,7 +159,7 @@ def _set(facts: Facts, call: Call, path: _Path) -> Outcome:
         why = f"cfi_state {bits:#x}"
         return _wrong(call, words.result(due), words.result(call.ret), why)
     ssp = path.before(tid, call.seq)
-    if not due and bits & _SS_PTR and facts.history.state(tid, call.seq).enabled:
+    if not due and bits & SS_PTR and facts.history.state(tid, call.seq).enabled:
         ssp = int.from_bytes(data[8:], "little") // 8 * 8  # bits 2:0 are read-only zero
         path.move(tid, call.seq, ssp)
     found = path.after(tid, call.seq)

@@ -11,12 +11,10 @@ from shstk.replay.derive.handlings import Handling
 from shstk.replay.facts import Facts
 from shstk.replay.rules.outcome import Finding
 from shstk.schemas.seq import STEPS
-from shstk.schemas.uapi import SIGNALS
+from shstk.schemas.uapi import SIGNAL_NAMES
 
 if TYPE_CHECKING:
     from shstk.replay.derive.rows import Signal
-
-_NAMES = {number: name for name, number in SIGNALS.items()}
 
 
 def deliveries(facts: Facts) -> Iterator[Handling]:
@@ -29,7 +27,7 @@ def returns(facts: Facts) -> Iterator[Handling]:
 
 
 def signal(number: int | None) -> str:
-    return _NAMES.get(number or 0, f"signal {number}")
+    return SIGNAL_NAMES.get(number or 0, f"signal {number}")
 
 
 def then(row: Signal | None) -> str:

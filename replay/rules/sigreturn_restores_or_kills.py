@@ -44,8 +44,6 @@ from shstk.replay.derive.sigframe import (
     LAYOUTS,
     PC,
     REGS_SIZE,
-    RISCV_V_MAGIC,
-    RISCV_ZICFISS_MAGIC,
     SC_REGS,
     UC_SIGMASK,
     UC_STACK,
@@ -57,7 +55,7 @@ from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Outcome, Unknown
 from shstk.replay.rules.signal_steps import first_blocks, returns, then, wrong
-from shstk.schemas.uapi import SIGNALS
+from shstk.schemas.uapi import RISCV_V_MAGIC, RISCV_ZICFISS_MAGIC, SIGNALS
 
 NEEDS = (*STATE, "signals")
 APPLIES = "rt_sigreturn"

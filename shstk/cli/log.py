@@ -45,6 +45,7 @@ def command(
             [
                 {"seq": render.shower("seq", True)(line.seq), "tid": line.tid, "table": line.table}
                 | {"text": line.text}
+                | ({"arguments": line.arguments} if line.table == "syscalls" else {})
                 for line in lines
             ]
         )

@@ -279,13 +279,13 @@ class Builder:
         if name in _CLONES:
             clone = self._clone_arguments(name, parts)
             call = _CLONES[name][0]
-            return SYSCALLS[call], clone, _registers(_CLONE_REGISTERS[call](clone))
+            return SYSCALLS[call].number, clone, _registers(_CLONE_REGISTERS[call](clone))
         if name not in SYSCALLS:
             raise BadValue(f"no call {name!r}{_like(name, SYSCALLS)}")
         if len(parts) > 6:
             raise BadValue(f"{name}: a call has at most six arguments")
         column = TABLES["syscalls"].column("a0")
-        return SYSCALLS[name], {}, _registers([self._names.value(column, p) for p in parts])
+        return SYSCALLS[name].number, {}, _registers([self._names.value(column, p) for p in parts])
 
     def _clone_arguments(self, name: str, parts: list[str]) -> Row:
         made: Row = {**dict.fromkeys(_CLONE_ARGUMENTS, 0), "set_tid": None, **_CLONES[name][1]}

@@ -11,8 +11,6 @@ from shstk.schemas import uapi
 from shstk.schemas import vocabulary as kinds
 
 PC: Final = 0x10000  # of instructions whose place does not matter
-MADV_DONTNEED: Final = 4
-MREMAP_MAYMOVE: Final = 1
 
 
 @dataclass
@@ -114,7 +112,7 @@ def _remap(place: Place) -> dict[str, Any]:
         **_span(new),
         "old_start": old.base,
         "old_length": old.size,
-        "flags": MREMAP_MAYMOVE,
+        "flags": uapi.MREMAP_MAYMOVE,
         "shadow_stack": shadow,
         "ret": new.base if place.ret is None else place.ret,
     }
@@ -235,7 +233,7 @@ EVENTS: Final[dict[str, Event]] = {
         Event("unmap", "mappings", "", {"op": "unmap"}, _on_area),
         Event("protect", "mappings", "", {"op": "protect"}, _protect),
         Event("remap", "mappings", "", {"op": "remap"}, _remap),
-        Event("discard", "mappings", "", {"op": "discard", "flags": MADV_DONTNEED}, _on_area),
+        Event("discard", "mappings", "", {"op": "discard", "flags": uapi.MADV_DONTNEED}, _on_area),
         Event("mem_write", "kernel_memory", "addr bytes", {"op": "write"}),
         Event("mem_read", "kernel_memory", "addr bytes", {"op": "read"}),
         Event("mem_swap", "kernel_memory", "", {"op": "swap"}, _swap),

@@ -13,7 +13,6 @@ from shstk.schemas.tables import Column
 
 CONSTANTS: Final[dict[str, int]] = {
     **{name: value for name, value in vars(uapi).items() if type(value) is int},
-    **uapi.CLONE_FLAGS,
     **uapi.ERRNO,
     **uapi.SIGNALS,
 }

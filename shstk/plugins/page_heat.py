@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from shstk.plugin import Memory, Plugin
 from shstk.plugins.tally import Tally
+from shstk.schemas.uapi import PAGE
 
 _EVERYWHERE: Final = 2**64
-_PAGE: Final = 4096
 
 
 class PageHeat(Plugin):
@@ -37,7 +37,7 @@ class PageHeat(Plugin):
         self._pages.add(
             pl.DataFrame(batch).select(
                 "mm",
-                page=pl.col("addr") // _PAGE * _PAGE,
+                page=pl.col("addr") // PAGE * PAGE,
                 loads=pl.col("read").cast(pl.Int64),
                 stores=pl.col("write").cast(pl.Int64),
                 shadow_stack=pl.col("shadow_stack").cast(pl.Int64),

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from shstk.plugin import Fault, Plugin, Rows, Syscall
 from shstk.replay.rules import named
 from shstk.schemas import seq as positions
+from shstk.schemas.uapi import PR_SET_SHADOW_STACK_STATUS
 from shstk.tracer.plugins.accesses import SHADOW_STACK, access_of
 
 _SOFTWARE_CHECK: Final = 18
@@ -20,7 +21,6 @@ _MISMATCH: Final = 3
 _STORE_ACCESS: Final = 7  # an ordinary store to a shadow-stack page
 _SHOWN: Final = 10  # lines of the summary
 _CLONES: Final = ("clone", "clone3", "vfork")
-_STATUS_PRCTL: Final = 75  # PR_SET_SHADOW_STACK_STATUS
 # The rules that speak of what it sees.
 _POP: Final = named("pop-compares-then-moves").id
 _PAD: Final = named("pads-match-their-label").id
@@ -100,7 +100,11 @@ class SspWatch(Plugin):
     def on_return(self, call: Syscall) -> None:
         if call.name in _CLONES:
             self._clones[call.tid][-1] = (call.seq, call.seq_end)
-        elif call.name == "prctl" and call.args[:2] == (_STATUS_PRCTL, 0) and call.ret == 0:
+        elif (
+            call.name == "prctl"
+            and call.args[:2] == (PR_SET_SHADOW_STACK_STATUS, 0)
+            and call.ret == 0
+        ):
             self._task(call.tid, call.mm).ssp = None
 
     def _suspended(self, tid: int, seq: int) -> bool:

@@ -7,8 +7,8 @@ import struct
 import pytest
 from direct import Direct
 
+from shstk.schemas import uapi
 from shstk.tracer.kernel.call import Wait
-from shstk.tracer.kernel.fs import fsnotify as i
 
 IGNORED, ISDIR, ONESHOT, ALL = 0x8000, 0x40000000, 0x80000000, 0xFFF
 CREAT, RDWR, DIRECTORY = 0o100, 2, 0o200000
@@ -49,13 +49,16 @@ def test_a_file_is_made_written_and_read(d: Direct) -> None:
     assert d.read(fd) == "EAGAIN"
     d.save("/tmp/a", b"text")
     assert events(d, fd) == [
-        (1, mask, 0, "a") for mask in (i.CREATE, i.OPEN, i.MODIFY, i.CLOSE_WRITE)
+        (1, mask, 0, "a")
+        for mask in (uapi.IN_CREATE, uapi.IN_OPEN, uapi.IN_MODIFY, uapi.IN_CLOSE_WRITE)
     ]
     assert d.text("/tmp/a") == b"text"
-    assert events(d, fd) == [(1, mask, 0, "a") for mask in (i.OPEN, i.ACCESS, i.CLOSE_NOWRITE)]
+    assert events(d, fd) == [
+        (1, mask, 0, "a") for mask in (uapi.IN_OPEN, uapi.IN_ACCESS, uapi.IN_CLOSE_NOWRITE)
+    ]
     assert d.at("fchmodat", "/tmp/a", 0o600) == 0
     assert d.at("fchmodat", "/tmp/a", 0o600) == 0  # told once: it is like the last
-    assert events(d, fd) == [(1, i.ATTRIB, 0, "a")]
+    assert events(d, fd) == [(1, uapi.IN_ATTRIB, 0, "a")]
 
 
 def test_names_come_move_and_go(d: Direct) -> None:
@@ -65,21 +68,21 @@ def test_names_come_move_and_go(d: Direct) -> None:
     assert [watch(d, fd, path) for path in ("/tmp", "/tmp/f", "/tmp/d")] == [1, 2, 3]
     assert d.call("renameat2", -100, b"/tmp/f\0", -100, b"/tmp/d/g\0", 0) == 0
     assert events(d, fd) == [
-        (1, i.MOVED_FROM, 1, "f"),
-        (3, i.MOVED_TO, 1, "g"),
-        (2, i.MOVE_SELF, 0, ""),
+        (1, uapi.IN_MOVED_FROM, 1, "f"),
+        (3, uapi.IN_MOVED_TO, 1, "g"),
+        (2, uapi.IN_MOVE_SELF, 0, ""),
     ]
     assert d.at("unlinkat", "/tmp/d/g", 0) == 0
     assert events(d, fd) == [
-        (2, i.ATTRIB, 0, ""),
-        (3, i.DELETE, 0, "g"),
-        (2, i.DELETE_SELF, 0, ""),
+        (2, uapi.IN_ATTRIB, 0, ""),
+        (3, uapi.IN_DELETE, 0, "g"),
+        (2, uapi.IN_DELETE_SELF, 0, ""),
         (2, IGNORED, 0, ""),
     ]
     assert d.at("unlinkat", "/tmp/d", 0x200) == 0
     assert events(d, fd) == [
-        (1, i.DELETE | ISDIR, 0, "d"),
-        (3, i.DELETE_SELF, 0, ""),
+        (1, uapi.IN_DELETE | ISDIR, 0, "d"),
+        (3, uapi.IN_DELETE_SELF, 0, ""),
         (3, IGNORED, 0, ""),
     ]
 
@@ -87,22 +90,22 @@ def test_names_come_move_and_go(d: Direct) -> None:
 def test_a_file_that_is_open_is_not_gone(d: Direct) -> None:
     fd = watcher(d)
     file = d.open("/tmp/f", RDWR | CREAT)
-    watch(d, fd, "/tmp/f", i.DELETE_SELF)
+    watch(d, fd, "/tmp/f", uapi.IN_DELETE_SELF)
     d.at("unlinkat", "/tmp/f", 0)
     assert events(d, fd) == []
     d.call("close", file)
-    assert events(d, fd) == [(1, i.DELETE_SELF, 0, ""), (1, IGNORED, 0, "")]
+    assert events(d, fd) == [(1, uapi.IN_DELETE_SELF, 0, ""), (1, IGNORED, 0, "")]
 
 
 def test_watches_are_changed_and_removed(d: Direct) -> None:
     fd = watcher(d)
-    assert watch(d, fd, "/tmp", i.CREATE) == 1
-    assert watch(d, fd, "/tmp", i.DELETE | 0x20000000) == 1  # IN_MASK_ADD
-    assert watch(d, fd, "/tmp", i.DELETE | 0x10000000) == "EEXIST"  # IN_MASK_CREATE
-    assert watch(d, fd, "/tmp", i.CREATE | ONESHOT) == 1
+    assert watch(d, fd, "/tmp", uapi.IN_CREATE) == 1
+    assert watch(d, fd, "/tmp", uapi.IN_DELETE | 0x20000000) == 1  # IN_MASK_ADD
+    assert watch(d, fd, "/tmp", uapi.IN_DELETE | 0x10000000) == "EEXIST"  # IN_MASK_CREATE
+    assert watch(d, fd, "/tmp", uapi.IN_CREATE | ONESHOT) == 1
     d.at("mkdirat", "/tmp/x", 0o755)
     d.at("mkdirat", "/tmp/y", 0o755)
-    assert events(d, fd) == [(1, i.CREATE | ISDIR, 0, "x"), (1, IGNORED, 0, "")]
+    assert events(d, fd) == [(1, uapi.IN_CREATE | ISDIR, 0, "x"), (1, IGNORED, 0, "")]
     assert watch(d, fd, "/tmp") == 2
     assert d.call("inotify_rm_watch", fd, 2) == 0
     assert d.call("inotify_rm_watch", fd, 2) == "EINVAL"
@@ -111,7 +114,7 @@ def test_watches_are_changed_and_removed(d: Direct) -> None:
 
 def test_a_reader_sleeps_until_there_is_something(d: Direct) -> None:
     fd = d.call("inotify_init1", 0)
-    watch(d, fd, "/tmp", i.CREATE)
+    watch(d, fd, "/tmp", uapi.IN_CREATE)
     room = d.room(64)
     assert isinstance(d.start("read", fd, room, 64), Wait)
     d.at("mkdirat", "/tmp/x", 0o755)
@@ -125,4 +128,4 @@ def test_what_is_refused(d: Direct) -> None:
     assert watch(d, fd, "/none") == "ENOENT"
     assert watch(d, 0, "/tmp") == "EINVAL"
     d.save("/tmp/f", b"")
-    assert watch(d, fd, "/tmp/f", i.OPEN | 0x1000000) == "ENOTDIR"
+    assert watch(d, fd, "/tmp/f", uapi.IN_OPEN | 0x1000000) == "ENOTDIR"

@@ -27,6 +27,7 @@ from shstk.replay.run import Run
 from shstk.rerun.compare import Alarm, replay
 from shstk.schemas.manifest import U64
 from shstk.schemas.syscalls import SYSCALLS
+from shstk.schemas.uapi import FUTEX_WAKE
 from shstk.tracer.guest import Guest
 from shstk.tracer.kernel.call import Args, Outcome
 from shstk.tracer.kernel.kernel import Kernel
@@ -36,7 +37,7 @@ from shstk.tracer.record import trace_bits
 from shstk.tracer.recording.recorder import Recorder
 from shstk.tracer.rerun.setup import set_up_again
 
-NR_FUTEX, FUTEX_WAKE = SYSCALLS["futex"], 1
+NR_FUTEX = SYSCALLS["futex"].number
 Plant = tuple[int, Callable[[Guest], None]]
 
 

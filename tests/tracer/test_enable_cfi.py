@@ -11,6 +11,8 @@ import polars as pl
 import pytest
 
 import shstk
+from shstk.schemas.uapi import GNU_PROPERTY_RISCV_FEATURE_1_CFI_LP_UNLABELED as LANDING_PADS
+from shstk.schemas.uapi import GNU_PROPERTY_RISCV_FEATURE_1_CFI_SS as SHADOW_STACK
 from shstk.tracer import elf
 
 GOOD = (Path(__file__).parents[2] / "fixtures/bin/sc1.elf").read_bytes()
@@ -32,7 +34,7 @@ def marked(features: int, data: bytes = GOOD) -> bytes:
     return data[:at] + header + data[at + 56 :] + note
 
 
-@pytest.mark.parametrize("features", [0, elf.LANDING_PADS, elf.SHADOW_STACK, 3])
+@pytest.mark.parametrize("features", [0, LANDING_PADS, SHADOW_STACK, 3])
 def test_the_property_note(features: int) -> None:
     assert elf.parse(marked(features), "/x").features == features
     assert elf.parse(GOOD, "/x").features == 0
@@ -43,7 +45,7 @@ def test_the_property_note(features: int) -> None:
     [
         ("off", 3, []),
         ("auto", 0, []),
-        ("auto", elf.SHADOW_STACK, [75]),
+        ("auto", SHADOW_STACK, [75]),
         ("auto", 3, [75, 81]),
         ("on", 0, [75, 81]),
     ],

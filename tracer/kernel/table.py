@@ -25,9 +25,10 @@ def gather(calls: Iterable[Call]) -> dict[int, Call]:
     for call in calls:
         if call.name not in SYSCALLS:
             raise ValueError(f"schemas/syscalls.py has no call {call.name!r}")
-        if SYSCALLS[call.name] in table:
+        number = SYSCALLS[call.name].number
+        if number in table:
             raise ValueError(f"two rows for call {call.name!r}")
-        table[SYSCALLS[call.name]] = call
+        table[number] = call
     return table
 
 

@@ -7,19 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import NT_PRFPREG, NT_PRSTATUS, NT_RISCV_USER_CFI, NT_RISCV_VECTOR
+from shstk.schemas.uapi import PTRACE_CFI_BRANCH_EXPECTED_LANDING_PAD_STATE as ELP
+from shstk.schemas.uapi import PTRACE_CFI_BRANCH_LANDING_PAD_EN_STATE as LP_EN
+from shstk.schemas.uapi import PTRACE_CFI_BRANCH_LANDING_PAD_LOCK_STATE as LP_LOCK
+from shstk.schemas.uapi import PTRACE_CFI_SHADOW_STACK_EN_STATE as SS_EN
+from shstk.schemas.uapi import PTRACE_CFI_SHADOW_STACK_LOCK_STATE as SS_LOCK
+from shstk.schemas.uapi import PTRACE_CFI_SHADOW_STACK_PTR_STATE as SS_PTR
 from shstk.tracer.kernel.arch import vectors
 from shstk.tracer.kernel.errno import Errno
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.task import Task
 
-# cfi_state of struct user_cfi_state (T1).
-LP_EN: Final = 1 << 0
-LP_LOCK: Final = 1 << 1
-ELP: Final = 1 << 2
-SS_EN: Final = 1 << 3
-SS_LOCK: Final = 1 << 4
-SS_PTR: Final = 1 << 5
 CFI_SETTABLE: Final = ELP | SS_PTR
 
 
@@ -82,8 +82,8 @@ def _set_cfi(t: Task, data: bytes) -> None:
 
 
 REGSETS: Final = {
-    0x1: Regset(8, _get_gpr, _set_gpr),  # NT_PRSTATUS
-    0x2: Regset(8, _get_fpr, _set_fpr),  # NT_PRFPREG
-    0x901: Regset(4, vectors.get_regset, vectors.set_regset),  # NT_RISCV_VECTOR
-    0x903: Regset(8, _get_cfi, _set_cfi),  # NT_RISCV_USER_CFI
+    NT_PRSTATUS: Regset(8, _get_gpr, _set_gpr),
+    NT_PRFPREG: Regset(8, _get_fpr, _set_fpr),
+    NT_RISCV_VECTOR: Regset(4, vectors.get_regset, vectors.set_regset),
+    NT_RISCV_USER_CFI: Regset(8, _get_cfi, _set_cfi),
 }

@@ -19,6 +19,10 @@ from shstk.schemas.uapi import (
     MAP_FIXED_NOREPLACE,
     MAP_PRIVATE,
     PAGE,
+    PR_CFI_BRANCH_LANDING_PADS,
+    PR_CFI_DISABLE,
+    PR_CFI_ENABLE,
+    PR_CFI_LOCK,
     PR_GET_CFI,
     PR_GET_SHADOW_STACK_STATUS,
     PR_SET_CFI,
@@ -40,10 +44,6 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.task import Task
 
 _U64: Final = 2**64 - 1
-
-# PR_SET_CFI's control word (arg3); arg2 names the kind of branch.
-CFI_BRANCH_LANDING_PADS: Final = 0
-CFI_ENABLE, _CFI_DISABLE, _CFI_LOCK = 1, 2, 4
 
 
 def supported(k: Kernel) -> bool:
@@ -216,27 +216,27 @@ def prctl(k: Kernel, t: Task, a: Args) -> int | None:
             raise Errno("EINVAL")
         return _STATUS[option - first](k, t, arg2)
     if option in (PR_GET_CFI, PR_SET_CFI) and cfi_prctl(k) != "absent":
-        if arg2 != CFI_BRANCH_LANDING_PADS or arg4 or arg5 or not landing_pads_supported(k):
+        if arg2 != PR_CFI_BRANCH_LANDING_PADS or arg4 or arg5 or not landing_pads_supported(k):
             raise Errno("EINVAL")
         return (_get_cfi if option == PR_GET_CFI else _set_cfi)(k, t, arg3)
     return None
 
 
 def _get_cfi(k: Kernel, t: Task, pointer: int) -> int:
-    state = CFI_ENABLE if t.cfi.lp_en else _CFI_DISABLE
-    usermem.put_u64(k, t, pointer, state | (_CFI_LOCK if t.cfi.lp_locked else 0))
+    state = PR_CFI_ENABLE if t.cfi.lp_en else PR_CFI_DISABLE
+    usermem.put_u64(k, t, pointer, state | (PR_CFI_LOCK if t.cfi.lp_locked else 0))
     return 0
 
 
 def _set_cfi(k: Kernel, t: Task, control: int) -> int:
     """P10."""
-    known = CFI_ENABLE | _CFI_DISABLE | _CFI_LOCK
-    switch = control & (CFI_ENABLE | _CFI_DISABLE)
+    known = PR_CFI_ENABLE | PR_CFI_DISABLE | PR_CFI_LOCK
+    switch = control & (PR_CFI_ENABLE | PR_CFI_DISABLE)
     refused = control & ~known if cfi_prctl(k) == "known_bits" else 0
-    if refused or switch not in (CFI_ENABLE, _CFI_DISABLE) or t.cfi.lp_locked:
+    if refused or switch not in (PR_CFI_ENABLE, PR_CFI_DISABLE) or t.cfi.lp_locked:
         raise Errno("EINVAL")
-    t.cfi.lp_en = t.hart.lpe = switch == CFI_ENABLE
-    t.cfi.lp_locked = t.cfi.lp_en and bool(control & _CFI_LOCK)
+    t.cfi.lp_en = t.hart.lpe = switch == PR_CFI_ENABLE
+    t.cfi.lp_locked = t.cfi.lp_en and bool(control & PR_CFI_LOCK)
     return 0
 
 

@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import MINSIGSTKSZ, RISCV_V_MAGIC, RISCV_ZICFISS_MAGIC, SI_KERNEL
 from shstk.tracer.kernel.arch import vectors
 from shstk.tracer.kernel.call import NO_RETURN, Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
@@ -28,9 +29,7 @@ SA_ONSTACK: Final = 0x0800_0000
 SS_ONSTACK: Final = 1
 SS_DISABLE: Final = 2
 SS_AUTODISARM: Final = 1 << 31
-MINSIGSTKSZ: Final = 2048
 
-RISCV_ZICFISS_MAGIC: Final = 0x9487
 HEADER_SIZE: Final = 16  # {u32 magic, u32 size, u64 ss_ptr}
 END: Final = struct.pack("<II", 0, 0)
 MASK64: Final = 2**64 - 1
@@ -294,7 +293,7 @@ def sys_rt_sigreturn(k: Kernel, t: Task, a: Args) -> Outcome:
         sigreturn_seq=seq,
     )
     if failed:
-        signals.send(k, t, siginfo.SIGSEGV, siginfo.SI_KERNEL, forced=True)
+        signals.send(k, t, siginfo.SIGSEGV, SI_KERNEL, forced=True)
     return NO_RETURN
 
 
@@ -318,7 +317,7 @@ def _restore(k: Kernel, t: Task, ucontext: int, found: _Return) -> None:
         magic, size = struct.unpack("<II", _take(k, t, at, 8))
         if magic == 0 and size == 0:
             return
-        if magic == vectors.RISCV_V_MAGIC:
+        if magic == RISCV_V_MAGIC:
             if size != vectors.FRAME_SIZE or not hart.v_used:
                 raise Errno("EINVAL")
             extension = _take(k, t, at, vectors.HEAD_SIZE)

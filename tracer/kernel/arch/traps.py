@@ -12,6 +12,7 @@ from shstk.schemas.uapi import (
     SEGV_ACCERR,
     SEGV_CPERR,
     SEGV_MAPERR,
+    SI_KERNEL,
     SIGNALS,
 )
 from shstk.tracer._core import FAULT_NO_FRAME
@@ -20,7 +21,6 @@ from shstk.tracer.kernel.signal.siginfo import (
     BUS_ADRALN,
     BUS_ADRERR,
     ILL_ILLOPC,
-    SI_KERNEL,
     SIGKILL,
     TRAP_BRKPT,
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import RISCV_V_MAGIC
 from shstk.tracer.kernel.call import Args
 from shstk.tracer.kernel.errno import Errno
 
@@ -22,7 +23,6 @@ DATA: Final = 32 * VLENB  # riscv_v_vsize
 _CSRS: Final = struct.Struct("<5Q")  # vstart, vl, vtype, vcsr, vlenb
 
 # In a signal frame: {magic, size}, __riscv_v_ext_state {the CSRs, datap}, the registers.
-RISCV_V_MAGIC: Final = 0x5346_5457
 _HEAD: Final = struct.Struct("<II5QQ")
 FRAME_SIZE: Final = _HEAD.size + DATA
 

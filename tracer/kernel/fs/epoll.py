@@ -6,10 +6,12 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas import uapi
+from shstk.schemas.uapi import O_CLOEXEC, O_RDWR
 from shstk.tracer.kernel.call import Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.eventfds import anonymous
-from shstk.tracer.kernel.fs.files import O_CLOEXEC, O_RDWR, POLLERR, POLLHUP, READABLE, OpenFile
+from shstk.tracer.kernel.fs.files import POLLERR, POLLHUP, READABLE, OpenFile
 from shstk.tracer.kernel.fs.inode import Directory, Inode, Regular
 from shstk.tracer.kernel.fs.poll import interrupted, swap_mask, wait_until
 from shstk.tracer.kernel.mm import usermem
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-_DELETE: Final = 2
 _ONESHOT, _EDGE = 1 << 30, 1 << 31
 _PRIVATE: Final = _ONESHOT | _EDGE | 3 << 28  # EPOLLWAKEUP, EXCLUSIVE: not readiness
 _EVENT: Final = struct.Struct("<I4xQ")  # struct epoll_event: events, data
@@ -79,7 +80,9 @@ def _epoll(t: Task, fd: int) -> Epoll:
 
 def sys_epoll_ctl(k: Kernel, t: Task, a: Args) -> int:
     command, fd = a[1] & 0xFFFF_FFFF, a[2] & 0xFFFF_FFFF
-    event = (0, 0) if command == _DELETE else _EVENT.unpack(usermem.get(k, t, a[3], _EVENT.size))
+    event = (0, 0)
+    if command != uapi.EPOLL_CTL_DEL:
+        event = _EVENT.unpack(usermem.get(k, t, a[3], _EVENT.size))
     file = t.files.get(fd)
     if isinstance(file.inode, Regular | Directory):
         raise Errno("EPERM")
@@ -88,14 +91,14 @@ def sys_epoll_ctl(k: Kernel, t: Task, a: Args) -> int:
         raise Errno("EINVAL")
     known = fd in epoll.interests and epoll.interests[fd].file is file
     match command:
-        case 1 if known:
+        case uapi.EPOLL_CTL_ADD if known:
             raise Errno("EEXIST")
-        case 2 | 3 if not known:
+        case uapi.EPOLL_CTL_DEL | uapi.EPOLL_CTL_MOD if not known:
             raise Errno("ENOENT")
-        case 1 | 3:
+        case uapi.EPOLL_CTL_ADD | uapi.EPOLL_CTL_MOD:
             epoll.interests[fd] = Interest(file, *event)
             epoll.notify(k)
-        case 2:
+        case uapi.EPOLL_CTL_DEL:
             del epoll.interests[fd]
         case _:
             raise Errno("EINVAL")

@@ -5,19 +5,19 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import EFD_SEMAPHORE, O_CLOEXEC, O_NONBLOCK, O_RDWR, TIMER_ABSTIME
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs.files import O_CLOEXEC, O_NONBLOCK, O_RDWR, READABLE, WRITABLE, OpenFile
+from shstk.tracer.kernel.fs.files import READABLE, WRITABLE, OpenFile
 from shstk.tracer.kernel.fs.inode import DEV_ANON, Inode
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.time.clock import CLOCKS, CPU_CLOCKS, TIMER_ABSTIME, pack_timespec
+from shstk.tracer.kernel.time.clock import CLOCKS, CPU_CLOCKS, pack_timespec
 from shstk.tracer.kernel.time.timers import Timer, get_itimerspec
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-_SEMAPHORE: Final = 1
 _COUNT_MAX: Final = 2**64 - 2
 
 
@@ -96,10 +96,10 @@ class _Ticker(Timer):
 
 def sys_eventfd2(k: Kernel, t: Task, a: Args) -> int:
     flags = a[1] & 0xFFFF_FFFF
-    if flags & ~(_SEMAPHORE | O_NONBLOCK | O_CLOEXEC):
+    if flags & ~(EFD_SEMAPHORE | O_NONBLOCK | O_CLOEXEC):
         raise Errno("EINVAL")
     status = O_RDWR | flags & O_NONBLOCK
-    file = EventFd(anonymous(k), status, a[0] & 0xFFFF_FFFF, bool(flags & _SEMAPHORE))
+    file = EventFd(anonymous(k), status, a[0] & 0xFFFF_FFFF, bool(flags & EFD_SEMAPHORE))
     return t.files.add(t, file, bool(flags & O_CLOEXEC))
 
 

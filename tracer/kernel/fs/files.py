@@ -12,7 +12,39 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.uapi import MAP_PRIVATE, PROT_WRITE
+from shstk.schemas.uapi import (
+    F_DUPFD,
+    F_DUPFD_CLOEXEC,
+    F_GETFD,
+    F_GETFL,
+    F_GETLK,
+    F_GETOWN,
+    F_GETPIPE_SZ,
+    F_GETSIG,
+    F_OFD_GETLK,
+    F_OFD_SETLK,
+    F_OFD_SETLKW,
+    F_SETFD,
+    F_SETFL,
+    F_SETLK,
+    F_SETLKW,
+    F_SETOWN,
+    F_SETPIPE_SZ,
+    F_SETSIG,
+    MAP_PRIVATE,
+    MAP_TYPE,
+    O_ACCMODE,
+    O_APPEND,
+    O_ASYNC,
+    O_CLOEXEC,
+    O_DIRECT,
+    O_NOATIME,
+    O_NONBLOCK,
+    O_PATH,
+    O_RDONLY,
+    O_WRONLY,
+    PROT_WRITE,
+)
 from shstk.tracer.kernel.call import Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs import fsnotify, locks, sigio
@@ -24,10 +56,6 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-O_ACCMODE, O_RDONLY, O_WRONLY, O_RDWR = 3, 0, 1, 2
-O_CREAT, O_EXCL, O_TRUNC, O_APPEND, O_NONBLOCK = 0o100, 0o200, 0o1000, 0o2000, 0o4000
-O_DIRECT, O_LARGEFILE, O_DIRECTORY, O_NOFOLLOW = 0o40000, 0o100000, 0o200000, 0o400000
-O_NOATIME, O_CLOEXEC, O_PATH, O_TMPFILE = 0o1000000, 0o2000000, 0o10000000, 0o20200000
 _SETTABLE: Final = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME  # by F_SETFL
 
 POLLIN, POLLPRI, POLLOUT, POLLERR, POLLHUP, POLLNVAL = 1, 2, 4, 8, 0x10, 0x20
@@ -37,7 +65,6 @@ WRITABLE: Final = POLLOUT | POLLWRNORM
 
 POLL_KEY: Final = "poll"  # every poll, select and epoll_wait sleeps on it
 INT_MAX: Final = 2**31 - 1
-MAP_TYPE: Final = 0xF
 
 
 class OpenFile:
@@ -295,8 +322,8 @@ def _getfl(k: Kernel, t: Task, fd: int, arg: int) -> int:
 def _setfl(k: Kernel, t: Task, fd: int, arg: int) -> int:
     file = t.files.get(fd)
     file.flags = file.flags & ~_SETTABLE | arg & _SETTABLE
-    if (file.flags ^ arg) & sigio.O_ASYNC and not isinstance(file.inode, Regular | Directory):
-        sigio.switch(k, file, bool(arg & sigio.O_ASYNC))
+    if (file.flags ^ arg) & O_ASYNC and not isinstance(file.inode, Regular | Directory):
+        sigio.switch(k, file, bool(arg & O_ASYNC))
     return 0
 
 
@@ -310,24 +337,24 @@ def _zero(k: Kernel, t: Task, fd: int, arg: int) -> int:
 
 
 _FCNTL: Final[dict[int, Callable[[Kernel, Task, int, int], Outcome]]] = {
-    0: _dupfd,  # F_DUPFD
-    1: _getfd,
-    2: _setfd,
-    3: _getfl,
-    4: _setfl,
-    5: get_lock,  # F_GETLK, SETLK, SETLKW
-    6: set_lock,
-    7: partial(set_lock, may_wait=True),
-    8: sigio.set_owner,
-    9: sigio.get_owner,
-    10: sigio.set_signal,
-    11: _zero,  # F_GETSIG
-    36: partial(get_lock, ofd=True),  # F_OFD_GETLK, SETLK, SETLKW
-    37: partial(set_lock, ofd=True),
-    38: partial(set_lock, may_wait=True, ofd=True),
-    1030: _dupfd_cloexec,
-    1031: _pipe_size,  # F_SETPIPE_SZ: stays what it is
-    1032: _pipe_size,
+    F_DUPFD: _dupfd,
+    F_GETFD: _getfd,
+    F_SETFD: _setfd,
+    F_GETFL: _getfl,
+    F_SETFL: _setfl,
+    F_GETLK: get_lock,
+    F_SETLK: set_lock,
+    F_SETLKW: partial(set_lock, may_wait=True),
+    F_SETOWN: sigio.set_owner,
+    F_GETOWN: sigio.get_owner,
+    F_SETSIG: sigio.set_signal,
+    F_GETSIG: _zero,
+    F_OFD_GETLK: partial(get_lock, ofd=True),
+    F_OFD_SETLK: partial(set_lock, ofd=True),
+    F_OFD_SETLKW: partial(set_lock, may_wait=True, ofd=True),
+    F_DUPFD_CLOEXEC: _dupfd_cloexec,
+    F_SETPIPE_SZ: _pipe_size,  # stays what it is
+    F_GETPIPE_SZ: _pipe_size,
 }
 
 

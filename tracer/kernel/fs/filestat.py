@@ -6,6 +6,13 @@ import stat
 import struct
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import (
+    AT_EACCESS,
+    AT_EMPTY_PATH,
+    AT_NO_AUTOMOUNT,
+    AT_SYMLINK_NOFOLLOW,
+    IN_ATTRIB,
+)
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs import fsnotify
@@ -14,25 +21,15 @@ from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.task import UID
 from shstk.tracer.kernel.time.clock import SECOND, realtime_ns
 from shstk.tracer.kernel.tree.hosttree import raw
-from shstk.tracer.kernel.tree.sandbox import (
-    AT_EMPTY_PATH,
-    AT_FDCWD,
-    AT_SYMLINK_NOFOLLOW,
-    STORAGE_MAX,
-    find,
-    find_at,
-    get_path,
-)
+from shstk.tracer.kernel.tree.sandbox import AT_FDCWD, STORAGE_MAX, find, find_at, get_path
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
 BLOCK: Final = 4096
-_AT_EACCESS: Final = 0x200
-_AT_NO_AUTOMOUNT: Final = 0x800
 _AT_STATX_SYNC: Final = 0x6000
-_STAT_FLAGS: Final = AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | _AT_NO_AUTOMOUNT
+_STAT_FLAGS: Final = AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT
 _STATX_BASIC: Final = 0x7FF
 _STATX_RESERVED: Final = 0x80000000
 _UTIME_NOW, _UTIME_OMIT = 0x3FFFFFFF, 0x3FFFFFFE
@@ -101,7 +98,7 @@ def sys_faccessat(k: Kernel, t: Task, a: Args) -> int:
 
 def sys_faccessat2(k: Kernel, t: Task, a: Args) -> int:
     flags = a[3] & 0xFFFF_FFFF
-    if flags & ~(_AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
+    if flags & ~(AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
         raise Errno("EINVAL")
     return _access(k, t, a, flags)
 
@@ -158,7 +155,7 @@ def _own(inode: Inode) -> Inode:
 
 def _changed(k: Kernel, inode: Inode) -> None:
     inode.changed(realtime_ns(k))
-    fsnotify.tell(k, inode, fsnotify.ATTRIB)
+    fsnotify.tell(k, inode, IN_ATTRIB)
 
 
 def _chmod(k: Kernel, inode: Inode, mode: int) -> int:

@@ -8,6 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import (
+    IN_ATTRIB,
+    IN_CLOSE_NOWRITE,
+    IN_CLOSE_WRITE,
+    IN_CREATE,
+    IN_DELETE,
+    IN_DELETE_SELF,
+    IN_EXCL_UNLINK,
+    IN_ISDIR,
+    IN_MOVE_SELF,
+    IN_MOVED_FROM,
+    IN_MOVED_TO,
+    IN_ONESHOT,
+)
 from shstk.tracer.kernel.fs.inode import Directory, Inode
 from shstk.tracer.kernel.state import Slot
 
@@ -16,13 +30,7 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.fs.inotify import Inotify
     from shstk.tracer.kernel.kernel import Kernel
 
-# include/uapi/linux/inotify.h
-ACCESS, MODIFY, ATTRIB, CLOSE_WRITE, CLOSE_NOWRITE, OPEN = 1, 2, 4, 8, 0x10, 0x20
-MOVED_FROM, MOVED_TO, CREATE, DELETE = 0x40, 0x80, 0x100, 0x200
-DELETE_SELF, MOVE_SELF = 0x400, 0x800
-EVENTS: Final = 0xFFF  # all of them
-ISDIR: Final = 0x4000_0000
-EXCL_UNLINK, ONESHOT = 0x400_0000, 0x8000_0000  # asked for with a watch
+EVENTS: Final = 0xFFF  # IN_ACCESS to IN_MOVE_SELF
 
 Place = tuple[Directory, str]
 
@@ -53,16 +61,16 @@ def tell(k: Kernel, inode: Inode, mask: int, place: Place | None = None, cookie:
     """First, with its name, to who watches where the inode lies (a file with several names: where
     it was linked last, unless `place` says more), then to who watches the inode itself.
 
-    CREATE, DELETE and MOVED_* are for the directory alone.
+    IN_CREATE, IN_DELETE and IN_MOVED_* are for the directory alone.
     """
     place = place or inode.place
     if place is not None:
         directory, name = place
         for watch in list(directory.watches):
-            unnamed = watch.mask & EXCL_UNLINK and not mask & DELETE and not inode.nlink
+            unnamed = watch.mask & IN_EXCL_UNLINK and not mask & IN_DELETE and not inode.nlink
             if watch.mask & mask and not unnamed:
                 _report(k, watch, mask | _kind(inode), cookie, name)
-    if not mask & (CREATE | DELETE | MOVED_FROM | MOVED_TO):
+    if not mask & (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO):
         _tell_itself(k, inode, mask | _kind(inode))
 
 
@@ -73,17 +81,17 @@ def _tell_itself(k: Kernel, inode: Inode, mask: int) -> None:
 
 
 def _kind(inode: Inode) -> int:
-    return ISDIR if isinstance(inode, Directory) else 0
+    return IN_ISDIR if isinstance(inode, Directory) else 0
 
 
 def _report(k: Kernel, watch: Watch, mask: int, cookie: int, name: str) -> None:
     watch.file.add(k, watch.wd, mask, cookie, name)
-    if watch.mask & ONESHOT:
+    if watch.mask & IN_ONESHOT:
         watch.file.forget(k, watch)
 
 
 def used(k: Kernel, inode: Inode, event: int, count: int) -> None:
-    """So many bytes were read (ACCESS) or written (MODIFY)."""
+    """So many bytes were read (IN_ACCESS) or written (IN_MODIFY)."""
     if count:
         tell(k, inode, event)
 
@@ -91,35 +99,35 @@ def used(k: Kernel, inode: Inode, event: int, count: int) -> None:
 def closed(k: Kernel, file: OpenFile) -> None:
     """The last holder of a description has let go of it."""
     if file.readable or file.writable:  # else it was opened with O_PATH
-        tell(k, file.inode, CLOSE_WRITE if file.writable else CLOSE_NOWRITE)
+        tell(k, file.inode, IN_CLOSE_WRITE if file.writable else IN_CLOSE_NOWRITE)
     _gone(k, file.inode)
 
 
 def linked(k: Kernel, inode: Inode) -> None:
-    _tell_itself(k, inode, ATTRIB)
-    tell(k, inode, CREATE)
+    _tell_itself(k, inode, IN_ATTRIB)
+    tell(k, inode, IN_CREATE)
 
 
 def unlinked(k: Kernel, inode: Inode, place: Place | None) -> None:
     """A name is gone; place: by unlink or rmdir, None: by a rename to it."""
     if not isinstance(inode, Directory):
-        _tell_itself(k, inode, ATTRIB)
+        _tell_itself(k, inode, IN_ATTRIB)
     if place is not None:
-        tell(k, inode, DELETE, place)
+        tell(k, inode, IN_DELETE, place)
     _gone(k, inode)
 
 
 def moved(k: Kernel, inode: Inode, old: Place, new: Place) -> None:
     cookie = _COOKIES.of(k).new()
-    tell(k, inode, MOVED_FROM, old, cookie)
-    tell(k, inode, MOVED_TO, new, cookie)
-    _tell_itself(k, inode, MOVE_SELF)
+    tell(k, inode, IN_MOVED_FROM, old, cookie)
+    tell(k, inode, IN_MOVED_TO, new, cookie)
+    _tell_itself(k, inode, IN_MOVE_SELF)
 
 
 def _gone(k: Kernel, inode: Inode) -> None:
     """The watches of an inode end when it has neither a name nor a user any more."""
     if inode.watches and not inode.nlink and not _is_open(k, inode):
-        _tell_itself(k, inode, DELETE_SELF)
+        _tell_itself(k, inode, IN_DELETE_SELF)
         for watch in list(inode.watches):
             watch.file.forget(k, watch)
 

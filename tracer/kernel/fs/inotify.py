@@ -6,13 +6,26 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import (
+    FIONREAD,
+    IN_DONT_FOLLOW,
+    IN_EXCL_UNLINK,
+    IN_IGNORED,
+    IN_MASK_ADD,
+    IN_MASK_CREATE,
+    IN_ONESHOT,
+    IN_ONLYDIR,
+    IN_Q_OVERFLOW,
+    O_CLOEXEC,
+    O_NONBLOCK,
+    O_RDONLY,
+)
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.eventfds import anonymous
-from shstk.tracer.kernel.fs.files import O_CLOEXEC, O_NONBLOCK, O_RDONLY, READABLE, OpenFile
-from shstk.tracer.kernel.fs.fsnotify import EVENTS, EXCL_UNLINK, ONESHOT, Watch
+from shstk.tracer.kernel.fs.files import READABLE, OpenFile
+from shstk.tracer.kernel.fs.fsnotify import EVENTS, Watch
 from shstk.tracer.kernel.fs.inode import READ, Directory, Inode
-from shstk.tracer.kernel.fs.ioctl import FIONREAD
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.tree.hosttree import raw
 from shstk.tracer.kernel.tree.sandbox import AT_FDCWD, find, get_path
@@ -21,10 +34,8 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-# include/uapi/linux/inotify.h, besides the events of fsnotify.py
-_Q_OVERFLOW, _IGNORED = 0x4000, 0x8000
-_ONLYDIR, _DONT_FOLLOW, _MASK_CREATE, _MASK_ADD = 0x100_0000, 0x200_0000, 0x1000_0000, 0x2000_0000
-_KNOWN: Final = EVENTS | _ONLYDIR | _DONT_FOLLOW | EXCL_UNLINK | _MASK_CREATE | _MASK_ADD | ONESHOT
+_HOW: Final = IN_ONLYDIR | IN_DONT_FOLLOW | IN_EXCL_UNLINK | IN_MASK_CREATE | IN_MASK_ADD
+_KNOWN: Final = EVENTS | _HOW | IN_ONESHOT
 _QUEUED_MAX: Final = 16384  # fs.inotify.max_queued_events
 _HEAD: Final = struct.Struct("<iIII")  # struct inotify_event: wd, mask, cookie, len
 
@@ -70,7 +81,7 @@ class Inotify(OpenFile):
         padded = padded.ljust(-(-len(padded) // _HEAD.size) * _HEAD.size, b"\0")
         event = _HEAD.pack(wd, mask, cookie, len(padded)) + padded
         if len(self.queue) >= _QUEUED_MAX:
-            event = _HEAD.pack(-1, _Q_OVERFLOW, 0, 0)
+            event = _HEAD.pack(-1, IN_Q_OVERFLOW, 0, 0)
         if not self.queue or self.queue[-1] != event:
             self.queue.append(event)
             self.notify(k)
@@ -78,7 +89,7 @@ class Inotify(OpenFile):
     def forget(self, k: Kernel, watch: Watch) -> None:
         watch.inode.watches.remove(watch)
         del self.watches[watch.wd]
-        self.add(k, watch.wd, _IGNORED)
+        self.add(k, watch.wd, IN_IGNORED)
 
 
 def sys_inotify_init1(k: Kernel, t: Task, a: Args) -> int:
@@ -99,19 +110,19 @@ def _inotify(t: Task, fd: int) -> Inotify:
 def sys_inotify_add_watch(k: Kernel, t: Task, a: Args) -> int:
     """A watch of an inode that is watched already has its mask changed."""
     mask = a[2] & 0xFFFF_FFFF
-    if not mask & EVENTS or mask & ~_KNOWN or (mask & _MASK_ADD and mask & _MASK_CREATE):
+    if not mask & EVENTS or mask & ~_KNOWN or (mask & IN_MASK_ADD and mask & IN_MASK_CREATE):
         raise Errno("EINVAL")
     file = _inotify(t, a[0])
     path = get_path(k, t, a[1])
-    inode = find(k, t, AT_FDCWD, path, follow=not mask & _DONT_FOLLOW).existing()
-    if mask & _ONLYDIR and not isinstance(inode, Directory):
+    inode = find(k, t, AT_FDCWD, path, follow=not mask & IN_DONT_FOLLOW).existing()
+    if mask & IN_ONLYDIR and not isinstance(inode, Directory):
         raise Errno("ENOTDIR")
     inode.permit(READ)
     known = next((watch for watch in inode.watches if watch.file is file), None)
     if known is not None:
-        if mask & _MASK_CREATE:
+        if mask & IN_MASK_CREATE:
             raise Errno("EEXIST")
-        known.mask = known.mask | mask if mask & _MASK_ADD else mask
+        known.mask = known.mask | mask if mask & IN_MASK_ADD else mask
         return known.wd
     file.count += 1
     watch = Watch(file, file.count, inode, mask)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD, O_NONBLOCK
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs import sigio
-from shstk.tracer.kernel.fs.files import O_NONBLOCK
 from shstk.tracer.kernel.fs.inode import Directory, Regular
 from shstk.tracer.kernel.mm import usermem
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
-
-FIONREAD: Final = 0x541B
 
 
 def _fionclex(k: Kernel, t: Task, fd: int, arg: int) -> int:
@@ -53,10 +51,10 @@ def _fionread(k: Kernel, t: Task, fd: int, arg: int) -> int:
 
 
 _REQUESTS: Final = {
-    0x5450: _fionclex,
-    0x5451: _fioclex,
-    0x5421: _fionbio,
-    0x5452: _fioasync,
+    FIONCLEX: _fionclex,
+    FIOCLEX: _fioclex,
+    FIONBIO: _fionbio,
+    FIOASYNC: _fioasync,
     FIONREAD: _fionread,
 }
 

@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN
 from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.task import Task
 
 _RDLCK, _WRLCK, _UNLCK = 0, 1, 2
-_SH, _EX, _NB, _UN = 1, 2, 4, 8  # LOCK_*
 _OFFSET_MAX: Final = 2**63 - 1
 _FLOCK: Final = struct.Struct("<hh4xqqi4x")  # struct flock: l_type, l_whence, l_start, l_len, l_pid
 
@@ -134,15 +134,15 @@ def _acquire(k: Kernel, t: Task, inode: Inode, wanted: Lock, may_wait: bool) -> 
 
 def sys_flock(k: Kernel, t: Task, a: Args) -> Outcome:
     file, operation = t.files.get(a[0]), a[1] & 0xFFFF_FFFF
-    kind = operation & ~_NB
-    if kind not in (_SH, _EX, _UN):
+    kind = operation & ~LOCK_NB
+    if kind not in (LOCK_SH, LOCK_EX, LOCK_UN):
         raise Errno("EINVAL")
-    wanted = Lock(file, kind == _EX, whole=True)
-    if kind == _UN:
+    wanted = Lock(file, kind == LOCK_EX, whole=True)
+    if kind == LOCK_UN:
         _drop(k, file.inode, wanted)
         return 0
     _loosen(k, file.inode, wanted)
-    return _acquire(k, t, file.inode, wanted, not operation & _NB)
+    return _acquire(k, t, file.inode, wanted, not operation & LOCK_NB)
 
 
 def _loosen(k: Kernel, inode: Inode, wanted: Lock) -> None:

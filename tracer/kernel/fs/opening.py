@@ -5,17 +5,17 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING, Final
 
-from shstk.tracer.kernel.call import Args, Call, Outcome, Wait
-from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs import fsnotify
-from shstk.tracer.kernel.fs.devices import open_device
-from shstk.tracer.kernel.fs.files import (
+from shstk.schemas.uapi import (
+    IN_CREATE,
+    IN_MODIFY,
+    IN_OPEN,
     O_ACCMODE,
     O_CLOEXEC,
     O_CREAT,
     O_DIRECTORY,
     O_EXCL,
     O_LARGEFILE,
+    O_NOCTTY,
     O_NOFOLLOW,
     O_PATH,
     O_RDONLY,
@@ -23,8 +23,12 @@ from shstk.tracer.kernel.fs.files import (
     O_TMPFILE,
     O_TRUNC,
     O_WRONLY,
-    OpenFile,
 )
+from shstk.tracer.kernel.call import Args, Call, Outcome, Wait
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs import fsnotify
+from shstk.tracer.kernel.fs.devices import open_device
+from shstk.tracer.kernel.fs.files import OpenFile
 from shstk.tracer.kernel.fs.inode import (
     DEV_ANON,
     READ,
@@ -59,8 +63,8 @@ def open_inode(k: Kernel, t: Task, inode: Inode, flags: int, path: str) -> OpenF
     """A new description of an existing inode; flags: access mode and status flags."""
     if flags & O_PATH:
         return OpenFile(inode, flags, path)
-    no_tty = flags & pty.O_NOCTTY
-    flags &= ~pty.O_NOCTTY
+    no_tty = flags & O_NOCTTY
+    flags &= ~O_NOCTTY
     inode.see(k)
     inode.permit(_NEEDS.get(flags & O_ACCMODE, READ | WRITE))
     match inode:
@@ -126,8 +130,8 @@ def open_at(k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int) ->
         if not flags & O_CREAT:
             raise Errno("ENOENT")
         created = _create(k, t, found, mode)
-        fsnotify.tell(k, created, fsnotify.CREATE)
-        fsnotify.tell(k, created, fsnotify.OPEN)
+        fsnotify.tell(k, created, IN_CREATE)
+        fsnotify.tell(k, created, IN_OPEN)
         return RegularFile(created, kept, _path(found, created, path))
     if flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL:
         raise Errno("EEXIST")
@@ -143,8 +147,8 @@ def open_at(k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int) ->
     if flags & O_TRUNC and isinstance(inode, Regular):
         inode.permit(WRITE)
         resize(k, inode, 0)
-        fsnotify.tell(k, inode, fsnotify.MODIFY)
-    fsnotify.tell(k, inode, fsnotify.OPEN)
+        fsnotify.tell(k, inode, IN_MODIFY)
+    fsnotify.tell(k, inode, IN_OPEN)
     return file
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import AT_EMPTY_PATH, AT_REMOVEDIR, AT_SYMLINK_FOLLOW, IN_CREATE, IN_MODIFY
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs import fsnotify
@@ -22,22 +23,12 @@ from shstk.tracer.kernel.fs.regular import RegularFile, check_size, resize
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.time.clock import realtime_ns
 from shstk.tracer.kernel.tree.hosttree import raw
-from shstk.tracer.kernel.tree.sandbox import (
-    AT_EMPTY_PATH,
-    AT_FDCWD,
-    PATH_MAX,
-    Found,
-    find,
-    find_at,
-    get_path,
-)
+from shstk.tracer.kernel.tree.sandbox import AT_FDCWD, PATH_MAX, Found, find, find_at, get_path
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-_AT_REMOVEDIR: Final = 0x200
-_AT_SYMLINK_FOLLOW: Final = 0x400
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _NODES: Final[dict[int, type[Inode]]] = {stat.S_IFREG: Regular, stat.S_IFIFO: Fifo}
 
@@ -58,7 +49,7 @@ def sys_mkdirat(k: Kernel, t: Task, a: Args) -> int:
     mode = stat.S_IFDIR | a[2] & 0o1777 & ~t.fs.umask
     new = Directory(k.sandbox.new_ino(), mode, atime=now, mtime=now, ctime=now, parent=found.parent)
     found.parent.link(found.name, new, now)
-    fsnotify.tell(k, new, fsnotify.CREATE)
+    fsnotify.tell(k, new, IN_CREATE)
     return 0
 
 
@@ -73,7 +64,7 @@ def sys_mknodat(k: Kernel, t: Task, a: Args) -> int:
     bits = kind | mode & 0o7777 & ~t.fs.umask
     new = _NODES[kind](k.sandbox.new_ino(), bits, atime=now, mtime=now, ctime=now)
     found.parent.link(found.name, new, now)
-    fsnotify.tell(k, new, fsnotify.CREATE)
+    fsnotify.tell(k, new, IN_CREATE)
     return 0
 
 
@@ -86,15 +77,15 @@ def sys_symlinkat(k: Kernel, t: Task, a: Args) -> int:
     mode = stat.S_IFLNK | 0o777
     new = Symlink(k.sandbox.new_ino(), mode, atime=now, mtime=now, ctime=now, target=target)
     found.parent.link(found.name, new, now)
-    fsnotify.tell(k, new, fsnotify.CREATE)
+    fsnotify.tell(k, new, IN_CREATE)
     return 0
 
 
 def sys_linkat(k: Kernel, t: Task, a: Args) -> int:
     flags = a[4] & 0xFFFF_FFFF
-    if flags & ~(_AT_SYMLINK_FOLLOW | AT_EMPTY_PATH):
+    if flags & ~(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH):
         raise Errno("EINVAL")
-    old = find(k, t, a[0], get_path(k, t, a[1]), follow=bool(flags & _AT_SYMLINK_FOLLOW))
+    old = find(k, t, a[0], get_path(k, t, a[1]), follow=bool(flags & AT_SYMLINK_FOLLOW))
     inode = old.existing()
     found = _place_for(k, t, a[2], get_path(k, t, a[3]))
     if isinstance(inode, Directory):
@@ -126,11 +117,11 @@ def _forget(k: Kernel, inode: Inode) -> None:
 
 def sys_unlinkat(k: Kernel, t: Task, a: Args) -> int:
     flags = a[2] & 0xFFFF_FFFF
-    if flags & ~_AT_REMOVEDIR:
+    if flags & ~AT_REMOVEDIR:
         raise Errno("EINVAL")
     path = get_path(k, t, a[1])
     found = find(k, t, a[0], path, follow=False)
-    if flags & _AT_REMOVEDIR:
+    if flags & AT_REMOVEDIR:
         if found.name in (".", "..", ""):
             raise Errno({".": "EINVAL", "..": "ENOTEMPTY", "": "EBUSY"}[found.name])
         inode = found.existing()
@@ -220,7 +211,7 @@ def _resize(k: Kernel, t: Task, inode: Regular, size: int) -> None:
         raise Errno("EINVAL")
     check_size(k, t, size)
     resize(k, inode, size)
-    fsnotify.tell(k, inode, fsnotify.MODIFY)
+    fsnotify.tell(k, inode, IN_MODIFY)
 
 
 def sys_truncate(k: Kernel, t: Task, a: Args) -> int:

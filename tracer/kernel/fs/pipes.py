@@ -6,10 +6,8 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
-from shstk.schemas.uapi import SIGNALS
-from shstk.tracer.kernel.call import Args, Call, Wait
-from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs.files import (
+from shstk.schemas.uapi import (
+    FIONREAD,
     O_ACCMODE,
     O_CLOEXEC,
     O_DIRECT,
@@ -17,17 +15,15 @@ from shstk.tracer.kernel.fs.files import (
     O_RDONLY,
     O_RDWR,
     O_WRONLY,
-    POLLERR,
-    POLLHUP,
-    READABLE,
-    WRITABLE,
-    OpenFile,
+    SI_USER,
+    SIGNALS,
 )
+from shstk.tracer.kernel.call import Args, Call, Wait
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs.files import POLLERR, POLLHUP, READABLE, WRITABLE, OpenFile
 from shstk.tracer.kernel.fs.inode import DEV_ANON, Inode
-from shstk.tracer.kernel.fs.ioctl import FIONREAD
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.signal import signals
-from shstk.tracer.kernel.signal.siginfo import SI_USER
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import SIGSET_SIZE
 from shstk.tracer.kernel.call import RESTART_NO_HAND, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import (
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-SIGSET_SIZE: Final = 8
 _FD_MAX: Final = 1 << 20
 # What makes a descriptor count in each of select's three sets.
 _SETS: Final = (READABLE | POLLHUP | POLLERR, WRITABLE | POLLERR, POLLPRI)

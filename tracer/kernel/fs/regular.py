@@ -5,15 +5,23 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final, cast
 
-from shstk.schemas.uapi import SIGNALS
+from shstk.schemas.uapi import (
+    O_APPEND,
+    SEEK_CUR,
+    SEEK_DATA,
+    SEEK_END,
+    SEEK_HOLE,
+    SEEK_SET,
+    SI_USER,
+    SIGNALS,
+)
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs.files import O_APPEND, OpenFile
+from shstk.tracer.kernel.fs.files import OpenFile
 from shstk.tracer.kernel.fs.inode import (
     Directory,
     Regular,
 )
 from shstk.tracer.kernel.signal import signals
-from shstk.tracer.kernel.signal.siginfo import SI_USER
 from shstk.tracer.kernel.time.clock import realtime_ns
 from shstk.tracer.kernel.tree.hosttree import raw
 
@@ -22,7 +30,6 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.task import Task
 
 FILE_MAX: Final = 2**63 - 1
-SEEK_SET, SEEK_CUR, SEEK_END, SEEK_DATA, SEEK_HOLE = range(5)
 
 
 def seek_to(pos: int, size: int, offset: int, whence: int) -> int:

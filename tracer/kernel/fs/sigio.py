@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.uapi import SIGNALS
+from shstk.schemas.uapi import O_ASYNC, SI_KERNEL, SIGNALS
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.signal import signals
-from shstk.tracer.kernel.signal.siginfo import SI_KERNEL
 from shstk.tracer.kernel.state import Slot
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.fs.files import OpenFile
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
-
-O_ASYNC: Final = 0o20000
 
 
 class Asynchronous:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import O_CLOEXEC, O_NONBLOCK, O_RDWR, SI_TIMER
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.eventfds import anonymous
-from shstk.tracer.kernel.fs.files import O_CLOEXEC, O_NONBLOCK, O_RDWR, READABLE, OpenFile
+from shstk.tracer.kernel.fs.files import READABLE, OpenFile
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.signal import siginfo, signals
 from shstk.tracer.kernel.signal.siginfo import NEVER_BLOCKED, SIGCHLD
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-_SI_TIMER: Final = -2
 # struct signalfd_siginfo: signo, errno, code, pid, uid, fd, tid, band, overrun, trapno, status,
 # int, ptr, utime, stime, addr
 _INFO: Final = struct.Struct("<IiiIIiIIIIiiQQQQ")
@@ -57,7 +57,7 @@ def _pack(info: Siginfo) -> bytes:
     pid = uid = tid = overrun = status = pointer = addr = 0
     if info.si_addr is not None:
         addr = info.si_addr
-    elif info.code == _SI_TIMER:
+    elif info.code == SI_TIMER:
         tid, overrun, pointer = first, second, value
     elif info.signo == SIGCHLD and info.code > 0:
         pid, uid, status = first, second, info.value

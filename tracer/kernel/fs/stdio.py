@@ -7,19 +7,10 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from shstk.schemas.uapi import FIONREAD, O_ACCMODE, O_RDONLY, O_WRONLY
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs.files import (
-    O_ACCMODE,
-    O_RDONLY,
-    O_WRONLY,
-    POLLHUP,
-    READABLE,
-    WRITABLE,
-    Files,
-    OpenFile,
-)
+from shstk.tracer.kernel.fs.files import POLLHUP, READABLE, WRITABLE, Files, OpenFile
 from shstk.tracer.kernel.fs.inode import DEV_ANON, Inode
-from shstk.tracer.kernel.fs.ioctl import FIONREAD
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.tty.terminal import terminal_files
 

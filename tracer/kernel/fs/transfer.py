@@ -6,11 +6,22 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.uapi import PAGE
+from shstk.schemas.uapi import (
+    IN_ACCESS,
+    IN_MODIFY,
+    O_APPEND,
+    O_NONBLOCK,
+    PAGE,
+    RWF_APPEND,
+    RWF_DSYNC,
+    RWF_HIPRI,
+    RWF_NOWAIT,
+    RWF_SYNC,
+)
 from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs import fsnotify
-from shstk.tracer.kernel.fs.files import O_APPEND, O_NONBLOCK, OpenFile
+from shstk.tracer.kernel.fs.files import OpenFile
 from shstk.tracer.kernel.fs.inode import Directory, Regular
 from shstk.tracer.kernel.fs.regular import DirectoryFile, RegularFile
 from shstk.tracer.kernel.mm import usermem
@@ -22,7 +33,7 @@ if TYPE_CHECKING:
 # Linux moves at most 0x7ffff000 bytes a call; less is as legal, and bounds what a guest can ask.
 TRANSFER_MAX: Final = 64 << 20
 IOV_MAX: Final = 1024
-_RWF_APPEND, _RWF_KNOWN = 0x10, 0x1F
+_RWF_KNOWN: Final = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND
 
 Iov = list[tuple[int, int]]  # address, length
 
@@ -147,7 +158,7 @@ def _read(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
         return would_block(t, file, file.deadline(k, t))
     done = scatter(k, t, iov, data, file.recorded)
     file.advance(k, done)
-    fsnotify.used(k, file.inode, fsnotify.ACCESS, done)
+    fsnotify.used(k, file.inode, IN_ACCESS, done)
     return done
 
 
@@ -170,7 +181,7 @@ def _write(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
             so_far.done = done
             return would_block(t, file)
         done += n
-        fsnotify.used(k, file.inode, fsnotify.MODIFY, n)
+        fsnotify.used(k, file.inode, IN_MODIFY, n)
         if done >= len(data) or n == 0 or isinstance(file, RegularFile):
             return done
 
@@ -185,14 +196,14 @@ def _read_at(k: Kernel, t: Task, fd: int, iov: Iov, offset: int) -> int:
     file = _readable(t, fd)
     data = file.peek_at(k, t, total(iov), _offset(offset))
     done = scatter(k, t, iov, data, file.recorded)
-    fsnotify.used(k, file.inode, fsnotify.ACCESS, done)
+    fsnotify.used(k, file.inode, IN_ACCESS, done)
     return done
 
 
 def _write_at(k: Kernel, t: Task, fd: int, iov: Iov, offset: int) -> int:
     file = _writable(t, fd)
     done = file.write_at(k, t, gather(k, t, iov), _offset(offset))
-    fsnotify.used(k, file.inode, fsnotify.MODIFY, done)
+    fsnotify.used(k, file.inode, IN_MODIFY, done)
     return done
 
 
@@ -242,7 +253,7 @@ def sys_preadv2(k: Kernel, t: Task, a: Args) -> Outcome:
 
 
 def sys_pwritev2(k: Kernel, t: Task, a: Args) -> Outcome:
-    if a[5] & ~_RWF_KNOWN or a[5] & _RWF_APPEND:
+    if a[5] & ~_RWF_KNOWN or a[5] & RWF_APPEND:
         raise Errno("EOPNOTSUPP")
     return sys_writev(k, t, a) if a[3] == 2**64 - 1 else sys_pwritev(k, t, a)
 
@@ -259,7 +270,7 @@ def sys_getdents64(k: Kernel, t: Task, a: Args) -> int:
     records, file_pos = file.entries(k, min(a[2] & 0xFFFF_FFFF, TRANSFER_MAX))
     usermem.put(k, t, a[1], records)
     file.pos = file_pos
-    fsnotify.used(k, file.inode, fsnotify.ACCESS, len(records))
+    fsnotify.used(k, file.inode, IN_ACCESS, len(records))
     return len(records)
 
 
@@ -284,8 +295,8 @@ def _carry(
         return 0, would_block(t, out)
     if in_at is None:
         source.advance(k, done)
-    fsnotify.used(k, source.inode, fsnotify.ACCESS, done)
-    fsnotify.used(k, out.inode, fsnotify.MODIFY, done)
+    fsnotify.used(k, source.inode, IN_ACCESS, done)
+    fsnotify.used(k, out.inode, IN_MODIFY, done)
     return done, done
 
 

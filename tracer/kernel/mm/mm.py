@@ -16,7 +16,12 @@ from shstk.schemas.uapi import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
+    MAP_GROWSDOWN,
+    MAP_NORESERVE,
     MAP_PRIVATE,
+    MAP_TYPE,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
     PAGE,
     PROT_EXEC,
     PROT_READ,
@@ -39,11 +44,6 @@ WINDOW: Final = 1 << 47  # what the kernel itself chooses from, as on Sv48
 STACK_TOP: Final = WINDOW
 MIN_ADDR: Final = PAGE  # vm.mmap_min_addr
 MAX_MAP_COUNT: Final = 65530
-MAP_TYPE: Final = 0xF
-MAP_GROWSDOWN: Final = 0x100
-MAP_NORESERVE: Final = 0x4000
-MREMAP_MAYMOVE: Final = 1
-MREMAP_FIXED: Final = 2
 _PERM_SS: Final = 8
 _PERM_SHARED: Final = 16
 

@@ -5,11 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import (
+    MADV_COLD,
+    MADV_COLLAPSE,
+    MADV_DODUMP,
+    MADV_DONTDUMP,
+    MADV_DONTNEED,
+    MADV_FREE,
+    MADV_HUGEPAGE,
+    MADV_MERGEABLE,
+    MADV_NOHUGEPAGE,
+    MADV_NORMAL,
+    MADV_PAGEOUT,
+    MADV_POPULATE_READ,
+    MADV_POPULATE_WRITE,
+    MADV_RANDOM,
+    MADV_SEQUENTIAL,
+    MADV_UNMERGEABLE,
+    MADV_WILLNEED,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_PRIVATE,
     MAP_SHARED,
+    MAP_SHARED_VALIDATE,
+    MAP_TYPE,
     PAGE,
     PROT_EXEC,
 )
@@ -17,7 +36,7 @@ from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs import files
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.mm.mm import MAP_TYPE, TASK_SIZE, Mm, page_up
+from shstk.tracer.kernel.mm.mm import TASK_SIZE, Mm, page_up
 from shstk.tracer.kernel.mm.pagecache import SPAN
 from shstk.tracer.kernel.process.modules import MODULES
 
@@ -26,14 +45,31 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.mm.vma import MappedFile
     from shstk.tracer.kernel.task import Task
 
-_MAP_SHARED_VALIDATE: Final = 3
 _PROT_KNOWN: Final = 0xF | 0x0100_0000 | 0x0200_0000  # with PROT_SEM, GROWSDOWN, GROWSUP
 _U64: Final = 2**64 - 1
 
-_DONTNEED, _FREE = 4, 8
 # Advice without an effect here: access patterns, huge pages, merging, dumps, reclaim. MADV_FREE is
 # among them: the contents may stay.
-_HARMLESS: Final = frozenset((0, 1, 2, 3, _FREE, 12, 13, 14, 15, 16, 17, 20, 21, 22, 23, 25))
+_HARMLESS: Final = frozenset(
+    (
+        MADV_NORMAL,
+        MADV_RANDOM,
+        MADV_SEQUENTIAL,
+        MADV_WILLNEED,
+        MADV_FREE,
+        MADV_MERGEABLE,
+        MADV_UNMERGEABLE,
+        MADV_HUGEPAGE,
+        MADV_NOHUGEPAGE,
+        MADV_DONTDUMP,
+        MADV_DODUMP,
+        MADV_COLD,
+        MADV_PAGEOUT,
+        MADV_POPULATE_READ,
+        MADV_POPULATE_WRITE,
+        MADV_COLLAPSE,
+    )
+)
 
 
 def _mm(t: Task) -> Mm:
@@ -46,7 +82,7 @@ def sys_mmap(k: Kernel, t: Task, a: Args) -> int:
     if offset % PAGE:
         raise Errno("EINVAL")
     kind = flags & MAP_TYPE
-    if kind not in (MAP_SHARED, MAP_PRIVATE, _MAP_SHARED_VALIDATE):
+    if kind not in (MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE):
         raise Errno("EINVAL")
     file: MappedFile | None = None
     if not flags & MAP_ANONYMOUS:
@@ -82,13 +118,13 @@ def sys_brk(k: Kernel, t: Task, a: Args) -> int:
 
 def sys_madvise(k: Kernel, t: Task, a: Args) -> int:
     start, length, advice = _mm(t).untagged(a[0]), page_up(a[1]), a[2] & 0xFFFF_FFFF
-    if advice != _DONTNEED and advice not in _HARMLESS:
+    if advice != MADV_DONTNEED and advice not in _HARMLESS:
         raise Errno("EINVAL")
     if start % PAGE or start + length > TASK_SIZE:
         raise Errno("EINVAL")
     if not length:
         return 0
-    if advice == _DONTNEED:
+    if advice == MADV_DONTNEED:
         _mm(t).discard(k, start, length, advice)
     elif not _mm(t).vmas.covers(start, start + length):
         raise Errno("ENOMEM")

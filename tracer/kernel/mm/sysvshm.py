@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import (
+    IPC_CREAT,
+    IPC_EXCL,
+    IPC_RMID,
+    IPC_SET,
+    IPC_STAT,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_SHARED,
@@ -15,6 +20,13 @@ from shstk.schemas.uapi import (
     PROT_EXEC,
     PROT_READ,
     PROT_WRITE,
+    SHM_EXEC,
+    SHM_HUGETLB,
+    SHM_LOCK,
+    SHM_RDONLY,
+    SHM_REMAP,
+    SHM_RND,
+    SHM_UNLOCK,
 )
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
@@ -31,9 +43,6 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-_CREAT, _EXCL, _HUGETLB = 0o1000, 0o2000, 0o4000
-_RDONLY, _RND, _REMAP, _EXEC = 0o10000, 0o20000, 0o40000, 0o100000
-_RMID, _SET, _STAT, _LOCK, _UNLOCK = 0, 1, 2, 11, 12
 _DEST: Final = 0o1000  # in the mode: it goes with its last user
 _SEGMENTS_MAX: Final = 4096  # kernel.shmmni
 # struct shmid64_ds: key, uid, gid, cuid, cgid, mode, seq; size, atime, dtime, ctime, cpid, lpid,
@@ -100,14 +109,14 @@ def sys_shmget(k: Kernel, t: Task, a: Args) -> int:
     segments = SEGMENTS.of(k)
     known = next((s for s in segments.by_number.values() if key and s.key == key), None)
     if known is not None:
-        if flags & _CREAT and flags & _EXCL:
+        if flags & IPC_CREAT and flags & IPC_EXCL:
             raise Errno("EEXIST")
         if size > known.size:
             raise Errno("EINVAL")
         return known.number
-    if key and not flags & _CREAT:
+    if key and not flags & IPC_CREAT:
         raise Errno("ENOENT")
-    if not 0 < size < 1 << 63 or flags & _HUGETLB:
+    if not 0 < size < 1 << 63 or flags & SHM_HUGETLB:
         raise Errno("EINVAL")
     if len(segments.by_number) >= _SEGMENTS_MAX:
         raise Errno("ENOSPC")
@@ -127,18 +136,18 @@ def sys_shmat(k: Kernel, t: Task, a: Args) -> int:
     segment, addr, flags = _segment(k, a[0]), a[1], a[2] & 0xFFFF_FFFF
     assert t.mm is not None
     if addr % PAGE:
-        if not flags & _RND:
+        if not flags & SHM_RND:
             raise Errno("EINVAL")
         addr &= -PAGE
-    if flags & _REMAP and not addr:
+    if flags & SHM_REMAP and not addr:
         raise Errno("EINVAL")
-    prot = PROT_READ if flags & _RDONLY else PROT_READ | PROT_WRITE
-    prot |= PROT_EXEC if flags & _EXEC else 0
-    segment.inode.permit(4 if flags & _RDONLY else 6)
+    prot = PROT_READ if flags & SHM_RDONLY else PROT_READ | PROT_WRITE
+    prot |= PROT_EXEC if flags & SHM_EXEC else 0
+    segment.inode.permit(4 if flags & SHM_RDONLY else 6)
     how = MAP_SHARED
     if addr:
-        how |= MAP_FIXED if flags & _REMAP else MAP_FIXED_NOREPLACE
-        if not flags & _REMAP and t.mm.vmas.touching(addr, addr + segment.size):
+        how |= MAP_FIXED if flags & SHM_REMAP else MAP_FIXED_NOREPLACE
+        if not flags & SHM_REMAP and t.mm.vmas.touching(addr, addr + segment.size):
             raise Errno("EINVAL")
     start = t.mm.map(k, addr, segment.size, prot, how, file=segment.file)
     segment.last, segment.attached_at = t.pid, _now(k)
@@ -164,16 +173,16 @@ def sys_shmdt(k: Kernel, t: Task, a: Args) -> int:
 def sys_shmctl(k: Kernel, t: Task, a: Args) -> int:
     """Errno EINVAL: IPC_INFO, SHM_STAT and their kind, by which ipcs lists them, too."""
     command = a[1] & 0xFFFF_FFFF
-    if command not in (_RMID, _SET, _STAT, _LOCK, _UNLOCK):
+    if command not in (IPC_RMID, IPC_SET, IPC_STAT, SHM_LOCK, SHM_UNLOCK):
         raise Errno("EINVAL")
     segment = _segment(k, a[0])
-    if command == _STAT:
+    if command == IPC_STAT:
         usermem.put(k, t, a[2], _described(k, segment))
-    elif command == _SET:
+    elif command == IPC_SET:
         mode = _DS.unpack(usermem.get(k, t, a[2], _DS.size))[5]
         segment.inode.mode = segment.inode.mode & ~0o777 | mode & 0o777
         segment.changed_at = _now(k)
-    elif command == _RMID:
+    elif command == IPC_RMID:
         segment.doomed, segment.key = True, None
         _sweep(k)
     return 0

@@ -10,17 +10,17 @@ import struct
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import AF_INET, IPPROTO_TCP, IPPROTO_UDP, SOCK_DGRAM, SOCK_STREAM
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import POLLERR, POLLHUP, POLLRDHUP, READABLE, WRITABLE, OpenFile
-from shstk.tracer.kernel.net.sockets import CAPACITY, DGRAM, RECEIVE, SEND, STREAM, Message, Socket
+from shstk.tracer.kernel.net.sockets import CAPACITY, RECEIVE, SEND, Message, Socket
 from shstk.tracer.kernel.state import Slot
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-AF_INET, AF_INET6 = 2, 10
-PROTOCOLS: Final = {STREAM: 6, DGRAM: 17}  # IPPROTO_TCP, IPPROTO_UDP
+PROTOCOLS: Final = {SOCK_STREAM: IPPROTO_TCP, SOCK_DGRAM: IPPROTO_UDP}
 _EPHEMERAL: Final = range(32768, 61000)  # net.ipv4.ip_local_port_range
 _DATAGRAM_MAX: Final = 65507
 _V4: Final = struct.Struct(">H4s8x")
@@ -146,7 +146,7 @@ class InetSocket(Socket):
 
     def connect(self, k: Kernel, place: Place) -> bool:
         """False: the listener's backlog is full. Errno ECONNREFUSED, ENETUNREACH, EISCONN."""
-        if self.kind == DGRAM:
+        if self.kind == SOCK_DGRAM:
             if not _own(place[0]):
                 raise Errno("ENETUNREACH")
             self.autobind(k, place[0])
@@ -171,7 +171,7 @@ class InetSocket(Socket):
 
     def names_other(self) -> bytes:
         """getpeername(2), in this socket's own family. Errno ENOTCONN."""
-        place = self.other if self.kind == DGRAM else None
+        place = self.other if self.kind == SOCK_DGRAM else None
         if isinstance(self.peer, InetSocket):
             place = self.peer.place
         if place is None:
@@ -182,7 +182,7 @@ class InetSocket(Socket):
         """The peer sees the end of what is sent to it, and nothing else."""
         self.shut |= how
         self.notify(k)
-        if how & SEND and self.peer is not None and self.kind == STREAM:
+        if how & SEND and self.peer is not None and self.kind == SOCK_STREAM:
             self.peer.shut |= RECEIVE
             self.peer.notify(k)
 
@@ -202,7 +202,7 @@ class InetSocket(Socket):
         return Errno("ENOTCONN")
 
     def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
-        if self.kind == DGRAM:
+        if self.kind == SOCK_DGRAM:
             if self.other is None:
                 raise Errno("EDESTADDRREQ")
             return self.send_to(k, t, data, self.other)
@@ -219,7 +219,7 @@ class InetSocket(Socket):
         to: Socket | None,
         quiet: bool = False,
     ) -> int | None:
-        if self.kind == DGRAM:
+        if self.kind == SOCK_DGRAM:
             if self.other is None:
                 raise Errno("EDESTADDRREQ")
             return self.send_to(k, t, data, self.other)
@@ -255,7 +255,7 @@ class InetSocket(Socket):
             bits |= POLLERR | READABLE
         if self.shut & RECEIVE:
             bits |= READABLE | POLLRDHUP
-        idle = self.kind == STREAM and not self.connected and self.backlog is None
+        idle = self.kind == SOCK_STREAM and not self.connected and self.backlog is None
         if self.shut == RECEIVE | SEND or idle:
             bits |= POLLHUP
         full = self.peer is not None and not self._fits()

@@ -6,42 +6,39 @@ import struct
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import (
+    AF_INET,
+    AF_INET6,
+    AF_NETLINK,
+    AF_PACKET,
+    AF_UNIX,
+    AF_VSOCK,
+    IN_CREATE,
+    MSG_DONTWAIT,
+    MSG_WAITFORONE,
+    O_CLOEXEC,
+    O_NONBLOCK,
+    SOCK_DGRAM,
+    SOCK_RAW,
+    SOCK_SEQPACKET,
+    SOCK_STREAM,
+)
 from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs import fsnotify
-from shstk.tracer.kernel.fs.files import O_CLOEXEC, O_NONBLOCK
 from shstk.tracer.kernel.fs.inode import WRITE
 from shstk.tracer.kernel.fs.transfer import cut, gather, progress
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.net.inet import (
-    AF_INET,
-    AF_INET6,
-    PROTOCOLS,
-    InetSocket,
-    Place,
-    pack,
-    unpack,
-    unspecified,
-)
+from shstk.tracer.kernel.net.inet import PROTOCOLS, InetSocket, Place, pack, unpack, unspecified
 from shstk.tracer.kernel.net.sockets import (
     ABSTRACT_NAMES,
     BACKLOG_MAX,
-    DGRAM,
     RECEIVE,
-    SEQPACKET,
-    STREAM,
     Socket,
     SocketNode,
     socket_of,
 )
-from shstk.tracer.kernel.net.sockmsg import (
-    MSG_DONTWAIT,
-    Header,
-    get_header,
-    receive,
-    rights,
-    send,
-)
+from shstk.tracer.kernel.net.sockmsg import Header, get_header, receive, rights, send
 from shstk.tracer.kernel.net.sockopts import SO_RCVTIMEO, SO_SNDTIMEO
 from shstk.tracer.kernel.time.clock import realtime_ns
 from shstk.tracer.kernel.tree.hosttree import text
@@ -51,13 +48,10 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-AF_UNSPEC, AF_UNIX = 0, 1
-_FAMILIES: Final = {16: "AF_NETLINK", 17: "AF_PACKET", 40: "AF_VSOCK"}
+_FAMILIES: Final = {AF_NETLINK: "AF_NETLINK", AF_PACKET: "AF_PACKET", AF_VSOCK: "AF_VSOCK"}
 _SUN_PATH: Final = 108
-_SOCK_RAW: Final = 3
 _MMSGHDR: Final = 64  # bytes of struct mmsghdr: a msghdr, and how much went
 _MESSAGES_MAX: Final = 1024
-_MSG_WAITFORONE: Final = 0x10000
 _U32: Final = 0xFFFF_FFFF
 
 
@@ -145,11 +139,11 @@ def _check_kind(k: Kernel, a: Args) -> tuple[int, int, bool]:
         raise Errno("EAFNOSUPPORT")
     kind &= 0xF
     if domain == AF_UNIX:
-        kinds: dict[int, int] = {STREAM: AF_UNIX, DGRAM: AF_UNIX, SEQPACKET: AF_UNIX}
-        kind = DGRAM if kind == _SOCK_RAW else kind
+        kinds: dict[int, int] = {SOCK_STREAM: AF_UNIX, SOCK_DGRAM: AF_UNIX, SOCK_SEQPACKET: AF_UNIX}
+        kind = SOCK_DGRAM if kind == SOCK_RAW else kind
     else:
         kinds = PROTOCOLS
-        if kind == _SOCK_RAW:
+        if kind == SOCK_RAW:
             raise Errno("EPERM")
     if kind not in kinds:
         raise Errno("ESOCKTNOSUPPORT")
@@ -209,7 +203,7 @@ def sys_bind(k: Kernel, t: Task, a: Args) -> int:
         bits = 0o140777 & ~t.fs.umask
         node = SocketNode(k.sandbox.new_ino(), bits, atime=now, mtime=now, ctime=now, socket=sock)
         found.parent.link(found.name, node, now)
-        fsnotify.tell(k, node, fsnotify.CREATE)
+        fsnotify.tell(k, node, IN_CREATE)
     sock.name = name
     return 0
 
@@ -222,7 +216,7 @@ def _unused(k: Kernel) -> bytes:
 
 def sys_listen(k: Kernel, t: Task, a: Args) -> int:
     sock, backlog = socket_of(t, a[0]), a[1] & _U32
-    if sock.kind == DGRAM:
+    if sock.kind == SOCK_DGRAM:
         raise Errno("EOPNOTSUPP")
     if isinstance(sock, InetSocket) and not sock.connected:
         sock.autobind(k, unspecified(sock.family))
@@ -237,7 +231,7 @@ def sys_listen(k: Kernel, t: Task, a: Args) -> int:
 def sys_connect(k: Kernel, t: Task, a: Args) -> Outcome:
     sock = socket_of(t, a[0])
     if (a[2] & _U32) >= 2 and usermem.get(k, t, a[1], 2) == b"\0\0":
-        if sock.kind != DGRAM:
+        if sock.kind != SOCK_DGRAM:
             raise Errno("EINVAL")
         sock.peer = None  # AF_UNSPEC dissolves the association
         if isinstance(sock, InetSocket):
@@ -247,7 +241,7 @@ def sys_connect(k: Kernel, t: Task, a: Args) -> Outcome:
     if isinstance(sock, InetSocket):
         return _connect_inet(k, t, sock, unpack(sock.family, name))
     other = _named(k, t, name, sock.kind)
-    if sock.kind == DGRAM:
+    if sock.kind == SOCK_DGRAM:
         if other.peer not in (None, sock):
             raise Errno("EPERM")
         sock.peer = other
@@ -270,7 +264,7 @@ def _connect_inet(k: Kernel, t: Task, sock: InetSocket, place: Place) -> Outcome
         if sock.error is not None:
             raise Errno(sock.take_error() or "")
         return 0
-    waits = not sock.flags & O_NONBLOCK or sock.kind == DGRAM
+    waits = not sock.flags & O_NONBLOCK or sock.kind == SOCK_DGRAM
     try:
         done = sock.connect(k, place)
     except Errno as error:
@@ -291,7 +285,7 @@ def sys_accept4(k: Kernel, t: Task, a: Args) -> Outcome:
     sock, flags = socket_of(t, a[0]), a[3] & _U32
     if flags & ~(O_NONBLOCK | O_CLOEXEC):
         raise Errno("EINVAL")
-    if sock.kind == DGRAM:
+    if sock.kind == SOCK_DGRAM:
         raise Errno("EOPNOTSUPP")
     if sock.backlog is None or (sock.shut & RECEIVE and not sock.arrivals):
         raise Errno("EINVAL")
@@ -352,13 +346,13 @@ def sys_getpeername(k: Kernel, t: Task, a: Args) -> int:
 
 def _send(k: Kernel, t: Task, sock: Socket, head: Header, flags: int) -> Outcome:
     if head.name_at and head.name_size:
-        if sock.kind == STREAM:
+        if sock.kind == SOCK_STREAM:
             raise Errno("EISCONN" if sock.connected else "EOPNOTSUPP")
         name = _get_address(k, t, sock, head.name_at, head.name_size)
         if isinstance(sock, InetSocket):
             data = gather(k, t, head.iov)
             return sock.send_to(k, t, data, unpack(sock.family, name))
-        to = sock.peer if sock.kind == SEQPACKET else _named(k, t, name, sock.kind)
+        to = sock.peer if sock.kind == SOCK_SEQPACKET else _named(k, t, name, sock.kind)
     else:
         to = sock.peer
     files = rights(k, t, head)
@@ -434,7 +428,7 @@ def _recvmsg(k: Kernel, t: Task, sock: Socket, addr: int, flags: int) -> Outcome
     control, cut_off = got.control(k, t, sock, head.control_size, flags)
     usermem.put(k, t, head.control_at, control)
     if head.name_at:
-        name = _sockaddr(sock, got.sender) if got.sender or sock.kind != STREAM else b""
+        name = _sockaddr(sock, got.sender) if got.sender or sock.kind != SOCK_STREAM else b""
         usermem.put(k, t, head.name_at, name[: head.name_size])
         usermem.put_u32(k, t, addr + 8, len(name))
     usermem.put_u32(k, t, addr + 48, got.flags | cut_off)
@@ -451,13 +445,13 @@ def sys_recvmmsg(k: Kernel, t: Task, a: Args) -> Outcome:
 
     def one(n: int) -> Outcome:
         at = a[1] + n * _MMSGHDR
-        own = flags | (MSG_DONTWAIT if n and flags & _MSG_WAITFORONE else 0)
-        got = _recvmsg(k, t, sock, at, own & ~_MSG_WAITFORONE)
+        own = flags | (MSG_DONTWAIT if n and flags & MSG_WAITFORONE else 0)
+        got = _recvmsg(k, t, sock, at, own & ~MSG_WAITFORONE)
         if isinstance(got, int):
             usermem.put_u32(k, t, at + 56, got)
         return got
 
-    return _each(t, a[2] & _U32, bool(flags & _MSG_WAITFORONE), one)
+    return _each(t, a[2] & _U32, bool(flags & MSG_WAITFORONE), one)
 
 
 CALLS: Final = (

@@ -7,35 +7,23 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.uapi import SIGNALS
+from shstk.schemas.uapi import FIONREAD, O_RDWR, SI_USER, SIGNALS, SIOCOUTQ, SOCK_DGRAM, SOCK_STREAM
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs.files import (
-    O_RDWR,
-    POLLERR,
-    POLLHUP,
-    POLLRDHUP,
-    READABLE,
-    WRITABLE,
-    OpenFile,
-)
+from shstk.tracer.kernel.fs.files import POLLERR, POLLHUP, POLLRDHUP, READABLE, WRITABLE, OpenFile
 from shstk.tracer.kernel.fs.inode import DEV_ANON, Inode
-from shstk.tracer.kernel.fs.ioctl import FIONREAD
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.signal import signals
-from shstk.tracer.kernel.signal.siginfo import SI_USER
 from shstk.tracer.kernel.state import Slot
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-STREAM, DGRAM, SEQPACKET = 1, 2, 5
 RECEIVE, SEND = 1, 2  # RCV_SHUTDOWN, SEND_SHUTDOWN
 CAPACITY: Final = 212992  # net.core.wmem_default
 BACKLOG_MAX: Final = 4096  # net.core.somaxconn
 _DATAGRAMS: Final = 10  # net.unix.max_dgram_qlen: from senders that aren't the receiver's peer
 _PIECE: Final = 32768  # of a stream that one message holds at most
-_SIOCOUTQ: Final = 0x5411
 
 
 @dataclass(eq=False)
@@ -93,17 +81,17 @@ class Socket(OpenFile):
     @property
     def connected(self) -> bool:
         """TCP_ESTABLISHED."""
-        return self.kind != DGRAM and self.peer is not None
+        return self.kind != SOCK_DGRAM and self.peer is not None
 
     @property
     def queued(self) -> int:
         """Bytes a read can get."""
-        if self.kind != STREAM and self.inbox:
+        if self.kind != SOCK_STREAM and self.inbox:
             return len(self.inbox[0].data)
         return sum(len(message.data) for message in self.inbox)
 
     def has_room(self, sender: Socket) -> bool:
-        if self.kind == DGRAM and self.peer is not sender and len(self.inbox) > _DATAGRAMS:
+        if self.kind == SOCK_DGRAM and self.peer is not sender and len(self.inbox) > _DATAGRAMS:
             return False
         return self.used < CAPACITY
 
@@ -115,7 +103,7 @@ class Socket(OpenFile):
 
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
         """Of a datagram socket: the first message's."""
-        if self.kind != DGRAM and not self.connected:
+        if self.kind != SOCK_DGRAM and not self.connected:
             raise self.not_connected()
         if not self.inbox:
             if self.error is not None:
@@ -125,12 +113,12 @@ class Socket(OpenFile):
         for message in self.inbox:
             out += message.data[: n - len(out)]
             # Nothing is glued to what came with files.
-            if self.kind != STREAM or len(out) >= n or message.files:
+            if self.kind != SOCK_STREAM or len(out) >= n or message.files:
                 break
         return bytes(out)
 
     def not_connected(self) -> Errno:
-        return Errno("EINVAL" if self.kind == STREAM else "ENOTCONN")
+        return Errno("EINVAL" if self.kind == SOCK_STREAM else "ENOTCONN")
 
     def advance(self, k: Kernel, n: int) -> None:
         for file in self.take(k, n):
@@ -140,9 +128,9 @@ class Socket(OpenFile):
         """Consume n bytes, or a whole message if it is no stream; the files that came with them,
         which the caller now holds."""
         files: list[OpenFile] = []
-        if self.kind != STREAM and self.inbox:
+        if self.kind != SOCK_STREAM and self.inbox:
             files = self.inbox.popleft().files
-        while self.kind == STREAM and n > 0:
+        while self.kind == SOCK_STREAM and n > 0:
             first = self.inbox[0]
             files += first.files
             first.files = []
@@ -183,26 +171,26 @@ class Socket(OpenFile):
         if self.shut & SEND or (to.shut & RECEIVE and not to.closed):
             self._broken(k, t, quiet)
         if to.closed:
-            if self.kind != DGRAM:
+            if self.kind != SOCK_DGRAM:
                 self._broken(k, t, quiet)
             self.peer = None if to is self.peer else self.peer
             raise Errno("ECONNREFUSED")
-        if self.kind == DGRAM and to.peer not in (None, self):
+        if self.kind == SOCK_DGRAM and to.peer not in (None, self):
             raise Errno("EPERM")
-        if self.kind != STREAM and len(data) > CAPACITY - 32:
+        if self.kind != SOCK_STREAM and len(data) > CAPACITY - 32:
             raise Errno("EMSGSIZE")
-        if self.kind == STREAM and not data:
+        if self.kind == SOCK_STREAM and not data:
             return 0
         if not to.has_room(self):
             to.crowd[self] = None
             return None
-        piece = data[:_PIECE] if self.kind == STREAM else data
+        piece = data[:_PIECE] if self.kind == SOCK_STREAM else data
         to.inbox.append(Message(bytearray(piece), self.name, t.pid, files))
         to.notify(k)
         return len(piece)
 
     def _broken(self, k: Kernel, t: Task, quiet: bool) -> None:
-        if self.kind == STREAM and not quiet:
+        if self.kind == SOCK_STREAM and not quiet:
             signals.send(k, t, SIGNALS["SIGPIPE"], SI_USER, sender=t.pid)
         raise Errno("EPIPE")
 
@@ -267,7 +255,7 @@ class Socket(OpenFile):
             bits |= POLLERR
         if self.shut & RECEIVE:
             bits |= READABLE | POLLRDHUP
-        idle = self.kind != DGRAM and not self.connected and self.backlog is None
+        idle = self.kind != SOCK_DGRAM and not self.connected and self.backlog is None
         if self.shut == RECEIVE | SEND or idle:
             bits |= POLLHUP
         full = self.peer is not None and (self.peer.used * 4 > CAPACITY or not self._fits())
@@ -277,7 +265,7 @@ class Socket(OpenFile):
         return self.peer is None or self.peer.closed or self.peer.has_room(self)
 
     def ioctl(self, k: Kernel, t: Task, request: int, arg: int) -> int:
-        if request not in (FIONREAD, _SIOCOUTQ):
+        if request not in (FIONREAD, SIOCOUTQ):
             raise Errno("ENOTTY")
         if self.backlog is not None:
             raise Errno("EINVAL")

@@ -6,21 +6,32 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import (
+    MSG_CMSG_CLOEXEC,
+    MSG_CTRUNC,
+    MSG_DONTWAIT,
+    MSG_NOSIGNAL,
+    MSG_OOB,
+    MSG_PEEK,
+    MSG_TRUNC,
+    MSG_WAITALL,
+    O_NONBLOCK,
+    SOCK_SEQPACKET,
+    SOCK_STREAM,
+    SOL_SOCKET,
+)
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs.files import O_NONBLOCK, OpenFile
+from shstk.tracer.kernel.fs.files import OpenFile
 from shstk.tracer.kernel.fs.transfer import Iov, gather, get_iov, progress, scatter, total
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.net.sockets import CAPACITY, RECEIVE, SEQPACKET, STREAM, Socket
+from shstk.tracer.kernel.net.sockets import CAPACITY, RECEIVE, Socket
 from shstk.tracer.kernel.task import UID
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-MSG_OOB, MSG_PEEK, MSG_CTRUNC, MSG_TRUNC = 1, 2, 8, 0x20
-MSG_DONTWAIT, MSG_WAITALL, MSG_NOSIGNAL = 0x40, 0x100, 0x4000
-MSG_CMSG_CLOEXEC: Final = 0x4000_0000
-_SOL_SOCKET, _SCM_RIGHTS, _SCM_CREDENTIALS = 1, 1, 2
+_SCM_RIGHTS, _SCM_CREDENTIALS = 1, 2
 _FD_MAX: Final = 253  # SCM_MAX_FD
 _MSGHDR: Final = struct.Struct("<QI4xQQQQ")  # name, namelen, iov, iovlen, control, controllen
 _CMSGHDR: Final = struct.Struct("<Qii")  # len, level, type
@@ -64,7 +75,7 @@ def rights(k: Kernel, t: Task, head: Header) -> list[OpenFile]:
             raise Errno("EINVAL")
         body = data[at + _CMSGHDR.size : at + length]
         at += (length + 7) & ~7
-        if level != _SOL_SOCKET:
+        if level != SOL_SOCKET:
             continue
         if kind == _SCM_RIGHTS:
             fds = struct.unpack(f"<{len(body) // 4}I", body[: len(body) & ~3])
@@ -156,7 +167,7 @@ class Received:
 def _cmsg(kind: int, body: bytes) -> bytes:
     """Padded, as put_cmsg counts it."""
     size = _CMSGHDR.size + len(body)
-    return (_CMSGHDR.pack(size, _SOL_SOCKET, kind) + body).ljust((size + 7) & ~7, b"\0")
+    return (_CMSGHDR.pack(size, SOL_SOCKET, kind) + body).ljust((size + 7) & ~7, b"\0")
 
 
 def receive(k: Kernel, t: Task, sock: Socket, iov: Iov, flags: int) -> Received | None:
@@ -164,7 +175,7 @@ def receive(k: Kernel, t: Task, sock: Socket, iov: Iov, flags: int) -> Received 
     if flags & MSG_OOB:
         raise Errno("EOPNOTSUPP")
     room = total(iov)
-    stream = sock.kind == STREAM
+    stream = sock.kind == SOCK_STREAM
     data = sock.peek(k, t, room)
     if data is None:
         return None
@@ -185,5 +196,5 @@ def receive(k: Kernel, t: Task, sock: Socket, iov: Iov, flags: int) -> Received 
         files = sock.take(k, done)
     cut_off = MSG_TRUNC if whole > done else 0
     result = whole if flags & MSG_TRUNC and not stream else done
-    sender = b"" if sock.kind == SEQPACKET else first.sender
+    sender = b"" if sock.kind == SOCK_SEQPACKET else first.sender
     return Received(result, cut_off, sender, first.pid, files)

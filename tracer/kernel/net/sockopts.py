@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPPROTO_UDP, SOL_SOCKET
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.task import Task
 
 _U32: Final = 0xFFFF_FFFF
-_SOL_SOCKET: Final = 1
 SO_RCVTIMEO, SO_SNDTIMEO = 20, 21
 _SO_PASSCRED: Final = 16
 _PLAIN: Final = frozenset((1, 2, 5, 6, 9, 10, 12, 15))  # without effect here
@@ -56,8 +56,8 @@ _OPTIONS: Final[dict[int, Callable[[Socket], bytes]]] = {
 _SO_ERROR: Final = 4
 
 
-_IPV6_V6ONLY: Final = (41, 26)
-_INET_LEVELS: Final = frozenset((0, 6, 17, 41))  # IPPROTO_IP, TCP, UDP, IPV6
+_IPV6_V6ONLY: Final = (IPPROTO_IPV6, 26)
+_INET_LEVELS: Final = frozenset((IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_IPV6))
 
 
 def _inet_options(sock: Socket, level: int) -> dict[tuple[int, int], int]:
@@ -74,7 +74,7 @@ def sys_getsockopt(k: Kernel, t: Task, a: Args) -> int:
     room = usermem.get_u32(k, t, a[4])
     if room >> 31:
         raise Errno("EINVAL")
-    if level != _SOL_SOCKET:
+    if level != SOL_SOCKET:
         value = _int(_inet_options(sock, level).get((level, option), 0))
     elif option == _SO_ERROR:
         error = sock.take_error()
@@ -92,7 +92,7 @@ def sys_getsockopt(k: Kernel, t: Task, a: Args) -> int:
 
 def sys_setsockopt(k: Kernel, t: Task, a: Args) -> int:
     sock, level, option, length = socket_of(t, a[0]), a[1] & _U32, a[2] & _U32, a[4] & _U32
-    if level != _SOL_SOCKET:
+    if level != SOL_SOCKET:
         options = _inet_options(sock, level)
         set_to = usermem.get(k, t, a[3], min(length, 4)).ljust(4, b"\0")
         options[level, option] = int.from_bytes(set_to, "little", signed=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
-from shstk.schemas.uapi import PAGE
+from shstk.schemas.uapi import PAGE, SEEK_CUR
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import OpenFile
-from shstk.tracer.kernel.fs.regular import SEEK_CUR, seek_to
+from shstk.tracer.kernel.fs.regular import seek_to
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.proc.procfs import ProcFile
 from shstk.tracer.kernel.proc.proctext import TASK_TEXTS, system_text

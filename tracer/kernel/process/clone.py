@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import (
     CLONE_CHILD_CLEARTID,
-    CLONE_FLAGS,
     CLONE_THREAD,
     CLONE_VFORK,
     CLONE_VM,
+    CSIGNAL,
     PAGE,
+    constants,
 )
 from shstk.tracer.kernel.arch import shstk
 from shstk.tracer.kernel.call import RESTART_ALWAYS, Args, Call, Outcome, Wait
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
     from shstk.tracer._core import Hart
     from shstk.tracer.kernel.kernel import Kernel
 
-_F: Final = CLONE_FLAGS
-_CSIGNAL: Final = 0xFF
+_F: Final = constants("CLONE_")
 _NAMESPACES: Final = sum(
     _F[f"CLONE_{name}"]
     for name in ("NEWNS", "NEWCGROUP", "NEWUTS", "NEWIPC", "NEWUSER", "NEWPID", "NEWNET")
@@ -107,14 +107,12 @@ def sys_clone(k: Kernel, t: Task, a: Args) -> Outcome:
     if (outcome := _cloned(k, t)) is not None:
         return outcome
     given, stack, parent_tid, tls, child_tid, _ = a
-    flags = given & 0xFFFF_FFFF & ~_CSIGNAL
-    args = CloneArgs(
-        flags, given & _CSIGNAL, stack, 0, tls, parent_tid, child_tid, pidfd=parent_tid
-    )
+    flags = given & 0xFFFF_FFFF & ~CSIGNAL
+    args = CloneArgs(flags, given & CSIGNAL, stack, 0, tls, parent_tid, child_tid, pidfd=parent_tid)
     api = {CLONE_VM | CLONE_VFORK: "vfork", 0: "fork"}.get(flags, "clone")
     attempt = _attempt(t, api)
     attempt.fill(args)
-    attempt.flags = given & ~_CSIGNAL  # the upper half too, which clone ignores
+    attempt.flags = given & ~CSIGNAL  # the upper half too, which clone ignores
     if args.has("PIDFD") and args.has("PARENT_SETTID"):
         raise Errno("EINVAL")  # one address for both
     return _kernel_clone(k, t, args, attempt)
@@ -166,7 +164,7 @@ def _copy_clone_args(
     attempt.fill(args)
     if any(data[_CLONE_ARGS.size :]):
         raise Errno("E2BIG")
-    if n > _MAX_SET_TID or bool(tids) != bool(n) or exit_signal & ~_CSIGNAL or exit_signal > 64:
+    if n > _MAX_SET_TID or bool(tids) != bool(n) or exit_signal & ~CSIGNAL or exit_signal > 64:
         raise Errno("EINVAL")
     if args.has("INTO_CGROUP") and (cgroup > 2**31 - 1 or size < _CLONE_ARGS.size):
         raise Errno("EINVAL")

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 from shstk.schemas.errors import BadProgram
 from shstk.schemas.syscalls import SYSCALLS
-from shstk.schemas.uapi import PR_SET_CFI, PR_SHADOW_STACK_ENABLE
+from shstk.schemas.uapi import GNU_PROPERTY_RISCV_FEATURE_1_CFI_LP_UNLABELED as LANDING_PADS
+from shstk.schemas.uapi import GNU_PROPERTY_RISCV_FEATURE_1_CFI_SS as SHADOW_STACK
+from shstk.schemas.uapi import (
+    PR_CFI_BRANCH_LANDING_PADS,
+    PR_CFI_ENABLE,
+    PR_SET_CFI,
+    PR_SHADOW_STACK_ENABLE,
+)
 from shstk.tracer import elf, libraries
 from shstk.tracer.kernel.arch import shstk
 from shstk.tracer.kernel.call import Args
@@ -31,15 +38,15 @@ def before_first_instruction(k: Kernel, t: Task, program: Program) -> None:
     """After execve has succeeded."""
     if k.enable_cfi == "off":
         return
-    features = elf.SHADOW_STACK | elf.LANDING_PADS
+    features = SHADOW_STACK | LANDING_PADS
     if k.enable_cfi == "auto":
         for image in _objects(k, t, program):
             features &= image.features if image else 0
-    if features & elf.SHADOW_STACK:
+    if features & SHADOW_STACK:
         option = shstk.first_number(k) + 1
         _prctl(k, t, (option, PR_SHADOW_STACK_ENABLE, 0, 0, 0, 0))
-    if features & elf.LANDING_PADS:
-        pads = (shstk.CFI_BRANCH_LANDING_PADS, shstk.CFI_ENABLE)
+    if features & LANDING_PADS:
+        pads = (PR_CFI_BRANCH_LANDING_PADS, PR_CFI_ENABLE)
         _prctl(k, t, (PR_SET_CFI, *pads, 0, 0, 0))
 
 
@@ -57,7 +64,7 @@ def _prctl(k: Kernel, t: Task, a: Args) -> None:
         tid=t.tid,
         mm=t.mm_id,
         seq_end=k.seq(),
-        nr=SYSCALLS["prctl"],
+        nr=SYSCALLS["prctl"].number,
         name="prctl",
         **{f"a{i}": value for i, value in enumerate(a)},
         ret=ret,

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Final
 from shstk.schemas.uapi import (
     MAP_ANONYMOUS,
     MAP_FIXED,
+    MAP_GROWSDOWN,
     MAP_PRIVATE,
     PAGE,
     PROT_EXEC,
     PROT_READ,
     PROT_WRITE,
+    SI_KERNEL,
 )
 from shstk.tracer import elf
 from shstk.tracer._core import AddressSpace
@@ -21,22 +23,14 @@ from shstk.tracer.kernel.arch import shstk, sigframe, vectors
 from shstk.tracer.kernel.call import Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.mm.mm import (
-    MAP_GROWSDOWN,
-    STACK_TOP,
-    Birth,
-    Mm,
-    mmap_base,
-    page_down,
-    page_up,
-)
+from shstk.tracer.kernel.mm.mm import STACK_TOP, Birth, Mm, mmap_base, page_down, page_up
 from shstk.tracer.kernel.mm.vma import MappedFile, VmaList
 from shstk.tracer.kernel.process import binfmt, enable_cfi, ptrace
 from shstk.tracer.kernel.process import exit as exits
 from shstk.tracer.kernel.process.binfmt import NotRunnable, Program
 from shstk.tracer.kernel.process.modules import MODULES
 from shstk.tracer.kernel.signal import signals
-from shstk.tracer.kernel.signal.siginfo import SI_KERNEL, SIGSEGV
+from shstk.tracer.kernel.signal.siginfo import SIGSEGV
 from shstk.tracer.kernel.task import UID, AltStack, Siginfo, Task
 from shstk.tracer.kernel.time.timers import TIMERS
 from shstk.tracer.kernel.tree import sandbox

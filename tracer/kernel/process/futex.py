@@ -8,6 +8,16 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import (
+    FUTEX_CLOCK_REALTIME,
+    FUTEX_CMP_REQUEUE,
+    FUTEX_REQUEUE,
+    FUTEX_WAIT,
+    FUTEX_WAIT_BITSET,
+    FUTEX_WAKE,
+    FUTEX_WAKE_BITSET,
+    FUTEX_WAKE_OP,
+)
 from shstk.tracer.kernel.call import RESTART, RESTART_NO_HAND, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
@@ -17,9 +27,6 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-_WAIT, _WAKE, _REQUEUE, _CMP_REQUEUE, _WAKE_OP, _WAIT_BITSET, _WAKE_BITSET = 0, 1, 3, 4, 5, 9, 10
-_PRIVATE: Final = 128
-_CLOCK_REALTIME: Final = 256
 _ANY: Final = 0xFFFF_FFFF
 
 _WAITERS: Final = 0x8000_0000
@@ -118,7 +125,7 @@ def _deadline(k: Kernel, t: Task, pointer: int, op: int, realtime: bool) -> int 
     if seconds < 0 or not 0 <= nanoseconds < 10**9:
         raise Errno("EINVAL")
     at: int = seconds * 10**9 + nanoseconds
-    if op == _WAIT:
+    if op == FUTEX_WAIT:
         return k.now_ns() + at
     return at - (realtime_ns(k) - k.now_ns()) if realtime else at
 
@@ -161,23 +168,23 @@ def sys_futex(k: Kernel, t: Task, a: Args) -> Outcome:
     addr, full_op, value, fourth, to, last = a
     op = full_op & 0x7F
     value &= 0xFFFF_FFFF
-    if op in (_WAIT, _WAIT_BITSET):
-        bitset = _ANY if op == _WAIT else last & _ANY
-        deadline = _deadline(k, t, fourth, op, bool(full_op & _CLOCK_REALTIME))
+    if op in (FUTEX_WAIT, FUTEX_WAIT_BITSET):
+        bitset = _ANY if op == FUTEX_WAIT else last & _ANY
+        deadline = _deadline(k, t, fourth, op, bool(full_op & FUTEX_CLOCK_REALTIME))
         return _wait(k, t, addr, value, bitset, deadline)
-    if op in (_WAKE, _WAKE_BITSET):
-        bitset = _ANY if op == _WAKE else last & _ANY
+    if op in (FUTEX_WAKE, FUTEX_WAKE_BITSET):
+        bitset = _ANY if op == FUTEX_WAKE else last & _ANY
         if not bitset:
             raise Errno("EINVAL")
         return _wake(k, key_of(t, addr), max(_signed(value), 1), bitset)
-    if op in (_REQUEUE, _CMP_REQUEUE):
+    if op in (FUTEX_REQUEUE, FUTEX_CMP_REQUEUE):
         n_wake, n_move = _signed(value), _signed(fourth)
         if n_wake < 0 or n_move < 0:
             raise Errno("EINVAL")
-        if op == _CMP_REQUEUE and usermem.get_u32(k, t, addr) != last & 0xFFFF_FFFF:
+        if op == FUTEX_CMP_REQUEUE and usermem.get_u32(k, t, addr) != last & 0xFFFF_FFFF:
             raise Errno("EAGAIN")
         return _requeue(k, t, addr, to, n_wake, n_move)
-    if op == _WAKE_OP:
+    if op == FUTEX_WAKE_OP:
         return _wake_op(k, t, a)
     raise Errno("ENOSYS")
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.uapi import RLIM_INFINITY, RLIMITS, SIGNALS
+from shstk.schemas.uapi import CLOCK_PROCESS_CPUTIME_ID, RLIM_INFINITY, RLIMITS, SI_KERNEL, SIGNALS
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.signal import signals
-from shstk.tracer.kernel.signal.siginfo import SI_KERNEL
 from shstk.tracer.kernel.time.clock import SECOND
 from shstk.tracer.kernel.time.timers import Timer
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 _LIMIT: Final = struct.Struct("<QQ")
 _NR_OPEN: Final = 1 << 20
-_PROCESS_CPUTIME: Final = 2  # CLOCK_PROCESS_CPUTIME_ID
 
 # Soft and hard, as a first process has them; what is not here is unlimited.
 DEFAULTS: Final[dict[str, tuple[int, int]]] = {
@@ -66,7 +64,7 @@ def limit_cpu(k: Kernel, process: Process) -> None:
     if process.cpu_limit is None and process.rlimits["CPU"][0] == RLIM_INFINITY:
         return
     if process.cpu_limit is None:
-        process.cpu_limit = CpuLimit(_PROCESS_CPUTIME, process.leader)
+        process.cpu_limit = CpuLimit(CLOCK_PROCESS_CPUTIME_ID, process.leader)
     process.cpu_limit.arm(k)
 
 

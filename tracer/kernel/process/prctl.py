@@ -5,6 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import (
+    PR_CAP_AMBIENT,
+    PR_CAPBSET_READ,
+    PR_GET_CHILD_SUBREAPER,
+    PR_GET_DUMPABLE,
+    PR_GET_NAME,
+    PR_GET_NO_NEW_PRIVS,
+    PR_GET_PDEATHSIG,
+    PR_GET_TAGGED_ADDR_CTRL,
+    PR_GET_TIMERSLACK,
+    PR_RISCV_V_GET_CONTROL,
+    PR_RISCV_V_SET_CONTROL,
+    PR_SET_CHILD_SUBREAPER,
+    PR_SET_DUMPABLE,
+    PR_SET_NAME,
+    PR_SET_NO_NEW_PRIVS,
+    PR_SET_PDEATHSIG,
+    PR_SET_TAGGED_ADDR_CTRL,
+    PR_SET_TIMERSLACK,
+)
 from shstk.tracer.kernel.arch import shstk, tagged, vectors
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
@@ -103,24 +123,24 @@ def _cap_ambient(k: Kernel, t: Task, a: Args) -> int:
 
 
 _OPTIONS: Final[dict[int, Callable[[Kernel, Task, Args], int]]] = {
-    1: _set_pdeathsig,
-    2: _get_pdeathsig,
-    3: _get_dumpable,
-    4: _set_dumpable,
-    15: _set_name,
-    16: _get_name,
-    23: _capbset_read,
-    29: _set_timerslack,
-    30: _get_timerslack,
-    36: _set_child_subreaper,
-    37: _get_child_subreaper,
-    38: _set_no_new_privs,
-    39: _get_no_new_privs,
-    47: _cap_ambient,
-    55: tagged.set_tagged_addr_ctrl,
-    56: tagged.get_tagged_addr_ctrl,
-    69: vectors.set_control,
-    70: vectors.get_control,
+    PR_SET_PDEATHSIG: _set_pdeathsig,
+    PR_GET_PDEATHSIG: _get_pdeathsig,
+    PR_GET_DUMPABLE: _get_dumpable,
+    PR_SET_DUMPABLE: _set_dumpable,
+    PR_SET_NAME: _set_name,
+    PR_GET_NAME: _get_name,
+    PR_CAPBSET_READ: _capbset_read,
+    PR_SET_TIMERSLACK: _set_timerslack,
+    PR_GET_TIMERSLACK: _get_timerslack,
+    PR_SET_CHILD_SUBREAPER: _set_child_subreaper,
+    PR_GET_CHILD_SUBREAPER: _get_child_subreaper,
+    PR_SET_NO_NEW_PRIVS: _set_no_new_privs,
+    PR_GET_NO_NEW_PRIVS: _get_no_new_privs,
+    PR_CAP_AMBIENT: _cap_ambient,
+    PR_SET_TAGGED_ADDR_CTRL: tagged.set_tagged_addr_ctrl,
+    PR_GET_TAGGED_ADDR_CTRL: tagged.get_tagged_addr_ctrl,
+    PR_RISCV_V_SET_CONTROL: vectors.set_control,
+    PR_RISCV_V_GET_CONTROL: vectors.get_control,
 }
 
 

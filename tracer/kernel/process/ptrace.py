@@ -8,17 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import CLONE_UNTRACED, CLONE_VFORK, ERRNO, SI_USER
 from shstk.tracer.kernel.call import End, Wait
 from shstk.tracer.kernel.signal import signals
-from shstk.tracer.kernel.signal.siginfo import (
-    CLD_TRAPPED,
-    SI_USER,
-    SIGCHLD,
-    SIGKILL,
-    SIGSTOP,
-    SIGTRAP,
-    bit,
-)
+from shstk.tracer.kernel.signal.siginfo import CLD_TRAPPED, SIGCHLD, SIGKILL, SIGSTOP, SIGTRAP, bit
 from shstk.tracer.kernel.task import (
     BLOCKED,
     STOPPED,
@@ -41,9 +34,7 @@ O_TRACESYSGOOD: Final = 1
 O_EXITKILL: Final = 1 << 20
 _SYSCALL: Final = 0x80  # in a stop's signal, with O_TRACESYSGOOD
 _TRAP_TRACE: Final = 2
-_CLONE_UNTRACED: Final = 0x0080_0000
-_CLONE_VFORK: Final = 0x4000
-_ENOSYS: Final = 2**64 - 38
+_ENOSYS: Final = 2**64 - ERRNO["ENOSYS"]
 
 
 def _asks(t: Task, event: int) -> bool:
@@ -202,9 +193,9 @@ def forked(k: Kernel, t: Task, child: Task, flags: int, exit_signal: int) -> Wai
     """ptrace_event_pid() of a fork. Whom the tracer follows stops at once, and so does its child,
     which is traced too."""
     event = EVENT_FORK if exit_signal == SIGCHLD else EVENT_CLONE
-    if flags & _CLONE_VFORK:
+    if flags & CLONE_VFORK:
         event = EVENT_VFORK
-    if flags & _CLONE_UNTRACED or not _asks(t, event):
+    if flags & CLONE_UNTRACED or not _asks(t, event):
         return None
     child.tracer = t.tracer
     child.ptrace = PtraceState(options=t.ptrace.options, seized=t.ptrace.seized)

@@ -6,6 +6,34 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import (
+    PTRACE_ATTACH,
+    PTRACE_CONT,
+    PTRACE_DETACH,
+    PTRACE_GET_SYSCALL_INFO,
+    PTRACE_GETEVENTMSG,
+    PTRACE_GETREGSET,
+    PTRACE_GETSIGINFO,
+    PTRACE_GETSIGMASK,
+    PTRACE_INTERRUPT,
+    PTRACE_KILL,
+    PTRACE_LISTEN,
+    PTRACE_PEEKDATA,
+    PTRACE_PEEKSIGINFO,
+    PTRACE_PEEKTEXT,
+    PTRACE_POKEDATA,
+    PTRACE_POKETEXT,
+    PTRACE_SEIZE,
+    PTRACE_SETOPTIONS,
+    PTRACE_SETREGSET,
+    PTRACE_SETSIGINFO,
+    PTRACE_SETSIGMASK,
+    PTRACE_SINGLESTEP,
+    PTRACE_SYSCALL,
+    PTRACE_SYSEMU,
+    PTRACE_TRACEME,
+    SI_USER,
+)
 from shstk.tracer.kernel.arch.regsets import REGSETS, Regset
 from shstk.tracer.kernel.call import Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
@@ -13,7 +41,7 @@ from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.process import ptrace
 from shstk.tracer.kernel.process.ptrace import stop_of
 from shstk.tracer.kernel.signal import siginfo, signals
-from shstk.tracer.kernel.signal.siginfo import NSIG, SI_USER, SIGKILL, SIGTRAP
+from shstk.tracer.kernel.signal.siginfo import NSIG, SIGKILL, SIGTRAP
 from shstk.tracer.kernel.task import BLOCKED, DEAD, ZOMBIE, PtraceTrap, Task
 
 if TYPE_CHECKING:
@@ -193,7 +221,6 @@ def _interrupt(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
     return 0
 
 
-PTRACE_TRACEME: Final = 0
 _AUDIT_ARCH_RISCV64: Final = 0xC000_00F3
 # TRACESYSGOOD, FORK, VFORK, CLONE, EXEC, VFORKDONE, EXIT, EXITKILL; TRACESECCOMP, which never
 # happens.
@@ -203,37 +230,37 @@ Request = Callable[["Kernel", Task, Task, int, int], int]
 
 # Requests on a task that is not traced yet, or that need not be stopped.
 ATTACHING: Final[dict[int, Request]] = {
-    16: _attach,  # PTRACE_ATTACH
-    0x4206: _seize,  # PTRACE_SEIZE
+    PTRACE_ATTACH: _attach,
+    PTRACE_SEIZE: _seize,
 }
 RUNNING: Final[dict[int, Request]] = {
-    8: _kill,  # PTRACE_KILL
-    0x4207: _interrupt,  # PTRACE_INTERRUPT
+    PTRACE_KILL: _kill,
+    PTRACE_INTERRUPT: _interrupt,
 }
 # Requests on a stopped tracee.
 REQUESTS: Final[dict[int, Request]] = {
-    1: _peek,  # PTRACE_PEEKTEXT
-    2: _peek,  # PTRACE_PEEKDATA
-    4: _poke,  # PTRACE_POKETEXT
-    5: _poke,  # PTRACE_POKEDATA
-    7: _cont,  # PTRACE_CONT
-    9: _singlestep,  # PTRACE_SINGLESTEP
-    17: _detach,  # PTRACE_DETACH
-    24: _to_next_call,  # PTRACE_SYSCALL
-    0x4200: _setoptions,  # PTRACE_SETOPTIONS
-    0x4201: _geteventmsg,  # PTRACE_GETEVENTMSG
-    0x4202: _getsiginfo,  # PTRACE_GETSIGINFO
-    0x4203: _setsiginfo,  # PTRACE_SETSIGINFO
-    0x4204: _getregset,  # PTRACE_GETREGSET
-    0x4205: _setregset,  # PTRACE_SETREGSET
-    0x420A: _getsigmask,  # PTRACE_GETSIGMASK
-    0x420B: _setsigmask,  # PTRACE_SETSIGMASK
-    0x420E: _get_syscall_info,  # PTRACE_GET_SYSCALL_INFO
+    PTRACE_PEEKTEXT: _peek,
+    PTRACE_PEEKDATA: _peek,
+    PTRACE_POKETEXT: _poke,
+    PTRACE_POKEDATA: _poke,
+    PTRACE_CONT: _cont,
+    PTRACE_SINGLESTEP: _singlestep,
+    PTRACE_DETACH: _detach,
+    PTRACE_SYSCALL: _to_next_call,
+    PTRACE_SETOPTIONS: _setoptions,
+    PTRACE_GETEVENTMSG: _geteventmsg,
+    PTRACE_GETSIGINFO: _getsiginfo,
+    PTRACE_SETSIGINFO: _setsiginfo,
+    PTRACE_GETREGSET: _getregset,
+    PTRACE_SETREGSET: _setregset,
+    PTRACE_GETSIGMASK: _getsigmask,
+    PTRACE_SETSIGMASK: _setsigmask,
+    PTRACE_GET_SYSCALL_INFO: _get_syscall_info,
 }
 UNMODELLED: Final = {
-    31: "PTRACE_SYSEMU",
-    0x4208: "PTRACE_LISTEN",
-    0x4209: "PTRACE_PEEKSIGINFO",
+    PTRACE_SYSEMU: "PTRACE_SYSEMU",
+    PTRACE_LISTEN: "PTRACE_LISTEN",
+    PTRACE_PEEKSIGINFO: "PTRACE_PEEKSIGINFO",
 }
 
 

@@ -7,6 +7,16 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import (
+    PRIO_PGRP,
+    PRIO_PROCESS,
+    PRIO_USER,
+    SCHED_BATCH,
+    SCHED_FIFO,
+    SCHED_IDLE,
+    SCHED_OTHER,
+    SCHED_RR,
+)
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
@@ -16,8 +26,8 @@ from shstk.tracer.kernel.time.clock import pack_timespec
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
-_ORDINARY: Final = (0, 3, 5)  # SCHED_OTHER, BATCH, IDLE
-_REAL_TIME: Final = (1, 2)  # SCHED_FIFO, RR
+_ORDINARY: Final = (SCHED_OTHER, SCHED_BATCH, SCHED_IDLE)
+_REAL_TIME: Final = (SCHED_FIFO, SCHED_RR)
 _RESET_ON_FORK: Final = 0x4000_0000
 _SLICE_NS: Final = 3_000_000
 _CPU_SET: Final = 8  # bytes of the smallest cpu set
@@ -134,14 +144,14 @@ def _renice(task: Task, nice: int) -> None:
 
 
 def _named(k: Kernel, t: Task, which: int, who: int) -> list[Task]:
-    """Of PRIO_PROCESS, PRIO_PGRP, PRIO_USER. Errno EINVAL, ESRCH."""
+    """Errno EINVAL, ESRCH."""
     which, who = which & 0xFFFF_FFFF, who & 0xFFFF_FFFF
-    if which > 2:
+    if which not in (PRIO_PROCESS, PRIO_PGRP, PRIO_USER):
         raise Errno("EINVAL")
-    if which == 0:
+    if which == PRIO_PROCESS:
         return [_task(k, t, who)]
     pgid = who or t.process.pgid
-    found = [x for x in k.tasks.values() if which == 2 or x.process.pgid == pgid]
+    found = [x for x in k.tasks.values() if which == PRIO_USER or x.process.pgid == pgid]
     if not found:
         raise Errno("ESRCH")
     return found

@@ -6,6 +6,16 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import (
+    __WALL,
+    __WCLONE,
+    __WNOTHREAD,
+    WCONTINUED,
+    WEXITED,
+    WNOHANG,
+    WNOWAIT,
+    WUNTRACED,
+)
 from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
@@ -24,9 +34,7 @@ from shstk.tracer.kernel.task import DEAD, UID, ZOMBIE, Process, Task
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
-WNOHANG, WUNTRACED, WEXITED, WCONTINUED, WNOWAIT = 1, 2, 4, 8, 0x0100_0000
-_WNOTHREAD, _WALL, _WCLONE = 0x2000_0000, 0x4000_0000, 0x8000_0000
-_WAIT4_OPTIONS: Final = WNOHANG | WUNTRACED | WCONTINUED | _WNOTHREAD | _WALL | _WCLONE
+_WAIT4_OPTIONS: Final = WNOHANG | WUNTRACED | WCONTINUED | __WNOTHREAD | __WALL | __WCLONE
 _WAITID_OPTIONS: Final = _WAIT4_OPTIONS | WEXITED | WNOWAIT
 _P_ALL, _P_PID, _P_PGID = 0, 1, 2
 _RUSAGE: Final = 144
@@ -136,7 +144,7 @@ def _eligible(child: Process, kind: int, id: int, options: int) -> bool:
     if (kind == _P_PID and leader.tid != id) or (kind == _P_PGID and child.pgid != id):
         return False
     clone_child = child.exit_signal != SIGCHLD
-    return bool(options & _WALL) or clone_child == bool(options & _WCLONE)
+    return bool(options & __WALL) or clone_child == bool(options & __WCLONE)
 
 
 def _matches(task: Task, kind: int, id: int) -> bool:

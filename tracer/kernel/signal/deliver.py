@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import SI_KERNEL, SI_USER
 from shstk.tracer.kernel.arch import sigframe
 from shstk.tracer.kernel.process import exit as exits
 from shstk.tracer.kernel.process import ptrace
@@ -15,8 +16,6 @@ from shstk.tracer.kernel.signal import signals
 from shstk.tracer.kernel.signal.siginfo import (
     CLD_STOPPED,
     DEFAULT_IGNORED,
-    SI_KERNEL,
-    SI_USER,
     SIGSEGV,
     SIGSTOP,
     STOPS,

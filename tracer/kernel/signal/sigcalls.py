@@ -7,18 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import SI_TKILL, SI_USER, SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGSET_SIZE
 from shstk.tracer.kernel.arch.sigframe import SP, altstack_flags, read_altstack, set_altstack
 from shstk.tracer.kernel.call import RESTART_NO_HAND, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.signal import siginfo, signals
-from shstk.tracer.kernel.signal.siginfo import NEVER_BLOCKED, NSIG, SI_TKILL, SI_USER, bit
+from shstk.tracer.kernel.signal.siginfo import NEVER_BLOCKED, NSIG, bit
 from shstk.tracer.kernel.task import DEAD, Process, SigAction, Siginfo, Task
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
-SIGSET_SIZE: Final = 8
 # NOCLDSTOP, NOCLDWAIT, SIGINFO, EXPOSE_TAGBITS, ONSTACK, RESTART, NODEFER, RESETHAND
 SA_KNOWN: Final = 0x1 | 0x2 | 0x4 | 0x800 | 0x0800_0000 | 0x1000_0000 | 0x4000_0000 | 0x8000_0000
 SIGACTION: Final = struct.Struct("<QQQ")  # handler, flags, mask: riscv has no restorer
@@ -26,9 +26,9 @@ SS_FLAG_BITS: Final = 1 << 31
 SECOND: Final = 10**9
 
 _MASKS: Final[dict[int, Callable[[int, int], int]]] = {
-    0: lambda old, new: old | new,  # SIG_BLOCK
-    1: lambda old, new: old & ~new,  # SIG_UNBLOCK
-    2: lambda old, new: new,  # SIG_SETMASK
+    SIG_BLOCK: lambda old, new: old | new,
+    SIG_UNBLOCK: lambda old, new: old & ~new,
+    SIG_SETMASK: lambda old, new: new,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from shstk.schemas.uapi import SIGNALS
+from shstk.schemas.uapi import SI_KERNEL, SIGNALS
 from shstk.tracer.kernel.task import UID, Siginfo
 
 SIGKILL: Final = SIGNALS["SIGKILL"]
@@ -34,9 +34,6 @@ DEFAULT_IGNORED: Final = bits("SIGCONT", "SIGCHLD", "SIGWINCH", "SIGURG")
 NEVER_BLOCKED: Final = bits("SIGKILL", "SIGSTOP")
 
 # si_code
-SI_USER: Final = 0
-SI_KERNEL: Final = 0x80
-SI_TKILL: Final = -6
 CLD_EXITED: Final = 1
 CLD_KILLED: Final = 2
 CLD_TRAPPED: Final = 4

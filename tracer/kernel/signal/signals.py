@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import SI_USER
 from shstk.tracer.kernel.signal.siginfo import (
     CLD_CONTINUED,
     CORE_DUMPING,
     DEFAULT_IGNORED,
     NEVER_BLOCKED,
-    SI_USER,
     SIGCHLD,
     SIGCONT,
     SIGKILL,

@@ -10,6 +10,20 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import (
+    CLOCK_BOOTTIME,
+    CLOCK_BOOTTIME_ALARM,
+    CLOCK_MONOTONIC,
+    CLOCK_MONOTONIC_COARSE,
+    CLOCK_MONOTONIC_RAW,
+    CLOCK_PROCESS_CPUTIME_ID,
+    CLOCK_REALTIME,
+    CLOCK_REALTIME_ALARM,
+    CLOCK_REALTIME_COARSE,
+    CLOCK_TAI,
+    CLOCK_THREAD_CPUTIME_ID,
+    TIMER_ABSTIME,
+)
 from shstk.tracer.kernel.call import RESTART_NO_HAND, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
@@ -22,7 +36,6 @@ SECOND: Final = 10**9
 # 2024-04-03 23:40:54 UTC, the day of the seed patch.
 EPOCH_NS: Final = 1_712_187_654 * SECOND
 USER_HZ: Final = 100  # clock ticks of times(2), /proc/PID/stat
-TIMER_ABSTIME: Final = 1
 
 
 def realtime_ns(k: Kernel) -> int:
@@ -40,19 +53,19 @@ def _monotonic(k: Kernel, t: Task) -> int:
 
 
 CLOCKS: Final[dict[int, Callable[[Kernel, Task], int]]] = {
-    0: lambda k, t: realtime_ns(k),  # CLOCK_REALTIME
-    1: _monotonic,
-    2: lambda k, t: process_cpu_ns(t.process),  # CLOCK_PROCESS_CPUTIME_ID
-    3: lambda k, t: t.icount,  # CLOCK_THREAD_CPUTIME_ID
-    4: _monotonic,  # CLOCK_MONOTONIC_RAW
-    5: lambda k, t: realtime_ns(k),  # CLOCK_REALTIME_COARSE
-    6: _monotonic,  # CLOCK_MONOTONIC_COARSE
-    7: _monotonic,  # CLOCK_BOOTTIME
-    8: lambda k, t: realtime_ns(k),  # CLOCK_REALTIME_ALARM
-    9: _monotonic,  # CLOCK_BOOTTIME_ALARM
-    11: lambda k, t: realtime_ns(k),  # CLOCK_TAI: no leap seconds are set at boot
+    CLOCK_REALTIME: lambda k, t: realtime_ns(k),
+    CLOCK_MONOTONIC: _monotonic,
+    CLOCK_PROCESS_CPUTIME_ID: lambda k, t: process_cpu_ns(t.process),
+    CLOCK_THREAD_CPUTIME_ID: lambda k, t: t.icount,
+    CLOCK_MONOTONIC_RAW: _monotonic,
+    CLOCK_REALTIME_COARSE: lambda k, t: realtime_ns(k),
+    CLOCK_MONOTONIC_COARSE: _monotonic,
+    CLOCK_BOOTTIME: _monotonic,
+    CLOCK_REALTIME_ALARM: lambda k, t: realtime_ns(k),
+    CLOCK_BOOTTIME_ALARM: _monotonic,
+    CLOCK_TAI: lambda k, t: realtime_ns(k),  # no leap seconds are set at boot
 }
-CPU_CLOCKS: Final = (2, 3)
+CPU_CLOCKS: Final = (CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID)
 
 
 def clock_ns(k: Kernel, t: Task, clock: int) -> int:

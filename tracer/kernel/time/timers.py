@@ -10,17 +10,24 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import (
+    CLOCK_MONOTONIC,
+    CLOCK_PROCESS_CPUTIME_ID,
+    SI_KERNEL,
+    SI_TIMER,
+    SIGNALS,
+    TIMER_ABSTIME,
+)
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.signal import signals
-from shstk.tracer.kernel.signal.siginfo import NSIG, SI_KERNEL
+from shstk.tracer.kernel.signal.siginfo import NSIG
 from shstk.tracer.kernel.state import Slot
 from shstk.tracer.kernel.task import Process, Siginfo, Task
 from shstk.tracer.kernel.time.clock import (
     CPU_CLOCKS,
     SECOND,
-    TIMER_ABSTIME,
     clock_ns,
     get_timespec,
     pack_timespec,
@@ -30,7 +37,6 @@ from shstk.tracer.kernel.time.clock import (
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
-_SI_TIMER: Final = -2
 _SIGEV_SIGNAL, _SIGEV_NONE, _SIGEV_THREAD, _SIGEV_THREAD_ID = 0, 1, 2, 4
 
 
@@ -116,12 +122,12 @@ class PosixTimer(Timer):
         if not self.signo:
             return
         mark = struct.pack("<i", self.number)
-        if any(p.code == _SI_TIMER and (p.fields or b"")[:4] == mark for p in self.target.pending):
+        if any(p.code == SI_TIMER and (p.fields or b"")[:4] == mark for p in self.target.pending):
             self.overrun += count
             return
         self.overrun = count - 1
         fields = mark + struct.pack("<iQ", self.overrun, self.value)
-        signals.queue(k, self.target, Siginfo(self.signo, _SI_TIMER, fields=fields))
+        signals.queue(k, self.target, Siginfo(self.signo, SI_TIMER, fields=fields))
 
 
 class Timers:
@@ -157,7 +163,12 @@ class Timers:
 
 TIMERS: Final = Slot(Timers)
 
-_ITIMERS: Final = {0: (1, 14), 1: (2, 26), 2: (2, 27)}  # which: clock, SIGALRM SIGVTALRM SIGPROF
+# ITIMER_REAL, VIRTUAL, PROF -> clock, signal
+_ITIMERS: Final = {
+    0: (CLOCK_MONOTONIC, SIGNALS["SIGALRM"]),
+    1: (CLOCK_PROCESS_CPUTIME_ID, SIGNALS["SIGVTALRM"]),
+    2: (CLOCK_PROCESS_CPUTIME_ID, SIGNALS["SIGPROF"]),
+}
 
 
 def _interval_timer(k: Kernel, t: Task, which: int) -> IntervalTimer:

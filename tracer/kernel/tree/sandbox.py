@@ -14,7 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from shstk.schemas import uapi
 from shstk.schemas.errors import BadProgram
+from shstk.schemas.uapi import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.inode import (
     DEV_BOUND,
@@ -40,9 +42,7 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-AT_FDCWD: Final = -100 & 0xFFFF_FFFF
-AT_SYMLINK_NOFOLLOW: Final = 0x100
-AT_EMPTY_PATH: Final = 0x1000
+AT_FDCWD: Final = uapi.AT_FDCWD & 0xFFFF_FFFF
 PATH_MAX: Final = 4096
 SYMLINKS_MAX: Final = 40
 STORAGE_MAX: Final = 1 << 30  # bytes of files that the guest may make; then ENOSPC

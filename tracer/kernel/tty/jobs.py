@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shstk.schemas.uapi import SIGNALS
+from shstk.schemas.uapi import SI_KERNEL, SIGNALS
 from shstk.tracer.kernel.call import Interrupted
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.process.identity import orphaned
@@ -14,13 +14,11 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-_SI_KERNEL = 0x80
-
 
 def to_group(k: Kernel, pgid: int, signo: int) -> None:
     """From the terminal, to each process of a group."""
     for process in [p for p in k.processes.values() if p.pgid == pgid]:
-        signals.send(k, process, signo, _SI_KERNEL)
+        signals.send(k, process, signo, SI_KERNEL)
 
 
 def check_foreground(k: Kernel, t: Task, session: int | None, foreground: int, name: str) -> None:

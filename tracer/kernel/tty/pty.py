@@ -7,11 +7,33 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
-from shstk.schemas.uapi import SIGNALS
+from shstk.schemas.uapi import (
+    FIONREAD,
+    O_NOCTTY,
+    SIGNALS,
+    TCFLSH,
+    TCGETS,
+    TCSBRK,
+    TCSETS,
+    TCSETSF,
+    TCSETSW,
+    TIOCGPGRP,
+    TIOCGPTLCK,
+    TIOCGPTN,
+    TIOCGPTPEER,
+    TIOCGSID,
+    TIOCGWINSZ,
+    TIOCNOTTY,
+    TIOCOUTQ,
+    TIOCPKT,
+    TIOCSCTTY,
+    TIOCSPGRP,
+    TIOCSPTLCK,
+    TIOCSWINSZ,
+)
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import POLLHUP, READABLE, WRITABLE, OpenFile
 from shstk.tracer.kernel.fs.inode import DEV_ANON, Inode
-from shstk.tracer.kernel.fs.ioctl import FIONREAD
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.tty.discipline import TERMIOS, TOSTOP, VMIN, VTIME, Discipline
 from shstk.tracer.kernel.tty.jobs import check_foreground, to_group
@@ -23,7 +45,6 @@ if TYPE_CHECKING:
 PTMX: Final = 0x502
 _PTS: Final = 0x8800
 _ROOM: Final = 65536  # bytes the master has not read yet
-O_NOCTTY: Final = 0o400
 _TENTH: Final = 100_000_000  # VTIME's unit, ns
 
 
@@ -361,29 +382,29 @@ def _nothing(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
 Request = Callable[["Kernel", "Task", Slave, int], int]
 
 _OF_BOTH: Final[dict[int, Request]] = {
-    0x5401: _get_termios,  # TCGETS
-    0x5402: _set_termios,  # TCSETS
-    0x5403: _set_termios,  # TCSETSW
-    0x5404: _set_termios_flush,  # TCSETSF
-    0x5409: _nothing,  # TCSBRK, as tcdrain does it
-    0x540B: _flush,  # TCFLSH
-    0x540E: _make_controlling,  # TIOCSCTTY
-    0x540F: _get_foreground,  # TIOCGPGRP
-    0x5410: _set_foreground,  # TIOCSPGRP
-    0x5411: _unsent,  # TIOCOUTQ
-    0x5413: _get_size,  # TIOCGWINSZ
-    0x5414: _set_size,  # TIOCSWINSZ
+    TCGETS: _get_termios,
+    TCSETS: _set_termios,
+    TCSETSW: _set_termios,
+    TCSETSF: _set_termios_flush,
+    TCSBRK: _nothing,  # as tcdrain does it
+    TCFLSH: _flush,
+    TIOCSCTTY: _make_controlling,
+    TIOCGPGRP: _get_foreground,
+    TIOCSPGRP: _set_foreground,
+    TIOCOUTQ: _unsent,
+    TIOCGWINSZ: _get_size,
+    TIOCSWINSZ: _set_size,
     FIONREAD: _left,
-    0x5422: _give_up,  # TIOCNOTTY
-    0x5429: _get_session,  # TIOCGSID
+    TIOCNOTTY: _give_up,
+    TIOCGSID: _get_session,
 }
 _OF_MASTER: Final[dict[int, Request]] = {
     FIONREAD: _unsent,
-    0x5420: _nothing,  # TIOCPKT: what is asked of packet mode never happens
-    0x8004_5430: _number,  # TIOCGPTN
-    0x4004_5431: _lock,  # TIOCSPTLCK
-    0x8004_5439: _is_locked,  # TIOCGPTLCK
-    0x5441: _open_peer,  # TIOCGPTPEER
+    TIOCPKT: _nothing,  # what is asked of packet mode never happens
+    TIOCGPTN: _number,
+    TIOCSPTLCK: _lock,
+    TIOCGPTLCK: _is_locked,
+    TIOCGPTPEER: _open_peer,
 }
 
 

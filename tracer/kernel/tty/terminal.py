@@ -12,10 +12,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
+from shstk.schemas.uapi import (
+    FIONREAD,
+    O_RDWR,
+    TCFLSH,
+    TCGETS,
+    TCSBRK,
+    TCSETS,
+    TCSETSF,
+    TCSETSW,
+    TIOCGPGRP,
+    TIOCGSID,
+    TIOCGWINSZ,
+    TIOCSCTTY,
+    TIOCSPGRP,
+    TIOCSWINSZ,
+)
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs.files import O_RDWR, READABLE, WRITABLE, OpenFile
+from shstk.tracer.kernel.fs.files import READABLE, WRITABLE, OpenFile
 from shstk.tracer.kernel.fs.inode import Inode
-from shstk.tracer.kernel.fs.ioctl import FIONREAD
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.tty.discipline import COOKED, ICANON, TERMIOS, TOSTOP
 from shstk.tracer.kernel.tty.jobs import check_foreground
@@ -182,18 +197,18 @@ def _nothing(k: Kernel, t: Task, node: TerminalNode, arg: int) -> int:
 
 
 _REQUESTS: Final[dict[int, Callable[[Kernel, Task, TerminalNode, int], int]]] = {
-    0x5401: _get_termios,  # TCGETS
-    0x5402: _set_termios,  # TCSETS
-    0x5403: _set_termios,  # TCSETSW
-    0x5404: _set_termios,  # TCSETSF: what is typed counts as typed afterwards
-    0x5409: _nothing,  # TCSBRK, as tcdrain does it
-    0x540B: _nothing,  # TCFLSH
-    0x540E: _nothing,  # TIOCSCTTY
-    0x540F: _get_foreground,  # TIOCGPGRP
-    0x5410: _set_foreground,  # TIOCSPGRP
-    0x5413: _get_size,  # TIOCGWINSZ
-    0x5414: _set_size,  # TIOCSWINSZ
-    0x5429: _get_session,  # TIOCGSID
+    TCGETS: _get_termios,
+    TCSETS: _set_termios,
+    TCSETSW: _set_termios,
+    TCSETSF: _set_termios,  # what is typed counts as typed afterwards
+    TCSBRK: _nothing,  # as tcdrain does it
+    TCFLSH: _nothing,
+    TIOCSCTTY: _nothing,
+    TIOCGPGRP: _get_foreground,
+    TIOCSPGRP: _set_foreground,
+    TIOCGWINSZ: _get_size,
+    TIOCSWINSZ: _set_size,
+    TIOCGSID: _get_session,
     FIONREAD: _left,
 }
 

@@ -1,0 +1,63 @@
+"""The types of system call arguments that take named constants: some of a set of bits, or one.
+
+Words of a system call's row in syscalls.py. What other types look like is said by replay/decode.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from shstk.schemas.uapi import RLIMITS, constants
+
+FLAGS: Final[Mapping[str, Mapping[str, int]]] = {
+    "at": constants("AT_", but=("AT_FDCWD", "AT_EACCESS")),
+    "clone": constants("CLONE_"),
+    "epoll": constants("EPOLL_", but=("EPOLL_CTL_",)),
+    "eventfd": constants("EFD_"),
+    "flock": constants("LOCK_"),
+    "inotify": constants("IN_", but=("IN_NONBLOCK", "IN_CLOEXEC")),
+    "inotify_init": constants("IN_NONBLOCK", "IN_CLOEXEC"),
+    "ipc": constants("IPC_CREAT", "IPC_EXCL", "IPC_NOWAIT"),
+    "map": constants("MAP_", but=("MAP_TYPE", "MAP_SHARED_VALIDATE")),
+    "mlockall": constants("MCL_"),
+    "mremap": constants("MREMAP_"),
+    "msg": constants("MSG_"),
+    "open": constants("O_", but=("O_RDONLY", "O_ACCMODE", "O_TMPFILE")),
+    "prot": constants("PROT_"),
+    "rwf": constants("RWF_"),
+    "shmat": constants("SHM_RDONLY", "SHM_RND", "SHM_REMAP", "SHM_EXEC"),
+    "shstk": constants("SHADOW_STACK_"),
+    "splice": constants("SPLICE_F_"),
+    "timer": constants("TIMER_"),
+    "timerfd": constants("TFD_", but=("TFD_TIMER_",)),
+    "timerfd_settime": constants("TFD_TIMER_"),
+    "wait": constants("W", "__W"),
+    "xattr": constants("XATTR_"),
+}
+
+
+def _one_of(*starts: str, but: tuple[str, ...] = ()) -> dict[int, str]:
+    return {value: name for name, value in constants(*starts, but=but).items()}
+
+
+ENUMS: Final[Mapping[str, Mapping[int, str]]] = {
+    "clock": _one_of("CLOCK_"),
+    "epoll_ctl": _one_of("EPOLL_CTL_"),
+    "fadvise": _one_of("POSIX_FADV_"),
+    "family": _one_of("AF_"),
+    "fcntl": _one_of("F_"),
+    "futex": _one_of("FUTEX_", but=("FUTEX_PRIVATE_FLAG", "FUTEX_CLOCK_REALTIME")),
+    "ioctl": _one_of("TC", "TIOC", "FIO"),
+    "ioprio": _one_of("IOPRIO_WHO_"),
+    "ipc_cmd": _one_of("IPC_", "SHM_LOCK", "SHM_UNLOCK", but=tuple(FLAGS["ipc"])),
+    "madvise": _one_of("MADV_"),
+    "prctl": _one_of("PR_", but=("PR_SHADOW_STACK_", "PR_CFI_")),
+    "priority": _one_of("PRIO_"),
+    "ptrace": _one_of("PTRACE_", but=("PTRACE_CFI_",)),
+    "rlimit": {number: f"RLIMIT_{name}" for number, name in enumerate(RLIMITS)},
+    "sched": _one_of("SCHED_"),
+    "sigmask": _one_of("SIG_"),
+    "socktype": _one_of("SOCK_"),
+    "whence": _one_of("SEEK_"),
+}
