@@ -23,6 +23,7 @@ FLAGS: Final[Mapping[str, Mapping[str, int]]] = {
     "mlockall": constants("MCL_"),
     "mremap": constants("MREMAP_"),
     "msg": constants("MSG_"),
+    "new_fd": constants("O_NONBLOCK", "O_DIRECT", "O_CLOEXEC"),
     "open": constants("O_", but=("O_RDONLY", "O_ACCMODE", "O_TMPFILE")),
     "prot": constants("PROT_"),
     "rwf": constants("RWF_"),

@@ -38,7 +38,7 @@ _TABLE: Final = """
 21 epoll_ctl epfd:fd op:epoll_ctl fd:fd event:ptr
 22 epoll_pwait epfd:fd events:ptr maxevents:int timeout:int sigmask:ptr sigsetsize:size
 23 dup fildes:fd -> fd
-24 dup3 oldfd:fd newfd:fd flags:open -> fd
+24 dup3 oldfd:fd newfd:fd flags:new_fd -> fd
 25 fcntl fd:fd cmd:fcntl arg:hex
 26 inotify_init1 flags:inotify_init -> fd
 27 inotify_add_watch fd:fd pathname:str mask:inotify
@@ -72,7 +72,7 @@ _TABLE: Final = """
 56 openat dfd:dirfd filename:str flags:open mode:oct -> fd
 57 close fd:fd
 58 vhangup
-59 pipe2 fildes:ptr flags:open
+59 pipe2 fildes:ptr flags:new_fd
 60 quotactl cmd:hex special:str id:int addr:ptr
 61 getdents64 fd:fd dirent:ptr count:size
 62 lseek fd:fd offset:int whence:whence
@@ -87,7 +87,7 @@ _TABLE: Final = """
 71 sendfile out_fd:fd in_fd:fd offset:ptr count:size
 72 pselect6 n:uint inp:ptr outp:ptr exp:ptr tsp:ptr sig:ptr
 73 ppoll ufds:ptr nfds:uint tsp:ptr sigmask:ptr sigsetsize:size
-74 signalfd4 ufd:fd user_mask:ptr sizemask:size flags:open -> fd
+74 signalfd4 ufd:fd user_mask:ptr sizemask:size flags:new_fd -> fd
 75 vmsplice fd:fd iov:ptr nr_segs:uint flags:splice
 76 splice fd_in:fd off_in:ptr fd_out:fd off_out:ptr len:size flags:splice
 77 tee fdin:fd fdout:fd len:size flags:splice
@@ -119,7 +119,7 @@ _TABLE: Final = """
 103 setitimer which:int value:ptr ovalue:ptr
 104 kexec_load entry:ptr nr_segments:uint segments:ptr flags:hex
 105 init_module umod:ptr len:size uargs:str
-106 delete_module name_user:str flags:open
+106 delete_module name_user:str flags:hex
 107 timer_create which_clock:clock timer_event_spec:ptr created_timer_id:ptr
 108 timer_gettime timer_id:int setting:ptr
 109 timer_getoverrun timer_id:int
@@ -255,7 +255,7 @@ _TABLE: Final = """
 239 move_pages pid:pid nr_pages:uint pages:ptr nodes:ptr status:ptr flags:hex
 240 rt_tgsigqueueinfo tgid:pid pid:pid sig:sig uinfo:ptr
 241 perf_event_open attr_uptr:ptr pid:pid cpu:int group_fd:fd flags:hex -> fd
-242 accept4 fd:fd upeer_sockaddr:ptr upeer_addrlen:ptr flags:open -> fd
+242 accept4 fd:fd upeer_sockaddr:ptr upeer_addrlen:ptr flags:new_fd -> fd
 243 recvmmsg fd:fd mmsg:ptr vlen:uint flags:msg timeout:ptr
 258 riscv_hwprobe pairs:ptr pair_count:size cpusetsize:size cpus:ptr flags:hex
 259 riscv_flush_icache start:ptr end:ptr flags:hex

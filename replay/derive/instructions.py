@@ -9,10 +9,6 @@ import polars as pl
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
-ILLEGAL: Final = 2
-ACCESS_FAULT: Final = 7  # store/AMO
-PAGE_FAULT: Final = 15  # store/AMO
-SOFTWARE_CHECK: Final = 18
 NO_PAD: Final = 0xFFFF_FFFF  # cfi.value of lpad: what stood there was none
 
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from shstk.replay.derive.instructions import ACCESS_FAULT, PAGE_FAULT, SOFTWARE_CHECK
 from shstk.replay.derive.pieces import pieces
 from shstk.replay.derive.regions import Region, Regions
 from shstk.replay.derive.rows import Area, Mapping, Rows
 from shstk.replay.derive.stacks import Copied
+from shstk.schemas.causes import SOFTWARE_CHECK, STORE_ACCESS, STORE_PAGE
 from shstk.schemas.uapi import PAGE, PROT_WRITE
 
 if TYPE_CHECKING:
@@ -67,13 +67,13 @@ def _groups(
     """seq, tid, mm, addr, fault and count of each visit, in seq order."""
     times = pl.Series(sorted({r.seq for r in (*mappings, *forks)}), dtype=pl.UInt64)
     fault = pl.col("fault").replace({SOFTWARE_CHECK: None})  # it has read its word
-    misaligned = (fault == ACCESS_FAULT).fill_null(False) & (pl.col("addr") % 8 != 0)  # Z5's, Z9's
+    misaligned = (fault == STORE_ACCESS).fill_null(False) & (pl.col("addr") % 8 != 0)  # Z5's, Z9's
     names = ["seq", "tid", "mm", "addr", "fault", "count"]
     groups = []
     for piece in pieces(run):
         rows = piece.cfi.filter(
             pl.col("addr").is_not_null()
-            & (fault.is_null() | fault.is_in([ACCESS_FAULT, PAGE_FAULT]))
+            & (fault.is_null() | fault.is_in([STORE_ACCESS, STORE_PAGE]))
             & ~misaligned
         )
         since = times.search_sorted(rows["seq"])
@@ -89,16 +89,16 @@ def _groups(
 def _due(region: Region | None, whole: bool) -> tuple[tuple[int | None, ...], str]:
     """The faults due at a page, as the manual's table has them, and what the page is."""
     if region is None:
-        return ((PAGE_FAULT,) if whole else (), "nothing is mapped there")
+        return ((STORE_PAGE,) if whole else (), "nothing is mapped there")
     writable = bool(region.prot & PROT_WRITE)
     if region.shadow_stack:
         what = f"shadow stack {region.start:#x}+{region.length:#x}"
-        return ((None,), what) if writable else ((PAGE_FAULT,), f"{what}, not writable")
+        return ((None,), what) if writable else ((STORE_PAGE,), f"{what}, not writable")
     what = f"{region.name or 'ordinary memory'} {region.start:#x}+{region.length:#x}"
     if not writable:
-        return (PAGE_FAULT,), f"{what}, not writable"
+        return (STORE_PAGE,), f"{what}, not writable"
     # a page past the end of its file cannot be had
-    return (ACCESS_FAULT,) if region.input is None else (ACCESS_FAULT, PAGE_FAULT), what
+    return (STORE_ACCESS,) if region.input is None else (STORE_ACCESS, STORE_PAGE), what
 
 
 def _history(

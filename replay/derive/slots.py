@@ -17,13 +17,13 @@ from shstk.replay.derive.pieces import shares
 from shstk.replay.derive.places import Mark, last_marks
 from shstk.replay.derive.rows import Area, Mapping, Rows, Transfer
 from shstk.replay.derive.stacks import Copied, Stack
+from shstk.schemas.causes import SOFTWARE_CHECK
 from shstk.schemas.uapi import PAGE
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 _WORD: Final = 8
-_SOFTWARE_CHECK: Final = 18  # a pop that faults so has read its word
 _CLEARS, _ENDS, _MOVES, _FORKS = range(4)  # what a mark does to a slot
 
 
@@ -74,7 +74,8 @@ def accesses(
     found u64 (the word loaded; null: not known).
     """
     kind = pl.col("kind").cast(pl.String)
-    done = pl.col("fault").is_null() | ((kind == "sspopchk") & (pl.col("fault") == _SOFTWARE_CHECK))
+    # a pop that meets another address has read its word
+    done = pl.col("fault").is_null() | ((kind == "sspopchk") & (pl.col("fault") == SOFTWARE_CHECK))
     mine = pl.col("addr") % PAGE // _WORD % share[1] == share[0]
     whole = pl.col("addr") % _WORD == 0  # only ssamoswap.w can stand at half a word
     rows = (

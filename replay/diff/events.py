@@ -21,6 +21,20 @@ from shstk.replay.diff.names import OWN, Names
 from shstk.replay.diff.tasks import Cast
 from shstk.replay.facts import Facts
 from shstk.schemas.argument_types import FLAGS
+from shstk.schemas.causes import (
+    BREAKPOINT,
+    ILLEGAL_INSTRUCTION,
+    INSTRUCTION_PAGE,
+    LANDING_PAD_FAULT,
+    LOAD_ACCESS,
+    LOAD_MISALIGNED,
+    LOAD_PAGE,
+    SHADOW_STACK_FAULT,
+    SOFTWARE_CHECK,
+    STORE_ACCESS,
+    STORE_MISALIGNED,
+    STORE_PAGE,
+)
 from shstk.schemas.syscalls import name_of
 from shstk.schemas.uapi import ERRNO, O_CREAT, O_EXCL, SIGNALS
 
@@ -66,17 +80,17 @@ _ENDS: Final = frozenset({"exit", "exit_group"})
 # Calls of which an argument, the first or the second, says what is asked.
 _ABOUT: Final = {"prctl": 0, "futex": 1, "ioctl": 1, "fcntl": 1, "ptrace": 0}
 _CAUSES: Final = {
-    2: "illegal instruction",
-    3: "breakpoint",
-    4: "misaligned load",
-    5: "load access fault",
-    6: "misaligned store",
-    7: "store access fault",
-    12: "fetch page fault",
-    13: "load page fault",
-    15: "store page fault",
+    ILLEGAL_INSTRUCTION: "illegal instruction",
+    BREAKPOINT: "breakpoint",
+    LOAD_MISALIGNED: "misaligned load",
+    LOAD_ACCESS: "load access fault",
+    STORE_MISALIGNED: "misaligned store",
+    STORE_ACCESS: "store access fault",
+    INSTRUCTION_PAGE: "fetch page fault",
+    LOAD_PAGE: "load page fault",
+    STORE_PAGE: "store page fault",
 }
-_CHECKS: Final = {2: "landing pad check", 3: "shadow stack check"}  # cause 18, by tval
+_CHECKS: Final = {LANDING_PAD_FAULT: "landing pad check", SHADOW_STACK_FAULT: "shadow stack check"}
 _NEW: Final = O_CREAT | O_EXCL
 _FRAME: Final = 2048  # no frame is larger
 _STRING: Final = 4096
@@ -471,7 +485,7 @@ class Teller:
 
     def _fault(self, row: dict[str, Any]) -> What:
         seq, mm, cause = row["seq"], row["mm"], row["cause"]
-        name = _CHECKS.get(row["tval"], "software check") if cause == 18 else None
+        name = _CHECKS.get(row["tval"], "software check") if cause == SOFTWARE_CHECK else None
         fields = [("faults.pc", self._names.place(mm, row["pc"], seq))]
         fields.append(("faults.signo", decode.signal_name(row["signo"])))
         fields.append(("faults.code", decode.signal_code(row["signo"], row["code"])))

@@ -7,17 +7,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from shstk.replay.derive.regions import Regions
+from shstk.schemas.causes import (
+    ILLEGAL_INSTRUCTION,
+    INSTRUCTION_ACCESS,
+    INSTRUCTION_PAGE,
+    LANDING_PAD_FAULT,
+    SHADOW_STACK_FAULT,
+    SOFTWARE_CHECK,
+    STORE_ACCESS,
+    STORE_PAGE,
+)
 from shstk.schemas.seq import STEPS
 from shstk.schemas.uapi import SI_KERNEL, SIGNALS
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
-SOFTWARE_CHECK: Final = 18
-_PADS, _SHADOW_STACK = 2, 3  # tval of a software check
-_ILLEGAL, _STORE_ACCESS, _STORE_PAGE = 2, 7, 15
-_FETCHES: Final = (1, 12)
-NO_PAD: Final = 0xFFFF_FFFF
+_FETCHES: Final = (INSTRUCTION_ACCESS, INSTRUCTION_PAGE)
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Fault:
     def instruction(self) -> str | None:
         """sspush, sspopchk or ssamoswap, or `csr ssp`, by its encoding; where a landing pad was
         missing none was executed."""
-        if self.cause == SOFTWARE_CHECK and self.tval == _PADS:
+        if self.cause == SOFTWARE_CHECK and self.tval == LANDING_PAD_FAULT:
             return None
         return next((n for n, is_it in _ENCODINGS.items() if is_it(self.word or 0)), None)
 
@@ -108,11 +114,11 @@ def _ours(fault: Fault) -> bool:
 KINDS: Final[dict[str, tuple[str, Callable[[Fault, Regions], bool]]]] = {
     "mismatch": (
         "sspopchk found another return address in the register than on the shadow stack",
-        lambda f, r: f.cause == SOFTWARE_CHECK and f.tval == _SHADOW_STACK,
+        lambda f, r: f.cause == SOFTWARE_CHECK and f.tval == SHADOW_STACK_FAULT,
     ),
     "landing pad": (
         "an indirect jump did not land on a landing pad of its label",
-        lambda f, r: f.cause == SOFTWARE_CHECK and f.tval == _PADS,
+        lambda f, r: f.cause == SOFTWARE_CHECK and f.tval == LANDING_PAD_FAULT,
     ),
     "bad sigreturn": (
         "rt_sigreturn could not restore what the signal frame says",
@@ -124,28 +130,31 @@ KINDS: Final[dict[str, tuple[str, Callable[[Fault, Regions], bool]]]] = {
     ),
     "off": (
         "csr ssp or ssamoswap was used while the shadow stack is off",
-        lambda f, r: f.cause == _ILLEGAL and f.instruction in ("csr ssp", "ssamoswap"),
+        lambda f, r: f.cause == ILLEGAL_INSTRUCTION and f.instruction in ("csr ssp", "ssamoswap"),
     ),
     "no word": (
         "a shadow-stack instruction reached for a word that is not mapped, or not writable",
-        lambda f, r: f.cause == _STORE_PAGE and _ours(f),
+        lambda f, r: f.cause == STORE_PAGE and _ours(f),
     ),
     "ordinary page": (
         "a shadow-stack instruction reached for a word outside of any shadow stack",
-        lambda f, r: f.cause == _STORE_ACCESS and _ours(f) and not _on_shadow_stack(f, r),
+        lambda f, r: f.cause == STORE_ACCESS and _ours(f) and not _on_shadow_stack(f, r),
     ),
     "misaligned": (
         "a shadow-stack instruction used a misaligned address",
-        lambda f, r: f.cause == _STORE_ACCESS and _ours(f),
+        lambda f, r: f.cause == STORE_ACCESS and _ours(f),
     ),
     "store": (
         "an ordinary store reached for a word of a shadow stack",
-        lambda f, r: f.cause == _STORE_ACCESS and _on_shadow_stack(f, r),
+        lambda f, r: f.cause == STORE_ACCESS and _on_shadow_stack(f, r),
     ),
     "fetch": (
         "execution went where no code may be run",
         lambda f, r: f.cause in _FETCHES,
     ),
-    "illegal": ("an instruction that this CPU does not have", lambda f, r: f.cause == _ILLEGAL),
+    "illegal": (
+        "an instruction that this CPU does not have",
+        lambda f, r: f.cause == ILLEGAL_INSTRUCTION,
+    ),
     "other": ("an ordinary access went wrong", lambda f, r: True),
 }

@@ -8,7 +8,8 @@ from typing import Final
 import polars as pl
 
 from shstk.replay.derive.branches import blocks
-from shstk.replay.explain.faults import NO_PAD, Fault
+from shstk.replay.derive.instructions import NO_PAD
+from shstk.replay.explain.faults import Fault
 from shstk.replay.explain.model import Verdict
 from shstk.replay.explain.scene import Scene
 from shstk.replay.rules import named

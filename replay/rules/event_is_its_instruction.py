@@ -37,10 +37,11 @@ from typing import Any
 import polars as pl
 
 from shstk.replay.derive.code import name_of
-from shstk.replay.derive.instructions import ACCESS_FAULT, NO_PAD, done, kind
+from shstk.replay.derive.instructions import NO_PAD, done, kind
 from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import Outcome, Satisfied, Unknown
+from shstk.schemas.causes import STORE_ACCESS
 
 NEEDS = ("cfi",)
 APPLIES = "shadow-stack instruction or landing pad of a recorded run"
@@ -50,7 +51,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
     if not facts.of_program:
         return
     label = pl.when(kind() == "lpad").then("value")
-    wide = (pl.col("addr") % 8 != 0) & (pl.col("fault") != ACCESS_FAULT).fill_null(True)
+    wide = (pl.col("addr") % 8 != 0) & (pl.col("fault") != STORE_ACCESS).fill_null(True)
     big = (pl.max_horizontal("value", "operand") >= 2**32) & done()
     swap = kind() == "ssamoswap"
     places = (

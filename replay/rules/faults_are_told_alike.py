@@ -34,10 +34,11 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from shstk.replay.derive.instructions import ACCESS_FAULT, PAGE_FAULT, SOFTWARE_CHECK, done, kind
+from shstk.replay.derive.instructions import done, kind
 from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import OK, Outcome
+from shstk.schemas.causes import SOFTWARE_CHECK, STORE_ACCESS, STORE_PAGE
 
 NEEDS = ("cfi",)
 APPLIES = "shadow-stack instruction that trapped in a recorded run"
@@ -52,7 +53,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
     pad, check_ = kind() == "lpad", pl.col("fault") == SOFTWARE_CHECK
     loaded = pl.when(pad).then("operand").otherwise("value")
     compared = pl.when(pad).then("value").otherwise("operand")
-    memory = pl.col("fault").is_in([ACCESS_FAULT, PAGE_FAULT])
+    memory = pl.col("fault").is_in([STORE_ACCESS, STORE_PAGE])
     # tval: the address of a memory fault, which check failed, or the instruction
     tval = pl.when(memory).then("addr").when(check_).then(pl.when(pad).then(2).otherwise(3))
     same = (

@@ -44,12 +44,13 @@ from shstk.replay.derive.rows import Fault
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules.outcome import OK, Outcome, Unknown
 from shstk.replay.rules.signal_steps import deliveries, first_blocks, returns, wrong
+from shstk.schemas.causes import LANDING_PAD_FAULT, SOFTWARE_CHECK
 from shstk.schemas.seq import STEPS
 
 NEEDS = (*STATE, "signals")
 APPLIES = "landing-pad fault with a handler, or sigreturn with landing pads on"
 
-_SOFTWARE_CHECK, _NO_PAD = 18, 2
+_MISSED = (SOFTWARE_CHECK, LANDING_PAD_FAULT)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
@@ -66,7 +67,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
 def _missed(facts: Facts, step: Handling) -> bool:
     """Whether this is the signal that a missing pad became."""
     here = facts.faults.of(step.row.tid, step.icount * STEPS, step.seq)
-    return bool(here) and (here[-1].cause, here[-1].tval) == (_SOFTWARE_CHECK, _NO_PAD)
+    return bool(here) and (here[-1].cause, here[-1].tval) == _MISSED
 
 
 def _next_attempt(facts: Facts, step: Handling) -> Fault | None:
@@ -80,7 +81,7 @@ def _entered(
     facts: Facts, step: Handling, blocks: dict[int, tuple[int, int]], pads: set[int]
 ) -> Outcome:
     handler, fault = (step.row.handler or 0) & ~1, _next_attempt(facts, step)
-    refused = fault and (fault.cause, fault.tval, fault.pc) == (_SOFTWARE_CHECK, _NO_PAD, handler)
+    refused = fault and (fault.cause, fault.tval, fault.pc) == (*_MISSED, handler)
     if refused or step.seq in pads:
         return OK
     if step.seq not in blocks:
@@ -92,7 +93,7 @@ def _entered(
 
 def _left(facts: Facts, step: Handling, blocks: dict[int, tuple[int, int]]) -> Outcome:
     fault = _next_attempt(facts, step)
-    if fault and (fault.cause, fault.tval) == (_SOFTWARE_CHECK, _NO_PAD) and step.at_once is None:
+    if fault and (fault.cause, fault.tval) == _MISSED and step.at_once is None:
         why = "the frame holds no ELP"
         return wrong(step, "no landing pad expected", "a landing-pad fault", why, fault.pc,
                      fault.seq)  # fmt: skip

@@ -11,6 +11,7 @@ from shstk.replay.derive.rows import Fault, Signal
 from shstk.replay.facts import Facts
 from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Finding, Outcome
+from shstk.schemas.causes import LANDING_PAD_FAULT, SHADOW_STACK_FAULT, SOFTWARE_CHECK
 from shstk.schemas.seq import STEPS
 from shstk.schemas.uapi import (
     PROT_READ,
@@ -21,9 +22,8 @@ from shstk.schemas.uapi import (
 )
 
 SIGSEGV, SIGBUS = SIGNALS["SIGSEGV"], SIGNALS["SIGBUS"]
-ACCESS_FAULT, LOAD_FAULT, PAGE_FAULT, SOFTWARE_CHECK = 7, 13, 15, 18  # 7 and 15: of stores and AMOs
 _CODES = {code: name for name, code in constants("SEGV_").items()}
-_TVALS = {2: "landing pad", 3: "mismatch"}
+_TVALS = {LANDING_PAD_FAULT: "landing pad", SHADOW_STACK_FAULT: "mismatch"}
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,9 @@ from collections.abc import Iterator
 
 from shstk.replay.facts import Facts
 from shstk.replay.rules import memory_faults
-from shstk.replay.rules.memory_faults import SOFTWARE_CHECK, at_pc, judge
+from shstk.replay.rules.memory_faults import at_pc, judge
 from shstk.replay.rules.outcome import Outcome
+from shstk.schemas.causes import SOFTWARE_CHECK
 from shstk.schemas.uapi import SEGV_CPERR
 
 NEEDS = ("faults",)

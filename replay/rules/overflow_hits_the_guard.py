@@ -35,8 +35,9 @@ from collections.abc import Iterator
 
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import memory_faults
-from shstk.replay.rules.memory_faults import PAGE_FAULT, Due, judge
+from shstk.replay.rules.memory_faults import Due, judge
 from shstk.replay.rules.outcome import Outcome
+from shstk.schemas.causes import STORE_PAGE
 from shstk.schemas.uapi import SEGV_MAPERR
 
 NEEDS = (*STATE, "faults", "mappings")
@@ -45,5 +46,5 @@ APPLIES = "push that faults below a shadow stack's base"
 
 def check(facts: Facts) -> Iterator[Outcome]:
     for fault in memory_faults.of(facts, "below the base"):
-        due = Due(PAGE_FAULT, SEGV_MAPERR, fault.address or 0)
+        due = Due(STORE_PAGE, SEGV_MAPERR, fault.address or 0)
         yield judge(facts, fault, due, "below its stack's base")

@@ -34,10 +34,11 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from shstk.replay.derive.instructions import NO_PAD, SOFTWARE_CHECK, done
+from shstk.replay.derive.instructions import NO_PAD, done
 from shstk.replay.facts import Facts
 from shstk.replay.rules.manual import Relation, faults_with, judge
 from shstk.replay.rules.outcome import Outcome
+from shstk.schemas.causes import SOFTWARE_CHECK
 
 NEEDS = ("cfi",)
 APPLIES = "landing pad"

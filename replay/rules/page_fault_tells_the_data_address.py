@@ -39,8 +39,9 @@ from collections.abc import Iterator
 from shstk.replay.derive.rows import Fault
 from shstk.replay.facts import Facts
 from shstk.replay.rules import memory_faults
-from shstk.replay.rules.memory_faults import PAGE_FAULT, Due, judge, wrong
+from shstk.replay.rules.memory_faults import Due, judge, wrong
 from shstk.replay.rules.outcome import OK, Outcome
+from shstk.schemas.causes import STORE_PAGE
 from shstk.schemas.uapi import SEGV_ACCERR, SEGV_MAPERR
 
 NEEDS = ("faults", "mappings")
@@ -57,7 +58,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 def _judge(facts: Facts, fault: Fault) -> Outcome:
     case, address = memory_faults.case_of(facts, fault), fault.address or 0
-    outcome = judge(facts, fault, Due(PAGE_FAULT, _CODES[case], address), case)
+    outcome = judge(facts, fault, Due(STORE_PAGE, _CODES[case], address), case)
     if outcome is OK and fault.tval != address:
         return wrong(fault, f"stval {address:#x}", f"stval {fault.tval:#x}", "the data address")
     return outcome

@@ -37,10 +37,11 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from shstk.replay.derive.instructions import ACCESS_FAULT, PAGE_FAULT, SOFTWARE_CHECK, done
+from shstk.replay.derive.instructions import done
 from shstk.replay.facts import Facts
 from shstk.replay.rules.manual import Relation, faults_with, judge
 from shstk.replay.rules.outcome import Outcome
+from shstk.schemas.causes import SOFTWARE_CHECK, STORE_ACCESS, STORE_PAGE
 
 NEEDS = ("cfi",)
 APPLIES = "sspopchk"
@@ -51,7 +52,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
     yield from judge(
         facts,
         ("sspopchk",),
-        faults_with(ACCESS_FAULT, PAGE_FAULT, SOFTWARE_CHECK),
+        faults_with(STORE_ACCESS, STORE_PAGE, SOFTWARE_CHECK),
         Relation(
             "fault",
             same | ~done(),

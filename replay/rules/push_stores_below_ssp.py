@@ -32,14 +32,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from shstk.replay.derive.instructions import ACCESS_FAULT, PAGE_FAULT
 from shstk.replay.facts import Facts
 from shstk.replay.rules.manual import faults_with, judge
 from shstk.replay.rules.outcome import Outcome
+from shstk.schemas.causes import STORE_ACCESS, STORE_PAGE
 
 NEEDS = ("cfi",)
 APPLIES = "sspush"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    yield from judge(facts, ("sspush",), faults_with(ACCESS_FAULT, PAGE_FAULT))
+    yield from judge(facts, ("sspush",), faults_with(STORE_ACCESS, STORE_PAGE))

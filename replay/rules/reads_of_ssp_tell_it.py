@@ -33,10 +33,11 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from shstk.replay.derive.instructions import ILLEGAL, done, kind
+from shstk.replay.derive.instructions import done, kind
 from shstk.replay.facts import Facts
 from shstk.replay.rules.manual import Relation, faults_with, judge
 from shstk.replay.rules.outcome import Outcome
+from shstk.schemas.causes import ILLEGAL_INSTRUCTION
 
 NEEDS = ("cfi",)
 APPLIES = "read of ssp"
@@ -46,7 +47,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
     yield from judge(
         facts,
         ("ssrdp", "ssp_read"),
-        faults_with(ILLEGAL),
+        faults_with(ILLEGAL_INSTRUCTION),
         Relation("fault", (kind() != "ssrdp") | done(), lambda row: "no fault"),
         Relation(
             "value",

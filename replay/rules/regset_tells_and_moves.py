@@ -45,6 +45,7 @@ from shstk.replay.derive.ssp_path import ssp_path
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
+from shstk.schemas.causes import LANDING_PAD_FAULT, SOFTWARE_CHECK
 from shstk.schemas.uapi import ERRNO, NT_RISCV_USER_CFI, PTRACE_GETREGSET, PTRACE_SETREGSET
 from shstk.schemas.uapi import PTRACE_CFI_BRANCH_EXPECTED_LANDING_PAD_STATE as ELP
 from shstk.schemas.uapi import PTRACE_CFI_BRANCH_LANDING_PAD_EN_STATE as LP_EN
@@ -181,7 +182,7 @@ def _moved_bytes(facts: Facts, call: Call, op: str) -> bytes | None:
 def _waits_for_pad(facts: Facts, tid: int, seq: int, path: _Path) -> bool:
     """Whether the last that a task did was to meet no landing pad."""
     faults = facts.faults.of(tid, -1, seq)
-    if not faults or (faults[-1].cause, faults[-1].tval) != (18, 2):
+    if not faults or (faults[-1].cause, faults[-1].tval) != (SOFTWARE_CHECK, LANDING_PAD_FAULT):
         return False
     since = faults[-1].seq
     return not facts.signals.of(tid, since, seq) and not path.set_between(tid, since, seq)

@@ -38,8 +38,9 @@ from collections.abc import Iterator
 
 from shstk.replay.facts import Facts
 from shstk.replay.rules import memory_faults
-from shstk.replay.rules.memory_faults import ACCESS_FAULT, at_pc, judge
+from shstk.replay.rules.memory_faults import at_pc, judge
 from shstk.replay.rules.outcome import Outcome
+from shstk.schemas.causes import STORE_ACCESS
 from shstk.schemas.uapi import SEGV_ACCERR
 
 NEEDS = ("faults", "mappings")
@@ -48,5 +49,5 @@ APPLIES = "fault of a shadow-stack operation on an ordinary page"
 
 def check(facts: Facts) -> Iterator[Outcome]:
     for fault in memory_faults.of(facts, "ordinary page"):
-        due = at_pc(fault, ACCESS_FAULT, SEGV_ACCERR)
+        due = at_pc(fault, STORE_ACCESS, SEGV_ACCERR)
         yield judge(facts, fault, due, "on a page that is no shadow stack")

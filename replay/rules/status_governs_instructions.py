@@ -37,11 +37,12 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from shstk.replay.derive.instructions import ILLEGAL, kind
+from shstk.replay.derive.instructions import kind
 from shstk.replay.derive.status import statuses
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules.manual import finding
 from shstk.replay.rules.outcome import Outcome, Satisfied
+from shstk.schemas.causes import ILLEGAL_INSTRUCTION
 
 NEEDS = ("cfi", *STATE)
 APPLIES = "shadow-stack instruction while it is on, or landing pad after a PR_SET_CFI"
@@ -49,7 +50,7 @@ APPLIES = "shadow-stack instruction while it is on, or landing pad after a PR_SE
 
 def check(facts: Facts) -> Iterator[Outcome]:
     known = statuses(facts.history).lazy()
-    pad, illegal = kind() == "lpad", (pl.col("fault") == ILLEGAL).fill_null(False)
+    pad, illegal = kind() == "lpad", (pl.col("fault") == ILLEGAL_INSTRUCTION).fill_null(False)
     on = pl.when(pad).then("pads").otherwise("shadow_stack")
     rows = (
         facts.run.scan("cfi")

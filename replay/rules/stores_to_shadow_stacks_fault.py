@@ -40,8 +40,9 @@ from shstk.replay.derive.memory_access import STORES
 from shstk.replay.derive.plain_accesses import plain_accesses
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import memory_faults
-from shstk.replay.rules.memory_faults import ACCESS_FAULT, at_pc, judge
+from shstk.replay.rules.memory_faults import at_pc, judge
 from shstk.replay.rules.outcome import Finding, Outcome
+from shstk.schemas.causes import STORE_ACCESS
 from shstk.schemas.uapi import SEGV_ACCERR
 
 NEEDS = (*STATE, "mappings")
@@ -50,7 +51,7 @@ APPLIES = "ordinary store to a shadow stack"
 
 def check(facts: Facts) -> Iterator[Outcome]:
     for fault in memory_faults.of(facts, "store"):
-        due = at_pc(fault, ACCESS_FAULT, SEGV_ACCERR)
+        due = at_pc(fault, STORE_ACCESS, SEGV_ACCERR)
         yield judge(facts, fault, due, "an ordinary store to a shadow stack")
     for row in plain_accesses(facts.run, facts.stacks, STORES).iter_rows(named=True):
         stack = facts.stacks[row["mark"]]

@@ -38,22 +38,22 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from shstk.replay.derive.instructions import ACCESS_FAULT, ILLEGAL, PAGE_FAULT
 from shstk.replay.facts import Facts
 from shstk.replay.rules.last_write import wrong_loads
 from shstk.replay.rules.manual import Relation, faults_with, judge
 from shstk.replay.rules.outcome import Outcome
+from shstk.schemas.causes import ILLEGAL_INSTRUCTION, STORE_ACCESS, STORE_PAGE
 
 NEEDS = ("cfi", "mappings", "kernel_memory")
 APPLIES = "ssamoswap"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    faulted = pl.col("fault").is_in([ACCESS_FAULT, ILLEGAL]).fill_null(False)
+    faulted = pl.col("fault").is_in([STORE_ACCESS, ILLEGAL_INSTRUCTION]).fill_null(False)
     yield from judge(
         facts,
         ("ssamoswap",),
-        faults_with(ILLEGAL, ACCESS_FAULT, PAGE_FAULT),
-        Relation("fault", (pl.col("addr") % 4 == 0) | faulted, lambda row: f"fault {ACCESS_FAULT}"),
+        faults_with(ILLEGAL_INSTRUCTION, STORE_ACCESS, STORE_PAGE),
+        Relation("fault", (pl.col("addr") % 4 == 0) | faulted, lambda row: f"fault {STORE_ACCESS}"),
     )
     yield from wrong_loads(facts, "ssamoswap")

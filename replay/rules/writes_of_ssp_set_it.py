@@ -36,10 +36,11 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from shstk.replay.derive.instructions import ILLEGAL, done
+from shstk.replay.derive.instructions import done
 from shstk.replay.facts import Facts
 from shstk.replay.rules.manual import Relation, faults_with, judge
 from shstk.replay.rules.outcome import Outcome
+from shstk.schemas.causes import ILLEGAL_INSTRUCTION
 
 NEEDS = ("cfi",)
 APPLIES = "write of csr ssp"
@@ -49,7 +50,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
     yield from judge(
         facts,
         ("ssp_write",),
-        faults_with(ILLEGAL),
+        faults_with(ILLEGAL_INSTRUCTION),
         Relation(
             "value",
             (pl.col("value") % 8 == 0) | ~done(),

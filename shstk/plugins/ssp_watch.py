@@ -12,13 +12,10 @@ import pyarrow.compute as pc
 from shstk.plugin import Fault, Plugin, Rows, Syscall
 from shstk.replay.rules import named
 from shstk.schemas import seq as positions
+from shstk.schemas.causes import LANDING_PAD_FAULT, SHADOW_STACK_FAULT, SOFTWARE_CHECK, STORE_ACCESS
 from shstk.schemas.uapi import PR_SET_SHADOW_STACK_STATUS
 from shstk.tracer.plugins.accesses import SHADOW_STACK, access_of
 
-_SOFTWARE_CHECK: Final = 18
-_MISSING_PAD: Final = 2  # tval of a software check
-_MISMATCH: Final = 3
-_STORE_ACCESS: Final = 7  # an ordinary store to a shadow-stack page
 _SHOWN: Final = 10  # lines of the summary
 _CLONES: Final = ("clone", "clone3", "vfork")
 # The rules that speak of what it sees.
@@ -81,13 +78,13 @@ class SspWatch(Plugin):
 
     def on_fault(self, fault: Fault) -> None:
         shadow = fault.word is not None and access_of(fault.word) & SHADOW_STACK
-        if fault.cause == _SOFTWARE_CHECK and fault.tval == _MISMATCH:
+        if fault.cause == SOFTWARE_CHECK and fault.tval == SHADOW_STACK_FAULT:
             rule, what = _POP, f"a pop finds {fault.expected:#x}, not {fault.found:#x}"
-        elif fault.cause == _SOFTWARE_CHECK and fault.tval == _MISSING_PAD:
+        elif fault.cause == SOFTWARE_CHECK and fault.tval == LANDING_PAD_FAULT:
             rule, what = _PAD, "no landing pad of the label that was expected"
         elif shadow:
             rule, what = _PAGE, "a shadow-stack instruction on a page that is no shadow stack"
-        elif fault.cause == _STORE_ACCESS:
+        elif fault.cause == STORE_ACCESS:
             rule, what = _PAGE, "a store to a shadow stack"
         else:
             return

@@ -29,6 +29,7 @@ def log(tmp_path: Path, *lines: str) -> list[str]:
     ("call", "text"),
     [
         ("openat(-100, 0, 0o101, 0o644) = 3", "openat(AT_FDCWD, NULL, O_WRONLY|O_CREAT, 0644) = 3"),
+        ("pipe2(0x1000, 0o2000000) = 0", "pipe2(0x1000, O_CLOEXEC) = 0"),
         ("setpriority(0, 7, -5) = 0", "setpriority(PRIO_PROCESS, 7, -5) = 0"),
         ("setresuid(-1, 1000, -1) = 0", "setresuid(-1, 1000, -1) = 0"),
         ("shmget(0, 8K, 0o1600) = 1", "shmget(0, 8K, IPC_CREAT|0600) = 1"),

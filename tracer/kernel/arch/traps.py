@@ -5,6 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.causes import (
+    BREAKPOINT,
+    ILLEGAL_INSTRUCTION,
+    INSTRUCTION_ACCESS,
+    INSTRUCTION_MISALIGNED,
+    INSTRUCTION_PAGE,
+    LOAD_ACCESS,
+    LOAD_PAGE,
+    SHADOW_STACK_FAULT,
+    SOFTWARE_CHECK,
+    STORE_ACCESS,
+    STORE_PAGE,
+)
 from shstk.schemas.uapi import (
     PROT_EXEC,
     PROT_READ,
@@ -29,8 +42,6 @@ from shstk.tracer.kernel.task import Task
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
-SSPOPCHK_MISMATCH: Final = 3  # tval of a software check; 2 is a missing landing pad
-
 
 @dataclass(frozen=True)
 class Trap:
@@ -41,17 +52,22 @@ class Trap:
 
 
 TRAPS: Final = {
-    0: Trap("SIGBUS", BUS_ADRALN),  # instruction address misaligned
-    1: Trap("SIGSEGV", SEGV_ACCERR),  # instruction access fault: pc is the target
-    2: Trap("SIGILL", ILL_ILLOPC),  # illegal instruction
-    3: Trap("SIGTRAP", TRAP_BRKPT),  # breakpoint
-    5: Trap("SIGSEGV", SEGV_ACCERR),  # load access fault
-    7: Trap("SIGSEGV", SEGV_ACCERR),  # store/AMO access fault: si_addr is the pc here too (F3)
-    18: Trap("SIGSEGV", SEGV_CPERR),  # software check: a shadow stack or a landing pad (F1, F2)
+    INSTRUCTION_MISALIGNED: Trap("SIGBUS", BUS_ADRALN),
+    INSTRUCTION_ACCESS: Trap("SIGSEGV", SEGV_ACCERR),  # pc is the target
+    ILLEGAL_INSTRUCTION: Trap("SIGILL", ILL_ILLOPC),
+    BREAKPOINT: Trap("SIGTRAP", TRAP_BRKPT),
+    LOAD_ACCESS: Trap("SIGSEGV", SEGV_ACCERR),
+    STORE_ACCESS: Trap("SIGSEGV", SEGV_ACCERR),  # si_addr is the pc here too (F3)
+    SOFTWARE_CHECK: Trap("SIGSEGV", SEGV_CPERR),  # a shadow stack or a landing pad (F1, F2)
 }
-PAGE_FAULTS: Final = {12: PROT_EXEC, 13: PROT_READ | PROT_WRITE, 15: PROT_WRITE}  # what allows it
-UNFETCHED: Final = (1, 12)
-DATA_ACCESS: Final = (5, 7, 13, 15)
+# What allows the access.
+PAGE_FAULTS: Final = {
+    INSTRUCTION_PAGE: PROT_EXEC,
+    LOAD_PAGE: PROT_READ | PROT_WRITE,
+    STORE_PAGE: PROT_WRITE,
+}
+UNFETCHED: Final = (INSTRUCTION_ACCESS, INSTRUCTION_PAGE)
+DATA_ACCESS: Final = (LOAD_ACCESS, STORE_ACCESS, LOAD_PAGE, STORE_PAGE)
 
 
 def handle_fault(k: Kernel, t: Task) -> None:
@@ -73,7 +89,8 @@ def handle_fault(k: Kernel, t: Task) -> None:
     else:
         trap = TRAPS[cause]
         signo, code, si_addr = SIGNALS[trap.signal], trap.code, t.hart.pc
-    popped = cause == 18 and tval == SSPOPCHK_MISMATCH
+    checked = cause == SOFTWARE_CHECK
+    popped = checked and tval == SHADOW_STACK_FAULT
     k.rec.row(
         "faults",
         seq=k.seq(),
@@ -84,8 +101,8 @@ def handle_fault(k: Kernel, t: Task) -> None:
         cause=cause,
         tval=tval,
         address=address if cause in DATA_ACCESS or popped else None,
-        expected=expected if cause == 18 else None,
-        found=found if cause == 18 else None,
+        expected=expected if checked else None,
+        found=found if checked else None,
         signo=signo,
         code=code,
         si_addr=si_addr,
