@@ -1,1 +1,1 @@
-"""Linux on RISC-V in Python: what the executor's harts run under, one kernel revision at a time."""
+"""A model of Linux on RISC-V, one kernel revision at a time, for the executor's harts."""

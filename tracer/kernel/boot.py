@@ -1,4 +1,4 @@
-"""The first process: made by hand, then it executes the program like any other."""
+"""The first process: created by hand, it then executes its program like any other process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ def boot(
     env: tuple[bytes, ...],
     rlimits: Mapping[str, int],
 ) -> Task:
-    """Rows at icount 0. rlimits: soft limits that differ from the default. Raises BadProgram."""
+    """All rows get icount 0. rlimits: soft limits that differ from the default.
+
+    Raises BadProgram.
+    """
     k.rec.module_of = partial(module_at, k)
     tid = k.new_tid()
     assert tid is not None
@@ -50,8 +53,8 @@ def boot(
         execs.begin_new_exec(k, t, program, env)
     except Errno as error:
         raise BadProgram(
-            f"{path}: does not fit into the address space ({error.name})",
-            "its segments overlap, or exceed --memory or a limit",
+            f"{path}: the program does not fit into the address space ({error.name})",
+            "its segments overlap, or exceed --memory or a resource limit",
         ) from None
     k.event("exec_done", t, status=0)
     enable_cfi.before_first_instruction(k, t, program)
@@ -62,7 +65,7 @@ def boot(
 
 
 def initial_limits(soft: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """(soft, hard) of every limit."""
+    """Every limit as (soft, hard)."""
     limits = dict(DEFAULTS)
     for name, value in soft.items():
         limits[name] = (value, max(value, limits[name][1]))

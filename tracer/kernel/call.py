@@ -1,4 +1,4 @@
-"""What a system call is to the table, and the ways one can end other than with a number."""
+"""A row of the system call table, and the outcomes of a call that are not a return value."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Args = tuple[int, int, int, int, int, int]
 
 @dataclass(frozen=True)
 class Wait:
-    """The task blocks; when it wakes its handler is called again with the same arguments.
+    """The task blocks. When it wakes, its handler is called again with the same arguments.
 
-    Woken by `Kernel.wake_key(key)`, by the virtual clock reaching `deadline_ns`, or (if
-    `interruptible`) by a signal; `Task.blocked.woken` says which: "key", "deadline" or "signal".
+    `Kernel.wake_key(key)` wakes it, or the virtual clock when it reaches `deadline_ns`, or (if
+    `interruptible`) a signal. `Task.blocked.woken` is then "key", "deadline" or "signal".
     `reason` is for messages: "futex", "wait4", "pipe".
     """
 
@@ -30,12 +30,12 @@ class Wait:
 
 
 class End(Enum):
-    """Endings without a number of their own."""
+    """Outcomes without a return value."""
 
-    NO_RETURN = "the call set the registers itself, or its task is gone"
-    RESTART = "ERESTARTSYS: run again, unless a handler without SA_RESTART comes first"
-    RESTART_NO_HAND = "ERESTARTNOHAND: run again, unless any handler comes first"
-    RESTART_ALWAYS = "ERESTARTNOINTR: run again whatever comes first"
+    NO_RETURN = "the call set the registers itself, or its task has exited"
+    RESTART = "ERESTARTSYS: restart, unless a handler without SA_RESTART runs first"
+    RESTART_NO_HAND = "ERESTARTNOHAND: restart, unless any handler runs first"
+    RESTART_ALWAYS = "ERESTARTNOINTR: restart in any case"
 
 
 NO_RETURN = End.NO_RETURN
@@ -47,7 +47,7 @@ Outcome = int | Wait | End
 
 
 class Interrupted(Exception):
-    """From within a call: it ends with RESTART, since a signal was sent that comes first."""
+    """Raised in a call that has sent a signal to its own task: the call ends with RESTART."""
 
 
 Handler = Callable[["Kernel", "Task", Args], Outcome]
@@ -55,10 +55,11 @@ Handler = Callable[["Kernel", "Task", Args], Outcome]
 
 @dataclass(frozen=True)
 class Call:
-    """One row of the system call table; its number is that of the name in schemas.
+    """One row of the system call table. schemas/syscalls.py has the number of each name.
 
-    klass: "modelled" (as Linux does), "simple" (a constant or nearly so) or "refused" (always an
-    errno, although a kernel could do more); why: for simple and refused, what was left out.
+    klass: "modelled" (behaves as on Linux), "simple" (returns a constant, or nearly so) or
+    "refused" (always fails, although a kernel could do more).
+    why: what a simple or refused call leaves out.
     """
 
     name: str

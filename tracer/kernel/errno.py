@@ -6,7 +6,7 @@ from shstk.schemas.uapi import ERRNO
 
 
 class Errno(Exception):
-    """`raise Errno("EINVAL")` ends a system call with -22; names are uapi.ERRNO's."""
+    """`raise Errno("EINVAL")` ends a system call with -22. uapi.ERRNO has the names."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)

@@ -1,6 +1,6 @@
-"""The kernel of one run: what it owns, the order of its rows, sleeping and waking.
+"""The kernel of one run: its tasks and processes, the order of its rows, blocking and waking.
 
-The loop that drives the harts is loop.py's.
+loop.py drives the harts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ARGS: Final = ("a0", "a1", "a2", "a3", "a4", "a5")
 
 
 class Recorder(Protocol):
-    """What the kernel asks of recording.recorder (or of NullRecorder)."""
+    """The part of recording.recorder (or NullRecorder) that the kernel uses."""
 
     module_of: Callable[[int, int], int | None]
 
@@ -44,10 +44,10 @@ class Recorder(Protocol):
 
 
 class Kernel:
-    """row: the revision's switches. memory: bytes of the machine, None for as much as is asked.
+    """row: the revision's switches. memory: size of the machine's memory in bytes, None: no limit.
 
-    stdout_write takes (fd, bytes) of descriptors 1 and 2. terminal: what the first process has as
-    its standard input, output and error, if it is not to have pipes.
+    stdout_write receives (fd, bytes) written to descriptors 1 and 2. terminal: replaces the pipes
+    that are otherwise the first process's standard input, output and error.
     """
 
     def __init__(
@@ -83,16 +83,16 @@ class Kernel:
         self.pid_max: int = pid_max
         self.rng = random.Random(f"getrandom {seed}")
         self.sched = Scheduler(seed, quantum)
-        self.tasks: dict[int, Task] = {}  # live ones and zombies
+        self.tasks: dict[int, Task] = {}  # live tasks and zombies
         self.processes: dict[int, Process] = {}
         self.mms: dict[int, Mm] = {}  # those with users
-        self.state: dict[type, object] = {}  # what single modules own, by its class (state.py)
+        self.state: dict[type, object] = {}  # state of single modules, by its class (state.py)
         self.current: Task
         self.first: Process
         self.during: int | None = None  # seq of the call or task event in progress
         self.warnings: list[str] = []
-        self.ending: str | None = None  # ends the run before another instruction
-        self.on_entry: Callable[[InCall], None] | None = None  # told of each call that begins
+        self.ending: str | None = None  # if set, the run ends before the next instruction
+        self.on_entry: Callable[[InCall], None] | None = None  # called at the entry of each call
         self._waiters: dict[Hashable, dict[Task, None]] = {}
         self._mm_count = 0
         self._last_pid = FIRST_PID - 1
@@ -102,7 +102,7 @@ class Kernel:
     # Time, order, rows.
 
     def seq(self) -> int:
-        """The next kernel step at this icount."""
+        """The seq of the next kernel step at this icount."""
         icount = self.machine.icount
         if icount != self._icount:
             self._icount, self._step = icount, 0
@@ -112,17 +112,17 @@ class Kernel:
         return icount * STEPS + self._step
 
     def here(self) -> int:
-        """seq of the call or task event in progress, if it began at this icount; else a step."""
+        """seq of the call or task event in progress if it began at this icount, else a new one."""
         if self.during is not None and self.during // STEPS == self.machine.icount:
             return self.during
         return self.seq()
 
     def now_ns(self) -> int:
-        """Virtual time since boot: one ns an instruction, plus what was slept while idle."""
+        """Virtual time since boot: one ns per instruction, plus the time spent idle."""
         return self.machine.icount + self._slept_ns
 
     def event(self, kind: str, task: Task, **columns: Any) -> int:
-        """One task_events row; its seq."""
+        """Write one task_events row and return its seq."""
         seq = self.seq()
         columns.setdefault("mm", task.mm_id)
         self.rec.row(
@@ -137,14 +137,14 @@ class Kernel:
         return seq
 
     def warn(self, message: str) -> None:
-        """Once for each message."""
+        """Each message is reported once."""
         if message not in self.warnings:
             self.warnings.append(message)
 
     # Numbers and names.
 
     def new_tid(self) -> int | None:
-        """alloc_pid: the next free number above the last one given; None if there is none."""
+        """alloc_pid: the next free number above the last one allocated, None if there is none."""
         for step in range(1, self.pid_max):
             tid = (self._last_pid + step) % self.pid_max
             if tid >= FIRST_PID and tid not in self.tasks:
@@ -156,10 +156,10 @@ class Kernel:
         self._mm_count += 1
         return self._mm_count
 
-    # Sleeping and waking.
+    # Blocking and waking.
 
     def wake(self, task: Task, why: str = "key") -> None:
-        """Blocked -> runnable: its call is tried again, `blocked.woken` = why."""
+        """Make a blocked task runnable. Its call is retried with `blocked.woken` = why."""
         if task.state != BLOCKED or task.blocked is None:
             return
         self._unqueue(task, task.blocked.key)
@@ -168,18 +168,18 @@ class Kernel:
         self.sched.add(task)
 
     def wake_key(self, key: Hashable, n: int = 1 << 30) -> int:
-        """Wake up to n tasks blocked on `key`, longest waiting first; how many were."""
+        """Wake up to n tasks blocked on `key`, the longest waiting first. Returns how many."""
         woken = list(self._waiters.get(key, ()))[:n]
         for task in woken:
             self.wake(task)
         return len(woken)
 
     def waiting(self, key: Hashable) -> list[Task]:
-        """The tasks blocked on `key`, longest waiting first."""
+        """The tasks blocked on `key`, the longest waiting first."""
         return list(self._waiters.get(key, ()))
 
     def requeue(self, task: Task, key: Hashable) -> None:
-        """A blocked task waits for another key from now on."""
+        """Move a blocked task to the wait queue of another key."""
         assert task.blocked is not None
         self._unqueue(task, task.blocked.key)
         task.blocked.key = key
@@ -192,14 +192,14 @@ class Kernel:
                 del self._waiters[key]
 
     def retire(self, task: Task) -> None:
-        """A task that exits waits for nothing and runs no more."""
+        """Take an exiting task off its wait queue and the run queue."""
         if task.blocked is not None:
             self._unqueue(task, task.blocked.key)
         task.state = ZOMBIE
         self.sched.remove(task)
 
     def block(self, task: Task, wait: Wait) -> None:
-        """Put a task to sleep in its call; a signal that is pending already wakes it at once."""
+        """Block a task in its call. A signal that is already pending wakes it at once."""
         blocked = task.blocked
         assert blocked is not None
         blocked.reason, blocked.key = wait.reason, wait.key
@@ -215,17 +215,17 @@ class Kernel:
             self.wake(task, "signal")
 
     def idle_until(self, ns: int) -> None:
-        """Nobody can run: the clock jumps to the moment when somebody can (now_ns)."""
+        """No task is runnable: advance the clock to `ns` (as in now_ns)."""
         self._slept_ns += max(ns - self.now_ns(), 0)
 
     # The end of a call.
 
     def settle(self, task: Task, sa_restart: bool) -> None:
-        """End a call that gave a RESTART…, just before a handler's frame is built.
+        """End a call whose outcome is a RESTART…, just before a handler's frame is built.
 
-        deliver.py calls it if `task.restart is not None`, with the handler's SA_RESTART: either the
-        ecall runs again when the handler returns (pc - 4, a0 restored), or a0 is -EINTR. If no
-        handler is entered, the kernel restarts the call afterwards.
+        deliver.py calls this if `task.restart is not None`, with the handler's SA_RESTART. Either
+        the ecall runs again when the handler returns (pc - 4, a0 restored), or a0 is -EINTR. If no
+        handler is entered, the loop restarts the call on the return to user mode.
         """
         again = task.restart is RESTART_ALWAYS or (task.restart is RESTART and sa_restart)
         if again:
@@ -235,7 +235,7 @@ class Kernel:
             self.end_call(task, "returned", -Errno("EINTR").number)
 
     def restart_call(self, task: Task) -> None:
-        """The ecall will be run again."""
+        """Set the registers so that the ecall runs again."""
         assert task.call is not None
         task.restart = None
         task.hart.set_x(10, task.call.args[0])
@@ -243,7 +243,7 @@ class Kernel:
         self.end_call(task, "restarted", None)
 
     def end_call(self, task: Task, outcome: str, ret: int | None) -> None:
-        """The row of the call a task is in, and its clone attempt's; it is in none from now on."""
+        """Write the row of the call a task is in, and of its clone attempt. The call is over."""
         call = task.call
         if call is None:
             return

@@ -1,4 +1,4 @@
-"""The loop that drives the harts: choose a task, let it run, do what it stopped for."""
+"""The loop that drives the harts: pick a task, run it, handle the reason why it stopped."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from shstk.tracer.kernel.time.timers import TIMERS
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
-_SLICE: Final = 1 << 20  # instructions at most before the recorder and the limits are looked at
-_POLL_EVERY: Final = 64  # turns of the loop between two looks at the host's limits
+_SLICE: Final = 1 << 20  # most instructions between two checks of the recorder and the limits
+_POLL_EVERY: Final = 64  # turns of the loop between two polls of the host's limits
 _U64: Final = 2**64 - 1
 
 
@@ -31,11 +31,11 @@ def run(
     poll: Callable[[], str | None] = lambda: None,
     alarms: Iterable[tuple[int, Callable[[], None]]] = (),
 ) -> str:
-    """Run until everything has exited; how it ended (schemas.vocabulary.ENDINGS).
+    """Run until every task has exited. Returns the ending (schemas.vocabulary.ENDINGS).
 
-    poll: asked now and then; an ending to stop with, or None. alarms: (icount, callback) in
-    ascending order, each called when exactly so many instructions have been attempted and what
-    they asked of the kernel is done; those that lie behind are not. The guest notices none of it.
+    poll: called now and then; returns an ending to stop with, or None. alarms: (icount, callback)
+    in ascending order. A callback is called when exactly that many instructions have been
+    attempted and the kernel has handled them; past alarms are skipped. The guest can't observe it.
     """
     ending = None
     for icount, ring in alarms:
@@ -52,7 +52,7 @@ def run(
 
 
 def close(k: Kernel) -> None:
-    """The rows of what has not ended, after the last instruction."""
+    """Write the rows of the calls and mms that are still open after the last instruction."""
     for task in sorted(k.tasks.values(), key=lambda t: t.tid):
         k.end_call(task, "run_ended", None)
     for mm in k.mms.values():
@@ -66,8 +66,10 @@ def advance(
     max_instructions: int | None = None,
     poll: Callable[[], str | None] = lambda: None,
 ) -> str | None:
-    """Run to the icount `until`, between two slices, from where the run may go on as if it had
-    never stopped: None. Or to the end, if that comes first: how it ended."""
+    """Run to the icount `until` and return None; or to the end of the run and return its ending.
+
+    The run stops between two slices, so that it can continue as if it had never stopped.
+    """
     turns = 0
     while until is None or k.machine.icount < until:
         if k.ending is not None:
@@ -106,7 +108,7 @@ def advance(
 
 
 def _idle(k: Kernel) -> bool:
-    """Let the time pass until somebody can run; False if nobody ever will."""
+    """Advance the clock until a task can run. False if none ever will."""
     deadlines = (k.sched.deadline(), TIMERS.of(k).deadline(k, idle=True))
     known = [ns for ns in deadlines if ns is not None]
     if known:
@@ -128,16 +130,16 @@ def _switch(k: Kernel, task: Task, last: Task | None) -> None:
 
 
 def _to_user(k: Kernel, task: Task) -> bool:
-    """What stands between the chosen task and its next instruction; False if it can't run."""
+    """Finish the chosen task's call and deliver its signals. False if it can't run after that."""
     k.current = task
     if task.call is not None and task.restart is None:
         blocked = task.blocked
         assert blocked is not None
-        # A fatal signal ended a wait that no other signal ends: the call never goes on.
+        # An uninterruptible wait was ended by a fatal signal: the call is not retried.
         if blocked.woken != "signal" or blocked.interruptible:
             _try_call(k, task)
             if task.call is not None and task.restart is None:
-                return False  # it sleeps on, or hears at its next try that a signal came meanwhile
+                return False  # it is still blocked, or its next try finds a signal pending
     if task.state != RUNNABLE:
         return False
     if not task.entered:
@@ -152,14 +154,14 @@ def _to_user(k: Kernel, task: Task) -> bool:
 
 
 def _first_entry(k: Kernel, task: Task) -> None:
-    """schedule_tail: CLONE_CHILD_SETTID is the child's own store, errors don't matter."""
+    """schedule_tail: the child itself stores for CLONE_CHILD_SETTID; errors are ignored."""
     if task.set_child_tid:
         k.during = task.born_during
         with suppress(Errno):
             put_u32(k, task, task.set_child_tid, task.tid)
         k.during = None
         task.set_child_tid = 0
-    # Before any signal: the ssp that clone or exec handed over, without a first token.
+    # Recorded before any signal is delivered: the ssp that clone or exec set, before any token.
     task.entered = True
     k.event("first_user", task)
 
@@ -175,7 +177,7 @@ def _budget(k: Kernel, max_instructions: int | None) -> int:
 
 
 def _run_slice(k: Kernel, task: Task, budget: int) -> int:
-    """Why it ended: a STOP_*."""
+    """The reason why the slice ended, a STOP_*."""
     assert task.mm is not None
     before = k.machine.icount
     stop = task.hart.run(task.mm.space, budget, task.tid, task.mm.id)
@@ -221,7 +223,7 @@ def _enter_call(k: Kernel, task: Task) -> None:
 
 
 def _try_call(k: Kernel, task: Task) -> None:
-    """The first try of a call, or the next one after its task woke."""
+    """Try a call for the first time, or again after its task woke."""
     in_call = task.call
     assert in_call is not None
     if (stop := ptrace.enter_call(k, task)) is not None:

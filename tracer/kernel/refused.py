@@ -1,4 +1,4 @@
-"""Calls that are always refused: a capability is missing, or the configuration lacks them."""
+"""Calls that always fail: they need a capability, or the kernel is configured without them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 _ROOT: Final = "EPERM", "needs a capability that an ordinary user lacks"
 _ABSENT: Final = "ENOSYS", "not in this kernel's configuration"
-_RSEQ: Final = "ENOSYS", "programs do without: nothing is restarted behind their backs"
+_RSEQ: Final = "ENOSYS", "programs work without it: no sequence is restarted in mid-way"
 
-# Errno and reason -> the calls refused so.
+# (errno, reason) -> calls.
 _REFUSED: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     _ROOT: (
         "umount2",
@@ -71,7 +71,7 @@ _REFUSED: Final[dict[tuple[str, str], tuple[str, ...]]] = {
 
 
 def _refusal(name: str, errno: str, why: str) -> Handler:
-    """What another kernel would have done is refused with a warning."""
+    """A call that another configuration implements fails with a warning."""
 
     def handler(k: Kernel, t: Task, a: Args) -> int:
         if why == _ABSENT[1]:

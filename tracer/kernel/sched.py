@@ -1,4 +1,4 @@
-"""Who runs next: a seeded quantum, a run queue, sleepers on the virtual clock."""
+"""The scheduler: a seeded quantum, a run queue, and the sleepers on the virtual clock."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Final
 from shstk.schemas.machine import QUANTUM
 from shstk.tracer.kernel.task import BLOCKED, DEAD, STOPPED, ZOMBIE, Task
 
-# Why a task no longer runs, by the state it is in when another is switched to.
+# `why` of a `sched` row, by the state of the task that is switched away from.
 _WHY: Final = {BLOCKED: "blocked", STOPPED: "blocked", ZOMBIE: "exited", DEAD: "exited"}
 
 
 class Scheduler:
     """Round robin over the runnable tasks.
 
-    A quantum counts only while somebody else is runnable: how the run of a lone task is cut into
-    slices never shows.
+    A quantum counts only while another task is runnable. So the slices into which the run of a lone
+    task is cut are never visible.
     """
 
     def __init__(self, seed: int, quantum: tuple[int, int] = QUANTUM) -> None:
@@ -26,7 +26,7 @@ class Scheduler:
         self.rng = random.Random(f"quantum {seed}")
         self.queue: deque[Task] = deque()  # runnable, without `running`
         self.running: Task | None = None
-        self.last: Task | None = None  # that was chosen last, whatever became of it
+        self.last: Task | None = None  # the last one chosen, which may have exited since
         self.left = 0  # of the running task's quantum
         self.yielded = False
         self._sleepers: list[tuple[int, int, Task]] = []  # (deadline_ns, order, task), a heap
@@ -43,7 +43,7 @@ class Scheduler:
             self.queue.remove(task)
 
     def next(self) -> Task | None:
-        """The task to run now; None if nobody can."""
+        """The task to run now, None if no task is runnable."""
         if self.running is not None:
             if not self.queue or (self.left > 0 and not self.yielded):
                 self.yielded = False
@@ -70,7 +70,7 @@ class Scheduler:
         self.yielded = True
 
     def budget(self, most: int) -> int:
-        """Instructions that may run before somebody else's turn."""
+        """How many instructions may run before the turn of another task."""
         return min(most, self.left) if self.queue else most
 
     def charge(self, used: int) -> None:
@@ -84,7 +84,7 @@ class Scheduler:
         heapq.heappush(self._sleepers, (deadline_ns, self._order, task))
 
     def deadline(self) -> int | None:
-        """The next moment at which a sleeper wakes by the clock, ns."""
+        """The time at which the clock wakes the next sleeper, ns."""
         while self._sleepers:
             deadline_ns, _, task = self._sleepers[0]
             if task.state == BLOCKED and task.blocked and task.blocked.deadline_ns == deadline_ns:
@@ -93,7 +93,7 @@ class Scheduler:
         return None
 
     def overdue(self, now_ns: int) -> Task | None:
-        """A sleeper whose deadline has passed; it must be woken before the next question."""
+        """A sleeper whose deadline has passed. The caller wakes it before it calls again."""
         deadline_ns = self.deadline()
         if deadline_ns is None or deadline_ns > now_ns:
             return None

@@ -1,7 +1,7 @@
-"""State that one module owns: System V segments, taken ports, armed timers.
+"""State that one module owns, such as System V segments, bound ports or armed timers.
 
-The module declares `SEGMENTS = Slot(Segments)`, and `SEGMENTS.of(k)` is the state in the run of
-`k`. The kernel holds it by its class: a checkpoint saves it, and kernel.py knows no subsystem.
+The module declares `SEGMENTS = Slot(Segments)`, and `SEGMENTS.of(k)` is its state in kernel `k`.
+The kernel keeps it by its class. So checkpoints include it, and kernel.py names no subsystem.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Slot(Generic[T]):
-    """A place in every kernel for one object of a class, made when it is first asked for."""
+    """Holds one object of a class in each kernel, created at the first use."""
 
     def __init__(self, cls: type[T]) -> None:
         self._cls = cls

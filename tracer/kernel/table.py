@@ -1,4 +1,4 @@
-"""The system call table: by number, the rows that each folder gathers in its calls.py."""
+"""The system call table by number. Each folder lists its rows in its calls.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FOLDERS: Final = (arch, fs, mm, net, process, signal, time, refused)
 
 
 def gather(calls: Iterable[Call]) -> dict[int, Call]:
-    """Calls by number. ValueError: schemas has no call of that name, or two rows bear one name."""
+    """Calls by number. ValueError: schemas has no call of that name, or two rows have one name."""
     table: dict[int, Call] = {}
     for call in calls:
         if call.name not in SYSCALLS:

@@ -1,4 +1,4 @@
-"""Tasks and processes: plain data. What happens to them stands in clone.py, exec.py, exit.py."""
+"""Tasks and processes as plain data. clone.py, exec.py and exit.py change them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.process.clone import CloneAttempt
     from shstk.tracer.kernel.process.limits import CpuLimit
 
-UID: Final = 1000  # not root: RLIMIT_NPROC binds; CAP_CHECKPOINT_RESTORE is held all the same
+UID: Final = 1000  # not root, so RLIMIT_NPROC applies; but with CAP_CHECKPOINT_RESTORE
 RUNNABLE, BLOCKED, STOPPED, ZOMBIE, DEAD = "runnable", "blocked", "stopped", "zombie", "dead"
 
 
 @dataclass
 class CfiState:
-    """`struct cfi_state` of the series, copied whole by clone.
+    """`struct cfi_state` of the series. clone copies all of it.
 
     user_shdw_stk, the ssp saved at trap entry, is `Hart.ssp`: it stays in the hart's registers.
-    The enable bits are mirrored in Hart.sse and Hart.lpe by whoever sets them (shstk.py).
+    shstk.py, which sets the enable bits, also sets Hart.sse and Hart.lpe.
     """
 
     ubcfi_en: bool = False
@@ -55,7 +55,7 @@ class Sighand:
         return Sighand({signo: replace(a) for signo, a in self.actions.items()})
 
     def flush(self) -> None:
-        """execve and CLONE_CLEAR_SIGHAND: handlers go back to the default, ignored stay ignored."""
+        """execve and CLONE_CLEAR_SIGHAND: reset handlers to the default, keep ignored signals."""
         self.actions = {n: SigAction(handler=1) for n, a in self.actions.items() if a.handler == 1}
 
 
@@ -68,7 +68,7 @@ class Siginfo:
     sender: int | None = None  # tid or pid of the task that sent it
     si_addr: int | None = None
     value: int = 0  # si_value, or si_status for SIGCHLD
-    fields: bytes | None = None  # what follows si_code, as rt_sigqueueinfo's caller gave it
+    fields: bytes | None = None  # the bytes after si_code, as passed to rt_sigqueueinfo
 
 
 @dataclass
@@ -80,7 +80,7 @@ class AltStack:
 
 @dataclass
 class InCall:
-    """The system call a task is in: what its row needs at the end."""
+    """The system call a task is in, with what its row needs at the end."""
 
     seq: int
     nr: int
@@ -96,7 +96,7 @@ class InCall:
 
 @dataclass
 class Blocked:
-    """Made at the entry of every call, so that a try can leave something for the next one."""
+    """Created at the entry of every call, so that a try can keep state for the next one."""
 
     reason: str = ""
     key: Hashable | None = None
@@ -104,48 +104,48 @@ class Blocked:
     interruptible: bool = True
     woken: str | None = None  # None on the first try; then "key", "deadline" or "signal"
     expires: int | None = None  # now_ns at which the call's own timeout ends
-    state: object = None  # how far the call has come: a dataclass of its own module
+    state: object = None  # the call's progress: a dataclass of its module
 
 
 @dataclass
 class PtraceStop:
     """A ptrace-stop that a task is in. kind: "signal", "trap" (an event or a call) or "group"."""
 
-    status: int  # what the tracer's wait gets
+    status: int  # wait status for the tracer
     info: Siginfo  # PTRACE_GETSIGINFO's
     kind: str
     reported: bool = False  # the tracer has waited for it
 
 
 class PtraceTrap(NamedTuple):
-    """A stop that is due. code: what the wait status shows, a signal with an event above it."""
+    """A stop that is due. code: as in the wait status, a signal with an event above it."""
 
     code: int
     message: int = 0  # PTRACE_GETEVENTMSG's
-    kind: str = "trap"  # as a stop's
+    kind: str = "trap"  # as in PtraceStop
 
 
 @dataclass
 class PtraceState:
-    """What ptrace keeps of a tracee."""
+    """The ptrace state of a tracee."""
 
     options: int = 0  # PTRACE_O_*
     seized: bool = False  # by PTRACE_SEIZE
     stop: PtraceStop | None = None
     message: int = 0  # of the last trap
-    traps: list[PtraceTrap] = field(default_factory=list)  # due on the way to user mode
-    resumed: Siginfo | None = None  # the signal that the tracer let through
+    traps: list[PtraceTrap] = field(default_factory=list)  # due on the return to user mode
+    resumed: Siginfo | None = None  # the signal that the tracer delivers
     step: str = ""  # PTRACE_SINGLESTEP: "wanted", then "done" once the instruction has run
-    calls: bool = False  # PTRACE_SYSCALL: it stops before and after each
-    entered: int | None = None  # seq of the last call that it stopped before
-    entering: bool = False  # it has not gone on from that stop
+    calls: bool = False  # PTRACE_SYSCALL: the tracee stops before and after each call
+    entered: int | None = None  # seq of the last call before which it stopped
+    entering: bool = False  # it has not been resumed from that stop
     syscall: tuple[int, ...] = ()  # PTRACE_GET_SYSCALL_INFO's op and words
     exiting: bool = False  # it has stopped for PTRACE_EVENT_EXIT
 
 
 @dataclass(frozen=True)
 class TraceeEnd:
-    """A tracee that has ended, to its tracer. icount: the instructions it has attempted."""
+    """The end of a tracee, for its tracer. icount: the instructions it has attempted."""
 
     tid: int
     status: int  # wait status
@@ -166,7 +166,7 @@ class Process:
     children: list[Process] = field(default_factory=list)
     pending: list[Siginfo] = field(default_factory=list)  # shared by the group
     tracee_ends: list[TraceeEnd] = field(default_factory=list)  # not waited for yet
-    killed: Siginfo | None = None  # the signal that has been chosen to end the group
+    killed: Siginfo | None = None  # the signal that kills the group
     exit_status: int | None = None  # wait status, once the group is ending
     exit_signal: int = 17  # to the parent
     stop_status: int | None = None  # signal of a job-control stop not yet waited for
@@ -176,8 +176,8 @@ class Process:
     argv: tuple[bytes, ...] = ()
     dumpable: int = 1
     child_subreaper: bool = False
-    utime_icount: int = 0  # instructions of threads that have ended
-    child_icount: int = 0  # of children waited for
+    utime_icount: int = 0  # instructions of threads that have exited
+    child_icount: int = 0  # instructions of children waited for
     cpu_limit: CpuLimit | None = None  # once RLIMIT_CPU is finite
 
     @property
@@ -191,7 +191,7 @@ class Process:
 
 @dataclass(eq=False)
 class Task:
-    """A thread. `mm` becomes None when it is dropped at exit."""
+    """A thread. `mm` is None once exit has dropped it."""
 
     tid: int
     process: Process
@@ -204,21 +204,21 @@ class Task:
     state: str = RUNNABLE
     call: InCall | None = None
     blocked: Blocked | None = None
-    restart: End | None = None  # a call ended in a RESTART… and is not settled yet
+    restart: End | None = None  # the RESTART… in which a call ended that is not settled yet
     # signals
     sigmask: int = 0
     real_blocked: int = 0  # in rt_sigtimedwait: sigmask with the signals it waits for
     sigpending: bool = False  # TIF_SIGPENDING: chosen to take a signal; signals.has_pending
     pending: list[Siginfo] = field(default_factory=list)
     altstack: AltStack = field(default_factory=AltStack)
-    saved_sigmask: int | None = None  # of sigsuspend, ppoll: restored after delivery
+    saved_sigmask: int | None = None  # by sigsuspend and ppoll; restored after delivery
     # user pointers
     set_child_tid: int = 0
     clear_child_tid: int = 0
     robust_list: int = 0
-    # parenthood
+    # parent
     vfork_parent: Task | None = None  # woken when this task releases its mm
-    born_during: int | None = None  # seq of the clone that made it
+    born_during: int | None = None  # seq of the clone that created it
     entered: bool = False  # it has been in user mode
     exit_status: int | None = None
     pdeath_signal: int = 0
@@ -242,7 +242,7 @@ class Task:
 
     @property
     def space(self) -> AddressSpace:
-        """The address space of a task that still has one."""
+        """The address space. The task must still have one."""
         assert self.mm is not None
         return self.mm.space
 
