@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _ROOT: Final = "EPERM", "needs a capability that an ordinary user lacks"
 _ABSENT: Final = "ENOSYS", "not in this kernel's configuration"
-_RSEQ: Final = "ENOSYS", "programs work without it: no sequence is restarted in mid-way"
+_RSEQ: Final = "ENOSYS", "programs work without it: no critical section is restarted"
 
 # (errno, reason) -> calls.
 _REFUSED: Final[dict[tuple[str, str], tuple[str, ...]]] = {

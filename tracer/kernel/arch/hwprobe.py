@@ -21,7 +21,7 @@ _CACHE_BLOCK: Final = 64
 
 
 def isa(k: Kernel) -> str:
-    """The ISA string of /proc/cpuinfo; the optional extensions stand last, by name."""
+    """The ISA string of /proc/cpuinfo. The optional extensions come last, sorted by name."""
     always = [name for name, extension in EXTENSIONS.items() if not extension.optional]
     letters = "".join(name for name in always if len(name) == 1)
     names = [name for name in always if len(name) > 1]
@@ -29,7 +29,7 @@ def isa(k: Kernel) -> str:
 
 
 def _bits(k: Kernel, key: int) -> int:
-    """Which extensions the harts have, of those that a key has bits for."""
+    """The bits of a key for the extensions that the harts have."""
     has = (e for e in EXTENSIONS.values() if not e.optional or e.name in k.cpu)
     bits = {e.hwprobe[1] for e in has if e.hwprobe and e.hwprobe[0] == key}
     return sum(1 << bit for bit in bits)
@@ -72,13 +72,13 @@ def sys_riscv_hwprobe(k: Kernel, t: Task, a: Args) -> int:
 
 
 def _check_cpus(k: Kernel, t: Task, size: int, cpus: int) -> None:
-    """The set asked about must hold the one cpu there is."""
+    """The set of cpus must contain cpu 0, the only one."""
     if not usermem.get(k, t, cpus, min(size, 8))[:1] > b"\0":
         raise Errno("EINVAL")
 
 
 def _which_cpus(k: Kernel, t: Task, pairs: int, count: int, size: int, cpus: int) -> int:
-    """RISCV_HWPROBE_WHICH_CPUS: leave cpu 0 in the set if it has all that the pairs name."""
+    """RISCV_HWPROBE_WHICH_CPUS: keep cpu 0 in the set if it matches all pairs."""
     if not size or not cpus:
         raise Errno("EINVAL")
     known, bitmask_keys, has_all = values(k), (3, IMA_EXT_0, 5, IMA_EXT_1), True
@@ -97,7 +97,7 @@ def _which_cpus(k: Kernel, t: Task, pairs: int, count: int, size: int, cpus: int
 
 
 def sys_riscv_flush_icache(k: Kernel, t: Task, a: Args) -> int:
-    """Nothing to do: the executor sees stores to text at once."""
+    """Nothing to do: the executor fetches what was stored to text at once."""
     if a[2] & ~1:
         raise Errno("EINVAL")
     return 0
@@ -105,5 +105,7 @@ def sys_riscv_flush_icache(k: Kernel, t: Task, a: Args) -> int:
 
 CALLS: Final = (
     Call("riscv_hwprobe", sys_riscv_hwprobe),
-    Call("riscv_flush_icache", sys_riscv_flush_icache, "simple", "stores to text show at once"),
+    Call(
+        "riscv_flush_icache", sys_riscv_flush_icache, "simple", "stores to text are visible at once"
+    ),
 )

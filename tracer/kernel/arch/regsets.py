@@ -1,4 +1,4 @@
-"""The register sets that ptrace and a debugger know (struct user_regset of arch/riscv)."""
+"""The register sets of ptrace (struct user_regset of arch/riscv)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CFI_SETTABLE: Final = ELP | SS_PTR
 
 @dataclass(frozen=True)
 class Regset:
-    """`word`: bytes an iov_len must be a multiple of."""
+    """iov_len must be a multiple of `word` bytes."""
 
     word: int
     get: Callable[[Task], bytes]
@@ -71,7 +71,7 @@ def _get_cfi(t: Task) -> bytes:
 
 
 def _set_cfi(t: Task, data: bytes) -> None:
-    """Nothing can be turned on, off or locked from outside; ssp and ELP can be moved."""
+    """The tracer can't enable, disable or lock anything; it can set ssp and ELP."""
     state, ssp = struct.unpack("<QQ", data.ljust(16, b"\0"))
     if state & ~CFI_SETTABLE:
         raise Errno("EINVAL")

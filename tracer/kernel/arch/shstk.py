@@ -1,9 +1,9 @@
 """The shadow-stack code of arch/riscv: usercfi.c and its hooks in process.c and mmu_context.h.
 
-Everything here asks switches, never a revision's name. What a revision does wrong comes of where
-its hooks stand in clone.py, exit.py and exec.py and of what they find there. Sources: the seed
+The code here tests switches, never a revision's name. A revision's errors result from the places of
+its hooks in clone.py, exit.py and exec.py and from the state at those places. Sources: the seed
 patch (Message-ID 20240403234054.2020347-16-debug@rivosinc.com) and, for prctl and
-map_shadow_stack, usercfi.c as merged; letters and numbers are those of the rule catalogue.
+map_shadow_stack, usercfi.c as merged. Letters and numbers such as A6 are ids of rules.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def set_enabled(t: Task, enabled: bool) -> None:
 
 
 def calc_size(k: Kernel, stack_size: int) -> int:
-    """A6: what was asked for, or the revision's share of the caller's RLIMIT_STACK."""
+    """A6: the size requested, or by default the revision's share of the caller's RLIMIT_STACK."""
     if stack_size:
         return page_up(stack_size)
     div, cap = parse_default_size(k.row["default_size"])
@@ -75,7 +75,7 @@ def calc_size(k: Kernel, stack_size: int) -> int:
 
 
 def allocate(k: Kernel, addr: int, size: int, token_at: int | None = None) -> int:
-    """allocate_shadow_stack: the base. token_at: offset that a token points to."""
+    """allocate_shadow_stack: returns the base. token_at: the offset that a token points to."""
     mm = k.current.mm
     assert mm is not None
     flags = MAP_ANONYMOUS | MAP_PRIVATE | (MAP_FIXED_NOREPLACE if addr else 0)
@@ -90,7 +90,7 @@ def allocate(k: Kernel, addr: int, size: int, token_at: int | None = None) -> in
 
 
 def _create_token(k: Kernel, ssp: int) -> None:
-    """create_rstor_token: the word below `ssp` holds `ssp`."""
+    """create_rstor_token: store `ssp` in the word below it."""
     if ssp % 8:
         raise Errno("EINVAL")
     usermem.ss_put(k, k.current, ssp - 8, ssp)
@@ -100,7 +100,7 @@ def _create_token(k: Kernel, ssp: int) -> None:
 
 
 def alloc_thread_stack(k: Kernel, child: Task, flags: int, stack_size: int) -> int:
-    """From copy_thread: the child's new ssp, or 0 if it gets no stack of its own (A1 to A5)."""
+    """Called by copy_thread. The child's ssp, or 0 if it gets no stack of its own (A1 to A5)."""
     if not supported(k):
         return 0
     if child.cfi.ubcfi_en == (k.row["clone_gate"] == "inverted"):
@@ -117,20 +117,20 @@ def alloc_thread_stack(k: Kernel, child: Task, flags: int, stack_size: int) -> i
 
 
 def release(k: Kernel, t: Task) -> None:
-    """shstk_release (X1 to X4): blind to what lies in the recorded range by now (X7)."""
+    """shstk_release (X1 to X4). It unmaps whatever is in the recorded range by now (X7)."""
     if not supported(k) or not t.cfi.ubcfi_en:
         return
     if t.mm is None or t.mm is not k.current.mm:
         return
     if t.cfi.shdw_stk_base == 0:
         return
-    with suppress(Errno):  # vm_munmap's answer is not looked at
+    with suppress(Errno):  # the kernel ignores vm_munmap's error
         t.mm.unmap(k, t.cfi.shdw_stk_base, t.cfi.shdw_stk_size)
     set_base(t, 0, 0)
 
 
 def exit_thread(k: Kernel, t: Task) -> None:
-    """Hook: late in do_exit, and on copy_process's way out after copy_thread."""
+    """Hook: late in do_exit, and on copy_process's error path after copy_thread."""
     if k.row["release_hook"] == "exit_thread":
         release(k, t)
 
@@ -142,7 +142,7 @@ def deactivate_mm(k: Kernel, t: Task) -> None:
 
 
 def start_thread(k: Kernel, t: Task) -> None:
-    """Hook: exec's new program begins with nothing of this (E1); the lock goes or stays (E2)."""
+    """Hook: exec disables all of this for the new program (E1). The lock is cleared or kept (E2)."""
     locked = t.cfi.ubcfi_locked and k.row["exec_lock"] == "kept"
     t.cfi = CfiState(ubcfi_locked=locked)
     set_enabled(t, False)
@@ -188,7 +188,7 @@ def _lock_status(k: Kernel, t: Task, arg: int) -> int:
     return 0
 
 
-# Operations on the shadow stack, in the order of their numbers.
+# The prctls of the shadow stack, in the order of their numbers.
 _STATUS: Final[tuple[Callable[[Kernel, Task, int], int], ...]] = (
     _get_status,
     _set_status,
@@ -197,18 +197,18 @@ _STATUS: Final[tuple[Callable[[Kernel, Task, int], int], ...]] = (
 
 
 def first_number(k: Kernel) -> int:
-    """Of the three prctl options about the shadow stack."""
+    """The number of the first of the three shadow-stack prctls."""
     return int(k.row["prctl_numbers"]) if k.abi == "own" else PR_GET_SHADOW_STACK_STATUS
 
 
 def cfi_prctl(k: Kernel) -> str:
-    """PR_GET_CFI and PR_SET_CFI. Programs for the merged kernel have them under every revision."""
+    """Which PR_GET_CFI and PR_SET_CFI exist. The merged ABI has them under every revision."""
     value = k.row["cfi_prctl"]
     return "known_bits" if value == "absent" and k.abi == "merged" else value
 
 
 def prctl(k: Kernel, t: Task, a: Args) -> int | None:
-    """The result of a prctl about control-flow integrity; None if it is about something else."""
+    """The result of a prctl for control-flow integrity, None for any other prctl."""
     option, arg2, arg3, arg4, arg5, _ = a
     first = first_number(k)
     if first <= option < first + len(_STATUS):
@@ -244,7 +244,7 @@ def _set_cfi(k: Kernel, t: Task, control: int) -> int:
 
 
 def sys_map_shadow_stack(k: Kernel, t: Task, a: Args) -> int:
-    """M1 to M9, tested in this order."""
+    """M1 to M9, checked in this order."""
     addr, size, flags = a[0], a[1], a[2] & 0xFFFF_FFFF
     token = bool(flags & SHADOW_STACK_SET_TOKEN)
     if not supported(k):

@@ -1,7 +1,7 @@
 """The signal frame: its bytes, the shadow-stack token on delivery, and rt_sigreturn (G1 to G5).
 
 Offsets are those of arch/riscv's struct rt_sigframe, {siginfo, ucontext}.
-Where the frame keeps the shadow-stack pointer is the revision's switch `sigframe`.
+The revision's switch `sigframe` decides where the frame holds the shadow-stack pointer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from shstk.tracer.kernel.task import AltStack, SigAction, Siginfo, Task
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
-# __vdso_rt_sigreturn: li a7, 139; ecall. Handlers come back to it by `ret`, so it needs no lpad.
+# __vdso_rt_sigreturn: li a7, 139; ecall. Handlers return to it by `ret`, so it needs no lpad.
 VDSO_CODE: Final = struct.pack("<II", 0x08B0_0893, 0x0000_0073)
 
 SA_ONSTACK: Final = 0x0800_0000
@@ -35,9 +35,9 @@ END: Final = struct.pack("<II", 0, 0)
 MASK64: Final = 2**64 - 1
 RA, SP, T0, A0, A1, A2 = 1, 2, 5, 10, 11, 12
 
-# In the frame.
+# Offset in the frame.
 UCONTEXT: Final = siginfo.SIZE
-# In the ucontext.
+# Offsets in the ucontext.
 UC_STACK: Final = 16
 UC_SIGMASK: Final = 40
 SC_REGS: Final = 176
@@ -45,14 +45,14 @@ SC_REGS: Final = 176
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things stand in the ucontext, and the frame's size without and with a shadow stack."""
+    """Offsets in the ucontext, and the frame's size without and with a shadow stack."""
 
     fpregs: int
     reserved: int  # a word that must be zero
     headers: int  # the extension list
     size: int
     size_enabled: int
-    ss_ptr: int | None = None  # the fixed field; else ss_ptr travels in an extension header
+    ss_ptr: int | None = None  # the fixed field; None: ss_ptr is in an extension header
 
     @property
     def fcsr(self) -> int:
@@ -83,10 +83,10 @@ def frame_bytes(
     ss_ptr: int | None,
     v_state: bytes = b"",
 ) -> list[tuple[int, bytes]]:
-    """What setup_rt_frame() stores, as (offset in the frame, bytes); the gaps keep what was there.
+    """What setup_rt_frame() stores, as (offset in the frame, bytes). It doesn't clear the gaps.
 
     regs: pc, x1..x31 (user_regs_struct). fpregs: 32 raw words. ss_ptr: None if not enabled.
-    v_state: the extension header of a task that has used them, with what follows it.
+    v_state: the vector extension header and its data, for a task that has used vectors.
     """
     stack = struct.pack("<QI4xQ", altstack.sp, altstack.flags, altstack.size)
     head = siginfo.pack(info) + struct.pack("<QQ", 0, 0) + stack + struct.pack("<Q", mask)
@@ -102,7 +102,7 @@ def frame_bytes(
 
 
 def frame_size(layout: Layout, enabled: bool, vectors_used: bool) -> int:
-    """get_rt_frame_size(): extension headers bring an end header of their own."""
+    """get_rt_frame_size(): the vector state adds an end header of its own."""
     size = layout.size_enabled if enabled else layout.size
     if not vectors_used:
         return size
@@ -114,7 +114,7 @@ def frame_size(layout: Layout, enabled: bool, vectors_used: bool) -> int:
 
 
 def on_altstack(stack: AltStack, sp: int) -> bool:
-    """on_sig_stack(): an autodisarmed one never counts as being in use."""
+    """on_sig_stack(): a stack with SS_AUTODISARM is never in use."""
     return not stack.flags & SS_AUTODISARM and _within(stack, sp)
 
 
@@ -130,7 +130,7 @@ def altstack_flags(stack: AltStack, sp: int) -> int:
 
 
 def set_altstack(stack: AltStack, new: AltStack, sp: int) -> AltStack:
-    """do_sigaltstack(): the new setting, or EPERM, EINVAL, ENOMEM."""
+    """do_sigaltstack(): the new setting. Errno: EPERM, EINVAL, ENOMEM."""
     mode = new.flags & ~SS_AUTODISARM
     if on_altstack(stack, sp):
         raise Errno("EPERM")
@@ -153,9 +153,9 @@ def read_altstack(k: Kernel, t: Task, addr: int) -> AltStack:
 def push(k: Kernel, t: Task, info: Siginfo, action: SigAction, mask: int) -> bool:
     """Enter a handler: token, frame, registers. False if the frame or the token can't be stored.
 
-    The token is pushed even where the frame then can't be, as in the kernel: ssp has moved, and a
-    row without a handler says so. ELP is left alone: the frame has no place for it, so the handler
-    is entered with the interrupted one (G5).
+    As in the kernel, the token is pushed even if the frame then can't be stored: ssp has moved, and
+    a row without a handler records it. ELP is unchanged: the frame has no field for it, so the
+    handler is entered with the interrupted code's ELP (G5).
     """
     layout, hart = layout_of(k), t.hart
     enabled = t.cfi.ubcfi_en
@@ -205,18 +205,18 @@ def push(k: Kernel, t: Task, info: Siginfo, action: SigAction, mask: int) -> boo
 
 
 def _place(t: Task, action: SigAction, sp: int, size: int) -> tuple[int, bool]:
-    """get_sigframe(): the frame's address, and whether it lies on the alternate stack."""
+    """get_sigframe(): the frame's address, and whether it is on the alternate stack."""
     stack = t.altstack
     on_it = on_altstack(stack, sp)
     if on_it and not on_altstack(stack, sp - size):
-        return MASK64, True  # overflowing it: an address that can't be stored to, so SIGSEGV
+        return MASK64, True  # overflow: return an address that can't be stored to
     if action.flags & SA_ONSTACK and stack.size and not on_it:
         return (stack.sp + stack.size - size) & ~0xF, True
     return (sp - size) & MASK64 & ~0xF, on_it
 
 
 def _push_token(k: Kernel, t: Task) -> int | None:
-    """create_rstor_token(): the word below ssp gets the old ssp; its address is the new one."""
+    """create_rstor_token(): store ssp in the word below it; ssp becomes that word's address."""
     token = (t.hart.ssp - 8) & MASK64
     try:
         usermem.ss_put(k, t, token, t.hart.ssp)
@@ -252,20 +252,20 @@ def _enter_handler(t: Task, signo: int, handler: int, frame: int) -> None:
 
 @dataclass
 class _Return:
-    """What a sigreturn found of the token, for its row."""
+    """The token that a sigreturn found, for its row."""
 
     ss_ptr: int | None = None
     token: int | None = None
 
 
 def sys_rt_sigreturn(k: Kernel, t: Task, a: Args) -> Outcome:
-    """Whatever fails ends in SIGSEGV; what was restored before it stays restored."""
+    """Any failure raises SIGSEGV; what was restored before it stays restored."""
     hart, frame = t.hart, t.hart.x(SP)
     found, ssp = _Return(), hart.ssp
     alt = _within(t.altstack, frame)
     seq = k.during
     assert t.call is not None
-    # Should the registers not come to be restored: the call returns 0 behind its ecall.
+    # If the registers can't be restored, the call returns 0 after its ecall.
     hart.pc = t.call.pc + 4
     own = k.seq()
     try:
@@ -333,14 +333,14 @@ def _restore(k: Kernel, t: Task, ucontext: int, found: _Return) -> None:
 
 
 def _take(k: Kernel, t: Task, addr: int, n: int) -> bytes:
-    """A part of the frame, as the program left it: what becomes of the task follows from it."""
+    """Read a part of the frame, and record it: the task's new state depends on it."""
     data = usermem.get(k, t, addr, n)
     usermem.note(k, t, "read", addr, data)
     return data
 
 
 def _restore_ssp(k: Kernel, t: Task, addr: int, found: _Return) -> None:
-    """restore_user_shstk(): the token is used up even when it turns out wrong."""
+    """restore_user_shstk(): the token is consumed even if it is wrong."""
     (ss_ptr,) = struct.unpack("<Q", _take(k, t, addr, 8))
     found.ss_ptr = ss_ptr
     found.token = usermem.ss_swap(k, t, ss_ptr, 0)
@@ -350,7 +350,7 @@ def _restore_ssp(k: Kernel, t: Task, addr: int, found: _Return) -> None:
 
 
 def _restore_altstack(k: Kernel, t: Task, ucontext: int) -> None:
-    """restore_altstack(): only an unreadable one fails; a bad one is left as it was."""
+    """restore_altstack(): fails only if the setting can't be read. A bad one is ignored."""
     new = AltStack(*struct.unpack("<QI4xQ", _take(k, t, ucontext + UC_STACK, 24)))
     with contextlib.suppress(Errno):
         t.altstack = set_altstack(t.altstack, new, t.hart.x(SP))

@@ -1,8 +1,8 @@
 """Supm: pointers whose upper bits are a tag.
 
-PR_SET_TAGGED_ADDR_CTRL has the hart ignore the upper PMLEN bits of data addresses; with
-PR_TAGGED_ADDR_ENABLE system calls take such pointers as well (Linux 6.13,
-arch/riscv/kernel/process.c: set_tagged_addr_ctrl). Inherited by clone and fork, cleared by execve.
+PR_SET_TAGGED_ADDR_CTRL makes the hart ignore the upper PMLEN bits of data addresses. With
+PR_TAGGED_ADDR_ENABLE system calls accept such pointers as well (Linux 6.13,
+arch/riscv/kernel/process.c: set_tagged_addr_ctrl). clone and fork inherit it, execve clears it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _KNOWN: Final = (0, 7, 16)  # senvcfg.PMM's values
 
 
 def set_tagged_addr_ctrl(k: Kernel, t: Task, a: Args) -> int:
-    """The smallest PMLEN that is as long as the one asked for. Errno: EINVAL, EBUSY."""
+    """Set the smallest supported PMLEN not below the one requested. Errno: EINVAL, EBUSY."""
     assert t.mm is not None
     asked, enable = a[1] >> _SHIFT & _LENGTHS, a[1] & _ENABLE
     if any(a[2:5]) or a[1] & ~(_LENGTHS << _SHIFT | _ENABLE) or asked > _KNOWN[-1]:

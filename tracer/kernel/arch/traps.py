@@ -1,4 +1,4 @@
-"""Exceptions: the `faults` row, and the signal that arch/riscv's traps.c or fault.c makes of it."""
+"""Exceptions: the `faults` row, and the signal that arch/riscv's traps.c or fault.c sends."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trap:
-    """An exception whose signal is always the same; si_addr is the instruction's address."""
+    """An exception that always raises the same signal. si_addr is the instruction's address."""
 
     signal: str
     code: int
@@ -58,9 +58,9 @@ TRAPS: Final = {
     BREAKPOINT: Trap("SIGTRAP", TRAP_BRKPT),
     LOAD_ACCESS: Trap("SIGSEGV", SEGV_ACCERR),
     STORE_ACCESS: Trap("SIGSEGV", SEGV_ACCERR),  # si_addr is the pc here too (F3)
-    SOFTWARE_CHECK: Trap("SIGSEGV", SEGV_CPERR),  # a shadow stack or a landing pad (F1, F2)
+    SOFTWARE_CHECK: Trap("SIGSEGV", SEGV_CPERR),  # shadow stack or landing pad (F1, F2)
 }
-# What allows the access.
+# The protections that allow the access.
 PAGE_FAULTS: Final = {
     INSTRUCTION_PAGE: PROT_EXEC,
     LOAD_PAGE: PROT_READ | PROT_WRITE,
@@ -71,7 +71,7 @@ DATA_ACCESS: Final = (LOAD_ACCESS, STORE_ACCESS, LOAD_PAGE, STORE_PAGE)
 
 
 def handle_fault(k: Kernel, t: Task) -> None:
-    """After STOP_FAULT. Nothing is recorded of a fault that only made the stack grow."""
+    """Called after STOP_FAULT. A fault that only makes the stack grow is not recorded."""
     cause, tval, word, address, expected, found = t.hart.fault()
     if cause == FAULT_NO_FRAME:
         k.warn(f"out of memory: task {t.tid} is killed at pc {t.hart.pc:#x}")

@@ -1,7 +1,7 @@
 """The vector state of a task, as Linux keeps it (arch/riscv/kernel/vector.c, signal.c, ptrace.c).
 
 A task has one once it has used vectors (`Hart.v_used`: sstatus.VS is on). Every system call
-discards it. A child and a new program start without.
+discards it. A child and a new program start without one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _KNOWN: Final = 0x1F
 
 
 def frame(hart: Hart, at: int) -> bytes:
-    """save_v_state(): the extension that stands at `at` in a signal frame; b"" without vectors."""
+    """save_v_state(): the extension of a signal frame at address `at`; b"" without vectors."""
     if not hart.v_used:
         return b""
     head = _HEAD.pack(RISCV_V_MAGIC, FRAME_SIZE, *hart.v_csrs(), VLENB, at + _HEAD.size)
@@ -41,12 +41,12 @@ def frame(hart: Hart, at: int) -> bytes:
 
 
 def datap(extension: bytes) -> int:
-    """Where an extension says that its registers are."""
+    """The address of an extension's registers."""
     return int(_HEAD.unpack_from(extension)[-1])
 
 
 def restore(hart: Hart, extension: bytes, registers: bytes) -> None:
-    """__restore_v_state(). extension: its FRAME_SIZE bytes, at least up to the registers."""
+    """__restore_v_state(). extension: all FRAME_SIZE bytes, or those before the registers."""
     _, _, *csrs, _, _ = _HEAD.unpack_from(extension)
     _set_registers(hart, registers)
     hart.set_v_csrs(*csrs)
@@ -68,14 +68,14 @@ def _set_registers(hart: Hart, data: bytes) -> None:
 
 
 def get_regset(t: Task) -> bytes:
-    """NT_RISCV_VECTOR: __riscv_v_regset_state. Errno ENODATA: no vectors used."""
+    """NT_RISCV_VECTOR: __riscv_v_regset_state. Errno: ENODATA without vectors."""
     if not t.hart.v_used:
         raise Errno("ENODATA")
     return _CSRS.pack(*t.hart.v_csrs(), VLENB) + _registers(t.hart)
 
 
 def set_regset(t: Task, data: bytes) -> None:
-    """What the data leave out stays as it was. Errno: ENODATA, EINVAL."""
+    """Registers beyond the end of `data` are unchanged. Errno: ENODATA, EINVAL."""
     whole = get_regset(t)
     whole = data + whole[len(data) :]
     *csrs, vlenb = _CSRS.unpack_from(whole)
@@ -85,7 +85,7 @@ def set_regset(t: Task, data: bytes) -> None:
     t.hart.set_v_csrs(*csrs)
 
 
-# Who may use vectors.
+# Control over the use of vectors.
 
 
 def start_program(t: Task) -> None:
@@ -102,7 +102,7 @@ def _set_control(t: Task, control: int) -> None:
 
 
 def set_control(k: Kernel, t: Task, a: Args) -> int:
-    """PR_RISCV_V_SET_CONTROL. Errno: EINVAL; EPERM to switch off what is on."""
+    """PR_RISCV_V_SET_CONTROL. Errno: EINVAL; EPERM: vectors that are on can't be turned off."""
     control = a[1]
     now, after = control & 3, control >> 2 & 3
     if control & ~_KNOWN or 3 in (now, after):

@@ -1,6 +1,6 @@
-"""From a file to the program that execve runs: `#!` lines, then an ELF file and its interpreter.
+"""Find the program that execve runs: follow `#!` lines, then parse the ELF file and its ld.so.
 
-fs/binfmt_script.c and fs/binfmt_elf.c, up to the point of no return.
+As fs/binfmt_script.c and fs/binfmt_elf.c do up to the point of no return.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-_BUFFER: Final = 256  # BINPRM_BUF_SIZE: how far a #! line is looked at
+_BUFFER: Final = 256  # BINPRM_BUF_SIZE: only these bytes are searched for a #! line
 _SHEBANG: Final = re.compile(rb"#![ \t]*([^ \t]+)([ \t]*)(.*?)[ \t]*", re.DOTALL)
-_SCRIPTS_DEEP: Final = 5  # scripts that name scripts; one more is ELOOP
+_SCRIPTS_DEEP: Final = 5  # depth of scripts run by scripts; one more is ELOOP
 
 
 class NotRunnable(BadProgram):
-    """What a user reads of it, and what execve(2) says."""
+    """A message for the user, and execve(2)'s errno."""
 
     def __init__(self, errno: str, what: str, hint: str = "") -> None:
         super().__init__(what, hint)
@@ -35,7 +35,7 @@ class NotRunnable(BadProgram):
 
 @dataclass(frozen=True)
 class Program:
-    """name: the path that was asked for; file: the ELF file found there, or by its `#!` line."""
+    """name: the path passed to execve. file: the ELF file at that path, or named by `#!` lines."""
 
     name: bytes
     file: ExecFile
@@ -47,7 +47,7 @@ class Program:
 def find(
     k: Kernel, t: Task, path: str, argv: tuple[bytes, ...], dirfd: int = AT_FDCWD, flags: int = 0
 ) -> Program:
-    """Raises NotRunnable, and Errno: those of open_exec."""
+    """Raises NotRunnable, and the Errnos of open_exec."""
     file = sandbox.open_exec(k, t, path, dirfd, flags)
     at = name = raw(_name(path, dirfd))
     for _ in range(_SCRIPTS_DEEP + 1):
@@ -64,14 +64,14 @@ def find(
 
 
 def _name(path: str, dirfd: int) -> str:
-    """bprm->filename: AT_EXECFN, the task's name, and what a script is called with."""
+    """bprm->filename: for AT_EXECFN, the task's name, and the argument passed to a script."""
     if path.startswith("/") or dirfd & 0xFFFF_FFFF == AT_FDCWD:
         return path
     return f"/dev/fd/{dirfd & 0xFFFF_FFFF}" + (f"/{path}" if path else "")
 
 
 def _first_line(script: ExecFile) -> tuple[bytes, ...]:
-    """The interpreter, and whatever else stands on the line as one argument."""
+    """The interpreter, and the rest of the line as one argument."""
     start = script.data[:_BUFFER]
     ends = len(start) < _BUFFER or b"\n" in start or b"\0" in start
     words = _SHEBANG.fullmatch(start.split(b"\n")[0].split(b"\0")[0])
@@ -101,8 +101,8 @@ def _interpreter(
     except Errno as error:
         raise NotRunnable(
             error.name,
-            f"{program.guest_path}: dynamically linked; its interpreter {image.interpreter}: "
-            f"{error.name}",
-            "give the tree it lives in: --root DIR (an unpacked riscv64 system)",
+            f"{program.guest_path}: can't open its interpreter {image.interpreter}: {error.name}",
+            "a dynamically linked program needs its system's tree: --root DIR "
+            "(an unpacked riscv64 system)",
         ) from None
     return file, _parse(file, "ELIBBAD")

@@ -1,4 +1,4 @@
-"""clone, clone3: copy_process in the kernel's order, with its ways out (kernel/fork.c)."""
+"""clone, clone3: copy_process in the kernel's order, with its error paths (kernel/fork.c)."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _NAMESPACES: Final = sum(
     _F[f"CLONE_{name}"]
     for name in ("NEWNS", "NEWCGROUP", "NEWUTS", "NEWIPC", "NEWUSER", "NEWPID", "NEWNET")
 )
-_THREAD_KERNEL_STACK: Final = 16 << 10  # THREAD_SIZE: an eighth of memory may be such stacks
+_THREAD_KERNEL_STACK: Final = 16 << 10  # THREAD_SIZE; an eighth of memory may be such stacks
 
-# struct clone_args: eleven u64; the sizes are those of its first and its latest version.
+# struct clone_args: eleven u64. The sizes are those of its first and its latest version.
 _CLONE_ARGS: Final = struct.Struct("<11Q")
 _CLONE_ARGS_VER0: Final = 64
 _MAX_SET_TID: Final = 32
@@ -46,7 +46,7 @@ _MAX_SET_TID: Final = 32
 
 @dataclass(frozen=True)
 class CloneArgs:
-    """struct kernel_clone_args. `stack` is the lowest byte for clone3, the child's sp for clone."""
+    """struct kernel_clone_args. `stack`: the lowest address for clone3, the child's sp for clone."""
 
     flags: int
     exit_signal: int
@@ -63,14 +63,13 @@ class CloneArgs:
         return self.stack + self.stack_size
 
     def has(self, *names: str) -> bool:
-        """Whether any of the flags is given."""
+        """Whether any of the flags is set."""
         return any(self.flags & _F[f"CLONE_{name}"] for name in names)
 
 
 @dataclass
 class CloneAttempt:
-    """The columns of a `clones` row: what was asked (zeros until it could be read), and the child
-    that came of it."""
+    """The columns of a `clones` row: the arguments (zeros until they are read) and the child."""
 
     seq: int
     tid: int
@@ -96,7 +95,7 @@ class CloneAttempt:
 
 @dataclass
 class _Made:
-    """A call whose child is there already. waited: for a vfork's child."""
+    """State of a call that has created its child. waited: it has blocked for a vfork child."""
 
     child: int
     waited: bool = False
@@ -112,9 +111,9 @@ def sys_clone(k: Kernel, t: Task, a: Args) -> Outcome:
     api = {CLONE_VM | CLONE_VFORK: "vfork", 0: "fork"}.get(flags, "clone")
     attempt = _attempt(t, api)
     attempt.fill(args)
-    attempt.flags = given & ~CSIGNAL  # the upper half too, which clone ignores
+    attempt.flags = given & ~CSIGNAL  # with the upper half, which clone ignores
     if args.has("PIDFD") and args.has("PARENT_SETTID"):
-        raise Errno("EINVAL")  # one address for both
+        raise Errno("EINVAL")  # both use one address
     return _kernel_clone(k, t, args, attempt)
 
 
@@ -128,7 +127,7 @@ def sys_clone3(k: Kernel, t: Task, a: Args) -> Outcome:
 
 
 def _cloned(k: Kernel, t: Task) -> Outcome | None:
-    """What a call whose child is made already has left to do: vfork waits for it."""
+    """The rest of a call that has created its child: vfork waits for it. None for a new call."""
     assert t.blocked is not None
     made = t.blocked.state
     if not isinstance(made, _Made):
@@ -194,7 +193,7 @@ def _kernel_clone(k: Kernel, t: Task, args: CloneArgs, attempt: CloneAttempt) ->
     attempt.child_tid = child.tid
     k.event("created", child, value=t.tid)
     if args.has("PARENT_SETTID"):
-        with suppress(Errno):  # put_user's answer is not looked at
+        with suppress(Errno):  # the kernel ignores put_user's error
             usermem.put_u32(k, t, args.parent_tid, child.tid)
     k.sched.add(child)
     t.blocked.state = _Made(child.tid)
@@ -205,7 +204,7 @@ def _kernel_clone(k: Kernel, t: Task, args: CloneArgs, attempt: CloneAttempt) ->
 
 
 def _check_flags(t: Task, args: CloneArgs) -> Outcome | None:
-    """The first refusals of copy_process; nothing is made yet."""
+    """The first checks of copy_process, before anything is allocated."""
     bad = (
         (args.has("FS") and args.has("NEWNS", "NEWUSER"))
         or (args.has("THREAD") and not args.has("SIGHAND"))
@@ -219,8 +218,8 @@ def _check_flags(t: Task, args: CloneArgs) -> Outcome | None:
 
 
 def _copy_process(k: Kernel, t: Task, args: CloneArgs) -> Task:
-    """A task, made step by step; on an error the steps are undone in reverse, as by the gotos
-    at copy_process's end. Errno: EAGAIN, ENOMEM, EPERM, EEXIST, EINVAL, EINTR."""
+    """Create a task step by step. An error undoes the steps in reverse, like the gotos in the
+    kernel's copy_process. Errno: EAGAIN, ENOMEM, EPERM, EEXIST, EINVAL, EINTR."""
     with ExitStack() as undo:
         child = _dup_task_struct(k, t, args)
         if args.has("THREAD"):
@@ -245,7 +244,7 @@ def _copy_process(k: Kernel, t: Task, args: CloneArgs) -> Task:
 
 
 def _dup_task_struct(k: Kernel, t: Task, args: CloneArgs) -> Task:
-    """The copy; RLIMIT_NPROC and the machine's limit are looked at only now. Errno: EAGAIN."""
+    """Copy the task, then check RLIMIT_NPROC and the machine's limit. Errno: EAGAIN."""
     if len(k.tasks) >= t.rlimit("NPROC"):
         raise Errno("EAGAIN")
     if k.memory is not None and len(k.tasks) >= max(k.memory // (8 * _THREAD_KERNEL_STACK), 20):
@@ -275,7 +274,7 @@ def _dup_task_struct(k: Kernel, t: Task, args: CloneArgs) -> Task:
 
 
 def _copy_hart(hart: Hart) -> Hart:
-    """copy_thread() turns vectors off."""
+    """copy_thread() turns off vectors in the child."""
     copy = hart.copy()
     copy.v_used = False
     return copy
@@ -288,7 +287,7 @@ def _copy_files(k: Kernel, t: Task, child: Task, args: CloneArgs, undo: ExitStac
 
 
 def _copy_signal(t: Task, args: CloneArgs) -> Process:
-    """A new thread group: handlers, limits and the rest of what threads share."""
+    """A new thread group: handlers, limits and other state that threads share."""
     parent = t.process
     if args.has("SIGHAND"):
         sighand = parent.sighand
@@ -330,7 +329,7 @@ def dup_mm(k: Kernel, parent: Mm) -> Mm:
 
 
 def _copy_thread(k: Kernel, child: Task, args: CloneArgs) -> None:
-    """arch/riscv: the child's registers, and its shadow stack."""
+    """arch/riscv: the child's registers and shadow stack."""
     ssp = shstk.alloc_thread_stack(k, child, args.flags, args.stack_size)
     if args.sp:
         child.hart.set_x(2, args.sp)
@@ -342,7 +341,7 @@ def _copy_thread(k: Kernel, child: Task, args: CloneArgs) -> None:
 
 
 def _alloc_pid(k: Kernel, set_tid: tuple[int, ...]) -> int:
-    """Errno: EAGAIN (none left), EEXIST, EINVAL (no pid, or more than one level of them)."""
+    """Errno: EAGAIN (none is free), EEXIST, EINVAL (not a pid, or more than one level)."""
     if not set_tid:
         tid = k.new_tid()
         if tid is None:

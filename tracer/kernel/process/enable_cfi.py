@@ -1,8 +1,8 @@
-"""--enable-cfi: the prctls that a libc would do for its program, done by the loader instead.
+"""--enable-cfi: the loader issues the prctls that a libc would issue for its program.
 
-They come before the first instruction, as `syscalls` rows whose outcome is `loader`, so that the
-rules see them like any other. `auto` asks what the objects were built for, as ld.so would: the
-program, its interpreter and every library they need, all of which must be marked.
+They are recorded before the first instruction as `syscalls` rows with the outcome `loader`, so that
+the rules check them like any other. `auto` enables the features that all objects are marked with,
+as ld.so would: the program, its interpreter and every library they need.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def before_first_instruction(k: Kernel, t: Task, program: Program) -> None:
-    """After execve has succeeded."""
+    """Called after execve has succeeded."""
     if k.enable_cfi == "off":
         return
     features = SHADOW_STACK | LANDING_PADS
@@ -78,7 +78,7 @@ def _prctl(k: Kernel, t: Task, a: Args) -> None:
 
 
 def _objects(k: Kernel, t: Task, program: Program) -> Iterator[elf.Image | None]:
-    """The program, its interpreter and all libraries; None for one that can't be had."""
+    """The program, its interpreter and all libraries; None for one that can't be read."""
     yield program.image
     if program.interpreter is None:
         return

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
 _MAX_STRING: Final = 32 * PAGE  # MAX_ARG_STRLEN
-_MIN_STRINGS: Final = 128 << 10  # all of them; a quarter of RLIMIT_STACK, within these
+_MIN_STRINGS: Final = 128 << 10  # all of them; a quarter of RLIMIT_STACK, within these bounds
 _MAX_STRINGS: Final = 6 << 20
-_STACK_AT_FIRST: Final = 128 << 10  # what setup_arg_pages leaves above sp to grow into
+_STACK_EXPAND: Final = 128 << 10  # stack_expand of setup_arg_pages
 _FIXED: Final = MAP_PRIVATE | MAP_FIXED
 
 
@@ -80,7 +80,7 @@ def _do_execve(
 
 
 def _strings(k: Kernel, t: Task, at: int, limit: int) -> tuple[bytes, ...]:
-    """argv or envp. limit: bytes. Errno: EFAULT, E2BIG."""
+    """Read argv or envp. limit: in bytes. Errno: EFAULT, E2BIG."""
     strings: list[bytes] = []
     while at and (pointer := usermem.get_u64(k, t, at)):
         try:
@@ -95,7 +95,7 @@ def _strings(k: Kernel, t: Task, at: int, limit: int) -> tuple[bytes, ...]:
 
 
 def _size(strings: Sequence[bytes]) -> int:
-    """On the new stack: each with its NUL and the pointer to it."""
+    """Bytes on the new stack: each string with its NUL and the pointer to it."""
     return sum(len(s) + 1 + 8 for s in strings)
 
 
@@ -109,7 +109,7 @@ def _find(
 
 
 def begin_new_exec(k: Kernel, t: Task, program: Program, env: tuple[bytes, ...]) -> None:
-    """The point of no return: other threads die, the old address space goes, a new one comes."""
+    """The point of no return: kill the other threads and replace the address space."""
     _de_thread(k, t)
     old = t.mm
     if old is not None:
@@ -126,7 +126,7 @@ def begin_new_exec(k: Kernel, t: Task, program: Program, env: tuple[bytes, ...])
 
 
 def _de_thread(k: Kernel, t: Task) -> None:
-    """Only the caller goes on, as the leader: with its number, whoever it was."""
+    """Kill all threads but the caller, which becomes the leader and takes the leader's tid."""
     process = t.process
     for other in list(process.tasks):
         if other is not t:
@@ -150,7 +150,7 @@ def _new_mm(k: Kernel, t: Task, old: Mm | None) -> Mm:
 
 
 def _flush(k: Kernel, t: Task, program: Program) -> None:
-    """What does not survive: handlers, the alternate stack, descriptors, user pointers."""
+    """Reset what exec clears: handlers, the alternate stack, descriptors, user pointers."""
     t.process.sighand = t.process.sighand.copy()
     t.process.sighand.flush()
     t.altstack = AltStack()
@@ -168,7 +168,7 @@ def _flush(k: Kernel, t: Task, program: Program) -> None:
 
 
 def _load(k: Kernel, t: Task, mm: Mm, program: Program, env: tuple[bytes, ...]) -> tuple[int, int]:
-    """Map the program and its interpreter, its break, its stack and the vdso; (entry, sp)."""
+    """Map the program, its interpreter, break, stack and the vdso. Returns (entry, sp)."""
     image = program.image
     align = max(image.align, PAGE)
     bias = elf.ET_DYN_BASE // align * align - image.low // align * align if image.pie else 0
@@ -187,7 +187,7 @@ def _load(k: Kernel, t: Task, mm: Mm, program: Program, env: tuple[bytes, ...]) 
     vector = elf.auxv(image, bias, base, UID)
     random = k.rng.randbytes(16)
     stack = elf.build_stack(STACK_TOP, program.argv, env, program.name, vector, random)
-    room = min(_STACK_AT_FIRST, t.rlimit("STACK"))
+    room = min(_STACK_EXPAND, t.rlimit("STACK"))
     low = page_down(stack.sp) - page_down(room)
     flags = _FIXED | MAP_ANONYMOUS | MAP_GROWSDOWN
     prot = PROT_READ | PROT_WRITE | PROT_EXEC * image.exec_stack
@@ -207,7 +207,7 @@ def _map_image(k: Kernel, mm: Mm, file: ExecFile, image: elf.Image, bias: int) -
 
 
 def _map_segment(k: Kernel, mm: Mm, file: MappedFile, s: elf.Segment, bias: int) -> None:
-    """The file's pages, the rest of the last one zeroed, then anonymous pages up to memsz."""
+    """Map the file's pages, zero the rest of the last one, then anonymous pages up to memsz."""
     start = page_down(s.vaddr + bias)
     file_end, end = s.vaddr + bias + s.filesz, page_up(s.vaddr + bias + s.memsz)
     anonymous = start

@@ -44,7 +44,7 @@ def do_exit(k: Kernel, t: Task, status: int) -> None:
 
 
 def do_group_exit(k: Kernel, target: Task | Process, status: int) -> None:
-    """End a process: the task that asks (or was hit) first, then the others."""
+    """End a process: first the task that exits or got the signal, then the others."""
     process = target if isinstance(target, Process) else target.process
     if process.exit_status is None:
         process.exit_status = status
@@ -54,7 +54,7 @@ def do_group_exit(k: Kernel, target: Task | Process, status: int) -> None:
 
 
 def mm_release(k: Kernel, t: Task) -> None:
-    """A task lets go of its address space, at exit or at exec."""
+    """A task releases its address space, at exit or at exec."""
     assert t.mm is not None
     futex.exit_robust_list(k, t)
     k.event("robust_done", t)
@@ -69,7 +69,7 @@ def mm_release(k: Kernel, t: Task) -> None:
 
 
 def _clear_child_tid(k: Kernel, t: Task) -> None:
-    """What a joiner waits for. put_user's and do_futex's answers are not looked at."""
+    """Wakes pthread_join. The kernel ignores the errors of put_user and do_futex."""
     addr = t.clear_child_tid
     try:
         usermem.put_u32(k, t, addr, 0)
@@ -81,7 +81,7 @@ def _clear_child_tid(k: Kernel, t: Task) -> None:
 
 
 def drop_mm(k: Kernel, t: Task) -> None:
-    """The task has no address space any more."""
+    """Drop the task's reference to its mm."""
     assert t.mm is not None
     mm, t.mm = t.mm, None
     k.event("mm_dropped", t, mm=mm.id, value=mm.users - 1)
@@ -89,7 +89,7 @@ def drop_mm(k: Kernel, t: Task) -> None:
 
 
 def mmput(k: Kernel, mm: Mm) -> None:
-    """One user less; the last one's end is the address space's."""
+    """Drop one user of an mm. The last one frees the address space."""
     mm.users -= 1
     if mm.users == 0:
         del k.mms[mm.id]
@@ -109,7 +109,7 @@ def _exit_notify(k: Kernel, t: Task) -> None:
 
 
 def _process_ended(k: Kernel, process: Process) -> None:
-    """Children get another parent, the parent is told."""
+    """Reparent the children and notify the parent."""
     ptrace.tracer_gone(k, process)
     for child in list(process.children):
         _reparent(k, child)
@@ -133,7 +133,7 @@ def _process_ended(k: Kernel, process: Process) -> None:
 
 
 def _reparent(k: Kernel, child: Process) -> None:
-    """To the nearest ancestor that asked for orphans, else to init, which reaps at once."""
+    """The new parent is the nearest child subreaper, else init, which reaps at once."""
     ancestor = child.parent.parent if child.parent else None
     while ancestor is not None and not ancestor.child_subreaper:
         ancestor = ancestor.parent
@@ -150,7 +150,7 @@ def _reparent(k: Kernel, child: Process) -> None:
 
 
 def reap(k: Kernel, process: Process) -> None:
-    """release_task: the zombie is gone, its number is free."""
+    """release_task: remove the zombie and free its pid."""
     leader, parent = process.leader, process.parent
     k.event(
         "reaped",
@@ -167,7 +167,7 @@ def reap(k: Kernel, process: Process) -> None:
 
 
 def _forget(k: Kernel, t: Task) -> None:
-    """A thread that is no leader leaves no zombie."""
+    """A thread other than the leader doesn't stay as a zombie."""
     t.state = DEAD
     del k.tasks[t.tid]
     t.process.tasks.remove(t)

@@ -1,4 +1,4 @@
-"""futex: waiting, waking and requeueing, and what a dying task leaves behind (kernel/futex)."""
+"""futex: wait, wake and requeue, and the robust list of an exiting task (kernel/futex)."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ _COMPARISONS: Final[tuple[Callable[[int, int], bool], ...]] = (
 
 @dataclass(frozen=True)
 class _Waiter:
-    """A task that sleeps on a futex (struct futex_q)."""
+    """A task blocked on a futex (struct futex_q)."""
 
     bitset: int
 
 
 def key_of(t: Task, addr: int) -> Hashable:
-    """Private memory is known by its address space, shared memory by what is shared."""
+    """The key is (mm, address) in private memory, and (object, offset) in shared memory."""
     if addr % 4:
         raise Errno("EINVAL")
     assert t.mm is not None
@@ -73,7 +73,7 @@ def key_of(t: Task, addr: int) -> Hashable:
 
 
 def wake(k: Kernel, t: Task, addr: int, n: int, bitset: int = _ANY) -> int:
-    """How many were woken, longest waiting first. Nothing is read: any address will do."""
+    """Wake up to n waiters, the longest waiting first. Returns how many. `addr` is not read."""
     try:
         key = key_of(t, addr)
     except Errno:
@@ -115,7 +115,7 @@ def _wait(
 
 
 def _deadline(k: Kernel, t: Task, pointer: int, op: int, realtime: bool) -> int | None:
-    """On the virtual clock. WAIT's timeout is relative, WAIT_BITSET's absolute."""
+    """The deadline on the virtual clock. WAIT's timeout is relative, WAIT_BITSET's absolute."""
     assert t.blocked is not None
     if t.blocked.woken is not None:
         return t.blocked.expires
@@ -131,7 +131,7 @@ def _deadline(k: Kernel, t: Task, pointer: int, op: int, realtime: bool) -> int 
 
 
 def _requeue(k: Kernel, t: Task, addr: int, to: int, n_wake: int, n_move: int) -> int:
-    """Wake n_wake, move up to n_move of the rest; how many were either."""
+    """Wake n_wake waiters and move up to n_move others. Returns how many of both."""
     source, target = key_of(t, addr), key_of(t, to)
     woken = _wake(k, source, n_wake)
     moved = k.waiting(source)[:n_move]
@@ -141,7 +141,7 @@ def _requeue(k: Kernel, t: Task, addr: int, to: int, n_wake: int, n_move: int) -
 
 
 def _wake_op(k: Kernel, t: Task, a: Args) -> int:
-    """FUTEX_WAKE_OP: change *uaddr2, wake on both, on the second if the old value compares."""
+    """FUTEX_WAKE_OP: modify *uaddr2, wake on uaddr, and on uaddr2 if its old value compares."""
     addr, _, n_wake, n_wake2, to, encoded = a
     op, cmp = encoded >> 28 & 0xF, encoded >> 24 & 0xF
     arg, cmp_arg = _sign12(encoded >> 12), _sign12(encoded)
@@ -164,7 +164,7 @@ def _sign12(value: int) -> int:
 
 
 def sys_futex(k: Kernel, t: Task, a: Args) -> Outcome:
-    """The priority-inheriting operations are ENOSYS, as without CONFIG_FUTEX_PI."""
+    """Priority-inheritance operations return ENOSYS, as without CONFIG_FUTEX_PI."""
     addr, full_op, value, fourth, to, last = a
     op = full_op & 0x7F
     value &= 0xFFFF_FFFF
@@ -198,7 +198,7 @@ def _signed(value: int) -> int:
 
 
 def exit_robust_list(k: Kernel, t: Task) -> None:
-    """Mark each lock that the task still holds, and wake one waiter of each."""
+    """Mark each lock that the task still holds, and wake one waiter for each."""
     head, t.robust_list = t.robust_list, 0
     if not head:
         return
@@ -214,7 +214,7 @@ def exit_robust_list(k: Kernel, t: Task) -> None:
         if pending:
             _owner_died(k, t, (pending & ~1) + offset, is_pi=bool(pending & 1), pending=True)
     except Errno:
-        pass  # a list that cannot be read is left alone
+        pass  # as in the kernel, a fault ends the walk
 
 
 def _owner_died(k: Kernel, t: Task, addr: int, is_pi: bool, pending: bool = False) -> None:

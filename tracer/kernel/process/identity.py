@@ -1,7 +1,7 @@
-"""Who and where the guest is: process and user ids, groups and sessions, uname, sysinfo.
+"""Process and user ids, process groups and sessions, uname, sysinfo.
 
-The user is an ordinary one, uid 1000, and stays it: so RLIMIT_NPROC binds as it does for the
-programs people trace, permission bits mean something, and nothing succeeds that would need root.
+The user is always an ordinary one, uid 1000. So RLIMIT_NPROC applies as it does to the programs
+that people trace, permission bits have an effect, and nothing succeeds that would need root.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def sys_uname(k: Kernel, t: Task, a: Args) -> int:
 
 
 def memory(k: Kernel) -> tuple[int, int]:
-    """(total, free) bytes of the machine; 4 GiB unless it was given."""
+    """(total, free) memory in bytes. The total is 4 GiB by default."""
     total = k.memory or 4 << 30
     return total, max(0, total - k.machine.frames * PAGE)
 
@@ -75,7 +75,7 @@ def _get_id(k: Kernel, t: Task, a: Args) -> int:
 
 
 def _set_ids(count: int) -> Callable[[Kernel, Task, Args], int]:
-    """set*id with `count` ids: each may be the one there is, or (of several) -1."""
+    """set*id with `count` ids. Each must be the current id, or -1 if there are several."""
 
     def handler(k: Kernel, t: Task, a: Args) -> int:
         allowed = (UID,) if count == 1 else (UID, _MINUS_ONE)
@@ -106,7 +106,7 @@ def _refuse(k: Kernel, t: Task, a: Args) -> int:
 
 
 def _process(k: Kernel, t: Task, pid: int) -> Process:
-    """0 is the caller's own. Errno ESRCH."""
+    """The process of a pid; 0 is the caller's own. Errno: ESRCH."""
     pid &= 0xFFFF_FFFF
     process = k.processes.get(pid) if pid else t.process
     if process is None:
@@ -155,7 +155,7 @@ def orphaned(k: Kernel, process: Process) -> bool:
 
 
 def sys_capget(k: Kernel, t: Task, a: Args) -> int:
-    """No capabilities. A header of another version is told the right one."""
+    """No capabilities. A header of another version gets the supported version."""
     asked = usermem.get_u32(k, t, a[0])
     if asked != _CAPABILITY_VERSION:
         usermem.put_u32(k, t, a[0], _CAPABILITY_VERSION)
@@ -168,7 +168,7 @@ def sys_capget(k: Kernel, t: Task, a: Args) -> int:
 
 
 def sys_capset(k: Kernel, t: Task, a: Args) -> int:
-    """Who has none may drop them all. Errno EPERM: for any that is asked for."""
+    """The empty set is accepted. Errno: EPERM for any capability."""
     if usermem.get_u32(k, t, a[0]) != _CAPABILITY_VERSION:
         usermem.put_u32(k, t, a[0], _CAPABILITY_VERSION)
         raise Errno("EINVAL")
@@ -178,7 +178,7 @@ def sys_capset(k: Kernel, t: Task, a: Args) -> int:
 
 
 def sys_personality(k: Kernel, t: Task, a: Args) -> int:
-    """PER_LINUX, and addresses that are not random: they never are."""
+    """PER_LINUX and ADDR_NO_RANDOMIZE, which has no effect: addresses are never random."""
     wanted, old = a[0] & 0xFFFF_FFFF, t.personality
     if wanted == _MINUS_ONE:
         return old

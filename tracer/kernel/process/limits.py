@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _LIMIT: Final = struct.Struct("<QQ")
 _NR_OPEN: Final = 1 << 20
 
-# Soft and hard, as a first process has them; what is not here is unlimited.
+# (soft, hard) limits of the first process. All others are unlimited.
 DEFAULTS: Final[dict[str, tuple[int, int]]] = {
     **dict.fromkeys(RLIMITS, (RLIM_INFINITY, RLIM_INFINITY)),
     "STACK": (8 << 20, RLIM_INFINITY),
@@ -43,8 +43,8 @@ def _name(resource: int) -> str:
 
 
 class CpuLimit(Timer):
-    """RLIMIT_CPU of a process: SIGXCPU at the soft limit and each second from then on, SIGKILL at
-    the hard one (check_process_timers of kernel/time/posix-cpu-timers.c)."""
+    """RLIMIT_CPU of a process: SIGXCPU at the soft limit and every second after it, SIGKILL at the
+    hard limit (check_process_timers of kernel/time/posix-cpu-timers.c)."""
 
     def arm(self, k: Kernel) -> None:
         soft, _ = self.owner.process.rlimits["CPU"]
@@ -60,7 +60,7 @@ class CpuLimit(Timer):
 
 
 def limit_cpu(k: Kernel, process: Process) -> None:
-    """The limit is another one, or the process is new."""
+    """Called for a new process, and when the limit changes."""
     if process.cpu_limit is None and process.rlimits["CPU"][0] == RLIM_INFINITY:
         return
     if process.cpu_limit is None:

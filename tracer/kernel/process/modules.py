@@ -1,4 +1,4 @@
-"""Modules: the files that are mapped as code, and whose code an address is."""
+"""Modules: the files that are mapped as code, and the module of an address."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _U64: Final = 2**64 - 1
 
 
 class Modules:
-    """Numbered from 1 in the order they are mapped; each mapping is one `modules` row."""
+    """Modules are numbered from 1 in the order of mapping. Each mapping has one `modules` row."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -34,7 +34,7 @@ class Modules:
         areas: list[tuple[int, int]],
         build_id: str | None = None,
     ) -> None:
-        """exec's images. areas: (start, end) of those that are executable."""
+        """Add an image that exec maps. areas: (start, end) of its executable segments."""
         self._count += 1
         known = self._areas.setdefault(mm.id, [])
         known += [(start, end, self._count) for start, end in areas]
@@ -53,7 +53,7 @@ class Modules:
     def add_mapping(
         self, k: Kernel, mm: Mm, start: int, end: int, file: MappedFile, offset: int
     ) -> None:
-        """mmap with PROT_EXEC; what is no ELF file (a JIT's) has its bias from its offset alone."""
+        """mmap with PROT_EXEC. In a file that is not ELF (a JIT's), addresses are file offsets."""
         address, build_id = offset, None
         with suppress(BadProgram):
             image = elf.parse(file.data, file.path)
@@ -64,11 +64,11 @@ class Modules:
         self.add(k, mm, file, (start - address) & _U64, [(start, end)], build_id)
 
     def inherit(self, mm: Mm, parent: Mm) -> None:
-        """fork: the copy has its parent's."""
+        """fork: the child has its parent's modules."""
         self._areas[mm.id] = list(self._areas.get(parent.id, ()))
 
     def at(self, mm: int, pc: int) -> int | None:
-        """The module that pc lies in, the latest mapped first."""
+        """The module that contains pc. The latest mapping wins."""
         for start, end, module in reversed(self._areas.get(mm, ())):
             if start <= pc < end:
                 return module

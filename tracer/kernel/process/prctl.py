@@ -1,4 +1,4 @@
-"""prctl: one row an option; what is about control-flow integrity stands in shstk.py."""
+"""prctl: one row per option. Those of control-flow integrity are in shstk.py."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _get_no_new_privs(k: Kernel, t: Task, a: Args) -> int:
 
 
 def _cap_ambient(k: Kernel, t: Task, a: Args) -> int:
-    """PR_CAP_AMBIENT: a user without capabilities has none to raise."""
+    """PR_CAP_AMBIENT: a user without capabilities can't raise any."""
     is_set, raised, lower, clear_all = 1, 2, 3, 4
     if a[1] not in (is_set, raised, lower, clear_all) or a[2] > 40 or any(a[3:5]):
         raise Errno("EINVAL")

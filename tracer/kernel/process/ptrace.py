@@ -1,7 +1,7 @@
-"""Ptrace-stops: where a traced task stops, and how it goes on (kernel/ptrace.c, without the call).
+"""Ptrace-stops: where a tracee stops, and how it is resumed (kernel/ptrace.c without the call).
 
-A task stops at a signal; on its way to user mode, for what lies in `ptrace.traps`; or in the middle
-of a call, which then sleeps and is tried again.
+A task stops at a signal; on its return to user mode, for the first of `ptrace.traps`; or in the
+middle of a call, which then blocks and is retried.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _TRAP_TRACE: Final = 2
 _ENOSYS: Final = 2**64 - ERRNO["ENOSYS"]
 
 
-def _asks(t: Task, event: int) -> bool:
-    """Whether the tracer wants to hear of an event: its PTRACE_O_TRACE* option is set."""
+def _event_enabled(t: Task, event: int) -> bool:
+    """ptrace_event_enabled(): the event's PTRACE_O_TRACE* option is set."""
     return t.tracer is not None and bool(t.ptrace.options >> event & 1)
 
 
@@ -46,12 +46,12 @@ def _asks(t: Task, event: int) -> bool:
 
 
 def signal_stop(k: Kernel, t: Task, info: Siginfo) -> None:
-    """ptrace_signal(): stop before `info` is acted upon; tell the tracer."""
+    """ptrace_signal(): stop before `info` is delivered, and notify the tracer."""
     _stop(k, t, info.signo, info, "signal")
 
 
 def _stop(k: Kernel, t: Task, code: int, info: Siginfo, kind: str) -> None:
-    """code, kind: as a trap's."""
+    """code, kind: as in PtraceTrap."""
     assert t.tracer is not None
     t.ptrace.stop = PtraceStop(code << 8 | STOPPED_STATUS, info, kind)
     t.ptrace.step = ""
@@ -68,23 +68,23 @@ def _trap_stop(k: Kernel, t: Task, trap: PtraceTrap) -> None:
 
 
 def _in_call(t: Task) -> Wait:
-    """The sleep of a task that stops before its call is done."""
+    """For a task that stops in the middle of its call."""
     return Wait("ptrace", ("ptrace", t.tid), interruptible=False)
 
 
 def stop_of(t: Task) -> PtraceStop:
-    """Of a task that is stopped."""
+    """The stop of a stopped task."""
     assert t.ptrace.stop is not None
     return t.ptrace.stop
 
 
 def later(t: Task, trap: PtraceTrap) -> None:
-    """Stop on the way to user mode."""
+    """Stop on the return to user mode."""
     t.ptrace.traps.append(trap)
 
 
 def group_stop(t: Task, signo: int) -> None:
-    """A traced task of a process that job control stops: to its tracer it is one stop more."""
+    """Job control stops the process of a tracee: the tracee stops for its tracer as well."""
     if t.ptrace.seized:
         later(t, PtraceTrap(EVENT_STOP << 8 | signo))
     else:
@@ -92,18 +92,18 @@ def group_stop(t: Task, signo: int) -> None:
 
 
 def stop_for_trap(k: Kernel, t: Task) -> bool:
-    """What `later` left; whether the task has stopped now."""
+    """Stop for the first trap queued by `later`. False if there is none."""
     if not t.ptrace.traps or t.tracer is None:
         return False
     _trap_stop(k, t, t.ptrace.traps.pop(0))
     return True
 
 
-# Going on.
+# Resuming.
 
 
 def resume(k: Kernel, t: Task, signo: int) -> None:
-    """Let a stopped task go on with a signal: the one it stopped at, another, or 0 for none."""
+    """Resume a stopped task with a signal: the one it stopped at, another, or 0 for none."""
     stop = stop_of(t)
     if signo:
         assert t.tracer is not None
@@ -111,13 +111,13 @@ def resume(k: Kernel, t: Task, signo: int) -> None:
         sent = stop.info if own else Siginfo(signo, SI_USER, t.tracer.process.pid)
         if stop.kind == "signal":
             t.ptrace.resumed = sent
-        elif stop.info.code & ~_SYSCALL == SIGTRAP:  # an event's stop takes no signal along
+        elif stop.info.code & ~_SYSCALL == SIGTRAP:  # event stops ignore the signal
             signals.queue(k, t, sent)
     release(k, t)
 
 
 def release(k: Kernel, t: Task) -> None:
-    """Out of the ptrace-stop, whatever becomes of the signal."""
+    """End the ptrace-stop. The caller handles the signal."""
     t.ptrace.stop = None
     if t.state == STOPPED:
         signals.run_on(k, t)
@@ -126,7 +126,7 @@ def release(k: Kernel, t: Task) -> None:
 
 
 def take_resumed(k: Kernel, t: Task) -> Siginfo | None:
-    """The signal the tracer let through; if the task blocks it by now, it waits in the queue."""
+    """The signal that the tracer delivers. It is queued again if the task blocks it by now."""
     info, t.ptrace.resumed = t.ptrace.resumed, None
     if info is not None and t.sigmask & bit(info.signo):
         signals.queue(k, t, info)
@@ -134,7 +134,7 @@ def take_resumed(k: Kernel, t: Task) -> Siginfo | None:
     return info
 
 
-# Who traces whom.
+# Attaching and detaching.
 
 
 def attach(k: Kernel, t: Task, tracer: Task, options: int, seized: bool) -> None:
@@ -142,7 +142,7 @@ def attach(k: Kernel, t: Task, tracer: Task, options: int, seized: bool) -> None
     t.ptrace.options, t.ptrace.seized = options, seized
     if seized:
         return
-    if t.state == STOPPED:  # by job control: it is only told of
+    if t.state == STOPPED:  # by job control: only report the stop
         signal_stop(k, t, Siginfo(SIGSTOP, SI_USER, sender=tracer.pid))
     else:
         signals.send(k, t, SIGSTOP, SI_USER, sender=tracer.pid)
@@ -151,12 +151,12 @@ def attach(k: Kernel, t: Task, tracer: Task, options: int, seized: bool) -> None
 def detach(k: Kernel, t: Task, signo: int) -> None:
     resume(k, t, signo)
     t.tracer = None
-    # It goes on with the signal it got, and with the call before which it had stopped.
+    # It resumes with this signal, and with the call before which it had stopped.
     t.ptrace = PtraceState(resumed=t.ptrace.resumed, entering=t.ptrace.entering)
 
 
 def tracer_gone(k: Kernel, tracer: Process) -> None:
-    """exit_ptrace(): its tracees run on, with the signal they stopped at, or are killed."""
+    """exit_ptrace(): resume the tracees with the signal they stopped at, or kill them."""
     for t in list(k.tasks.values()):
         if t.tracer is None or t.tracer.process is not tracer:
             continue
@@ -168,20 +168,20 @@ def tracer_gone(k: Kernel, tracer: Process) -> None:
 
 
 def ended(k: Kernel, t: Task) -> None:
-    """A task exits: it is in no stop any more, and its tracer's wait hears of it."""
+    """A task exits: end its stop, and report it to the tracer's wait."""
     t.ptrace.stop = None
     if t is not t.process.leader:
-        _tell_end(k, t, t.exit_status or 0)
+        _report_end(k, t, t.exit_status or 0)
 
 
 def process_ended(k: Kernel, process: Process) -> None:
-    """The parent's wait hears of a process anyway."""
+    """Report the end of a process to its tracer, unless that is the parent, whose wait sees it."""
     leader = process.leader
     if leader.tracer is not None and leader.tracer.process is not process.parent:
-        _tell_end(k, leader, process.exit_status or 0)
+        _report_end(k, leader, process.exit_status or 0)
 
 
-def _tell_end(k: Kernel, t: Task, status: int) -> None:
+def _report_end(k: Kernel, t: Task, status: int) -> None:
     if t.tracer is None:
         return
     tracer, t.tracer = t.tracer.process, None
@@ -190,12 +190,14 @@ def _tell_end(k: Kernel, t: Task, status: int) -> None:
 
 
 def forked(k: Kernel, t: Task, child: Task, flags: int, exit_signal: int) -> Wait | None:
-    """ptrace_event_pid() of a fork. Whom the tracer follows stops at once, and so does its child,
-    which is traced too."""
+    """ptrace_event_pid() at fork: if the tracer follows it, parent and child stop at once.
+
+    The child becomes a tracee too.
+    """
     event = EVENT_FORK if exit_signal == SIGCHLD else EVENT_CLONE
     if flags & CLONE_VFORK:
         event = EVENT_VFORK
-    if flags & CLONE_UNTRACED or not _asks(t, event):
+    if flags & CLONE_UNTRACED or not _event_enabled(t, event):
         return None
     child.tracer = t.tracer
     child.ptrace = PtraceState(options=t.ptrace.options, seized=t.ptrace.seized)
@@ -208,28 +210,28 @@ def forked(k: Kernel, t: Task, child: Task, flags: int, exit_signal: int) -> Wai
 
 
 def vfork_done(t: Task, child: int) -> None:
-    if _asks(t, EVENT_VFORK_DONE):
+    if _event_enabled(t, EVENT_VFORK_DONE):
         later(t, PtraceTrap(EVENT_VFORK_DONE << 8 | SIGTRAP, child))
 
 
 def exec_done(k: Kernel, t: Task) -> None:
-    """A traced task stops after execve: by an event, or as if by SIGTRAP."""
-    if _asks(t, EVENT_EXEC):
+    """A tracee stops after execve: for the event, or for a SIGTRAP."""
+    if _event_enabled(t, EVENT_EXEC):
         later(t, PtraceTrap(EVENT_EXEC << 8 | SIGTRAP, t.tid))
     elif t.tracer is not None and not t.ptrace.seized:
         signals.send(k, t, SIGTRAP, SI_USER, sender=t.process.pid)
 
 
 def exiting(k: Kernel, t: Task, status: int) -> Wait | None:
-    """A task that calls exit or exit_group stops while all of it is still there."""
-    if not _asks(t, EVENT_EXIT) or t.ptrace.exiting:
+    """A task that calls exit or exit_group stops before it releases anything."""
+    if not _event_enabled(t, EVENT_EXIT) or t.ptrace.exiting:
         return None
     t.ptrace.exiting = True
     _trap_stop(k, t, PtraceTrap(EVENT_EXIT << 8 | SIGTRAP, status))
     return _in_call(t)
 
 
-# Stops at calls, and after each instruction.
+# Stops at calls and after single steps.
 
 
 def _call_code(t: Task) -> int:
@@ -237,9 +239,10 @@ def _call_code(t: Task) -> int:
 
 
 def enter_call(k: Kernel, t: Task) -> Wait | None:
-    """PTRACE_SYSCALL's stop before a call; afterwards, what the tracer made of its registers.
+    """PTRACE_SYSCALL's stop before a call. Afterwards, take the number and the arguments from the
+    registers, which the tracer may have changed.
 
-    a0 shows -ENOSYS meanwhile; what it was, the tracer can't change (orig_a0).
+    During the stop a0 is -ENOSYS. The tracer can't change its former value (orig_a0).
     """
     call, hart, state = t.call, t.hart, t.ptrace
     assert call is not None
@@ -270,18 +273,21 @@ def leave_call(t: Task, result: int | End) -> None:
 
 
 def stepping(t: Task) -> bool:
-    """Whether the next instruction is to be the only one."""
+    """Whether the task runs a single instruction next."""
     return t.ptrace.step == "wanted"
 
 
 def stepped(t: Task) -> None:
-    """It has run; a call is yet to be done."""
+    """The instruction has run. If it was an ecall, its call may not be done yet."""
     t.ptrace.step = "done"
 
 
 def report_step(k: Kernel, t: Task) -> None:
-    """Before user mode: the SIGTRAP after an instruction. (Mainline's RISC-V has no hardware for
-    it and answers EIO to PTRACE_SINGLESTEP; debuggers then set breakpoints.)"""
+    """Raise the SIGTRAP after a single step, on the return to user mode.
+
+    (Mainline's RISC-V has no hardware support: PTRACE_SINGLESTEP returns EIO, and debuggers set
+    breakpoints.)
+    """
     if t.ptrace.step == "done" and (t.call is None or t.restart is not None):
         t.ptrace.step = ""
         signals.force_fault(k, t, SIGTRAP, _TRAP_TRACE, t.hart.pc)

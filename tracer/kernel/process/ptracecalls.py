@@ -1,4 +1,4 @@
-"""ptrace(2): its requests, one row each."""
+"""ptrace(2): one row per request."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _traceme(k: Kernel, t: Task) -> int:
 
 
 def _peek(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
-    """The raw call stores the word at `data`; the C library makes a result of it."""
+    """The raw call stores the word at `data`. The C library returns it."""
     word = child.space.read(addr, 8, force=True)
     if word is None:
         raise Errno("EIO")
@@ -134,7 +134,7 @@ def _setsigmask(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
 
 
 def _get_syscall_info(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
-    """struct ptrace_syscall_info; addr: how much of it is wanted. Gives its true size."""
+    """struct ptrace_syscall_info. addr: the size of the buffer. Returns the size of the struct."""
     code = stop_of(child).info.code & ~0x80
     op, *words = child.ptrace.syscall if code == SIGTRAP else (0,)
     value = struct.pack("<B3xIQQ", op, _AUDIT_ARCH_RISCV64, child.hart.pc, child.hart.x(2))
@@ -184,7 +184,7 @@ def _iovec(k: Kernel, t: Task, kind: int, addr: int) -> tuple[Regset, int, int]:
 
 
 def _may_attach(t: Task, child: Task) -> None:
-    """Errno EPERM: one's own thread, one that is traced or gone, or not dumpable."""
+    """Errno: EPERM for a thread of the caller, a tracee, a dead task, or one not dumpable."""
     gone = child.state in (ZOMBIE, DEAD)
     if child.process is t.process or child.tracer is not None or gone or not child.process.dumpable:
         raise Errno("EPERM")
@@ -211,7 +211,7 @@ def _kill(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
 
 
 def _interrupt(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
-    """A seized task stops where it is; a call that can be interrupted is."""
+    """A seized task stops where it is. If its call is interruptible, the call is interrupted."""
     if not child.ptrace.seized:
         raise Errno("EIO")
     if child.ptrace.stop is None:
@@ -222,13 +222,13 @@ def _interrupt(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
 
 
 _AUDIT_ARCH_RISCV64: Final = 0xC000_00F3
-# TRACESYSGOOD, FORK, VFORK, CLONE, EXEC, VFORKDONE, EXIT, EXITKILL; TRACESECCOMP, which never
-# happens.
+# TRACESYSGOOD, FORK, VFORK, CLONE, EXEC, VFORKDONE, EXIT, EXITKILL; and TRACESECCOMP, whose event
+# never occurs.
 _OPTIONS: Final = 0x7F | 0x80 | ptrace.O_EXITKILL
 
 Request = Callable[["Kernel", Task, Task, int, int], int]
 
-# Requests on a task that is not traced yet, or that need not be stopped.
+# Requests for a task that is not traced yet or need not be stopped.
 ATTACHING: Final[dict[int, Request]] = {
     PTRACE_ATTACH: _attach,
     PTRACE_SEIZE: _seize,
@@ -237,7 +237,7 @@ RUNNING: Final[dict[int, Request]] = {
     PTRACE_KILL: _kill,
     PTRACE_INTERRUPT: _interrupt,
 }
-# Requests on a stopped tracee.
+# Requests for a stopped tracee.
 REQUESTS: Final[dict[int, Request]] = {
     PTRACE_PEEKTEXT: _peek,
     PTRACE_PEEKDATA: _peek,
@@ -291,6 +291,6 @@ CALLS: Final = (
     Call(
         "ptrace",
         sys_ptrace,
-        why="no LISTEN, SYSEMU; no PTRACE_EVENT_EXIT at a death by signal or by another thread",
+        why="no LISTEN, SYSEMU; no PTRACE_EVENT_EXIT if a signal or another thread ends the task",
     ),
 )

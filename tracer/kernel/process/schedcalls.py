@@ -1,6 +1,7 @@
-"""Scheduling calls: one cpu, one policy; what can be set is kept, and changes nothing.
+"""Scheduling calls, for one cpu and one policy. What a program sets is kept but has no effect.
 
-Here too: what programs ask about the cpu they run on (getcpu, membarrier), and ioprio."""
+Also getcpu, membarrier and ioprio.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ _MEMBARRIERS: Final = 0x7F  # all up to PRIVATE_EXPEDITED_SYNC_CORE, with their 
 
 
 def _task(k: Kernel, t: Task, pid: int) -> Task:
-    """0 is the caller. Errno ESRCH."""
+    """The task of a pid; 0 is the caller. Errno: ESRCH."""
     task = k.tasks.get(pid & 0xFFFF_FFFF) if pid & 0xFFFF_FFFF else t
     if task is None:
         raise Errno("ESRCH")
@@ -144,7 +145,7 @@ def _renice(task: Task, nice: int) -> None:
 
 
 def _named(k: Kernel, t: Task, which: int, who: int) -> list[Task]:
-    """Errno EINVAL, ESRCH."""
+    """The tasks that `which` and `who` name. Errno: EINVAL, ESRCH."""
     which, who = which & 0xFFFF_FFFF, who & 0xFFFF_FFFF
     if which not in (PRIO_PROCESS, PRIO_PGRP, PRIO_USER):
         raise Errno("EINVAL")
@@ -177,7 +178,7 @@ def sys_getcpu(k: Kernel, t: Task, a: Args) -> int:
 
 
 def sys_membarrier(k: Kernel, t: Task, a: Args) -> int:
-    """One hart runs at a time, and sees everything in order."""
+    """No barrier is needed: one hart runs at a time and sees all stores in order."""
     command, flags = a[0] & 0xFFFF_FFFF, a[1] & 0xFFFF_FFFF
     if flags or command & ~_MEMBARRIERS or command & (command - 1):
         raise Errno("EINVAL")
@@ -203,10 +204,10 @@ CALLS: Final = (
     Call("sched_get_priority_max", sys_sched_get_priority_max),
     Call("sched_get_priority_min", sys_sched_get_priority_min),
     Call("sched_rr_get_interval", sys_sched_rr_get_interval, "simple", _ONE_CPU),
-    Call("setpriority", sys_setpriority, "simple", "nice values are kept, but weigh nothing"),
+    Call("setpriority", sys_setpriority, "simple", "nice values are kept but have no effect"),
     Call("getpriority", sys_getpriority),
     Call("getcpu", sys_getcpu, "simple", "everything runs on cpu 0"),
     Call("sched_setattr", sys_sched_setattr, "simple", _ONE_CPU),
     Call("sched_getattr", sys_sched_getattr, "simple", _ONE_CPU),
-    Call("membarrier", sys_membarrier, "simple", "memory is seen in one order anyway"),
+    Call("membarrier", sys_membarrier, "simple", "memory is sequentially consistent anyway"),
 )

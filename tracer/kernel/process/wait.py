@@ -1,4 +1,4 @@
-"""wait4, waitid: which child has something to tell, and telling it (kernel/exit.c)."""
+"""wait4, waitid: find a child whose state has changed, and report it (kernel/exit.c)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _RUSAGE: Final = 144
 
 @dataclass(frozen=True)
 class _Report:
-    """What a wait was told. status: a wait status; code, value: of waitid's siginfo."""
+    """What a wait reports. status: a wait status. code, value: for waitid's siginfo."""
 
     pid: int
     status: int
@@ -100,7 +100,7 @@ def sys_waitid(k: Kernel, t: Task, a: Args) -> Outcome:
 
 
 def _wait(k: Kernel, t: Task, kind: int, id: int, options: int) -> _Report | Outcome:
-    """do_wait: a report, 0 under WNOHANG, or a sleep. Errno: ECHILD."""
+    """do_wait: returns a report, 0 under WNOHANG, or a Wait. Errno: ECHILD."""
     assert t.blocked is not None
     children = [c for c in t.process.children if _eligible(c, kind, id, options)]
     tracees = [
@@ -139,7 +139,7 @@ def _ended(pid: int, status: int, icount: int) -> _Report:
 
 
 def _eligible(child: Process, kind: int, id: int, options: int) -> bool:
-    """eligible_child: a clone child, whose exit signal is not SIGCHLD, is waited for on demand."""
+    """eligible_child: a clone child (exit signal not SIGCHLD) needs __WCLONE or __WALL."""
     leader = child.leader
     if (kind == _P_PID and leader.tid != id) or (kind == _P_PGID and child.pgid != id):
         return False
