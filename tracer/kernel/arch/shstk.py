@@ -142,7 +142,7 @@ def deactivate_mm(k: Kernel, t: Task) -> None:
 
 
 def start_thread(k: Kernel, t: Task) -> None:
-    """Hook: exec disables all of this for the new program (E1). The lock is cleared or kept (E2)."""
+    """Hook: exec disables all of this for the new program (E1), and may clear the lock (E2)."""
     locked = t.cfi.ubcfi_locked and k.row["exec_lock"] == "kept"
     t.cfi = CfiState(ubcfi_locked=locked)
     set_enabled(t, False)

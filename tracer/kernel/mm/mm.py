@@ -1,7 +1,7 @@
-"""An address space: what mmap, munmap, mprotect, mremap, madvise and brk come down to.
+"""An address space, with the operations behind mmap, munmap, mprotect, mremap, madvise and brk.
 
-Each operation, failed ones too, is one `mappings` row. The task it is done for, whose limits bind,
-is `Kernel.current`.
+Each operation, even one that fails, writes one `mappings` row. The limits of `Kernel.current`
+apply to it.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-TASK_SIZE: Final = 1 << 56  # Sv57: what an explicit address may reach
-WINDOW: Final = 1 << 47  # what the kernel itself chooses from, as on Sv48
+TASK_SIZE: Final = 1 << 56  # Sv57: the limit of explicit addresses
+WINDOW: Final = 1 << 47  # the limit of addresses that the kernel chooses, as on Sv48
 STACK_TOP: Final = WINDOW
 MIN_ADDR: Final = PAGE  # vm.mmap_min_addr
 MAX_MAP_COUNT: Final = 65530
@@ -65,13 +65,13 @@ def core_perm(vma: Vma) -> int:
 
 
 def mmap_base(stack_limit: int) -> int:
-    """Below the room a stack of RLIMIT_STACK may need (mmap_base of mm/util.c, unrandomised)."""
+    """Leaves room for a stack of RLIMIT_STACK (mmap_base of mm/util.c, without randomisation)."""
     gap = min(stack_limit + STACK_GUARD_GAP, RLIM_INFINITY)
     return page_up(STACK_TOP - min(max(gap, 128 << 20), WINDOW // 6 * 5))
 
 
 class SharedMemory:
-    """Numbers the pieces of shared memory that no file is behind."""
+    """Numbers the shared mappings that have no file."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -86,7 +86,7 @@ _SHARED: Final = Slot(SharedMemory)
 
 @dataclass
 class _Operation:
-    """Columns of a `mappings` row; they fill up while the operation goes on."""
+    """The columns of a `mappings` row, filled in during the operation."""
 
     op: str
     length: int
@@ -104,9 +104,9 @@ class _Operation:
 
 @dataclass
 class Birth:
-    """How an address space came to be: columns of its `mms` row.
+    """How an address space was created: columns of its `mms` row.
 
-    tid: the task it was made for. fork's child has no number yet when its memory is copied.
+    tid: the task it was created for. fork copies the memory before the child has a tid.
     """
 
     seq: int
@@ -129,21 +129,21 @@ class Mm:
     brk: int = 0
     vdso: int = 0
     stack_start: int = 0  # sp at exec
-    args: tuple[int, int] = (0, 0)  # where argv's strings lie, for /proc/PID/cmdline
+    args: tuple[int, int] = (0, 0)  # where argv's strings are, for /proc/PID/cmdline
     envs: tuple[int, int] = (0, 0)
     auxv: bytes = b""
     exe: str = ""
     pmlen: int = 0  # upper bits of pointers that system calls ignore (tagged.py)
-    pmlen_locked: bool = False  # a task was made that shares this mm
+    pmlen_locked: bool = False  # a task that shares this mm was created
 
     def untagged(self, addr: int) -> int:
-        """untagged_addr: the upper pmlen bits become the sign extension of the next one."""
+        """untagged_addr: replace the upper pmlen bits by copies of the next lower bit."""
         kept = 64 - self.pmlen
         low = addr & ((1 << kept) - 1)
         return (low - (low >> (kept - 1) << kept)) & (2**64 - 1) if self.pmlen else addr
 
     def write_row(self, k: Kernel, seq_end: int | None) -> None:
-        """At its end, or at the run's."""
+        """Called at the end of the address space, or of the run."""
         k.rec.row("mms", mm=self.id, seq_end=seq_end, **vars(self.birth))
 
     def copy(self, id: int, birth: Birth) -> Mm:
@@ -158,7 +158,7 @@ class Mm:
             pmlen_locked=False,
         )
 
-    # The operations. Addresses and lengths are as a system call gives them.
+    # The operations. Addresses and lengths are unchecked arguments of system calls.
 
     def map(
         self,
@@ -173,7 +173,7 @@ class Mm:
         offset: int = 0,
         name: str = "",
     ) -> int:
-        """do_mmap; the address. Errno: EINVAL, ENOMEM, EEXIST, EPERM, EOVERFLOW."""
+        """do_mmap: returns the address. Errno: EINVAL, ENOMEM, EEXIST, EPERM, EOVERFLOW."""
         row = _Operation("map", length, hint=hint, prot=prot, flags=flags & 0xFFFF_FFFF)
         row.shadow_stack = shadow_stack
         if file is not None:
@@ -219,7 +219,7 @@ class Mm:
             self.space.unmap(start, length)
 
     def protect(self, k: Kernel, start: int, length: int, prot: int) -> None:
-        """mprotect. A shadow stack stays one. Errno: EINVAL, ENOMEM, EACCES."""
+        """mprotect. A shadow stack remains one. Errno: EINVAL, ENOMEM, EACCES."""
         with self._writing(k, _Operation("protect", length, prot=prot)) as row:
             if start % PAGE:
                 raise Errno("EINVAL")
@@ -250,7 +250,7 @@ class Mm:
     def remap(
         self, k: Kernel, old: int, old_length: int, length: int, flags: int, to: int = 0
     ) -> int:
-        """mremap; the new address. Errno: EINVAL, EPERM, EFAULT, ENOMEM."""
+        """mremap: returns the new address. Errno: EINVAL, EPERM, EFAULT, ENOMEM."""
         row = _Operation("remap", length, hint=to, flags=flags & 0xFFFF_FFFF)
         row.old_start, row.old_length = old, old_length
         with self._writing(k, row):
@@ -283,7 +283,7 @@ class Mm:
         flags: int,
         to: int | None,
     ) -> int:
-        """Shrink, grow in place, or move: the last two after charging the growth."""
+        """Shrink, grow in place, or move. Growth is charged first."""
         if length < old_length:
             self._drop(old + length, old_length - length)
             old_length = length
@@ -324,7 +324,7 @@ class Mm:
         return start
 
     def discard(self, k: Kernel, start: int, length: int, advice: int) -> None:
-        """MADV_DONTNEED: anonymous memory becomes zero, a file's comes back. Errno: ENOMEM."""
+        """MADV_DONTNEED: zero anonymous memory, read a file's contents again. Errno: ENOMEM."""
         with self._writing(k, _Operation("discard", length, start=start, flags=advice)) as row:
             for vma in self.vmas.touching(start, start + length):
                 part = vma.part(max(vma.start, start), min(vma.end, start + length))
@@ -336,7 +336,7 @@ class Mm:
                 raise Errno("ENOMEM")
 
     def set_brk(self, k: Kernel, to: int) -> int:
-        """brk: the break afterwards, the old one if `to` can't be had."""
+        """brk: returns the new break, or the old one if it can't be moved to `to`."""
         if to < self.brk_start:
             return self.brk
         old_end, new_end = page_up(self.brk), page_up(to)
@@ -357,7 +357,7 @@ class Mm:
         return to
 
     def grow_stack(self, k: Kernel, t: Task, addr: int) -> bool:
-        """An access below a stack that grows: whether the stack reaches there now."""
+        """expand_stack: grow the stack above `addr` down to it. False if it can't grow."""
         vma = self.vmas.after(addr)
         if vma is None or not vma.grows_down or self.vmas.find(addr) is not None:
             return False
@@ -379,10 +379,10 @@ class Mm:
             return False
         return True
 
-    # What they are made of.
+    # Parts of the operations.
 
     def place(self, length: int, align: int) -> int:
-        """Where the kernel would put `length` bytes at a multiple of `align`. Errno: ENOMEM."""
+        """The address that the kernel would choose, a multiple of `align`. Errno: ENOMEM."""
         extra = max(align - PAGE, 0)
         start = self.vmas.highest_gap(page_up(length) + extra, 0, MIN_ADDR, self.base)
         if start is None:
@@ -412,7 +412,7 @@ class Mm:
         return start
 
     def _charge(self, k: Kernel, vma: Vma) -> None:
-        """may_expand_vm and __vm_enough_memory for an area that is about to be."""
+        """may_expand_vm and __vm_enough_memory for an area about to be mapped."""
         new = vma.length - sum(
             min(v.end, vma.end) - max(v.start, vma.start)
             for v in self.vmas.touching(vma.start, vma.end)
@@ -463,13 +463,13 @@ class Mm:
             self.space.write(vma.start, data, force=True)
 
     def _permit(self, vma: Vma) -> None:
-        """Pages wholly past a file's end are there, but no access is allowed: SIGBUS."""
+        """Pages entirely past a file's end are mapped without access: SIGBUS."""
         self.space.protect(vma.start, vma.length, core_perm(vma))
         if vma.backed < vma.end:
             self.space.protect(vma.backed, vma.end - vma.backed, 0)
 
     def file_resized(self, inode: Regular) -> None:
-        """What its shared mappings may reach is different now."""
+        """Update the access to pages past the end of a file whose size has changed."""
         for vma in self.vmas:
             if vma.file is not None and vma.file.inode is inode:
                 self._permit(vma)
@@ -492,7 +492,7 @@ class Mm:
 
 
 def _is_data(vma: Vma) -> bool:
-    """is_data_mapping: private, writable, no stack of either kind."""
+    """is_data_mapping: private, writable, not a stack of either kind."""
     return (
         bool(vma.prot & PROT_WRITE)
         and vma.shared is None

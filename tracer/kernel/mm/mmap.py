@@ -1,4 +1,4 @@
-"""The system calls about memory: their arguments checked, then tracer/kernel/mm/mm.py."""
+"""The system calls for memory: they check their arguments and call tracer/kernel/mm/mm.py."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 _PROT_KNOWN: Final = 0xF | 0x0100_0000 | 0x0200_0000  # with PROT_SEM, GROWSDOWN, GROWSUP
 _U64: Final = 2**64 - 1
 
-# Advice without an effect here: access patterns, huge pages, merging, dumps, reclaim. MADV_FREE is
-# among them: the contents may stay.
+# Advice without an effect: access patterns, huge pages, merging, dumps, reclaim. MADV_FREE is here
+# because it may keep the contents.
 _HARMLESS: Final = frozenset(
     (
         MADV_NORMAL,
@@ -144,7 +144,7 @@ def sys_mincore(k: Kernel, t: Task, a: Args) -> int:
 
 
 def _mapped(k: Kernel, t: Task, a: Args) -> int:
-    """msync, mlock and munlock: nothing to do, but the range must be mapped."""
+    """msync, mlock and munlock only check that the range is mapped."""
     start, length = _mm(t).untagged(a[0]) & -PAGE, page_up(a[0] % PAGE + a[1])
     if length and (start + length > TASK_SIZE or not _mm(t).vmas.covers(start, start + length)):
         raise Errno("ENOMEM")
@@ -155,7 +155,7 @@ def _nothing(k: Kernel, t: Task, a: Args) -> int:
     return 0
 
 
-_LOCKING: Final = "nothing is ever swapped; RLIMIT_MEMLOCK does not bind"
+_LOCKING: Final = "nothing is ever swapped; RLIMIT_MEMLOCK is ignored"
 
 CALLS = (
     Call("brk", sys_brk),
@@ -163,7 +163,7 @@ CALLS = (
     Call("mremap", sys_mremap),
     Call("mmap", sys_mmap),
     Call("mprotect", sys_mprotect),
-    Call("msync", _mapped, "simple", "the file has what is stored at once"),
+    Call("msync", _mapped, "simple", "stores reach the file at once"),
     Call("mlock", _mapped, "simple", _LOCKING),
     Call("munlock", _mapped, "simple", _LOCKING),
     Call("mlockall", _nothing, "simple", _LOCKING),

@@ -1,4 +1,4 @@
-"""The contents of a file that is mapped MAP_SHARED: frames that every mapping of it sees."""
+"""The contents of a file mapped MAP_SHARED, in frames that all its mappings share."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from shstk.tracer._core import Machine
 
 SPAN: Final = 1 << 44  # more than any file can hold
-_START: Final = 1 << 20  # where the file's first byte lies in the cache's own address space
+_START: Final = 1 << 20  # address of the file's first byte in the cache's address space
 _SHARED: Final = 16  # _core.PERM_SHARED
 
 
 class PageCache:
-    """An address space of its own: one shared mapping that the guests' mappings are parts of."""
+    """An address space with one shared mapping. The guests' mappings share its frames."""
 
     def __init__(self, machine: Machine, data: bytes | bytearray) -> None:
         self._space = AddressSpace(machine)
@@ -26,17 +26,17 @@ class PageCache:
         self.write(0, bytes(data))
 
     def read(self, offset: int, n: int) -> bytes:
-        """Up to the file's end."""
+        """At most up to the end of the file."""
         n = min(n, self.size - offset)
         return self._space.read(_START + offset, n) or b"" if n > 0 else b""
 
     def write(self, offset: int, data: bytes) -> None:
-        """Within the file. Errno ENOSPC: the machine's memory is used up."""
+        """The range must be in the file. Errno: ENOSPC if the machine is out of memory."""
         if data and not self._space.write(_START + offset, data):
             raise Errno("ENOSPC")
 
     def resize(self, size: int) -> None:
-        """What is cut off reads as zeros if the file grows again."""
+        """Zero what a truncation cuts off, in case the file grows again."""
         if size < self.size:
             self.write(size, bytes(self.size - size))
         self.size = size

@@ -1,4 +1,4 @@
-"""process_vm_readv and process_vm_writev: bytes between the memories of two processes.
+"""process_vm_readv and process_vm_writev: copy between the memories of two processes.
 
 Unlike ptrace's, these accesses obey the target's permissions (mm/process_vm_access.c).
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _target(k: Kernel, t: Task, a: Args) -> Task:
-    """Errno EINVAL: flags; ESRCH, EPERM: whose memory it may not be."""
+    """Errno: EINVAL for flags; ESRCH; EPERM for a process that isn't dumpable."""
     if a[5]:
         raise Errno("EINVAL")
     target = k.tasks.get(a[0] & 0xFFFF_FFFF)

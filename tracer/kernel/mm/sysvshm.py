@@ -1,4 +1,4 @@
-"""System V shared memory: segments with a number, that processes attach and detach."""
+"""System V shared memory: numbered segments that processes attach and detach."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-_DEST: Final = 0o1000  # in the mode: it goes with its last user
+_DEST: Final = 0o1000  # SHM_DEST in the mode: destroyed at the last detach
 _SEGMENTS_MAX: Final = 4096  # kernel.shmmni
 # struct shmid64_ds: key, uid, gid, cuid, cgid, mode, seq; size, atime, dtime, ctime, cpid, lpid,
 # attached
@@ -52,7 +52,7 @@ _DS: Final = struct.Struct("<i5I2H4x16xQqqqiiQ16x")
 
 @dataclass(eq=False)
 class Segment:
-    """key: None when only its number leads to it any more."""
+    """key: None after IPC_RMID, when the segment is found only by its number."""
 
     number: int
     key: int | None
@@ -76,7 +76,7 @@ class Segment:
 class Segments:
     def __init__(self) -> None:
         self.by_number: dict[int, Segment] = {}
-        self.made = 0  # ever: the next one's number
+        self.made = 0  # number of the next segment
 
 
 SEGMENTS: Final = Slot(Segments)
@@ -87,7 +87,7 @@ def _now(k: Kernel) -> int:
 
 
 def _sweep(k: Kernel) -> None:
-    """Segments that were removed go when nobody has them attached."""
+    """Free the removed segments that no process has attached."""
     segments = SEGMENTS.of(k).by_number
     for segment in list(segments.values()):
         if segment.doomed and not segment.users(k):
@@ -155,7 +155,7 @@ def sys_shmat(k: Kernel, t: Task, a: Args) -> int:
 
 
 def sys_shmdt(k: Kernel, t: Task, a: Args) -> int:
-    """Every area that is left of what one shmat gave."""
+    """Unmap all that is left of the areas of one shmat."""
     assert t.mm is not None
     vma = t.mm.vmas.find(a[0])
     for segment in list(SEGMENTS.of(k).by_number.values()):
@@ -171,7 +171,7 @@ def sys_shmdt(k: Kernel, t: Task, a: Args) -> int:
 
 
 def sys_shmctl(k: Kernel, t: Task, a: Args) -> int:
-    """Errno EINVAL: IPC_INFO, SHM_STAT and their kind, by which ipcs lists them, too."""
+    """Errno: EINVAL also for IPC_INFO, SHM_STAT and the like, which ipcs uses."""
     command = a[1] & 0xFFFF_FFFF
     if command not in (IPC_RMID, IPC_SET, IPC_STAT, SHM_LOCK, SHM_UNLOCK):
         raise Errno("EINVAL")

@@ -1,4 +1,4 @@
-"""Guest memory as the kernel touches it; what it stores is a `kernel_memory` row.
+"""Accesses of the kernel to guest memory. Each store is a `kernel_memory` row.
 
 Every function raises Errno("EFAULT") where copy_to_user or copy_from_user would fail.
 """
@@ -20,7 +20,7 @@ _TASK_SIZE_MAX = 2**63
 
 
 def access_ok(addr: int, n: int) -> bool:
-    """Whether n bytes from addr could be user memory at all: no sum of a guest's wraps around."""
+    """Whether n bytes from addr could be user memory. The sum can't wrap around."""
     return addr + n <= _TASK_SIZE_MAX
 
 
@@ -37,7 +37,7 @@ def get(k: Kernel, t: Task, addr: int, n: int) -> bytes:
 
 
 def put(k: Kernel, t: Task, addr: int, data: bytes, record: bool = True) -> None:
-    """record=False: bytes that another table holds already (a file's contents)."""
+    """record=False: for bytes that another table has already (a file's contents)."""
     if not data:
         return
     addr = _untagged(t, addr)
@@ -66,9 +66,9 @@ def put_u64(k: Kernel, t: Task, addr: int, value: int) -> None:
 
 
 def get_cstr(k: Kernel, t: Task, addr: int, limit: int = 4096) -> bytes:
-    """Up to the NUL, which is left out; recorded, so that calls can be shown with their strings.
+    """The string without its NUL. It is recorded, so that calls can be printed with their strings.
 
-    ENAMETOOLONG if `limit` bytes hold no NUL.
+    Errno: ENAMETOOLONG if there is no NUL in `limit` bytes.
     """
     addr = _untagged(t, addr)
     data = t.space.read_cstr(addr, limit) if access_ok(addr, 1) else None
@@ -81,14 +81,14 @@ def get_cstr(k: Kernel, t: Task, addr: int, limit: int = 4096) -> bytes:
 
 
 def ss_put(k: Kernel, t: Task, addr: int, value: int) -> None:
-    """The kernel's own store to a shadow stack (a token): 8 bytes, only where one is writable."""
+    """The kernel's 8-byte store to a writable shadow stack (a token)."""
     if not t.space.ss_write(addr, value):
         raise Errno("EFAULT")
     note(k, t, "write", addr, _U64.pack(value))
 
 
 def ss_swap(k: Kernel, t: Task, addr: int, value: int) -> int:
-    """The kernel's ssamoswap.d: stores `value`, gives the old word."""
+    """The kernel's ssamoswap.d: store `value` and return the old word."""
     old = t.space.ss_swap(addr, value)
     if old is None:
         raise Errno("EFAULT")
@@ -101,12 +101,12 @@ def _untagged(t: Task, addr: int) -> int:
 
 
 def _grow(k: Kernel, t: Task, addr: int) -> bool:
-    """A buffer below what the stack has touched so far: the copy makes it grow."""
+    """An access below the stack makes it grow, as a fault in user mode does."""
     return t.mm is not None and t.mm.grow_stack(k, t, addr)
 
 
 def note(k: Kernel, t: Task, op: str, addr: int, data: bytes) -> None:
-    """The kernel_memory row alone: "read" by ptrace and /proc, or a write made another way."""
+    """Write only the kernel_memory row, for a read that matters or a store made elsewhere."""
     k.rec.row(
         "kernel_memory",
         seq=k.seq(),

@@ -1,4 +1,4 @@
-"""The areas of an address space: a sorted list that splits, merges and finds gaps."""
+"""The areas of an address space in a sorted list, which splits and merges them and finds gaps."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ STACK_GUARD_GAP: Final = 256 * PAGE  # kept below a stack that grows
 
 @dataclass(frozen=True)
 class MappedFile:
-    """The file behind an area; `input` is inputs.input.
+    """The file of an area. `input` is inputs.input.
 
-    data: what a private mapping was made from. inode: the file itself, behind a shared mapping;
-    writable: whether that may write to it.
+    data: the contents, for a private mapping. inode: the file itself, for a shared mapping.
+    writable: whether a shared mapping may write to it.
     """
 
     path: str
@@ -40,7 +40,7 @@ class Vma:
     end: int
     prot: int
     shadow_stack: bool = False
-    shared: int | None = None  # MAP_SHARED: which shared memory; the same in all that share it
+    shared: int | None = None  # MAP_SHARED: id of the shared memory, equal in all its mappings
     grows_down: bool = False
     noreserve: bool = False
     name: str = ""  # "[heap]", "[stack]", "[vdso]"
@@ -53,7 +53,7 @@ class Vma:
 
     @property
     def backed(self) -> int:
-        """Where the pages end that hold a byte of the file (anything else: `end`)."""
+        """The end of the last page that contains a byte of the file; `end` without a file."""
         if self.file is None:
             return self.end
         rest = -(-self.file.size // PAGE) * PAGE - self.offset
@@ -61,7 +61,7 @@ class Vma:
 
     @property
     def gap_start(self) -> int:
-        """Where what must stay free below this area begins (vm_start_gap)."""
+        """vm_start_gap: the start of the gap that must stay free below this area."""
         if self.shadow_stack:
             return max(self.start - PAGE, 0)
         return max(self.start - STACK_GUARD_GAP, 0) if self.grows_down else self.start
@@ -74,14 +74,14 @@ class Vma:
         return self.offset + addr - self.start if backed else 0
 
     def continues(self, below: Vma) -> bool:
-        """Whether this area and the one below it are shown as one."""
+        """Whether this area can be merged with the one below it."""
         return self == replace(
             below, start=self.start, end=self.end, offset=below._offset_at(self.start)
         )
 
 
 class VmaList:
-    """Sorted, without overlaps; neighbours that are alike are one."""
+    """A sorted list without overlaps. Neighbours that can be merged are merged."""
 
     def __init__(self, vmas: list[Vma] | None = None) -> None:
         self._vmas = vmas or []
@@ -120,7 +120,7 @@ class VmaList:
         return self._vmas[at] if at >= 0 else None
 
     def remove(self, start: int, end: int) -> list[Vma]:
-        """Cut [start, end) out; the parts cut."""
+        """Cut out [start, end) and return the parts cut."""
         hit = self.touching(start, end)
         if not hit:
             return []
@@ -130,7 +130,7 @@ class VmaList:
         return [v.part(max(v.start, start), min(v.end, end)) for v in hit]
 
     def add(self, vma: Vma) -> None:
-        """Put an area where nothing is, merging it with neighbours that are alike."""
+        """Add an area in a free range, and merge it with its neighbours."""
         old = []
         below, above = self.before(vma.start), self.after(vma.end)
         if below and below.end == vma.start and vma.continues(below):
@@ -142,22 +142,22 @@ class VmaList:
         self._replace(old, [vma])
 
     def covers(self, start: int, end: int) -> bool:
-        """Whether no byte of [start, end) is unmapped."""
+        """Whether all of [start, end) is mapped."""
         return sum(min(v.end, end) - max(v.start, start) for v in self.touching(start, end)) == (
             end - start
         )
 
     def fits(self, start: int, length: int) -> bool:
-        """Whether a hint can be taken: free, and not in a gap kept below the next area."""
+        """Whether a hint is usable: the range is free and not in the gap below the next area."""
         if self.touching(start, start + length):
             return False
         above = self.after(start + length)
         return above is None or start + length <= above.gap_start
 
     def highest_gap(self, length: int, below: int, low: int, high: int) -> int | None:
-        """Start of the highest free place of `length` bytes in [low, high).
+        """Start of the highest free range of `length` bytes in [low, high).
 
-        below: bytes that must also be free under it (the guard of a shadow stack).
+        below: bytes that must also be free below it (the guard of a shadow stack).
         """
         top = high
         for vma in reversed(self._vmas):

@@ -46,7 +46,7 @@ _MAX_SET_TID: Final = 32
 
 @dataclass(frozen=True)
 class CloneArgs:
-    """struct kernel_clone_args. `stack`: the lowest address for clone3, the child's sp for clone."""
+    """struct kernel_clone_args. `stack`: the lowest address in clone3, the child's sp in clone."""
 
     flags: int
     exit_signal: int

@@ -1,6 +1,7 @@
-"""Delivering signals: what a pending one does on the way to user mode (get_signal, handle_signal).
+"""Delivery of pending signals on the return to user mode (get_signal, handle_signal).
 
-Frames are pushed for handlers, several if several are pending; or the task stops, or it dies.
+A handler gets a frame, one on top of the other if several signals are pending. Otherwise the task
+stops or is killed.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SA_RESETHAND: Final = 0x8000_0000
 
 
 def deliver_pending(k: Kernel, t: Task) -> None:
-    """Act on what is pending: frames are pushed (several, nested), or the task stops or dies."""
+    """Deliver signals until none is pending, or until the task stops or is killed."""
     while t.state == RUNNABLE:
         if t.process.killed is not None:
             _die(k, t, t.process.killed)
@@ -63,7 +64,7 @@ def deliver_pending(k: Kernel, t: Task) -> None:
 
 
 def _next(t: Task) -> Siginfo | None:
-    """What get_signal() takes: an exception's own signal, then the lowest number."""
+    """The signal that get_signal() dequeues: one of an exception first, then the lowest number."""
     for info in t.pending:
         if info.code > SI_USER and bit(info.signo) & SYNCHRONOUS & ~t.sigmask:
             t.pending = [p for p in t.pending if p is not info]
@@ -80,7 +81,7 @@ def _enter(k: Kernel, t: Task, info: Siginfo, action: SigAction) -> None:
         k.settle(t, sa_restart=bool(action.flags & SA_RESTART))
     mask = t.sigmask if t.saved_sigmask is None else t.saved_sigmask
     if not sigframe.push(k, t, info, action, mask):
-        # A SIGSEGV whose own frame can't be pushed has no handler that could help.
+        # If even the frame of a SIGSEGV can't be pushed, its handler can't run: kill the task.
         fatal = info.signo == SIGSEGV
         signals.force(k, t, Siginfo(SIGSEGV, SI_KERNEL), fatal=fatal)
         return
@@ -94,7 +95,7 @@ def _enter(k: Kernel, t: Task, info: Siginfo, action: SigAction) -> None:
 
 def _default(k: Kernel, t: Task, info: Siginfo) -> None:
     if bit(info.signo) & STOPS:
-        # The terminal's stops mean nothing to a group that no shell of its session looks after.
+        # An orphaned process group ignores the stop signals of the terminal.
         if info.signo == SIGSTOP or not orphaned(k, t.process):
             _group_stop(k, t.process, info.signo)
     elif not bit(info.signo) & DEFAULT_IGNORED:
@@ -102,7 +103,7 @@ def _default(k: Kernel, t: Task, info: Siginfo) -> None:
 
 
 def _die(k: Kernel, t: Task, info: Siginfo) -> None:
-    """No core is ever written, so 0x80 stays out of the wait status."""
+    """Kill the process. No core is ever written, so the wait status doesn't have 0x80."""
     k.rec.row(
         "signals",
         seq=k.seq(),
@@ -120,7 +121,7 @@ def _die(k: Kernel, t: Task, info: Siginfo) -> None:
 
 
 def _group_stop(k: Kernel, process: Process, signo: int) -> None:
-    """do_signal_stop(); each thread stops when it next would enter user mode."""
+    """do_signal_stop(): each thread stops on its next return to user mode."""
     process.stopped = True
     process.continued = False
     for t in process.tasks:
@@ -128,6 +129,6 @@ def _group_stop(k: Kernel, process: Process, signo: int) -> None:
             ptrace.group_stop(t, signo)
     tracer = process.leader.tracer
     if tracer is not None and tracer.process is process.parent:
-        return  # who hears of it as a tracer
+        return  # the parent gets the tracees' stops
     process.stop_status = signo
     signals.notify(k, process.parent, process.pid, CLD_STOPPED, signo)

@@ -1,4 +1,4 @@
-"""The system calls about signals."""
+"""The system calls for signals."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MASKS: Final[dict[int, Callable[[int, int], int]]] = {
 
 
 def i32(word: int) -> int:
-    """An int argument as the kernel takes it out of its register."""
+    """An int argument, from the lower half of its register."""
     return (word & 0xFFFF_FFFF ^ 0x8000_0000) - 0x8000_0000
 
 
@@ -114,13 +114,13 @@ def sys_rt_sigsuspend(k: Kernel, t: Task, a: Args) -> Outcome:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What a sleeping rt_sigtimedwait waits for."""
+    """The signals that a blocked rt_sigtimedwait waits for."""
 
     signals: int
 
 
 def sys_rt_sigtimedwait(k: Kernel, t: Task, a: Args) -> Outcome:
-    """What is waited for counts as unblocked meanwhile, so that it wakes the task."""
+    """The awaited signals are unblocked during the wait, so that they wake the task."""
     assert t.blocked is not None
     if not isinstance(t.blocked.state, _Wanted):
         _check_size(a[3])
@@ -160,7 +160,7 @@ def _taken(k: Kernel, t: Task, info: Siginfo, addr: int) -> int:
 
 
 def sys_restart_syscall(k: Kernel, t: Task, a: Args) -> Outcome:
-    """Interrupted sleeps start their own call again, so nothing is ever left to be continued."""
+    """Never needed: interrupted sleeps restart their own call."""
     raise Errno("EINTR")
 
 
@@ -210,7 +210,7 @@ def sys_rt_tgsigqueueinfo(k: Kernel, t: Task, a: Args) -> Outcome:
 
 
 def _own_info(k: Kernel, t: Task, target: int, signo: int, addr: int) -> Siginfo:
-    """Nobody may pretend to be the kernel, or kill, towards another."""
+    """Read a siginfo. Errno: EPERM if it looks like the kernel's or kill's to another process."""
     info = siginfo.from_user(usermem.get(k, t, addr, siginfo.SIZE), signo, t.process.pid)
     if (info.code >= 0 or info.code == SI_TKILL) and target != t.tid:
         raise Errno("EPERM")
@@ -240,7 +240,7 @@ def _checked(signo: int) -> int:
 
 
 def _post(k: Kernel, target: Task | Process, info: Siginfo) -> int:
-    """Signal 0 only asks whether the target is there."""
+    """Signal 0 only checks that the target exists."""
     if _checked(info.signo) and not signals.queue(k, target, info):
         raise Errno("EAGAIN")
     return 0

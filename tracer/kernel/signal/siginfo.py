@@ -1,4 +1,4 @@
-"""Numbers of signals, and siginfo_t as user programs see it (128 bytes)."""
+"""Signal numbers, and siginfo_t as programs see it (128 bytes)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIGRTMIN: Final = 32
 
 
 def bits(*names: str) -> int:
-    """A sigset_t of the signals named."""
+    """A sigset_t of these signals."""
     return sum(bit(SIGNALS[name]) for name in names)
 
 
@@ -48,7 +48,7 @@ SIZE: Final = 128
 
 
 def pack(info: Siginfo) -> bytes:
-    """siginfo_t: si_signo, si_errno, si_code, padding, then the union of its kind, zero-filled."""
+    """siginfo_t: si_signo, si_errno, si_code, padding, the union for its kind, then zeros."""
     head = struct.pack("<iiii", info.signo, 0, info.code, 0)
     return (head + _fields(info)).ljust(SIZE, b"\0")
 
@@ -68,6 +68,6 @@ def _fields(info: Siginfo) -> bytes:
 
 
 def from_user(data: bytes, signo: int, sender: int) -> Siginfo:
-    """What rt_sigqueueinfo was given (128 bytes), for `signo`."""
+    """A siginfo_t passed to rt_sigqueueinfo (128 bytes), for `signo`."""
     code = int(struct.unpack_from("<i", data, 8)[0])
     return Siginfo(signo, code, sender=sender, fields=data[16:])

@@ -1,8 +1,8 @@
-"""Sending signals: queueing one, choosing the thread that takes it, waking it (kernel/signal.c).
+"""Sending signals: queue one, choose the thread that takes it, and wake it (kernel/signal.c).
 
-A task whose `sigpending` is set has something to take (TIF_SIGPENDING): a signal for a process is
-taken by the one thread it chose, not by whichever enters the kernel first. What a signal does on
-the way to user mode is in deliver.py.
+`Task.sigpending` (TIF_SIGPENDING) is set if the task has a signal to take. A signal for a process
+is taken by the thread chosen for it, not by the first one to enter the kernel. deliver.py delivers
+signals on the return to user mode.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SA_NOCLDWAIT: Final = 0x2
 
 
 class SignalFiles:
-    """The open signalfds: whatever is sent may make one readable."""
+    """The open signalfds. Any signal sent may make one readable."""
 
     def __init__(self) -> None:
         self.opened: dict[OpenFile, None] = {}
@@ -71,24 +71,24 @@ def send(
     value: int | None = None,
     forced: bool = False,
 ) -> None:
-    """Queue a signal for a thread or for a process. forced: neither blocked nor ignored will do."""
+    """Queue a signal for a thread or a process. forced: it can't be blocked or ignored."""
     info = Siginfo(signo, code, sender, si_addr, value or 0)
     if forced:
-        assert isinstance(target, Task), "only a thread can be forced"
+        assert isinstance(target, Task), "a forced signal needs a thread"
         force(k, target, info)
     else:
         queue(k, target, info)
 
 
 def force_fault(k: Kernel, t: Task, signo: int, code: int, si_addr: int) -> None:
-    """force_sig_fault(): the answer to an exception."""
+    """force_sig_fault(): the signal of an exception."""
     force(k, t, Siginfo(signo, code, si_addr=si_addr))
 
 
 def force(k: Kernel, t: Task, info: Siginfo, *, fatal: bool = False) -> None:
-    """force_sig_info(): a blocked or ignored signal gets its default action back first.
+    """force_sig_info(): reset a blocked or ignored signal to its default action, then queue it.
 
-    fatal: any handler goes too.
+    fatal: reset the action in any case.
     """
     action = t.process.sighand.actions.get(info.signo, SigAction())
     blocked = bool(t.sigmask & bit(info.signo))
@@ -96,11 +96,11 @@ def force(k: Kernel, t: Task, info: Siginfo, *, fatal: bool = False) -> None:
         t.process.sighand.actions[info.signo] = SigAction()
         t.sigmask &= ~bit(info.signo)
     queue(k, t, info)
-    recalc(t)  # it may have been pending already, while it was blocked
+    recalc(t)  # the signal may have been pending and blocked before
 
 
 def queue(k: Kernel, target: Task | Process, info: Siginfo) -> bool:
-    """send_signal(): False only where a real-time signal found RLIMIT_SIGPENDING used up."""
+    """send_signal(): False only if a real-time signal exceeds RLIMIT_SIGPENDING."""
     group = target if isinstance(target, Process) else target.process
     task = target if isinstance(target, Task) else target.leader
     dying = group.exit_status is not None or group.killed is not None
@@ -127,7 +127,7 @@ def queue(k: Kernel, target: Task | Process, info: Siginfo) -> bool:
 
 
 def discard(process: Process, signals: int) -> None:
-    """Forget what is pending of a set of signals, in the group and in each of its threads."""
+    """Remove a set of signals from the queues of the group and of its threads."""
     holders: list[Task | Process] = [process, *process.tasks]
     for holder in holders:
         holder.pending = [p for p in holder.pending if not bit(p.signo) & signals]
@@ -166,7 +166,7 @@ def _wants(t: Task, signo: int) -> bool:
 
 
 def _ends_group(t: Task, signo: int) -> bool:
-    """Whether the signal is death already when it is sent. One that dumps core waits its turn."""
+    """Whether the signal kills the group when it is sent. Core dumps wait until delivery."""
     if signo == SIGKILL:
         return True
     handler = t.process.sighand.actions.get(signo, SigAction()).handler
@@ -176,7 +176,7 @@ def _ends_group(t: Task, signo: int) -> bool:
 
 
 def _kill_group(k: Kernel, process: Process, info: Siginfo) -> None:
-    """Every thread is to die, whatever it blocks or waits for; the first to run ends them all."""
+    """Wake every thread, whatever it blocks or waits for. The first to run ends them all."""
     process.killed = info
     for t in process.tasks:
         if t.state in (ZOMBIE, DEAD):
@@ -193,12 +193,12 @@ def _kill_group(k: Kernel, process: Process, info: Siginfo) -> None:
 
 
 def has_pending(t: Task) -> bool:
-    """signal_pending(): a signal waits for this very thread."""
+    """signal_pending(): this thread has a signal to take."""
     return t.sigpending
 
 
 def pending_set(holders: Iterable[Task | Process]) -> int:
-    """The signals pending, as a sigset_t."""
+    """The pending signals as a sigset_t."""
     signals = 0
     for holder in holders:
         for info in holder.pending:
@@ -207,7 +207,7 @@ def pending_set(holders: Iterable[Task | Process]) -> int:
 
 
 def set_mask(k: Kernel, t: Task, mask: int) -> None:
-    """set_current_blocked(); what this thread now blocks of the group's, another may take."""
+    """set_current_blocked(). Another thread may take the group's signals that `t` now blocks."""
     newly = mask & ~t.sigmask
     t.sigmask = mask & ~NEVER_BLOCKED
     recalc(t)
@@ -222,18 +222,18 @@ def recalc(t: Task) -> None:
 
 
 def retarget(k: Kernel, t: Task, signals: int) -> None:
-    """The group's pending signals of a set go to other threads: `t` blocks them, or ends."""
+    """retarget_shared_pending(): `t` blocks these signals, or exits, so other threads take them."""
     for info in [p for p in t.process.pending if bit(p.signo) & signals]:
         _wake_one(k, t.process, info)
 
 
 def dequeue(t: Task, mask: int) -> Siginfo | None:
-    """dequeue_signal(): the next one outside `mask`, the thread's own before the group's."""
+    """dequeue_signal(): the next one not in `mask`, the thread's own before the group's."""
     for holder in (t, t.process):
         ready = [p for p in holder.pending if not bit(p.signo) & mask]
         if ready:
             chosen = min(ready, key=lambda p: (not bit(p.signo) & SYNCHRONOUS, p.signo))
-            # not list.remove: two equal infos are two signals, the first one queued goes first
+            # Not list.remove, which compares: two equal infos are two signals.
             holder.pending = [p for p in holder.pending if p is not chosen]
             recalc(t)
             return chosen
@@ -257,14 +257,14 @@ def _continue(k: Kernel, process: Process) -> None:
 
 
 def run_on(k: Kernel, t: Task) -> None:
-    """A stopped task is runnable again, and sees what came while it was not."""
+    """Make a stopped task runnable, with the signals sent while it was stopped."""
     t.state = RUNNABLE
     recalc(t)
     k.sched.add(t)
 
 
 def notify(k: Kernel, to: Process | None, about: int, code: int, status: int) -> None:
-    """do_notify_parent_cldstop(): wake its waits; SIGCHLD, unless it asked not to hear of stops."""
+    """do_notify_parent_cldstop(): wake its waits; send SIGCHLD unless SA_NOCLDSTOP is set."""
     if to is None:
         return
     action = to.sighand.actions.get(SIGCHLD, SigAction())
@@ -274,6 +274,6 @@ def notify(k: Kernel, to: Process | None, about: int, code: int, status: int) ->
 
 
 def reaps_itself(parent: Process) -> bool:
-    """Whether a child of `parent` leaves no zombie: SIGCHLD is ignored, or SA_NOCLDWAIT is set."""
+    """Whether children of `parent` leave no zombie: SIGCHLD is ignored or has SA_NOCLDWAIT."""
     action = parent.sighand.actions.get(SIGCHLD, SigAction())
     return action.handler == SIG_IGN or bool(action.flags & SA_NOCLDWAIT)

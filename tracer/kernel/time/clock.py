@@ -1,7 +1,7 @@
-"""Virtual time: the clocks, and sleeping by them.
+"""Virtual time: the clocks, and the calls that sleep.
 
-One instruction is one nanosecond; while nobody can run, time jumps to the next deadline. The boot
-was at a fixed moment, so every run has the same calendar.
+One instruction takes one nanosecond. While no task is runnable, time jumps to the next deadline.
+The time of boot is fixed, so every run has the same dates.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def realtime_ns(k: Kernel) -> int:
 
 
 def process_cpu_ns(process: Process) -> int:
-    """CPU time of all its threads, those that have ended too."""
+    """CPU time of all its threads, including those that have exited."""
     return process.utime_icount + sum(task.icount for task in process.tasks)
 
 
@@ -69,8 +69,8 @@ CPU_CLOCKS: Final = (CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID)
 
 
 def clock_ns(k: Kernel, t: Task, clock: int) -> int:
-    """What a clock shows, ns. A negative id names the CPU time of a process or thread
-    (clock_getcpuclockid: ~pid << 3 | per-thread 4 | 0..2). Errno EINVAL."""
+    """The time of a clock, ns. A negative id is the CPU clock of a process or thread
+    (clock_getcpuclockid: ~pid << 3 | per-thread 4 | 0..2). Errno: EINVAL."""
     clock -= (clock & 0x8000_0000) << 1
     if clock in CLOCKS:
         return CLOCKS[clock](k, t)
@@ -97,7 +97,7 @@ def pack_timeval(ns: int) -> bytes:
 
 
 def get_timespec(k: Kernel, t: Task, addr: int) -> int:
-    """ns. Errno EFAULT, EINVAL."""
+    """Read a struct timespec, ns. Errno: EFAULT, EINVAL."""
     sec, nsec = struct.unpack("<qq", usermem.get(k, t, addr, 16))
     if sec < 0 or not 0 <= nsec < SECOND:
         raise Errno("EINVAL")
@@ -105,7 +105,7 @@ def get_timespec(k: Kernel, t: Task, addr: int) -> int:
 
 
 def timeout_at(k: Kernel, t: Task, addr: int) -> int | None:
-    """The moment (now_ns) at which a relative struct timespec runs out; None for a null pointer.
+    """The time (now_ns) at which a relative struct timespec expires; None for a null pointer.
     The first try of a call computes it."""
     assert t.blocked is not None
     if t.blocked.woken is None:
@@ -138,7 +138,7 @@ def sys_gettimeofday(k: Kernel, t: Task, a: Args) -> int:
 
 
 def _sleep(k: Kernel, t: Task, deadline: int, left_addr: int) -> Outcome:
-    """left_addr: where the time left goes after a signal; 0 for nowhere."""
+    """left_addr: where to store the remaining time after a signal; 0: don't store it."""
     assert t.blocked is not None
     now = k.now_ns()
     if now >= deadline:
@@ -176,7 +176,7 @@ def sys_times(k: Kernel, t: Task, a: Args) -> int:
 
 
 def sys_getrusage(k: Kernel, t: Task, a: Args) -> int:
-    """struct rusage: the user time; everything else is zero, for nothing is spent in the kernel."""
+    """struct rusage with the user time. All else is zero: the kernel takes no time."""
     used = {0: process_cpu_ns(t.process), -1: t.process.child_icount, 1: t.icount}
     who = (a[0] & 0xFFFF_FFFF ^ 0x8000_0000) - 0x8000_0000
     if who not in used:

@@ -1,7 +1,7 @@
-"""Timers: alarms at a moment of a clock, which become signals or readable descriptors.
+"""Timers: they expire at a time of a clock, and send a signal or make a descriptor readable.
 
-`Timers` knows when the next is due; the kernel's loop asks it, runs no task beyond that moment, and
-calls `fire`.
+`Timers.deadline` is the time at which the next one is due. The loop runs no task beyond it, and
+then calls `fire`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SIGEV_SIGNAL, _SIGEV_NONE, _SIGEV_THREAD, _SIGEV_THREAD_ID = 0, 1, 2, 4
 
 
 class Timer:
-    """An alarm. owner: whose CPU time counts, for the CPU clocks."""
+    """owner: the task whose CPU time the CPU clocks show."""
 
     def __init__(self, clock: int, owner: Task) -> None:
         self.clock = clock
@@ -57,7 +57,7 @@ class Timer:
         return 0 if self.expires is None else max(1, self.expires - self.now(k))
 
     def due(self, k: Kernel) -> int:
-        """The moment (Kernel.now_ns) before which it can't expire."""
+        """The earliest time (Kernel.now_ns) at which it can expire."""
         assert self.expires is not None
         return k.now_ns() + max(0, self.expires - self.now(k))
 
@@ -71,7 +71,7 @@ class Timer:
             TIMERS.of(k).armed.append(self)
 
     def expire(self, k: Kernel) -> None:
-        """It is due: go on to the next interval, and ring."""
+        """The timer is due: set the next expiration, and ring."""
         assert self.expires is not None
         count = 1
         if self.interval:
@@ -84,11 +84,11 @@ class Timer:
 
     @property
     def orphaned(self) -> bool:
-        """Nobody is left to hear it."""
+        """Its process has exited."""
         return self.owner.process.exit_status is not None
 
     def ring(self, k: Kernel, count: int) -> None:
-        """count: expirations since the last."""
+        """count: expirations since the last ring."""
         raise NotImplementedError
 
     def get(self, k: Kernel, pack: Callable[[int], bytes]) -> bytes:
@@ -108,7 +108,7 @@ class IntervalTimer(Timer):
 
 
 class PosixTimer(Timer):
-    """timer_create's; signo 0: it only counts."""
+    """A timer of timer_create. signo 0: it sends no signal."""
 
     def __init__(
         self, clock: int, owner: Task, number: int, target: Task | Process, signo: int, value: int
@@ -118,7 +118,7 @@ class PosixTimer(Timer):
         self.overrun = 0
 
     def ring(self, k: Kernel, count: int) -> None:
-        """One signal of a timer is queued at a time; what comes meanwhile is overrun."""
+        """A timer has one signal in the queue at a time. Further expirations count as overrun."""
         if not self.signo:
             return
         mark = struct.pack("<i", self.number)
@@ -131,7 +131,7 @@ class PosixTimer(Timer):
 
 
 class Timers:
-    """All timers of a run. An ended process's stop when they come due."""
+    """All timers of a run. Those of a process that has exited are disarmed when they are due."""
 
     def __init__(self) -> None:
         self.armed: list[Timer] = []
@@ -139,14 +139,14 @@ class Timers:
         self.posix: dict[tuple[int, int], PosixTimer] = {}  # (pid, timer id)
 
     def deadline(self, k: Kernel, idle: bool = False) -> int | None:
-        """The moment (now_ns) at which the next may be due; None if none will be.
-        idle: nobody runs, so timers of CPU time stand still."""
+        """The earliest time (now_ns) at which a timer can expire, None if none can.
+        idle: no task is running, so the CPU clocks don't advance."""
         return min(
             (t.due(k) for t in self.armed if not (idle and t.clock in CPU_CLOCKS)), default=None
         )
 
     def fire(self, k: Kernel) -> None:
-        """Ring all that are due, earliest first."""
+        """Expire all timers that are due, the earliest first."""
         for timer in sorted(self.armed, key=lambda t: t.due(k)):
             if timer.expires is None or timer.now(k) < timer.expires:
                 continue
@@ -156,7 +156,7 @@ class Timers:
                 timer.expire(k)
 
     def forget(self, k: Kernel, process: Process) -> None:
-        """exec: POSIX timers go, interval timers stay."""
+        """exec: delete the POSIX timers, keep the interval timers."""
         for key in [key for key in self.posix if key[0] == process.pid]:
             self.posix.pop(key).set(k, 0, 0)
 
