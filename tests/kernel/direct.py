@@ -1,4 +1,4 @@
-"""System calls made straight at the kernel model: a booted task, and no guest instruction run."""
+"""Calls the handlers of the kernel model directly, for a booted task that runs no instruction."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SCRATCH = 1 << 20
 
 
 class InputRows(Rows):
-    """Keeps inputs too: (guest path, bytes, mode)."""
+    """Also keeps the inputs: (guest path, bytes, mode)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,9 +39,9 @@ class InputRows(Rows):
 
 
 class Direct:
-    """`call(name, *arguments)`: bytes are put into guest memory and passed by address.
+    """`call(name, *arguments)`: bytes are stored to guest memory and passed by address.
 
-    An errno comes back as its name, a Wait or a restart as it is.
+    An errno is returned as its name, a Wait or a restart unchanged.
     """
 
     def __init__(self, root: Path | None = None, stdin: bytes = b"", kernel: str = "7.2") -> None:
@@ -80,7 +80,7 @@ class Direct:
         return data
 
     def start(self, name: str, *arguments: int | bytes, task: Task | None = None) -> Any:
-        """First try of a call; `retry` is the next."""
+        """The first try of a call. `retry` makes the next one."""
         t = task or self.t
         t.blocked = Blocked()
         values = [self.put(a) if isinstance(a, bytes) else a % 2**64 for a in arguments]
@@ -106,10 +106,10 @@ class Direct:
     call = start
 
     def idle(self, ns: int) -> None:
-        """Time passes, and no instruction runs."""
+        """Advance the clock without running an instruction."""
         self.k.idle_until(self.k.now_ns() + ns)
 
-    # The commonest ones.
+    # The most frequent calls.
 
     def open(self, path: str, flags: int = 0, mode: int = 0o644) -> Any:
         return self.call("openat", AT_FDCWD, path.encode() + b"\0", flags, mode)
@@ -123,7 +123,7 @@ class Direct:
         return self.call("write", fd, data, len(data))
 
     def text(self, path: str) -> Any:
-        """A whole file."""
+        """The contents of a file."""
         fd = self.open(path)
         if isinstance(fd, str):
             return fd
@@ -153,7 +153,7 @@ class Direct:
         return dict(zip(names, fields, strict=False)) | {"times": fields[10::2]}
 
     def names(self, path: str, room: int = 4096) -> list[str]:
-        """A directory, by getdents64."""
+        """The names in a directory, read by getdents64."""
         fd, out = self.open(path, 0o200000), []
         addr = self.room(room)
         while (n := self.call("getdents64", fd, addr, room)) != 0:

@@ -1,4 +1,4 @@
-"""Runs a guest written in the tests' assembler; its rows stay in memory."""
+"""Runs a guest written in the tests' assembler and keeps its rows in memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAGE = 4096
 
 
 class Rows:
-    """A recorder that keeps the kernel model's rows and nothing of the executor's."""
+    """A recorder that keeps the rows of the kernel model and drops those of the executor."""
 
     def __init__(self) -> None:
         self.tables: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -53,7 +53,7 @@ class Rows:
 class Result:
     status: int  # wait status of the first process
     ending: str
-    words: list[int]  # what `report` wrote, of all tasks
+    words: list[int]  # written by `report`, from all tasks
     labels: dict[str, int]
     pid: int
     warnings: list[str]
@@ -72,7 +72,7 @@ def run(
     max_instructions: int = 1_000_000,
     **options: Any,
 ) -> Result:
-    """Until everything has exited, or a million instructions. options: Kernel's."""
+    """Run until all tasks have exited, or for a million instructions. options: Kernel's."""
     machine = Machine(max_frames=memory // PAGE if memory else 0)
     rows, output = Rows(), bytearray()
     with tempfile.TemporaryDirectory() as directory:

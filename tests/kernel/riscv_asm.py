@@ -1,6 +1,6 @@
-"""A tiny RV64 assembler, so that the tests' guests are texts and need no toolchain.
+"""A tiny RV64 assembler, so that the tests' guests are plain text and need no toolchain.
 
-`program(text)` gives a static ELF image with one read-write-execute segment; execution starts at
+`program(text)` returns a static ELF image with one read-write-execute segment; execution starts at
 the first line. `report REG` writes a register to standard output (8 bytes, little endian).
 """
 
@@ -22,7 +22,7 @@ REGISTERS = {name: i for i, name in enumerate(NAMES)} | {f"x{i}": i for i in ran
 SSP = 0x011
 
 MACROS = {
-    # One word to standard output; clobbers nothing.
+    # Write one word to standard output; clobbers nothing.
     "report": """
         addi sp, sp, -48
         sd a0, 0(sp)
@@ -41,7 +41,7 @@ MACROS = {
         ld a7, 24(sp)
         addi sp, sp, 48
     """,
-    # sys NR, a0, a1, …: arguments are numbers or labels; those left out keep their registers.
+    # sys NR, a0, a1, …: arguments are numbers or labels; registers of omitted arguments are kept.
     "enable": "prctl 75, 1, 0, 0, 0",
     "prctl": "sys 167, {0}, {1}, {2}, {3}, {4}",
     "exit": "sys 93, {0}",
@@ -111,7 +111,7 @@ PLAIN = {
 
 
 class Assembler:
-    """Two passes over the lines: the first learns the labels."""
+    """Two passes over the lines. The first collects the labels."""
 
     def __init__(self, text: str, base: int) -> None:
         self.lines = list(self._expand(text))

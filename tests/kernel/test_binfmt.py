@@ -1,4 +1,4 @@
-"""execve: `#!` lines by Linux's rules, and what is no program."""
+"""execve: `#!` lines by Linux's rules, and files that are not programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shstk.tracer.kernel.process import binfmt
 
 
 def run(tmp_path: Path, files: dict[str, bytes], path: str, *argv: bytes) -> Any:
-    """(argv, name) of the program that `path` comes down to, or the errno."""
+    """(argv, name) of the program that execve of `path` runs, or the errno."""
     for name, data in {"prog": riscv_asm.program("exit 0"), **files}.items():
         (tmp_path / name).write_bytes(data)
         (tmp_path / name).chmod(0o755)

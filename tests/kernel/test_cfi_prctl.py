@@ -10,7 +10,7 @@ ON, OFF, UNKNOWN_BIT = 1, 2, 8
 
 
 def set_cfi(kernel: str, value: int, abi: str = "merged") -> tuple[int | str, bool]:
-    """What PR_SET_CFI answers, and whether landing pads are on then."""
+    """The result of PR_SET_CFI, and whether landing pads are enabled afterwards."""
     d = Direct(kernel=kernel)
     d.k.abi = abi
     return d.call("prctl", PR_SET_CFI, 0, value, 0, 0), d.t.cfi.lp_en

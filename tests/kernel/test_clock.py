@@ -1,4 +1,4 @@
-"""Virtual time: clocks, sleeping, timers and what they ring."""
+"""Virtual time: clocks, sleeping, timers and their signals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIGALRM, SIGVTALRM = 14, 26
 
 @pytest.fixture
 def d() -> Direct:
-    """With a handler for every signal: they stay pending, and kill nobody."""
+    """A task with a handler for every signal: signals stay pending and don't kill it."""
     d = Direct()
     d.t.process.sighand.actions = {signo: SigAction(handler=0x10000) for signo in range(1, 65)}
     return d
@@ -92,7 +92,7 @@ def test_sleeping_until(d: Direct) -> None:
 
 
 def fire_after(d: Direct, ns: int) -> list[int]:
-    """Let time pass; the signals that came."""
+    """The signals that are sent while the clock advances."""
     before = len(d.t.process.pending)
     d.idle(ns)
     TIMERS.of(d.k).fire(d.k)
@@ -196,7 +196,7 @@ second: .dword 1, 0
 
 
 def test_an_alarm_ends_a_sleep() -> None:
-    """The sleep of a second ends after 50 us, with -EINTR; idle time costs nothing."""
+    """A sleep of one second ends with -EINTR after 50 us. Idle time takes no instructions."""
     result = run(GUEST.format(which=0, body="sys 101, second, second\nreport a0"))
     assert (result.ending, result.words) == ("exited", [SIGALRM, 2**64 - 4])
 

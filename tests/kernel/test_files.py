@@ -1,4 +1,4 @@
-"""Descriptors, open files, names: what Linux answers, call by call."""
+"""Descriptors, open files, names: results as on Linux, call by call."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_dup3_replaces(d: Direct) -> None:
     reader, writer = d.pipe()
     assert d.call("dup3", fd, writer, 0) == writer
     assert d.read(writer, 2) == b"01"
-    assert d.read(reader) == b""  # its only writer is gone
+    assert d.read(reader) == b""  # its only writer is closed
     assert d.call("dup3", fd, fd, 0) == "EINVAL"
     assert d.call("dup3", 99, 5, 0) == "EBADF"
 
@@ -177,7 +177,7 @@ def test_a_bad_address_loses_nothing(d: Direct) -> None:
 
 
 def test_a_transfer_ends_where_memory_does(d: Direct) -> None:
-    """generic_file_read_iter: what was copied counts."""
+    """generic_file_read_iter returns the number of bytes copied."""
     d.save("/tmp/big", bytes(range(256)) * 32)
     page = d.mm.map(d.k, 0, 2 * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS)
     d.mm.unmap(d.k, page + PAGE, PAGE)
@@ -228,7 +228,7 @@ def test_symlinks(d: Direct) -> None:
     assert d.at("readlinkat", "/tmp/l", addr, 64) == 1
     assert d.at("readlinkat", "/tmp/f", addr, 64) == "EINVAL"
     assert d.stat("/tmp/l", 0x100)["mode"] == 0o120777
-    # O_CREAT through a dangling link makes the link's target.
+    # O_CREAT through a dangling link creates the target of the link.
     d.call("symlinkat", b"/tmp/target\0", -100, b"/tmp/dangling\0")
     d.save("/tmp/dangling", b"there")
     assert d.text("/tmp/target") == b"there"

@@ -1,4 +1,4 @@
-"""Futexes: waiting, waking, requeueing, timeouts, and what a dying owner leaves."""
+"""Futexes: waiting, waking, requeueing, timeouts, and owners that die."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def returned(result: Result, tid: int) -> list[int | None]:
 
 
 def waiters(n: int, wait: str, main: str) -> str:
-    """n threads that each do `wait`, then exit; main goes on when all sleep."""
+    """n threads that each run `wait`, then exit. main continues when all of them are blocked."""
     spawn = "".join(f"sys 220, {THREAD}, top{i + 1}, 0, 0, 0\nbeqz a0, child\n" for i in range(n))
     return f"""
         {spawn}
@@ -48,9 +48,9 @@ def waiters(n: int, wait: str, main: str) -> str:
         ("sys 98, word+2, 0, 0, 0", EINVAL),
         ("sys 98, word, 0, 0, nap", ETIMEDOUT),
         ("sys 98, word, 0, 0, past", EINVAL),
-        ("sys 98, word, 9, 0, nap, 0, 0", EINVAL),  # no bit to be woken by
+        ("sys 98, word, 9, 0, nap, 0, 0", EINVAL),  # an empty bitset
         ("sys 98, word, 1, 1", 0),
-        ("sys 98, 8, 1, 1", 0),  # a wake reads nothing
+        ("sys 98, 8, 1, 1", 0),  # a wake doesn't read the word
         ("sys 98, word, 4, 1, 1, other, 5", EAGAIN),
         ("sys 98, word, 6, 0, 0", ENOSYS),
     ],
@@ -94,7 +94,7 @@ def test_requeue_moves_without_waking() -> None:
 
 
 def test_wake_op() -> None:
-    """Adds 3 to `other` and wakes there too, since the old value was 0."""
+    """Adds 3 to `other`, and wakes its waiter too, since the old value was 0."""
     wait = f"sys 178\nandi s1, a0, 1\nli a0, word\nbeqz s1, go\nli a0, other\ngo: li a1, {WAIT}\n"
     wait += "li a2, 0\nli a3, 0\nli a7, 98\necall"
     op = 1 << 28 | 0 << 24 | 3 << 12 | 0
@@ -136,7 +136,7 @@ def test_shared_memory_is_one_futex_in_two_processes() -> None:
 
 
 def test_a_dead_owner() -> None:
-    """The lock's word says so, its waiter is woken, and only then the mm goes."""
+    """The lock's word is marked and its waiter woken before the mm is dropped."""
     result = run(
         f"""
         sys 220, {THREAD}, top1, 0, 0, 0

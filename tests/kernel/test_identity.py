@@ -1,4 +1,4 @@
-"""Who the guest is, and what machine it runs on."""
+"""Process and user ids, and the machine that the guest sees."""
 
 from __future__ import annotations
 

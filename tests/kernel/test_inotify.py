@@ -1,4 +1,4 @@
-"""inotify: what is told, of which file, in which order."""
+"""inotify: which events are reported, for which file, in which order."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_file_is_made_written_and_read(d: Direct) -> None:
         (1, mask, 0, "a") for mask in (uapi.IN_OPEN, uapi.IN_ACCESS, uapi.IN_CLOSE_NOWRITE)
     ]
     assert d.at("fchmodat", "/tmp/a", 0o600) == 0
-    assert d.at("fchmodat", "/tmp/a", 0o600) == 0  # told once: it is like the last
+    assert d.at("fchmodat", "/tmp/a", 0o600) == 0  # not reported again: it equals the last event
     assert events(d, fd) == [(1, uapi.IN_ATTRIB, 0, "a")]
 
 

@@ -1,4 +1,4 @@
-"""What a guest changes: thrown away, kept in an overlay, or written back to what is bound."""
+"""A guest's changes: discarded, kept in an overlay, or written back to a bound directory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def guest(root: Path | None, **options: object) -> Direct:
-    """A task in a sandbox with more than a root."""
+    """A task in a sandbox with several mounts."""
     d = Direct()
     d.k.sandbox = Sandbox(host_mounts(root, **options))  # type: ignore[arg-type]
     d.t.fs.cwd = d.k.sandbox.root
@@ -60,7 +60,9 @@ def test_an_overlay_is_where_the_next_run_goes_on(root: Path, tmp_path: Path) ->
     assert d.text("/etc/new") == b"made\n"
     assert d.text("/etc/name") == "ENOENT"
     assert d.text("/etc/moved/file") == b"deep\n"
-    assert d.text("/etc/old/file") == "ENOENT", "a directory made anew shows nothing of the old"
+    assert d.text("/etc/old/file") == "ENOENT", (
+        "a directory created again hides the old one's entries"
+    )
     d.save("/etc/name", b"again\n")
     d.k.sandbox.keep(d.k)
     assert guest(root, overlay=tmp_path / "over").text("/etc/name") == b"again\n"
@@ -73,7 +75,7 @@ def test_a_bound_directory_is_written_back(root: Path) -> None:
     assert d.at("unlinkat", "/mnt/work/top", AT_REMOVEDIR) == 0
     old, new = b"/mnt/work/etc/old/file\0", b"/mnt/work/up\0"
     assert d.call("renameat2", AT_FDCWD, old, AT_FDCWD, new, 0) == 0
-    assert (root / "etc/name").read_text() == "lower\n", "not before the end"
+    assert (root / "etc/name").read_text() == "lower\n", "not written before the end"
     d.k.sandbox.keep(d.k)
     assert snapshot(root) == {
         "etc": None,

@@ -1,4 +1,4 @@
-"""File locks: flock's and fcntl's, whom they hinder and when they go."""
+"""File locks of flock and fcntl: which locks conflict, and when they are released."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_flock_is_of_the_description(d: Direct) -> None:
     assert d.call("flock", twin, EX) == 0
     d.call("close", one)
     third = opened(d)
-    assert d.call("flock", third, SH | NB) == "EAGAIN"  # its twin still holds it
+    assert d.call("flock", third, SH | NB) == "EAGAIN"  # its duplicate still holds it
     d.call("close", twin)
     assert d.call("flock", third, SH | NB) == 0
     assert d.call("flock", third, 3) == "EINVAL"
@@ -65,9 +65,9 @@ def test_ranges_of_descriptions(d: Direct) -> None:
     assert lock(d, other, OFD_SETLK, RDLCK, 39, 1) == "EAGAIN"
     assert asked(d, other, RDLCK, 30, 0, OFD_GETLK) == (WRLCK, 0, 0, 40, -1)
     assert asked(d, other, RDLCK, 50, 5, OFD_GETLK)[0] == UNLCK
-    assert lock(d, one, OFD_SETLK, WRLCK, 100, 5) == 0  # joined to 60..99
+    assert lock(d, one, OFD_SETLK, WRLCK, 100, 5) == 0  # merged with 60..99
     assert asked(d, other, RDLCK, 70, 1, OFD_GETLK) == (WRLCK, 0, 60, 45, -1)
-    assert d.call("flock", other, EX | NB) == 0  # the two kinds don't see each other
+    assert d.call("flock", other, EX | NB) == 0  # the two kinds don't conflict
 
 
 def test_a_process_is_never_in_its_own_way_and_any_close_unlocks(d: Direct) -> None:

@@ -8,7 +8,7 @@ from guest_run import Result, run
 from shstk.tracer.kernel.mm.vma import Vma, VmaList
 
 PAGE = 4096
-BASE = 0x7FFFF8000000  # below 128 MiB for the stack
+BASE = 0x7FFFF8000000  # 128 MiB are kept for the stack
 EPERM, ENOMEM, EFAULT, EEXIST, EINVAL = -1, -12, -14, -17, -22
 ANON = 0x22
 U64 = 2**64
@@ -20,7 +20,7 @@ def mapped(*calls: str, **options: object) -> Result:
 
 
 def returned(result: Result) -> list[int]:
-    """Of all calls but the last, exit_group."""
+    """Return values of all calls but the last, exit_group."""
     return [row["ret"] for row in result.rows("syscalls")][:-1]
 
 
@@ -34,14 +34,14 @@ def shadow(size: int, addr: int = 0) -> str:
 
 def test_kernel_chosen_places_go_down_from_the_base() -> None:
     a, b = returned(mapped(mmap(0, PAGE), mmap(0, 3 * PAGE)))
-    assert (a, b) == (BASE - 2 * PAGE, BASE - 5 * PAGE), "the vdso is the first"
+    assert (a, b) == (BASE - 2 * PAGE, BASE - 5 * PAGE), "the vdso is mapped first"
 
 
 def test_a_free_page_stays_below_every_shadow_stack() -> None:
     a, b, plain, low = returned(mapped(shadow(PAGE), shadow(PAGE), mmap(0, PAGE), shadow(2 * PAGE)))
     assert a - b == 2 * PAGE
     assert plain == b - 2 * PAGE
-    assert low == plain - 2 * PAGE, "nothing need be free above one"
+    assert low == plain - 2 * PAGE, "no gap is needed above a shadow stack"
 
 
 def test_a_freed_place_is_used_again() -> None:
@@ -68,7 +68,7 @@ def test_a_freed_place_is_used_again() -> None:
         (mmap(0, 1 << 60), ENOMEM),
         (mmap(0x5000_0123, PAGE), 0x5000_0000),
         (mmap(0x7FFFF_FFFF_0000, PAGE, flags=0x32), 0x7FFFF_FFFF_0000),
-        (mmap(0x10000, PAGE), BASE - 2 * PAGE),  # a hint that is taken
+        (mmap(0x10000, PAGE), BASE - 2 * PAGE),  # a hint that is in use
         ("sys 215, 0x1001, 4096", EINVAL),
         ("sys 215, 0x1000, 0", EINVAL),
         ("sys 215, 0x1000, 4096", 0),
@@ -98,7 +98,7 @@ def test_every_operation_is_a_row_failed_ones_too() -> None:
     assert (good["ret"], good["prot"], good["flags"]) == (BASE - 6 * PAGE, 3, ANON)
     assert (protect["op"], protect["start"], protect["prot"]) == ("protect", BASE - 5 * PAGE, 1)
     assert {row["during"] for row in boot} == {1}, (
-        "the loader's belong to the first task's creation"
+        "the loader's operations belong to the creation of the first task"
     )
 
 
@@ -169,7 +169,7 @@ def test_rlimit_as() -> None:
 
 
 def test_memory_bounds_one_area() -> None:
-    """Overcommit's heuristic looks at each area alone, and at none that cannot be written."""
+    """The overcommit heuristic checks each area alone, and only writable ones."""
     big = 80 << 20
     result = mapped(
         mmap(0, big),
@@ -196,24 +196,26 @@ def test_the_kernel_grows_the_stack_too() -> None:
     assert returned(result) == [0]
 
 
-# The list of areas by itself.
+# The list of areas alone.
 
 
 def test_areas_split_and_merge() -> None:
     vmas = VmaList()
     vmas.add(Vma(0, 10, 3, shadow_stack=True))
     vmas.add(Vma(10, 20, 3, shadow_stack=True))
-    assert [(v.start, v.end) for v in vmas] == [(0, 20)], "adjacent areas are shown as one"
+    assert [(v.start, v.end) for v in vmas] == [(0, 20)], "adjacent areas are merged"
     vmas.remove(5, 15)
     assert [(v.start, v.end) for v in vmas] == [(0, 5), (15, 20)]
     vmas.add(Vma(5, 15, 3))
-    assert len(list(vmas)) == 3, "an ordinary one is not merged with a shadow stack"
+    assert len(list(vmas)) == 3, "an ordinary area is not merged with a shadow stack"
 
 
 def test_highest_gap_keeps_guards() -> None:
     p = PAGE
     vmas = VmaList([Vma(10 * p, 12 * p, 3, shadow_stack=True)])
     assert vmas.highest_gap(p, 0, p, 13 * p) == 12 * p
-    assert vmas.highest_gap(2 * p, 0, p, 13 * p) == 7 * p, "the page below a shadow stack stays"
+    assert vmas.highest_gap(2 * p, 0, p, 13 * p) == 7 * p, (
+        "the page below a shadow stack stays free"
+    )
     assert vmas.highest_gap(8 * p, 0, p, 13 * p) == p
     assert vmas.highest_gap(8 * p, p, p, 13 * p) is None

@@ -1,4 +1,4 @@
-"""What blocks and what wakes: pipes, named pipes, eventfd, poll, select, epoll."""
+"""Blocking and waking: pipes, named pipes, eventfd, poll, select, epoll."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_who_may_not_block_gets_eagain(d: Direct) -> None:
     assert d.write(writer, bytes(1 << 16)) == 1 << 16
     assert d.write(writer, b"x") == "EAGAIN"
     assert len(d.read(reader, 4095)) == 4095
-    assert d.write(writer, bytes(4096)) == "EAGAIN"  # PIPE_BUF is never split
+    assert d.write(writer, bytes(4096)) == "EAGAIN"  # a write of PIPE_BUF is never split
     assert d.write(writer, bytes(5000)) == "EAGAIN"
     assert d.read(reader, 1) == bytes(1)
     assert d.write(writer, bytes(5000)) == 4096
@@ -83,7 +83,7 @@ def test_nobody_reads_sigpipe(d: Direct) -> None:
 
 
 def test_a_pipe_between_two_processes() -> None:
-    """The parent sleeps in read until the child writes, then until it exits."""
+    """The parent blocks in read until the child writes, then until it exits."""
     result = run("""
         sys 59, fds, 0
         sys 220, 17, 0, 0, 0, 0
@@ -155,7 +155,7 @@ def test_eventfd(d: Direct) -> None:
 
 
 def poll(d: Direct, *asked: tuple[int, int], timeout: int | None = 0, mask: int = 0) -> object:
-    """[revents…], or what ppoll gave if it was no number."""
+    """[revents…], or ppoll's outcome if it is not a number."""
     addr = d.put(b"".join(struct.pack("<ihh", fd, events, 0) for fd, events in asked))
     spec = b"" if timeout is None else struct.pack("<qq", *divmod(timeout, 10**9))
     when = d.put(spec) if spec else 0

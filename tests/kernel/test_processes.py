@@ -1,4 +1,4 @@
-"""Tasks and processes: clone's refusals, waiting, exits of groups, exec, and how a run ends."""
+"""Tasks and processes: clone's errors, waiting, exits of groups, exec, and how a run ends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def events(result: Result, tid: int) -> list[str]:
 
 
 def clone3(**fields: int | str) -> str:
-    """A guest that makes one clone3 call; the child exits at once."""
+    """A guest with one clone3 call. The child exits at once."""
     names = "flags pidfd child_tid parent_tid exit_signal stack stack_size tls set_tid tids cgroup"
     size = fields.pop("size", 88)
     tail = fields.pop("tail", 0)
@@ -92,7 +92,9 @@ def test_numbers_run_out() -> None:
     result = run(clone3(exit_signal=SIGCHLD), pid_max=101)
     assert returned(result, "clone3") == [EAGAIN]
     (_, copy) = result.rows("mms")
-    assert (copy["tid"], copy["seq_end"] is not None) == (None, True), "the copy is dropped again"
+    assert (copy["tid"], copy["seq_end"] is not None) == (None, True), (
+        "the copied mm is dropped again"
+    )
 
 
 FORK = f"sys 220, {SIGCHLD}, 0, 0, 0, 0\nbeqz a0, child"
@@ -226,7 +228,7 @@ def test_exec_from_a_thread_becomes_the_leader() -> None:
         ("sys 221, missing, 0, 0", ENOENT),
         ("sys 221, 8, 0, 0", EFAULT),
         ("sys 221, path, 8, 0", EFAULT),
-        ("sys 221, null, 0, 0", -13),  # EACCES: no regular file
+        ("sys 221, null, 0, 0", -13),  # EACCES: not a regular file
     ],
 )
 def test_a_failed_exec_changes_nothing(call: str, errno: int) -> None:
@@ -249,7 +251,7 @@ def test_a_failed_exec_changes_nothing(call: str, errno: int) -> None:
 
 
 def test_a_killed_vfork_parent() -> None:
-    """It dies of SIGKILL in the wait; the child goes on."""
+    """SIGKILL kills it while it waits. The child runs on."""
     result = run(f"""
         sys 220, {SIGCHLD}, 0, 0, 0, 0
         bnez a0, grandparent

@@ -1,4 +1,4 @@
-"""/proc: its texts as Linux prints them, its links, and mem."""
+"""/proc: its files as Linux prints them, its links, and mem."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def d() -> Direct:
 
 
 def thread(d: Direct) -> Task:
-    """A second thread, as clone would make it."""
+    """A second thread, as clone would create it."""
     t, tid = d.t, d.k.new_tid()
     assert tid is not None
     assert t.mm is not None
@@ -33,7 +33,7 @@ def thread(d: Direct) -> Task:
 
 
 def areas(text: bytes) -> list[dict[str, Any]]:
-    """smaps: the header's fields and the numbers, an area a dict."""
+    """smaps as one dict per area: the fields of its header and its numbers."""
     out: list[dict[str, Any]] = []
     for line in text.decode().splitlines():
         if header := re.match(r"([0-9a-f]{8,})-([0-9a-f]{8,}) (....) ", line):
@@ -150,7 +150,7 @@ def test_mem_reads_and_writes_ordinary_pages(d: Direct) -> None:
 
 
 def test_mem_overrides_protections(d: Direct) -> None:
-    """V6, with FOLL_FORCE: only what is unmapped, or shared and not writable, is -EIO."""
+    """V6, with FOLL_FORCE: -EIO only for unmapped memory, or shared memory not writable."""
     stack = d.mm.map(d.k, 0, PAGE, 3, PRIVATE, shadow_stack=True)
     d.mm.space.ss_write(stack, 5)
     assert d.read(mem(d, stack), 8) == (5).to_bytes(8, "little")
@@ -162,7 +162,7 @@ def test_mem_overrides_protections(d: Direct) -> None:
     assert d.read(mem(d, shared), 8) == bytes(8)
     assert d.write(mem(d, shared), b"override") == "EIO"
     assert d.read(mem(d, 8), 8) == "EIO"
-    # A transfer that begins well ends where the pages do.
+    # A transfer that starts in mapped pages stops at their end.
     pages = d.mm.map(d.k, 0, 2 * PAGE, 3, PRIVATE)
     d.mm.unmap(d.k, pages + PAGE, PAGE)
     assert len(d.read(mem(d, pages + PAGE - 10), 100)) == 10

@@ -1,4 +1,4 @@
-"""A traced child: its stops, its registers, NT_RISCV_USER_CFI (T1)."""
+"""Tracees: their stops, their registers, NT_RISCV_USER_CFI (T1)."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_peek_and_poke_reach_a_shadow_stack() -> None:
     ("request_", "answer"), [(31, EIO), (0x4208, EIO), (16, EPERM), (9, ESRCH), (7, ESRCH)], ids=str
 )
 def test_what_is_refused(request_: int, answer: int) -> None:
-    """A running child answers ESRCH; what is not modelled is refused by name."""
+    """A request for a running child fails with ESRCH. A warning names what is not modelled."""
     parent = f"{CONT.format(0)}\n{ptrace(request_, 0, 0)}\nreport a0\ncall wait"
     result = run(guest(STOP, parent))
     assert result.words[1] == answer
@@ -296,7 +296,7 @@ def test_exit_is_an_event(number: int) -> None:
 
 
 def test_stops_at_calls_show_and_change_them() -> None:
-    """At the entry a1 (kill's signal) is changed; at the exit the result is there."""
+    """The tracer changes a1 (kill's signal) at the entry, and reads the result at the exit."""
     child = f"{SELF_STOP}\nli s9, 6\nli a0, 0\nli a1, 77\nsys 24\nmv s9, a0\nreport s9\nexit 6"
     to_call = f"{ptrace(24, 0, 0)}\ncall wait"
     parent = f"""
@@ -329,7 +329,7 @@ def test_stops_at_calls_show_and_change_them() -> None:
 
 
 def test_detached_before_a_call_the_child_makes_it() -> None:
-    """FUTEX_WAIT for another value than there is: the child hears so, and is not woken."""
+    """FUTEX_WAIT with a value that differs: the call returns EAGAIN and doesn't block."""
     child = "sys 172\nli a1, 10\nsys 129\nsys 98, word, 0, 1, 0\nreport a0\nexit 6"
     to_call, detach = ptrace(24, 0, 0), ptrace(17, 0, 0)
     result = run(guest(child, f"{to_call}\ncall wait\n{detach}\ncall wait"))
@@ -366,7 +366,7 @@ def test_a_stop_of_the_whole_process_is_the_tracers() -> None:
 
 
 def test_a_tracee_that_is_killed_by_another_thread_has_no_stop_left() -> None:
-    """A thread stops at a signal; the leader ends the group: the wait tells that end alone."""
+    """A thread stops at a signal, then the leader ends the group: wait reports only that end."""
     child = """
         sys 220, 0x50f00, stack, 0, 0, 0
         beqz a0, thread

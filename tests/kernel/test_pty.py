@@ -1,4 +1,4 @@
-"""Pseudo-terminals: what is typed, what is read, who is told of what."""
+"""Pseudo-terminals: input, output, and the signals that they send."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ O_RDWR, O_NOCTTY, O_NONBLOCK = 2, 0o400, 0o4000
 
 
 class Pair:
-    """A pseudo-terminal, both ends open without blocking."""
+    """A pseudo-terminal with both ends open and non-blocking."""
 
     def __init__(self, d: Direct, flags: int = O_RDWR | O_NOCTTY | O_NONBLOCK) -> None:
         self.d = d
@@ -100,26 +100,26 @@ def test_vtime_is_how_long_a_read_waits(d: Direct) -> None:
 
 
 def test_control_c_is_for_the_foreground(d: Direct) -> None:
-    pair = Pair(d, O_RDWR)  # the leader of a session without a terminal opens it: it is its own
+    pair = Pair(d, O_RDWR)  # becomes the controlling terminal of the session leader
     group = d.room(4)
     assert d.call("ioctl", pair.slave, TIOCGPGRP, group) == 0
     assert struct.unpack("<I", d.get(group, 4)) == (d.t.process.pgid,)
     pair.type(b"typed\x03")
     assert [p.signo for p in d.t.process.pending] == [SIGNALS["SIGINT"]]
     pair.type(b"\n")
-    assert pair.read(pair.slave) == b"\n"  # what was typed before is gone
+    assert pair.read(pair.slave) == b"\n"  # earlier input is flushed
     assert d.open("/dev/tty", O_RDWR) >= 0
 
 
 def test_the_background_may_not_read(d: Direct) -> None:
     pair = Pair(d, O_RDWR)
     d.t.process.parent = parent = type(d.t.process)(9, None, d.t.process.sighand, {}, pgid=9)
-    parent.sid = d.t.process.sid  # a shell looks after the group
+    parent.sid = d.t.process.sid  # the group is not orphaned
     d.k.sandbox.pts.entries[pair.path.rpartition("/")[2]].foreground = 9
     with pytest.raises(Interrupted):
         pair.read(pair.slave)
     assert [p.signo for p in d.t.process.pending] == [SIGNALS["SIGTTIN"]]
-    d.t.process.parent = None  # nobody would continue it
+    d.t.process.parent = None  # the group is orphaned
     assert pair.read(pair.slave) == "EIO"
 
 

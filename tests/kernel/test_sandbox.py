@@ -1,4 +1,4 @@
-"""The guest's file system: what of the host it can see, and that nothing leads out of it."""
+"""The guest's file system: what it shows of the host, and that no path leads out of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ O_PATH, O_WRONLY, O_CREAT, O_APPEND = 0o10000000, 1, 0o100, 0o2000
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A root beside a secret that nothing inside may reach."""
+    """A root beside a secret that no path inside may reach."""
     (tmp_path / "secret").write_text("outside")
     root = tmp_path / "root"
     (root / "etc").mkdir(parents=True)
@@ -97,7 +97,7 @@ def test_a_magic_link_leads_to_what_is_open_and_no_further(tree: Path) -> None:
     fd = d.open("/etc", O_PATH)
     assert d.text(f"/proc/self/fd/{fd}/passwd") == b"guest:x:1000\n"
     assert d.open(f"/proc/self/fd/{fd}/../../secret") == "ENOENT"
-    # The descriptor still leads there when its name is gone.
+    # The descriptor still refers to the file when its name is removed.
     d.save("/tmp/gone", b"kept")
     held = d.open("/tmp/gone")
     d.at("unlinkat", "/tmp/gone", 0)

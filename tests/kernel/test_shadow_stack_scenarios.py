@@ -1,4 +1,4 @@
-"""SC1 to SC13 of the reference, read off the tables of tiny guests under several revisions."""
+"""SC1 to SC13 of the reference, read from the tables of tiny guests under several revisions."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ SPAWN3 = f"sys 435, args, 88\nbeqz a0, thread\n{JOIN}"
 
 @dataclass(frozen=True)
 class Facts:
-    """What the tables say of one run."""
+    """Facts from the tables of one run."""
 
     result: Result
 
     def stacks(self, op: str, **where: Any) -> list[dict[str, Any]]:
-        """Operations on shadow-stack areas that succeeded."""
+        """Successful operations on shadow-stack areas."""
         return [
             row
             for row in self.result.rows("mappings")
@@ -89,7 +89,7 @@ class Facts:
         return self.result.rows("clones")[at]
 
     def allocated(self, at: int = 0) -> list[dict[str, Any]]:
-        """In the at-th clone."""
+        """Mapped by the at-th clone."""
         return self.stacks("map", during=self.clone(at)["seq"])
 
     def prctls(self, tid: int) -> list[int | None]:
@@ -329,7 +329,7 @@ def test_sc13_a_vfork_child_turns_it_off_and_on(kernel: str, unmapped: list[str]
 
 
 def test_x7_release_is_blind() -> None:
-    """An ordinary mapping in the place of a thread's shadow stack goes when the thread exits."""
+    """An ordinary mapping at the address of a thread's shadow stack is unmapped at its exit."""
     thread = """
         csrr_ssp s0
         li t0, -0x400000

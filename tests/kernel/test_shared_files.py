@@ -1,4 +1,4 @@
-"""MAP_SHARED of files: mappings, read and write see one and the same contents."""
+"""MAP_SHARED of files: mappings, read and write see the same contents."""
 
 from __future__ import annotations
 

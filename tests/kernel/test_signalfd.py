@@ -1,4 +1,4 @@
-"""signalfd: blocked signals, read like a file."""
+"""signalfd: blocked signals, read from a descriptor."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def mask(*signals: int) -> bytes:
 
 
 def fields(d: Direct, fd: int) -> list[tuple[int, int, int, int]]:
-    """(signo, code, pid, int) of all that is there."""
+    """(signo, code, pid, int) of all pending signals."""
     data = d.read(fd)
     assert isinstance(data, bytes)
     return [

@@ -1,4 +1,4 @@
-"""Each bad access: what it is to the hardware, and the signal Linux makes of it (F1 to F7)."""
+"""Each bad access: the exception that the hart raises and the signal that Linux sends (F1-F7)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ area: .zero 8192
     .align 4096
 page: .zero 4096
 """
-# s0: ssp, with one word pushed; s5: the base of a shadow stack that is touched nowhere.
+# s0: ssp, with one word pushed; s5: the base of a shadow stack that was never accessed.
 ENABLED = """
     enable
     sspush
@@ -48,7 +48,7 @@ ENABLED = """
     sys 453, 0, 8192, 0
     mv s5, a0
 """
-# Where the faulting access goes, by the register that holds it.
+# The address of the faulting access, by the register that holds it.
 AT = {"ssp": "s0", "ss": "s5", "rw": "s2", "ro": "s3", "none": "s4"}
 
 
@@ -100,7 +100,7 @@ CASES = (
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_fault(case: Case) -> None:
     where = "" if case.where == PC else f"report {case.where}"
-    # A handler can't be entered while ssp lies on no shadow stack: then the death shows the fault.
+    # If ssp is not on a shadow stack, no handler can be entered: then check the fatal signal.
     result = run(SETUP + ENABLED * case.enabled + expose(case.code, where) + REST)
     expected = result.labels["bad"] if case.where == PC else result.words[0]
     [fault] = result.rows("faults")
@@ -119,7 +119,7 @@ def test_fault(case: Case) -> None:
 
 
 def expose(code: str, report: str) -> str:
-    """The report goes before the faulting instruction, which is the last line."""
+    """Insert the report before the last line, the faulting instruction."""
     *before, last = code.splitlines()
     return "\n".join((*before, report, last))
 
@@ -155,7 +155,7 @@ def test_loads_and_lr_from_a_shadow_stack() -> None:
 
 
 def test_a_store_while_not_enabled() -> None:
-    """Loads work and stores are access faults, on touched pages too."""
+    """Loads work and stores are access faults, even on pages accessed before."""
     code = "prctl 75, 0, 0, 0, 0\nld a0, 0(s5)\nbad: sd a0, 0(s5)"
     result = run(SETUP + ENABLED + code + REST)
     assert result.words == [SIGSEGV, ACCERR, result.labels["bad"]]

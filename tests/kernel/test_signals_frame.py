@@ -24,7 +24,7 @@ UCONTEXT = 128
 
 
 def frame(layout: str, ss_ptr: int | None) -> tuple[bytes, set[int]]:
-    """The bytes over a background of 0xee, and the offsets that were stored to."""
+    """The frame's bytes over a background of 0xee, and the offsets of the stores."""
     pieces = sigframe.frame_bytes(
         LAYOUTS[layout],
         Siginfo(10, 0, sender=7),

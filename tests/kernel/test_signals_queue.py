@@ -1,4 +1,4 @@
-"""Queues, masks, actions, restarts, stops: signals as kernel/signal.c has them."""
+"""Queues, masks, actions, restarts, stops: signals as in kernel/signal.c."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_standard_signals_coalesce_and_real_time_ones_queue() -> None:
     text = "\n".join((HANDLE, BLOCK_ALL, *(queue(*one) for one in sent), UNBLOCK))
     result = run(guest(text))
     assert result.status == 0
-    # The lowest number gets its frame first, so the highest runs first; a signal blocks itself.
+    # The lowest number gets its frame first, so the highest runs first. A signal blocks itself.
     pairs = list(zip(result.words[::2], result.words[1::2], strict=True))
     assert pairs == [(35, 1), (34, 3), (34, 5), (34, 6), (10, 2)]
 
@@ -121,7 +121,7 @@ def test_errnos(call: str, answer: str) -> None:
 
 @pytest.mark.parametrize("signo", [9, 15, 6, 11])
 def test_death_by_default(signo: int) -> None:
-    """No core is written: bit 0x80 stays off."""
+    """No core is written: bit 0x80 is clear."""
     result = run(guest(KILL_SELF.format(signo)))
     assert result.status == signo
     [fatal] = result.rows("signals")
@@ -143,7 +143,7 @@ def test_resethand() -> None:
 
 @pytest.mark.parametrize(("flags", "inside"), [(SA_SIGINFO, 0), (SA_SIGINFO | SA_NODEFER, 1)])
 def test_nodefer(flags: int, inside: int) -> None:
-    """The handler's first run sends the signal again: now, or when it has returned?"""
+    """The handler sends its signal again, which is delivered at once, or when it has returned."""
     text = f"""
         sys 134, 10, action, 0, 8
         {KILL_SELF.format(10)}
@@ -213,7 +213,7 @@ def test_an_ignored_signal_interrupts_nothing() -> None:
     ("flags", "answer"), [(SA_SIGINFO | SA_RESTART, 2**64 - 110), (SA_SIGINFO, EINTR)]
 )
 def test_an_interrupted_futex_wait_is_restarted(flags: int, answer: int) -> None:
-    """Without a timeout it would wait for ever: FUTEX_WAIT_BITSET until an absolute time."""
+    """FUTEX_WAIT_BITSET with an absolute timeout, so that the wait ends."""
     text = f"""
         sys 134, 10, action, 0, 8
         {CHILD.format(signo=10)}
@@ -343,7 +343,7 @@ THREAD = """
 
 
 def test_a_process_signal_goes_to_the_leader() -> None:
-    """Even if a thread of it sends the signal, and could take it."""
+    """Even if another thread of the group sends the signal and could take it."""
     text = f"""
         sys 134, 10, action, 0, 8
         {THREAD}
@@ -388,7 +388,7 @@ def test_a_fatal_signal_ends_all_threads() -> None:
     """
     result = run(guest(text) + ".zero 4096\nstack: .dword 0\n")
     assert result.status == 15
-    # The sender is of the group: it does not come back from its call.
+    # The sender is in the group, so its call doesn't return.
     assert result.rows("syscalls")[-1]["name"] == "kill"
     [fatal] = result.rows("signals")
     assert fatal["tid"] != result.pid
@@ -397,7 +397,7 @@ def test_a_fatal_signal_ends_all_threads() -> None:
 
 
 def test_what_comes_to_a_stopped_process_waits() -> None:
-    """The child stops itself; the signal sent meanwhile is taken when it continues."""
+    """The child stops itself. A signal sent during the stop is taken when it continues."""
     text = """
         sys 134, 10, action, 0, 8
         sys 220, 17, 0, 0, 0, 0
@@ -446,7 +446,7 @@ def test_sigkill_ends_a_stopped_process() -> None:
 
 
 def test_a_fatal_signal_ends_the_wait_for_a_vfork_child() -> None:
-    """A handler would have to wait; death does not. The child's kill is the parent's end."""
+    """A handler would not run before the child is done; a fatal signal takes effect at once."""
     text = """
         sys 134, 10, action, 0, 8
         sys 220, 0x4111, 0, 0, 0, 0
@@ -505,7 +505,7 @@ def test_an_exception_neither_waits_nor_is_ignored(setup: str) -> None:
 
 
 def test_a_full_queue() -> None:
-    """RLIMIT_SIGPENDING: real-time signals that carry a value are refused, others get through."""
+    """RLIMIT_SIGPENDING: real-time signals with a value are refused, others are queued."""
     text = f"""
         sys 261, 0, 11, limit, 0
         {BLOCK_ALL}
@@ -520,7 +520,7 @@ def test_a_full_queue() -> None:
 
 
 def test_a_signal_interrupts_a_call_that_was_just_woken_in_vain() -> None:
-    """Another pipe is written to, which makes every poll look; before it can, a signal comes."""
+    """A write to another pipe wakes the poll, and a signal is sent before it runs."""
     text = f"""
         {HANDLE}
         sys 59, fds, 0

@@ -1,4 +1,4 @@
-"""Signals and the shadow stack: the token, what sigreturn takes and refuses (G1 to G5)."""
+"""Signals and the shadow stack: the token, what sigreturn accepts and rejects (G1 to G5)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SIGSEGV, SIGUSR1, SIGUSR2 = 11, 10, 12
 SI_KERNEL, SEGV_CPERR = 0x80, 10
 SA_SIGINFO, SA_ONSTACK = 4, 0x0800_0000
 
-# Sends itself SIGUSR1; after it the ssp, and the exit code 3.
+# Sends itself SIGUSR1, then reports ssp and exits with 3.
 RAISE = """
     sys 172
     li a1, 10
@@ -147,7 +147,7 @@ def test_sigreturn_without_a_header_leaves_ssp() -> None:
 
 
 def test_the_fixed_field_is_always_restored() -> None:
-    """v3: the same handler's bytes are not looked at, the fixed field is."""
+    """v3 ignores the bytes of the same handler and reads the fixed field."""
     result = run(guest("sd zero, 432(a2)"), "v3")
     assert result.status == SIGSEGV
 
@@ -159,7 +159,7 @@ def test_a_header_while_not_enabled_is_refused() -> None:
 
 
 def test_what_was_restored_before_the_failure_stays() -> None:
-    """The SIGSEGV handler's frame holds the registers of the code that SIGUSR1 interrupted."""
+    """The frame of the SIGSEGV handler has the registers of the code that SIGUSR1 interrupted."""
     start = f"""
         enable
         sys 134, 10, on_usr1, 0, 8
@@ -278,7 +278,7 @@ def test_a_handled_mismatch() -> None:
 @pytest.mark.parametrize("ssp", ["page", "0", "0x8000000000000000"])
 @pytest.mark.parametrize("segv_handled", [False, True])
 def test_an_ssp_on_no_shadow_stack_is_death(ssp: str, segv_handled: bool) -> None:
-    """The SIGSEGV that the lost signal becomes can't push its token either."""
+    """The signal is replaced by a SIGSEGV, whose token can't be pushed either."""
     handled = "sys 134, 11, on_usr1, 0, 8" if segv_handled else ""
     start = f"""
         enable
@@ -296,7 +296,7 @@ def test_an_ssp_on_no_shadow_stack_is_death(ssp: str, segv_handled: bool) -> Non
 
 
 def test_a_frame_that_can_not_be_stored() -> None:
-    """The token is pushed all the same; SIGSEGV's own handler, on its own stack, sees it."""
+    """The token is pushed nevertheless. SIGSEGV's handler, on its own stack, sees it."""
     start = f"""
         enable
         sys 132, stack, 0
@@ -345,7 +345,7 @@ def test_sigreturn_resumes_without_elp() -> None:
 
 
 def test_a_signal_that_waits_for_a_new_thread() -> None:
-    """first_user tells the ssp that the clone handed over; the token comes after it."""
+    """first_user has the ssp that clone set. The token is pushed after it."""
     text = """
         enable
         sys 134, 10, on_usr1, 0, 8

@@ -1,4 +1,4 @@
-"""AF_UNIX sockets: streams, datagrams, packets; names, files that travel, ends that close."""
+"""AF_UNIX sockets: streams, datagrams, packets; names, descriptor passing, closed ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""System V shared memory: segments found by key, attached, seen by all, and removed."""
+"""System V shared memory: segments found by key, attached, shared and removed."""
 
 from __future__ import annotations
 

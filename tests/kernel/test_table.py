@@ -1,4 +1,4 @@
-"""Handlers are registered by the names that schemas knows, each once."""
+"""Handlers are registered by names from schemas, each once."""
 
 from __future__ import annotations
 

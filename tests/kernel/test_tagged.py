@@ -1,4 +1,4 @@
-"""PR_SET_TAGGED_ADDR_CTRL: what the kernel's own selftest riscv/abi/pointer_masking asks."""
+"""PR_SET_TAGGED_ADDR_CTRL: the checks of the kernel's selftest riscv/abi/pointer_masking."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A terminal in place of the three pipes."""
+"""A terminal instead of the three pipes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_its_names_lead_to_it(d: Direct) -> None:
 
 
 def test_the_hosts_terminal(tmp_path: Path) -> None:
-    """In a child of ours whose descriptors are a pseudo-terminal: cat, until a ^D."""
+    """Run cat in a child process on a pseudo-terminal, until a ^D."""
     options = GuestOptions(str(_cat(tmp_path)), tty=True, on_output=_write)
     pid, master = pty.fork()
     if pid == 0:
@@ -92,7 +92,7 @@ def test_the_hosts_terminal(tmp_path: Path) -> None:
 
 
 def test_nobody_types_any_more(tmp_path: Path) -> None:
-    """The time limit ends a guest that waits at the terminal, and its run executes again."""
+    """The time limit ends a guest that waits for input, and its run can be replayed."""
     out = tmp_path / "cat.run"
     options = RecordOptions(
         program=str(_cat(tmp_path)), out=out, tty=True, timeout=0.5, on_output=_write

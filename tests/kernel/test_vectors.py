@@ -75,7 +75,7 @@ action:
 def test_a_signal_frame_carries_the_vectors() -> None:
     result = run(SIGNAL)
     changed, vl, vtype, head, size = result.words
-    assert (changed, vl) == (7, 2)  # what the handler put into the frame, not into v8
+    assert (changed, vl) == (7, 2)  # the handler's value in the frame, not that in v8
     assert vtype == VILL  # discarded by the call that reported the first word
     assert (head & 0xFFFFFFFF, head >> 32) == (0x53465457, 568)
     assert 1664 <= size < 1664 + 16

@@ -1,9 +1,9 @@
-"""What the probe says on a real kernel and in our model, made comparable.
+"""The probe's output on a real kernel and in the model, normalised for comparison.
 
-Normalised, because it says nothing about the kernel's rules:
+These fields don't depend on the kernel's rules and are normalised:
 
-- addresses near the stack: their distance from the first one that the scenario shows;
-- program text: whether si_addr is the pc, which `addr_is` says already;
+- addresses near the stack: replaced by the distance from the first one in the scenario;
+- addresses in program text: `addr_is` has whether si_addr is the pc;
 - thread ids; VmFlags other than `ss`; the probe's own instruction offsets; the kernel's release and
   build, and the CPU's other extensions.
 """
@@ -37,13 +37,13 @@ _DROPPED = {
 
 
 def from_kernel(name: str) -> dict[str, list[Line]]:
-    """Scenario → lines of one JSONL file; an exec'ed image's lines belong to the exec scenario."""
+    """Scenario → lines of a JSONL file. An exec'ed image's lines belong to the exec scenario."""
     scenarios: dict[str, list[Line]] = {}
     lines: list[Line] = []
     for text in (HERE / name).read_text().splitlines():
         line = json.loads(text)
         tag = line.get("tag")
-        if tag in ("from_thread", "clone_vm_exec"):  # of scenarios without lines of their own here
+        if tag in ("from_thread", "clone_vm_exec"):  # scenarios without lines of their own
             lines = scenarios.setdefault(tag, [])
         lines.append(line)
         if line["e"] == "test_end":
@@ -53,7 +53,7 @@ def from_kernel(name: str) -> dict[str, list[Line]]:
 
 
 def from_model(scenario: str, kernel: str, run: Path, **options: Any) -> list[Line]:
-    """What the probe says about one scenario under `kernel`, recorded into `run`."""
+    """The probe's lines for one scenario under `kernel`, recorded into `run`."""
     said = bytearray()
     result = record(
         RecordOptions(
@@ -83,7 +83,7 @@ def normalised(lines: Iterable[Line]) -> list[Line]:
 
 
 def without_distances(lines: Iterable[Line]) -> list[Line]:
-    """Normalised lines for a kernel whose huge pages move and align stacks."""
+    """Lines without distances, for a kernel whose huge pages move and align stacks."""
     return [_without_distances(line) for line in lines]
 
 
@@ -100,7 +100,7 @@ def _field(key: str, line: Line, anchor: int | None) -> Any:
     if key == "rc" and line["e"].startswith("thread_clone") and value > 0:
         return "tid"
     if key in ("si_addr", "addr") and not _HIGH.fullmatch(value):
-        # at the very top: 0 - 8; in the middle: where the probe knows of no mapping
+        # at the top: 0 - 8; in the middle: where the probe has no mapping
         return value if int(value, 16) >= 1 << 28 else "text"
     if key == "v" and isinstance(value, list):
         return [

@@ -1,6 +1,6 @@
-"""Where our answers differ from the real kernels' on purpose: each line by name, with the reason.
+"""Lines in which the model differs from the real kernels on purpose, by name, with the reason.
 
-`expected` is what the line must be instead.
+`expected` is the model's line.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 _ON_ORDINARY_PAGE = (
-    "QEMU lets sspush, sspopchk and ssamoswap work on an ordinary page; the ISA says access fault"
+    "QEMU executes sspush, sspopchk and ssamoswap on an ordinary page; the ISA: access fault"
 )
-_NOT_UNMAPPED = "there, what the probe took for unmapped was not; here the page is, and faults"
+_NOT_UNMAPPED = "the probe's unmapped page was mapped on the real kernel; in the model it faults"
 _OFF = (
-    "QEMU page-faults for ever on a touched shadow-stack page while SSE = 0; the ISA says: a load"
+    "QEMU page-faults for ever on a touched shadow-stack page while SSE = 0; the ISA: a load"
     " works, a store is an access fault"
 )
 _LOW_BITS = "QEMU keeps ssp's low bits; the ISA makes 2:0 read-only zero on an RV64-only hart"
@@ -56,7 +56,7 @@ EXCUSES: dict[tuple[str, str], Excuse] = {
         )
     },
     ("signal", "segv_handler_with_bogus_ssp"): Excuse(
-        _ON_ORDINARY_PAGE + ": the token can't be pushed and the task dies",
+        _ON_ORDINARY_PAGE + ": the token can't be pushed and the task is killed",
         {"t": "signal", "e": "segv_handler_with_bogus_ssp", "exited": 0, "code": 0, "sig": 11},
     ),
     ("call", "csrw_ssp_unaligned"): Excuse(
@@ -95,13 +95,13 @@ EXCUSES: dict[tuple[str, str], Excuse] = {
         ),
     ),
 }
-# Lines of Debian's stock kernel that say nothing about the minimal one's rules.
+# Lines of Debian's stock kernel that are not compared.
 _HUGE = "large stacks are aligned to 2 MiB"
 LEFT_OUT_OF_STOCK: dict[tuple[str, str], str] = {
-    ("threads", "hundred_alive"): _HUGE + ", and so lie 6 MiB apart and not size + a page",
-    ("faults", "sspopchk_underflow_at_end"): _HUGE + ", and so another page follows the stack",
+    ("threads", "hundred_alive"): _HUGE + ", so they are 6 MiB apart and not size + a page",
+    ("faults", "sspopchk_underflow_at_end"): _HUGE + ", so another page follows the stack",
 }
-# And of the minimal ones; of these the stock kernel's are compared.
+# Lines of the minimal kernels that are not compared. The stock kernel's are.
 _NOT_FORCED = "built so that writes through /proc/self/mem don't override protections"
 LEFT_OUT_OF_MINIMAL: dict[tuple[str, str], str] = {
     ("gup", "proc_self_mem_write"): _NOT_FORCED,
@@ -111,5 +111,5 @@ LEFT_OUT_OF_MINIMAL: dict[tuple[str, str], str] = {
 
 
 def named(line: dict[str, Any]) -> tuple[str, str]:
-    """How a line is called here."""
+    """The name of a line."""
     return line["t"], line.get("case", line["e"])

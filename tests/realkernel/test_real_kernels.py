@@ -1,4 +1,4 @@
-"""The model's answers, line by line, against those of real kernels."""
+"""Compares the model's lines with those of real kernels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCENARIOS = (
 
 
 def excused(lines: list[Line]) -> list[Line]:
-    """The real kernel's lines, those that we differ from on purpose replaced."""
+    """The real kernel's lines, with the excused ones replaced by the model's."""
     return [
         known.expected if (known := EXCUSES.get(named(line))) is not None else line
         for line in lines

@@ -1,4 +1,4 @@
-"""What was seen on real kernels and stands in the reference, without a file of answers here."""
+"""Facts of the reference that were observed on real kernels but have no recorded output here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EXIT_THREAD = "7.2,release_hook=exit_thread"
 
 
 def facts(lines: list[Line], event: str) -> list[Line]:
-    """The lines of one event, without the fields that name them."""
+    """The lines of one event, without the fields that identify them."""
     return [
         {key: value for key, value in line.items() if key not in ("t", "e")}
         for line in lines
@@ -32,7 +32,7 @@ def test_exec_from_a_thread_and_from_a_clone_vm_child(
 
 @pytest.mark.parametrize(("kernel", "left"), [("7.2", 1), (EXIT_THREAD, 2)])
 def test_exec_releases_the_old_stack_in_the_old_mm(kernel: str, left: int, tmp_path: Path) -> None:
-    """X6: from v7; with the release in exit_thread the CLONE_VM child's stack stays."""
+    """X6: from v7 on. With the release in exit_thread, the CLONE_VM child's stack stays mapped."""
     lines = from_model("clone_vm_exec", kernel, tmp_path / "probe.run")
     assert [line["n"] for line in facts(lines, "ssvmas")] == [0, left]
 
@@ -56,7 +56,7 @@ def test_placement(tmp_path: Path) -> None:
     ],
 )
 def test_mprotect(prot: str, push: int, load: int, protected: list[Line]) -> None:
-    """V4: any prot is taken and `ss` stays; a plain store never works."""
+    """V4: any prot is accepted and `ss` stays. An ordinary store never works."""
     expected = {"prot": prot, "rc": 0, "ss": 1, "store_sig": 11}
     assert {**expected, "push_sig": push, "load_sig": load} in facts(protected, "mprotect")
 
@@ -70,7 +70,7 @@ def test_mremap_map_fixed_and_munmap(protected: list[Line]) -> None:
 
 
 def test_register_set(tmp_path: Path) -> None:
-    """T1: the enabling and locking bits and unknown ones can't be written, ssp can."""
+    """T1: the enable bits, lock bits and unknown bits can't be written; ssp can."""
     lines = from_model("regset", "7.2", tmp_path / "probe.run")
     assert [line["cfi_state"] for line in facts(lines, "getregset")] == ["0x28", "0x0"]
     assert {line["rc"] for line in facts(lines, "setregset")} == {-22}
@@ -97,12 +97,12 @@ def test_sigreturn(tmp_path: Path) -> None:
         "test_end": (0, 0),
     }
     assert [line["size"] for line in facts(lines, "frame")] == [1088, 1120]
-    # without its header ssp stays where the token's push had left it
+    # without its header ssp stays at the pushed token
     assert [line["ssp_moved"] for line in facts(lines, "after")] == [0, 0, -8]
 
 
 def test_disabled_on_the_command_line(tmp_path: Path) -> None:
-    """A1: riscv_nousercfi takes everything away, but hwprobe still names the extensions."""
+    """A1: riscv_nousercfi disables everything, but hwprobe still reports the extensions."""
     said = {
         scenario: from_model(scenario, "7.2", tmp_path / f"{scenario}.run", nousercfi=True)
         for scenario in ("env", "cfi_prctl", "map")
