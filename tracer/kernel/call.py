@@ -47,7 +47,7 @@ Outcome = int | Wait | End
 
 
 class Interrupted(Exception):
-    """Raised in a call that has sent a signal to its own task: the call ends with RESTART."""
+    """Raised in a call that sent a signal to its own process group: it ends with RESTART."""
 
 
 Handler = Callable[["Kernel", "Task", Args], Outcome]

@@ -106,7 +106,7 @@ def _grow(k: Kernel, t: Task, addr: int) -> bool:
 
 
 def note(k: Kernel, t: Task, op: str, addr: int, data: bytes) -> None:
-    """Write only the kernel_memory row, for a read that matters or a store made elsewhere."""
+    """Write only the kernel_memory row: for a "read", or for a store made another way."""
     k.rec.row(
         "kernel_memory",
         seq=k.seq(),

@@ -133,7 +133,7 @@ def _process_ended(k: Kernel, process: Process) -> None:
 
 
 def _reparent(k: Kernel, child: Process) -> None:
-    """The new parent is the nearest child subreaper, else init, which reaps at once."""
+    """To the nearest ancestor that is a child subreaper, else to init, which reaps at once."""
     ancestor = child.parent.parent if child.parent else None
     while ancestor is not None and not ancestor.child_subreaper:
         ancestor = ancestor.parent
