@@ -9,6 +9,7 @@ from direct import Direct
 from guest_run import run
 
 from shstk.tracer.kernel.call import RESTART_NO_HAND, Wait
+from shstk.tracer.kernel.signal import signals
 from shstk.tracer.kernel.task import SigAction
 from shstk.tracer.kernel.time.timers import TIMERS
 
@@ -92,13 +93,11 @@ def test_sleeping_until(d: Direct) -> None:
 
 
 def fire_after(d: Direct, ns: int) -> list[int]:
-    """The signals that are sent while the clock advances."""
-    before = len(d.t.process.pending)
+    """Let time pass, and take the signals that came."""
     d.idle(ns)
     TIMERS.of(d.k).fire(d.k)
-    new = [info.signo for info in d.t.process.pending[before:]]
-    d.t.process.pending.clear()
-    return new
+    taken = iter(lambda: signals.dequeue(d.k, d.t, 0), None)
+    return [info.signo for info in taken if info is not None]
 
 
 def test_an_interval_timer_rings_at_its_moments(d: Direct) -> None:
@@ -142,7 +141,11 @@ def test_posix_timers(d: Direct) -> None:
     assert (info.signo, info.code, info.fields) == (10, -2, struct.pack("<iiQ", number, 0, 0x1234))
     d.idle(350)
     TIMERS.of(d.k).fire(d.k)
-    assert len(d.t.process.pending) == 1
+    assert d.t.process.pending == [info]
+    assert d.call("timer_getoverrun", number) == 0
+    taken = signals.dequeue(d.k, d.t, 0)
+    assert taken is not None
+    assert taken.fields == struct.pack("<iiQ", number, 3, 0x1234)
     assert d.call("timer_getoverrun", number) == 3
     left = d.room(32)
     d.call("timer_gettime", number, left)
@@ -151,6 +154,62 @@ def test_posix_timers(d: Direct) -> None:
     assert d.call("timer_delete", number) == "EINVAL"
     assert TIMERS.of(d.k).deadline(d.k) is None
     assert d.call("timer_create", 99, 0, where) == "EINVAL"
+
+
+def posix_timer(d: Direct, value_ns: int, interval_ns: int, absolute: bool = False) -> int:
+    where = d.room(4)
+    assert d.call("timer_create", MONOTONIC, 0, where) == 0
+    [number] = struct.unpack("<i", d.get(where, 4))
+    spec = timespec(interval_ns) + timespec(value_ns)
+    assert d.call("timer_settime", number, int(absolute), spec, 0) == 0
+    return int(number)
+
+
+def test_an_overrun_saturates(d: Direct) -> None:
+    """timer_overrun_to_int(): more than INT_MAX missed expiries are INT_MAX of them."""
+    d.idle(10 * SECOND)
+    number = posix_timer(d, 1, 1, absolute=True)
+    assert fire_after(d, 0) == [SIGALRM]
+    assert d.call("timer_getoverrun", number) == 2**31 - 1
+
+
+def test_a_period_of_a_nanosecond_costs_one_expiry_a_signal(d: Direct) -> None:
+    posix_timer(d, 1, 1)
+    d.idle(1)
+    TIMERS.of(d.k).fire(d.k)
+    assert TIMERS.of(d.k).deadline(d.k) is None
+    assert fire_after(d, SECOND) == [SIGALRM]
+    assert TIMERS.of(d.k).deadline(d.k) == d.k.now_ns() + 1
+
+
+@pytest.mark.parametrize("spec", [timespec(0) * 2, timespec(0) + timespec(SECOND)])
+def test_setting_a_timer_drops_its_queued_signal(d: Direct, spec: bytes) -> None:
+    number = posix_timer(d, 100, 100)
+    d.idle(500)
+    TIMERS.of(d.k).fire(d.k)
+    assert d.call("timer_settime", number, 0, spec, 0) == 0
+    assert fire_after(d, 0) == []
+    assert d.call("timer_getoverrun", number) == 0
+
+
+def test_a_timer_whose_signal_is_ignored_goes_on_when_it_is_not(d: Direct) -> None:
+    ignore, handle = (struct.pack("<QQQ", handler, 0, 0) for handler in (1, 0x10000))
+    assert d.call("rt_sigaction", SIGALRM, ignore, 0, 8) == 0
+    posix_timer(d, 100, 100)
+    assert fire_after(d, 1000) == []
+    assert TIMERS.of(d.k).deadline(d.k) is None
+    assert d.call("rt_sigaction", SIGALRM, handle, 0, 8) == 0
+    assert fire_after(d, 100) == [SIGALRM]
+
+
+def test_a_timerfd_counts_what_passed_until_it_is_read(d: Direct) -> None:
+    fd = d.call("timerfd_create", MONOTONIC, 0)
+    assert d.call("timerfd_settime", fd, 0, timespec(100) + timespec(100), 0) == 0
+    d.idle(350)
+    TIMERS.of(d.k).fire(d.k)
+    data = d.room(8)
+    assert d.call("read", fd, data, 8) == 8
+    assert d.get(data, 8) == struct.pack("<Q", 3)
 
 
 def test_exec_and_exit_end_timers(d: Direct) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from shstk.tracer.kernel.call import Args, End
 
 if TYPE_CHECKING:
     from shstk.tracer._core import AddressSpace, Hart
     from shstk.tracer.kernel.fs.files import Files, Fs
+    from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.mm.mm import Mm
     from shstk.tracer.kernel.process.clone import CloneAttempt
     from shstk.tracer.kernel.process.limits import CpuLimit
@@ -59,6 +60,13 @@ class Sighand:
         self.actions = {n: SigAction(handler=1) for n, a in self.actions.items() if a.handler == 1}
 
 
+class SignalTimer(Protocol):
+    """A timer whose expiry is a signal."""
+
+    def taken(self, k: Kernel, info: Siginfo) -> None:
+        """Its signal has been dequeued; `info` may still be changed."""
+
+
 @dataclass
 class Siginfo:
     """A pending signal."""
@@ -68,7 +76,8 @@ class Siginfo:
     sender: int | None = None  # tid or pid of the task that sent it
     si_addr: int | None = None
     value: int = 0  # si_value, or si_status for SIGCHLD
-    fields: bytes | None = None  # the bytes after si_code, as passed to rt_sigqueueinfo
+    fields: bytes | None = None  # what follows si_code, as rt_sigqueueinfo's caller gave it
+    timer: SignalTimer | None = None  # that expired
 
 
 @dataclass

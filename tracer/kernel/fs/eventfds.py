@@ -66,6 +66,7 @@ class TimerFd(OpenFile):
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
         if n < 8:
             raise Errno("EINVAL")
+        self.ticks += self.timer.rearm(k)
         return self.ticks.to_bytes(8, "little") if self.ticks else None
 
     def advance(self, k: Kernel, n: int) -> None:
@@ -89,8 +90,8 @@ class _Ticker(Timer):
     def orphaned(self) -> bool:
         return False
 
-    def ring(self, k: Kernel, count: int) -> None:
-        self.file.ticks += count
+    def ring(self, k: Kernel) -> None:
+        self.file.ticks += 1
         self.file.notify(k)
 
 

@@ -37,7 +37,7 @@ class SignalFd(OpenFile):
             raise Errno("EINVAL")
         out = b""
         while len(out) + siginfo.SIZE <= n:
-            info = signals.dequeue(t, ~self.mask)
+            info = signals.dequeue(k, t, ~self.mask)
             if info is None:
                 break
             out += _pack(info)

@@ -50,7 +50,7 @@ class CpuLimit(Timer):
         soft, _ = self.owner.process.rlimits["CPU"]
         self.set(k, 0 if soft == RLIM_INFINITY else max(soft, 1) * SECOND, 0, absolute=True)
 
-    def ring(self, k: Kernel, count: int) -> None:
+    def ring(self, k: Kernel) -> None:
         process, used = self.owner.process, self.now(k)
         if used >= process.rlimits["CPU"][1] * SECOND:
             signals.send(k, process, SIGNALS["SIGKILL"], SI_KERNEL)

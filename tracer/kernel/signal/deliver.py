@@ -47,7 +47,7 @@ def deliver_pending(k: Kernel, t: Task) -> None:
         if ptrace.stop_for_trap(k, t):
             return
         resumed = ptrace.take_resumed(k, t)
-        info = resumed or (_next(t) if t.sigpending else None)
+        info = resumed or (_next(k, t) if t.sigpending else None)
         if info is None:
             break
         if t.tracer and info is not resumed:
@@ -63,14 +63,14 @@ def deliver_pending(k: Kernel, t: Task) -> None:
         signals.set_mask(k, t, mask)
 
 
-def _next(t: Task) -> Siginfo | None:
-    """The signal that get_signal() dequeues: one of an exception first, then the lowest number."""
+def _next(k: Kernel, t: Task) -> Siginfo | None:
+    """What get_signal() takes: an exception's own signal, then the lowest number."""
     for info in t.pending:
         if info.code > SI_USER and bit(info.signo) & SYNCHRONOUS & ~t.sigmask:
             t.pending = [p for p in t.pending if p is not info]
             signals.recalc(t)
             return info
-    return signals.dequeue(t, t.sigmask)
+    return signals.dequeue(k, t, t.sigmask)
 
 
 def _enter(k: Kernel, t: Task, info: Siginfo, action: SigAction) -> None:

@@ -15,6 +15,7 @@ from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.signal import siginfo, signals
 from shstk.tracer.kernel.signal.siginfo import NEVER_BLOCKED, NSIG, bit
 from shstk.tracer.kernel.task import DEAD, Process, SigAction, Siginfo, Task
+from shstk.tracer.kernel.time.timers import TIMERS
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -62,6 +63,8 @@ def sys_rt_sigaction(k: Kernel, t: Task, a: Args) -> Outcome:
         if new.handler == signals.SIG_IGN or default_ignored:
             signals.discard(t.process, bit(signo))
             signals.recalc(t)
+        else:
+            TIMERS.of(k).unignored(k, t.process, signo)
     if old:
         usermem.put(k, t, old, SIGACTION.pack(before.handler, before.flags, before.mask))
     return 0
@@ -126,7 +129,7 @@ def sys_rt_sigtimedwait(k: Kernel, t: Task, a: Args) -> Outcome:
         _check_size(a[3])
         wanted = usermem.get_u64(k, t, a[0]) & ~NEVER_BLOCKED
         deadline = _deadline(k, t, a[2])
-        info = signals.dequeue(t, ~wanted)
+        info = signals.dequeue(k, t, ~wanted)
         if info is not None:
             return _taken(k, t, info, a[1])
         if deadline is not None and deadline <= k.now_ns():
@@ -136,7 +139,7 @@ def sys_rt_sigtimedwait(k: Kernel, t: Task, a: Args) -> Outcome:
         signals.set_mask(k, t, t.sigmask & ~wanted)
         if not signals.has_pending(t):
             return Wait("rt_sigtimedwait", deadline_ns=deadline)
-    info = signals.dequeue(t, ~t.blocked.state.signals)
+    info = signals.dequeue(k, t, ~t.blocked.state.signals)
     signals.set_mask(k, t, t.real_blocked)
     t.real_blocked = 0
     if info is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.uapi import SI_USER
+from shstk.schemas.uapi import SI_TIMER, SI_USER
 from shstk.tracer.kernel.signal.siginfo import (
     CLD_CONTINUED,
     CORE_DUMPING,
@@ -34,6 +34,7 @@ from shstk.tracer.kernel.task import (
     Process,
     SigAction,
     Siginfo,
+    SignalTimer,
     Task,
 )
 
@@ -113,9 +114,11 @@ def queue(k: Kernel, target: Task | Process, info: Siginfo) -> bool:
         _continue(k, group)
     if _ignored(task, info.signo):
         return True
-    if info.signo < SIGRTMIN and any(p.signo == info.signo for p in target.pending):
-        return True  # standard signals do not queue
-    if info.signo >= SIGRTMIN and info.code != SI_USER:
+    of_posix_timer = info.code == SI_TIMER  # queued always: its sigqueue is preallocated
+    if info.signo < SIGRTMIN and not of_posix_timer:
+        if any(p.signo == info.signo for p in target.pending):
+            return True  # standard signals do not queue
+    elif info.code != SI_USER and not of_posix_timer:
         queued = len(group.pending) + sum(len(t.pending) for t in group.tasks)
         if queued >= group.rlimits["SIGPENDING"][0]:
             return False
@@ -227,8 +230,21 @@ def retarget(k: Kernel, t: Task, signals: int) -> None:
         _wake_one(k, t.process, info)
 
 
-def dequeue(t: Task, mask: int) -> Siginfo | None:
-    """dequeue_signal(): the next one not in `mask`, the thread's own before the group's."""
+def forget(target: Task | Process, timer: SignalTimer) -> None:
+    """Drop what a timer has queued."""
+    target.pending = [p for p in target.pending if p.timer is not timer]
+    for t in (target,) if isinstance(target, Task) else target.tasks:
+        recalc(t)
+
+
+def is_queued(process: Process, timer: SignalTimer) -> bool:
+    """Whether a timer's signal is pending, for the process or for one of its threads."""
+    holders: tuple[Task | Process, ...] = (process, *process.tasks)
+    return any(p.timer is timer for holder in holders for p in holder.pending)
+
+
+def dequeue(k: Kernel, t: Task, mask: int) -> Siginfo | None:
+    """dequeue_signal(): the next one outside `mask`, the thread's own before the group's."""
     for holder in (t, t.process):
         ready = [p for p in holder.pending if not bit(p.signo) & mask]
         if ready:
@@ -236,6 +252,8 @@ def dequeue(t: Task, mask: int) -> Siginfo | None:
             # Not list.remove, which compares: two equal infos are two signals.
             holder.pending = [p for p in holder.pending if p is not chosen]
             recalc(t)
+            if chosen.timer is not None:
+                chosen.timer.taken(k, chosen)
             return chosen
     recalc(t)
     return None

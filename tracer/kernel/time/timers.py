@@ -1,7 +1,9 @@
 """Timers: they expire at a time of a clock, and send a signal or make a descriptor readable.
 
-`Timers.deadline` is the time at which the next one is due. The loop runs no task beyond it, and
-then calls `fire`.
+`Timers` knows when the next is due; the kernel's loop runs no task beyond that moment and calls
+`fire`. A periodic timer that has expired is idle until its signal is dequeued or its
+descriptor is read (hrtimer_forward() in posixtimer_rearm()): a period of 1 ns costs one expiry for
+each signal that the guest takes.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from shstk.tracer.kernel.time.clock import (
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
+_OVERRUN_MAX: Final = 2**31 - 1  # timer_overrun_to_int()
 _SIGEV_SIGNAL, _SIGEV_NONE, _SIGEV_THREAD, _SIGEV_THREAD_ID = 0, 1, 2, 4
 
 
@@ -48,13 +51,17 @@ class Timer:
         self.owner = owner
         self.expires: int | None = None  # by the clock, ns; None: disarmed
         self.interval = 0
+        self.idle = False  # it has expired, and waits for `rearm`
 
     def now(self, k: Kernel) -> int:
         return clock_ns(k, self.owner, self.clock)
 
     def left(self, k: Kernel) -> int:
         """ns until it expires, at least 1; 0 if disarmed."""
-        return 0 if self.expires is None else max(1, self.expires - self.now(k))
+        if self.expires is None:
+            return 0
+        left = self.expires - self.now(k)
+        return left % self.interval or self.interval if self.idle else max(1, left)
 
     def due(self, k: Kernel) -> int:
         """The earliest time (Kernel.now_ns) at which it can expire."""
@@ -63,32 +70,41 @@ class Timer:
 
     def set(self, k: Kernel, value: int, interval: int, absolute: bool = False) -> None:
         """value: ns, 0 disarms."""
-        if self.expires is not None:
+        if self.expires is not None and not self.idle:
             TIMERS.of(k).armed.remove(self)
-        self.interval, self.expires = interval, None
+        self.interval, self.expires, self.idle = interval, None, False
         if value:
             self.expires = value if absolute else self.now(k) + value
             TIMERS.of(k).armed.append(self)
 
     def expire(self, k: Kernel) -> None:
-        """The timer is due: set the next expiration, and ring."""
-        assert self.expires is not None
-        count = 1
-        if self.interval:
-            count += (self.now(k) - self.expires) // self.interval
-            self.expires += count * self.interval
-        else:
+        """It is due: stop, and ring. A periodic timer keeps the moment for `rearm`."""
+        TIMERS.of(k).armed.remove(self)
+        self.idle = bool(self.interval)
+        if not self.idle:
             self.expires = None
-            TIMERS.of(k).armed.remove(self)
-        self.ring(k, count)
+        self.ring(k)
+
+    def rearm(self, k: Kernel) -> int:
+        """hrtimer_forward(): arm an expired periodic timer for its next moment.
+
+        Returns how many moments have passed since it expired.
+        """
+        if not self.idle:
+            return 0
+        assert self.expires is not None
+        periods = (self.now(k) - self.expires) // self.interval + 1
+        self.expires += periods * self.interval
+        self.idle = False
+        TIMERS.of(k).armed.append(self)
+        return periods - 1
 
     @property
     def orphaned(self) -> bool:
         """Its process has exited."""
         return self.owner.process.exit_status is not None
 
-    def ring(self, k: Kernel, count: int) -> None:
-        """count: expirations since the last ring."""
+    def ring(self, k: Kernel) -> None:
         raise NotImplementedError
 
     def get(self, k: Kernel, pack: Callable[[int], bytes]) -> bytes:
@@ -103,31 +119,44 @@ class IntervalTimer(Timer):
         super().__init__(clock, owner)
         self.signo = signo
 
-    def ring(self, k: Kernel, count: int) -> None:
-        signals.send(k, self.owner.process, self.signo, SI_KERNEL)
+    def ring(self, k: Kernel) -> None:
+        signals.queue(k, self.owner.process, Siginfo(self.signo, SI_KERNEL, timer=self))
+        if self.clock in CPU_CLOCKS:  # check_cpu_itimer() goes on at once
+            self.rearm(k)
+
+    def taken(self, k: Kernel, info: Siginfo) -> None:
+        """dequeue_signal() restarts ITIMER_REAL."""
+        self.rearm(k)
 
 
 class PosixTimer(Timer):
-    """A timer of timer_create. signo 0: it sends no signal."""
+    """timer_create's; signo 0: SIGEV_NONE."""
 
     def __init__(
         self, clock: int, owner: Task, number: int, target: Task | Process, signo: int, value: int
     ) -> None:
         super().__init__(clock, owner)
         self.number, self.target, self.signo, self.value = number, target, signo, value
-        self.overrun = 0
+        self.overrun = 0  # of the signal that was delivered last
 
-    def ring(self, k: Kernel, count: int) -> None:
-        """A timer has one signal in the queue at a time. Further expirations count as overrun."""
-        if not self.signo:
-            return
-        mark = struct.pack("<i", self.number)
-        if any(p.code == SI_TIMER and (p.fields or b"")[:4] == mark for p in self.target.pending):
-            self.overrun += count
-            return
-        self.overrun = count - 1
-        fields = mark + struct.pack("<iQ", self.overrun, self.value)
-        signals.queue(k, self.target, Siginfo(self.signo, SI_TIMER, fields=fields))
+    def set(self, k: Kernel, value: int, interval: int, absolute: bool = False) -> None:
+        """A signal of the old setting that is still queued is not delivered."""
+        super().set(k, value, interval, absolute)
+        self.overrun = 0
+        signals.forget(self.target, self)
+
+    def ring(self, k: Kernel) -> None:
+        if self.signo:
+            info = Siginfo(self.signo, SI_TIMER, fields=self._fields(), timer=self)
+            signals.queue(k, self.target, info)
+
+    def taken(self, k: Kernel, info: Siginfo) -> None:
+        """posixtimer_deliver_signal(): only now is it known how many moments were missed."""
+        self.overrun = min(self.rearm(k), _OVERRUN_MAX)
+        info.fields = self._fields()
+
+    def _fields(self) -> bytes:
+        return struct.pack("<iiQ", self.number, self.overrun, self.value)
 
 
 class Timers:
@@ -159,6 +188,15 @@ class Timers:
         """exec: delete the POSIX timers, keep the interval timers."""
         for key in [key for key in self.posix if key[0] == process.pid]:
             self.posix.pop(key).set(k, 0, 0)
+
+    def unignored(self, k: Kernel, process: Process, signo: int) -> None:
+        """posixtimer_sig_unignore(): timers whose signal was ignored when they expired go on."""
+        timers: list[PosixTimer | IntervalTimer]
+        timers = [*self.posix.values(), *self.interval.values()]
+        for timer in timers:
+            mine = timer.owner.process is process and timer.signo == signo
+            if mine and timer.idle and not signals.is_queued(process, timer):
+                timer.rearm(k)
 
 
 TIMERS: Final = Slot(Timers)
