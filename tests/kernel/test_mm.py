@@ -191,6 +191,14 @@ def test_the_stack_grows_to_its_limit() -> None:
     assert result.status == 11
 
 
+@pytest.mark.parametrize(("prot", "status"), [(0, 0), (1, 11)])
+def test_the_stack_keeps_its_gap_to_accessible_areas_only(prot: int, status: int) -> None:
+    """expand_downwards(): an area that ends 64 pages below where the stack grows to."""
+    touched = 0x7FFF_FFEF_F000
+    below = mmap(touched - 65 * PAGE, PAGE, prot, flags=0x32)
+    assert mapped(below, f"li t0, {touched}\nsd zero, 0(t0)").status == status
+
+
 def test_the_kernel_grows_the_stack_too() -> None:
     result = mapped("li t0, 0x200000\nsub a1, sp, t0\nli a0, 3\nli a7, 163\necall")
     assert returned(result) == [0]

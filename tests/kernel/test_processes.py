@@ -75,6 +75,16 @@ def test_clone3_refusals(fields: dict[str, int | str], errno: int) -> None:
     assert clone["seq"] == next(r["seq"] for r in result.rows("syscalls") if r["name"] == "clone3")
 
 
+@pytest.mark.parametrize(("signal", "errno"), [(64, 0), (65, -22), (255, -22)])
+def test_clone_refuses_an_exit_signal_that_is_none(signal: int, errno: int) -> None:
+    result = run(f"""
+        sys 220, {signal}, 0, 0, 0, 0
+        exit 0
+    """)
+    (clone,) = result.rows("clones")
+    assert min(clone["ret"], 0) == errno
+
+
 def test_clone3_accepts_a_zero_tail_and_a_tid() -> None:
     result = run(clone3(size=96, set_tid="tid", tids=1, exit_signal=SIGCHLD))
     (clone,) = result.rows("clones")

@@ -8,7 +8,7 @@ from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import OpenFile
 from shstk.tracer.kernel.fs.inode import Inode
-from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.fs.transfer import scatter
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -35,11 +35,15 @@ class DeviceFile(OpenFile):
 
 
 class Null(DeviceFile):
+    ignores_data = True
+
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
         return b""
 
 
 class Zero(DeviceFile):
+    ignores_data = True
+
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
         return bytes(n)
 
@@ -77,8 +81,7 @@ def sys_getrandom(k: Kernel, t: Task, a: Args) -> int:
     if flags & ~_GRND_KNOWN or flags & 6 == 6:
         raise Errno("EINVAL")
     data = k.rng.randbytes(min(a[1], _RANDOM_MAX))
-    usermem.put(k, t, a[0], data)
-    return len(data)
+    return scatter(k, t, [(a[0], len(data))], data, record=True) if data else 0
 
 
 CALLS: Final = (Call("getrandom", sys_getrandom),)

@@ -75,6 +75,7 @@ class OpenFile:
     """
 
     recorded = True  # kernel_memory rows for what is read from it
+    ignores_data = False  # a write does not look at its bytes
 
     def __init__(self, inode: Inode, flags: int, path: str) -> None:
         self.inode = inode
@@ -105,6 +106,12 @@ class OpenFile:
 
     def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
         raise Errno("EINVAL")
+
+    def unbroken(self, n: int) -> int:
+        """How many bytes move if a fault in the caller's memory stops a copy after n of them.
+
+        All of a file's; a pipe and a socket move a whole buffer or nothing of it."""
+        return n
 
     def peek_at(self, k: Kernel, t: Task, n: int, offset: int) -> bytes:
         raise Errno("ESPIPE")

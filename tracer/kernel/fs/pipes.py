@@ -15,6 +15,7 @@ from shstk.schemas.uapi import (
     O_RDONLY,
     O_RDWR,
     O_WRONLY,
+    PAGE,
     SI_USER,
     SIGNALS,
 )
@@ -78,6 +79,9 @@ class PipeEnd(OpenFile):
         self.fifo.buffer += data[:room]
         self.notify(k)
         return min(len(data), room)
+
+    def unbroken(self, n: int) -> int:
+        return n // PAGE * PAGE
 
     def ready(self, k: Kernel) -> int:
         bits = 0

@@ -110,6 +110,14 @@ def gather(k: Kernel, t: Task, iov: Iov) -> bytes:
     return bytes(out)
 
 
+def _unbroken(file: OpenFile, n: int) -> int:
+    """What moves of n bytes, after which a copy met a fault. Errno EFAULT: nothing."""
+    moved = file.unbroken(n)
+    if not moved:
+        raise Errno("EFAULT")
+    return moved
+
+
 def _readable(t: Task, fd: int) -> OpenFile:
     file = t.files.get(fd)
     if not file.readable:
@@ -157,6 +165,8 @@ def _read(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
     if data is None:
         return would_block(t, file, file.deadline(k, t))
     done = scatter(k, t, iov, data, file.recorded)
+    if done < len(data):
+        done = _unbroken(file, done)
     file.advance(k, done)
     fsnotify.used(k, file.inode, IN_ACCESS, done)
     return done
@@ -165,7 +175,9 @@ def _read(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
 def _write(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
     """A blocking write goes on until all is written."""
     file = _writable(t, fd)
-    data = gather(k, t, iov)
+    data = bytes(total(iov)) if file.ignores_data else gather(k, t, iov)
+    if len(data) < total(iov):
+        data = data[: _unbroken(file, len(data))]
     so_far = progress(t)
     done = so_far.done
     while True:

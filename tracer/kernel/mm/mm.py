@@ -363,8 +363,10 @@ class Mm:
             return False
         start = page_down(addr)
         below = self.vmas.before(vma.start)
+        # expand_downwards(): the gap is kept to accessible areas that do not grow down themselves.
+        guarded = below is not None and below.prot and not below.grows_down
         if vma.end - start > t.rlimit("STACK") or (
-            below is not None and start - below.end < STACK_GUARD_GAP
+            below is not None and guarded and start - below.end < STACK_GUARD_GAP
         ):
             return False
         grown = replace(vma, start=start, end=vma.start)

@@ -144,6 +144,15 @@ class Socket(OpenFile):
             sender.notify(k)
         return files
 
+    def unbroken(self, n: int) -> int:
+        """A stream's whole messages, as each was sent."""
+        moved = 0
+        for message in self.inbox if self.kind == SOCK_STREAM else ():
+            if moved + len(message.data) > n:
+                break
+            moved += len(message.data)
+        return moved
+
     def take_error(self) -> str | None:
         """SO_ERROR: told once."""
         error, self.error = self.error, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -170,6 +171,19 @@ def _cmsg(kind: int, body: bytes) -> bytes:
     return (_CMSGHDR.pack(size, SOL_SOCKET, kind) + body).ljust((size + 7) & ~7, b"\0")
 
 
+def _copy_out(k: Kernel, t: Task, sock: Socket, iov: Iov, data: bytes, flags: int) -> int:
+    """How many bytes reached the caller. Errno EFAULT: none, though a datagram is consumed."""
+    done = 0
+    with suppress(Errno):
+        done = scatter(k, t, iov, data, record=True) if data else 0
+    moved = done if done == len(data) else sock.unbroken(done)
+    if data and not moved:
+        if sock.kind != SOCK_STREAM and not flags & MSG_PEEK:
+            sock.advance(k, len(data))
+        raise Errno("EFAULT")
+    return moved
+
+
 def receive(k: Kernel, t: Task, sock: Socket, iov: Iov, flags: int) -> Received | None:
     """None if there is nothing yet."""
     if flags & MSG_OOB:
@@ -187,7 +201,7 @@ def receive(k: Kernel, t: Task, sock: Socket, iov: Iov, flags: int) -> Received 
             return None
     first = sock.inbox[0]
     whole = len(data) if stream else len(first.data)
-    done = scatter(k, t, iov, data, record=True) if data else 0
+    done = _copy_out(k, t, sock, iov, data, flags)
     if flags & MSG_PEEK:
         files = first.files
         for file in files:

@@ -25,6 +25,7 @@ from shstk.tracer.kernel.process import exit as exits
 from shstk.tracer.kernel.process import limits, ptrace
 from shstk.tracer.kernel.process.modules import MODULES
 from shstk.tracer.kernel.signal import signals
+from shstk.tracer.kernel.signal.siginfo import NSIG
 from shstk.tracer.kernel.task import AltStack, Process, Task
 
 if TYPE_CHECKING:
@@ -204,9 +205,10 @@ def _kernel_clone(k: Kernel, t: Task, args: CloneArgs, attempt: CloneAttempt) ->
 
 
 def _check_flags(t: Task, args: CloneArgs) -> Outcome | None:
-    """The first checks of copy_process, before anything is allocated."""
+    """The first refusals of kernel_clone and copy_process; nothing is made yet."""
     bad = (
-        (args.has("FS") and args.has("NEWNS", "NEWUSER"))
+        args.exit_signal > NSIG
+        or (args.has("FS") and args.has("NEWNS", "NEWUSER"))
         or (args.has("THREAD") and not args.has("SIGHAND"))
         or (args.has("SIGHAND") and not args.has("VM"))
         or (args.has("THREAD") and args.has("NEWUSER", "NEWPID"))
