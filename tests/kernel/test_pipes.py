@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 
 import pytest
 from direct import Direct
@@ -249,6 +250,28 @@ def test_epoll_level_edge_and_one_shot(d: Direct) -> None:
     assert watch.wait() == [(POLLIN | POLLHUP, 1)]
     assert watch.ctl(DELETE, reader) == 0
     assert watch.ctl(DELETE, reader) == "ENOENT"
+
+
+def test_epolls_nest_five_deep_and_in_no_loop(d: Direct) -> None:
+    """ep_loop_check(), as Linux 7.2.13 answers."""
+    chain = [Watch(d) for _ in range(6)]
+    for outer, inner in pairwise(chain[:5]):
+        assert outer.ctl(ADD, inner.fd, POLLIN) == 0
+    assert chain[4].ctl(ADD, chain[5].fd, POLLIN) == "ELOOP"
+    assert chain[4].ctl(ADD, chain[0].fd, POLLIN) == "ELOOP"
+    assert chain[0].ctl(DELETE, chain[1].fd) == 0
+    assert chain[4].ctl(ADD, chain[5].fd, POLLIN) == 0
+    assert d.call("close", chain[3].fd) == 0
+    assert chain[4].ctl(ADD, chain[0].fd, POLLIN) == 0
+
+
+def test_what_goes_with_an_exclusive_wait(d: Direct) -> None:
+    epoll, exclusive = Watch(d), 1 << 28
+    reader, _ = d.pipe()
+    assert epoll.ctl(ADD, Watch(d).fd, POLLIN | exclusive) == "EINVAL"
+    assert epoll.ctl(ADD, reader, POLLIN | EPOLLONESHOT | exclusive) == "EINVAL"
+    assert epoll.ctl(ADD, reader, POLLIN | exclusive) == 0
+    assert epoll.ctl(MODIFY, reader, POLLIN) == "EINVAL"
 
 
 def test_epoll_waits_and_forgets_what_is_closed(d: Direct) -> None:

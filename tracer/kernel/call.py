@@ -59,7 +59,7 @@ class Call:
 
     klass: "modelled" (behaves as on Linux), "simple" (returns a constant, or nearly so) or
     "refused" (always fails, although a kernel could do more).
-    why: what a simple or refused call leaves out.
+    why: what the model leaves out.
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.task import Task
 
 _ONESHOT, _EDGE = 1 << 30, 1 << 31
+_EXCLUSIVE: Final = 1 << 28
+# EPOLLEXCLUSIVE_OK_BITS: IN, OUT, ERR, HUP, WAKEUP, ET and itself.
+_WITH_EXCLUSIVE: Final = 0x1D | 1 << 29 | _EDGE | _EXCLUSIVE
+_NESTS_MAX: Final = 4  # EP_MAX_NESTS
 _PRIVATE: Final = _ONESHOT | _EDGE | 3 << 28  # EPOLLWAKEUP, EXCLUSIVE: not readiness
 _EVENT: Final = struct.Struct("<I4xQ")  # struct epoll_event: events, data
 
@@ -38,12 +43,30 @@ class Epoll(OpenFile):
     def __init__(self, inode: Inode, flags: int) -> None:
         super().__init__(inode, flags, "anon_inode:[eventpoll]")
         self.interests: dict[int, Interest] = {}
+        self.outer: list[Epoll] = []  # the epolls that wait for this one, once for each descriptor
+
+    def add(self, fd: int, interest: Interest) -> None:
+        self.interests[fd] = interest
+        if isinstance(interest.file, Epoll):
+            interest.file.outer.append(self)
+
+    def remove(self, fd: int) -> None:
+        file = self.interests.pop(fd).file
+        if isinstance(file, Epoll):
+            file.outer.remove(self)
+
+    def inner(self) -> list[Epoll]:
+        return [i.file for i in self.interests.values() if isinstance(i.file, Epoll)]
+
+    def released(self, k: Kernel) -> None:
+        for fd in list(self.interests):
+            self.remove(fd)
 
     def collect(self, k: Kernel, most: int, take: bool = True) -> list[tuple[int, int]]:
         """(events, data) of what is ready; those reported go to the end of the line.
         take: edges and one-shots are used up."""
         for fd in [fd for fd, i in self.interests.items() if not i.file.refs]:
-            del self.interests[fd]
+            self.remove(fd)
         out: list[tuple[int, int]] = []
         for fd, interest in list(self.interests.items()):
             if len(out) == most:
@@ -78,6 +101,21 @@ def _epoll(t: Task, fd: int) -> Epoll:
     return file
 
 
+def _nested_too_deep(outer: Epoll, inner: Epoll) -> bool:
+    """ep_loop_check(): whether adding `inner` makes a loop, or more than EP_MAX_NESTS in a row."""
+    below, above = _levels(inner, Epoll.inner), _levels(outer, lambda epoll: epoll.outer)
+    looped = any(outer in level for level in below)
+    return looped or len(below) + len(above) - 1 > _NESTS_MAX
+
+
+def _levels(start: Epoll, next_level: Callable[[Epoll], Iterable[Epoll]]) -> list[set[Epoll]]:
+    """Those that `start` leads to, by how far away they are; itself first."""
+    levels = [{start}]
+    while levels[-1] and len(levels) <= _NESTS_MAX + 1:
+        levels.append({found for epoll in levels[-1] for found in next_level(epoll)})
+    return levels if levels[-1] else levels[:-1]
+
+
 def sys_epoll_ctl(k: Kernel, t: Task, a: Args) -> int:
     command, fd = a[1] & 0xFFFF_FFFF, a[2] & 0xFFFF_FFFF
     event = (0, 0)
@@ -89,17 +127,28 @@ def sys_epoll_ctl(k: Kernel, t: Task, a: Args) -> int:
     epoll = _epoll(t, a[0])
     if file is epoll:
         raise Errno("EINVAL")
+    exclusive = event[0] & _EXCLUSIVE
+    if exclusive and (
+        command == uapi.EPOLL_CTL_MOD or isinstance(file, Epoll) or event[0] & ~_WITH_EXCLUSIVE
+    ):
+        raise Errno("EINVAL")
     known = fd in epoll.interests and epoll.interests[fd].file is file
     match command:
         case uapi.EPOLL_CTL_ADD if known:
             raise Errno("EEXIST")
         case uapi.EPOLL_CTL_DEL | uapi.EPOLL_CTL_MOD if not known:
             raise Errno("ENOENT")
+        case uapi.EPOLL_CTL_ADD if isinstance(file, Epoll) and _nested_too_deep(epoll, file):
+            raise Errno("ELOOP")
+        case uapi.EPOLL_CTL_MOD if epoll.interests[fd].events & _EXCLUSIVE:
+            raise Errno("EINVAL")
         case uapi.EPOLL_CTL_ADD | uapi.EPOLL_CTL_MOD:
-            epoll.interests[fd] = Interest(file, *event)
+            if fd in epoll.interests:
+                epoll.remove(fd)
+            epoll.add(fd, Interest(file, *event))
             epoll.notify(k)
         case uapi.EPOLL_CTL_DEL:
-            del epoll.interests[fd]
+            epoll.remove(fd)
         case _:
             raise Errno("EINVAL")
     return 0
@@ -134,7 +183,7 @@ def sys_epoll_pwait2(k: Kernel, t: Task, a: Args) -> Outcome:
 
 CALLS: Final = (
     Call("epoll_create1", sys_epoll_create1),
-    Call("epoll_ctl", sys_epoll_ctl),
+    Call("epoll_ctl", sys_epoll_ctl, why="EPOLLEXCLUSIVE wakes every waiter"),
     Call("epoll_pwait", sys_epoll_pwait),
     Call("epoll_pwait2", sys_epoll_pwait2),
 )
