@@ -203,7 +203,7 @@ def sys_bind(k: Kernel, t: Task, a: Args) -> int:
         bits = 0o140777 & ~t.fs.umask
         node = SocketNode(k.sandbox.new_ino(), bits, atime=now, mtime=now, ctime=now, socket=sock)
         found.parent.link(found.name, node, now)
-        fsnotify.tell(k, node, IN_CREATE)
+        fsnotify.notify(k, node, IN_CREATE)
     sock.name = name
     return 0
 
@@ -414,7 +414,7 @@ def sys_recvfrom(k: Kernel, t: Task, a: Args) -> Outcome:
     if got is None:
         return sleep(k, t, sock, sock.key, flags, SO_RCVTIMEO)
     for file in got.files:
-        file.let_go(k)
+        file.put(k)
     if a[4]:
         _put_address(k, t, a[4], a[5], sock, got.sender)
     return got.result

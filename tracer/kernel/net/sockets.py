@@ -50,7 +50,7 @@ class Message:
 
     def drop(self, k: Kernel) -> None:
         for file in self.files:
-            file.let_go(k)
+            file.put(k)
 
 
 class Socket(OpenFile):
@@ -122,7 +122,7 @@ class Socket(OpenFile):
 
     def advance(self, k: Kernel, n: int) -> None:
         for file in self.take(k, n):
-            file.let_go(k)
+            file.put(k)
 
     def take(self, k: Kernel, n: int) -> list[OpenFile]:
         """Consume n bytes, or a whole message if it is no stream; the files that came with them,

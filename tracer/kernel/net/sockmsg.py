@@ -156,7 +156,7 @@ class Received:
                     fds.append(t.files.add(t, file, bool(flags & MSG_CMSG_CLOEXEC)))
                 except Errno:
                     places = 0
-            file.let_go(k)
+            file.put(k)
         if len(fds) < len(self.files):
             cut_off = MSG_CTRUNC
         if fds:
