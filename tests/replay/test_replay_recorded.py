@@ -241,7 +241,7 @@ def test_a_file_that_the_run_does_not_hold(debian: Path, tmp_path: Path) -> None
     asked = Run(replace(run.manifest, argv=("cat", "/etc/debian_version", "/etc/issue")), run.path)
     result = record_under(asked, "v6", tmp_path / "b.run")
     assert result.warnings == (
-        "/etc/issue: the recorded run never asked for it, so it is not there now",
+        "/etc/issue: the recorded run did not look it up, so it does not exist in this one",
     )
     written = [row["bytes"] for row in rows(Run.open(result.path), "output")]
     assert (debian / "etc/debian_version").read_bytes() in written
