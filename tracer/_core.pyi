@@ -1,50 +1,50 @@
 """The compiled executor: harts, address spaces and trace buffers of one run.
 
-The kernel model drives it: it maps pages, sets registers, calls `Hart.run` and handles the reason
-it stopped for. The core knows instructions and page permissions; it knows nothing of Linux.
+The kernel model drives it: it maps pages, sets registers, calls `Hart.run` and handles the stop
+reason. The core implements instructions and page permissions, and nothing of Linux.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
-# Why Hart.run came back.
+# Stop reasons: the result of Hart.run.
 STOP_BUDGET: Final = 0  # the budget is used up; pc is the next instruction
-STOP_ECALL: Final = 1  # pc is the ecall's own address (the kernel adds 4)
-STOP_FAULT: Final = 2  # an exception; see Hart.fault(); pc is the faulting instruction's
-STOP_FLUSH: Final = 3  # a trace buffer has too little room for another block: drain it, run on
+STOP_ECALL: Final = 1  # pc is the address of the ecall (the kernel adds 4)
+STOP_FAULT: Final = 2  # an exception; see Hart.fault(); pc is the faulting instruction
+STOP_FLUSH: Final = 3  # a trace buffer has no room for another block: drain it and run again
 
-# Page permissions, combined with |. R, W, X are the VMA's own prot bits.
+# Page permissions, combined with |. R, W and X are the prot bits of the VMA.
 PERM_R: Final = 1
 PERM_W: Final = 2
 PERM_X: Final = 4
 PERM_SS: Final = 8  # VM_SHADOW_STACK
-PERM_SHARED: Final = 16  # MAP_SHARED anonymous: fork shares the frames instead of copying on write
+PERM_SHARED: Final = 16  # MAP_SHARED: fork shares the frames instead of copying them on write
 
-# What is recorded: one compiled loop for each combination that is used.
+# The traces that are recorded. Each combination in use has its own compiled loop.
 TRACE_CFI: Final = 1
 TRACE_FLOW: Final = 2
 TRACE_INSN: Final = 4
 
-# Kinds of cfi rows, as they stand in the `kind` column (indices into schemas' CFI_KINDS):
+# Values of the `kind` column of cfi rows (indices into schemas' CFI_KINDS):
 # 0 sspush 1 sspopchk 2 ssamoswap 3 ssrdp 4 ssp_read 5 ssp_write 6 lpad
 
-# The extensions that core/isa has instructions of, as an ISA string spells them.
+# The extensions with instructions in core/isa, as spelled in an ISA string.
 EXTENSIONS: Final[tuple[str, ...]]
 
 class Machine:
-    """What the harts of one run share: frames, decoded text, the instruction count, trace buffers.
+    """The state that the harts of a run share: frames, decoded text, icount, trace buffers.
 
-    One hart runs at a time; nothing else of the machine may be used meanwhile.
+    One hart runs at a time. While it runs, nothing else of the machine may be used.
     """
 
     def __init__(self, *, without: Sequence[str] = (), trace: int = 0, max_frames: int = 0) -> None:
-        """without: extensions (of EXTENSIONS, else ValueError) whose instructions are not there.
-        max_frames: resident 4 KiB frames allowed (0 = no limit); past it accesses that need a
-        new frame stop with a fault of cause `FAULT_NO_FRAME`."""
+        """without: extensions of EXTENSIONS (otherwise ValueError) that the machine does not have.
+        max_frames: limit of resident 4 KiB frames (0 = none); an access that needs a new frame
+        above it stops with a fault of cause `FAULT_NO_FRAME`."""
     icount: int
-    """Index of the instruction attempted last (retired or trapped), from 1; 0 is the loader's.
-    Cfi, flow and insn rows of an instruction carry seq = icount * 2**20. The counters cycle, time
-    and instret read it too."""
+    """Index of the last attempted instruction (retired or trapped), from 1; 0 is the loader's.
+    cfi, flow and insn rows of an instruction have seq = icount * 2**20. The counters cycle, time
+    and instret read as icount."""
     trace: int
     @property
     def frames(self) -> int:
@@ -52,54 +52,56 @@ class Machine:
     def pending(self, table: str) -> int:
         """Rows waiting in the buffers of 'cfi', 'flow', 'code' or 'insn'."""
     def drain(self, table: str) -> dict[str, memoryview]:
-        """All waiting rows of a table, column by column, without a copy; the buffers start afresh.
-        Their memory is used again once no view of it is left.
+        """All waiting rows of a table, by column, without a copy; the table is empty afterwards.
+        The memory is reused once no view of it is left.
 
         cfi:  seq u64, tid u32, mm u32, kind u8, pc u64, addr u64, value u64, operand u64,
-              ssp_before u64, ssp_after u64, fault u8 (the cause; 255 = none). One row an sspush,
-              sspopchk, ssamoswap, ssrdp (not to x0) or access to csr ssp, none where they are
-              no-ops; lpad while xLPE is on: value its label, operand x7[31:12], and where a pad is
-              missing a row with fault 18 and value 0xffffffff. ssp_write: value is the new ssp.
+              ssp_before u64, ssp_after u64, fault u8 (the cause; 255 = none). One row per sspush,
+              sspopchk, ssamoswap, ssrdp (not to x0) or access to csr ssp, except where it is a
+              no-op. While xLPE is on, one row per lpad: value is its label, operand x7[31:12]; a
+              missing pad has fault 18 and value 0xffffffff. ssp_write: value is the new ssp.
         flow: seq u64, tid u32, mm u32, block u32. A block ends after a control transfer or before
-              the page's end; an instruction across two pages is a block of its own.
+              the end of the page; an instruction across two pages is a separate block.
         code: seq u64, tid u32, mm u32, block u32, pc u64, length u32, bytes_offset i32 (rows + 1,
-              offsets into) bytes u8. Ids count from 1 in the order of first execution; a block is
-              its text, its pc and the frame's lineage (copy-on-write copies share one).
-        insn: seq u64, tid u32, mm u32, pc u64, word u32, rd u8 (0..31 x, 32..63 f, 64..95 v, of a
-              group the first; 255 none), rd_value u64 (of v the low 64 bits), mem_addr u64,
-              mem_value u64, mem_size u8 (0 = no access), ssp u64 (after it). Instructions that
-              retired, and ecalls. mem_value: of an AMO or ssamoswap what was stored (amocas: what
-              is there now; of 16 bytes the low half; of the 64 bytes that cbo.zero clears 0). Of a
-              pair of registers rd is the even one. Of a vector load or store the first element that
-              was accessed.
+              offsets into) bytes u8. Ids count from 1 in the order of first execution. A block is
+              identified by its text, its pc and the lineage of its frame, which copy-on-write
+              copies share.
+        insn: seq u64, tid u32, mm u32, pc u64, word u32, rd u8 (0..31 x, 32..63 f, 64..95 v;
+              255 none; the first register of a group, the even one of a pair), rd_value u64 (the
+              low 64 bits of v), mem_addr u64, mem_value u64, mem_size u8 (0 = no access), ssp u64
+              (after the instruction). One row per retired instruction and ecall. mem_value: for an
+              AMO or ssamoswap the value stored (amocas: the value in memory afterwards), for 16
+              bytes the low half, for cbo.zero's 64 bytes 0. A vector load or store shows the first
+              element that it accessed.
         """
 
     def save(self, spaces: Sequence[AddressSpace], harts: Sequence[Hart]) -> bytes:
-        """The frames of these spaces, how they share them, the harts, icount, and what numbers
-        blocks; not decoded text, `trace` or waiting rows. ValueError for another machine's."""
+        """The frames of these spaces and their sharing, the harts, icount, and the block ids; not
+        decoded text, `trace` or waiting rows. ValueError for spaces or harts of another machine."""
     def restore(self, state: bytes) -> tuple[list[AddressSpace], list[Hart]]:
-        """New spaces and harts, in the order they were saved in; the machine goes on from there.
-        ValueError, and nothing has changed, for bytes that `save` can't have given and for more
-        frames than max_frames. Frames of spaces that the machine had before still count."""
+        """New spaces and harts, in the order of the save; the machine continues from there.
+        ValueError, without a change, for bytes that `save` can't have returned and for more frames
+        than max_frames. Frames of spaces that the machine had before still count."""
 
 def decode(word: int) -> tuple[str, str, int, int, int, int, int] | None:
     """An instruction as the executor decodes it: (name, format, rd, rs1, rs2, rs3, immediate).
 
-    name and format are those of its row in core/isa; a compressed word (16 bits) gives what it
-    expands to. Fields that the format does not have hold whatever the word has there. pc-relative
-    immediates count from the instruction. All extensions are there. None: no such instruction.
+    name and format are those of its row in core/isa; for a compressed word (16 bits), those of its
+    expansion. A field that the format does not have contains the bits of the word at its position.
+    pc-relative immediates are relative to the instruction. All extensions are enabled. None: no
+    such instruction.
     """
 
 FAULT_NO_FRAME: Final = 64
 
 class AddressSpace:
-    """Pages of one mm: 4 KiB, addresses below 2**56, demand-zero, copy-on-write after fork."""
+    """The pages of one mm: 4 KiB, addresses below 2**56, demand-zero, copy-on-write after fork."""
 
     def __init__(self, machine: Machine) -> None: ...
     def fork(self) -> AddressSpace:
-        """A copy; private pages become copy-on-write on both sides; nothing is copied."""
+        """A copy. Private pages become copy-on-write on both sides; no contents are copied."""
     def map(self, start: int, length: int, perm: int) -> None:
-        """Fresh demand-zero pages; whatever was there is dropped.
+        """Map demand-zero pages in place of existing ones.
 
         ValueError, here and below, for a range that is empty, not page-aligned or ends above 2**56,
         and for unknown permission bits.
@@ -107,33 +109,33 @@ class AddressSpace:
     def share(
         self, start: int, length: int, perm: int, source: AddressSpace, source_start: int
     ) -> None:
-        """Map the frames that `source` has at source_start, within one shared mapping of its own
-        (else ValueError), so that both see every store."""
+        """Map the frames of `source` at source_start, so that both see every store. They must be
+        within one of its shared mappings (otherwise ValueError)."""
     def unmap(self, start: int, length: int) -> None: ...
     def protect(self, start: int, length: int, perm: int) -> None:
-        """New permissions for the mapped pages of the range; contents and PERM_SHARED stay."""
+        """Set the permissions of the mapped pages; contents and PERM_SHARED do not change."""
     def move(self, old_start: int, length: int, new_start: int) -> None:
-        """Move pages with contents and permissions (mremap); whatever was at the new place is
-        dropped. ValueError if the ranges overlap."""
+        """Move pages with contents and permissions (mremap), in place of existing ones. ValueError
+        if the ranges overlap."""
     def discard(self, start: int, length: int) -> None:
-        """Contents become zero, mapping and permissions stay (MADV_DONTNEED). Shared pages keep
-        theirs: they are only no longer resident."""
+        """Zero the contents but keep the mapping and permissions (MADV_DONTNEED). Shared pages keep
+        their contents and are no longer resident."""
     def perm(self, addr: int) -> int:
         """Permissions of the page, -1 if unmapped."""
     def resident(self, start: int, length: int) -> int:
-        """Pages of the range that have a frame of their own (Rss, in pages)."""
+        """The number of pages in the range that have a frame (Rss, in pages)."""
     def read(self, addr: int, length: int, force: bool = False) -> bytes | None:
-        """copy_from_user: None if any byte is not readable by a load (force: mapped is enough)."""
+        """copy_from_user: None if a load can't read some byte (force: if it is not mapped)."""
     def write(self, addr: int, data: bytes, force: bool = False) -> bool:
-        """copy_to_user: False (and nothing written) if any byte isn't writable by an ordinary
-        store; shadow-stack pages never are. force: any mapped page, shadow stack and read-only too
-        (a private copy is made; decoded text there is dropped)."""
+        """copy_to_user: False, with nothing written, if an ordinary store can't write some byte; it
+        can never write a shadow stack. force: any mapped page can be written, including shadow
+        stacks and read-only pages (a private copy is made, and decoded text there is dropped)."""
     def read_cstr(self, addr: int, limit: int) -> bytes | None:
-        """Up to the first NUL (left out); None at an unreadable byte; `limit` bytes without one."""
+        """The bytes before the first NUL, at most `limit`; None if a byte is unreadable."""
     def ss_write(self, addr: int, value: int) -> bool:
         """The kernel's shadow-stack store (8 bytes, aligned): True only on a page with SS and W."""
     def ss_swap(self, addr: int, value: int) -> int | None:
-        """The kernel's ssamoswap.d: the old word, or None where ss_write would fail."""
+        """The kernel's ssamoswap.d: the old word, or None if ss_write would fail."""
 
 class Hart:
     """The user-visible registers of one task."""
@@ -146,43 +148,43 @@ class Hart:
     elp: bool  # a landing pad is expected
     sse: bool  # senvcfg.SSE: shadow stack on
     lpe: bool  # senvcfg.LPE: landing pads on
-    pmlen: int  # senvcfg.PMM: upper bits of data addresses that are ignored: 0, 7 or 16
+    pmlen: int  # senvcfg.PMM: number of ignored upper bits of data addresses: 0, 7 or 16
     def x(self, i: int) -> int: ...
     def set_x(self, i: int, value: int) -> None: ...
     def f(self, i: int) -> int:
-        """The 64 raw bits (NaN-boxed singles stay boxed)."""
+        """The 64 raw bits; NaN-boxed singles stay boxed."""
     def set_f(self, i: int, bits: int) -> None: ...
     def regs(self) -> list[int]:
-        """x0..x31 in one crossing."""
+        """x0..x31 in one C++ call."""
     def args(self) -> tuple[int, int, int, int, int, int, int]:
-        """a0..a5 and a7 in one crossing (a system call's)."""
+        """a0..a5 and a7, of a system call, in one C++ call."""
     v_used: bool
-    """A vector instruction or CSR was asked for, or vectors were set. Set to False: all as in a new
-    hart, zero."""
-    v_enabled: bool  # sstatus.VS is not Off; else all of the vectors is illegal
+    """True after a vector instruction, an access to a vector CSR, or set_v. Setting it to False
+    resets the vector state to that of a new hart, all zero."""
+    v_enabled: bool  # sstatus.VS is not Off; if it is, every vector instruction is illegal
     def v(self, i: int) -> bytes:
         """The 16 bytes of a vector register."""
     def set_v(self, i: int, value: bytes) -> None: ...
     def v_csrs(self) -> tuple[int, int, int, int]:
-        """vstart, vl, vtype, vcsr. (vlenb is 16.)"""
+        """vstart, vl, vtype, vcsr; vlenb is 16."""
     def set_v_csrs(self, vstart: int, vl: int, vtype: int, vcsr: int) -> None:
-        """As vsetvl would with vl as AVL: an unsupported vtype becomes vill, vl at most VLMAX."""
+        """As vsetvl with vl as AVL: an unsupported vtype sets vill, vl is at most VLMAX."""
     def discard_v(self) -> None:
-        """v0..v31 all ones, vtype vill, vl and vstart 0: what Linux leaves behind a system call."""
+        """v0..v31 all ones, vtype vill, vl and vstart 0, as Linux sets them on a system call."""
     def state(self) -> bytes:
-        """Everything above plus the reservation, to be given to `restore` (checkpoints)."""
+        """All of the above and the reservation, for `restore` (checkpoints)."""
     def restore(self, state: bytes) -> None: ...
     def state_hash(self) -> int:
-        """64 bits over x, f, fcsr, ssp, elp, pc, and the vectors if v_used; independent of slices
-        and of what is traced."""
+        """A 64-bit hash of x, f, fcsr, ssp, elp, pc, and the vector state if v_used; independent of
+        slices and of the trace."""
     def clear_reservation(self) -> None: ...
     def run(self, space: AddressSpace, budget: int, tid: int, mm: int) -> int:
-        """Run at most `budget` instructions, exactly; returns a STOP_*. tid and mm go into rows.
+        """Run at most `budget` instructions, exactly; return a STOP_*. tid and mm go into rows.
 
         An ecall or a fault advances icount by one (its own index) but not pc. A stop for budget or
-        flush in mid-block leaves no trace in any row if the same hart is run on next.
-        Releases the GIL. ValueError if the space is another machine's, RuntimeError if the machine
-        is running already.
+        flush within a block does not show in any row if the same hart runs next.
+        Releases the GIL. ValueError if the space belongs to another machine, RuntimeError if the
+        machine is already running.
         """
     def fault(self) -> tuple[int, int, int, int, int, int]:
         """After STOP_FAULT: (cause, tval, word, address, expected, found).
@@ -192,6 +194,6 @@ class Hart:
         tval: the faulting address (the word for cause 2; 2 or 3 for cause 18; pc for 3).
         word: the instruction (16 bits zero-extended; 0 if it could not be fetched).
         address: the data address of a memory access, ssp for sspopchk, ssp - 8 for sspush.
-        expected, found: sspopchk: the word at ssp, the register; lpad: x7[31:12], the label found
-        (0xffffffff if no lpad stood there); else 0, 0.
+        expected, found: for sspopchk the word at ssp and the register; for lpad x7[31:12] and the
+        label (0xffffffff if the instruction is not an lpad); otherwise 0, 0.
         """

@@ -1,7 +1,7 @@
-"""ELF files: what the kernel's loader needs of one, and the stack a new program finds.
+"""ELF files: the data that the kernel's loader uses, and the initial stack of a program.
 
-Executables and shared libraries of RV64. Parsing is pyelftools'; what it accepts is checked here
-before it is believed.
+Executables and shared libraries of RV64. pyelftools parses them; the values that it returns are
+validated here.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class Segment:
 
 @dataclass(frozen=True)
 class Image:
-    """An executable. Addresses are the file's; a position-independent one is moved by a bias."""
+    """An executable. Addresses are those in the file; a PIE is loaded with a bias."""
 
     pie: bool
     entry: int
     segments: tuple[Segment, ...]
-    phdr: int  # address of the program headers, 0 if no segment holds them
+    phdr: int  # address of the program headers, 0 if no segment contains them
     phnum: int
     align: int
     interpreter: str | None
@@ -83,7 +83,7 @@ def parse(data: bytes, path: str) -> Image:
     except _Bad as error:
         raise BadProgram(f"{path}: {error}", error.hint) from None
     except (ELFError, ValueError, KeyError, UnicodeDecodeError, struct.error, OSError) as error:
-        raise BadProgram(f"{path}: not a sound ELF file ({error})", _HINT) from None
+        raise BadProgram(f"{path}: not a valid ELF file ({error})", _HINT) from None
 
 
 class _Bad(Exception):
@@ -98,20 +98,20 @@ _HINT: Final = "give an RV64 Linux executable"
 def _image(elf: Any, data: bytes) -> Image:
     header = elf.header
     if elf.elfclass != 64 or not elf.little_endian or header.e_machine != "EM_RISCV":
-        raise _Bad(f"an ELF of {elf.elfclass} bits for {header.e_machine}, not RV64")
+        raise _Bad(f"a {elf.elfclass}-bit ELF for {header.e_machine}, not RV64")
     if header.e_type not in ("ET_EXEC", "ET_DYN"):
-        raise _Bad(f"{header.e_type}: no executable", "link it")
+        raise _Bad(f"{header.e_type}: not an executable", "link it")
     if not 0 < header.e_phnum <= _MAX_PHDRS or header.e_phentsize != _PHDR_SIZE:
         raise _Bad(f"{header.e_phnum} program headers of {header.e_phentsize} bytes")
     if header.e_phoff + header.e_phnum * _PHDR_SIZE > len(data):
-        raise _Bad("truncated: the program headers lie beyond its end")
+        raise _Bad("truncated: the program headers are beyond the end of the file")
     headers = [segment.header for segment in elf.iter_segments()]
     loads = tuple(_segment(h, data) for h in headers if h.p_type == "PT_LOAD" and h.p_memsz)
     if not loads:
         raise _Bad("nothing to load: no PT_LOAD segment")
     pie = header.e_type == "ET_DYN"
     if not pie and min(s.vaddr for s in loads) < PAGE:
-        raise _Bad("a segment at address 0, which Linux keeps free")
+        raise _Bad("a segment in page 0, which Linux does not map")
     return Image(
         pie=pie,
         entry=header.e_entry,
@@ -129,11 +129,11 @@ def _image(elf: Any, data: bytes) -> Image:
 def _segment(h: Any, data: bytes) -> Segment:
     where = f"the segment at {h.p_vaddr:#x}"
     if h.p_filesz > h.p_memsz or h.p_offset + h.p_filesz > len(data):
-        raise _Bad(f"truncated: {where} lies beyond the file's end")
+        raise _Bad(f"truncated: {where} is beyond the end of the file")
     if h.p_vaddr + h.p_memsz > _WINDOW:
-        raise _Bad(f"{where} lies outside the 47 bits of a program's addresses")
+        raise _Bad(f"{where} is outside the 47-bit user address space")
     if (h.p_vaddr - h.p_offset) % PAGE:
-        raise _Bad(f"{where}: address and offset disagree within the page")
+        raise _Bad(f"{where}: address and offset differ modulo the page size")
     prot = PROT_READ * bool(h.p_flags & 4) | PROT_WRITE * bool(h.p_flags & 2)
     prot |= PROT_EXEC * bool(h.p_flags & 1)
     return Segment(h.p_vaddr, h.p_memsz, h.p_offset, h.p_filesz, prot)
@@ -155,7 +155,8 @@ def _interpreter(headers: list[Any], data: bytes) -> str | None:
 
 
 def _build_id(elf: Any) -> str | None:
-    """The descriptor of NT_GNU_BUILD_ID, hex. A damaged note is none: the kernel reads none."""
+    """The descriptor of NT_GNU_BUILD_ID, hex. A damaged note is ignored: the kernel does not read
+    it either."""
     try:
         for segment in elf.iter_segments("PT_NOTE"):
             for note in segment.iter_notes():
@@ -167,7 +168,7 @@ def _build_id(elf: Any) -> str | None:
 
 
 def _features(headers: list[Any], data: bytes) -> int:
-    """Of the property note: one NT_GNU_PROPERTY_TYPE_0 with its properties, 8-aligned."""
+    """The features in the property note: an NT_GNU_PROPERTY_TYPE_0 with 8-aligned properties."""
     for h in headers:
         if h.p_type == "PT_GNU_PROPERTY":
             note = data[h.p_offset : h.p_offset + h.p_filesz]
@@ -181,7 +182,7 @@ def _features(headers: list[Any], data: bytes) -> int:
 
 
 def dynamic(data: bytes) -> tuple[list[str], list[str]]:
-    """DT_NEEDED and the folders of DT_RUNPATH (or DT_RPATH) of a sound ELF file."""
+    """DT_NEEDED and the folders of DT_RUNPATH (or DT_RPATH) of a valid ELF file."""
     needed: list[str] = []
     runpath: list[str] = []
     try:
@@ -201,7 +202,7 @@ def dynamic(data: bytes) -> tuple[list[str], list[str]]:
 
 @dataclass(frozen=True)
 class Stack:
-    """The initial stack: `data` is to stand at `sp`; the rest says where things are in it."""
+    """The initial stack: `data` goes to `sp`; the other fields are addresses in it."""
 
     sp: int
     data: bytes
@@ -211,9 +212,10 @@ class Stack:
 
 
 def auxv(image: Image, bias: int, base: int, ids: int) -> list[tuple[int, int]]:
-    """create_elf_tables' vector, in its order; AT_RANDOM and AT_EXECFN come with the stack.
+    """The auxiliary vector, in the order of create_elf_tables; the stack adds AT_RANDOM and
+    AT_EXECFN.
 
-    base: where the interpreter lies, 0 without one. ids: uid and gid, real and effective.
+    base: load address of the interpreter, 0 without one. ids: uid and gid, real and effective.
     """
     return [
         (AT_MINSIGSTKSZ, MINSIGSTKSZ),
@@ -243,7 +245,7 @@ def build_stack(
     random: bytes,
 ) -> Stack:
     """From `top` down: a null word, the path, environment and argument strings, 16 random bytes,
-    then (16-aligned) the vectors, down to argc at sp. `random` has 16 bytes."""
+    then (16-aligned) the vectors, down to argc at sp. random: 16 bytes."""
     strings = b"".join(s + b"\0" for s in (*argv, *env, path)) + bytes(8)
     at = start = top - len(strings)
     addresses = []

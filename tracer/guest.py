@@ -1,4 +1,4 @@
-"""A guest: what to run and how, set up under a kernel revision; and running it unrecorded."""
+"""A guest: a program set up under a kernel revision; and its execution without recording."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from shstk.tracer.plugins.interface import Plugin
     from shstk.tracer.plugins.session import Finished
 
-_FRAMES: Final = 1 << 20  # 4 GiB: what a guest may touch on a machine without --memory
+_FRAMES: Final = 1 << 20  # 4 GiB: the memory of a guest without --memory
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """exit_status: wait status of the first process; None if it had not ended."""
+    """exit_status: wait status of the first process; None if it had not exited."""
 
     ending: str
     exit_status: int | None
@@ -41,7 +41,7 @@ class RunResult:
 
     @property
     def exit_code(self) -> int | None:
-        """As a shell gives it: 128 + signal for a program that was killed."""
+        """As a shell reports it: 128 + signal for a program that was killed."""
         if self.exit_status is None:
             return None
         signo = self.exit_status & 0x7F
@@ -55,7 +55,7 @@ class RunResult:
             signo = self.exit_status & 0x7F
             return f"killed by {SIGNAL_NAMES.get(signo, f'signal {signo}')}"
         return {
-            "deadlock": "ended in a deadlock: every task waits for another",
+            "deadlock": "ended in a deadlock: every task is blocked",
             "limit": "stopped at --max-instructions",
             "timeout": "stopped at --timeout",
             "interrupted": "interrupted",
@@ -65,7 +65,7 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Guest:
-    """A program that stands before its first instruction. Strings are the guest's own."""
+    """A program before its first instruction. Strings are as the guest sees them."""
 
     options: GuestOptions
     row: Revision
@@ -77,12 +77,13 @@ class Guest:
     auxv: bytes
 
     def run(self, alarms: Iterable[tuple[int, Callable[[], None]]] = ()) -> str:
-        """To its end; an ending of schemas.vocabulary.ENDINGS. alarms: as for `loop.run`."""
+        """Run to the end; return one of schemas.vocabulary.ENDINGS. alarms: as for `loop.run`."""
         poll = _poll(self.options, self.machine)
         return loop.run(self.k, self.options.max_instructions, poll, alarms)
 
     def result(self, ending: str) -> RunResult:
-        """After `run`. The guest's files are kept where that was asked for. Raises CannotWrite."""
+        """The result of `run`. Writes the guest's files to the host where the options ask for it.
+        Raises CannotWrite."""
         self.k.sandbox.keep(self.k)
         return RunResult(
             ending, self.k.first.exit_status, self.machine.icount, tuple(self.k.warnings)
@@ -109,7 +110,7 @@ def start(
     rec: Recorder,
     trace: int,
 ) -> Guest:
-    """path: the program in the guest. What options says of the host's files is not looked at."""
+    """path: the program in the guest. The options about files of the host are ignored."""
     from shstk.tracer._core import Machine
 
     cpu = optional_of(options.cpu)
@@ -141,7 +142,7 @@ def start(
 
 
 def _search_path(options: GuestOptions) -> list[str]:
-    """Where a shell in the guest would look for a bare name."""
+    """The folders where a shell in the guest would search for a bare name."""
     path = (options.env or {}).get("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
     return [folder for folder in path.split(":") if folder.startswith("/")]
 
@@ -156,7 +157,7 @@ def open_terminal(options: GuestOptions) -> Terminal:
 
 
 def execute(options: GuestOptions, plugins: Sequence[Plugin] = ()) -> RunResult:
-    """Run, and record nothing. Raises UsageError, BadProgram, BadPlugin, CannotWrite."""
+    """Run without recording. Raises UsageError, BadProgram, BadPlugin, CannotWrite."""
     from shstk.tracer.plugins.session import Plugins
     from shstk.tracer.recording.recorder import NullRecorder
 
@@ -187,7 +188,7 @@ def _poll(options: GuestOptions, machine: Machine) -> Callable[[], str | None]:
 
 
 def _limits(options: GuestOptions) -> Callable[[], str | None]:
-    """The ending that is asked for from outside, once it is."""
+    """A function that returns the ending when the caller or --timeout ends the run."""
     deadline = time.monotonic() + options.timeout if options.timeout is not None else None
 
     def limits() -> str | None:

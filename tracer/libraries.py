@@ -1,7 +1,7 @@
-"""Where ld.so finds the libraries of a program (ld.so(8)), without running it.
+"""Finds the libraries of a program as ld.so(8) does, without running it.
 
-The order is that of glibc: LD_LIBRARY_PATH, DT_RUNPATH of whoever asks, /etc/ld.so.cache, the
-default directories.
+The order is that of glibc: LD_LIBRARY_PATH, DT_RUNPATH of the object that needs the library,
+/etc/ld.so.cache, the default directories.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Read = Callable[[str], bytes | None]
 def needed(
     program: str, data: bytes, environ: Mapping[str, str], read: Read
 ) -> Iterator[tuple[str, bytes | None]]:
-    """(path, bytes) of every library that a program brings with it, once each; a library that is
-    not to be found has its name and None.
+    """(path, bytes) of every library that a program loads, once each; (name, None) for a library
+    that is not found.
 
     read: the bytes of a file in the guest, None if there is none.
     """

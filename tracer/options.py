@@ -1,6 +1,6 @@
-"""What to run, and how: the options of a guest, and which of them go together.
+"""The options of a guest, and the checks of their values and combinations.
 
-This module is light: the command line takes its defaults from here.
+This module is cheap to import, because the command line takes its defaults from it.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from shstk.schemas.machine import ABIS, CFI_MODES, QUANTUM
 from shstk.schemas.revisions import DEFAULT_REVISION, Revision, first_with
 from shstk.schemas.uapi import RLIMITS
 
-TRACE: Final = ("cfi", "flow")  # what a recording holds of the executor by default
+TRACE: Final = ("cfi", "flow")  # the default tables of the executor in a recording
 
 
 @dataclass(frozen=True)
 class GuestOptions:
-    """Some of these take explaining:
+    """The options that need an explanation:
 
-    program: a path in `root` or on the host. argv: without argv[0]. kernel: a revision's name, with
-    switches turned after commas. quantum: fewest and most instructions of a task's turn. tty: a
-    terminal instead of pipes: the host's if there is one and no stdin. overlay: where the guest's
-    changes to `root` are kept. binds: (path on the host, path in the guest, whether the guest may
-    change it). memory: bytes. timeout: seconds of the host. rlimits: bytes or counts. on_output
-    gets (fd, bytes) as the guest writes, on_progress the icount; interrupted is polled.
+    program: a path in `root` or on the host. argv: without argv[0]. kernel: the name of a revision,
+    followed by changed switches after commas. quantum: minimum and maximum instructions of a time
+    slice. tty: a terminal instead of pipes: the host's if there is one and no stdin. overlay: the
+    directory that keeps the guest's changes to `root`. binds: (path on the host, path in the guest,
+    writable). memory: bytes. timeout: seconds of the host. rlimits: bytes or counts. on_output is
+    called with (fd, bytes) when the guest writes, on_progress with the icount; interrupted is
+    polled.
     """
 
     program: str
@@ -57,7 +58,7 @@ class GuestOptions:
 
 
 class Callbacks(TypedDict, total=False):
-    """Those of GuestOptions that are called while the guest runs."""
+    """The GuestOptions that are called while the guest runs."""
 
     on_output: Callable[[int, bytes], None] | None
     on_progress: Callable[[int], None] | None
@@ -65,7 +66,7 @@ class Callbacks(TypedDict, total=False):
 
 
 class Settings(TypedDict, total=False):
-    """Those of GuestOptions that describe the guest, as keyword arguments."""
+    """The GuestOptions that describe the guest, as keyword arguments."""
 
     kernel: str
     abi: str
@@ -88,11 +89,11 @@ class Settings(TypedDict, total=False):
 
 
 class GuestArguments(Settings, Callbacks, total=False):
-    """The keyword arguments of GuestOptions, for functions that hand them on."""
+    """The keyword arguments of GuestOptions, for functions that pass them on."""
 
 
 def check_options(options: GuestOptions, row: Revision) -> None:
-    """row: of options.kernel. Raises UsageError."""
+    """Check the options. row: the revision of options.kernel. Raises UsageError."""
     if options.cpu not in CPUS:
         raise UsageError(f"--cpu {options.cpu}: no such ISA", f"known: {' '.join(CPUS)}")
     if options.enable_cfi not in CFI_MODES:
@@ -110,11 +111,11 @@ def check_options(options: GuestOptions, row: Revision) -> None:
     low, high = options.quantum
     if not 1 <= low <= high < 2**32:
         raise UsageError(
-            f"--quantum {low}:{high}: not a range of instructions", "such as 100:1000, lowest first"
+            f"--quantum {low}:{high}: not a range of instructions", "give MIN:MAX, such as 100:1000"
         )
     for option, number in numbers.items():
         if number is not None and not 0 <= number < 2**64:
-            raise UsageError(f"{option}: {number} is not a number of 64 bits")
+            raise UsageError(f"{option}: {number} is not a 64-bit number")
     if options.timeout is not None and not 0 <= options.timeout < float("inf"):
         raise UsageError(f"--timeout: {options.timeout} is not a number of seconds")
     places = (options.cwd, *(guest for _, guest, _ in options.binds))
@@ -122,26 +123,26 @@ def check_options(options: GuestOptions, row: Revision) -> None:
     for word in (options.program, *options.argv, *variables, *places):
         if "\0" in word or not _is_utf8(word):
             raise UsageError(
-                f"{word!r} holds a NUL or is not UTF-8",
-                "the program's name, arguments, environment and places are recorded as text",
+                f"{word!r} contains a NUL or is not UTF-8",
+                "the program's name, arguments, environment and paths are recorded as text",
             )
     if options.nousercfi and row["nousercfi"] == "ignored":
         raise UsageError(
-            f"--nousercfi: kernel {row.name} does not know the parameter riscv_nousercfi",
-            f"it came with {first_with('nousercfi', 'obeyed')};"
+            f"--nousercfi: kernel {row.name} does not have the parameter riscv_nousercfi",
+            f"{first_with('nousercfi', 'obeyed')} introduced it;"
             " --cpu rv64gc is a machine without shadow stacks under any kernel",
         )
     prctl = row.settings["prctl_numbers"]
     if options.abi == "own" and not prctl.confirmed:
         raise UsageError(
             f"--abi own: no source confirms the prctl numbers of {row.name}",
-            "leave --abi merged, or turn the switch: --kernel "
+            "leave --abi merged, or set the switch: --kernel "
             f"{row.name},prctl_numbers={prctl.value}",
         )
 
 
 def _is_utf8(word: str) -> bool:
-    """Python holds bytes of the command line that are not UTF-8 as lone surrogates."""
+    """Python represents command-line bytes that are not UTF-8 as lone surrogates."""
     try:
         word.encode()
     except UnicodeEncodeError:

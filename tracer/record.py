@@ -1,4 +1,4 @@
-"""Recording: a program, a revision and a seed become a run directory."""
+"""Recording: runs a program under a revision and writes a run directory."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RecordOptions(GuestOptions):
-    """out: the run directory; by default the program's name with .run. plugins: instances of their
-    own for each run."""
+    """out: the run directory; by default the program's name with .run. plugins: new instances for
+    each run."""
 
     out: Path | None = None
     force: bool = False
@@ -56,8 +56,8 @@ def trace_bits(trace: Iterable[str]) -> int:
     """_core.TRACE_* bits. Raises UsageError."""
     if unknown := set(trace) - TRACE_BITS.keys():
         raise UsageError(
-            f"--trace: there is no {min(unknown)!r} to record",
-            f"there are {' '.join(TRACE_BITS)}, with commas between them",
+            f"--trace: {min(unknown)!r} is not a trace",
+            f"known: {' '.join(TRACE_BITS)}, separated by commas",
         )
     return sum(TRACE_BITS[what] for what in set(trace))
 
@@ -70,9 +70,9 @@ def record_guest(
     force: bool,
     plugins: Sequence[Plugin] = (),
 ) -> RecordResult:
-    """Run what set_up gives (recorder, _core.TRACE_* bits), and record it into `out`.
+    """Run the guest that set_up(recorder, _core.TRACE_* bits) returns, and record it into `out`.
 
-    Raises what set_up raises, UsageError, BadPlugin, CannotWrite.
+    Raises the errors of set_up, UsageError, BadPlugin, CannotWrite.
     """
     bits = trace_bits(trace)
     rec = Recorder(out, force=force)
@@ -81,7 +81,7 @@ def record_guest(
         guest = set_up(watching.recorder, watching.trace)
     except CannotWrite as error:
         rec.discard()
-        raise CannotWrite(error.what) from error  # its hint speaks of what is kept
+        raise CannotWrite(error.what) from error  # without the hint: nothing is kept
     except BaseException:
         rec.discard()
         raise
@@ -109,13 +109,13 @@ def record_guest(
         raise
     result = guest.result(ending)
     if watching.failure:
-        watching.failure.hint = watching.failure.hint or f"the run up to there is in {sealed}"
+        watching.failure.hint = watching.failure.hint or f"the run up to the failure is in {sealed}"
         raise watching.failure
     return RecordResult(**vars(replace(result, plugins=finished)), path=sealed)
 
 
 def _manifest(guest: Guest, trace: Iterable[str], stdin: str | None) -> Manifest:
-    """As long as the guest has not ended."""
+    """The manifest of a guest that has not ended yet."""
     options, terminal = guest.options, guest.k.terminal
     limits = initial_limits(options.rlimits or {})
     most = options.max_instructions

@@ -50,7 +50,7 @@ def shstk(*arguments: str) -> Result:
 def test_build(here: Path) -> None:
     assert shstk("build", "a.md", "--run", "first").exit_code == 0
     assert len(Run.open(here / "first.run").table("cfi")) == 1
-    assert "exists already" in str(shstk("build", "a.md", "--run", "first").exception)
+    assert "already exists" in str(shstk("build", "a.md", "--run", "first").exception)
     assert shstk("build", "a.md", "--run", "second", "-o", "first.run", "--force").exit_code == 0
     assert Run.open(here / "first.run").table("cfi").is_empty()
     assert "which of its runs?" in str(shstk("build", "a.md").exception)
@@ -119,7 +119,7 @@ def test_export(here: Path) -> None:
         "11.0,1,1,0x10000,sspush,0xffffffffffffeff8,0x10234,,0xfffffffffffff000,0xffffffffffffeff8,",
     ]
     assert (here / "a.csv" / "output.csv").read_text().splitlines()[1] == "12.1,1,1,1,612c0a"
-    assert "exists already" in str(shstk("export", "a.run", "--format", "csv").exception)
+    assert "already exists" in str(shstk("export", "a.run", "--format", "csv").exception)
     assert shstk("export", "a.run", "--format", "csv", "--force").exit_code == 0
     shutil.rmtree("a.csv")
     Path("a.csv").write_text("mine")
@@ -131,7 +131,7 @@ def test_export(here: Path) -> None:
 
 def test_recover(here: Path) -> None:
     shstk("build", "a.md", "--run", "first", "-o", "a.run")
-    assert "a.run is whole already" in str(shstk("recover", "a.run").exception)
+    assert "a.run is already complete" in str(shstk("recover", "a.run").exception)
     (here / "a.run").rename(here / "a.run.partial")
     result = shstk("recover", "a.run.partial")
     assert result.stderr == "recovered a.run: 9 rows, all of it\n"

@@ -255,7 +255,7 @@ def test_budget_is_exact_at_faults_and_ecalls(budget: int) -> None:
 
 def test_a_space_of_another_machine_is_refused() -> None:
     guest, other = Guest([ECALL]), Guest([ECALL])
-    with pytest.raises(ValueError, match="different machines"):
+    with pytest.raises(ValueError, match="belong to different machines"):
         guest.hart.run(other.space, 1, 1, 1)
 
 

@@ -108,7 +108,7 @@ def test_files(tmp_path: Path) -> None:
         listing.build(tmp_path / "latin.md", tmp_path / "run")
     (tmp_path / "good.md").write_text("```run\nt1 boot\n```")
     listing.build(tmp_path / "good.md", tmp_path / "run")
-    with pytest.raises(CannotWrite, match="exists already"):
+    with pytest.raises(CannotWrite, match="already exists"):
         listing.build(tmp_path / "good.md", tmp_path / "run")
     listing.build(tmp_path / "good.md", tmp_path / "run", force=True)
     assert not (tmp_path / "run.partial").exists()

@@ -156,7 +156,7 @@ def test_a_row_that_is_wrong_is_refused(tmp_path: Path) -> None:
 
 def test_an_existing_run_is_never_overwritten_without_force(tmp_path: Path) -> None:
     first = contents(record(tmp_path / "run", 10, marked=False))
-    with pytest.raises(CannotWrite, match="exists already"):
+    with pytest.raises(CannotWrite, match="already exists"):
         Recorder(tmp_path / "run")
     rec = Recorder(tmp_path / "run", force=True)
     assert contents(tmp_path / "run") == first, "it is there until the new one is whole"
@@ -169,14 +169,14 @@ def test_force_overwrites_runs_only(tmp_path: Path) -> None:
     (tmp_path / "home" / "thesis.tex").write_text("dear to someone")
     (tmp_path / "file").write_text("too")
     for name in ("home", "file"):
-        with pytest.raises(CannotWrite, match="is no run"):
+        with pytest.raises(CannotWrite, match="is not a run"):
             Recorder(tmp_path / name, force=True)
     assert (tmp_path / "home" / "thesis.tex").exists()
 
 
 def test_two_recordings_cannot_share_a_directory(tmp_path: Path) -> None:
     Recorder(tmp_path / "run")
-    with pytest.raises(CannotWrite, match=r"run\.partial exists already") as error:
+    with pytest.raises(CannotWrite, match=r"run\.partial already exists") as error:
         Recorder(tmp_path / "run")
     assert "shstk recover" in error.value.hint
 

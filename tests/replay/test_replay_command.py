@@ -80,7 +80,7 @@ def test_under_another_kernel(shown: Shown, tmp_path: Path) -> None:
     assert shown("replay a.v3.run")[0] == 0
     code, _, err = shown("replay a.run --kernel v3")
     assert code == 3
-    assert "exists already" in err
+    assert "already exists" in err
     assert shown("replay a.run --kernel v3 --force")[0] == 0
     assert shown("replay a.run --kernel v3 -o other")[0] == 0
     assert (tmp_path / "other" / "manifest.json").exists()
@@ -93,7 +93,7 @@ def test_under_another_kernel(shown: Shown, tmp_path: Path) -> None:
         ("replay a.run --kernel v3 --until 5", 2, "--until"),
         ("replay a.run --kernel v99", 2, "v99"),
         ("replay nothing.run", 3, "is no run"),
-        ("replay hand.run", 3, "holds no program"),
+        ("replay hand.run", 3, "has no program"),
     ],
 )
 def test_wrong(shown: Shown, tmp_path: Path, line: str, code: int, said: str) -> None:

@@ -241,7 +241,7 @@ def test_a_file_that_the_run_does_not_hold(debian: Path, tmp_path: Path) -> None
     asked = Run(replace(run.manifest, argv=("cat", "/etc/debian_version", "/etc/issue")), run.path)
     result = record_under(asked, "v6", tmp_path / "b.run")
     assert result.warnings == (
-        "/etc/issue: the recorded run never asked for it, so it is not there now",
+        "/etc/issue: the recorded run did not look it up, so it does not exist in this one",
     )
     written = [row["bytes"] for row in rows(Run.open(result.path), "output")]
     assert (debian / "etc/debian_version").read_bytes() in written
@@ -254,7 +254,7 @@ def test_a_run_written_by_hand_cannot_be_executed(tmp_path: Path) -> None:
 
     listing = Path(__file__).parents[1] / "rules" / "A5.md"
     run = Run.open(build(listing, tmp_path / "hand.run", run="own-stack"))
-    with pytest.raises(BadRun, match="holds no program"):
+    with pytest.raises(BadRun, match="has no program"):
         replay(run)
 
 
@@ -266,4 +266,4 @@ def test_more_is_read_than_was_typed(
     agrees(run)
     asked = Run(replace(run.manifest, argv=("head", "-n2")), run.path)
     result = record_under(asked, "v6", tmp_path / "b.run")
-    assert any("more is read from the terminal" in warning for warning in result.warnings)
+    assert any("reads more from the terminal" in warning for warning in result.warnings)

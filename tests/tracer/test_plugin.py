@@ -305,13 +305,16 @@ def test_a_plugin_that_fails(tmp_path: Path, where: str) -> None:
 @pytest.mark.parametrize(
     ("made", "what"),
     [
-        (type("NoMethod", (Plugin,), {"wants": (Blocks(),)}), "wants Blocks and has no on_blocks"),
-        (type("NoWant", (Plugin,), {"on_memory": lambda self, batch: None}), "wants no Memory"),
+        (type("NoMethod", (Plugin,), {"wants": (Blocks(),)}), "wants Blocks but has no on_blocks"),
+        (
+            type("NoWant", (Plugin,), {"on_memory": lambda self, batch: None}),
+            "does not want Memory",
+        ),
         (type("NoTable", (Fails,), {"wants": (Rows("mapping"),)}), "wants Rows..mapping"),
-        (type("NoRange", (Ranges,), {"wants": (Memory(8, 8),)}), "no range"),
+        (type("NoRange", (Ranges,), {"wants": (Memory(8, 8),)}), "not an address range"),
         (type("Nothing", (Ranges,), {"wants": (Memory(reads=False, writes=False),)}), "neither"),
         (type("Word", (Plugin,), {"wants": ("cfi",)}), "wants 'cfi'"),
-        (type("Named", (Plugin,), {"name": "../x"}), "no identifier"),
+        (type("Named", (Plugin,), {"name": "../x"}), "not an identifier"),
         (type("Often", (Plugin,), {"every": 0}), "every is 0"),
     ],
 )
@@ -322,7 +325,7 @@ def test_what_cannot_be_wanted(made: type[Plugin], what: str) -> None:
 
 
 def test_two_of_one_name(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="two plugins are called everything"):
+    with pytest.raises(UsageError, match="two plugins are named everything"):
         recorded(tmp_path / "run", Everything(), Everything())
     assert not list(tmp_path.iterdir())
     second = Everything()

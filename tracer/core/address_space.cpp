@@ -8,9 +8,9 @@ namespace core {
 
 namespace {
 
-// The exception of an access to a page, or cause_none. Page-table entries of riscv Linux: W implies
-// readable, a shadow stack that lost PROT_WRITE is an ordinary read-only page, and pte.xwr = 010
-// (shadow stack) faults with ACCESS exceptions for ordinary stores and fetches.
+// The exception that an access to a page raises, or cause_none. As in riscv Linux's page tables, W
+// implies R, and a shadow stack without PROT_WRITE is an ordinary read-only page. An ordinary store
+// or fetch to pte.xwr = 010 (shadow stack) raises an ACCESS fault.
 Cause check(Entry entry, Access access) {
     const u8 perm = perm_of(entry);
     const bool mapped = entry & entry_mapped;
@@ -41,7 +41,7 @@ void check_range(u64 start, u64 length) {
 
 void check_perm(u8 perm) {
     if (perm & ~(perm_r | perm_w | perm_x | perm_ss | perm_shared))
-        throw std::invalid_argument("no such permission");
+        throw std::invalid_argument("unknown permission");
 }
 
 u64 page_of(u64 addr) { return addr >> page_shift; }
@@ -84,7 +84,7 @@ void AddressSpace::share(u64 start, u64 length, u8 perm, const AddressSpace& sou
     const u64 from = page_of(source_start);
     auto it = source.shared_.upper_bound(from);
     if (it == source.shared_.begin() || from + count > (--it)->first + it->second.count)
-        throw std::invalid_argument("the source is not one shared mapping");
+        throw std::invalid_argument("the source is not within one shared mapping");
     const SharedRange range{count, it->second.offset + (from - it->first), it->second.pages};
     table_.fill(first, count, make_entry(perm | perm_shared));
     cut_shared(first, count);
@@ -164,7 +164,7 @@ u64 AddressSpace::resident(u64 start, u64 length) const {
     return pages;
 }
 
-// Take the parts of shared mappings that lie in the range out of shared_, and return them.
+// Remove the parts of shared mappings in the range from shared_, and return them.
 std::map<u64, AddressSpace::SharedRange> AddressSpace::cut_shared(u64 first, u64 count) {
     std::map<u64, SharedRange> taken;
     const u64 end = first + count;
@@ -191,7 +191,7 @@ std::map<u64, AddressSpace::SharedRange> AddressSpace::cut_shared(u64 first, u64
     return taken;
 }
 
-// The frame behind a page of a shared mapping; with `create`, made if nobody touched it yet.
+// The frame of a page of a shared mapping. `create`: allocate it on the first access.
 Frame* AddressSpace::shared_frame(u64 page, bool create) {
     auto it = shared_.upper_bound(page);
     if (it == shared_.begin()) return nullptr;
@@ -203,7 +203,7 @@ Frame* AddressSpace::shared_frame(u64 page, bool create) {
     return frame;
 }
 
-// The frame of a mapped page, made if the page has none yet.
+// The frame of a mapped page, allocated if the page has none yet.
 Frame* AddressSpace::materialize(u64 page, Fault& fault) {
     const Entry old = table_.get(page);
     if (frame_of(old)) return frame_of(old);
@@ -223,8 +223,8 @@ Frame* AddressSpace::materialize(u64 page, Fault& fault) {
     return frame;
 }
 
-// The frame of a mapped page, made fit for writing: nobody else sees it unless it is shared, and
-// no decoded text stands for it.
+// The frame of a mapped page, made writable: copy-on-write is broken, and its decoded text is
+// dropped.
 Frame* AddressSpace::writable_frame(u64 page, Fault& fault) {
     Frame* frame = materialize(page, fault);
     if (!frame) return nullptr;

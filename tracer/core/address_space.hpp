@@ -16,7 +16,7 @@ namespace core {
 
 enum class Access { load, store, fetch, shadow };
 
-// Frames of one shared anonymous mapping, by page of the mapping; made by whoever comes first.
+// Frames of one shared anonymous mapping, by page of the mapping; the first access allocates one.
 struct SharedPages {
     explicit SharedPages(FrameOwner& owner) : owner(owner) {}
     SharedPages(const SharedPages&) = delete;
@@ -33,7 +33,7 @@ struct Tlb {
     static constexpr u64 invalid = ~u64{0};
 
     struct Data {
-        u64 tag = invalid;  // the page's address
+        u64 tag = invalid;  // address of the page
         u64 addend = 0;     // host address = guest address + addend
     };
     struct Text {
@@ -66,7 +66,7 @@ class AddressSpace {
     std::shared_ptr<AddressSpace> fork();
 
     void map(u64 start, u64 length, u8 perm);
-    // The frames that `source` has at source_start, inside one of its shared mappings.
+    // Map the frames of `source` at source_start, which are within one of its shared mappings.
     void share(u64 start, u64 length, u8 perm, const AddressSpace& source, u64 source_start);
     void unmap(u64 start, u64 length);
     void protect(u64 start, u64 length, u8 perm);
@@ -83,20 +83,20 @@ class AddressSpace {
     std::optional<u64> ss_swap(u64 addr, u64 value);
 
     // The host's address of a guest byte, or null with the exception in `fault` (cause, tval).
-    // The page is entered into the TLB.
+    // Fills the TLB entry of the page.
     const u8* loadable(u64 addr, Fault& fault);
     u8* storable(u64 addr, Access kind, Fault& fault);
     CodePage* executable(u64 addr, Fault& fault);
 
-    // What the loop calls when the TLB misses or the access is misaligned.
+    // Slow path of the loop, for a TLB miss or a misaligned access.
     bool load(u64 addr, unsigned size, u64& value, Fault& fault);
     bool store(u64 addr, unsigned size, u64 value, Fault& fault);
 
     // Supm's "ignore" transformation for virtual addresses: the upper PMLEN bits become the sign
-    // extension of the next one. The TLB is tagged by the address as it came, so that the transformation
-    // costs something on misses only.
+    // extension of the next lower bit. TLB tags are untransformed addresses, so only misses pay for
+    // the transformation.
     u64 untagged(u64 addr) const { return u64(i64(addr << pmlen_) >> pmlen_); }
-    // Of the hart that runs next.
+    // Set PMLEN to that of the hart that runs next.
     void ignore_upper(u8 pmlen) {
         if (pmlen != pmlen_) tlb.flush();
         pmlen_ = pmlen;

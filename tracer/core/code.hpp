@@ -1,8 +1,8 @@
 // Decoded text: slots (one per instruction), blocks, and the blocks of one page frame.
 //
-// A block starts at any entry point and ends after a control transfer or before the page's end,
-// never anywhere else: so what remains of a block after a preemption ends where the block ends.
-// Slots hold no absolute address: frames are shared between address spaces.
+// A block starts at any entry point and ends after a control transfer or before the end of the
+// page, never elsewhere, so that the rest of a preempted block ends where the block ends.
+// Slots hold no absolute address, because address spaces share frames.
 #pragma once
 
 #include <cstdlib>
@@ -14,10 +14,10 @@ namespace core {
 struct Frame;
 struct CodePage;
 
-// What executing an instruction needs; Info is the rest.
+// The part of an instruction that its execution needs; Info is the rest.
 struct Slot {
-    const void* handler;  // a label of the loop that the machine runs (its tracing level's)
-    i32 imm;              // pc-relative ones count from the block's start
+    const void* handler;  // a label of the loop for the machine's tracing level
+    i32 imm;              // a pc-relative one is relative to the start of the block
     u8 rd;                // integer destination x0 is redirected to x[32]
     u8 rs1;
     u8 rs2;
@@ -28,7 +28,7 @@ static_assert(sizeof(Slot) == 16);
 struct Info {
     u32 word;    // 16 bits zero-extended for compressed instructions
     u16 op;
-    u16 offset;  // from the block's start, in bytes
+    u16 offset;  // from the start of the block, in bytes
 };
 
 struct Block {
@@ -38,7 +38,7 @@ struct Block {
     Block* next = nullptr;
     u32 count;   // instructions; one more slot ends a block without a control transfer
     u32 length;  // bytes
-    u32 flow_id = 0;  // its row in the code table when entered at flow_pc; 0 = none yet
+    u32 flow_id = 0;  // row of the code table for the entry at flow_pc; 0 = none yet
     u64 flow_pc = 0;
 
     Slot* slots() { return reinterpret_cast<Slot*>(this + 1); }
@@ -68,7 +68,7 @@ struct CodePage {
     }
 
     Frame* frame;
-    std::size_t index = 0;  // its place in Machine::code_pages
+    std::size_t index = 0;  // in Machine::code_pages
     std::size_t bytes = 0;  // of its blocks
     Block* entry[halfwords_per_page] = {};
     Block* straddling = nullptr;  // never in `entry`: its second half may change

@@ -16,7 +16,7 @@ constexpr i32 sign_extend(u32 value, int width) {
     return i32(value << (32 - width)) >> (32 - width);
 }
 
-// The operand layouts; x8..x15 in three-bit fields.
+// The operand layouts. Three-bit fields select x8..x15.
 constexpr u8 wide(u32 half) { return static_cast<u8>(field(half, 11, 7)); }
 constexpr u8 wide2(u32 half) { return static_cast<u8>(field(half, 6, 2)); }
 constexpr u8 high3(u32 half) { return static_cast<u8>(8 + field(half, 9, 7)); }
@@ -30,7 +30,7 @@ void addi4spn(u32 h, Slot& s) {
     s.rd = low3(h), s.rs1 = 2;
     s.imm = i32(field(h, 12, 11, 4) | field(h, 10, 7, 6) | field(h, 6, 6, 2) | field(h, 5, 5, 3));
 }
-// Loads and stores by a base in x8..x15; rd and rs2 share their bits.
+// Loads and stores with a base in x8..x15; rd and rs2 are the same bits.
 void base3(u32 h, Slot& s, u32 imm) {
     s.rd = s.rs2 = low3(h), s.rs1 = high3(h), s.imm = i32(imm);
 }
@@ -40,7 +40,7 @@ void base_w(u32 h, Slot& s) {
     base3(h, s, field(h, 12, 10, 3) | field(h, 6, 6, 2) | field(h, 5, 5, 6));
 }
 void base_d(u32 h, Slot& s) { base3(h, s, field(h, 12, 10, 3) | field(h, 6, 5, 6)); }
-// Loads and stores by sp.
+// Loads and stores relative to sp.
 void load_sp_w(u32 h, Slot& s) {
     s.rd = wide(h), s.rs1 = 2;
     s.imm = i32(field(h, 12, 12, 5) | field(h, 6, 4, 2) | field(h, 3, 2, 6));
@@ -103,8 +103,8 @@ struct Row {
     Operands operands;
 };
 
-// Reserved encodings are rows of their own: the row with the most fixed bits wins. A row is there if
-// what it expands to is.
+// Reserved encodings have their own rows: the matching row with the most fixed bits wins. A row is
+// present if the instruction that it expands to is.
 constexpr Row rows[] = {
     {"reserved c.addi4spn 0", 0xffe3, 0x0000, op_illegal, none},
     {"c.addi4spn", 0xe003, 0x0000, op_addi, addi4spn},

@@ -7,7 +7,7 @@
 
 namespace core {
 
-// As decode(), of a halfword.
+// As decode(), for a halfword.
 Op expand_compressed(const Extensions& extensions, u16 half, u16 offset, Slot& slot);
 
 }  // namespace core

@@ -29,7 +29,7 @@ inline bool is_vector_csr(u32 csr) {
 // "ssp" is accessible to user mode only if xSSE is 1.
 inline bool ssp_accessible(const Hart& h) { return h.machine->extensions.has(Extension::Zicfiss) && h.sse; }
 
-// False: no such register for user mode. The counters all read `icount`.
+// False: user mode has no such register. Every counter reads as `icount`.
 inline bool read_csr(Hart& h, u32 csr, u64 icount, u64& value) {
     if (is_vector_csr(csr)) {
         if (!h.v.enabled) return false;
@@ -54,7 +54,7 @@ inline bool read_csr(Hart& h, u32 csr, u64 icount, u64& value) {
     }
 }
 
-// Of a register that can be read: bits 11:10 = 11 are the read-only ones.
+// For a register that can be read. CSR numbers with bits 11:10 = 11 are read-only.
 inline bool writable_csr(u32 csr) { return csr >> 10 != 3; }
 
 inline void write_csr(Hart& h, u32 csr, u64 value) {

@@ -1,4 +1,4 @@
-// From words to slots: the operand formats, and the numbers of the instructions.
+// Decodes words to slots: the operand formats and the instruction numbers.
 #pragma once
 
 #include "code.hpp"
@@ -17,11 +17,11 @@ enum class Format : u8 {
     S,      // rs1, rs2, imm; rs2 may be a floating-point register
     B,      // rs1, rs2, offset; the block ends
     U,      // rd, imm
-    UPC,    // rd, imm, counted from the block's start
+    UPC,    // rd, imm, relative to the start of the block
     J,      // rd, offset; the block ends
     CSR,    // rd, rs1 or immediate, CSR number in imm
     FI,     // fd, rs1, imm
-    FR,     // fd, sources of either kind; imm = rm
+    FR,     // fd, integer or floating-point sources; imm = rm
     XR,     // rd, floating-point sources; imm = rm
     R4,     // fd, fs1, fs2, fs3; imm = rm
 
@@ -61,22 +61,23 @@ enum Op : u16 {
 #define VINSN(extension, name, ...) op_##name,
 #include "isa/vector.inc"
     op_illegal,
-    op_fallthrough,  // ends a block that has no control transfer; no instruction
-    op_pause,        // ends the part of a block that the budget allows; no instruction
+    op_fallthrough,  // not an instruction: ends a block without a control transfer
+    op_pause,        // not an instruction: ends the part of a block that the budget allows
     op_count
 };
 
 constexpr Op op_first_vector = op_vsetvli;
-constexpr u8 x0_sink = 32;  // where writes to x0 go
+constexpr u8 x0_sink = 32;  // the register that receives writes to x0
 
-// Which register an instruction writes: 'x', 'f', 'v' or 0.
+// The kind of register that an instruction writes: 'x', 'f', 'v' or 0.
 extern const char destination[op_count];
 
-// Sets the operands of the slot, pc-relative immediates counted from `offset`. A compressed word is
-// 16 bits zero-extended. op_illegal if there is no such instruction.
+// Sets the operands of the slot. `offset` is added to pc-relative immediates. A compressed word is
+// 16 bits, zero-extended. op_illegal if there is no such instruction.
 Op decode(const Extensions& extensions, u32 word, u16 offset, Slot& slot);
 bool ends_block(u16 op);
-// Whether there is such an instruction. op_illegal: what is reserved is so with any extensions.
+// Whether the extensions have the instruction. op_illegal is always present: a reserved encoding is
+// reserved with any extensions.
 bool present(const Extensions& extensions, Op op);
 
 inline bool is_compressed(u32 word) { return (word & 3) != 3; }

@@ -1,4 +1,4 @@
-// The extensions that isa/ has instructions of, and which of them the harts of a machine have.
+// The extensions with instructions in isa/, and the set of them that the harts of a machine have.
 #pragma once
 
 #include <iterator>
@@ -22,7 +22,7 @@ inline constexpr const char* extension_names[] = {
 #include "isa/vector.inc"
 };
 
-// All of them, but for those that are taken away.
+// A set of extensions; initially all of them.
 class Extensions {
   public:
     bool has(Extension extension) const { return !(absent_ & bit(extension)); }

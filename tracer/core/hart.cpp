@@ -10,7 +10,7 @@ namespace {
 
 using Words = std::array<u64, Hart::words>;
 
-// x, f, pc, ssp, fcsr, mode bits, the reservation, the vector CSRs. v0 to v31 follow.
+// x, f, pc, ssp, fcsr, mode bits, the reservation, the vector CSRs; followed by v0 to v31.
 Words words_of(const Hart& h) {
     Words words;
     auto out = std::copy_n(h.x, 32, words.begin());
@@ -66,8 +66,8 @@ bool Hart::restore(std::span<const u8> in) {
     return true;
 }
 
-// x, f, fcsr, ssp, elp, pc, and the vectors once they are used: each word mixed in by an odd
-// multiplication and a fold.
+// Over x, f, fcsr, ssp, elp, pc, and the vector state once it is used. An odd multiplication and a
+// fold mix in each word.
 u64 Hart::hash() const {
     u64 hash = 0x9e3779b97f4a7c15;
     const auto mix = [&](u64 word) {

@@ -1,7 +1,7 @@
 // The loop that executes blocks: computed goto over the slots, one instance per tracing level.
 //
-// The budget is taken per block; a block longer than what is left is run from a truncated copy. What
-// the semantics are written in is in vocabulary.hpp and semantics.hpp.
+// The budget is charged per block. A block longer than the remaining budget runs from a truncated
+// copy. vocabulary.hpp and semantics.hpp define the terms of the semantics.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +20,7 @@
 
 namespace core {
 
-// The levels: each includes what the ones below record.
+// The levels. Each also records what the lower ones record.
 constexpr unsigned level_none = 0;
 constexpr unsigned level_cfi = trace_cfi;
 constexpr unsigned level_flow = trace_cfi | trace_flow;
@@ -32,9 +32,9 @@ struct Interruption {
     const void* const* handlers = nullptr;
 };
 
-// Runs at most `budget` instructions from h.pc; advances machine.icount by those attempted. The
-// tables must have room for `budget` rows. `resumed`: the rest of an interrupted block, no flow row.
-// Without a hart nothing runs, and the loop's labels come back.
+// Runs at most `budget` instructions from h.pc and advances machine.icount by those attempted. The
+// tables must have room for `budget` rows. `resumed`: continue an interrupted block, without a flow
+// row. Without a hart nothing runs; the result has the labels of the loop.
 template <unsigned Level>
 Interruption interpret(Hart* hart, AddressSpace* space, u64 budget, bool resumed, u32 tid, u32 mm);
 
@@ -43,10 +43,10 @@ extern template Interruption interpret<level_cfi>(Hart*, AddressSpace*, u64, boo
 extern template Interruption interpret<level_flow>(Hart*, AddressSpace*, u64, bool, u32, u32);
 extern template Interruption interpret<level_insn>(Hart*, AddressSpace*, u64, bool, u32, u32);
 
-// The block at pc, decoded if need be; null with the exception in h.fault.
+// The block at pc, decoded if necessary; null with the exception in h.fault.
 Block* find_block(Hart& h, AddressSpace& as, u64 pc);
 
-// The same for pages in the TLB and blocks that were decoded before; else null.
+// The same if the page is in the TLB and the block is decoded already; otherwise null.
 inline Block* known_block(const Tlb& tlb, u64 pc) {
     const Tlb::Text& text = tlb.text[Tlb::index(pc)];
     if (UNLIKELY(text.tag != (pc & ~page_mask))) return nullptr;
@@ -75,14 +75,14 @@ template <unsigned Level>
     u64* const x = h.x;
     u64* const f = h.f;
     const bool lpe = h.lpe && m.extensions.has(Extension::Zicfilp);
-    [[maybe_unused]] const bool flow = m.trace & trace_flow;  // level_insn may be run without
+    [[maybe_unused]] const bool flow = m.trace & trace_flow;  // optional at level_insn
     const u64 limit = m.icount + budget;  // icount when the budget is used up
-    u64 left = budget;                    // what the blocks entered so far have not taken
-    u64 pc = h.pc;                        // only true between blocks
-    u64 base = pc;                        // of the block
+    u64 left = budget;                    // budget not charged to the blocks entered so far
+    u64 pc = h.pc;                        // valid between blocks only
+    u64 base = pc;                        // start of the block
     Block* blk = nullptr;
     const Slot* ip = nullptr;
-    Block** link = nullptr;  // where to remember the next block
+    Block** link = nullptr;  // where to store the next block
     Stop stop = stop_budget;
     bool mid_block = false;
     [[maybe_unused]] Memory memory;
@@ -113,7 +113,7 @@ enter_and_link: {
     blk = find_block(h, as, pc);
     if (!blk) goto fetch_fault;
     const bool straddles = blk->page->entry[(pc & page_mask) / 2] != blk;
-    // A new epoch may mean that all decoded text was reclaimed, the block of `link` too.
+    // A new epoch may mean that all decoded text was reclaimed, including the block of `link`.
     if (!straddles && m.tlb_epoch == epoch) *link = blk;
     goto enter_block;
 }
@@ -170,7 +170,7 @@ do_pause:
     mid_block = true;
     goto leave;
 
-// A store has dropped decoded text. If it was this block's, the rest of it must be decoded again.
+// A store has dropped decoded text. If it was that of this block, decode the rest of it again.
 stale: {
     const bool ours = m.is_stale(blk->page);
     if (!ours) {

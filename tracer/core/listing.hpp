@@ -1,4 +1,4 @@
-// What an instruction word is, for disassembly: its row's name and format, and its operands.
+// Decoding for disassembly: the name and format of an instruction's row, and its operands.
 #pragma once
 
 #include "decode.hpp"
@@ -6,12 +6,12 @@
 namespace core {
 
 struct Listed {
-    const char* name = nullptr;    // as in isa/*.inc, of what a compressed word expands to
+    const char* name = nullptr;    // as in isa/*.inc; of a compressed word's expansion
     const char* format = nullptr;  // a name of Format
-    Slot slot{};                   // pc-relative immediates count from the instruction
+    Slot slot{};                   // immediates are relative to the instruction
 };
 
-// By the decoder itself, with all extensions; no name if there is no such instruction.
+// Uses the decoder, with all extensions. No name if there is no such instruction.
 Listed listed(u32 word);
 
 }  // namespace core

@@ -9,7 +9,7 @@ namespace core {
 
 namespace {
 
-// Decoded text of hostile programs (jumps to every halfword) must not fill the memory.
+// The decoded text of a hostile program (jumps to every halfword) must not exhaust memory.
 constexpr std::size_t code_bytes_limit = std::size_t{64} << 20;
 
 u32 halfword(const Frame& frame, u32 offset) {
@@ -64,7 +64,7 @@ void Machine::account(CodePage& page, std::size_t bytes) {
     code_bytes_ += bytes;
 }
 
-// Unlinks the decoded text of a frame and returns it.
+// Detaches the decoded text of a frame and returns it.
 std::unique_ptr<CodePage> Machine::take_code(Frame* frame) {
     CodePage* page = frame->code;
     frame->code = nullptr;

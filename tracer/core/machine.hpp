@@ -1,4 +1,4 @@
-// What the harts of one run share: frames, decoded text, the instruction count, trace tables.
+// The state that the harts of a run share: frames, decoded text, instruction count, trace tables.
 #pragma once
 
 #include <atomic>
@@ -27,27 +27,28 @@ class Machine final : public FrameOwner {
     // Read by loads from demand-zero pages; never written.
     u8* zero_page() { return zero_page_; }
 
-    // The decoded text of a frame, made if there is none. Stores to the frame leave the fast path.
+    // The decoded text of a frame, created if there is none. Stores to the frame then take the slow
+    // path.
     CodePage& code_of(Frame* frame);
-    // Decode the block at `offset` of a page; null if its first instruction straddles the page's end.
+    // Decode the block at `offset`; null if its first instruction straddles the end of the page.
     Block* block_at(CodePage& page, u32 offset);
-    // The block of the one instruction that straddles the page's end, kept while `word` is the same.
+    // The block of the instruction that straddles the end of the page, reused while `word` is equal.
     Block* straddling_block(CodePage& page, u32 word);
-    // Forget decoded text because its frame is about to change. It lives on until bury(), because a
-    // hart may be executing it; the hart leaves pages that are `stale`.
+    // Drop decoded text because its frame is about to change. bury() frees it later: a hart may be
+    // executing it, and leaves a page that is `stale` first.
     void drop_code(Frame* frame);
     void bury();
     bool is_stale(const CodePage* page) const;
     std::vector<const CodePage*> stale;
-    // The labels that slots are decoded to, by Op; other ones than before forget all decoded text.
+    // Set the labels for slots, by Op. A change of labels drops all decoded text.
     void use_handlers(const void* const* handlers);
-    // Forget all decoded text if there is too much of it. Only between blocks.
+    // Drop all decoded text if it exceeds the limit. Only between blocks.
     bool reclaim_code();
 
-    // Address spaces compare this with the value they last saw, and flush their TLBs if it moved.
+    // Address spaces compare this with the value they last saw, and flush their TLBs if it changed.
     u64 tlb_epoch = 1;
 
-    // The code table's id of a block, with a new row the first time; 0 = the code table is full.
+    // The id of a block in the code table, with a new row the first time; 0 = the table is full.
     u32 flow_id(Block& block, u64 pc, u64 seq, u32 tid, u32 mm);
 
     const Extensions extensions;
@@ -55,7 +56,7 @@ class Machine final : public FrameOwner {
     u64 icount = 0;
     Tables tables;
 
-    // A hart stopped in mid-block here: if it is the next to run, the block goes on without a row.
+    // Where a hart stopped within a block: if it runs next, the block continues without a flow row.
     struct {
         u64 hart = 0;
         u64 space = 0;

@@ -1,8 +1,9 @@
-// Page tables: a radix tree of reference-counted nodes, copied on write, so that a fork shares all.
+// Page tables: a radix tree of reference-counted nodes that are copied on write, so that a fork
+// shares the whole tree.
 //
-// An entry is 0 (unmapped), or permissions | mapped, with a pointer in the high bits: to a frame in
-// a leaf, to a node above. An entry without a pointer stands for demand-zero pages with those
-// permissions: one page in a leaf, a whole subtree above, so that mapping 4 GiB writes few entries.
+// An entry is 0 (unmapped), or permissions | mapped, with a pointer in the high bits: in a leaf to a
+// frame, at higher levels to a node. An entry without a pointer is demand-zero memory with those
+// permissions: a page in a leaf, a whole subtree above, so that mapping 4 GiB writes few entries.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +16,7 @@ struct CodePage;
 
 struct alignas(64) Frame {
     u32 refs = 1;
-    bool written = false;  // some TLB may hold it for stores
+    bool written = false;  // some TLB may have a store entry for it
     u64 lineage = 0;       // the same for all copy-on-write copies of one frame
     CodePage* code = nullptr;
     alignas(64) u8 bytes[page_size];
@@ -31,7 +32,7 @@ inline Entry make_entry(u8 perm, const Frame* frame = nullptr) {
     return perm | entry_mapped | reinterpret_cast<Entry>(frame);
 }
 
-// Who takes references to frames and gives them back.
+// Releases references to frames.
 struct FrameOwner {
     virtual void release(Frame* frame) = 0;
 
@@ -56,8 +57,8 @@ class PageTable {
         return node->entry[index(page, 0)];
     }
 
-    // The page's own leaf entry, on a path that nobody else shares. Its frame's reference count is
-    // then true: 1 means that no other address space sees the frame.
+    // The leaf entry of the page, on a path that is not shared. The reference count of its frame is
+    // exact then: 1 means that no other address space maps the frame.
     Entry& own(u64 page) {
         own_root();
         Node* node = root_;
@@ -66,13 +67,13 @@ class PageTable {
         return node->entry[index(page, 0)];
     }
 
-    // All pages of the range become `entry` (without a frame: 0 or permissions).
+    // Set all pages of the range to `entry`, which has no frame: 0 or permissions.
     void fill(u64 first, u64 count, Entry entry) {
         own_root();
         fill(root_, top, first, first + count - 1, entry);
     }
 
-    // change(Entry&) for every mapped leaf, or subtree without frames, of the range.
+    // change(Entry&) for every mapped leaf of the range, or subtree without frames.
     template <class F>
     void change(u64 first, u64 count, F&& change_entry) {
         own_root();
@@ -104,7 +105,7 @@ class PageTable {
         if (root_->refs > 1) root_ = copy_node(root_, top);
     }
 
-    // The node below `entry` (an entry at `level` > 0), made private, or made of a uniform subtree.
+    // The node below `entry` (at `level` > 0), unshared; a uniform subtree is expanded to one.
     Node* own_child(Entry& entry, int level) {
         Node* node = node_of(entry);
         if (!node) {
@@ -138,7 +139,7 @@ class PageTable {
         delete node;
     }
 
-    // Give up what an entry of a node at `level` points to.
+    // Drop the reference of an entry of a node at `level`.
     void drop(Entry entry, int level) {
         if (!pointer(entry)) return;
         if (level == 0)
@@ -147,7 +148,7 @@ class PageTable {
             drop_node(node_of(entry), level - 1);
     }
 
-    // In these three, first and last are pages relative to the node's own first page.
+    // In the next functions, first and last are pages relative to the first page of the node.
     template <class F>
     static void each_child(int level, u64 first, u64 last, F&& each) {
         const u64 width = span(level);

@@ -41,7 +41,7 @@ namespace {
 class Running {
   public:
     explicit Running(Machine& machine) : machine_(machine) {
-        if (machine_.running.exchange(true)) throw std::runtime_error("the machine is running already");
+        if (machine_.running.exchange(true)) throw std::runtime_error("the machine is already running");
     }
     ~Running() { machine_.running = false; }
 
@@ -66,7 +66,7 @@ Loop loop_of(unsigned level) {
     }
 }
 
-// f(table, the bit of Trace that asks for it) for the tables that a level writes.
+// f(table, its bit of Trace) for the tables that a level writes.
 template <class F>
 void each_table(Tables& tables, unsigned level, F&& f) {
     if (level & trace_cfi) f(tables.cfi, trace_cfi);
@@ -78,7 +78,7 @@ void each_table(Tables& tables, unsigned level, F&& f) {
 
 Stop run(Hart& h, AddressSpace& as, u64 budget, u32 tid, u32 mm) {
     Machine& m = *h.machine;
-    if (as.machine.get() != &m) throw std::invalid_argument("hart and space are of different machines");
+    if (as.machine.get() != &m) throw std::invalid_argument("hart and space belong to different machines");
     const Running guard(m);
     const unsigned level = level_of(m.trace);
     each_table(m.tables, level, [](auto& table, unsigned) { table.prepare(); });
@@ -105,7 +105,7 @@ Stop run(Hart& h, AddressSpace& as, u64 budget, u32 tid, u32 mm) {
             if (!(m.trace & bit)) table.rows = table.stamped;
             table.stamp(tid, mm);
         });
-        if (end.stop != stop_fault) h.fault = {};  // slow paths leave their marks
+        if (end.stop != stop_fault) h.fault = {};  // slow paths may have written to it
         if (end.stop != stop_budget || budget == 0) return end.stop;
     }
 }

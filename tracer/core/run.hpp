@@ -1,4 +1,4 @@
-// Running a hart: the slice, the tracing level, the room in the tables.
+// Runs a hart for a time slice, at the machine's tracing level, while the tables have room.
 #pragma once
 
 #include "address_space.hpp"
@@ -6,8 +6,8 @@
 
 namespace core {
 
-// Hart.run of _core.pyi. Throws if the hart and the address space are of different machines, or the
-// machine is running already.
+// Hart.run of _core.pyi. Throws if the hart and the address space belong to different machines, or
+// if the machine is already running.
 Stop run(Hart& h, AddressSpace& as, u64 budget, u32 tid, u32 mm);
 
 }  // namespace core

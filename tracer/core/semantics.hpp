@@ -1,5 +1,5 @@
-// The functions that the semantics of isa/*.inc call: memory beyond the TLB's fast path, arithmetic
-// with corner cases, NaN boxing.
+// The functions that the semantics in isa/*.inc call: slow paths of memory accesses, arithmetic with
+// corner cases, NaN boxing.
 #pragma once
 
 #include <algorithm>
@@ -65,8 +65,8 @@ T* word(Hart& h, AddressSpace& as, u64 address) {
 
 constexpr u64 cache_block = 64;
 
-// Whether cbo.clean and cbo.flush may have the block of `address`; if not, the exception is in
-// h.fault.
+// Whether cbo.clean and cbo.flush may access the block of `address`; if not, h.fault has the
+// exception.
 [[gnu::noinline]] inline bool manageable_block(Hart& h, const AddressSpace& as, u64 address) {
     const int perm = std::max(0, as.perm(as.untagged(address)));
     const bool shadow_stack = (perm & perm_ss) && (perm & perm_w);
@@ -86,9 +86,9 @@ constexpr u64 cache_block = 64;
     return true;
 }
 
-// What rd holds, for the instructions that read it: x0, not its sink.
+// The value of rd, for the instructions that read it: of x0, not of its sink.
 inline u64 value_in(const u64* x, u8 rd) { return x[rd % x0_sink]; }
-// The same of a pair of registers, the low half in the even one; x0's pair is zero.
+// The value of a register pair, the low half in the even register; the pair of x0 reads as zero.
 inline u128 pair_in(const u64* x, u8 even) {
     const u8 low = even % x0_sink;
     return low ? u128(x[low + 1]) << 64 | x[low] : 0;

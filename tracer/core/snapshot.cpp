@@ -1,4 +1,4 @@
-// The layout, in words of 64 bits but for the pages and the flow keys:
+// The layout, in 64-bit words except for the pages and the flow keys:
 //   magic, icount, lineages, interrupted (hart, space, pc, icount)
 //   frames: lineage, page
 //   shared mappings: pages of (page, frame)
@@ -6,7 +6,7 @@
 //           shared mapping)
 //   harts: Hart::save
 //   flow keys, in the order of their ids
-// Each list begins with its length; indices are into the lists before.
+// Each list begins with its length. An index refers to an earlier list.
 #include "snapshot.hpp"
 
 #include <algorithm>
@@ -22,7 +22,7 @@ constexpr u64 magic = 0x31544f4853504e53;  // "SNPSHOT1"
 constexpr u64 none = ~u64{0};
 constexpr u64 pages_limit = address_limit >> page_shift;
 
-// Objects by the order in which they were first met.
+// Numbers objects in the order of their first occurrence.
 template <class T>
 class Numbers {
   public:
@@ -57,7 +57,7 @@ template <class T>
 void check_machine(const Machine& machine, const std::vector<std::shared_ptr<T>>& list) {
     for (const auto& item : list)
         if (!item || item->machine.get() != &machine)
-            throw std::invalid_argument("a space or hart is of another machine");
+            throw std::invalid_argument("a space or hart belongs to another machine");
 }
 
 }  // namespace
@@ -75,7 +75,7 @@ class Snapshot::Writer {
         bytes.append(static_cast<const char*>(data), size);
     }
 
-    // Demand-zero neighbours are one area.
+    // Adjacent demand-zero pages are merged into one area.
     static std::vector<Area> areas(const AddressSpace& space) {
         std::vector<Area> found;
         space.table_.visit(0, pages_limit, [&](u64 page, u64 count, Entry entry) {
@@ -154,7 +154,7 @@ std::string Snapshot::save(const Machine& machine, const Spaces& spaces, const H
     return std::move(out.bytes);
 }
 
-// What it has built it lets go of again if the bytes turn out to be malformed.
+// Builds the objects. It releases them again if the bytes turn out to be malformed.
 class Snapshot::Reader {
   public:
     Reader(const std::shared_ptr<Machine>& machine, std::span<const u8> bytes)
@@ -170,7 +170,7 @@ class Snapshot::Reader {
     FlowIds flow_ids;
 
     void read() {
-        if (word() != magic) malformed("it does not begin like one");
+        if (word() != magic) malformed("wrong magic");
         icount = word();
         lineages = word();
         for (u64& value : interrupted) value = word();
@@ -179,20 +179,20 @@ class Snapshot::Reader {
         for (u64 n = length(16); n; --n) read_space();
         for (u64 n = length(Hart::state_size); n; --n) {
             harts.push_back(std::make_shared<Hart>(machine_));
-            if (!harts.back()->restore(raw(Hart::state_size))) malformed("a hart");
+            if (!harts.back()->restore(raw(Hart::state_size))) malformed("invalid hart");
         }
         for (u64 n = length(8); n; --n) {
             const auto key = raw(length(1));
             const u32 id = static_cast<u32>(flow_ids.size() + 1);
             if (!flow_ids.try_emplace(std::string(key.begin(), key.end()), id).second)
-                malformed("a block is there twice");
+                malformed("duplicate block");
         }
-        if (!rest_.empty()) malformed("it goes on behind its end");
+        if (!rest_.empty()) malformed("trailing bytes");
     }
 
   private:
     std::span<const u8> raw(std::size_t size) {
-        if (size > rest_.size()) malformed("it is cut off");
+        if (size > rest_.size()) malformed("truncated");
         const auto taken = rest_.first(size);
         rest_ = rest_.subspan(size);
         return taken;
@@ -202,21 +202,21 @@ class Snapshot::Reader {
         std::memcpy(&value, raw(sizeof value).data(), sizeof value);
         return value;
     }
-    // Of a list whose items take at least `size` bytes each.
+    // The length of a list with items of at least `size` bytes each.
     u64 length(std::size_t size) {
         const u64 n = word();
-        if (n > rest_.size() / size) malformed("a list is longer than the rest");
+        if (n > rest_.size() / size) malformed("a list is longer than the remaining bytes");
         return n;
     }
     template <class T>
     const T& item(const std::vector<T>& list, u64 index) {
-        if (index >= list.size()) malformed("an index points to nothing");
+        if (index >= list.size()) malformed("index out of range");
         return list[index];
     }
-    // The end of a range of pages that begins at `from` or above.
+    // The end of a range of pages, which must begin at `from` or above.
     static u64 range_end(u64 first, u64 count, u64 from) {
         if (first < from || first >= pages_limit || count == 0 || count > pages_limit - first)
-            malformed("a range of pages");
+            malformed("invalid page range");
         return first + count;
     }
 
@@ -252,13 +252,13 @@ class Snapshot::Reader {
             const u64 perm = word();
             const u64 frame = word();
             from = range_end(first, count, from);
-            if (perm & ~u64{entry_mapped - 1}) malformed("a permission");
+            if (perm & ~u64{entry_mapped - 1}) malformed("invalid permission");
             const u8 bits = static_cast<u8>(perm);
             if (frame == none) {
                 space->table_.fill(first, count, make_entry(bits));
                 continue;
             }
-            if (count != 1) malformed("a frame of several pages");
+            if (count != 1) malformed("a frame for several pages");
             Frame* const content = item(frames_, frame);
             space->table_.own(first) = make_entry(bits, content);
             ++content->refs;
@@ -275,7 +275,7 @@ class Snapshot::Reader {
 
     const std::shared_ptr<Machine> machine_;
     std::span<const u8> rest_;
-    std::vector<Frame*> frames_;  // with a reference of the reader's own
+    std::vector<Frame*> frames_;  // the reader holds a reference to each
     std::vector<std::shared_ptr<SharedPages>> mappings_;
 };
 

@@ -1,4 +1,4 @@
-// The integer names used everywhere in the core, and the constants of its border (see _core.pyi).
+// The integer types of the core, and the constants of its interface (see _core.pyi).
 #pragma once
 
 #include <bit>
@@ -35,7 +35,7 @@ enum Perm : u8 { perm_r = 1, perm_w = 2, perm_x = 4, perm_ss = 8, perm_shared = 
 
 enum Trace : unsigned { trace_cfi = 1, trace_flow = 2, trace_insn = 4 };
 
-// Exception codes (privileged manual, table "mcause values"), and one of our own.
+// Exception codes (privileged manual, table "mcause values"), and one that is not the manual's.
 enum Cause : u8 {
     cause_none = 255,
     cause_misaligned_fetch = 0,

@@ -1,8 +1,8 @@
-"""Instructions as GNU objdump spells them.
+"""Disassembly in the syntax of GNU objdump.
 
-What a word is, the executor's own decoder says (`_core.decode`): names and formats are the rows of
-core/isa, and a compressed word is what it expands to. Here stands only how operands are written,
-and which instructions have a name of their own (ret, li, beqz) when an operand is a certain one.
+The executor's own decoder decodes the word (`_core.decode`): names and formats are those of the
+rows in core/isa, and a compressed word is its expansion. This module has only the syntax of
+operands and the pseudo-instructions (ret, li, beqz), which depend on the value of an operand.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ _CSR: Final = {1: "fflags", 2: "frm", 3: "fcsr", 0x11: "ssp"} | {
     0xC21: "vtype",
     0xC22: "vlenb",
 }
-_ROUNDING: Final = ("rne", "rtz", "rdn", "rup", "rmm", "unknown", "unknown", "")  # dyn: unsaid
+_ROUNDING: Final = ("rne", "rtz", "rdn", "rup", "rmm", "unknown", "unknown", "")  # dyn: not printed
 _ORDER: Final = ("", ".rl", ".aq", ".aqrl")
-# Zfa's fli: the constants by number, as C's %a.
+# Zfa's fli: the constants by number, in C's %a format.
 _CONSTANTS: Final = _words(
     "-0x1p+0 min 0x1p-16 0x1p-15 0x1p-8 0x1p-7 0x1p-4 0x1p-3 0x1p-2 0x1.4p-2 0x1.8p-2 0x1.cp-2"
     " 0x1p-1 0x1.4p-1 0x1.8p-1 0x1.cp-1 0x1p+0 0x1.4p+0 0x1.8p+0 0x1.cp+0 0x1p+1 0x1.4p+1"
     " 0x1.8p+1 0x1p+2 0x1p+3 0x1p+4 0x1p+7 0x1p+8 0x1p+15 0x1p+16 inf nan"
 )
 
-# How operands are written, a letter each (see _operand), by the row's format; then by its name.
+# The operands, one letter each (see _operand): by the format of the row, overridden by its name.
 _BY_FORMAT: Final = {
     "NONE": "",
     "END": "",
@@ -101,8 +101,8 @@ _BY_NAME: Final = {
     for name in names.split()
 }
 
-# Names of their own: (what the operands are, name, how they are written), the first that fits.
-# "same": rs1 is rs2; "short": the word is a compressed one.
+# Pseudo-instructions: (operand values, name, operands); the first match is used. "same": rs1 is
+# rs2; "short": the word is compressed.
 _Pseudo = tuple[dict[str, int], str, str]
 _PSEUDO: Final[dict[str, tuple[_Pseudo, ...]]] = {
     "addi": (
@@ -188,15 +188,15 @@ def register(number: int) -> str:
 
 
 def disassemble(word: int, pc: int) -> str:
-    """word: as in insn.word, a compressed one with 16 bits. Targets of branches are addresses, in
-    hexadecimal; what is no instruction is data."""
+    """word: as in insn.word; a compressed one has 16 bits. Branch targets are shown as hexadecimal
+    addresses, and words that are not instructions as data."""
     text, offset = _spelled(word)
     return text if offset is None else f"{text}{(pc + offset) % 2**64:x}"
 
 
 @lru_cache(1 << 16)
 def _spelled(word: int) -> tuple[str, int | None]:
-    """The text, without the target at its end; and how far that is from the pc."""
+    """The text without the target at its end, and the target's offset from the pc, if any."""
     short = word & 3 != 3
     row = decode(word)
     if word == 0:
@@ -222,7 +222,7 @@ def _spelled(word: int) -> tuple[str, int | None]:
 
 
 def _suffix(name: str, word: int) -> str:
-    """What of a name the word says: the order of an AMO, the number of a may-be-operation."""
+    """The part of a name that depends on the word: the ordering of an AMO, the number of a mop."""
     if name.startswith(("amo", "lr_", "sc_", "ssamoswap")):
         return _ORDER[word >> 25 & 3]
     if name == "mop_r":
@@ -233,9 +233,10 @@ def _suffix(name: str, word: int) -> str:
 
 
 def _operand(letter: str, fields: dict[str, int]) -> str:
-    """d s t: rd, rs1, rs2; D S T R: the same and rs3 as floating-point registers; i x u: the
-    immediate in decimal, hexadecimal, of the upper 20 bits; p: a target, which follows; c: a CSR;
-    z: rs1's number; f: fli's constant; m: the rounding mode; F: a fence's sets."""
+    """d s t: rd, rs1, rs2. D S T R: these and rs3 as floating-point registers. i x u: the immediate
+    in decimal, in hexadecimal, its upper 20 bits. p: a branch target, which the caller appends.
+    c: a CSR. z: the number of rs1. f: the constant of fli. m: the rounding mode. F: the sets of a
+    fence."""
     imm, word = fields["imm"], fields["word"]
     match letter:
         case "d" | "s" | "t":

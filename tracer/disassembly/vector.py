@@ -1,11 +1,11 @@
-"""How the operands of vector instructions are written, as GNU objdump does."""
+"""The operands of vector instructions in the syntax of GNU objdump."""
 
 from __future__ import annotations
 
 from typing import Final
 
-# By the row's format, parts joined by commas: d s t are vector registers vd, vs1, vs2; x1 x2 xd
-# integer ones, f1 fd floating-point ones; (x1) an address; simm uimm uimm6 immediates; vtype.
+# The operands by the format of the row: d s t are the vector registers vd, vs1, vs2; x1 x2 xd
+# integer and f1 fd floating-point registers; (x1) an address; simm uimm uimm6 immediates; vtype.
 _BY_FORMAT: Final = {
     "VSETVLI": "xd x1 vtype11",
     "VSETIVLI": "xd uimm vtype10",
@@ -39,7 +39,8 @@ _MULTIPLY_ADD: Final = {"VV": "d s t", "VX": "d x1 t", "VF": "d f1 t"}
 _ACCUMULATING: Final = ("macc", "nmsac", "madd", "nmsub", "msac", "nmacc", "nmadd", "msub")
 _NEVER_MASKED: Final = ("VSETVLI", "VSETIVLI", "VSETVL", "VVM", "VXM", "VIM", "VFM")
 
-# Names of their own: (row, operand, its value): name, operands. "same": vs1 is vs2; "one": and vd.
+# Pseudo-instructions: (row, operand, its value) -> name, operands. "same": vs1 is vs2; "one": vd
+# too.
 _PSEUDO: Final = {
     ("vrsub_vx", "x1", 0): ("vneg.v", "d t"),
     ("vxor_vi", "simm", -1): ("vnot.v", "d t"),
@@ -57,7 +58,7 @@ _WHOLE: Final = {f"vl{n}re8_v": f"vl{n}r.v" for n in (1, 2, 4, 8)}
 
 
 def spelled(name: str, format_: str, word: int, x: list[str], f: list[str]) -> str | None:
-    """The text of a vector row's word; None: the row is not a vector one. x, f: ABI names."""
+    """The text of a vector instruction; None for a row of another kind. x, f: ABI names."""
     if format_ not in _BY_FORMAT:
         return None
     vd, vs1, vs2 = word >> 7 & 31, word >> 15 & 31, word >> 20 & 31

@@ -1,4 +1,4 @@
-"""Which instruction words read memory, which write it, and which do so as shadow-stack accesses."""
+"""The memory accesses of instruction words: read, write, shadow stack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ READ: Final = 1
 WRITE: Final = 2
 SHADOW_STACK: Final = 4
 
-# (mask, match, what): the first that matches. A word of 16 bits never ends in 11, one of 32 does.
+# (mask, match, access); the first match is used. A 32-bit word ends in binary 11, a 16-bit one
+# never does.
 _WORDS: Final = (
     (0xF800007F, 0x1000002F, READ),  # lr
     (0xF800007F, 0x1800002F, WRITE),  # sc
@@ -36,12 +37,12 @@ _WORDS: Final = (
 
 @cache
 def access_of(word: int) -> int:
-    """READ, WRITE and SHADOW_STACK bits; 0 for what accesses no memory."""
+    """READ, WRITE and SHADOW_STACK bits; 0 for a word that does not access memory."""
     return next((what for mask, match, what in _WORDS if word & mask == match), 0)
 
 
 def accesses(insn: pa.RecordBatch, start: int, end: int, which: int) -> pa.RecordBatch:
-    """Of rows of the table insn the accesses that touch [start, end), as interface.Memory has them.
+    """The accesses to [start, end) among rows of the table insn, with the columns of Memory.
 
     which: READ, WRITE or both.
     """
@@ -50,7 +51,7 @@ def accesses(insn: pa.RecordBatch, start: int, end: int, which: int) -> pa.Recor
         insn = insn.filter(pc.less(insn["mem_addr"], pa.scalar(end, pa.uint64())))
     if start:
         before = pc.min_element_wise(insn["mem_addr"], pa.scalar(start, pa.uint64()))
-        short = pc.subtract(pa.scalar(start, pa.uint64()), before)  # bytes that lie before start
+        short = pc.subtract(pa.scalar(start, pa.uint64()), before)  # bytes before start
         insn = insn.filter(pc.less(short, insn["mem_size"].cast(pa.uint64())))
     words = insn["word"].dictionary_encode()
     kinds = pa.array([access_of(word) for word in words.dictionary.to_pylist()], pa.uint8())

@@ -1,4 +1,4 @@
-"""How plugins are called: one that raises is not called again, and ends the run as `stop` does."""
+"""Calls of plugins. A plugin that raises is not called again, and ends the run as `stop` does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Calls:
     """Calls the plugins of a run.
 
-    failure: of the first that raised. guest_ended: to be set when the guest has ended by itself.
+    failure: that of the first plugin that raised. guest_ended: set it when the guest has ended.
     """
 
     def __init__(self, plugins: Sequence[Plugin]) -> None:
@@ -34,11 +34,11 @@ class Calls:
             plugin.guest = View(kernel)
 
     def working(self) -> list[Plugin]:
-        """Those that have not raised so far."""
+        """The plugins that have not raised."""
         return list(self._working)
 
     def call(self, plugin: Plugin, method: str, *args: object) -> Any:
-        """What the plugin's method gives; None if it raises, or if the plugin raised before."""
+        """The result of the plugin's method; None if it raises, or if the plugin raised before."""
         if plugin not in self._working:
             return None
         try:
@@ -47,12 +47,12 @@ class Calls:
             self.fail(plugin, method, error)
             return None
         if plugin.stopped is not None and not self._ending:
-            late = " (it had ended by itself)" if self.guest_ended else ""
+            late = " (the guest had ended)" if self.guest_ended else ""
             self._end(f"plugin {plugin.name} stopped the run: {plugin.stopped}{late}")
         return result
 
     def fail(self, plugin: Plugin, method: str, error: BaseException) -> None:
-        """The plugin's method raised this, or it is what comes of what it gave."""
+        """`error` was raised by the plugin's method, or results from the value it returned."""
         self._working.remove(plugin)
         place = f"plugin {plugin.name} failed in {method}{_where(plugin, error)}"
         if isinstance(error, ShstkError):
@@ -61,7 +61,7 @@ class Calls:
             failure = BadPlugin(f"{place}: {_named(error)}")
         failure.__cause__ = error
         self.failure = self.failure or failure
-        self._end(place)  # what it said may name files of the host, which no run does
+        self._end(place)  # without the message: it may name files of the host, and a run must not
 
     def _end(self, why: str) -> None:
         assert self._kernel is not None
@@ -71,8 +71,8 @@ class Calls:
 
 
 def _where(plugin: Plugin, error: BaseException) -> str:
-    """` (file.py:12)`: the plugin's last line that was reached."""
-    frames = traceback.extract_tb(error.__traceback__)[1:]  # without our own call
+    """` (file.py:12)`: the innermost line of the traceback in the plugin's file."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]  # without the frame of `call`
     source = inspect.getfile(type(plugin))
     own = [frame for frame in frames if frame.filename == source] or frames
     return f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""

@@ -1,4 +1,4 @@
-"""Single events that plugins are told of when they happen, made of the rows that are recorded."""
+"""The events that plugins receive one by one, built from rows as they are recorded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Event = Syscall | Fault | Module
 
 
 def entered(call: InCall) -> Syscall:
-    """A call that begins, which has no row yet."""
+    """The event for the entry of a call, which has no row yet."""
     return Syscall(
         call.seq, call.tid, call.mm, call.nr, call.name, call.args, call.pc, call.sp, call.ssp
     )
@@ -50,8 +50,8 @@ def _module(row: Row, file: bytes) -> Module:
     return Module(**given, data=file)
 
 
-# Table -> the method that is told of each of its rows, and what it is told, made of the row and the
-# bytes of the file that the row speaks of; None: nothing.
+# Table -> the method to call for each of its rows, and the function that builds its argument from
+# the row and the bytes of the row's file; None: no call.
 EVENTS: Final[dict[str, tuple[str, Callable[[Row, bytes], Event | None]]]] = {
     "syscalls": ("on_return", _returned),
     "faults": ("on_fault", _fault),

@@ -1,8 +1,8 @@
-"""What a plugin is: a class that looks on while a guest runs (docs/plugins.md).
+"""The plugin interface: a class that observes a guest while it runs (docs/plugins.md).
 
-It says in `wants` which rows it is to get, in Arrow batches, and it is called on what it has a
-method for. It sees everything and changes nothing: the guest, and the run's tables, are the same
-with and without it.
+`wants` selects the rows that a plugin receives, in Arrow batches; events go to the methods that it
+defines. A plugin can see everything and change nothing: the guest and the tables of the run are the
+same with and without it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Rows:
 
 @dataclass(frozen=True)
 class Blocks:
-    """Which basic blocks ran, one row each time: `on_blocks(batch)`.
+    """The basic blocks that ran, one row per execution: `on_blocks(batch)`.
 
-    Those that begin in [start, end). Columns: seq u64, tid u32, mm u32, block u32, pc u64 (its
-    first instruction), length u32 (bytes), instructions u32, module u32 or null (modules.module).
-    A row says that the block was entered; a fault may have ended it early.
+    Selects blocks that begin in [start, end). Columns: seq u64, tid u32, mm u32, block u32, pc u64
+    (the first instruction), length u32 (bytes), instructions u32, module u32 or null
+    (modules.module). A row means that the block was entered; a fault may have ended it early.
     """
 
     start: int = 0
@@ -42,9 +42,9 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Instructions:
-    """Each instruction that retired, and each ecall: `on_instructions(batch)`.
+    """Each retired instruction and each ecall: `on_instructions(batch)`.
 
-    Those with start <= pc < end. Columns are those of the table insn: seq, tid, mm, pc u64,
+    Selects start <= pc < end. The columns are those of the table insn: seq, tid, mm, pc u64,
     word u32, rd u8, rd_value u64, mem_addr u64, mem_value u64, mem_size u8, ssp u64.
     """
 
@@ -54,10 +54,10 @@ class Instructions:
 
 @dataclass(frozen=True)
 class Memory:
-    """Each access of an instruction to memory: `on_memory(batch)`.
+    """Each memory access of an instruction: `on_memory(batch)`.
 
-    Those that touch a byte of [start, end); reads, writes: which kinds (one that does both, such as
-    an AMO, comes for either). Columns: seq u64, tid u32, mm u32, pc u64, word u32, addr u64,
+    Selects accesses to a byte of [start, end). reads, writes: the kinds; an access that does both,
+    such as an AMO, matches either. Columns: seq u64, tid u32, mm u32, pc u64, word u32, addr u64,
     size u8 (bytes), value u64 (loaded or stored), read bool, write bool, shadow_stack bool (by
     sspush, sspopchk or ssamoswap), ssp u64.
     """
@@ -73,7 +73,7 @@ Want = Rows | Blocks | Instructions | Memory
 
 @dataclass(frozen=True)
 class Syscall:
-    """A system call. `on_syscall` gets it at the entry, `on_return` again with how it ended."""
+    """A system call: passed to `on_syscall` at the entry, and with the outcome to `on_return`."""
 
     seq: int
     tid: int
@@ -118,14 +118,14 @@ class Module:
     path: str
     bias: int
     build_id: str | None
-    data: bytes  # the file; empty if it is no ELF
+    data: bytes  # the file; empty if it is not an ELF file
 
 
 class View:
-    """The guest, to be looked at while a callback runs. Nothing here changes it.
+    """A read-only view of the guest, valid while a callback runs.
 
-    In `on_syscall`, `on_return` and `on_fault` it stands where the event is; in the others where
-    the batch ends.
+    In `on_syscall`, `on_return` and `on_fault` it shows the guest at the event; in other callbacks
+    at the end of the batch.
     """
 
     def __init__(self, kernel: Kernel) -> None:
@@ -133,23 +133,23 @@ class View:
 
     @property
     def icount(self) -> int:
-        """Instructions of the whole run so far."""
+        """The number of instructions in the whole run so far."""
         return self._kernel.machine.icount
 
     def read(self, mm: int | None, addr: int, length: int) -> bytes | None:
-        """Bytes of an address space; None if one of them is not mapped, or mm has ended."""
+        """Bytes of an address space; None if one of them is not mapped, or if the mm has ended."""
         if mm not in self._kernel.mms:
             return None
         return self._kernel.mms[mm].space.read(addr, length, True)
 
     def read_string(self, mm: int | None, addr: int, limit: int = 4096) -> bytes | None:
-        """Up to the first NUL, without it, or `limit` bytes; None where that is not readable."""
+        """The bytes before the first NUL, at most `limit`; None if one of them is not readable."""
         if mm not in self._kernel.mms:
             return None
         return self._kernel.mms[mm].space.read_cstr(addr, limit)
 
     def registers(self, tid: int) -> list[int]:
-        """x0 to x31 of a task. KeyError if there is none."""
+        """x0 to x31 of a task. KeyError if there is no such task."""
         return self._kernel.tasks[tid].hart.regs()
 
     def pc(self, tid: int) -> int:
@@ -160,40 +160,40 @@ class View:
 
 
 class Plugin:
-    """Derive from it, say what you want, and define the methods that you want to be called.
+    """The base class: set `wants`, and define the methods to be called.
 
-    The parameters of `__init__` are the plugin's arguments: `--plugin module:Class,key=value` gives
-    key="value", made an int, float, bool or Path where the parameter is annotated so. The first
-    line of the docstring is what lists show.
+    The parameters of `__init__` are the arguments of the plugin: `--plugin module:Class,key=value`
+    passes key="value", converted to int, float, bool or Path if the parameter is annotated so.
+    Lists of plugins show the first line of the docstring.
     """
 
-    name: str = ""  # of its table; by default the class's name, as_words
+    name: str = ""  # name of its table; by default the name of the class, as_words
     wants: Sequence[Want] = ()
-    every: int = 2**18  # instructions between two deliveries of batches, at most
+    every: int = 2**18  # maximum number of instructions between two deliveries of batches
     guest: View  # from the first callback on
-    stopped: str | None = None  # why `stop` was called
+    stopped: str | None = None  # the reason given to `stop`
 
     def __init_subclass__(cls) -> None:
         if "name" not in vars(cls):
             cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).strip("_").lower()
 
     def on_rows(self, table: str, batch: pa.RecordBatch) -> None:
-        """Rows of a table that was wanted by `Rows`."""
+        """Rows of a table, selected by `Rows`."""
 
     def on_blocks(self, batch: pa.RecordBatch) -> None:
-        """Blocks that ran, wanted by `Blocks`."""
+        """Blocks that ran, selected by `Blocks`."""
 
     def on_instructions(self, batch: pa.RecordBatch) -> None:
-        """Instructions, wanted by `Instructions`."""
+        """Instructions, selected by `Instructions`."""
 
     def on_memory(self, batch: pa.RecordBatch) -> None:
-        """Accesses to memory, wanted by `Memory`."""
+        """Memory accesses, selected by `Memory`."""
 
     def on_syscall(self, call: Syscall) -> None:
-        """A task enters the kernel; nothing of the call has been done."""
+        """A task enters the kernel; the call has not been executed yet."""
 
     def on_return(self, call: Syscall) -> None:
-        """The end of a call that `on_syscall` saw begin."""
+        """The end of a call that was passed to `on_syscall`."""
 
     def on_fault(self, fault: Fault) -> None:
         """An exception that becomes a signal; the signal is not delivered yet."""
@@ -202,7 +202,7 @@ class Plugin:
         """A file was mapped as code: the program, its ld.so, its libraries."""
 
     def finish(self) -> pa.Table | None:
-        """The plugin's table, once the guest has ended: anything that pyarrow.table takes."""
+        """The plugin's table, after the guest has ended: anything that pyarrow.table accepts."""
         return None
 
     def summary(self) -> str:
@@ -210,5 +210,5 @@ class Plugin:
         return ""
 
     def stop(self, reason: str) -> None:
-        """End the run: no task executes another instruction once this callback has returned."""
+        """End the run: no task executes another instruction after this callback returns."""
         self.stopped = reason

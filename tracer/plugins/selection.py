@@ -1,4 +1,4 @@
-"""What each plugin gets of the rows since the last delivery: those that its wants speak of."""
+"""Selects the rows since the last delivery that each plugin wants."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from shstk.tracer.plugins.wants import METHODS, SOURCES
 
 
 class Selection:
-    """Give it the batches of every delivery, in their order: it remembers the blocks of code."""
+    """It needs the batches of every delivery, in order, because it collects the blocks of code."""
 
     def __init__(self) -> None:
         self._blocks = _BlockColumns()
         self._batches: Mapping[str, pa.RecordBatch] = {}
 
     def begin(self, batches: Mapping[str, pa.RecordBatch]) -> None:
-        """A delivery: the rows since the last one, by table."""
+        """Start a delivery. batches: the rows since the last one, by table."""
         self._batches = batches
         if "code" in batches:
             self._blocks.add(batches["code"])
 
     def of(self, wants: Sequence[Want]) -> Iterator[tuple[str, tuple[object, ...]]]:
-        """The methods to call for these wants, with their arguments; none for what has no rows."""
+        """The methods to call for these wants, with arguments; none for a want without rows."""
         for kind in dict.fromkeys(type(want) for want in wants):
             if kind is Rows:
                 for table in dict.fromkeys(w.table for w in wants if isinstance(w, Rows)):
@@ -49,7 +49,7 @@ class Selection:
 
 
 class _BlockColumns:
-    """What the table code says of every block so far, to be joined to rows of flow."""
+    """The columns of every block of the table code so far, to join with rows of flow."""
 
     def __init__(self) -> None:
         self._blocks: pa.RecordBatch | None = None  # row n is block n + 1
@@ -74,7 +74,7 @@ class _BlockColumns:
 
 
 def _instructions(text: bytes) -> int:
-    """How many instructions a block has: those of 32 bits end in binary 11."""
+    """The number of instructions in a block; a 32-bit one ends in binary 11."""
     at = found = 0
     while at < len(text):
         at += 4 if text[at] & 3 == 3 else 2
@@ -85,7 +85,7 @@ def _instructions(text: bytes) -> int:
 def _in_ranges(
     rows: pa.RecordBatch, wants: Sequence[Blocks] | Sequence[Instructions]
 ) -> pa.RecordBatch:
-    """Those whose pc is in the range of one of the wants."""
+    """The rows with a pc in the range of any of the wants."""
     chosen = None
     for want in wants:
         if want.start <= 0 and want.end >= 2**64:
@@ -98,7 +98,7 @@ def _in_ranges(
 
 
 def _memory(insn: pa.RecordBatch, wants: Sequence[Memory]) -> pa.RecordBatch:
-    """The accesses that any of these wants, once each."""
+    """The accesses that match any of the wants, once each."""
     parts = [
         accesses.accesses(
             insn,
@@ -110,7 +110,7 @@ def _memory(insn: pa.RecordBatch, wants: Sequence[Memory]) -> pa.RecordBatch:
     ]
     if len(parts) == 1:
         return parts[0]
-    # An instruction accesses memory once, so that its seq says which access it is.
+    # An instruction has one memory access, so its seq identifies the access.
     together = pa.Table.from_batches(parts).sort_by("seq").combine_chunks()
     if not together.num_rows:
         return parts[0]

@@ -1,7 +1,7 @@
 """The plugins of one run, from the first instruction of its guest to their tables at the end.
 
-Batches are delivered at multiples of so many instructions, not when a buffer is full or the clock
-says so, so that a plugin sees the same in every run of the same guest.
+Batches are delivered at multiples of a number of instructions, not when a buffer is full or by the
+clock, so that a plugin receives the same batches in every run of the same guest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finished:
-    """table: None if the plugin makes none."""
+    """table: None if the plugin has none."""
 
     name: str
     table: pa.Table | None
@@ -39,12 +39,12 @@ class Finished:
 class Plugins:
     """The plugins of one run.
 
-    Run the guest with `recorder` and `trace` (_core.TRACE_* bits) in the place of its own, `attach`
-    its kernel before it runs, give `alarms` to the loop, and `finish` when it has ended. A plugin
-    that raises ends the run: `failure` says how, and is for the caller to raise.
+    Run the guest with `recorder` and `trace` (_core.TRACE_* bits) instead of the run's own,
+    `attach` its kernel before it runs, pass `alarms` to the loop, and call `finish` when it has
+    ended. A plugin that raises ends the run: the caller raises `failure`.
 
-    inner, recorded: the recorder and the bits without plugins. Raises UsageError for two plugins of
-    one name, BadPlugin for one that wants what it has no method for.
+    inner, recorded: the recorder and the bits without plugins. Raises UsageError for two plugins
+    with the same name, BadPlugin for a plugin without the method for one of its wants.
     """
 
     def __init__(self, plugins: Sequence[Plugin], inner: Recorder, recorded: int = 0) -> None:
@@ -53,7 +53,7 @@ class Plugins:
             wants.check(plugin)
             if names.count(plugin.name) > 1:
                 raise UsageError(
-                    f"two plugins are called {plugin.name}", "give one another: ,name=another"
+                    f"two plugins are named {plugin.name}", "rename one of them with ,name=NAME"
                 )
         self._calls = Calls(plugins)
         methods = ("on_syscall", *(method for method, _ in EVENTS.values()))
@@ -75,7 +75,7 @@ class Plugins:
         return self._calls.failure
 
     def attach(self, kernel: Kernel) -> None:
-        """The guest stands before its first instruction."""
+        """Attach the kernel of a guest before its first instruction."""
         self._kernel = kernel
         self._calls.attach(kernel)
         if self._hearers["on_syscall"]:
@@ -83,19 +83,19 @@ class Plugins:
         self._tee.replay()
 
     def alarms(self) -> Iterator[tuple[int, Callable[[], None]]]:
-        """When batches are delivered; never, if nobody wants any."""
+        """(icount, callback) of each delivery of batches; none if no plugin wants any."""
         steps = [plugin.every for plugin in self._calls.working() if plugin.wants]
         return ((n * min(steps), self.deliver) for n in count(1)) if steps else iter(())
 
     def deliver(self) -> None:
-        """Everything since the last time, table by table, to each plugin in turn."""
+        """Deliver the rows since the last delivery, table by table, to each plugin in turn."""
         self._selection.begin(self._tee.take(self._kernel.machine))
         for plugin in self._calls.working():
             for method, arguments in self._selection.of(plugin.wants):
                 self._calls.call(plugin, method, *arguments)
 
     def finish(self) -> tuple[Finished, ...]:
-        """The guest has ended: the last batches, then each plugin's table and summary."""
+        """After the end of the guest: deliver the last batches; return tables and summaries."""
         self._calls.guest_ended = True
         self.deliver()
         return tuple(self._finish(plugin) for plugin in self._calls.working())
@@ -105,7 +105,7 @@ class Plugins:
         try:
             table = made if made is None or isinstance(made, pa.Table) else pa.table(made)
         except (TypeError, ValueError, pa.ArrowException) as error:
-            self._calls.fail(plugin, "finish", TypeError(f"this is no table: {error}"))
+            self._calls.fail(plugin, "finish", TypeError(f"not a table: {error}"))
             table = None
         return Finished(plugin.name, table, self._calls.call(plugin, "summary") or "")
 

@@ -1,4 +1,4 @@
-"""A recorder before the run's own, which keeps for plugins what they want of what is recorded."""
+"""A recorder in front of the run's own that also collects the rows for plugins."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Tee:
-    """The recorder that the kernel sees: everything goes on to the run's, as if it were alone.
+    """The recorder that the kernel uses. It passes everything on to `inner`, the run's recorder.
 
-    recorded: the _core.TRACE_* bits of `inner`. tables: those whose rows `take` gives. at_once:
-    those whose rows are told to `tell` as they come, with the bytes of the file they speak of.
+    recorded: the _core.TRACE_* bits of `inner`. tables: the tables whose rows `take` returns.
+    at_once: the tables whose rows are passed to `tell` immediately, with the bytes of their file.
     """
 
     def __init__(
@@ -36,9 +36,9 @@ class Tee:
         self._tell_plugins = tell
         self._rows: dict[str, list[dict[str, Any]]] = {t: [] for t in tables - {*CORE_TABLES}}
         self._tap = _Tap(recorded, tables, lambda mm, pc: inner.module_of(mm, pc))
-        self._inputs = 0  # the highest number so far
+        self._inputs = 0  # the highest input number so far
         self._files: dict[int, bytes] = {}
-        self._early: list[tuple[str, dict[str, Any]]] | None = []  # told once attached
+        self._early: list[tuple[str, dict[str, Any]]] | None = []  # passed on by `replay`
 
     @property
     def module_of(self) -> Callable[[int, int], int | None]:
@@ -59,7 +59,7 @@ class Tee:
                 self._tell(table, columns)
 
     def replay(self) -> None:
-        """Tell what happened before there was a guest to look at."""
+        """Pass on the rows of the time before a guest was attached."""
         early, self._early = self._early or [], None
         for table, columns in early:
             self._tell(table, columns)
@@ -79,7 +79,7 @@ class Tee:
 
     def input(self, guest_path: str, data: bytes, mode: int, seq: int) -> int:
         number = self._inner.input(guest_path, data, mode, seq)
-        if "inputs" in self._rows and number > self._inputs:  # the inner one writes its row itself
+        if "inputs" in self._rows and number > self._inputs:  # `inner` writes the row itself
             sha256 = hashlib.sha256(data).hexdigest()
             row = {"input": number, "guest_path": guest_path, "sha256": sha256, "mode": mode}
             self._rows["inputs"].append({"seq": seq, "size": len(data), "first_seq": seq, **row})
@@ -92,7 +92,7 @@ class Tee:
         return self._inner.file(data)
 
     def take(self, machine: Buffers) -> dict[str, pa.RecordBatch]:
-        """The rows since the last time, of the tables that are wanted and have any."""
+        """The rows since the last call, of the wanted tables that have any."""
         self._tap.machine = machine
         self._tap.wanted_only = True
         self._inner.drain(self._tap)
@@ -107,9 +107,9 @@ class Tee:
 
 
 class _Tap:
-    """The machine's buffers, as the run's recorder sees them: what it drains is kept here too.
+    """The machine's buffers for the run's recorder: the rows that it drains are also kept here.
 
-    It sees nothing of the tables that are traced for plugins alone.
+    Tables that are traced for plugins only are hidden from it.
     """
 
     machine: Buffers
@@ -118,7 +118,7 @@ class _Tap:
         self, recorded: int, tables: set[str], module_of: Callable[[int, int], int | None]
     ) -> None:
         self._recorded = {table for table in CORE_TABLES if recorded & BIT_OF[table]}
-        self.wanted_only = False  # leave what no plugin wants: larger batches are written faster
+        self.wanted_only = False  # skip tables that no plugin wants: larger batches are faster
         self._module_of = module_of
         self._kept: dict[str, list[pa.RecordBatch]] = {t: [] for t in CORE_TABLES if t in tables}
 
@@ -137,7 +137,7 @@ class _Tap:
         return columns
 
     def rest(self) -> None:
-        """Drain what the run's recorder does not see."""
+        """Drain the tables that are hidden from the run's recorder."""
         for table in CORE_TABLES:
             if table not in self._recorded and self.machine.pending(table):
                 self.drain(table)

@@ -1,4 +1,4 @@
-"""What a plugin can want: the method that gets it, and the tables that it is made of."""
+"""The wants of a plugin: the method that receives each, and the tables it is built from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ METHODS: Final[dict[type[Want], str]] = {
     Instructions: "on_instructions",
     Memory: "on_memory",
 }
-# The last of them has a row for each row that is wanted.
+# The last table has one row for each row of the want.
 SOURCES: Final[dict[type[Want], tuple[str, ...]]] = {
     Blocks: ("code", "flow"),
     Instructions: ("insn",),
@@ -24,7 +24,7 @@ SOURCES: Final[dict[type[Want], tuple[str, ...]]] = {
 
 
 def tables(plugins: Iterable[Plugin]) -> set[str]:
-    """The tables that the wants of these plugins are made of."""
+    """The tables that the wants of these plugins are built from."""
     return {table for plugin in plugins for want in plugin.wants for table in _tables(want)}
 
 
@@ -33,10 +33,10 @@ def defines(plugin: Plugin, method: str) -> bool:
 
 
 def check(plugin: Plugin) -> None:
-    """Raises BadPlugin for wants without their method, methods without their want, and nonsense."""
+    """Raises BadPlugin for wants without a method, methods without a want, and invalid values."""
     who = f"plugin {plugin.name}"
     if not plugin.name.isidentifier() or not plugin.name.isascii():
-        raise BadPlugin(f"{who}: its name is no identifier", "it names a table: a-z, 0-9 and _")
+        raise BadPlugin(f"{who}: its name is not an identifier", "use a-z, 0-9 and _")
     if not isinstance(plugin.every, int) or plugin.every < 1:
         raise BadPlugin(f"{who}: every is {plugin.every!r}, not a number of instructions")
     for want in plugin.wants:
@@ -47,18 +47,20 @@ def check(plugin: Plugin) -> None:
         if isinstance(want, Rows) and want.table not in TABLES:
             raise BadPlugin(f"{who} wants Rows({want.table!r})", f"tables: {' '.join(TABLES)}")
         if not isinstance(want, Rows) and not 0 <= want.start < want.end <= 2**64:
-            raise BadPlugin(f"{who} wants {want!r}: no range of addresses", "start < end <= 2**64")
+            raise BadPlugin(
+                f"{who} wants {want!r}: not an address range", "0 <= start < end <= 2**64"
+            )
         if isinstance(want, Memory) and not (want.reads or want.writes):
             raise BadPlugin(f"{who} wants {want!r}: neither reads nor writes")
     wanted = {type(want) for want in plugin.wants}
     for kind, method in METHODS.items():
         defined = defines(plugin, method)
         if kind in wanted and not defined:
-            raise BadPlugin(f"{who} wants {kind.__name__} and has no {method}")
+            raise BadPlugin(f"{who} wants {kind.__name__} but has no {method}")
         if defined and kind not in wanted:
             raise BadPlugin(
-                f"{who} has {method} and wants no {kind.__name__}",
-                f"say so: wants = [{kind.__name__}(…)]",
+                f"{who} has {method} but does not want {kind.__name__}",
+                f"add it: wants = [{kind.__name__}(…)]",
             )
 
 

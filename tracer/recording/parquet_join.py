@@ -1,11 +1,11 @@
-"""Parquet files of one schema joined without decoding them: pages end to end, footers made one.
+"""Joins Parquet files of the same schema without decoding: pages end to end, footers merged.
 
-pyarrow cannot append to a file, and a Parquet file is unreadable before its footer is written at
-the end. So that a recording survives kill -9, every row group is a whole file of its own until the
-run is sealed. A footer is a struct in Thrift's compact protocol
+pyarrow cannot append to a file, and a Parquet file is unreadable until its footer is written at the
+end. So that a recording survives kill -9, every row group is a complete file until the run is
+sealed. A footer is a struct in Thrift's compact protocol
 (https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md) with the fields
-of https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift; those that
-are not named here are carried over as they are.
+of https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift. Fields that
+are not named here are copied unchanged.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _COLUMNS, _GROUP_OFFSET, _ORDINAL = 1, 5, 7  # RowGroup
 _CHUNK_OFFSET, _META_DATA = 2, 3  # ColumnChunk
 _PAGE_OFFSETS: Final = (9, 10, 11)  # ColumnMetaData: first data, index and dictionary page
 
-_Struct = dict[int, tuple[int, Any]]  # field: (type, value); a list's value: (type, values)
+_Struct = dict[int, tuple[int, Any]]  # field: (type, value); for a list: (type, (type, values))
 
 
 def join(parts: Iterable[Path], target: Path) -> None:
-    """Write the row groups of `parts`, in their order, as one file. At least one part."""
+    """Write the row groups of `parts`, in order, to one file. At least one part."""
     footer: _Struct = {}
     with target.open("wb") as out:
         out.write(MAGIC)
@@ -54,7 +54,7 @@ def join(parts: Iterable[Path], target: Path) -> None:
 
 
 def _read_footer(file: BinaryIO) -> tuple[int, _Struct]:
-    """Bytes of pages, and the footer."""
+    """The number of bytes of pages, and the footer."""
     end = file.seek(0, 2)
     file.seek(end - 8)
     length = int.from_bytes(file.read(4), "little")
@@ -69,9 +69,7 @@ def _copy(source: BinaryIO, target: BinaryIO, count: int) -> None:
 
 
 def _move(group: _Struct, shift: int) -> None:
-    group.pop(
-        _ORDINAL, None
-    )  # an i16, which a long run would overflow; readers count by themselves
+    group.pop(_ORDINAL, None)  # an i16, which a long run would overflow; readers do not need it
     _add(group, _GROUP_OFFSET, shift)
     for chunk in group[_COLUMNS][1][1]:
         _add(chunk, _CHUNK_OFFSET, shift)
@@ -81,7 +79,7 @@ def _move(group: _Struct, shift: int) -> None:
 
 def _add(struct: _Struct, field: int, shift: int) -> None:
     kind, value = struct.get(field, (0, 0))
-    if value:  # 0: not given
+    if value:  # 0: absent
         struct[field] = (kind, value + shift)
 
 

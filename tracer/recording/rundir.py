@@ -1,13 +1,13 @@
-"""RUN.partial while recording, RUN when sealed.
+"""The run directory: RUN.partial while recording, RUN when sealed.
 
-    RUN.partial/   of the executor's tables what tablefile.py leaves; of the others
-                   <table>.arrows (IPC streams); files/<sha256>, begun.json (the manifest as far as
-                   it is known), progress.jsonl (rows of each table that are safe, up to which seq)
-    RUN/           <table>.parquet (those that have rows), files/<sha256> (if the guest saw any),
+    RUN.partial/   the files of tablefile.py for the executor's tables, <table>.arrows (IPC streams)
+                   for the others, files/<sha256>, begun.json (the manifest as far as it is known),
+                   progress.jsonl (marks: a seq and the rows of each table on disk up to it)
+    RUN/           <table>.parquet (for tables with rows), files/<sha256> (if the guest saw any),
                    manifest.json
 
-Sealing writes into RUN.partial, the manifest last, and renames. Whatever stops it before that, a
-full disk or kill -9, leaves what was safe, and `recover` seals what is whole.
+Sealing writes into RUN.partial, the manifest last, and then renames it. If a full disk or kill -9
+cuts that off, the rows up to the last mark are on disk, and `recover` seals them.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ PROGRESS: Final = "progress.jsonl"
 FILES: Final = "files"
 PLUGINS: Final = "plugins"
 
-# The executor appends these in seq order; rows of the others may come late (a call's at its end).
+# The executor appends these in seq order. Rows of other tables may be late (a call's, at its end).
 _IN_ORDER: Final = frozenset({"cfi", "flow", "code", "insn"})
 
-_TOO_EARLY: Final = "it was cut off before anything was safe: remove it and record again"
+_TOO_EARLY: Final = "it was cut off before anything was on disk: remove it and record again"
 
 
 class Partial:
@@ -57,18 +57,18 @@ class Partial:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._files: dict[str, TableFile] = {}  # of the tables that come in order
+        self._files: dict[str, TableFile] = {}  # of the tables in seq order
         self._streams: dict[str, pa.RecordBatchStreamWriter] = {}  # of the others
 
     @classmethod
     def create(cls, run: Path, force: bool) -> Partial:
-        """RUN.partial, new and empty. Raises CannotWrite if RUN or it exists, unless forced."""
+        """Create an empty RUN.partial. Raises CannotWrite if it or RUN exists, unless forced."""
         _check_target(run, force)
         path = run.with_name(run.name + SUFFIX)
         if path.exists():
             if not force or not (path / FILES).is_dir():
                 raise CannotWrite(
-                    f"{path} exists already: a recording that was cut off, or one that still runs",
+                    f"{path} already exists: a recording that was cut off, or is still running",
                     f"salvage it with `shstk recover {path}`, or overwrite it with --force",
                 )
             _remove(path)
@@ -82,14 +82,14 @@ class Partial:
 
     @property
     def _kept(self) -> str:
-        return f"what was recorded is kept: make room, then `shstk recover {self.path}`"
+        return f"the recording is kept: free some space, then run `shstk recover {self.path}`"
 
     def keep(self, manifest: Manifest) -> None:
         with _writing(self.path, self._kept):
             _write(self.path / BEGUN, manifest.to_json().encode())
 
     def add_file(self, data: bytes) -> str:
-        """Store a file the guest saw; its sha256."""
+        """Store a file that the guest read; return its sha256."""
         sha256 = hashlib.sha256(data).hexdigest()
         target = self.path / FILES / sha256
         if not target.exists():
@@ -98,7 +98,7 @@ class Partial:
         return sha256
 
     def add_plugin(self, name: str, table: pa.Table) -> PluginEntry:
-        """Store the table that a plugin made; its entry in the manifest."""
+        """Store a plugin's table; return its entry in the manifest."""
         target = self.path / PLUGINS / f"{name}.parquet"
         with _writing(self.path, self._kept):
             target.parent.mkdir(exist_ok=True)
@@ -124,7 +124,8 @@ class Partial:
             self._streams[table].write_batch(batch)
 
     def mark(self, seq: int, rows: dict[str, int], final: bool = False) -> None:
-        """Make all rows up to seq safe, so many of each table; final: of the whole run."""
+        """Flush all rows up to seq to disk and log the number of rows of each table. final: the
+        run has ended."""
         line = json.dumps({"seq": hex(seq), "rows": rows, "final": final})
         with _writing(self.path, self._kept), (self.path / PROGRESS).open("a") as progress:
             for file in self._files.values():
@@ -140,7 +141,7 @@ class Partial:
         _remove(self.path)
 
     def seal(self, manifest: Manifest, rows: dict[str, int], force: bool = False) -> Path:
-        """Make the run of what was appended, so many rows of each table."""
+        """Seal the run. rows: the number of rows appended to each table."""
         tables = {name: self._sealer(name, rows[name]) for name in TABLES if rows.get(name)}
         return self.publish(manifest, tables, force)
 
@@ -152,7 +153,7 @@ class Partial:
         return self.table(name, _in_order(lambda: _first(rows, read_stream(self._stream(name)))))
 
     def saved_rows(self, table: str) -> int:
-        """Rows of a recording that was cut off."""
+        """The number of rows on disk, for a recording that was cut off."""
         if table in _IN_ORDER:
             return sum(batch.num_rows for batch in read_saved(table, self.path))
         return sum(batch.num_rows for batch in read_stream(self._stream(table)))
@@ -161,13 +162,13 @@ class Partial:
         return self.path / f"{table}{STREAM}"
 
     def table(self, name: str, batches: Iterable[pa.RecordBatch]) -> Callable[[], TableEntry]:
-        """What writes a table of these rows, for `publish`."""
+        """A function for `publish` that writes a table of these rows."""
         return lambda: _write_table(name, batches, self.path)
 
     def publish(
         self, manifest: Manifest, tables: Mapping[str, Callable[[], TableEntry]], force: bool
     ) -> Path:
-        """Write the tables, the manifest, and give the directory its name."""
+        """Write the tables, then the manifest, and rename the directory."""
         _check_target(self.run, force)
         with _writing(self.path, self._kept):
             with ThreadPoolExecutor(2) as pool:
@@ -175,11 +176,11 @@ class Partial:
                 sealed = dict(zip(tables, entries, strict=True))
             _write(self.path / MANIFEST, replace(manifest, tables=sealed).to_json().encode())
             if not manifest.plugins and (self.path / PLUGINS).exists():
-                _remove(self.path / PLUGINS)  # cut off between the plugins' end and the run's
+                _remove(self.path / PLUGINS)  # cut off after the plugins finished, before the seal
             return self.finish(force)
 
     def finish(self, force: bool = False) -> Path:
-        """Drop what only recording needed and rename; the manifest is written already."""
+        """Remove the files that only recording needed, and rename. The manifest exists already."""
         for leftover in (
             *self.path.rglob("*.new"),
             *self.path.glob(f"*{STREAM}"),
@@ -210,7 +211,7 @@ def write(
     files: Iterable[bytes] = (),
     force: bool = False,
 ) -> Path:
-    """A sealed run of tables in memory, rows in seq order. files: the bytes of the inputs.
+    """Write a sealed run of tables in memory, rows in seq order. files: the bytes of the inputs.
 
     Raises CannotWrite.
     """
@@ -230,17 +231,17 @@ def write(
 
 
 def recover(directory: Path) -> Path:
-    """Seal what is whole of a recording that was cut off; `directory` is RUN.partial (or RUN).
+    """Seal the complete part of a recording that was cut off. directory: RUN.partial (or RUN).
 
-    The manifest says ending `recovered` and up to which seq every table is complete, unless the
-    recording had ended by itself and only sealing was cut off. What had not ended by then (calls,
-    clones, address spaces) has no row. Raises BadRun, CannotWrite.
+    The manifest has the ending `recovered` and the seq up to which every table is complete, unless
+    the guest had ended and only sealing was cut off. A call, clone or address space that had not
+    ended by then has no row. Raises BadRun, CannotWrite.
     """
     path = directory if directory.name.endswith(SUFFIX) else Path(f"{directory}{SUFFIX}")
     if not path.is_dir():
         if (directory / MANIFEST).exists():
-            raise BadRun(f"{directory} is whole already", f"there is no {path}")
-        raise BadRun(f"{path}: no such directory", "recording leaves RUN.partial directories")
+            raise BadRun(f"{directory} is already complete", f"there is no {path}")
+        raise BadRun(f"{path}: no such directory", "give the RUN.partial that a recording left")
     partial = Partial(path)
     if (path / MANIFEST).exists():
         with _writing(path):
@@ -276,7 +277,7 @@ def _whole_lines(path: Path) -> list[str]:
 
 
 def _in_order(batches: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
-    """The rows sorted by seq, in memory only those that came after a row of a higher seq."""
+    """The rows sorted by seq. Only rows that arrived after one with a higher seq are in memory."""
 
     def split() -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch, int]]:
         top = 0
@@ -306,7 +307,7 @@ def _write_table(name: str, batches: Iterable[pa.RecordBatch], directory: Path) 
 
 
 def _check_target(run: Path, force: bool) -> None:
-    """Raises CannotWrite if something is there that may not be overwritten."""
+    """Raises CannotWrite if the target exists and must not be overwritten."""
     try:
         str(run.absolute()).encode()
     except UnicodeEncodeError as e:
@@ -316,9 +317,9 @@ def _check_target(run: Path, force: bool) -> None:
     if not os.path.lexists(run):
         return
     if not force:
-        raise CannotWrite(f"{run} exists already", "choose another with -o, or use --force")
+        raise CannotWrite(f"{run} already exists", "choose another with -o, or use --force")
     if not (run / MANIFEST).is_file() and not (run.is_dir() and not any(run.iterdir())):
-        raise CannotWrite(f"{run} exists and is no run", "--force overwrites runs only")
+        raise CannotWrite(f"{run} exists and is not a run", "--force overwrites runs only")
 
 
 def _remove(directory: Path) -> None:
@@ -327,7 +328,7 @@ def _remove(directory: Path) -> None:
 
 
 def _write(path: Path, data: bytes, sync: bool = True) -> None:
-    """The whole file or nothing of it."""
+    """Write a file atomically."""
     new = path.with_name(path.name + ".new")
     new.write_bytes(data)
     if sync:
@@ -345,7 +346,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def _writing(path: Path, hint: str = "") -> Iterator[None]:
-    """OSError as CannotWrite."""
+    """Raise CannotWrite for an OSError."""
     try:
         yield
     except OSError as e:

@@ -1,10 +1,10 @@
-"""One table's Parquet file, made while its rows come.
+"""The Parquet file of a table, written while its rows arrive.
 
-    <table>.<n>.group    row group n: ROW_GROUP rows, a whole Parquet file of its own
+    <table>.<n>.group    row group n: ROW_GROUP rows, a complete Parquet file
     <table>.<n>.arrows   rows of the group that is not full yet, as an IPC stream
 
-Kill -9 leaves both. Sealing writes the last, short group and joins the groups without decoding
-them, so the bytes of a table depend on its rows only and not on how they came.
+Both survive kill -9. Sealing writes the last, short group and joins the groups without decoding
+them, so the bytes of a table depend only on its rows and not on the batches they came in.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ ROW_GROUP: Final = 2**19  # rows
 GROUP: Final = ".group"
 STREAM: Final = ".arrows"
 
-# By measurement on recorded runs (ns a row in and bytes): splitting numbers into their bytes before
-# zstd beats PLAIN in both and deltas in time; only of seq the deltas are half as large.
+# Measured on recorded runs (write time and size per row): BYTE_STREAM_SPLIT before zstd beats PLAIN
+# in both, and deltas in time. Only for seq are deltas half as large.
 _ENCODINGS: Final = {
     "u8": "PLAIN",
     "u32": "BYTE_STREAM_SPLIT",
@@ -39,7 +39,7 @@ _ENCODINGS: Final = {
     "i32": "BYTE_STREAM_SPLIT",
     "i64": "BYTE_STREAM_SPLIT",
 }
-_PAGE: Final = 2**24  # bytes: one page a column and group, as every page costs a zstd of its own
+_PAGE: Final = 2**24  # bytes: one page per column and group, because each page is a zstd frame
 
 
 class TableFile:
@@ -52,9 +52,9 @@ class TableFile:
         self._groups: list[Path] = []
         self._rows = 0
         self._first = self._last = 0  # seqs
-        self._held: list[pa.RecordBatch] = []  # the rows of the group that is not full yet
+        self._held: list[pa.RecordBatch] = []  # rows of the group that is not full yet
         self._held_rows = 0
-        self._saved = 0  # how many of `_held` are in the stream
+        self._saved = 0  # number of batches of `_held` in the stream
         self._stream: Any = None
 
     def append(self, batch: pa.RecordBatch) -> None:
@@ -67,7 +67,7 @@ class TableFile:
                 self._write_group()
 
     def save(self) -> None:
-        """Make what was appended safe from kill -9."""
+        """Flush the appended rows to disk, so that they survive kill -9."""
         if self._saved == len(self._held):
             return
         if self._stream is None:
@@ -77,7 +77,7 @@ class TableFile:
         self._saved = len(self._held)
 
     def seal(self) -> TableEntry:
-        """<table>.parquet, whole and on the disk. At least one row."""
+        """Write the complete <table>.parquet to disk. At least one row."""
         if self._held:
             self._write_group()
         path = self._directory / f"{self._name}.parquet"
@@ -112,7 +112,7 @@ class TableFile:
             self._last = seqs[-1].as_py()
             self._rows += batch.num_rows
         path = self._directory / f"{self._name}.{len(self._groups)}{GROUP}"
-        with ThreadPoolExecutor(1) as pool:  # both take about as long, and both leave the GIL
+        with ThreadPoolExecutor(1) as pool:  # both take similar time and release the GIL
             hashed = pool.submit(self._hash, self._held)
             _write_parquet(pa.Table.from_batches(self._held), TABLES[self._name], path)
         hashed.result()
@@ -127,13 +127,13 @@ class TableFile:
 
 
 def new_stream(path: Path, table: str) -> pa.RecordBatchStreamWriter:
-    """lz4 costs half the time of zstd here, and streams live only until the run is sealed."""
+    """lz4 takes half the time of zstd here, and streams exist only until the run is sealed."""
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     return pa.ipc.new_stream(str(path), schema(table), options=options)
 
 
 def read_stream(path: Path) -> Iterator[pa.RecordBatch]:
-    """The whole batches of an IPC stream that may be torn or absent."""
+    """The complete batches of an IPC stream that may be truncated or missing."""
     try:
         with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
             yield from reader
@@ -142,7 +142,7 @@ def read_stream(path: Path) -> Iterator[pa.RecordBatch]:
 
 
 def read_saved(name: str, directory: Path) -> Iterator[pa.RecordBatch]:
-    """What a TableFile of `directory` had made safe, and perhaps a little more."""
+    """The rows that a TableFile of `directory` has saved, and possibly some later ones."""
     group = 0
     while True:
         path = directory / f"{name}.{group}{GROUP}"
@@ -157,7 +157,7 @@ def read_saved(name: str, directory: Path) -> Iterator[pa.RecordBatch]:
 
 def _write_parquet(rows: pa.Table, table: Table, path: Path) -> None:
     if any(c.base in ("str", "bytes") for c in table.columns):
-        rows = rows.combine_chunks()  # these may fill more than a page, which chunks would cut
+        rows = rows.combine_chunks()  # strings may exceed a page, and are then split at chunks
     new = path.with_name(path.name + ".new")
     with (
         pa.OSFile(str(new), "wb") as file,

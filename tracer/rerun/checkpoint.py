@@ -1,12 +1,12 @@
-"""A guest in the middle of its run as bytes, and back.
+"""Saves a guest in the middle of its run as bytes, and restores it.
 
-The executor saves its own (`Machine.save`); the kernel model is plain data and is pickled. Objects
-of the model refer to each other in long chains and circles, so each is pickled by itself, and what
-refers to one holds its number. What belongs to the process and not to the guest stays out: the
-recorder, where output goes, the trees of files.
+The executor saves its own state (`Machine.save`). The kernel model is plain data and is pickled.
+Its objects refer to each other in long chains and cycles, so each object is pickled separately, and
+a reference is pickled as a number. Objects of the process rather than the guest are not saved: the
+recorder, the output function, the trees of files.
 
-Bytes of another build, or damaged ones, are refused. They are unpickled, so they must come from
-this user's own cache, never out of a run.
+Bytes of another build, or damaged ones, are rejected. They are unpickled, so they must come from
+this user's own cache, never from a run.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _T = TypeVar("_T")
 
 
 class NoCheckpoint(ValueError):
-    """Not a checkpoint that this build has made."""
+    """Not a checkpoint of this build."""
 
 
 def save(guest: Guest) -> bytes:
-    """Where a guest stands between two slices (loop.advance, an alarm)."""
+    """The state of a guest between two slices (loop.advance, an alarm)."""
     out = io.BytesIO()
     pickler = _Pickler(out, guest.k)
     for number, item in pickler.all_objects():
@@ -60,20 +60,20 @@ def save(guest: Guest) -> bytes:
 
 
 def restore(guest: Guest, data: bytes) -> None:
-    """Bring a guest that was just set up, as the saved one once was, to where that one stood.
+    """Restore the state of a saved guest into one that was just set up in the same way.
 
-    Raises NoCheckpoint; the guest is then as it was.
+    Raises NoCheckpoint, without a change to the guest.
     """
     if len(data) < _HEAD.size:
         raise NoCheckpoint("too short")
     magic, seal, model_size, executor_size = _HEAD.unpack_from(data)
     packed = data[_HEAD.size :]
     if magic != _MAGIC or seal != _seal(packed, model_size, executor_size):
-        raise NoCheckpoint("of another build, or damaged")
+        raise NoCheckpoint("from another build, or damaged")
     size = model_size + executor_size
     both = pa.Codec("zstd").decompress(packed, size, asbytes=True)
     k = guest.k
-    for mm in k.mms.values():  # its frames don't count any more, whoever still holds it
+    for mm in k.mms.values():  # free their frames, even if something still refers to them
         mm.space.unmap(0, 1 << 56)
     spaces, harts = guest.machine.restore(both[model_size:])
     model = io.BytesIO(both[:model_size])
@@ -90,14 +90,15 @@ def _seal(packed: bytes, *sizes: int) -> bytes:
 
 @functools.cache
 def build() -> bytes:
-    """A hash over the tracer's own files: another version's objects may look different."""
+    """A hash over the tracer's own files: objects of another version may have other attributes."""
     tracer = Path(__file__).parents[1]
     files = [*sorted(tracer.rglob("*.py")), Path(_core.__file__)]
     return hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)).digest()
 
 
 def _state(item: object) -> dict[str, Any]:
-    """What a file's contents were read from has them still."""
+    """The attributes to save. A Regular with an origin can read its contents again, so they are
+    not saved."""
     state = dict(vars(item))
     if isinstance(item, Regular) and item.origin is not None and isinstance(item.data, bytes):
         state["data"] = None
@@ -105,13 +106,13 @@ def _state(item: object) -> dict[str, Any]:
 
 
 def _outside(k: Kernel) -> dict[str, object]:
-    """What the model refers to and is not part of the guest."""
+    """The objects that the model refers to but that are not part of the guest."""
     trees = {f"tree {i}": mount.tree for i, mount in enumerate(k.sandbox.mounts)}
     return {"machine": k.machine, "recorder": k.rec, "stdout": k.stdout_write, **trees}
 
 
 class _Pickler(pickle.Pickler):
-    """Numbers the objects it meets; object 0 is the kernel."""
+    """Numbers the objects in the order of first reference; object 0 is the kernel."""
 
     def __init__(self, out: io.BytesIO, k: Kernel) -> None:
         super().__init__(out, protocol=5)
@@ -122,7 +123,7 @@ class _Pickler(pickle.Pickler):
         self._outside = {id(thing): name for name, thing in _outside(k).items()}
 
     def all_objects(self) -> Iterator[tuple[int, object]]:
-        """Those too that are met while the ones before are pickled."""
+        """All objects, including those first referenced while earlier ones are pickled."""
         done = 0
         while done < len(self._objects):
             yield done, self._objects[done]
@@ -165,11 +166,11 @@ class _Unpickler(pickle.Unpickler):
             return self._core[kind][which[0]]
         number, cls = which
         if number not in self.objects:
-            self.objects[number] = cls.__new__(cls)  # its state comes later
+            self.objects[number] = cls.__new__(cls)  # restored later
         return self.objects[number]
 
     def find_class(self, module: str, name: str) -> type:
-        """Classes of the model only."""
+        """Allow only classes of the model."""
         found = super().find_class(module, name)
         ours = (
             module.startswith((_OURS, _DATA))
@@ -177,6 +178,6 @@ class _Unpickler(pickle.Unpickler):
             and found.__module__ == module
         )
         if not ours and (module, name) not in _PLAIN:
-            raise pickle.UnpicklingError(f"{module}.{name} is no class of the kernel model")
+            raise pickle.UnpicklingError(f"{module}.{name} is not a class of the kernel model")
         assert isinstance(found, type)
         return found

@@ -1,7 +1,7 @@
-"""Checkpoints of runs, in the user's cache: removing them costs time and nothing else.
+"""Checkpoints of runs, in the user's cache; removing them costs nothing but time.
 
-They lie in $XDG_CACHE_HOME (or ~/.cache)/shstk/checkpoints/<run>/<icount>, never in the run, which
-may come from somebody else. A cache that can't be read or written is as good as an empty one.
+They are in $XDG_CACHE_HOME (or ~/.cache)/shstk/checkpoints/<run>/<icount>, never in the run, which
+may come from somebody else. A cache that can't be read or written is treated as empty.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from shstk.tracer.rerun.checkpoint import build
 
 @dataclass(frozen=True)
 class Room:
-    """How much a cache may hold."""
+    """The limits of a cache."""
 
-    checkpoints: int = 512  # of a run
-    run_bytes: int = 512 << 20  # of a run's checkpoints
-    all_bytes: int = 2 << 30  # of all runs'
+    checkpoints: int = 512  # per run
+    run_bytes: int = 512 << 20  # per run
+    all_bytes: int = 2 << 30  # for all runs
 
 
 def cache_directory() -> Path | None:
-    """None: this user has no place for one."""
+    """None: the user has no home directory."""
     with suppress(RuntimeError):
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         return Path(home) / "shstk" / "checkpoints"
@@ -35,10 +35,10 @@ def cache_directory() -> Path | None:
 
 
 class CheckpointCache:
-    """Those of one run. directory: where all runs' lie; None: nothing is kept.
+    """The checkpoints of one run. directory: that of all runs; None: nothing is cached.
 
-    manifest: its bytes, which hold a hash of every file of the run. kernel: the revision it is
-    executed again under, where that is another.
+    manifest: its bytes, which contain a hash of every file of the run. kernel: the revision for the
+    second execution, if it is not the recorded one.
     """
 
     def __init__(
@@ -54,15 +54,15 @@ class CheckpointCache:
         self._own = directory / name if directory else None
 
     def before(self, icount: int) -> Iterator[bytes]:
-        """Those made at `icount` or earlier, the latest first; whether they are sound is for who
-        restores them to say."""
+        """The checkpoints at `icount` or earlier, the latest first. They are not validated here;
+        `checkpoint.restore` does that."""
         for at, path in sorted(self._files(), reverse=True):
             if at <= icount:
                 with suppress(OSError):
                     yield path.read_bytes()
 
     def add(self, icount: int, data: bytes) -> bool:
-        """Whether there were too many, so that every second one had to go."""
+        """Store a checkpoint. True: the limit was exceeded, and every second one was removed."""
         with suppress(OSError):
             if self._own is not None:
                 self._store(self._own, icount, data)
@@ -70,7 +70,7 @@ class CheckpointCache:
         return False
 
     def _files(self) -> list[tuple[int, Path]]:
-        """(icount, file) of those that belong to this user."""
+        """(icount, file) of the checkpoints that this user owns."""
         if self._own is None or not self._own.is_dir():
             return []
         files = (path for path in self._own.iterdir() if path.name.isdecimal())
@@ -94,7 +94,7 @@ class CheckpointCache:
         return True
 
     def _make_room(self) -> None:
-        """The runs that were not looked at for longest go first."""
+        """Remove checkpoints, those of the least recently used runs first."""
         assert self._all is not None
         runs = sorted(self._all.iterdir(), key=lambda run: run.stat().st_mtime, reverse=True)
         left = self._room.all_bytes

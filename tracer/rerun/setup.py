@@ -1,4 +1,4 @@
-"""A recorded guest set up anew, from the run directory alone."""
+"""Sets up a recorded guest again, from the run directory alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Rows = Callable[[str], Iterable[Mapping[str, Any]]]
 
 
 class TypedAgain:
-    """What was typed, line by line as it came; then the input ends, with a warning."""
+    """The recorded input of a terminal, line by line; then the input ends, with a warning."""
 
     def __init__(self, lines: Iterable[bytes], size: tuple[int, int]) -> None:
         self.size = size
@@ -33,7 +33,7 @@ class TypedAgain:
 
     def read(self) -> bytes:
         if not self._lines:
-            self.warn("more is read from the terminal than was typed: its input ends")
+            self.warn("the guest reads more from the terminal than was recorded: the input ends")
             return b""
         return self._lines.pop(0)
 
@@ -53,19 +53,18 @@ def set_up_again(
     timeout: float | None = None,
     **callbacks: Unpack[Callbacks],
 ) -> Guest:
-    """The guest of a run, before its first instruction, as it stood there when it was recorded.
+    """The guest of a run before its first instruction, in its state when it was recorded.
 
-    rows: the rows of a table of the run (`tree` and `typed` are asked for). trace: _core.TRACE_*
-    bits. kernel: another revision; the recorded switches without. max_instructions: icount to stop
-    at. timeout, callbacks: as GuestOptions has them. Nothing of the host is asked but `run`, and
-    nothing is written to it.
+    rows: returns the rows of a table of the run (`tree` and `typed`). trace: _core.TRACE_* bits.
+    kernel: another revision; None: the recorded switches. max_instructions: icount to stop at.
+    timeout, callbacks: as in GuestOptions. Of the host only `run` is read, and nothing is written.
 
-    Raises BadRun (no program made it), UsageError (the machine is none that `kernel` knows).
+    Raises BadRun (the run has no program), UsageError (`kernel` does not support the machine).
     """
     if not manifest.trees:
         raise BadRun(
-            f"{run} holds no program: it cannot be executed",
-            "it was written by hand or imported; `shstk record` makes runs that can be",
+            f"{run} has no program: it cannot be executed",
+            "it was written by hand or imported; only runs of `shstk record` can be executed",
         )
     files = run / "files"
     options = GuestOptions(

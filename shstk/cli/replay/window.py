@@ -53,7 +53,7 @@ def _opened(path: Path | None, format: str, force: bool) -> Iterator[IO[Any]]:
             yield out
     except FileExistsError:
         raise CannotWrite(
-            f"{path} exists already", "choose another with -o, or use --force"
+            f"{path} already exists", "choose another with -o, or use --force"
         ) from None
     except OSError as error:
         raise CannotWrite(f"cannot write to {path}: {error.strerror or error}") from error

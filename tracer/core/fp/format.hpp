@@ -1,4 +1,4 @@
-// The layout of binary32 (U = u32) and binary64 (U = u64), and what can be read off the bits alone.
+// The layout of binary32 (U = u32) and binary64 (U = u64), and functions of the bits alone.
 #pragma once
 
 #include <limits>
@@ -35,7 +35,8 @@ bool is_signaling(U a) {
     return is_nan(a) && !(a & Format<U>::quiet);
 }
 
-// All ones for a negative number. (The orders below have no branch: signs are hard to predict.)
+// All ones for a negative number. The functions below avoid branches, because signs are hard to
+// predict.
 template <class U>
 U sign_mask(U a) {
     return U{0} - (a >> (Format<U>::width - 1));
@@ -112,7 +113,7 @@ U greater(U a, U b, u32& fl) {
     return is_nan(z) ? z : z ^ sign;
 }
 
-// Of lesser or greater: a NaN wins.
+// `extreme`, the lesser or greater of a and b, unless one of them is a NaN.
 template <class U>
 U nan_or(U extreme, U a, U b) {
     return is_nan(a) || is_nan(b) ? Format<U>::canonical_nan : extreme;

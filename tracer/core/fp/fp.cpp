@@ -19,7 +19,8 @@ static_assert(softfloat_round_near_even == rne && softfloat_round_minMag == rtz 
               softfloat_round_min == rdn && softfloat_round_max == rup &&
               softfloat_round_near_maxMag == rmm);
 
-// What the host did not answer. Not inlined, so that its answers need no stack frame.
+// The operations that the host does not handle. Not inlined, so that the fast path needs no stack
+// frame.
 template <class Operation>
 [[gnu::noinline]] auto soft(int rm, u32& fl, Operation operation) {
     softfloat_roundingMode = static_cast<uint_fast8_t>(rm);
@@ -88,7 +89,7 @@ U round(U a, int rm, bool exact, u32& fl) {
     return soft(rm, fl, [=] { return berkeley({a}, softfloat_roundingMode, exact).v; });
 }
 
-// The manual's table of fli; the number at 1 is the format's own least normal.
+// The manual's table of fli; entry 1 is the least normal number of the format.
 constexpr double immediates[32] = {
     -1, 0, 0x1p-16, 0x1p-15, 0x1p-8, 0x1p-7, 0.0625, 0.125,
     0.25, 0.3125, 0.375, 0.4375, 0.5, 0.625, 0.75, 0.875,
@@ -205,7 +206,7 @@ u64 d_to_i32_modular(u64 a, u32& fl) {
     const int exponent = static_cast<int>(magnitude(a) >> F::fraction_bits);
     const u64 significand = (a & (F::least_normal - 1)) | F::least_normal;
     const int shift = exponent - F::bias - F::fraction_bits;
-    // Infinities, NaNs and multiples of 2^32; and what is less than 1.
+    // Infinities, NaNs and multiples of 2^32; or magnitudes below 1.
     if (shift >= 32 || shift < -F::fraction_bits) return 0;
     const u64 whole = shift < 0 ? significand >> -shift : significand << shift;
     return static_cast<u64>(static_cast<i32>((whole ^ sign_mask(a)) - sign_mask(a)));

@@ -1,8 +1,9 @@
 // RISC-V F, D, Zfhmin and Zfa arithmetic (the unprivileged manual's chapters) on raw bits.
 //
 // rm is a resolved rounding mode, 0..4 = RNE RTZ RDN RUP RMM. The instruction's fflags are or-ed
-// into fl. NaN results are canonical; tininess is detected after rounding. NaN boxing is the
-// caller's. Conversions to integers give the whole register: 32 bits sign-extended, .wu's too.
+// into fl. NaN results are canonical, and tininess is detected after rounding. The caller does the
+// NaN boxing. Conversions to integers return the whole register: 32 bits are sign-extended, also
+// for .wu.
 #pragma once
 
 #include "../types.hpp"
@@ -12,9 +13,9 @@ namespace fp {
 constexpr u32 nx = 1, uf = 2, of = 4, dz = 8, nv = 16;
 constexpr int rne = 0, rtz = 1, rdn = 2, rup = 3, rmm = 4;
 
-// Keeps the host in its default floating-point mode while it lives: rounding to nearest, subnormals
-// kept, nothing trapped. Another library of the process may have left it otherwise. Hold one around
-// any series of calls below.
+// Sets the host's floating-point environment to the default while it exists: round to nearest, no
+// flushing of subnormals, no traps. Another library in the process may have changed it. The calls
+// below require a HostMode in scope.
 class HostMode {
   public:
     HostMode();
@@ -32,17 +33,17 @@ u32 mul_s(u32 a, u32 b, int rm, u32& fl);
 u32 div_s(u32 a, u32 b, int rm, u32& fl);
 u32 sqrt_s(u32 a, int rm, u32& fl);
 u32 fma_s(u32 a, u32 b, u32 c, int rm, u32& fl);  // a * b + c, rounded once
-u32 min_s(u32 a, u32 b, u32& fl);                 // minimumNumber: -0 < +0, a NaN loses
+u32 min_s(u32 a, u32 b, u32& fl);                 // minimumNumber: -0 < +0, a number beats a NaN
 u32 max_s(u32 a, u32 b, u32& fl);
-bool eq_s(u32 a, u32 b, u32& fl);  // quiet: NV for signaling NaNs only
+bool eq_s(u32 a, u32 b, u32& fl);  // quiet: NV only for signaling NaNs
 bool lt_s(u32 a, u32 b, u32& fl);  // signaling: NV for every NaN
 bool le_s(u32 a, u32 b, u32& fl);
 u32 class_s(u32 a);
-u32 minimum_s(u32 a, u32 b, u32& fl);  // minimum: -0 < +0, a NaN wins
+u32 minimum_s(u32 a, u32 b, u32& fl);  // minimum: -0 < +0, a NaN beats a number
 u32 maximum_s(u32 a, u32 b, u32& fl);
 bool lt_quiet_s(u32 a, u32 b, u32& fl);
 bool le_quiet_s(u32 a, u32 b, u32& fl);
-u32 round_s(u32 a, int rm, bool exact, u32& fl);  // to an integer; exact: NX if that is another number
+u32 round_s(u32 a, int rm, bool exact, u32& fl);  // to an integer; exact: NX if the result differs
 u32 immediate_s(u32 index);  // the table of fli
 
 u64 add_d(u64 a, u64 b, int rm, u32& fl);
@@ -81,7 +82,7 @@ u64 d_to_i64(u64 a, int rm, u32& fl);
 u64 d_to_u64(u64 a, int rm, u32& fl);
 u64 d_to_i32_modular(u64 a, u32& fl);  // fcvtmod: towards zero, modulo 2^32
 
-// x is the register; the 32-bit conversions read its low half.
+// x is the whole register; the 32-bit conversions read its low half.
 u32 i32_to_s(u64 x, int rm, u32& fl);
 u32 u32_to_s(u64 x, int rm, u32& fl);
 u32 i64_to_s(u64 x, int rm, u32& fl);

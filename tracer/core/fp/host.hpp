@@ -1,9 +1,9 @@
-// The host's own arithmetic, where it provably gives the result and the flags that RISC-V wants.
+// The host's arithmetic, where it provably gives the result and the flags that RISC-V requires.
 //
-// Each function says whether it answers; if not, fl is as it was. All take the host to be in its
-// default mode (see HostMode), rounding to nearest even, and refuse other rounding modes unless the
-// result is exact. With an "ordinary" result inexact is the only flag in question: it is set
-// already, or it is found by undoing the operation exactly.
+// Each function returns whether it handled the operation; if not, fl is unchanged. All assume the
+// host's default mode (see HostMode), which rounds to nearest even, and handle other rounding modes
+// only if the result is exact. For an "ordinary" result, inexact is the only possible flag: it is
+// set already, or it is determined by reversing the operation exactly.
 #pragma once
 
 #include <bit>
@@ -66,14 +66,14 @@ bool is_normal(U a) {
     return magnitude(a) - Format<U>::least_normal < Format<U>::infinity - Format<U>::least_normal;
 }
 
-// Finite and clear of the least normal number, where tininess would have to be asked for.
+// Finite, and not near the least normal number, where tininess would have to be detected.
 template <class U>
 bool is_ordinary(U a) {
     constexpr U bottom = 2 * Format<U>::least_normal;
     return magnitude(a) - bottom < Format<U>::infinity - bottom;
 }
 
-// a * b == z without rounding, for normal numbers of which z is within an ulp or two of a * b.
+// a * b == z without rounding, for normal numbers with z within an ulp or two of a * b.
 inline bool is_product(u32 z, u32 a, u32 b) {
     return double{native(a)} * double{native(b)} == double{native(z)};
 }
@@ -91,11 +91,11 @@ bool add(U a, U b, int rm, u32& fl, U& result) {
     if (UNLIKELY(rm != rne)) return false;
     const Native<U> x = native(a), y = native(b), sum = x + y;
     result = bits(sum);
-    // A finite sum neither overflows nor, as a tiny sum is exact, underflows.
+    // A finite sum does not overflow, and it does not underflow because a tiny sum is exact.
     if (UNLIKELY(!is_finite(result))) return false;
     if (!(fl & nx)) {
-        // Knuth's TwoSum. An exact sum makes each step exact, so the error zero; otherwise it is
-        // the rounding error, or no number if a step overflows.
+        // Knuth's TwoSum. If the sum is exact, each step is exact and the error is zero. Otherwise
+        // it is the rounding error, or a NaN or infinity if a step overflows.
         const Native<U> part = sum - x;
         const Native<U> error = (x - (sum - part)) + (y - part);
         if (error != 0) fl |= nx;
@@ -149,7 +149,7 @@ bool multiply_add(U a, U b, U c, int rm, u32& fl, U& result) {
     return is_ordinary(result);
 }
 
-// To the integer I, as the register that holds it.
+// To the integer type I, sign-extended to a register.
 template <class I, class U>
 bool to_integer(U a, int rm, u32& fl, u64& result) {
     constexpr U two_63 = U{Format<U>::bias + 63} << Format<U>::fraction_bits;
@@ -163,7 +163,7 @@ bool to_integer(U a, int rm, u32& fl, u64& result) {
     return true;
 }
 
-// From the integer x.
+// From the integer x of type I.
 template <class U, class I>
 bool from_integer(I x, int rm, u32& fl, U& result) {
     constexpr int digits = Format<U>::fraction_bits + 1;

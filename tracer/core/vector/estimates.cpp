@@ -10,8 +10,8 @@ namespace core::vector {
 
 namespace {
 
-// The tables follow from what they stand for: the value of the middle of each interval, rounded.
-// Index: the top 7 bits of the significand; the result's, between 1 and 2.
+// The tables are computed from their definition: the value at the middle of each interval, rounded.
+// Index: the top 7 bits of the significand. Entry: the top 7 bits of the result's.
 std::array<u8, 128> make_reciprocals() {
     std::array<u8, 128> table;
     for (int i = 0; i < 128; ++i)
@@ -31,8 +31,8 @@ std::array<u8, 128> make_reciprocal_roots() {
 const std::array<u8, 128> reciprocals = make_reciprocals();
 const std::array<u8, 128> reciprocal_roots = make_reciprocal_roots();
 
-// A finite number other than zero: exponent and significand below the leading 1, a subnormal's
-// shifted into that form with an exponent of 0 or less.
+// A finite nonzero number: its exponent, and its significand without the leading 1. A subnormal is
+// normalized, with an exponent of 0 or less.
 template <class U>
 struct Parts {
     using F = fp::Format<U>;

@@ -1,4 +1,4 @@
-// vfrec7 and vfrsqrt7: estimates of 7 bits, exactly as the manual's tables and cases have them.
+// vfrec7 and vfrsqrt7: 7-bit estimates, exactly those of the manual's tables and special cases.
 #pragma once
 
 #include "../types.hpp"

@@ -1,4 +1,4 @@
-// Floating point of SEW 32 and 64; of 16 only the conversions of Zvfhmin.
+// Floating point with SEW 32 and 64; with SEW 16 only the conversions of Zvfhmin.
 #include "../fp/format.hpp"
 #include "../fp/fp.hpp"
 #include "estimates.hpp"
@@ -9,7 +9,7 @@ namespace core::vector {
 
 namespace {
 
-// fp/'s functions by the type of their operands.
+// The functions of fp/, overloaded by operand type.
 #define TWO_FORMATS(name)                                                        \
     u32 name(u32 a, u32 b, int rm, u32& fl) { return fp::name##_s(a, b, rm, fl); } \
     u64 name(u64 a, u64 b, int rm, u32& fl) { return fp::name##_d(a, b, rm, fl); }
@@ -52,7 +52,7 @@ u32 widened(u16 a, u32& fl) { return fp::f16_to_f32(a, fl); }
 u64 widened(u32 a, u32& fl) { return fp::f32_to_f64(a, fl); }
 u16 narrowed(u32 a, int rm, u32& fl) { return fp::f32_to_f16(a, rm, fl); }
 u32 narrowed(u64 a, int rm, u32& fl) { return fp::f64_to_f32(a, rm, fl); }
-// "round towards odd": what was cut off shows in the lowest bit.
+// "round towards odd": discarded bits set the lowest bit.
 u32 narrowed_to_odd(u64 a, u32& fl) {
     u32 own = 0;
     const u32 cut = fp::f64_to_f32(a, fp::rtz, own);
@@ -60,8 +60,8 @@ u32 narrowed_to_odd(u64 a, u32& fl) {
     return cut | (own & fp::nx);
 }
 
-// To the integer type of the first argument. Half-width ones saturate what the 32-bit conversion
-// gives: "the exception flags are raised" as if it had been the only one.
+// To the integer type of the first argument. A half-width conversion saturates the result of the
+// 32-bit one, and "the exception flags are raised" as for a single conversion.
 u64 to_signed(u64, u64 a, int rm, u32& fl) { return fp::d_to_i64(a, rm, fl); }
 u64 to_signed(u64, u32 a, int rm, u32& fl) { return fp::s_to_i64(a, rm, fl); }
 u32 to_signed(u32, u64 a, int rm, u32& fl) { return static_cast<u32>(fp::d_to_i32(a, rm, fl)); }
@@ -97,14 +97,14 @@ u32 from_unsigned(u32, u64 x, int rm, u32& fl) { return fp::u64_to_s(x, rm, fl);
 u32 from_unsigned(u32, u32 x, int rm, u32& fl) { return fp::u32_to_s(x, rm, fl); }
 u32 from_unsigned(u32, u16 x, int rm, u32& fl) { return fp::u32_to_s(x, rm, fl); }
 
-// The SEWs that an instruction has, as a set.
+// The SEWs that an instruction supports, as a set.
 constexpr int e16 = 1 << 4, e32 = 1 << 5, e64 = 1 << 6;
 
 bool supported(Operation& o, int widths) {
     return (1 << o.sew & widths && o.h.frm <= 4) || o.illegal();
 }
 
-// vd = f(vs2, vs1, vd), all of SEW.
+// vd = f(vs2, vs1, vd), all SEW wide.
 template <class F>
 bool single(Operation& o, Source source, F f) {
     if (!o.legal(o.group(o.vd), o.group(o.vs2), source) || !supported(o, e32 | e64)) return false;
@@ -117,7 +117,7 @@ bool single(Operation& o, Source source, F f) {
     return o.sew == 5 ? run.template operator()<u32>() : run.template operator()<u64>();
 }
 
-// vd = f(vs2, vs1, vd) of 64 bits; vs1, and unless it is `wide` vs2, widened from 32.
+// vd = f(vs2, vs1, vd) in 64 bits; vs1 is widened from 32, and vs2 too unless it is `wide`.
 template <bool wide, class F>
 bool from_widened(Operation& o, Source source, F f) {
     if (!supported(o, e32)) return false;
@@ -152,7 +152,7 @@ bool compare(Operation& o, Source source, F f) {
     return o.sew == 5 ? run.template operator()<u32>() : run.template operator()<u64>();
 }
 
-// f(1 if v0 chooses the scalar) over the body.
+// vmerge and vmv: the scalar where v0 is set, or everywhere.
 bool merge(Operation& o, bool by_mask) {
     const bool legal = by_mask ? o.legal(o.group(o.vd), {o.group(o.vs2)}) : o.legal(o.group(o.vd), {});
     if (!legal || !supported(o, e32 | e64)) return false;
@@ -217,7 +217,7 @@ bool convert(Operation& o, F f) {
 #define REDUCE(source, ...) return reduce<false>(o, REDUCTION(__VA_ARGS__))
 #define REDUCE_WIDE(source, ...) return reduce<true>(o, REDUCTION(__VA_ARGS__))
 #define UNARY(...) return single(o, floating, ELEMENT(__VA_ARGS__))
-// vd is a zero of the result's type.
+// vd is a zero of the result type.
 #define CONVERSION(...) [&]([[maybe_unused]] auto vd, auto vs2) { return __VA_ARGS__; }
 #define UNARY_WIDE(widths, ...)                                                              \
     if (!o.legal(o.group(o.vd, 1), {o.group(o.vs2)}) || !supported(o, widths)) return false; \

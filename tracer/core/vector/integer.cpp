@@ -1,4 +1,4 @@
-// Integer arithmetic at one width and to twice the width, comparisons, carries.
+// Integer arithmetic at SEW and to 2*SEW, comparisons, carries.
 #include "integer.hpp"
 
 #include "rows.hpp"
@@ -29,7 +29,7 @@ bool with_carry(Operation& o, Source source, F f) {
     });
 }
 
-// vd.mask = f(vs2, vs1, carry). Without vm = 0 there are no carries.
+// vd.mask = f(vs2, vs1, carry). If vm = 1 there are no carries in.
 template <class F>
 bool carry_out(Operation& o, Source source, F f) {
     if (!o.legal(Operation::mask(o.vd), o.group(o.vs2), source)) return false;
@@ -41,7 +41,7 @@ bool carry_out(Operation& o, Source source, F f) {
     });
 }
 
-// vd = f(vs2), vs2 of SEW / 2^steps.
+// vd = f(vs2), vs2 of width SEW / 2^steps.
 template <class F>
 bool extend(Operation& o, int steps, F f) {
     if (!o.legal(o.group(o.vd), {o.group(o.vs2, -steps)})) return false;

@@ -1,5 +1,5 @@
-// What the rows of integer arithmetic are written in: v_integer.inc, v_multiply.inc, v_fixed.inc,
-// v_reduction.inc, zvbb.inc. T is the element's unsigned type, W the one of twice its width.
+// The macros for rows of integer arithmetic: v_integer.inc, v_multiply.inc, v_fixed.inc,
+// v_reduction.inc, zvbb.inc. T is the unsigned type of an element, W the type of twice its width.
 #pragma once
 
 #include <limits>
@@ -29,7 +29,7 @@ i128 S(T value) {
 template <class T>
 constexpr int width_of = std::numeric_limits<T>::digits;
 
-// vd = f(vs2, vs1, vd), all of SEW.
+// vd = f(vs2, vs1, vd), all SEW wide.
 template <class F>
 bool single(Operation& o, Source source, F f) {
     if (!o.legal(o.group(o.vd), o.group(o.vs2), source)) return false;
@@ -41,7 +41,7 @@ bool single(Operation& o, Source source, F f) {
     });
 }
 
-// f<T>() for the types that have a wider one; SEW is less than ELEN.
+// f<T>() for the types with a wider one, that is SEW < ELEN.
 template <class F>
 bool with_narrow_width(Operation& o, F&& f) {
     switch (o.sew) {
@@ -51,7 +51,7 @@ bool with_narrow_width(Operation& o, F&& f) {
     }
 }
 
-// vd = f(vs2, vs1, vd), vd of 2*SEW; so is vs2, if it is `wide`.
+// vd = f(vs2, vs1, vd), vd 2*SEW wide, and vs2 too if it is `wide`.
 template <bool wide, class F>
 bool widened(Operation& o, Source source, F f) {
     return with_narrow_width(o, [&]<class T>() {
@@ -74,7 +74,7 @@ bool widening_accumulating(Operation& o, Source source, F f) {
            widened<false>(o, source, f);
 }
 
-// vd = f(vs2, vs1), vs2 of 2*SEW.
+// vd = f(vs2, vs1), vs2 2*SEW wide.
 template <class F>
 bool narrowing(Operation& o, Source source, F f) {
     if (!o.legal(o.group(o.vd), o.group(o.vs2, 1), source)) return false;
@@ -101,5 +101,5 @@ bool narrowing(Operation& o, Source source, F f) {
 #define NARROW(source, ...) return narrowing(o, source, ELEMENT(__VA_ARGS__))
 #define MAXIMUM(element) std::numeric_limits<decltype(element)>::max()
 #define WIDTH(element) width_of<decltype(element)>
-// Of an element of `of`'s width.
+// The shift amount for an element as wide as `of`.
 #define SHIFT(amount, of) int((amount) & (WIDTH(of) - 1))

@@ -12,7 +12,7 @@ bool logic(Operation& o, F f) {
     return o.each([&](u64 i) { o.set_bit(o.vd, i, f(o.bit(o.vs2, i), o.bit(o.vs1, i))); });
 }
 
-// "The vstart CSR must be zero, else illegal-instruction": of all below but vid.
+// "The vstart CSR must be zero, else illegal-instruction": for all below except vid.
 
 bool count_mask(Operation& o) {
     if (o.v.vstart) return o.illegal();

@@ -1,4 +1,4 @@
-// Vector loads and stores, element by element, so that a trap can say at which one it happened.
+// Vector loads and stores, element by element, so that a trap can report the element.
 #include "rows.hpp"
 #include "../semantics.hpp"
 #include "operation.hpp"
@@ -7,20 +7,19 @@ namespace core::vector {
 
 namespace {
 
-// log2 of the bits that the width field names.
+// log2 of the width field's bits.
 int width(const Operation& o) {
     const int funct3 = static_cast<int>(o.bits(14, 12));
     return funct3 == 0 ? 3 : funct3 - 1;
 }
 
-// Data of one instruction: `fields` groups of which element i of field f lies at address(i) + f
-// elements.
+// The data of an instruction: `fields` groups. Element i of field f is at address(i) + f elements.
 struct Data {
     Group group;
     unsigned fields;
     u64 count;  // of elements
     bool masked;
-    bool first_only = false;  // of faults, those of element 0 only
+    bool first_only = false;  // only element 0 raises faults (fault-only-first)
 };
 
 // "EMUL * NFIELDS <= 8", and "vector register numbers accessed by the segment load or store [that]
@@ -59,7 +58,7 @@ bool store(Operation& o, u64 address, const u8* element) {
     return true;
 }
 
-// transfer<T>(o, address, element) for the fields of all active elements from vstart on.
+// move<T>(o, address, element) for the fields of all active elements from vstart on.
 template <class Address, class Transfer>
 bool transfer(Operation& o, const Data& data, Address address_of, Transfer move) {
     return with_width(data.group.eew, [&]<class T>() {
@@ -138,7 +137,7 @@ bool mask_bytes(Operation& o, Transfer move) {
     return transfer(o, data, [=](u64 i) { return base + i; }, move);
 }
 
-// Of the fields' count of registers, as one group.
+// Whole registers: the registers of all fields are one group.
 template <class Transfer>
 bool whole(Operation& o, int eew, Transfer move) {
     const unsigned registers = o.bits(31, 29) + 1;

@@ -7,7 +7,7 @@ namespace core::vector {
 
 namespace {
 
-// vd[0] = f(... f(vs1[0], vs2[0]) ..., vs2[vl - 1]); vd and vs1 of SEW * 2^wider. "Vector reduction
+// vd[0] = f(... f(vs1[0], vs2[0]) ..., vs2[vl - 1]); vd and vs1 SEW * 2^wider wide. "Vector reduction
 // operations raise an illegal-instruction exception if vstart is non-zero." vd may overlap anything.
 template <bool wide, class F>
 bool reduce(Operation& o, F f) {

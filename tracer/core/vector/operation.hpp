@@ -1,7 +1,7 @@
-// One vector instruction while it is executed: its operands, what of them is reserved, its elements.
+// The execution of one vector instruction: its operands, the checks for reserved ones, its elements.
 //
-// Tail elements and those that the mask leaves out keep their values: agnostic is executed as
-// undisturbed. So is whatever a mask register holds above vl.
+// Agnostic is implemented as undisturbed: tail elements and masked-off elements keep their values,
+// and so do the bits of a mask register above vl.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 
 namespace core::vector {
 
-// Registers that hold elements of one width. `eew`, `emul`: log2, of bits and of registers.
+// Registers with elements of one width. `eew`, `emul`: log2 of bits and of registers.
 struct Group {
     unsigned first;
     int eew;
@@ -24,14 +24,14 @@ struct Group {
 };
 constexpr int mask_eew = -1;
 
-// Where a second operand comes from. All but `vector` are the same for each element.
+// The source of the second operand. Except for `vector`, it is the same for each element.
 enum Source { vector, scalar, immediate, unsigned_immediate, six_bit_immediate, floating };
 
 // The elements of a register group, or one value for all of them.
 template <class T>
 struct Elements {
     const u8* bytes;
-    u64 same;  // 0: for all of them
+    u64 same;  // mask of the index; 0: one value for all elements
     T value;
     T operator[](u64 i) const {
         if (!same) return value;
@@ -61,15 +61,15 @@ class Operation {
         return true;
     }
 
-    // The group of a register whose elements are 2^wider times as wide as SEW.
+    // The group of a register with elements of width SEW * 2^wider.
     Group group(unsigned first, int wider = 0) const { return {first, sew + wider, lmul + wider}; }
     static Group mask(unsigned first) { return {first, mask_eew, 0}; }
 
-    // Whether vtype is legal and the operands are no reserved ones; if not, illegal() is done.
+    // Whether vtype is legal and the operands are not reserved; if not, calls illegal().
     bool legal(const Group& destination, std::initializer_list<Group> sources);
-    // The same for what reads vectors only, or whose result may lie anywhere.
+    // The same for instructions that write no vector, or whose destination may overlap anything.
     bool legal(std::initializer_list<Group> sources);
-    // The same for two operands, of which the second may be no group.
+    // The same for two operands; the second is a group only if it is a vector.
     bool legal(const Group& destination, const Group& first, Source second) {
         if (second == vector) return legal(destination, {first, group(vs1)});
         return legal(destination, {first});
@@ -79,7 +79,7 @@ class Operation {
         if (!legal(destination, first, second)) return false;
         return second == vector ? legal({destination, first, group(vs1)}) : legal({destination, first});
     }
-    // For instructions that do not allow their destination to be read: slides, gathers.
+    // The same for instructions whose destination must not overlap a source: slides, gathers.
     bool apart(const Group& destination, std::initializer_list<Group> sources);
 
     bool configure(u64 vtype, u64 avl);
@@ -104,7 +104,7 @@ class Operation {
     void put(unsigned reg, u64 i, T value) {
         std::memcpy(v.bytes + reg * VectorState::vlenb + i * sizeof(T), &value, sizeof(T));
     }
-    // The second operand's elements.
+    // The elements of the second operand.
     template <class T>
     Elements<T> operand(Source source) const {
         if (source == vector) return {v.bytes + vs1 * VectorState::vlenb, 1, 0};
@@ -144,10 +144,10 @@ class Operation {
     AddressSpace& as;
     VectorState& v;
     const u32 word;
-    const unsigned rd;  // as decoded: x0 is redirected
+    const unsigned rd;  // as decoded: x0 is redirected to x[32]
     const unsigned vd, vs1, vs2;
     const bool masked;
-    const int sew, lmul;  // log2, of bits and of registers
+    const int sew, lmul;  // log2 of bits and of registers
 };
 
 // f<T>() for the unsigned T of 2^eew bits.

@@ -33,7 +33,7 @@ bool move_first(Operation& o, Source source) {
     });
 }
 
-// "vd[i] = vs2[i - OFFSET]" for the i from OFFSET.
+// "vd[i] = vs2[i - OFFSET]" for i >= OFFSET.
 bool slide_up(Operation& o, Source source) {
     if (!o.apart(o.group(o.vd), {o.group(o.vs2)})) return false;
     return with_width(o.sew, [&]<class T>() {
@@ -85,7 +85,7 @@ bool gather(Operation& o) {
     });
 }
 
-// Indices of 16 bits: EMUL = 16 / SEW * LMUL.
+// 16-bit indices: EMUL = 16 / SEW * LMUL.
 bool gather_16(Operation& o) {
     if (!o.apart(o.group(o.vd), {o.group(o.vs2), o.group(o.vs1, 4 - o.sew)})) return false;
     return with_width(o.sew, [&]<class T>() {
@@ -102,7 +102,7 @@ bool gather_one(Operation& o, Source source) {
     });
 }
 
-// The elements of vs2 that the mask vs1 names, packed. "A vcompress instruction with a non-zero
+// Packs the elements of vs2 that the mask vs1 selects. "A vcompress instruction with a non-zero
 // vstart is reserved."
 bool compress(Operation& o) {
     if (o.v.vstart) return o.illegal();

@@ -1,4 +1,4 @@
-// Families of rows: the instructions that differ in where an operand comes from, or in a width.
+// Families of rows: instructions that differ only in the source of an operand or in a width.
 //   VINSN(extension, name, mask, match, format, semantics)
 // is the row of a vector instruction, in isa/v_*.inc. funct6 and funct3 are the manual's; bit 25 (vm)
 // is free in the rows that may be masked.
@@ -15,7 +15,8 @@
 #define MASK_VM_NO_VS2 0xfff0707f
 #define VS1(n) (u32(n) << 15)
 
-// One row; `run` is the macro of the semantics, told where its second operand comes from.
+// One row. `run` is the macro of the semantics; its first argument is the source of the second
+// operand.
 #define OPIVV(name, funct6, run, ...) \
     VINSN(V, name, MASK_ANY_VM, OP_V(funct6, 0), VV, run(vector, __VA_ARGS__))
 #define OPIVX(name, funct6, run, ...) \
@@ -46,7 +47,7 @@
 #define OPF_VF(name, ...) OPFVV(name##_vv, __VA_ARGS__) OPFVF(name##_vf, __VA_ARGS__)
 #define OPF_W_VF(name, ...) OPFVV(name##_wv, __VA_ARGS__) OPFVF(name##_wf, __VA_ARGS__)
 
-// With vm = 0 v0 is an operand: carries, or the choice of a merge.
+// With vm = 0, v0 is an operand: the carries, or the selection of a merge.
 #define OPI_CARRY(suffix, name, funct6, funct3, format, ...) \
     VINSN(V, name##suffix, MASK_VM, OP_V(funct6, funct3), format, __VA_ARGS__)
 #define OPI_CARRY_VX(name, funct6, run, ...)                                \
@@ -64,13 +65,13 @@
     OPI_PLAIN_VX(name, funct6, run, __VA_ARGS__)    \
     OPI_PLAIN(_vi, name, funct6, 3, VI, run(immediate, __VA_ARGS__))
 
-// The opcode goes on in the field of vs1.
+// The opcode continues in the vs1 field.
 #define OPM_UNARY(extension, name, funct6, vs1, format, ...) \
     VINSN(extension, name, MASK_ANY_VM_UNARY, OP_V(funct6, 2) | VS1(vs1), format, __VA_ARGS__)
 #define OPF_UNARY(name, funct6, vs1, ...) \
     VINSN(V, name, MASK_ANY_VM_UNARY, OP_V(funct6, 1) | VS1(vs1), V2, __VA_ARGS__)
 
-// Memory: the width field (funct3) of each EEW; one row a number of fields, which is nf + 1.
+// Memory: the width field (funct3) of each EEW; one row per number of fields, which is nf + 1.
 #define EACH_WIDTH(row) row(8, 0) row(16, 5) row(32, 6) row(64, 7)
 #define EACH_SEGMENT(row, ...)                                                        \
     row(2, __VA_ARGS__) row(3, __VA_ARGS__) row(4, __VA_ARGS__) row(5, __VA_ARGS__) \

@@ -19,7 +19,7 @@ _GRND_KNOWN: Final = 7
 
 
 class DeviceFile(OpenFile):
-    """Swallows what is written; seeking does nothing."""
+    """Discards what is written; seeking has no effect."""
 
     def peek_at(self, k: Kernel, t: Task, n: int, offset: int) -> bytes:
         return self.peek(k, t, n) or b""
@@ -57,7 +57,7 @@ class Full(Zero):
 
 
 class Random(DeviceFile):
-    """Draws from the run's seed, also if the bytes then turn out to have nowhere to go."""
+    """Draws from the run's seed, even if the copy to the guest then fails."""
 
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
         return k.rng.randbytes(n)

@@ -1,4 +1,4 @@
-"""epoll: a descriptor that remembers which others are waited for."""
+"""epoll: a descriptor with a list of other descriptors to wait for."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Interest:
     file: OpenFile
     events: int
     data: int
-    seen: int = -1  # inode.changes at the last report, for edge-triggered ones
+    seen: int = -1  # inode.changes at the last report; used by EPOLLET
 
 
 class Epoll(OpenFile):
@@ -63,8 +63,8 @@ class Epoll(OpenFile):
             self.remove(fd)
 
     def collect(self, k: Kernel, most: int, take: bool = True) -> list[tuple[int, int]]:
-        """(events, data) of what is ready; those reported go to the end of the line.
-        take: edges and one-shots are used up."""
+        """(events, data) of the ready interests; a reported one moves to the end of the list.
+        take: consume edges and one-shots."""
         for fd in [fd for fd, i in self.interests.items() if not i.file.refs]:
             self.remove(fd)
         out: list[tuple[int, int]] = []
@@ -169,7 +169,7 @@ def _wait(k: Kernel, t: Task, a: Args, deadline: int | None) -> Outcome:
 
 
 def sys_epoll_pwait(k: Kernel, t: Task, a: Args) -> Outcome:
-    """a[3]: milliseconds, -1 for ever."""
+    """a[3]: milliseconds; a negative timeout never expires."""
     assert t.blocked is not None
     timeout = a[3] & 0xFFFF_FFFF
     if t.blocked.woken is None:

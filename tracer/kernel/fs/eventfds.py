@@ -1,4 +1,4 @@
-"""Descriptors without a name: eventfd and timerfd."""
+"""Anonymous descriptors: eventfd and timerfd."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COUNT_MAX: Final = 2**64 - 2
 
 
 def anonymous(k: Kernel) -> Inode:
-    """An inode that only a descriptor leads to."""
+    """An inode that has no name and is reached through a descriptor only."""
     return Inode(k.sandbox.new_ino(), stat.S_IRUSR | stat.S_IWUSR, dev=DEV_ANON)
 
 
@@ -80,7 +80,7 @@ class TimerFd(OpenFile):
 
 
 class _Ticker(Timer):
-    """A timerfd's timer; it outlives the task that made it."""
+    """The timer of a timerfd; it outlives the task that created it."""
 
     def __init__(self, clock: int, owner: Task, file: TimerFd) -> None:
         super().__init__(clock, owner)

@@ -1,8 +1,8 @@
 """Descriptors and open file descriptions.
 
-A description (`OpenFile`) is what dup, fork and CLONE_FILES share: position, flags, and how the
-kind of file answers. A table of descriptors (`Files`) is copied by fork and shared by CLONE_FILES.
-Neither holds anything of the host's.
+A description (`OpenFile`) is what dup, fork and CLONE_FILES share: the position, the flags and the
+operations of that kind of file. fork copies a table of descriptors (`Files`), and CLONE_FILES
+shares it. Neither refers to a descriptor of the host.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ INT_MAX: Final = 2**31 - 1
 
 
 class OpenFile:
-    """An open file description; the base of every kind.
+    """An open file description; the base class of every kind of file.
 
-    A read is `peek` (what is there), a copy to the guest, then `advance`: so that a bad address
-    loses nothing. `peek` and `write` give None where they would block.
+    A read is `peek`, a copy to the guest, then `advance`, so that a bad address loses no data.
+    `peek` and `write` return None where they would block.
     """
 
-    recorded = True  # kernel_memory rows for what is read from it
+    recorded = True  # whether reads write kernel_memory rows
     ignores_data = False  # a write does not look at its bytes
 
     def __init__(self, inode: Inode, flags: int, path: str) -> None:
@@ -82,8 +82,8 @@ class OpenFile:
         self.flags = flags
         self.path = path
         self.pos = 0
-        self.refs = 0  # descriptors, and messages on their way
-        self.owner = 0  # F_SETOWN's: whom SIGIO goes to
+        self.refs = 0  # descriptors, and messages in flight that carry it
+        self.owner = 0  # F_SETOWN: the process (or -group) that SIGIO is sent to
 
     @property
     def readable(self) -> bool:
@@ -95,7 +95,7 @@ class OpenFile:
 
     @property
     def key(self) -> Hashable:
-        """What a task that waits for it sleeps on."""
+        """The wait queue of the file."""
         return ("file", self.inode.ino)
 
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
@@ -123,11 +123,11 @@ class OpenFile:
         raise Errno("ESPIPE")
 
     def ready(self, k: Kernel) -> int:
-        """POLL* bits that hold now."""
+        """The POLL* bits that are set now."""
         return READABLE | WRITABLE
 
     def deadline(self, k: Kernel, t: Task) -> int | None:
-        """Until when a read that finds nothing sleeps, ns; None: until there is something."""
+        """When a blocking read gives up, in ns; None: never."""
         return None
 
     def ioctl(self, k: Kernel, t: Task, request: int, arg: int) -> int:
@@ -138,14 +138,14 @@ class OpenFile:
         raise Errno("EBADF")
 
     def map_data(self, k: Kernel) -> bytes | bytearray | None:
-        """What mmap(2) shows; None: zeros without end."""
+        """The bytes that mmap(2) maps; None: zeros of any length."""
         raise Errno("ENODEV")
 
     def released(self, k: Kernel) -> None:
-        """The last holder has let go."""
+        """Called when the last reference is dropped (f_op->release)."""
 
-    def let_go(self, k: Kernel) -> None:
-        """One holder less: a descriptor, or a message that carries the file."""
+    def put(self, k: Kernel) -> None:
+        """fput: drop the reference of a descriptor or of a message that carries the file."""
         self.refs -= 1
         if self.refs == 0:
             sigio.closed(k, self)
@@ -154,15 +154,15 @@ class OpenFile:
             self.released(k)
 
     def notify(self, k: Kernel) -> None:
-        """Readiness has changed."""
+        """Wake the waiters: readiness has changed."""
         self.inode.changes += 1
-        sigio.tell_owners(k, self)
+        sigio.signal_owners(k, self)
         k.wake_key(self.key)
         k.wake_key(POLL_KEY)
 
 
 class Files:
-    """A table of descriptors. `users` tasks share it."""
+    """A table of descriptors, shared by `users` tasks."""
 
     def __init__(self, slots: dict[int, OpenFile]) -> None:
         self.slots: dict[int, OpenFile] = {}
@@ -181,7 +181,7 @@ class Files:
         return new
 
     def drop(self, k: Kernel) -> None:
-        """A task is done with it; the last one closes everything."""
+        """Drop one task's reference; the last one closes every descriptor."""
         self.users -= 1
         if self.users == 0:
             for fd in sorted(self.slots):
@@ -192,14 +192,14 @@ class Files:
             self.close(k, fd)
 
     def get(self, fd: int, path_only: bool = False) -> OpenFile:
-        """path_only: a descriptor opened with O_PATH will do. Errno EBADF."""
+        """path_only: accept a descriptor opened with O_PATH. Errno EBADF."""
         file = self.slots.get(fd & 0xFFFF_FFFF)
         if file is None or (file.flags & O_PATH and not path_only):
             raise Errno("EBADF")
         return file
 
     def add(self, t: Task, file: OpenFile, cloexec: bool, lowest: int = 0) -> int:
-        """The lowest free descriptor from `lowest` on. Errno EMFILE."""
+        """Install `file` at the lowest free descriptor >= `lowest`. Errno EMFILE."""
         fd = lowest
         while fd in self.slots:
             fd += 1
@@ -211,7 +211,7 @@ class Files:
         return fd
 
     def replace(self, k: Kernel, fd: int, file: OpenFile, cloexec: bool) -> None:
-        """dup2: `fd` becomes another name of `file`."""
+        """dup2: make `fd` refer to `file`."""
         file.refs += 1
         if fd in self.slots:
             self.close(k, fd)
@@ -226,7 +226,7 @@ class Files:
             raise Errno("EBADF")
         self.cloexec.discard(fd & 0xFFFF_FFFF)
         locks.release(k, file.inode, self)
-        file.let_go(k)
+        file.put(k)
 
     def _set(self, fd: int, file: OpenFile) -> None:
         self.slots[fd] = file
@@ -245,7 +245,8 @@ class Fs:
 
 
 def mappable(k: Kernel, t: Task, fd: int, prot: int, flags: int) -> MappedFile | None:
-    """A file for mmap(2), recorded as an input if it is one; None for /dev/zero.
+    """The file for mmap(2), recorded as an input if its contents are the host's; None for
+    /dev/zero.
 
     Errno EBADF, EACCES, ENODEV.
     """
@@ -360,7 +361,7 @@ _FCNTL: Final[dict[int, Callable[[Kernel, Task, int, int], Outcome]]] = {
     F_OFD_SETLK: partial(set_lock, ofd=True),
     F_OFD_SETLKW: partial(set_lock, may_wait=True, ofd=True),
     F_DUPFD_CLOEXEC: _dupfd_cloexec,
-    F_SETPIPE_SZ: _pipe_size,  # stays what it is
+    F_SETPIPE_SZ: _pipe_size,  # the size does not change
     F_GETPIPE_SZ: _pipe_size,
 }
 

@@ -1,4 +1,4 @@
-"""What an inode is: stat and its families, access, modes, owners, times, extended attributes."""
+"""The attributes of an inode: stat and its variants, access, mode, owner, times, xattrs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _UNCHANGED: Final = 0xFFFF_FFFF  # chown's -1
 
 
 def _blocks(inode: Inode) -> int:
-    """512-byte units, in whole blocks."""
+    """st_blocks: 512-byte units, rounded up to whole blocks."""
     return -(-inode.size // BLOCK) * (BLOCK // 512)
 
 
@@ -127,7 +127,7 @@ def sys_readlinkat(k: Kernel, t: Task, a: Args) -> int:
 
 
 def _put_statfs(k: Kernel, t: Task, inode: Inode, addr: int) -> int:
-    """struct statfs: a tmpfs as large as what the guest may store, or procfs."""
+    """struct statfs: procfs, or a tmpfs with the size that the guest may store."""
     proc = inode.dev == DEV_PROC
     total = 0 if proc else STORAGE_MAX // BLOCK
     free = 0 if proc else (STORAGE_MAX - k.sandbox.stored) // BLOCK
@@ -155,7 +155,7 @@ def _own(inode: Inode) -> Inode:
 
 def _changed(k: Kernel, inode: Inode) -> None:
     inode.changed(realtime_ns(k))
-    fsnotify.tell(k, inode, IN_ATTRIB)
+    fsnotify.notify(k, inode, IN_ATTRIB)
 
 
 def _chmod(k: Kernel, inode: Inode, mode: int) -> int:
@@ -184,7 +184,7 @@ def sys_fchmodat2(k: Kernel, t: Task, a: Args) -> int:
 
 
 def _chown(k: Kernel, inode: Inode, uid: int, gid: int) -> int:
-    """An ordinary user may give files to nobody else. As in Linux the set-id bits go."""
+    """An ordinary user cannot give a file away. As on Linux, the set-id bits are cleared."""
     _own(inode).see(k)
     if uid & 0xFFFF_FFFF not in (UID, _UNCHANGED) or gid & 0xFFFF_FFFF not in (UID, _UNCHANGED):
         raise Errno("EPERM")
@@ -218,7 +218,7 @@ def _new_time(old: int, sec: int, nsec: int, now: int) -> int:
 
 
 def sys_utimensat(k: Kernel, t: Task, a: Args) -> int:
-    """A null path means the descriptor itself (futimens)."""
+    """A null path refers to the descriptor itself (futimens)."""
     flags = a[3] & 0xFFFF_FFFF
     if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
         raise Errno("EINVAL")
@@ -236,7 +236,7 @@ def sys_utimensat(k: Kernel, t: Task, a: Args) -> int:
 
 
 def _no_attributes(k: Kernel, t: Task, a: Args) -> int:
-    """listxattr and lgetxattr's kind: the path must exist, then there is nothing."""
+    """listxattr and llistxattr: the path must exist, and the list is empty."""
     find(k, t, AT_FDCWD, get_path(k, t, a[0])).existing()
     return 0
 

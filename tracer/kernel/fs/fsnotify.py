@@ -1,6 +1,7 @@
-"""Events of files, for whoever watches them (fs/notify/fsnotify.c).
+"""File events, delivered to the watches of an inode (fs/notify/fsnotify.c).
 
-A call that does something to a file reports it by `tell`. An event that nobody watches is dropped.
+A call that does something to a file reports it by `notify`. An event that no watch matches is
+dropped.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Watch:
 
 
 class Cookies:
-    """A number for each rename, by which its two events are known to be one."""
+    """A number for each rename; its two events carry the same one."""
 
     def __init__(self) -> None:
         self._last = 0
@@ -57,11 +58,11 @@ class Cookies:
 _COOKIES: Final = Slot(Cookies)
 
 
-def tell(k: Kernel, inode: Inode, mask: int, place: Place | None = None, cookie: int = 0) -> None:
-    """First, with its name, to who watches where the inode lies (a file with several names: where
-    it was linked last, unless `place` says more), then to who watches the inode itself.
+def notify(k: Kernel, inode: Inode, mask: int, place: Place | None = None, cookie: int = 0) -> None:
+    """Report an event to the watches of the parent directory, with the name, then to those of the
+    inode itself. Without a `place`, the parent is the one that the inode was last linked into.
 
-    IN_CREATE, IN_DELETE and IN_MOVED_* are for the directory alone.
+    IN_CREATE, IN_DELETE and IN_MOVED_* go to the directory only.
     """
     place = place or inode.place
     if place is not None:
@@ -71,10 +72,10 @@ def tell(k: Kernel, inode: Inode, mask: int, place: Place | None = None, cookie:
             if watch.mask & mask and not unnamed:
                 _report(k, watch, mask | _kind(inode), cookie, name)
     if not mask & (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO):
-        _tell_itself(k, inode, mask | _kind(inode))
+        _notify_self(k, inode, mask | _kind(inode))
 
 
-def _tell_itself(k: Kernel, inode: Inode, mask: int) -> None:
+def _notify_self(k: Kernel, inode: Inode, mask: int) -> None:
     for watch in list(inode.watches):
         if watch.mask & mask & EVENTS:
             _report(k, watch, mask, 0, "")
@@ -91,43 +92,43 @@ def _report(k: Kernel, watch: Watch, mask: int, cookie: int, name: str) -> None:
 
 
 def used(k: Kernel, inode: Inode, event: int, count: int) -> None:
-    """So many bytes were read (IN_ACCESS) or written (IN_MODIFY)."""
+    """`count` bytes were read (IN_ACCESS) or written (IN_MODIFY)."""
     if count:
-        tell(k, inode, event)
+        notify(k, inode, event)
 
 
 def closed(k: Kernel, file: OpenFile) -> None:
-    """The last holder of a description has let go of it."""
+    """The last reference to an open file description was dropped."""
     if file.readable or file.writable:  # else it was opened with O_PATH
-        tell(k, file.inode, IN_CLOSE_WRITE if file.writable else IN_CLOSE_NOWRITE)
+        notify(k, file.inode, IN_CLOSE_WRITE if file.writable else IN_CLOSE_NOWRITE)
     _gone(k, file.inode)
 
 
 def linked(k: Kernel, inode: Inode) -> None:
-    _tell_itself(k, inode, IN_ATTRIB)
-    tell(k, inode, IN_CREATE)
+    _notify_self(k, inode, IN_ATTRIB)
+    notify(k, inode, IN_CREATE)
 
 
 def unlinked(k: Kernel, inode: Inode, place: Place | None) -> None:
-    """A name is gone; place: by unlink or rmdir, None: by a rename to it."""
+    """A name was removed: by unlink or rmdir at `place`, or (None) by a rename over it."""
     if not isinstance(inode, Directory):
-        _tell_itself(k, inode, IN_ATTRIB)
+        _notify_self(k, inode, IN_ATTRIB)
     if place is not None:
-        tell(k, inode, IN_DELETE, place)
+        notify(k, inode, IN_DELETE, place)
     _gone(k, inode)
 
 
 def moved(k: Kernel, inode: Inode, old: Place, new: Place) -> None:
     cookie = _COOKIES.of(k).new()
-    tell(k, inode, IN_MOVED_FROM, old, cookie)
-    tell(k, inode, IN_MOVED_TO, new, cookie)
-    _tell_itself(k, inode, IN_MOVE_SELF)
+    notify(k, inode, IN_MOVED_FROM, old, cookie)
+    notify(k, inode, IN_MOVED_TO, new, cookie)
+    _notify_self(k, inode, IN_MOVE_SELF)
 
 
 def _gone(k: Kernel, inode: Inode) -> None:
-    """The watches of an inode end when it has neither a name nor a user any more."""
+    """Remove the watches of an inode that has neither a name nor an open descriptor."""
     if inode.watches and not inode.nlink and not _is_open(k, inode):
-        _tell_itself(k, inode, IN_DELETE_SELF)
+        _notify_self(k, inode, IN_DELETE_SELF)
         for watch in list(inode.watches):
             watch.file.forget(k, watch)
 

@@ -1,9 +1,9 @@
-"""Inodes: what the guest's files are. Plain data in memory, filled from a host's tree on demand.
+"""Inodes: the guest's files as plain data in memory, filled from a tree of the host on demand.
 
-A tree of the host is only ever read. Everything the guest changes stays in these objects, which is
-the whole of the copy-on-write overlay: a directory's `entries` win over what lies beneath it.
-keep.py writes them to the host, where that was asked for, when the run has ended.
-Whatever the guest learns from the host's tree is recorded as an input at that moment (`see`).
+A tree of the host is never written while the guest runs. What the guest changes stays in these
+objects, and that is the whole copy-on-write overlay: a directory's `entries` take precedence over
+those of the host. Where the user asked for it, keep.py writes the changes to the host at the end of
+the run. What the guest reads from the host's tree is recorded as an input at that moment (`see`).
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
 NAME_MAX: Final = 255
-# Device numbers of the file systems (anonymous ones, as tmpfs and overlayfs have).
+# Device numbers of the file systems; they are anonymous, as those of tmpfs and overlayfs are.
 DEV_ROOT, DEV_PROC, DEV_ANON, DEV_BOUND = 0x1E, 0x16, 0x0F, 0x40
 
 READ, WRITE, EXECUTE = 4, 2, 1
 
 
 def path_ino(path: str) -> int:
-    """An inode number that is the same in every run: a hash of the path, above the counted ones."""
+    """An inode number that is the same in every run: a hash of the path, above those of new_ino."""
     digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest()
     return 1 << 32 | int.from_bytes(digest[:5], "little") << 8
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an inode's contents come from, and the name the guest has for it."""
+    """Where the contents of an inode come from, and its path in the guest."""
 
     tree: Tree
-    path: str  # beneath tree.root
+    path: str  # relative to tree.root
     guest_path: str
 
 
@@ -51,17 +51,17 @@ class Inode:
     ino: int
     mode: int  # with the S_IFMT bits
     origin: Origin | None = None
-    input: int | None = None  # inputs.input, while the contents are still that input's
+    input: int | None = None  # inputs.input, as long as the contents are that input's
     nlink: int = 1
-    atime: int = EPOCH_NS  # ns since 1970; inputs all bear the time of the boot
+    atime: int = EPOCH_NS  # ns since 1970; all inputs have the time of the boot
     mtime: int = EPOCH_NS
     ctime: int = EPOCH_NS
     dev: int = DEV_ROOT
     rdev: int = 0
     read_only: bool = False  # bound without :rw
     mount: bool = False  # can't be removed or renamed
-    changes: int = 0  # of readiness; edge-triggered epoll counts them
-    place: tuple[Directory, str] | None = None  # its name, the one it was given last
+    changes: int = 0  # number of readiness changes, for edge-triggered epoll
+    place: tuple[Directory, str] | None = None  # the name it was last linked under
     locks: list[Lock] = field(default_factory=list)
     watches: list[Watch] = field(default_factory=list)
 
@@ -70,24 +70,25 @@ class Inode:
         return 0
 
     def contents(self) -> bytes:
-        """What an input row stores."""
+        """The bytes that an input row stores."""
         return b""
 
     def see(self, k: Kernel | None) -> None:
-        """The guest is about to learn what this inode holds. (No kernel: it is not the guest.)"""
+        """Record the inode as an input: the guest is about to read it. k is None before the run,
+        when the reader is not the guest."""
         if k is not None and self.origin is not None and self.input is None:
             name = raw(self.origin.guest_path).decode("utf-8", "backslashreplace")
             self.input = k.rec.input(name, self.contents(), self.mode, k.here())
 
     def permit(self, want: int) -> None:
-        """want: READ, WRITE, EXECUTE. All files are the guest's own: its owner bits decide."""
+        """want: READ, WRITE, EXECUTE. The guest owns every file, so the owner bits decide."""
         if want & WRITE and self.read_only:
             raise Errno("EROFS")
         if want & ~(self.mode >> 6):
             raise Errno("EACCES")
 
     def changed(self, now: int, contents: bool = False) -> None:
-        """now: ns since 1970. contents: not only the metadata; it is no input any more."""
+        """now: ns since 1970. contents: the contents changed too, not just the metadata."""
         self.ctime = now
         if contents:
             self.mtime = now
@@ -115,7 +116,7 @@ class Regular(Inode):
         return bytes(self.contents()[offset : offset + n])
 
     def own(self, k: Kernel) -> bytearray | PageCache:
-        """The contents are about to be changed; from now on they are the guest's own."""
+        """Detach the contents from the input: they are about to be changed."""
         self.see(k)
         if not isinstance(self.data, bytearray | PageCache):
             self.data = bytearray(self.contents())
@@ -131,7 +132,7 @@ class Regular(Inode):
             mine[offset : offset + len(data)] = data
 
     def truncate(self, k: Kernel, size: int) -> None:
-        """Cut, or grow by zeros. Errno ENOSPC."""
+        """Cut the file, or extend it with zeros. Errno ENOSPC."""
         mine = self.own(k)
         if isinstance(mine, PageCache):
             mine.resize(size)
@@ -143,7 +144,7 @@ class Regular(Inode):
             mine.extend(bytes(size - len(mine)))
 
     def pages(self, k: Kernel) -> PageCache:
-        """For a shared mapping."""
+        """The page cache, for a shared mapping."""
         self.see(k)
         if not isinstance(self.data, PageCache):
             self.data = PageCache(k.machine, self.contents())
@@ -163,7 +164,7 @@ class Symlink(Inode):
 
 
 class MagicLink(Symlink):
-    """A link of /proc that leads to an object, not to a path."""
+    """A link of /proc that resolves to an object, not to a path."""
 
     def jump(self, k: Kernel | None) -> Inode:
         raise NotImplementedError
@@ -171,14 +172,14 @@ class MagicLink(Symlink):
 
 @dataclass(eq=False)
 class Device(Inode):
-    """A character device; devices.py says what each does."""
+    """A character device; devices.py implements each."""
 
 
 @dataclass(eq=False)
 class Directory(Inode):
     name: str = ""
     parent: Directory = field(default=None, repr=False)  # type: ignore[assignment]
-    entries: dict[str, Inode | None] = field(default_factory=dict)  # None: known not to be there
+    entries: dict[str, Inode | None] = field(default_factory=dict)  # None: a negative entry
 
     def __post_init__(self) -> None:
         if self.parent is None:
@@ -225,7 +226,7 @@ class Directory(Inode):
                 return Symlink(ino, mode, child, target=origin.tree.target(path), **common)
             case stat.S_IFDIR:
                 return Directory(ino, mode, child, name=name, parent=self, **common)
-        return None  # sockets, pipes and devices of the host are not the guest's
+        return None  # the guest doesn't see sockets, pipes and devices of the host
 
     def names(self, k: Kernel) -> list[str]:
         """Sorted."""
@@ -235,7 +236,7 @@ class Directory(Inode):
         return sorted(names - gone)
 
     def contents(self) -> bytes:
-        """The host's names, each ended by a NUL; nothing if it may not be listed."""
+        """The host's names, each NUL-terminated; empty if the host refuses to list it."""
         assert self.origin is not None
         try:
             names = self.origin.tree.names(self.origin.path)

@@ -1,4 +1,4 @@
-"""inotify: a descriptor that tells what happens to files and in directories."""
+"""inotify: a descriptor that reports events of files and directories."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Inotify(OpenFile):
     def __init__(self, inode: Inode, flags: int) -> None:
         super().__init__(inode, flags, "anon_inode:inotify")
         self.watches: dict[int, Watch] = {}
-        self.count = 0  # watches, ever
+        self.count = 0  # watches ever added
         self.queue: deque[bytes] = deque()
 
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
@@ -76,7 +76,7 @@ class Inotify(OpenFile):
         self.watches.clear()
 
     def add(self, k: Kernel, wd: int, mask: int, cookie: int = 0, name: str = "") -> None:
-        """An event that is like the last one is told once."""
+        """Queue an event, unless it equals the last one in the queue."""
         padded = raw(name) + b"\0" if name else b""
         padded = padded.ljust(-(-len(padded) // _HEAD.size) * _HEAD.size, b"\0")
         event = _HEAD.pack(wd, mask, cookie, len(padded)) + padded
@@ -108,7 +108,7 @@ def _inotify(t: Task, fd: int) -> Inotify:
 
 
 def sys_inotify_add_watch(k: Kernel, t: Task, a: Args) -> int:
-    """A watch of an inode that is watched already has its mask changed."""
+    """If the inode is watched already, its mask is changed."""
     mask = a[2] & 0xFFFF_FFFF
     if not mask & EVENTS or mask & ~_KNOWN or (mask & IN_MASK_ADD and mask & IN_MASK_CREATE):
         raise Errno("EINVAL")

@@ -1,4 +1,4 @@
-"""ioctl(2): the requests that any descriptor knows; a file's own stand in its class."""
+"""ioctl(2): the requests that every descriptor supports; each class of files adds its own."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _REQUESTS: Final = {
 
 
 def sys_ioctl(k: Kernel, t: Task, a: Args) -> int:
-    """Errno ENOTTY for a request the file doesn't know."""
+    """Errno ENOTTY for a request that the file doesn't support."""
     fd, request = a[0] & 0xFFFF_FFFF, a[1] & 0xFFFF_FFFF
     file = t.files.get(fd)
     if request in _REQUESTS:

@@ -1,7 +1,7 @@
-"""Locks on files: flock(2)'s, and fcntl's ranges of a process or of an open file description.
+"""Advisory file locks: flock(2), and fcntl's byte ranges (fs/locks.c).
 
-They bind nobody who does not ask. A range of fcntl's F_SETLK belongs to a table of descriptors, and
-goes when any descriptor of the file is closed through it; the others belong to the description.
+The owner of an F_SETLK range is a table of descriptors. The range is released when any descriptor
+of the file is closed in that table. The owner of every other lock is the open file description.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _FLOCK: Final = struct.Struct("<hh4xqqi4x")  # struct flock: l_type, l_whence, l
 
 @dataclass(frozen=True)
 class Lock:
-    """Bytes start to end, both held. whole: flock's, which fcntl's don't see."""
+    """Bytes start to end, inclusive. whole: a flock(2) lock; those don't conflict with fcntl's."""
 
     owner: Files | OpenFile
     exclusive: bool
     start: int = 0
     end: int = _OFFSET_MAX
-    pid: int = -1  # -1: of an open file description
+    pid: int = -1  # -1: owned by an open file description
     whole: bool = False
 
-    def hinders(self, other: Lock) -> bool:
+    def conflicts(self, other: Lock) -> bool:
         return (
             self.whole == other.whole
             and self.owner is not other.owner
@@ -51,7 +51,7 @@ class Lock:
         return self.whole == other.whole and self.owner is other.owner
 
     def without(self, start: int, end: int) -> list[Lock]:
-        """What is left of it outside of start to end."""
+        """The parts of this lock outside start to end."""
         left = []
         if self.start < start:
             left.append(replace(self, end=min(self.end, start - 1)))
@@ -60,14 +60,14 @@ class Lock:
         return left
 
 
-class Awaited:
-    """Which owner of locks waits for which other (blocked_hash of fs/locks.c)."""
+class BlockedOwners:
+    """The owner that each blocked owner waits for (blocked_hash of fs/locks.c)."""
 
     def __init__(self) -> None:
         self.by_owner: dict[Files | OpenFile, Files | OpenFile] = {}
 
 
-_AWAITED: Final = Slot(Awaited)
+_BLOCKED: Final = Slot(BlockedOwners)
 
 
 def _key(inode: Inode) -> tuple[str, int, int]:
@@ -75,14 +75,14 @@ def _key(inode: Inode) -> tuple[str, int, int]:
 
 
 def release(k: Kernel, inode: Inode, owner: Files | OpenFile) -> None:
-    """The owner has closed the file."""
+    """Release the owner's locks: it has closed the file."""
     if any(lock.owner is owner for lock in inode.locks):
         inode.locks = [lock for lock in inode.locks if lock.owner is not owner]
         k.wake_key(_key(inode))
 
 
 def _drop(k: Kernel, inode: Inode, wanted: Lock) -> None:
-    """Its owner's locks of its range go."""
+    """Release the range of `wanted` from its owner's locks."""
     before, inode.locks = inode.locks, []
     for lock in before:
         inode.locks += lock.without(wanted.start, wanted.end) if lock.mine(wanted) else [lock]
@@ -90,8 +90,8 @@ def _drop(k: Kernel, inode: Inode, wanted: Lock) -> None:
 
 
 def _take(k: Kernel, inode: Inode, wanted: Lock) -> None:
-    """Its owner's other locks of its range give way; those of the same kind beside it are joined to
-    it, as F_GETLK shows them."""
+    """Replace its owner's locks in the range, and merge adjacent ones of the same kind, which
+    F_GETLK shows as one."""
     _drop(k, inode, wanted)
     for lock in list(inode.locks):
         touches = lock.start <= wanted.end + 1 and wanted.start <= lock.end + 1
@@ -102,20 +102,20 @@ def _take(k: Kernel, inode: Inode, wanted: Lock) -> None:
     inode.locks.append(wanted)
 
 
-def _hindrance(inode: Inode, wanted: Lock) -> Lock | None:
+def _conflicting(inode: Inode, wanted: Lock) -> Lock | None:
     return min(
-        (lock for lock in inode.locks if lock.hinders(wanted)),
+        (lock for lock in inode.locks if lock.conflicts(wanted)),
         key=lambda lock: lock.start,
         default=None,
     )
 
 
 def _acquire(k: Kernel, t: Task, inode: Inode, wanted: Lock, may_wait: bool) -> Outcome:
-    """Errno EAGAIN; EDEADLK: who is in the way waits, in the end, for this very owner."""
-    awaited = _AWAITED.of(k).by_owner
-    awaited.pop(t.files, None)
-    hindrance = _hindrance(inode, wanted)
-    if hindrance is None:
+    """Errno EAGAIN; EDEADLK: the conflicting owner waits, directly or not, for this one."""
+    blocked = _BLOCKED.of(k).by_owner
+    blocked.pop(t.files, None)
+    conflict = _conflicting(inode, wanted)
+    if conflict is None:
         _take(k, inode, wanted)
         return 0
     if not may_wait:
@@ -123,12 +123,12 @@ def _acquire(k: Kernel, t: Task, inode: Inode, wanted: Lock, may_wait: bool) -> 
     if t.blocked is not None and t.blocked.woken == "signal":
         return RESTART
     if wanted.owner is t.files:
-        other: Files | OpenFile | None = hindrance.owner
+        other: Files | OpenFile | None = conflict.owner
         while other is not None and other is not t.files:
-            other = awaited.get(other)
+            other = blocked.get(other)
         if other is t.files:
             raise Errno("EDEADLK")
-        awaited[t.files] = hindrance.owner
+        blocked[t.files] = conflict.owner
     return Wait("lock", _key(inode))
 
 
@@ -141,17 +141,17 @@ def sys_flock(k: Kernel, t: Task, a: Args) -> Outcome:
     if kind == LOCK_UN:
         _drop(k, file.inode, wanted)
         return 0
-    _loosen(k, file.inode, wanted)
+    _drop_other_kind(k, file.inode, wanted)
     return _acquire(k, t, file.inode, wanted, not operation & LOCK_NB)
 
 
-def _loosen(k: Kernel, inode: Inode, wanted: Lock) -> None:
-    """Another kind of lock is asked for: the old one goes before the new is waited for."""
+def _drop_other_kind(k: Kernel, inode: Inode, wanted: Lock) -> None:
+    """A conversion between shared and exclusive drops the old lock before it waits."""
     if any(lock.mine(wanted) and lock.exclusive != wanted.exclusive for lock in inode.locks):
         _drop(k, inode, wanted)
 
 
-def _asked(k: Kernel, t: Task, file: OpenFile, addr: int, ofd: bool) -> tuple[int, Lock]:
+def _get_flock(k: Kernel, t: Task, file: OpenFile, addr: int, ofd: bool) -> tuple[int, Lock]:
     """(l_type, the lock that a struct flock describes). Errno EINVAL, EOVERFLOW."""
     kind, whence, start, length, pid = _FLOCK.unpack(usermem.get(k, t, addr, _FLOCK.size))
     bases = {0: 0, 1: file.pos, 2: file.inode.size}
@@ -174,7 +174,7 @@ def set_lock(
 ) -> Outcome:
     """fcntl's F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW."""
     file = t.files.get(fd)
-    kind, wanted = _asked(k, t, file, addr, ofd)
+    kind, wanted = _get_flock(k, t, file, addr, ofd)
     if (kind == _RDLCK and not file.readable) or (kind == _WRLCK and not file.writable):
         raise Errno("EBADF")
     if kind == _UNLCK:
@@ -184,12 +184,12 @@ def set_lock(
 
 
 def get_lock(k: Kernel, t: Task, fd: int, addr: int, ofd: bool = False) -> int:
-    """fcntl's F_GETLK and F_OFD_GETLK: the first lock in the way, or l_type F_UNLCK."""
+    """fcntl's F_GETLK and F_OFD_GETLK: the first conflicting lock, or l_type F_UNLCK."""
     file = t.files.get(fd)
-    kind, wanted = _asked(k, t, file, addr, ofd)
+    kind, wanted = _get_flock(k, t, file, addr, ofd)
     if kind == _UNLCK:
         raise Errno("EINVAL")
-    lock = _hindrance(file.inode, wanted)
+    lock = _conflicting(file.inode, wanted)
     if lock is None:
         usermem.put(k, t, addr, _UNLCK.to_bytes(2, "little"))
         return 0

@@ -1,4 +1,4 @@
-"""From a path to an open file: openat, memfd_create, and which class opens which inode."""
+"""Opening a path: openat, memfd_create, and the class that opens each kind of inode."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-_CREATION: Final = O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC | O_NOFOLLOW  # not kept
+_CREATION: Final = O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC | O_NOFOLLOW  # not in f_flags
 _NEEDS: Final = {O_RDONLY: READ, O_WRONLY: WRITE, O_RDWR: READ | WRITE}
 
 
 def open_inode(k: Kernel, t: Task, inode: Inode, flags: int, path: str) -> OpenFile | Wait:
-    """A new description of an existing inode; flags: access mode and status flags."""
+    """A new description of an existing inode. flags: access mode and status flags."""
     if flags & O_PATH:
         return OpenFile(inode, flags, path)
     no_tty = flags & O_NOCTTY
@@ -115,7 +115,7 @@ def _path(found: Found, inode: Inode, asked: str) -> str:
 
 
 def open_at(k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int) -> OpenFile | Wait:
-    """openat(2) up to the descriptor; a named pipe may have to wait."""
+    """openat(2) without the descriptor. The open of a named pipe may have to wait."""
     if flags & O_TMPFILE & ~O_DIRECTORY:
         raise Errno("EOPNOTSUPP")
     if flags & O_PATH:
@@ -130,8 +130,8 @@ def open_at(k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int) ->
         if not flags & O_CREAT:
             raise Errno("ENOENT")
         created = _create(k, t, found, mode)
-        fsnotify.tell(k, created, IN_CREATE)
-        fsnotify.tell(k, created, IN_OPEN)
+        fsnotify.notify(k, created, IN_CREATE)
+        fsnotify.notify(k, created, IN_OPEN)
         return RegularFile(created, kept, _path(found, created, path))
     if flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL:
         raise Errno("EEXIST")
@@ -147,8 +147,8 @@ def open_at(k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int) ->
     if flags & O_TRUNC and isinstance(inode, Regular):
         inode.permit(WRITE)
         resize(k, inode, 0)
-        fsnotify.tell(k, inode, IN_MODIFY)
-    fsnotify.tell(k, inode, IN_OPEN)
+        fsnotify.notify(k, inode, IN_MODIFY)
+    fsnotify.notify(k, inode, IN_OPEN)
     return file
 
 
@@ -162,7 +162,7 @@ def sys_openat(k: Kernel, t: Task, a: Args) -> Outcome:
 
 
 def sys_openat2(k: Kernel, t: Task, a: Args) -> Outcome:
-    """struct open_how {flags, mode, resolve}; a nonzero resolve is refused."""
+    """struct open_how {flags, mode, resolve}; a nonzero resolve is rejected."""
     if a[3] < 24:
         raise Errno("EINVAL")
     how = usermem.get(k, t, a[2], 24)

@@ -1,4 +1,4 @@
-"""Calls that change names: directories, links, renames; and sizes, the working directory, umask."""
+"""Calls that change names (directories, links, renames), sizes, the working directory and umask."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NODES: Final[dict[int, type[Inode]]] = {stat.S_IFREG: Regular, stat.S_IFIFO: Fi
 
 
 def _place_for(k: Kernel, t: Task, dirfd: int, path: str, directory: bool = False) -> Found:
-    """Where a new name is to go. Errno EEXIST if it is taken."""
+    """Where a new name is to be created. Errno EEXIST if it exists."""
     found = find(k, t, dirfd, path, follow=False)
     if found.inode is not None or found.name in ("", ".", ".."):
         raise Errno("EEXIST")
@@ -49,12 +49,12 @@ def sys_mkdirat(k: Kernel, t: Task, a: Args) -> int:
     mode = stat.S_IFDIR | a[2] & 0o1777 & ~t.fs.umask
     new = Directory(k.sandbox.new_ino(), mode, atime=now, mtime=now, ctime=now, parent=found.parent)
     found.parent.link(found.name, new, now)
-    fsnotify.tell(k, new, IN_CREATE)
+    fsnotify.notify(k, new, IN_CREATE)
     return 0
 
 
 def sys_mknodat(k: Kernel, t: Task, a: Args) -> int:
-    """Regular files and named pipes; devices are for root."""
+    """Regular files and named pipes; only root may create devices."""
     mode = a[2] & 0xFFFF_FFFF
     kind = stat.S_IFMT(mode) or stat.S_IFREG
     if kind not in _NODES:
@@ -64,7 +64,7 @@ def sys_mknodat(k: Kernel, t: Task, a: Args) -> int:
     bits = kind | mode & 0o7777 & ~t.fs.umask
     new = _NODES[kind](k.sandbox.new_ino(), bits, atime=now, mtime=now, ctime=now)
     found.parent.link(found.name, new, now)
-    fsnotify.tell(k, new, IN_CREATE)
+    fsnotify.notify(k, new, IN_CREATE)
     return 0
 
 
@@ -77,7 +77,7 @@ def sys_symlinkat(k: Kernel, t: Task, a: Args) -> int:
     mode = stat.S_IFLNK | 0o777
     new = Symlink(k.sandbox.new_ino(), mode, atime=now, mtime=now, ctime=now, target=target)
     found.parent.link(found.name, new, now)
-    fsnotify.tell(k, new, IN_CREATE)
+    fsnotify.notify(k, new, IN_CREATE)
     return 0
 
 
@@ -109,7 +109,7 @@ def _removable(k: Kernel, directory: Directory) -> None:
 
 
 def _forget(k: Kernel, inode: Inode) -> None:
-    """One name less; a file's storage goes with its last name, or when its last user closes it."""
+    """Drop one link. The storage is freed with the last link or the last close."""
     inode.see(k)
     inode.nlink = 0 if isinstance(inode, Directory) else inode.nlink - 1
     inode.changed(realtime_ns(k))
@@ -189,7 +189,7 @@ def sys_renameat2(k: Kernel, t: Task, a: Args) -> int:
 
 
 def _check_no_loop(moved: Directory, to: Directory) -> None:
-    """A directory can't go beneath itself."""
+    """A directory can't be moved into itself. Errno EINVAL."""
     here = to
     while here is not moved:
         if here.parent is here:
@@ -211,7 +211,7 @@ def _resize(k: Kernel, t: Task, inode: Regular, size: int) -> None:
         raise Errno("EINVAL")
     check_size(k, t, size)
     resize(k, inode, size)
-    fsnotify.tell(k, inode, IN_MODIFY)
+    fsnotify.notify(k, inode, IN_MODIFY)
 
 
 def sys_truncate(k: Kernel, t: Task, a: Args) -> int:
@@ -230,7 +230,7 @@ def sys_ftruncate(k: Kernel, t: Task, a: Args) -> int:
 
 
 def sys_fallocate(k: Kernel, t: Task, a: Args) -> int:
-    """Allocation only (with KEEP_SIZE it changes nothing: memory is given as it is written)."""
+    """Allocation only. With KEEP_SIZE it has no effect: memory is allocated on write."""
     file, mode, offset, length = t.files.get(a[0]), a[1] & 0xFFFF_FFFF, a[2], a[3]
     keep_size = 1
     if not file.writable:

@@ -1,4 +1,4 @@
-"""Pipes, named or not: a buffer in the kernel between open file descriptions."""
+"""Pipes, anonymous and named: a kernel buffer between open file descriptions."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.task import Task
 
 CAPACITY: Final = 65536
-ATOMIC: Final = 4096  # PIPE_BUF: a write of this much is never split
+ATOMIC: Final = 4096  # PIPE_BUF: a write of up to this size is never split
 
 
 @dataclass(eq=False)
 class Fifo(Inode):
-    """A pipe, or a named one. readers, writers: open file descriptions, now and ever."""
+    """A pipe or a named pipe. readers, writers: open file descriptions of each end now;
+    reads_opened, writes_opened: how many have been opened so far."""
 
     buffer: bytearray = field(default_factory=bytearray)
     readers: int = 0
@@ -112,16 +113,16 @@ class PipeEnd(OpenFile):
 
 @dataclass(frozen=True)
 class _Opening:
-    """An open that waits. others: how often the other end had been opened before."""
+    """A blocked open. others: how often the other end had been opened when it began."""
 
     end: PipeEnd
     others: int
 
 
 def open_fifo(k: Kernel, t: Task, inode: Fifo, flags: int, path: str) -> PipeEnd | Wait:
-    """A named pipe, where an open waits for one of the other end, or a pipe through /proc/PID/fd.
+    """Open a named pipe, which waits for an open of the other end, or a pipe by /proc/PID/fd.
 
-    Errno ENXIO: a writer that may not block, without a reader; EINTR.
+    Errno ENXIO: a nonblocking writer finds no reader; EINTR.
     """
     assert t.blocked is not None
     mode, opening = flags & O_ACCMODE, t.blocked.state

@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.task import Task
 
 _FD_MAX: Final = 1 << 20
-# What makes a descriptor count in each of select's three sets.
+# The POLL* bits that select a descriptor in each of the three sets (POLLIN_SET and its kin).
 _SETS: Final = (READABLE | POLLHUP | POLLERR, WRITABLE | POLLERR, POLLPRI)
 
 
 def swap_mask(k: Kernel, t: Task, addr: int, size: int) -> None:
-    """Set the signal mask for the call, at its first try; deliver_pending restores the old one."""
+    """Set the signal mask for the call, on its first attempt; deliver_pending restores the old
+    one."""
     assert t.blocked is not None
     if not addr or t.blocked.woken is not None:
         return
@@ -43,7 +44,7 @@ def swap_mask(k: Kernel, t: Task, addr: int, size: int) -> None:
 
 
 def wait_until(k: Kernel, deadline: int | None) -> Wait | None:
-    """Sleep until some file's readiness changes; None once the deadline has passed."""
+    """Sleep until the readiness of any file changes; None once the deadline has passed."""
     if deadline is not None and k.now_ns() >= deadline:
         return None
     return Wait("poll", POLL_KEY, deadline)
@@ -54,7 +55,7 @@ def interrupted(t: Task) -> bool:
 
 
 def _put_left(k: Kernel, t: Task, addr: int, deadline: int | None) -> None:
-    """Linux writes back the time that is left; a bad address is no error."""
+    """Write back the remaining time, as Linux does; a bad address is not an error."""
     if addr and deadline is not None:
         try:
             usermem.put(k, t, addr, pack_timespec(max(0, deadline - k.now_ns())))
@@ -112,7 +113,7 @@ def sys_pselect6(k: Kernel, t: Task, a: Args) -> Outcome:
 
 
 def _select(k: Kernel, t: Task, asked: list[bytes], count: int) -> tuple[list[bytes], int]:
-    """The three sets as they come out, and how many bits they hold. Errno EBADF."""
+    """The three resulting sets, and the number of bits set in them. Errno EBADF."""
     wanted = [int.from_bytes(bits, "little") & (1 << count) - 1 for bits in asked]
     answers = [0, 0, 0]
     for fd in range(count):

@@ -33,7 +33,7 @@ FILE_MAX: Final = 2**63 - 1
 
 
 def seek_to(pos: int, size: int, offset: int, whence: int) -> int:
-    """lseek's arithmetic; a file is one piece of data with a hole at its end."""
+    """The arithmetic of lseek. A file is one extent of data with a hole at its end."""
     if whence in (SEEK_DATA, SEEK_HOLE):
         if not 0 <= offset < size:
             raise Errno("ENXIO")
@@ -48,7 +48,7 @@ def seek_to(pos: int, size: int, offset: int, whence: int) -> int:
 
 
 def check_size(k: Kernel, t: Task, size: int) -> None:
-    """Whether a file may be so large. Errno EFBIG, with SIGXFSZ."""
+    """Check `size` against RLIMIT_FSIZE. Errno EFBIG, with SIGXFSZ."""
     if size > t.rlimit("FSIZE"):
         signals.send(k, t, SIGNALS["SIGXFSZ"], SI_USER, sender=t.pid)
         raise Errno("EFBIG")
@@ -109,7 +109,7 @@ class RegularFile(OpenFile):
         return self.regular.contents()
 
     def released(self, k: Kernel) -> None:
-        """The storage of a file without a name goes; its mappings keep their frames."""
+        """Free the storage of an unlinked file; its mappings keep their frames."""
         if self.inode.nlink == 0 and not isinstance(self.regular.data, bytes | None):
             k.sandbox.charge(-self.inode.size)
             if isinstance(self.regular.data, bytearray):
@@ -117,7 +117,7 @@ class RegularFile(OpenFile):
 
 
 class DirectoryFile(OpenFile):
-    """Its position counts entries of the listing as it stood at the last read from the start."""
+    """The position is an index into the listing, which is read again at position 0."""
 
     _listing: tuple[tuple[str, int, int], ...] = ()  # name, ino, DT_* type
 
@@ -134,9 +134,9 @@ class DirectoryFile(OpenFile):
         return self.pos
 
     def entries(self, k: Kernel, room: int) -> tuple[bytes, int]:
-        """getdents64: whole records that fit in `room` bytes, and the position after them.
+        """getdents64: the records that fit in `room` bytes, and the position after them.
 
-        Errno EINVAL if not even one fits, ENOENT if the directory is gone.
+        Errno EINVAL if not even one fits, ENOENT if the directory was removed.
         """
         directory = cast(Directory, self.inode)
         if directory.nlink == 0:

@@ -1,4 +1,4 @@
-"""O_ASYNC: whoever owns a descriptor is sent SIGIO when its readiness changes (fs/fcntl.c)."""
+"""O_ASYNC: SIGIO to the owner of a descriptor when its readiness changes (fs/fcntl.c)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Asynchronous:
-    """The open file descriptions that have O_ASYNC."""
+    """The open file descriptions with O_ASYNC."""
 
     def __init__(self) -> None:
         self.files: dict[OpenFile, None] = {}
@@ -25,8 +25,8 @@ class Asynchronous:
 _ASYNCHRONOUS: Final = Slot(Asynchronous)
 
 
-def tell_owners(k: Kernel, file: OpenFile) -> None:
-    """Of every asynchronous description of the file whose readiness has changed."""
+def signal_owners(k: Kernel, file: OpenFile) -> None:
+    """kill_fasync: send SIGIO to the owners of the file's O_ASYNC descriptions."""
     for other in _ASYNCHRONOUS.of(k).files:
         if other.inode is not file.inode:
             continue
@@ -49,7 +49,7 @@ def closed(k: Kernel, file: OpenFile) -> None:
 
 
 def set_owner(k: Kernel, t: Task, fd: int, arg: int) -> int:
-    """F_SETOWN: a process, or a group's number negated. Errno ESRCH."""
+    """F_SETOWN: a pid, or a negated process group. Errno ESRCH."""
     owner = (arg & 0xFFFF_FFFF ^ 1 << 31) - (1 << 31)
     known = (p.pid if owner > 0 else -p.pgid for p in k.processes.values())
     if owner and owner not in known:
@@ -63,7 +63,7 @@ def get_owner(k: Kernel, t: Task, fd: int, arg: int) -> int:
 
 
 def set_signal(k: Kernel, t: Task, fd: int, arg: int) -> int:
-    """F_SETSIG: it stays SIGIO."""
+    """F_SETSIG: the signal is always SIGIO."""
     t.files.get(fd)
     if arg & 0xFFFF_FFFF:
         k.warn("fcntl: F_SETSIG is not modelled (EINVAL): only SIGIO is sent")

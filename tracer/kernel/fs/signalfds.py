@@ -1,4 +1,4 @@
-"""signalfd: a descriptor from which whoever reads takes his own pending signals."""
+"""signalfd: a descriptor whose reader dequeues its own pending signals."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SignalFd(OpenFile):
         self.mask = mask
 
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
-        """The signals are taken at once: one that can't be copied out is lost, as on Linux."""
+        """Dequeue the signals at once: one that can't be copied out is lost, as on Linux."""
         if n < siginfo.SIZE:
             raise Errno("EINVAL")
         out = b""
@@ -52,7 +52,7 @@ class SignalFd(OpenFile):
 
 
 def _pack(info: Siginfo) -> bytes:
-    """Which fields count is siginfo_layout()'s matter, as in siginfo.pack."""
+    """The fields that are set depend on siginfo_layout(), as in siginfo.pack."""
     first, second, value = struct.unpack_from("<IIQ", siginfo.pack(info), 16)
     pid = uid = tid = overrun = status = pointer = addr = 0
     if info.si_addr is not None:
@@ -69,7 +69,7 @@ def _pack(info: Siginfo) -> bytes:
 
 
 def sys_signalfd4(k: Kernel, t: Task, a: Args) -> int:
-    """A new one, or another mask for the one given."""
+    """Create a signalfd, or change the mask of the given one."""
     fd, flags = a[0] & 0xFFFF_FFFF, a[3] & 0xFFFF_FFFF
     if flags & ~(O_NONBLOCK | O_CLOEXEC) or a[2] != 8:
         raise Errno("EINVAL")

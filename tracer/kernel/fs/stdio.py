@@ -1,5 +1,4 @@
-"""Descriptors 0, 1 and 2 of the first process: pipes whose other ends are the run's own, or a
-terminal."""
+"""Descriptors 0, 1 and 2 of the first process: pipes to and from the host, or a terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ class Stream(Inode):
 
 
 class Input(OpenFile):
-    """Standard input: all of it is there from the start, then its writer is gone."""
+    """Standard input: a pipe that holds all the input from the start and has no writer."""
 
     recorded = False
 
@@ -57,7 +56,7 @@ class Input(OpenFile):
 
 
 class Output(OpenFile):
-    """Standard output or error: an output row, and passed through."""
+    """Standard output or error: each write becomes an output row and is passed to the host."""
 
     def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
         if data:
@@ -71,7 +70,7 @@ class Output(OpenFile):
 
 
 def open_stream(inode: Stream, flags: int, path: str) -> OpenFile:
-    """Errno EACCES for the wrong direction."""
+    """Errno EACCES for the wrong access mode."""
     wanted = O_WRONLY if inode.fd else O_RDONLY
     if flags & O_ACCMODE != wanted:
         raise Errno("EACCES")

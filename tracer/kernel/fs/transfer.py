@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-# Linux moves at most 0x7ffff000 bytes a call; less is as legal, and bounds what a guest can ask.
+# Linux moves at most 0x7ffff000 bytes a call. A short transfer is legal, and this limit bounds the
+# memory that a guest can make the host allocate.
 TRANSFER_MAX: Final = 64 << 20
 IOV_MAX: Final = 1024
 _RWF_KNOWN: Final = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND
@@ -39,7 +40,7 @@ Iov = list[tuple[int, int]]  # address, length
 
 
 def get_iov(k: Kernel, t: Task, addr: int, count: int) -> Iov:
-    """struct iovec[count], cut to TRANSFER_MAX bytes in all."""
+    """struct iovec[count], truncated to TRANSFER_MAX bytes in total."""
     count &= 0xFFFF_FFFF
     if count > IOV_MAX:
         raise Errno("EINVAL")
@@ -62,7 +63,7 @@ def total(iov: Iov) -> int:
 
 
 def _pages(addr: int, length: int) -> Iov:
-    """A range in pieces that don't cross a page."""
+    """A range, split at page boundaries."""
     out, at, end = [], addr, addr + length
     while at < end:
         stop = min(end, (at | (PAGE - 1)) + 1)
@@ -72,7 +73,7 @@ def _pages(addr: int, length: int) -> Iov:
 
 
 def scatter(k: Kernel, t: Task, iov: Iov, data: bytes, record: bool) -> int:
-    """copy_to_user of as much as goes; EFAULT if nothing does."""
+    """copy_to_user of as much as possible; EFAULT if nothing can be copied."""
     done = 0
     for addr, length in iov:
         piece = data[done : done + length]
@@ -93,7 +94,7 @@ def scatter(k: Kernel, t: Task, iov: Iov, data: bytes, record: bool) -> int:
 
 
 def gather(k: Kernel, t: Task, iov: Iov) -> bytes:
-    """copy_from_user of as much as goes; EFAULT if nothing does."""
+    """copy_from_user of as much as possible; EFAULT if nothing can be copied."""
     out = bytearray()
     for addr, length in iov:
         try:
@@ -133,7 +134,7 @@ def _writable(t: Task, fd: int) -> OpenFile:
 
 
 def would_block(t: Task, file: OpenFile, deadline_ns: int | None = None) -> Outcome:
-    """About a file that isn't ready: EAGAIN, sleep on it, or give way to a signal."""
+    """The outcome for a file that isn't ready: EAGAIN, sleep, or restart after a signal."""
     if file.flags & O_NONBLOCK:
         raise Errno("EAGAIN")
     if t.blocked is not None and t.blocked.woken == "signal":
@@ -143,10 +144,10 @@ def would_block(t: Task, file: OpenFile, deadline_ns: int | None = None) -> Outc
 
 @dataclass
 class Progress:
-    """How far a call has come that goes on after it slept."""
+    """How far a call has got that continues after it slept."""
 
     done: int = 0  # bytes of a write, or of the message that is being sent
-    messages: int = 0  # that sendmmsg or recvmmsg is done with
+    messages: int = 0  # messages that sendmmsg or recvmmsg has finished
 
 
 def progress(t: Task) -> Progress:
@@ -173,7 +174,7 @@ def _read(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
 
 
 def _write(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
-    """A blocking write goes on until all is written."""
+    """A blocking write continues until everything is written."""
     file = _writable(t, fd)
     data = bytes(total(iov)) if file.ignores_data else gather(k, t, iov)
     if len(data) < total(iov):
@@ -258,7 +259,7 @@ def sys_pwritev(k: Kernel, t: Task, a: Args) -> Outcome:
 
 
 def sys_preadv2(k: Kernel, t: Task, a: Args) -> Outcome:
-    """Offset -1 means the file's own position; the flags are hints."""
+    """Offset -1 is the file's own position; the flags are hints."""
     if a[5] & ~_RWF_KNOWN:
         raise Errno("EOPNOTSUPP")
     return sys_readv(k, t, a) if a[3] == 2**64 - 1 else sys_preadv(k, t, a)
@@ -295,7 +296,7 @@ def _carry(
     out_at: int | None,
     n: int,
 ) -> tuple[int, Outcome]:
-    """Move bytes from file to file: (bytes moved, what the call gives)."""
+    """Move bytes from file to file: (bytes moved, outcome of the call)."""
     n = min(n, TRANSFER_MAX)
     data = source.peek(k, t, n) if in_at is None else source.peek_at(k, t, n, in_at)
     if data is None:

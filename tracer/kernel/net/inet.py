@@ -1,7 +1,7 @@
-"""AF_INET and AF_INET6 as far as they lead back to the machine itself: TCP and UDP over loopback.
+"""AF_INET and AF_INET6: TCP and UDP over loopback.
 
-There is no other network: connecting elsewhere is ENETUNREACH. A name is a sockaddr's bytes after
-the family: port (big endian) and address, of IPv6 with flow and scope.
+There is no other network: a connection elsewhere fails with ENETUNREACH. A name is the bytes of a
+sockaddr after the family: the port (big endian) and the address, for IPv6 with flow and scope.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _V4: Final = struct.Struct(">H4s8x")
 _V6: Final = struct.Struct(">HI16s4x")
 
 Address = IPv4Address | IPv6Address
-Place = tuple[Address, int]  # with the port
+Place = tuple[Address, int]  # address, port
 
 
 def pack(family: int, place: Place) -> bytes:
-    """A name; an IPv4 address in an IPv6 socket is mapped (::ffff:…)."""
+    """The name of `place`; for an IPv6 socket an IPv4 address is mapped (::ffff:…)."""
     address, port = place
     if family == AF_INET:
         return _V4.pack(port, address.packed)
@@ -40,7 +40,7 @@ def pack(family: int, place: Place) -> bytes:
 
 
 def unpack(family: int, name: bytes) -> Place:
-    """Errno EINVAL: too short."""
+    """Errno EINVAL: the name is too short."""
     form = _V4 if family == AF_INET else _V6
     if len(name) < form.size - (0 if family == AF_INET else 4):
         raise Errno("EINVAL")
@@ -62,19 +62,19 @@ def _wildcard(address: Address) -> bool:
 
 
 def _own(address: Address) -> bool:
-    """Whether it is this machine's."""
+    """Whether it is a local address."""
     return address.is_loopback or _wildcard(address)
 
 
 def _takes(bound: Address, v6only: bool, address: Address) -> bool:
-    """Whether a socket bound to a wildcard address gets what is sent to `address`."""
+    """Whether `bound` is a wildcard that covers `address`."""
     return _wildcard(bound) and (
         bound.version == address.version or (bound.version == 6 and not v6only)
     )
 
 
 class Ports:
-    """The sockets that are bound to one."""
+    """The sockets that are bound to a port."""
 
     def __init__(self) -> None:
         self.sockets: list[InetSocket] = []
@@ -91,8 +91,8 @@ class InetSocket(Socket):
         self.place: Place | None = None
         self.v6only = False
         self.options: dict[tuple[int, int], int] = {}
-        self.connecting = False  # connect(2) said EINPROGRESS, and has not been asked again
-        self.other: Place | None = None  # where a datagram socket was connected to
+        self.connecting = False  # connect(2) returned EINPROGRESS and was not called again
+        self.other: Place | None = None  # the destination of a connected datagram socket
 
     # Names.
 
@@ -127,9 +127,9 @@ class InetSocket(Socket):
             self.bind(k, (loopback, 0))
 
     def find(self, k: Kernel, place: Place) -> InetSocket | None:
-        """Who has a name; a connected socket is nobody's goal but its peer's.
+        """The socket bound to a name. A connected socket receives from its peer only.
 
-        Errno ENETUNREACH: it is not on this machine.
+        Errno ENETUNREACH: not a local address.
         """
         address, port = place
         if not _own(address):
@@ -179,7 +179,7 @@ class InetSocket(Socket):
         return pack(self.family, place)
 
     def shutdown(self, k: Kernel, how: int) -> None:
-        """The peer sees the end of what is sent to it, and nothing else."""
+        """The peer of a stream sees the end of its input; its own sends go on."""
         self.shut |= how
         self.notify(k)
         if how & SEND and self.peer is not None and self.kind == SOCK_STREAM:
@@ -228,7 +228,7 @@ class InetSocket(Socket):
         return super().send(k, t, data, [], to, quiet)
 
     def send_to(self, k: Kernel, t: Task, data: bytes, place: Place) -> int:
-        """A datagram goes, or is lost; whoever is connected hears that nobody was there."""
+        """Send a datagram, or drop it. Without a receiver, a connected sender gets an error."""
         if self.error is not None:
             raise Errno(self.take_error() or "")
         if self.shut & SEND:
@@ -263,7 +263,7 @@ class InetSocket(Socket):
 
 
 def _source(bound: Address, goal: Address) -> Address:
-    """The address a datagram comes from: a wildcard's is the loopback's."""
+    """The source address of a datagram: for a wildcard, the loopback address."""
     if not _wildcard(bound):
         return bound
     return IPv4Address("127.0.0.1") if goal.version == 4 else IPv6Address("::1")

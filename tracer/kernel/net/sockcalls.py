@@ -1,4 +1,4 @@
-"""The system calls of sockets: AF_UNIX, and AF_INET and AF_INET6 within the machine."""
+"""The socket calls: AF_UNIX, and AF_INET and AF_INET6 over loopback."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 _FAMILIES: Final = {AF_NETLINK: "AF_NETLINK", AF_PACKET: "AF_PACKET", AF_VSOCK: "AF_VSOCK"}
 _SUN_PATH: Final = 108
-_MMSGHDR: Final = 64  # bytes of struct mmsghdr: a msghdr, and how much went
+_MMSGHDR: Final = 64  # sizeof(struct mmsghdr): msg_hdr, msg_len
 _MESSAGES_MAX: Final = 1024
 _U32: Final = 0xFFFF_FFFF
 
@@ -58,8 +58,8 @@ _U32: Final = 0xFFFF_FFFF
 def sleep(
     k: Kernel, t: Task, sock: Socket, key: Hashable, flags: int = 0, timeout: int = 0
 ) -> Outcome:
-    """About a socket that would block: EAGAIN, sleep, or give way to a signal. timeout: the option
-    that limits it, if any."""
+    """The outcome for a socket that would block: EAGAIN, sleep, or restart after a signal.
+    timeout: the socket option that limits the sleep, if any."""
     if sock.flags & O_NONBLOCK or flags & MSG_DONTWAIT:
         raise Errno("EAGAIN")
     assert t.blocked is not None
@@ -74,8 +74,8 @@ def sleep(
     return Wait("socket", key, t.blocked.expires)
 
 
-# Names: a sun_path is b"" (none), a path, or one that begins with NUL (abstract); AF_INET's and
-# AF_INET6's are inet.py's.
+# Names. A sun_path is b"" (unnamed), a path, or begins with NUL (abstract); inet.py has the names
+# of AF_INET and AF_INET6.
 
 
 def _get_address(k: Kernel, t: Task, sock: Socket, addr: int, length: int) -> bytes:
@@ -100,7 +100,7 @@ def _sockaddr(sock: Socket, name: bytes) -> bytes:
 
 
 def _put_address(k: Kernel, t: Task, addr: int, length_at: int, sock: Socket, name: bytes) -> None:
-    """move_addr_to_user: as much as there is room for, and the true length."""
+    """move_addr_to_user: copy what fits, and store the full length."""
     room = usermem.get_u32(k, t, length_at)
     if room >> 31:
         raise Errno("EINVAL")
@@ -110,7 +110,7 @@ def _put_address(k: Kernel, t: Task, addr: int, length_at: int, sock: Socket, na
 
 
 def _named(k: Kernel, t: Task, name: bytes, kind: int) -> Socket:
-    """Errno ECONNREFUSED (nobody has it), EPROTOTYPE, and a path's own."""
+    """The socket with this name. Errno ECONNREFUSED (none), EPROTOTYPE, those of a path walk."""
     if name[:1] == b"\0":
         found = ABSTRACT_NAMES.of(k).sockets.get(name)
     else:
@@ -124,7 +124,7 @@ def _named(k: Kernel, t: Task, name: bytes, kind: int) -> Socket:
     return found
 
 
-# Making them.
+# Creation.
 
 
 def _check_kind(k: Kernel, a: Args) -> tuple[int, int, bool]:
@@ -203,7 +203,7 @@ def sys_bind(k: Kernel, t: Task, a: Args) -> int:
         bits = 0o140777 & ~t.fs.umask
         node = SocketNode(k.sandbox.new_ino(), bits, atime=now, mtime=now, ctime=now, socket=sock)
         found.parent.link(found.name, node, now)
-        fsnotify.tell(k, node, IN_CREATE)
+        fsnotify.notify(k, node, IN_CREATE)
     sock.name = name
     return 0
 
@@ -233,7 +233,7 @@ def sys_connect(k: Kernel, t: Task, a: Args) -> Outcome:
     if (a[2] & _U32) >= 2 and usermem.get(k, t, a[1], 2) == b"\0\0":
         if sock.kind != SOCK_DGRAM:
             raise Errno("EINVAL")
-        sock.peer = None  # AF_UNSPEC dissolves the association
+        sock.peer = None  # AF_UNSPEC disconnects
         if isinstance(sock, InetSocket):
             sock.other = None
         return 0
@@ -257,8 +257,8 @@ def sys_connect(k: Kernel, t: Task, a: Args) -> Outcome:
 
 
 def _connect_inet(k: Kernel, t: Task, sock: InetSocket, place: Place) -> Outcome:
-    """A socket that does not block is told EINPROGRESS, although its peer is already there: as
-    over Linux's loopback, where the answer comes while the caller holds the socket."""
+    """A nonblocking connect returns EINPROGRESS although the peer already exists, as on Linux,
+    where the reply over loopback arrives while the caller holds the socket lock."""
     if sock.connecting:
         sock.connecting = False
         if sock.error is not None:
@@ -359,7 +359,7 @@ def _send(k: Kernel, t: Task, sock: Socket, head: Header, flags: int) -> Outcome
     outcome = send(k, t, sock, head, flags, to, files)
     if outcome is not None:
         return outcome
-    # A datagram waits for its receiver, whose reads notify those it turned away.
+    # A datagram's sender sleeps until a read of the receiver makes room and wakes it.
     return sleep(k, t, sock, sock.key, flags, SO_SNDTIMEO)
 
 
@@ -373,8 +373,8 @@ def sys_sendmsg(k: Kernel, t: Task, a: Args) -> Outcome:
 
 
 def _each(t: Task, count: int, stop_early: bool, one: Callable[[int], Outcome]) -> Outcome:
-    """One message after the other, up to the first that fails or has to wait: how many went.
-    one: the call for the nth."""
+    """Send or receive messages up to the first that fails or blocks; return their number.
+    one: the call for the nth message."""
     assert t.blocked is not None
     so_far = progress(t)
     done = so_far.messages
@@ -414,7 +414,7 @@ def sys_recvfrom(k: Kernel, t: Task, a: Args) -> Outcome:
     if got is None:
         return sleep(k, t, sock, sock.key, flags, SO_RCVTIMEO)
     for file in got.files:
-        file.let_go(k)
+        file.put(k)
     if a[4]:
         _put_address(k, t, a[4], a[5], sock, got.sender)
     return got.result
@@ -469,6 +469,6 @@ CALLS: Final = (
     Call("sendmsg", sys_sendmsg),
     Call("recvmsg", sys_recvmsg),
     Call("accept4", sys_accept4),
-    Call("recvmmsg", sys_recvmmsg, "simple", "its timeout is not looked at"),
+    Call("recvmmsg", sys_recvmmsg, "simple", "its timeout is ignored"),
     Call("sendmmsg", sys_sendmmsg),
 )

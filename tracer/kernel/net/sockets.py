@@ -1,4 +1,4 @@
-"""AF_UNIX sockets: the objects, and how bytes and files go from one to another (net/unix)."""
+"""AF_UNIX sockets, and the transfer of bytes and files between them (net/unix)."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 RECEIVE, SEND = 1, 2  # RCV_SHUTDOWN, SEND_SHUTDOWN
 CAPACITY: Final = 212992  # net.core.wmem_default
 BACKLOG_MAX: Final = 4096  # net.core.somaxconn
-_DATAGRAMS: Final = 10  # net.unix.max_dgram_qlen: from senders that aren't the receiver's peer
-_PIECE: Final = 32768  # of a stream that one message holds at most
+_DATAGRAMS: Final = 10  # net.unix.max_dgram_qlen; not for the receiver's peer
+_PIECE: Final = 32768  # maximum bytes of a stream in one message
 
 
 @dataclass(eq=False)
 class SocketNode(Inode):
-    """The name in the file system that a socket was bound to."""
+    """The file that a socket is bound to."""
 
     socket: Socket | None = None
 
 
 @dataclass(eq=False)
 class Message:
-    """sender: its sun_path; pid: of the process that sent it. files: on their way (SCM_RIGHTS)."""
+    """sender: its sun_path. pid: the sending process. files: in flight (SCM_RIGHTS)."""
 
     data: bytearray
     sender: bytes
@@ -43,40 +43,41 @@ class Message:
     files: list[OpenFile]
 
     def __post_init__(self) -> None:
-        # The buffer's head, and what kmalloc gives for the bytes with their shared info.
+        # skb->truesize: the sk_buff, and the kmalloc size of the data with skb_shared_info.
         self.cost = 256 + 512 * -(-(len(self.data) + 320) // 512)
         for file in self.files:
             file.refs += 1
 
     def drop(self, k: Kernel) -> None:
         for file in self.files:
-            file.let_go(k)
+            file.put(k)
 
 
 class Socket(OpenFile):
+    """A socket. A connected stream or packet socket keeps its `peer` after that closes; the `peer`
+    of a datagram socket is its default destination."""
+
     family = 1  # AF_UNIX
     protocol = 0
-    """An end. Streams and packet sockets have a `peer` once connected, and keep it when it closes;
-    a datagram socket's is where it sends by default."""
 
     def __init__(self, k: Kernel, kind: int, flags: int, pid: int) -> None:
         ino = k.sandbox.new_ino()
         inode = Inode(ino, stat.S_IFSOCK | 0o777, dev=DEV_ANON)
         super().__init__(inode, O_RDWR | flags, f"socket:[{ino}]")
         self.kind = kind
-        self.name = b""  # sun_path; b"" while it has none
-        self.pid = pid  # of the process that made it, or that called listen
+        self.name = b""  # sun_path; b"": unbound
+        self.pid = pid  # of the process that created it or called listen
         self.peer: Socket | None = None
         self.peer_pid: int | None = None  # SO_PEERCRED
         self.inbox: deque[Message] = deque()
         self.backlog: int | None = None  # of a listening socket
-        self.arrivals: deque[Socket] = deque()  # ends that accept(2) will give
+        self.arrivals: deque[Socket] = deque()  # connections for accept(2)
         self.shut = 0
         self.error: str | None = None
         self.passcred = False
         self.timeouts: dict[int, int] = {}  # SO_RCVTIMEO, SO_SNDTIMEO: ns
         self.closed = False
-        self.crowd: dict[Socket, None] = {}  # who found no room in the inbox
+        self.turned_away: dict[Socket, None] = {}  # senders that found the inbox full
 
     @property
     def connected(self) -> bool:
@@ -85,7 +86,7 @@ class Socket(OpenFile):
 
     @property
     def queued(self) -> int:
-        """Bytes a read can get."""
+        """The bytes that a read can return (SIOCINQ)."""
         if self.kind != SOCK_STREAM and self.inbox:
             return len(self.inbox[0].data)
         return sum(len(message.data) for message in self.inbox)
@@ -102,7 +103,7 @@ class Socket(OpenFile):
     # Receiving.
 
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
-        """Of a datagram socket: the first message's."""
+        """A datagram socket returns the first message."""
         if self.kind != SOCK_DGRAM and not self.connected:
             raise self.not_connected()
         if not self.inbox:
@@ -112,7 +113,7 @@ class Socket(OpenFile):
         out = bytearray()
         for message in self.inbox:
             out += message.data[: n - len(out)]
-            # Nothing is glued to what came with files.
+            # A read ends after a message that carries files.
             if self.kind != SOCK_STREAM or len(out) >= n or message.files:
                 break
         return bytes(out)
@@ -122,11 +123,11 @@ class Socket(OpenFile):
 
     def advance(self, k: Kernel, n: int) -> None:
         for file in self.take(k, n):
-            file.let_go(k)
+            file.put(k)
 
     def take(self, k: Kernel, n: int) -> list[OpenFile]:
-        """Consume n bytes, or a whole message if it is no stream; the files that came with them,
-        which the caller now holds."""
+        """Consume n bytes of a stream, or a whole message. Return the files that came with them;
+        the caller now owns their references."""
         files: list[OpenFile] = []
         if self.kind != SOCK_STREAM and self.inbox:
             files = self.inbox.popleft().files
@@ -139,7 +140,7 @@ class Socket(OpenFile):
             n -= used
             if not first.data:
                 self.inbox.popleft()
-        waiting, self.crowd = self.crowd, {}
+        waiting, self.turned_away = self.turned_away, {}
         for sender in waiting | ({self.peer: None} if self.peer else {}):
             sender.notify(k)
         return files
@@ -154,7 +155,7 @@ class Socket(OpenFile):
         return moved
 
     def take_error(self) -> str | None:
-        """SO_ERROR: told once."""
+        """SO_ERROR: return the error and clear it."""
         error, self.error = self.error, None
         return error
 
@@ -172,7 +173,7 @@ class Socket(OpenFile):
         to: Socket | None,
         quiet: bool = False,
     ) -> int | None:
-        """How much went; None if there is no room. quiet: no SIGPIPE."""
+        """The number of bytes sent; None if the receiver is full. quiet: no SIGPIPE."""
         if self.error is not None:
             raise Errno(self.take_error() or "")
         if to is None:
@@ -191,7 +192,7 @@ class Socket(OpenFile):
         if self.kind == SOCK_STREAM and not data:
             return 0
         if not to.has_room(self):
-            to.crowd[self] = None
+            to.turned_away[self] = None
             return None
         piece = data[:_PIECE] if self.kind == SOCK_STREAM else data
         to.inbox.append(Message(bytearray(piece), self.name, t.pid, files))
@@ -206,12 +207,12 @@ class Socket(OpenFile):
     # Connections.
 
     def join(self, other: Socket) -> None:
-        """Both ends of a connection."""
+        """Connect two sockets to each other."""
         self.peer, other.peer = other, self
         self.peer_pid, other.peer_pid = other.pid, self.pid
 
     def arrive(self, k: Kernel, client: Socket) -> bool:
-        """connect(2) to a listening socket: the other end is there at once. False: it is full."""
+        """connect(2) to this listening socket: queue the other end. False: the backlog is full."""
         assert self.backlog is not None
         if len(self.arrivals) > self.backlog:
             return False
@@ -223,13 +224,13 @@ class Socket(OpenFile):
         return True
 
     def arrival(self, k: Kernel, client: Socket) -> Socket:
-        """The end that accept(2) will give."""
+        """The end that accept(2) will return."""
         end = Socket(k, self.kind, 0, self.pid)
         end.name, end.passcred = self.name, self.passcred
         return end
 
     def shutdown(self, k: Kernel, how: int) -> None:
-        """how: RECEIVE | SEND; a connected peer can do the opposite no more."""
+        """how: RECEIVE | SEND. A connected peer is shut down in the opposite direction."""
         self.shut |= how
         self.notify(k)
         if self.connected and self.peer is not None:
@@ -252,7 +253,7 @@ class Socket(OpenFile):
         left, self.inbox = self.inbox, deque()
         for message in left:
             message.drop(k)
-        for other in self.crowd | ({self.peer: None} if self.peer else {}):
+        for other in self.turned_away | ({self.peer: None} if self.peer else {}):
             other.notify(k)
         self.notify(k)
 
@@ -284,7 +285,7 @@ class Socket(OpenFile):
 
 
 class AbstractNames:
-    """The names that are in no file system: they begin with NUL."""
+    """The abstract names: they begin with NUL and are not in the file system."""
 
     def __init__(self) -> None:
         self.sockets: dict[bytes, Socket] = {}

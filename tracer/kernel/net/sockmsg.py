@@ -1,4 +1,4 @@
-"""One message of a socket, out of guest memory and into it: struct msghdr and its control data."""
+"""One message of a socket, to and from guest memory: struct msghdr and its control messages."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def get_header(k: Kernel, t: Task, addr: int) -> Header:
 
 
 def rights(k: Kernel, t: Task, head: Header) -> list[OpenFile]:
-    """The files a message takes along. Errno: EINVAL, EBADF, EPERM (another's credentials)."""
+    """The files that a message carries. Errno: EINVAL, EBADF, EPERM (foreign credentials)."""
     files: list[OpenFile] = []
     if head.control_size > _CONTROL_MAX:
         raise Errno("EINVAL")
@@ -102,7 +102,7 @@ def send(
     to: Socket | None,
     files: list[OpenFile],
 ) -> int | None:
-    """How much went; None if it has to wait. A stream goes on until all is sent."""
+    """The number of bytes sent; None if it would block. A stream continues until all is sent."""
     if flags & MSG_OOB:
         raise Errno("EOPNOTSUPP")
     data = gather(k, t, head.iov)
@@ -132,7 +132,7 @@ def send(
 
 @dataclass(frozen=True)
 class Received:
-    """result: what the call gives. files: the caller holds them now. pid: the sender's."""
+    """result: of the call. files: owned by the caller now. pid: the sender's."""
 
     result: int
     flags: int
@@ -141,8 +141,8 @@ class Received:
     files: list[OpenFile]
 
     def control(self, k: Kernel, t: Task, sock: Socket, room: int, flags: int) -> tuple[bytes, int]:
-        """Control messages of `room` bytes at most, and MSG_CTRUNC if that was too little. The
-        files get their descriptors."""
+        """At most `room` bytes of control messages, and MSG_CTRUNC if that was too little. Installs
+        descriptors for the files."""
         out = b""
         cut_off = 0
         if sock.passcred and self.pid is not None:
@@ -157,7 +157,7 @@ class Received:
                     fds.append(t.files.add(t, file, bool(flags & MSG_CMSG_CLOEXEC)))
                 except Errno:
                     places = 0
-            file.let_go(k)
+            file.put(k)
         if len(fds) < len(self.files):
             cut_off = MSG_CTRUNC
         if fds:
@@ -166,7 +166,7 @@ class Received:
 
 
 def _cmsg(kind: int, body: bytes) -> bytes:
-    """Padded, as put_cmsg counts it."""
+    """A control message, padded as put_cmsg does."""
     size = _CMSGHDR.size + len(body)
     return (_CMSGHDR.pack(size, SOL_SOCKET, kind) + body).ljust((size + 7) & ~7, b"\0")
 
@@ -185,7 +185,7 @@ def _copy_out(k: Kernel, t: Task, sock: Socket, iov: Iov, data: bytes, flags: in
 
 
 def receive(k: Kernel, t: Task, sock: Socket, iov: Iov, flags: int) -> Received | None:
-    """None if there is nothing yet."""
+    """None if nothing has arrived yet."""
     if flags & MSG_OOB:
         raise Errno("EOPNOTSUPP")
     room = total(iov)

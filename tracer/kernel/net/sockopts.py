@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 _U32: Final = 0xFFFF_FFFF
 SO_RCVTIMEO, SO_SNDTIMEO = 20, 21
 _SO_PASSCRED: Final = 16
-_PLAIN: Final = frozenset((1, 2, 5, 6, 9, 10, 12, 15))  # without effect here
-_SO_SIZES: Final = frozenset((7, 8, 32, 33))  # SO_SNDBUF, RCVBUF and ..FORCE: stay what they are
+_PLAIN: Final = frozenset((1, 2, 5, 6, 9, 10, 12, 15))  # no effect here
+_SO_SIZES: Final = frozenset((7, 8, 32, 33))  # SO_SNDBUF, SO_RCVBUF and ..FORCE: ignored
 
 
 def _credentials(pid: int | None) -> bytes:
-    """struct ucred; nobody's is pid 0, ids -1."""
+    """struct ucred; without a peer pid 0 and ids -1."""
     return struct.pack("<iii", 0, -1, -1) if pid is None else struct.pack("<iII", pid, UID, UID)
 
 
@@ -61,7 +61,7 @@ _INET_LEVELS: Final = frozenset((IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_I
 
 
 def _inet_options(sock: Socket, level: int) -> dict[tuple[int, int], int]:
-    """Options that are only remembered: there is no wire. Errno EOPNOTSUPP, ENOPROTOOPT."""
+    """Options that are stored without effect: there is no wire. Errno EOPNOTSUPP, ENOPROTOOPT."""
     if not isinstance(sock, InetSocket):
         raise Errno("EOPNOTSUPP")
     if level not in _INET_LEVELS:
@@ -119,6 +119,6 @@ def sys_setsockopt(k: Kernel, t: Task, a: Args) -> int:
 
 
 CALLS: Final = (
-    Call("setsockopt", sys_setsockopt, "simple", "sizes and TCP options are only remembered"),
+    Call("setsockopt", sys_setsockopt, "simple", "sizes and TCP options have no effect"),
     Call("getsockopt", sys_getsockopt),
 )

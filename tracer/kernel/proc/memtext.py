@@ -1,4 +1,4 @@
-"""The texts of /proc that show an address space: maps, smaps, statm, the Vm lines of status."""
+"""The files of /proc that show an address space: maps, smaps, statm, the Vm lines of status."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _flags(vma: Vma) -> str:
     return "".join(f"{name} " for name, on in flags if on)
 
 
-# What has a size in smaps, in Linux's order: name -> which of the numbers below.
+# The sizes in smaps, in Linux's order: name -> key of the counts below.
 _SMAPS: Final = (
     ("Size", "size"),
     ("KernelPageSize", "page"),
@@ -82,7 +82,7 @@ _SMAPS: Final = (
 
 
 def maps(k: Kernel, t: Task) -> bytes:
-    """Empty once the task has no address space."""
+    """Empty for a task without an address space."""
     return _text(f"{_header(vma)}\n" for vma in t.mm.vmas) if t.mm else b""
 
 
@@ -100,7 +100,7 @@ def smaps(k: Kernel, t: Task) -> bytes:
 
 
 def _pages(t: Task) -> dict[str, int]:
-    """Pages, by what they are for."""
+    """Page counts by use."""
     counts = dict.fromkeys(("size", "rss", "text", "data", "stack"), 0)
     for vma in t.mm.vmas if t.mm else ():
         pages = vma.length // PAGE
@@ -121,7 +121,7 @@ def statm(k: Kernel, t: Task) -> bytes:
 
 
 def vm_status(t: Task) -> list[tuple[str, object]]:
-    """The Vm lines of status; none without an address space."""
+    """The Vm lines of status; none for a task without an address space."""
     if t.mm is None:
         return []
     n = _pages(t)

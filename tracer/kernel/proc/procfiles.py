@@ -1,4 +1,4 @@
-"""Open files of /proc: texts, comm, and mem."""
+"""Open files of /proc: text files, comm and mem."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COMM_MAX: Final = 15
 
 
 def open_proc(k: Kernel, inode: ProcFile, flags: int, path: str) -> OpenFile:
-    """Errno ESRCH if its task is gone."""
+    """Errno ESRCH if the task no longer exists."""
     task = None
     if inode.tid:
         task = k.tasks.get(inode.tid)
@@ -34,7 +34,7 @@ def open_proc(k: Kernel, inode: ProcFile, flags: int, path: str) -> OpenFile:
 
 
 class Text(OpenFile):
-    """Written anew at each read from its start."""
+    """The text is generated again by each read at position 0."""
 
     def __init__(self, inode: ProcFile, flags: int, path: str, task: Task | None) -> None:
         super().__init__(inode, flags, path)
@@ -54,7 +54,7 @@ class Text(OpenFile):
         return self.peek_at(k, t, n, self.pos)
 
     def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
-        """comm only: a thread's name, of its own process."""
+        """Only comm is writable, by the threads of the same process."""
         if self.task is None or self.task.process is not t.process:
             raise Errno("EINVAL")
         self.task.comm = text(data[:_COMM_MAX].split(b"\0")[0].rstrip(b"\n"))
@@ -68,11 +68,11 @@ class Text(OpenFile):
 
 
 class Mem(OpenFile):
-    """/proc/PID/mem: the address space as it was when it was opened.
+    """/proc/PID/mem: the address space that the task had at the open.
 
-    Page protections are overridden with FOLL_FORCE, as by mainline's default
-    (CONFIG_PROC_MEM_ALWAYS_FORCE): a shadow stack can be read and written. A shared mapping is
-    written only where a store could.
+    FOLL_FORCE overrides page protections, as is mainline's default (CONFIG_PROC_MEM_ALWAYS_FORCE),
+    so a shadow stack can be read and written. A shared mapping can be written only where it is
+    writable.
     """
 
     def __init__(self, inode: ProcFile, flags: int, path: str, task: Task) -> None:
@@ -121,7 +121,7 @@ class Mem(OpenFile):
         return done
 
     def seek(self, k: Kernel, offset: int, whence: int) -> int:
-        """Any 64-bit address will do, so a negative offset is a high one."""
+        """Every 64-bit offset is valid (FOP_UNSIGNED_OFFSET): a negative one is a high address."""
         if whence > SEEK_CUR:
             raise Errno("EINVAL")
         self.pos = (offset + (self.pos if whence else 0)) % 2**64

@@ -1,4 +1,4 @@
-"""The texts of /proc, as Linux prints them."""
+"""The contents of the files of /proc, in Linux's format."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TaskText:
 
 
 def _arguments(addresses: tuple[int, int], t: Task) -> bytes:
-    """argv's or the environment's strings as they stand in memory now."""
+    """The strings of argv or of the environment, as they are in memory now."""
     start, end = addresses
     return t.space.read(start, end - start) or b""
 
@@ -100,7 +100,7 @@ def _status(k: Kernel, t: Task) -> bytes:
 
 
 def _stat(k: Kernel, t: Task) -> bytes:
-    """proc_pid_stat(5): 52 fields; those that no row names are 0."""
+    """proc_pid_stat(5): 52 fields; those without a value below are 0."""
     process, mm = t.process, t.mm
     ticks = SECOND // USER_HZ
     sets = _signal_sets(t)
@@ -245,5 +245,5 @@ def _uuid(seed: int) -> str:
 
 
 def system_text(k: Kernel, name: str) -> bytes:
-    """Of /proc/NAME; name may be a path beneath sys."""
+    """The text of /proc/NAME; name may be a path below sys."""
     return (SYSTEM_TEXTS.get(name) or SYSCTLS[name])(k).encode()

@@ -1,4 +1,4 @@
-"""Trees of the host beneath the guest's: a directory, or an overlay upon a directory."""
+"""Trees of the host that the guest sees: a directory, or an overlay on a directory."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Final, Protocol
 
 from shstk.tracer.kernel.errno import Errno
 
-# In an overlay, as in the layers of OCI images: `.wh.NAME` hides NAME of the tree beneath, and a
-# directory that holds `.wh..wh..opq` shows nothing of the one beneath.
+# The format of an overlay is that of OCI image layers: `.wh.NAME` hides NAME of the lower tree, and
+# a directory with `.wh..wh..opq` hides the whole lower directory.
 WHITEOUT: Final = ".wh."
 OPAQUE: Final = ".wh..wh..opq"
 
 
 def text(name: bytes) -> str:
-    """A guest's file name as str; any byte survives."""
+    """A file name of the guest as str; every byte is preserved."""
     return name.decode("utf-8", "surrogateescape")
 
 
@@ -25,10 +25,10 @@ def raw(name: str) -> bytes:
 
 
 class Tree(Protocol):
-    """What can be asked of a tree. Paths are relative, "" being the top.
+    """The queries of a tree. Paths are relative to its top, "".
 
-    mode: st_mode, or None: nothing is there. names: of a directory, in no order. read: a file's
-    bytes. target: a symlink's. Errno EACCES: refused.
+    mode: st_mode, or None if the path does not exist. names: the unsorted names in a directory.
+    read: the contents of a file. target: the target of a symlink. Errno EACCES.
     """
 
     def mode(self, path: str) -> int | None: ...
@@ -39,10 +39,10 @@ class Tree(Protocol):
 
 @dataclass(frozen=True)
 class HostTree:
-    """A directory of the host, read-only; or a single file, which is its own top.
+    """A read-only directory of the host, or a single file, which is the top itself.
 
-    No symlink beneath it is ever followed here: the guest's path walk reads them itself, and asks
-    only for paths whose every part it knows as a directory.
+    Symlinks are never followed here. The guest's path walk resolves them, and it passes only paths
+    whose every component it knows to be a directory.
     """
 
     root: str
@@ -57,7 +57,7 @@ class HostTree:
             return None
 
     def names(self, path: str) -> list[str]:
-        """Names in a directory, without the kinds of file that the guest can't be given."""
+        """The names in a directory, without the file types that the guest doesn't see."""
         try:
             with os.scandir(self._host(path)) as entries:
                 return [text(e.name) for e in entries if _givable(e)]
@@ -73,7 +73,7 @@ class HostTree:
             return file.read()
 
     def holds(self, path: str) -> bool:
-        """Whether a directory lies there, with no symlink on the way."""
+        """Whether the path is a directory and no component is a symlink."""
         parts = path.split("/") if path else []
         prefixes = ["/".join(parts[:n]) for n in range(len(parts) + 1)]
         found = [self.mode(prefix) for prefix in prefixes]
@@ -93,7 +93,7 @@ def _givable(entry: os.DirEntry[bytes]) -> bool:
 
 @dataclass(frozen=True)
 class Layers:
-    """What an overlay makes of the tree beneath it."""
+    """An overlay on a lower tree."""
 
     upper: HostTree
     lower: HostTree
@@ -119,7 +119,7 @@ class Layers:
         return self.lower if self.upper.mode(path) is None else self.upper
 
     def _hidden(self, path: str) -> bool:
-        """Whether what the tree beneath has there is not to be seen."""
+        """Whether the overlay hides the lower tree's entry."""
         folder, name = os.path.split(path)
         marks = (os.path.join(folder, mark) for mark in (WHITEOUT + name, OPAQUE))
         return any(self.upper.mode(mark) for mark in marks) or not self.lower.holds(folder)

@@ -1,8 +1,8 @@
-"""At the end of a run: what the guest changed, written to the host's directories it was meant for.
+"""Write the guest's changes to the host at the end of a run, to the directories given for that.
 
-An overlay's directory gets the changed files and marks for what is gone (hosttree.py); a directory
-bound with `:rw` gets the changes themselves. Names, contents, links and files' permission bits
-are kept; times, set-id bits and changed permissions of directories that were there are not.
+An overlay's directory gets the changed files, and whiteouts for the removed ones (hosttree.py). A
+directory bound with `:rw` is changed itself. Names, contents, links and the permission bits of
+files are kept. Times, set-id bits and changed permissions of existing directories are not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BITS: Final = 0o777
 
 
 def keep(k: Kernel, top: Inode, host: str, beneath: HostTree | None) -> None:
-    """top: a directory, or a single file that was bound. beneath: what `host` is an overlay on.
+    """top: a directory, or a single bound file. beneath: the tree that `host` is an overlay on.
 
     Raises CannotWrite.
     """
@@ -38,7 +38,7 @@ def keep(k: Kernel, top: Inode, host: str, beneath: HostTree | None) -> None:
     except OSError as error:
         raise CannotWrite(
             f"{error.filename or host}: {error.strerror or error}",
-            "what the guest wrote could not all be kept",
+            "not all changes of the guest were written to the host",
         ) from error
 
 
@@ -47,7 +47,7 @@ def _moved(inode: Inode, guest_path: str) -> bool:
 
 
 def _changed(inode: Inode, guest_path: str) -> bool:
-    """Whether it is not what the host's tree holds under this name."""
+    """Whether it differs from the host's file of this name."""
     return _moved(inode, guest_path) or inode.ctime != EPOCH_NS
 
 
@@ -64,10 +64,10 @@ class _Keeper:
         self.k = k
         self.host = host
         self.beneath = beneath
-        self.linked: dict[Inode, str] = {}  # files with several names -> the first one written
+        self.linked: dict[Inode, str] = {}  # inode -> the first name written, for hard links
 
     def keep(self, top: Directory) -> None:
-        # All is read before anything is written: a file may have moved to another's place.
+        # Read everything before the first write: a file may have replaced another one.
         for path, inode in list(self._changes(top, "")):
             if inode is None:
                 self._remove(path)
@@ -75,7 +75,7 @@ class _Keeper:
                 self._put(path, inode)
 
     def _changes(self, directory: Directory, path: str) -> Iterator[tuple[str, Inode | None]]:
-        """What differs in a directory that the host's tree holds too: None is gone."""
+        """(path, inode) of each difference in a directory that the host has too; None: removed."""
         for name, child in sorted(directory.entries.items()):
             at = os.path.join(path, name)
             if child is None:
@@ -107,7 +107,7 @@ class _Keeper:
         folder, name = os.path.split(path)
         if self.beneath is not None:
             if name.startswith(WHITEOUT):
-                self.k.warn(f"{name} is not kept: in an overlay its name is a mark")
+                self.k.warn(f"{name} is not kept: an overlay reserves names that begin with .wh.")
                 return
             self._parents(path)
             self._clear(os.path.join(folder, WHITEOUT + name))
@@ -137,7 +137,7 @@ class _Keeper:
             pass
 
     def _parents(self, path: str) -> None:
-        """The directories of an overlay that are only there for what they hold."""
+        """Create the parent directories in the overlay."""
         parts = path.split("/")[:-1]
         for n in range(1, len(parts) + 1):
             folder = "/".join(parts[:n])

@@ -1,4 +1,4 @@
-"""What of the host a guest sees: the tree beneath its root, what is bound, and the program."""
+"""The files of the host that a guest sees: the root's tree, the binds and the program."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from shstk.tracer.kernel.tree.hosttree import HostTree, Layers, Tree
 
 @dataclass(frozen=True)
 class Mount:
-    """One of these, as an entry of manifest.trees.
+    """A tree of the host, as an entry of manifest.trees.
 
-    option: what the user said. kept: the directory or file of the host that gets the guest's
-    changes at the end. beneath: what that is an overlay on.
+    option: the command-line option that gave it. kept: the directory or file of the host that
+    receives the guest's changes at the end. beneath: the tree that `kept` is an overlay on.
     """
 
     kind: str  # of vocabulary.TREE_KINDS
@@ -34,9 +34,9 @@ def host_mounts(
     overlay: str | Path | None = None,
     binds: Iterable[tuple[str | Path, str, bool]] = (),
 ) -> tuple[Mount, ...]:
-    """The root, if there is one, and the binds: (path on the host, path in the guest, writable).
+    """The mounts of the root, if there is one, and of the binds. Raises BadProgram.
 
-    Raises BadProgram.
+    binds: (path on the host, path in the guest, writable).
     """
     bound = (_bind(Path(host), guest, writable) for host, guest, writable in binds)
     if root is None and overlay is None:
@@ -68,9 +68,9 @@ def _bind(host: Path, guest: str, writable: bool) -> Mount:
 
 
 def program_mount(program: str, in_root: bool) -> Mount:
-    """The host's file PROGRAM, in the guest's / under its base name. Raises BadProgram.
+    """The host's file PROGRAM, which appears in the guest's / under its base name.
 
-    in_root: there is a root, and the program is not in it.
+    in_root: a root was given, and the program is not in it. Raises BadProgram.
     """
     tree = HostTree(os.path.realpath(program))
     mode = tree.mode("")

@@ -1,4 +1,4 @@
-"""A tree that answers what the host answered when the run was recorded."""
+"""A tree that gives the host's answers at the time the run was recorded."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.tree.askedtree import NotHeld
+from shstk.tracer.kernel.tree.cachedtree import NotRecorded
 from shstk.tracer.kernel.tree.hosttree import text
 
 
 class RecordedTree:
-    """rows: of the table `tree`, this tree's. files: where their answers lie, by sha256.
+    """rows: this tree's rows of the table `tree`. files: the directory of the answers, by sha256.
 
-    Every question raises NotHeld if the recorded run neither asked it nor listed a directory whose
+    A query raises NotRecorded if the recorded run neither made it nor listed a directory whose
     names answer it.
     """
 
@@ -36,7 +36,7 @@ class RecordedTree:
         folder, name = os.path.split(path)
         if self._hashes.get(("names", folder)) and name not in self.names(folder):
             return None
-        raise NotHeld(path)
+        raise NotRecorded(path)
 
     def names(self, path: str) -> list[str]:
         return [text(name) for name in self._bytes("names", path).split(b"\0")[:-1]]
@@ -49,7 +49,7 @@ class RecordedTree:
 
     def _bytes(self, op: str, path: str) -> bytes:
         if (op, path) not in self._hashes:
-            raise NotHeld(path)
+            raise NotRecorded(path)
         sha256 = self._hashes[op, path]
         if sha256 is None:
             raise Errno("EACCES")

@@ -1,9 +1,8 @@
-"""The guest's file system: a tree of inodes that no path leads out of.
+"""The guest's file system: a tree of inodes that no path can escape.
 
-With `--root DIR` it is DIR, read-only, with everything the guest changes kept in memory; without,
-it is empty but for the program. /dev, /proc and /tmp are always there, and so is what is bound.
-Symlinks and `..` are resolved here, by `walk`, over inodes: the host's tree is asked for one name
-in one known directory at a time.
+With `--root DIR` it shows DIR read-only and keeps the guest's changes in memory. Without a root it
+contains the program only. /dev, /proc, /tmp and the binds always exist. `walk` resolves symlinks
+and `..` over inodes; in the host's tree it looks up one name in one known directory at a time.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from shstk.tracer.kernel.fs.inode import (
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.proc.procfs import proc_root
 from shstk.tracer.kernel.tree import keep
-from shstk.tracer.kernel.tree.askedtree import Answers, AskedTree
+from shstk.tracer.kernel.tree.cachedtree import Answers, CachedTree
 from shstk.tracer.kernel.tree.hosttree import HostTree, raw, text
 from shstk.tracer.kernel.tree.mounts import Mount, program_mount
 
@@ -45,9 +44,9 @@ if TYPE_CHECKING:
 AT_FDCWD: Final = uapi.AT_FDCWD & 0xFFFF_FFFF
 PATH_MAX: Final = 4096
 SYMLINKS_MAX: Final = 40
-STORAGE_MAX: Final = 1 << 30  # bytes of files that the guest may make; then ENOSPC
+STORAGE_MAX: Final = 1 << 30  # bytes that the guest's files may use; then ENOSPC
 
-# name -> (mode, device number major * 256 + minor), Linux's admin-guide/devices.txt
+# name -> (mode, major * 256 + minor), from Linux's admin-guide/devices.txt
 _DEVICES: Final = {
     "null": (0o666, 0x103),
     "zero": (0o666, 0x105),
@@ -67,10 +66,10 @@ _DEV_LINKS: Final = {
 
 @dataclass
 class Found:
-    """What a path leads to. `inode` is None if only the last name is missing."""
+    """The result of a path lookup. `inode` is None if only the last component does not exist."""
 
     parent: Directory
-    name: str  # in parent; "." and ".." and "" (the root) as they are
+    name: str  # in parent; ".", ".." and "" (the root) are not resolved
     inode: Inode | None
     must_be_dir: bool = False  # the path ended in a slash
 
@@ -87,26 +86,26 @@ class ExecFile:
     guest_path: str
     data: bytes
     mode: int
-    input: int | None  # inputs.input; None for a file that the guest made
+    input: int | None  # inputs.input; None for a file that the guest wrote
 
 
 class Sandbox:
-    """The tree, and what all files of a run share.
+    """The tree, and the state that all files of a run share.
 
-    mounts: what of the host is in it; the root first, if there is one. stdin: what descriptor 0
-    holds. Raises BadProgram.
+    mounts: the trees of the host; the root comes first, if there is one. stdin: the contents of
+    descriptor 0. Raises BadProgram.
     """
 
     def __init__(self, mounts: tuple[Mount, ...] = (), stdin: bytes = b"") -> None:
         self.mounts: list[Mount] = []  # manifest.trees
         self.answers = Answers()
         self.stdin = stdin
-        self.stored = 0  # bytes the guest's own files hold
+        self.stored = 0  # bytes in the guest's own files
         self._inos = 0
         self._kept: list[tuple[Inode, str, HostTree | None]] = []
         origin = None
         if mounts and mounts[0].kind == "root":
-            origin = Origin(self._asked(mounts[0]), "", "/")
+            origin = Origin(self._cached(mounts[0]), "", "/")
         self.root = Directory(path_ino("/"), stat.S_IFDIR | 0o755, origin, mount=True)
         self.cwd = self.root
         if origin is not None:
@@ -146,9 +145,9 @@ class Sandbox:
         ino = path_ino(f"/{name}")
         return Directory(ino, stat.S_IFDIR | bits, name=name, parent=self.root)
 
-    def _asked(self, mount: Mount) -> AskedTree:
+    def _cached(self, mount: Mount) -> CachedTree:
         self.mounts.append(mount)
-        return AskedTree(len(self.mounts) - 1, mount.guest, mount.tree, self.answers)
+        return CachedTree(len(self.mounts) - 1, mount.guest, mount.tree, self.answers)
 
     def _keep(self, inode: Inode, mount: Mount) -> None:
         if mount.kept is not None:
@@ -162,7 +161,7 @@ class Sandbox:
         *folders, name = [part for part in mount.guest.split("/") if part] or [""]
         if not name or {".", ".."} & {name, *folders}:
             raise BadProgram(
-                f"{mount.option}: no place in the guest", "give an absolute path below /"
+                f"{mount.option}: not a path in the guest", "give an absolute path below /"
             )
         here = self.root
         for folder in folders:
@@ -172,7 +171,7 @@ class Sandbox:
                 inode = Directory(ino, stat.S_IFDIR | 0o755, name=folder, parent=here, mount=True)
                 here.entries[folder] = inode
             if not isinstance(inode, Directory):
-                raise BadProgram(f"{mount.option}: {folder} is no directory in the guest")
+                raise BadProgram(f"{mount.option}: {folder} is not a directory in the guest")
             here = inode
         inode = self._bound(mount, here, name)
         here.entries[name] = inode
@@ -180,7 +179,7 @@ class Sandbox:
 
     def _bound(self, mount: Mount, parent: Directory, name: str) -> Inode:
         dev = DEV_BOUND + sum(other.kind == "bind" for other in self.mounts)
-        tree = self._asked(mount)
+        tree = self._cached(mount)
         mode = tree.mode("")
         guest = parent.child_path(name)
         common: dict[str, Any] = {"dev": dev, "read_only": not mount.writable, "mount": True}
@@ -190,12 +189,12 @@ class Sandbox:
             return Directory(path_ino(guest), mode, origin, name=name, parent=parent, **common)
         if mode is not None and stat.S_ISREG(mode):
             return Regular(path_ino(guest), mode, origin, data=None, **common)
-        raise BadProgram(f"{mount.option}: neither a file nor a directory of the host")
+        raise BadProgram(f"{mount.option}: not a file or directory on the host")
 
     def _put(self, mount: Mount) -> None:
-        """The program; the host's permission bits would differ from one checkout to the next."""
+        """Add the program, with fixed permission bits: the host's differ between checkouts."""
         ino, mode = path_ino(mount.guest), stat.S_IFREG | 0o755
-        origin = Origin(self._asked(mount), "", mount.guest)
+        origin = Origin(self._cached(mount), "", mount.guest)
         self.root.entries[mount.guest[1:]] = Regular(ino, mode, origin, data=None)
 
     def _look(self, directory: Directory, path: str) -> Inode | None:
@@ -204,14 +203,14 @@ class Sandbox:
         except Errno:
             return None
 
-    def _scout(self, path: str) -> Inode | None:
-        """What a path would lead to, asked in a sandbox of its own: no question becomes a row."""
-        scout = Sandbox(tuple(self.mounts))
-        return scout._look(scout.root, path)
+    def _probe(self, path: str) -> Inode | None:
+        """Look a path up in a separate sandbox, so that the queries are not recorded."""
+        probe = Sandbox(tuple(self.mounts))
+        return probe._look(probe.root, path)
 
     def enter(self, path: str) -> None:
-        """Where the first process begins. Raises BadProgram."""
-        found = self._scout(path)
+        """Set the working directory of the first process. Raises BadProgram."""
+        found = self._probe(path)
         if not isinstance(found, Directory):
             raise BadProgram(f"--cwd {path}: no such directory in the guest")
         cwd = self._look(self.root, found.path())
@@ -219,19 +218,21 @@ class Sandbox:
         self.cwd = cwd
 
     def keep(self, k: Kernel) -> None:
-        """After the run: write what was changed to the host, where that was asked for."""
+        """After the run: write the changes to the host, for mounts that keep them."""
         for inode, host, beneath in self._kept:
             keep.keep(k, inode, host, beneath)
 
     def place(self, program: str, folders: Iterable[str] = ()) -> str:
-        """The guest's path of PROGRAM: inside the root if it is there (a bare name: in one of its
-        `folders` too), else the host's file, which then appears in the guest's /. Raises
-        BadProgram."""
+        """The path of PROGRAM in the guest.
+
+        The root is searched first (for a bare name, also its `folders`). Otherwise it is a file of
+        the host, which is added to the guest's /. Raises BadProgram.
+        """
         inside = ["/" + program.lstrip("/")]
         if "/" not in program:
             inside += [f"{folder}/{program}" for folder in folders]
         for path in inside:
-            if self.root.origin is not None and isinstance(self._scout(path), Regular):
+            if self.root.origin is not None and isinstance(self._probe(path), Regular):
                 return path
         mount = program_mount(program, self.root.origin is not None)
         self._put(mount)
@@ -242,7 +243,7 @@ class Sandbox:
         return self._inos
 
     def charge(self, growth: int) -> None:
-        """Before a file of the guest's grows (or shrinks) by `growth` bytes."""
+        """Account for a file of the guest that is about to grow by `growth` bytes. Errno ENOSPC."""
         if growth > 0 and self.stored + growth > STORAGE_MAX:
             raise Errno("ENOSPC")
         self.stored += growth
@@ -251,10 +252,10 @@ class Sandbox:
 def walk(
     k: Kernel | None, root: Directory, start: Directory, path: str, follow: bool = True
 ) -> Found:
-    """Resolve a path from `start` (or from the root).
+    """Resolve a path from `start`, or from the root if it is absolute.
 
-    follow: the last name too, if it is a symlink. k is None before the run: nothing is recorded
-    then, and /proc has no tasks.
+    follow: resolve the last component too, if it is a symlink. k is None before the run, when
+    nothing is recorded and /proc has no tasks.
 
     Errno: ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG.
     """
@@ -301,7 +302,7 @@ def walk(
 
 
 def start_of(t: Task, dirfd: int) -> Directory:
-    """The directory that a relative path starts from."""
+    """The directory that a relative path is resolved from."""
     if dirfd & 0xFFFF_FFFF == AT_FDCWD:
         return t.fs.cwd
     inode = t.files.get(dirfd, path_only=True).inode
@@ -311,7 +312,7 @@ def start_of(t: Task, dirfd: int) -> Directory:
 
 
 def find(k: Kernel, t: Task, dirfd: int, path: str, follow: bool = True) -> Found:
-    """`walk` as the *at calls do it."""
+    """Resolve a path relative to `dirfd`, as the *at calls do."""
     start = t.fs.cwd if path.startswith("/") else start_of(t, dirfd)
     return walk(k, k.sandbox.root, start, path, follow)
 
@@ -321,7 +322,7 @@ def get_path(k: Kernel, t: Task, addr: int) -> str:
 
 
 def find_at(k: Kernel, t: Task, dirfd: int, addr: int, flags: int) -> Inode:
-    """The inode of (dirfd, path, AT_* flags): AT_EMPTY_PATH gives the descriptor's own."""
+    """The inode of (dirfd, path, AT_* flags). AT_EMPTY_PATH selects that of the descriptor."""
     path = "" if addr == 0 and flags & AT_EMPTY_PATH else get_path(k, t, addr)
     if not path and flags & AT_EMPTY_PATH:
         if dirfd & 0xFFFF_FFFF == AT_FDCWD:
@@ -333,7 +334,7 @@ def find_at(k: Kernel, t: Task, dirfd: int, addr: int, flags: int) -> Inode:
 def open_exec(k: Kernel, t: Task, path: str, dirfd: int = AT_FDCWD, flags: int = 0) -> ExecFile:
     """Read a program for execve or execveat.
 
-    Errno: those of `walk`; EACCES (no regular file, or not executable); ELOOP (a symlink under
+    Errno: those of `walk`; EACCES (not a regular file, or not executable); ELOOP (a symlink with
     AT_SYMLINK_NOFOLLOW).
     """
     guest_path = path
@@ -348,7 +349,7 @@ def open_exec(k: Kernel, t: Task, path: str, dirfd: int = AT_FDCWD, flags: int =
         if inode is found.parent.entries.get(found.name):
             guest_path = found.parent.child_path(found.name)
         elif isinstance(link := found.parent.lookup(k, found.name), MagicLink):
-            guest_path = link.target  # /proc/self/exe: the file has its own name
+            guest_path = link.target  # /proc/self/exe: use the path of the file
     if not isinstance(inode, Regular):
         raise Errno("EACCES")
     inode.permit(EXECUTE)

@@ -1,5 +1,5 @@
-"""The line discipline of a pseudo-terminal: from what is typed to what is read, and what is echoed
-(termios(3); drivers/tty/n_tty.c says nothing different of what is here)."""
+"""The line discipline of a pseudo-terminal: input processing, line editing and echo (termios(3),
+drivers/tty/n_tty.c)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from shstk.schemas.uapi import SIGNALS
 
 TERMIOS: Final = struct.Struct("<4IB19s")  # iflag, oflag, cflag, lflag, line, cc
-# As Linux makes a new terminal (tty_std_termios), with UTF-8.
+# The settings of a new terminal on Linux (tty_std_termios), with IUTF8.
 COOKED: Final = TERMIOS.pack(
     0x4500, 5, 0xBF, 0x8A3B, 0, bytes.fromhex("031c7f150400010011131a00120f1716000000")
 )
@@ -22,19 +22,19 @@ VINTR, VQUIT, VERASE, VKILL, VEOF, VTIME, VMIN = range(7)  # of cc
 VSTART, VSTOP, VSUSP, VEOL, VWERASE, VLNEXT, VEOL2 = 8, 9, 10, 11, 14, 15, 16
 _SIGNAL: Final = {VINTR: "SIGINT", VQUIT: "SIGQUIT", VSUSP: "SIGTSTP"}
 _LF, _CR, _TAB = 10, 13, 9
-LINE_MAX: Final = 4095  # of a line that is being edited
+LINE_MAX: Final = 4095  # bytes in the line that is being edited
 
 
 @dataclass
 class Discipline:
-    """lines: what can be read; in canonical mode one element a line, an empty one an end of file.
-    line: what is still being edited. echoed: what the typist sees."""
+    """lines: the input that can be read; in canonical mode each element is a line, and an empty one
+    is an end of file. line: the line being edited. echoed: the echo for the master."""
 
     termios: bytes = COOKED
     lines: list[bytes] = field(default_factory=list)
     line: bytearray = field(default_factory=bytearray)
     echoed: bytearray = field(default_factory=bytearray)
-    literal: bool = False  # VLNEXT came: the next byte means itself
+    literal: bool = False  # after VLNEXT: take the next byte literally
 
     @property
     def lflag(self) -> int:
@@ -50,7 +50,7 @@ class Discipline:
         return characters[index]
 
     def set(self, termios: bytes) -> None:
-        """What was being edited can be read at once when lines are turned off."""
+        """Leaving canonical mode makes the line being edited readable."""
         self.termios = termios
         if not self.canonical:
             if self.line:
@@ -59,7 +59,7 @@ class Discipline:
             self.lines = [data for data in self.lines if data]
 
     def typed(self, data: bytes) -> list[int]:
-        """Take bytes from the other side; the signals for the foreground group."""
+        """Process input from the master; return the signals for the foreground group."""
         signals = []
         for byte in data:
             if (signo := self._byte(byte)) is not None:
@@ -67,7 +67,7 @@ class Discipline:
         return signals
 
     def shown(self, data: bytes) -> bytes:
-        """Output as it reaches the other side."""
+        """Output as the master reads it (OPOST)."""
         oflag = TERMIOS.unpack(self.termios)[1]
         return data.replace(b"\n", b"\r\n") if oflag & OPOST and oflag & ONLCR else data
 
@@ -75,7 +75,7 @@ class Discipline:
         return sum(map(len, self.lines))
 
     def peek(self, n: int) -> bytes:
-        """At most a line in canonical mode, and never more than n bytes."""
+        """Up to n bytes; in canonical mode no more than a line."""
         if self.canonical:
             return self.lines[0][:n] if self.lines else b""
         return b"".join(self.lines)[:n]
@@ -163,7 +163,7 @@ class Discipline:
                 self.echoed += self.shown(bytes([byte]))
 
     def _erase(self, count: int) -> None:
-        """The last characters, of UTF-8 as many bytes as each has."""
+        """Erase the last `count` characters; a UTF-8 sequence is one character."""
         for _ in range(count):
             if not self.line:
                 return

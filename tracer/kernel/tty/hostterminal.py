@@ -1,4 +1,4 @@
-"""The host's terminal, for a guest that has one."""
+"""The host's terminal, for a guest with a controlling terminal."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import termios
 from collections.abc import Callable
 from typing import Final
 
-_PATIENCE: Final = 0.1  # seconds between two looks at whether the run is to end
+_PATIENCE: Final = 0.1  # seconds between two checks whether the run should end
 
 
 class HostTerminal:
-    """Descriptors 0 and 1 of this process. Its mode is put back at exit.
+    """Descriptors 0 and 1 of this process. The terminal's mode is restored at exit.
 
-    struct termios is the same on every machine that has asm-generic's, which x86 and Arm do.
-    given_up: whether the run is to end, asked while nobody types.
+    The guest's struct termios is asm-generic's, which x86 and Arm use too.
+    given_up: returns whether the run should end; called while no input arrives.
     """
 
     def __init__(self, given_up: Callable[[], bool]) -> None:

@@ -1,4 +1,4 @@
-"""Job control: signals to process groups, who may use a terminal (drivers/tty/tty_jobctrl.c)."""
+"""Job control: signals to process groups, and access to a terminal (drivers/tty/tty_jobctrl.c)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def to_group(k: Kernel, pgid: int, signo: int) -> None:
-    """From the terminal, to each process of a group."""
+    """Send a signal from the terminal to each process of a group."""
     for process in [p for p in k.processes.values() if p.pgid == pgid]:
         signals.send(k, process, signo, SI_KERNEL)
 
 
 def check_foreground(k: Kernel, t: Task, session: int | None, foreground: int, name: str) -> None:
-    """__tty_check_change(): a process in the background of the terminal's session is stopped by
-    SIGTTIN or SIGTTOU when it uses it. Errno EIO: that can't be, or nobody would continue it."""
+    """__tty_check_change(): a background process that uses the terminal of its session is stopped
+    by SIGTTIN or SIGTTOU. Errno EIO: the signal is ignored or blocked, or the group is orphaned."""
     if session != t.process.sid or foreground in (0, t.process.pgid):
         return
     signo = SIGNALS[name]

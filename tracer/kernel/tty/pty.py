@@ -1,4 +1,4 @@
-"""Pseudo-terminals: /dev/ptmx and /dev/pts/N (drivers/tty/pty.c), and whose terminal one is."""
+"""Pseudo-terminals, /dev/ptmx and /dev/pts/N (drivers/tty/pty.c), and controlling terminals."""
 
 from __future__ import annotations
 
@@ -44,13 +44,14 @@ if TYPE_CHECKING:
 
 PTMX: Final = 0x502
 _PTS: Final = 0x8800
-_ROOM: Final = 65536  # bytes the master has not read yet
-_TENTH: Final = 100_000_000  # VTIME's unit, ns
+_ROOM: Final = 65536  # bytes of output that the master has not read yet
+_TENTH: Final = 100_000_000  # ns, the unit of VTIME
 
 
 @dataclass(eq=False)
 class Slave(Inode):
-    """/dev/pts/N, and all that its two ends share. session: whose controlling terminal it is."""
+    """/dev/pts/N, and the state that its two ends share. session: the session whose controlling
+    terminal it is."""
 
     number: int = 0
     master: Inode | None = None
@@ -58,14 +59,14 @@ class Slave(Inode):
     output: bytearray = field(default_factory=bytearray)
     winsize: bytes = bytes(8)
     locked: bool = True
-    hung_up: bool = False  # the master is gone
+    hung_up: bool = False  # the master was closed
     slaves: int = 0
     opened: bool = False
     session: int | None = None
     foreground: int = 0
 
     def notify(self, k: Kernel) -> None:
-        """Either end may be ready now."""
+        """Wake the waiters of both ends."""
         self.output += self.discipline.echoed
         self.discipline.echoed.clear()
         for inode in (self, self.master):
@@ -79,7 +80,7 @@ class Slave(Inode):
 
 
 class MasterFile(OpenFile):
-    """What a terminal emulator holds."""
+    """The end of a terminal emulator."""
 
     def __init__(self, slave: Slave, inode: Inode, flags: int) -> None:
         super().__init__(inode, flags, "/dev/ptmx")
@@ -110,7 +111,7 @@ class MasterFile(OpenFile):
         return _ioctl(k, t, self.slave, request, arg, _OF_MASTER)
 
     def released(self, k: Kernel) -> None:
-        """Hang up: whoever sits at the other end is told."""
+        """Hang up the slave."""
         self.slave.hung_up = True
         k.sandbox.pts.entries.pop(str(self.slave.number), None)
         hang_up(k, self.slave)
@@ -139,11 +140,11 @@ class SlaveFile(OpenFile):
             return b"" if self._waited(k, t) else None
         data = discipline.peek(n)
         if not data:
-            discipline.advance(0)  # an end of file is read once
+            discipline.advance(0)  # consume the end of file: it is read once
         return data
 
     def _waited(self, k: Kernel, t: Task) -> bool:
-        """VMIN = 0: a read waits for VTIME tenths of a second and then gives nothing."""
+        """With VMIN = 0, a read waits for VTIME tenths of a second and then returns 0 bytes."""
         if self.slave.discipline.cc(VMIN):
             return False
         until = self.deadline(k, t)
@@ -207,7 +208,8 @@ def open_master(k: Kernel, inode: Inode, flags: int) -> MasterFile:
 
 
 def open_slave(k: Kernel, t: Task, slave: Slave, flags: int) -> SlaveFile:
-    """A session leader without a terminal gets this one. Errno EIO: locked, or hung up."""
+    """It becomes the controlling terminal of a session leader that has none. Errno EIO: locked or
+    hung up."""
     if slave.locked or slave.hung_up:
         raise Errno("EIO")
     file = SlaveFile(slave, flags & ~O_NOCTTY)
@@ -239,7 +241,7 @@ def _take_over(t: Task, slave: Slave) -> None:
 
 
 def hang_up(k: Kernel, slave: Slave) -> None:
-    """The terminal is lost to its session: SIGHUP and SIGCONT to the foreground and the leader."""
+    """The session loses its terminal: send SIGHUP and SIGCONT to the foreground and the leader."""
     session, slave.session = slave.session, None
     if session is None:
         return
@@ -278,7 +280,7 @@ def _set_termios_flush(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
 
 
 def _flush(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
-    """TCFLSH: 0 what was typed, 1 what was written, 2 both."""
+    """TCFLSH: TCIFLUSH (0) discards input, TCOFLUSH (1) output, TCIOFLUSH (2) both."""
     if arg > 2:
         raise Errno("EINVAL")
     if arg != 1:
@@ -386,7 +388,7 @@ _OF_BOTH: Final[dict[int, Request]] = {
     TCSETS: _set_termios,
     TCSETSW: _set_termios,
     TCSETSF: _set_termios_flush,
-    TCSBRK: _nothing,  # as tcdrain does it
+    TCSBRK: _nothing,  # tcdrain: output is never pending
     TCFLSH: _flush,
     TIOCSCTTY: _make_controlling,
     TIOCGPGRP: _get_foreground,
@@ -400,7 +402,7 @@ _OF_BOTH: Final[dict[int, Request]] = {
 }
 _OF_MASTER: Final[dict[int, Request]] = {
     FIONREAD: _unsent,
-    TIOCPKT: _nothing,  # what is asked of packet mode never happens
+    TIOCPKT: _nothing,  # packet mode: the events it reports never happen
     TIOCGPTN: _number,
     TIOCSPTLCK: _lock,
     TIOCGPTLCK: _is_locked,

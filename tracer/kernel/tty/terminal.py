@@ -1,8 +1,8 @@
-"""The controlling terminal, where a run has one: descriptors 0, 1 and 2, /dev/tty, /dev/pts/0.
+"""The controlling terminal of a run with --tty: descriptors 0, 1 and 2, /dev/tty, /dev/pts/0.
 
-Whoever types stands outside the virtual clock: the next line has always been typed already. A poll
-finds it readable, and a read waits for the host's user whatever other tasks could do meanwhile. So
-a run depends on the bytes that are typed, never on when. Echo and line editing are the host's.
+The user is outside the virtual clock: the guest always finds the next line already typed. poll
+reports the terminal readable, and a read waits for the user even if other tasks could run. So a run
+depends on the bytes that are typed, never on the time. The host does the echo and line editing.
 """
 
 from __future__ import annotations
@@ -45,13 +45,12 @@ _PTS: Final = 0x8800
 
 
 class Terminal(Protocol):
-    """The other side. size: rows and columns."""
+    """The user's end of the terminal. size: rows and columns."""
 
     size: tuple[int, int]
 
     def read(self) -> bytes | None:
-        """What was typed: waits for at least a byte; none at the end of input. None: the run is
-        to end."""
+        """Wait for input and return it; empty at the end of input. None: the run should end."""
         ...
 
     def set_attributes(self, termios: bytes) -> None: ...
@@ -59,7 +58,7 @@ class Terminal(Protocol):
 
 @dataclass
 class Typed:
-    """A terminal nobody sits at: its input is known beforehand."""
+    """A terminal without a user: its input is known in advance."""
 
     data: bytes
     size: tuple[int, int] = (24, 80)
@@ -74,11 +73,11 @@ class Typed:
 
 @dataclass(eq=False)
 class TerminalNode(Inode):
-    """foreground: the process group; None: the first process's."""
+    """foreground: the process group; None: that of the first process."""
 
     typed: bytearray = field(default_factory=bytearray)
     termios: bytes = COOKED
-    winsize: bytes = b""  # that the guest has set
+    winsize: bytes = b""  # set by the guest; empty: the host's
     foreground: int | None = None
 
     @property
@@ -100,7 +99,7 @@ class TerminalNode(Inode):
 
 
 class TerminalFile(OpenFile):
-    """fd: the stream its output belongs to."""
+    """fd: the output stream that its writes are recorded as."""
 
     def __init__(self, inode: TerminalNode, flags: int, fd: int = 1) -> None:
         super().__init__(inode, flags, PATH)
@@ -111,7 +110,7 @@ class TerminalFile(OpenFile):
         return cast(TerminalNode, self.inode)
 
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
-        """A line at most, unless the guest has turned lines off."""
+        """Up to n bytes; in canonical mode no more than a line."""
         self.node.permit_use(k, t, "SIGTTIN")
         typed = self.node.typed
         if not typed:
@@ -200,8 +199,8 @@ _REQUESTS: Final[dict[int, Callable[[Kernel, Task, TerminalNode, int], int]]] = 
     TCGETS: _get_termios,
     TCSETS: _set_termios,
     TCSETSW: _set_termios,
-    TCSETSF: _set_termios,  # what is typed counts as typed afterwards
-    TCSBRK: _nothing,  # as tcdrain does it
+    TCSETSF: _set_termios,  # nothing to flush: input counts as typed after the call
+    TCSBRK: _nothing,  # tcdrain: output is never pending
     TCFLSH: _nothing,
     TIOCSCTTY: _nothing,
     TIOCGPGRP: _get_foreground,
@@ -221,7 +220,7 @@ def terminal_files(k: Kernel) -> list[OpenFile]:
 
 
 def controlling(k: Kernel, t: Task) -> TerminalNode:
-    """What /dev/tty stands for in the first process's session. Errno ENXIO: there is none."""
+    """The terminal that /dev/tty refers to, in the session of the first process. Errno ENXIO."""
     if k.terminal is None or t.process.sid != k.first.sid:
         raise Errno("ENXIO")
     return cast(TerminalNode, k.sandbox.pts.entries["0"])

@@ -1,5 +1,5 @@
-"""A tree that is asked each question once: the first answer holds for the whole run, and becomes a
-row of the run, so that a RecordedTree can give it again."""
+"""A tree that queries another one once for each path: the first answer is valid for the whole run.
+It is recorded as a row, from which a RecordedTree can answer when the run is executed again."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
 
-class NotHeld(Exception):
-    """A question that the run which is executed again never asked."""
+class NotRecorded(Exception):
+    """The recorded run has no answer to this query."""
 
 
 @dataclass
 class Answers:
-    """Those that are not rows yet, of all trees of a run."""
+    """The answers of all trees of a run that are not recorded yet."""
 
     rows: list[tuple[int, str, str, int | None, bytes | None]] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)  # guest paths
+    missing: list[str] = field(default_factory=list)  # guest paths that were not recorded
 
     def report(self, k: Kernel) -> None:
-        """Write them down, as of the call in progress."""
+        """Record them as rows of the call in progress."""
         for tree, op, path, mode, data in self.rows:
             k.rec.row(
                 "tree",
@@ -39,13 +39,13 @@ class Answers:
                 sha256=k.rec.file(data) if data is not None else None,
             )
         for path in self.missing:
-            k.warn(f"{path}: the recorded run never asked for it, so it is not there now")
+            k.warn(f"{path}: the recorded run did not look it up, so it does not exist in this one")
         self.rows.clear()
         self.missing.clear()
 
 
-class AskedTree:
-    """number: its place in manifest.trees; guest: in the guest."""
+class CachedTree:
+    """number: index in manifest.trees. guest: the path of the tree in the guest."""
 
     def __init__(self, number: int, guest: str, tree: Tree, answers: Answers) -> None:
         self._number = number
@@ -53,7 +53,7 @@ class AskedTree:
         self._tree = tree
         self._answers = answers
         self._modes: dict[str, int | None] = {}
-        self._data: dict[tuple[str, str], bytes | None] = {}  # of names and target
+        self._data: dict[tuple[str, str], bytes | None] = {}  # by names() and target()
         self._read: set[str] = set()
 
     def mode(self, path: str) -> int | None:
@@ -61,7 +61,7 @@ class AskedTree:
             mode = None
             try:
                 mode = self._tree.mode(path)
-            except NotHeld:
+            except NotRecorded:
                 self._miss(path)
             self._modes[path] = mode
             self._answers.rows.append((self._number, "mode", path, mode, None))
@@ -75,7 +75,7 @@ class AskedTree:
         return text(self._once("target", path))
 
     def read(self, path: str) -> bytes:
-        """The one answer that is not kept here: inodes keep it, and ask once."""
+        """Not cached here: an inode keeps its contents and reads them once."""
         data = self._ask("read", path)
         if path not in self._read:
             self._read.add(path)
@@ -94,7 +94,7 @@ class AskedTree:
         return answer
 
     def _ask(self, op: str, path: str) -> bytes | None:
-        """None: refused."""
+        """None: the tree refused (EACCES)."""
         try:
             match op:
                 case "read":
@@ -103,7 +103,7 @@ class AskedTree:
                     return raw(self._tree.target(path))
                 case _:
                     return b"".join(raw(n) + b"\0" for n in sorted(self._tree.names(path)))
-        except NotHeld:
+        except NotRecorded:
             self._miss(path)
         except Errno:
             pass
