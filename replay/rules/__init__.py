@@ -1,6 +1,6 @@
-"""The registry: one line a rule. Ids are never reused or renumbered.
+"""The registry: one line per rule. Ids are never reused or renumbered.
 
-No other code spells an id: it names a rule by its slug.
+All other code refers to a rule by its slug, never by its id.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _load(id: str, name: str, severity: str) -> Rule:
 
 
 def _source(doc: str) -> str:
-    """The first of the rule's sources, on one line."""
+    """The rule's first source, on one line."""
     text = doc.partition("\n## Sources\n")[2].strip()
     return " ".join(text.split("\n\n")[0].split())
 

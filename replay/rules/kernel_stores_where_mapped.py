@@ -9,7 +9,7 @@ the one that was last written there.
 Tokens, frames and clear_child_tid are told by these rows.
 
 ## When it applies
-Every run of a program. Runs written by hand tell what their author wanted to tell.
+Every recorded run of a program. Handwritten runs are exempt.
 
 ## Evidence columns
 kernel_memory.op, addr, bytes; mappings.

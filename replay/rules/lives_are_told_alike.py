@@ -9,7 +9,7 @@ kernel wrote there, and wakes who waits at that address.
 Order and ownership at exit are read from these steps.
 
 ## When it applies
-Every run of a program. Runs written by hand tell what their author wanted to tell.
+Every recorded run of a program. Handwritten runs are exempt.
 
 ## Evidence columns
 task_events.ssp, status, addr, value; ssp_path; kernel_memory; manifest.exit_status.

@@ -9,7 +9,7 @@ instruction of the run.
 Every other rule asks what came before what. A row that was moved, doubled or taken out shows here.
 
 ## When it applies
-Every run of a program. Runs written by hand tell what their author wanted to tell.
+Every recorded run of a program. Handwritten runs are exempt.
 
 ## Evidence columns
 seq of every table; seq_end of syscalls and mms; manifest.icount.

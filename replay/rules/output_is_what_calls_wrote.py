@@ -8,7 +8,7 @@ call returned.
 It is what a user compares first.
 
 ## When it applies
-Every run of a program. Runs written by hand tell what their author wanted to tell.
+Every recorded run of a program. Handwritten runs are exempt.
 
 ## Evidence columns
 output.seq, tid, bytes; syscalls.nr, ret, seq_end.

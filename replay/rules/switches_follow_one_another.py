@@ -9,7 +9,7 @@ and every switch tells the hash of the state that goes on.
 One interleaving is what a run is: from it follows which push came before which.
 
 ## When it applies
-Every run of a program. Runs written by hand tell what their author wanted to tell.
+Every recorded run of a program. Handwritten runs are exempt.
 
 ## Evidence columns
 sched.from_tid, tid, why, state_hash; task_events exit_begin.

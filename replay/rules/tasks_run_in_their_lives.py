@@ -9,7 +9,7 @@ made then as well.
 A row under another task's name would move its pushes to another's shadow stack.
 
 ## When it applies
-Every run of a program. Runs written by hand tell what their author wanted to tell. Which task was
+Every recorded run of a program. Handwritten runs are exempt. Which task was
 switched to is told only where sched was recorded.
 
 ## Evidence columns

@@ -10,7 +10,7 @@ them.
 A name without a bearer makes what it says unknowable.
 
 ## When it applies
-Every run of a program. Runs written by hand tell what their author wanted to tell.
+Every recorded run of a program. Handwritten runs are exempt.
 
 ## Evidence columns
 inputs.input, size, first_seq; modules.module; mms.mm, seq, seq_end, from_mm; mm of every table.
