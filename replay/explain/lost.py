@@ -115,7 +115,7 @@ def released(reach: Reach) -> Verdict | None:
         f"task {unmap.tid} unmapped {unmap.area} at {show(unmap.seq)}"
         + (f" in {scene.name(fault, pc)}" if pc is not None else ""),
     ]
-    violations = scene.violated("nobody-frees-anothers", "borrower-keeps-parents")
+    violations = scene.violated("only-the-owner-frees", "borrower-keeps-the-parents-stack")
     told = next((v for v in violations if v.finding.seq == unmap.seq), None)
     if told:
         evidence.append(str(told))
