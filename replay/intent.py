@@ -1,7 +1,7 @@
-"""What `--expect intent` holds every revision against: each starred fact of the reference, once.
+"""What `--expect intent` judges every revision by: each fact that depends on the revision, once.
 
-A fact that follows the revision is a change of interface between kernels; a fact with a value of
-its own is what the seed's comments and the merged kernel mean, whatever a revision's code does.
+A fact that follows the revision is a change of interface between kernels. A fact with a value of
+its own is the intent of the seed's comments and the merged kernel, whatever a revision's code does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FOLLOW: Final = "follows the revision"
 
 @dataclass(frozen=True)
 class Starred:
-    """A fact that depends on the revision: the rule that owns it, its intent, who says so."""
+    """A fact that depends on the revision: the rule that checks it, its intent, its source."""
 
     rule: str  # its slug
     intent: str
@@ -25,7 +25,7 @@ class Starred:
     came_with: tuple[str, str] | None = None
 
     def binds(self, row: Revision) -> bool:
-        """Turning a switch changes what a kernel does, not what it means to do."""
+        """A switch changed on the command line changes a kernel's code, not its intent."""
         if self.came_with is None:
             return True
         switch, value = self.came_with
@@ -50,7 +50,7 @@ INTENT: Final[dict[str, Starred]] = {
         "thread-stack-size", FOLLOW, "calc_shstk_size; the size is each revision's own"
     ),
     "failed_clone": Starred(
-        "failed-clone-frees-childs",
+        "failed-clone-frees-the-stack",
         "child's stack",
         f'{_SEED}: "When fork() with CLONE_VM fails, the child (tsk) already has a shadow stack'
         ' allocated, and exit_thread() calls this function to free it."',
@@ -76,7 +76,7 @@ INTENT: Final[dict[str, Starred]] = {
         "exec-clears-lock", "cleared", "fix in 7.0-rc7", came_with=("exec_lock", "cleared")
     ),
     "lock_arg": Starred("lock-needs-enabled", FOLLOW, "LOCK insists on arg == 0 from v7"),
-    "map_token_returns": Starred("map-returns-place", FOLLOW, "usercfi.c as merged: the base"),
+    "map_token_returns": Starred("map-returns-the-base", FOLLOW, "usercfi.c as merged: the base"),
     "sigframe": Starred("frame-has-its-layout", FOLLOW, "extension-header list from v4 or v5"),
     "prctl_numbers": Starred("bad-prctl-is-refused", FOLLOW, "include/uapi/linux/prctl.h"),
     "cfi_prctl": Starred(

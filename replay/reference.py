@@ -1,4 +1,4 @@
-"""docs/rules.md from the rules' docstrings, written by tools/generate_docs.py."""
+"""The text of docs/rules.md, generated from the rules' docstrings (tools/generate_docs.py)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from shstk.replay.rules import RULES, named
 
 
 def markdown() -> str:
-    """The catalogue of rules and the table of intent."""
+    """The catalogue, the table of intent, and each rule's text."""
     return "\n".join([*_catalogue(), *_intent(), *_rules()])
 
 
 def _catalogue() -> Iterator[str]:
     yield "# The rules\n"
     yield "Generated from the rules' docstrings by `python tools/generate_docs.py`; do not edit."
-    yield "`shstk explain ID` prints one. Ids are stable: never reused, never renumbered.\n"
+    yield "`shstk explain ID` prints one. Ids are never reused or renumbered.\n"
     yield "| id | name | severity | |"
     yield "|---|---|---|---|"
     for rule in RULES.values():
@@ -26,8 +26,8 @@ def _catalogue() -> Iterator[str]:
 
 
 def _intent() -> Iterator[str]:
-    yield "## What intent expects of the facts that depend on the revision\n"
-    yield "`--expect intent` judges every revision by these; `--expect revision` by what the"
+    yield "## The intent for facts that depend on the revision\n"
+    yield "`--expect intent` judges every revision by these facts, `--expect revision` by what the"
     yield "revision's code does.\n"
     yield "| fact | rule | intent | binds from | source |"
     yield "|---|---|---|---|---|"

@@ -90,7 +90,7 @@ def _base_for_token(reach: Reach, stack: Stack, seq: int, ssp: int) -> Verdict:
         + ": its lowest end",
         *(f"the token stands at {t.addr:#x}, its upper end" for t in tokens),
         "before 7.0-rc1 map_shadow_stack(SET_TOKEN) returned the token's address, since then the"
-        f" base (rule {named('map-returns-place').id})",
+        f" base (rule {named('map-returns-the-base').id})",
     ]
     sentence = (
         "what map_shadow_stack returned was taken for the token's address, but it is the base:"
@@ -115,7 +115,7 @@ def released(reach: Reach) -> Verdict | None:
         f"task {unmap.tid} unmapped {unmap.area} at {show(unmap.seq)}"
         + (f" in {scene.name(fault, pc)}" if pc is not None else ""),
     ]
-    violations = scene.violated("nobody-frees-anothers", "borrower-keeps-parents")
+    violations = scene.violated("only-the-owner-frees", "borrower-keeps-the-parents-stack")
     told = next((v for v in violations if v.finding.seq == unmap.seq), None)
     if told:
         evidence.append(str(told))

@@ -1,6 +1,6 @@
-"""The registry: one line a rule. Ids are never reused or renumbered.
+"""The registry: one line per rule. Ids are never reused or renumbered.
 
-No other code spells an id: it names a rule by its slug.
+All other code refers to a rule by its slug, never by its id.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ CATALOGUE: Final = (
     ("A7", "thread_starts_at_its_top", "error"),
     ("A8", "ssp_set_before_first_run", "error"),
     ("A9", "allocation_error_fails_clone", "error"),
-    ("A10", "failed_clone_frees_childs", "error"),
+    ("A10", "failed_clone_frees_the_stack", "error"),
     ("A11", "user_worker_gets_none", "error"),
     ("X1", "exit_releases_once", "error"),
     ("X2", "disabled_task_releases_nothing", "error"),
     ("X3", "borrower_releases_nothing", "error"),
     ("X4", "other_mm_releases_nothing", "error"),
-    ("X5", "nobody_frees_anothers", "error"),
+    ("X5", "only_the_owner_frees", "error"),
     ("X6", "exec_releases_old_stack", "error"),
     ("X7", "release_trusts_recorded_range", "warning"),
     ("X8", "leader_releases_at_its_exit", "error"),
@@ -39,11 +39,11 @@ CATALOGUE: Final = (
     ("P1", "get_stores_status", "error"),
     ("P2", "set_refuses_unknown_bits", "error"),
     ("P3", "set_refuses_when_locked", "error"),
-    ("P4", "enable_twice_is_nothing", "error"),
+    ("P4", "second_enable_does_nothing", "error"),
     ("P5", "enable_refuses_recorded_base", "error"),
     ("P6", "enable_maps_a_stack", "error"),
     ("P7", "disable_releases_own", "error"),
-    ("P8", "borrower_keeps_parents", "error"),
+    ("P8", "borrower_keeps_the_parents_stack", "error"),
     ("P9", "lock_needs_enabled", "error"),
     ("P10", "landing_pad_prctl", "error"),
     ("M1", "map_needs_support", "error"),
@@ -51,10 +51,10 @@ CATALOGUE: Final = (
     ("M3", "map_needs_room_for_token", "error"),
     ("M4", "map_refuses_unaligned_address", "error"),
     ("M5", "map_refuses_huge_size", "error"),
-    ("M6", "map_takes_free_place_only", "error"),
+    ("M6", "map_takes_only_free_ranges", "error"),
     ("M7", "map_refuses_size_zero", "error"),
     ("M8", "map_writes_token_or_nothing", "error"),
-    ("M9", "map_returns_place", "error"),
+    ("M9", "map_returns_the_base", "error"),
     ("G1", "delivery_pushes_a_token", "error"),
     ("G2", "handler_is_entered_as_a_call", "error"),
     ("G3", "frame_has_its_layout", "error"),
@@ -66,17 +66,17 @@ CATALOGUE: Final = (
     ("V4", "mprotect_keeps_shadow_stack", "error"),
     ("V5", "fork_copies_on_write", "error"),
     ("V6", "calls_cannot_write_one", "error"),
-    ("V7", "pages_come_on_demand", "error"),
+    ("V7", "pages_are_allocated_on_demand", "error"),
     ("F1", "pop_mismatch_is_cperr", "error"),
     ("F2", "missing_pad_is_cperr", "error"),
     ("F3", "stores_to_shadow_stacks_fault", "error"),
     ("F4", "loads_from_shadow_stacks_pass", "error"),
     ("F5", "shadow_operation_needs_a_shadow_stack", "error"),
-    ("F6", "page_fault_tells_the_data_address", "error"),
+    ("F6", "page_fault_reports_the_data_address", "error"),
     ("F7", "overflow_hits_the_guard", "error"),
-    ("F8", "underflow_meets_what_lies_above", "error"),
-    ("T1", "regset_tells_and_moves", "error"),
-    ("H1", "hwprobe_tells_both_extensions", "error"),
+    ("F8", "underflow_reads_what_lies_above", "error"),
+    ("T1", "regset_reads_and_sets_ssp", "error"),
+    ("H1", "hwprobe_reports_both_extensions", "error"),
     ("N1", "elf_note_enables_nothing", "error"),
     ("I1", "pop_finds_last_write", "error"),
     ("I2", "ssp_moves_by_rule", "error"),
@@ -84,9 +84,9 @@ CATALOGUE: Final = (
     ("I4", "no_use_after_release", "error"),
     ("Z1", "push_stores_below_ssp", "error"),
     ("Z2", "pop_compares_then_moves", "error"),
-    ("Z3", "reads_of_ssp_tell_it", "error"),
-    ("Z4", "writes_of_ssp_set_it", "error"),
-    ("Z5", "swap_gives_the_old_word", "error"),
+    ("Z3", "reads_return_ssp", "error"),
+    ("Z4", "writes_set_ssp", "error"),
+    ("Z5", "swap_returns_the_old_word", "error"),
     ("Z6", "pads_match_their_label", "error"),
     ("Z7", "status_governs_instructions", "error"),
     ("Z8", "page_decides_fault", "error"),
@@ -96,14 +96,14 @@ CATALOGUE: Final = (
     ("R2", "during_names_its_event", "error"),
     ("R3", "calls_are_whole", "error"),
     ("R4", "clones_pair_with_calls", "error"),
-    ("R5", "tasks_run_in_their_lives", "error"),
+    ("R5", "tasks_run_while_alive", "error"),
     ("R6", "switches_follow_one_another", "error"),
     ("R7", "flow_runs_known_code", "error"),
-    ("R8", "what_is_named_is_there", "error"),
+    ("R8", "references_resolve", "error"),
     ("R9", "kernel_stores_where_mapped", "error"),
     ("R10", "output_is_what_calls_wrote", "error"),
-    ("R11", "faults_are_told_alike", "error"),
-    ("R12", "lives_are_told_alike", "error"),
+    ("R11", "faults_are_consistent", "error"),
+    ("R12", "lifetimes_agree", "error"),
 )
 
 
@@ -124,7 +124,7 @@ def _load(id: str, name: str, severity: str) -> Rule:
 
 
 def _source(doc: str) -> str:
-    """The first of the rule's sources, on one line."""
+    """The rule's first source, on one line."""
     text = doc.partition("\n## Sources\n")[2].strip()
     return " ".join(text.split("\n\n")[0].split())
 

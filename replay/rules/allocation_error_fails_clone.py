@@ -2,14 +2,14 @@
 
 ## What it checks
 A clone whose shadow stack could not be mapped returns the mapping's error (-ENOMEM), or -EINVAL if
-the size comes out as 0; no child comes to be, and no shadow stack stays mapped.
+the computed size is 0. No child is created, and no shadow stack stays mapped.
 
 ## Why it matters
-A child without the stack that it needs must never run.
+A child that lacks the stack it needs must never run.
 
 ## When it applies
-Clones with CLONE_VM and without CLONE_VFORK of an enabled task, whose mapping failed or whose size
-is 0 (RLIMIT_STACK smaller than the revision's divisor).
+Clones by an enabled task with CLONE_VM and without CLONE_VFORK, if the mapping failed or the size
+is 0 (RLIMIT_STACK is smaller than the revision's divisor).
 
 ## Evidence columns
 mappings.ret within the clone; clones.ret, child_tid.
@@ -18,7 +18,7 @@ mappings.ret within the clone; clones.ret, child_tid.
     t1 clone(CLONE_VM|CLONE_THREAD|CLONE_SIGHAND) = 2 { map 4M ss = -ENOMEM; t2 created }
 
 ## Not a violation when
-the clone fails before the allocation, for another reason.
+the clone fails for another reason before the allocation.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM mappings WHERE shadow_stack AND ret < 0"
@@ -56,7 +56,7 @@ def _judge(clone: Cloned) -> Outcome:
     if clone.row.ret == due and clone.child is None and not clone.mapped.made:
         return OK
     if clone.failed and not refused:
-        return Unknown("the clone failed before it came to the allocation")
+        return Unknown("the clone failed before the allocation")
     return Finding(
         seq=clone.seq,
         tid=clone.row.tid,

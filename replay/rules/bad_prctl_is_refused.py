@@ -1,11 +1,11 @@
-"""A malformed, unsupported or unknown prctl is -EINVAL.
+"""A malformed, unsupported or unknown prctl returns -EINVAL.
 
 ## What it checks
-PR_GET, PR_SET and PR_LOCK_SHADOW_STACK_STATUS with a nonzero arg3, arg4 or arg5, the same on a
-machine without shadow stacks, and options that no kernel knows: all -EINVAL, and nothing is mapped.
+PR_GET, PR_SET and PR_LOCK_SHADOW_STACK_STATUS return -EINVAL and map nothing if arg3, arg4 or arg5
+is nonzero, or if the machine has no shadow stacks. So do options that no kernel knows.
 
 ## Why it matters
-Spare arguments that are refused today can get a meaning tomorrow; a program asks for support by
+Spare arguments that are refused today can be given a meaning later. Programs detect support by
 these errors.
 
 ## When it applies
@@ -18,7 +18,7 @@ syscalls.a0 to a4, ret of prctl; manifest.cpu, nousercfi.
     t1 prctl(PR_GET_SHADOW_STACK_STATUS, 0x7000_0000, 1) = 0
 
 ## Not a violation when
-the option is one of another part of the kernel.
+the option belongs to another part of the kernel.
 
 ## How to investigate
     shstk query RUN "SELECT seq, tid, a0, a1, a2, a3, a4, ret FROM syscalls WHERE name = 'prctl'"

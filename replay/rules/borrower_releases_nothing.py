@@ -1,11 +1,11 @@
 """A vfork child's exit or exec leaves its parent's shadow stack alone.
 
 ## What it checks
-The exit or exec of a vfork child that has no base of its own unmaps nothing: its parent's shadow
-stack survives it.
+The exit or exec of a vfork child that has no base of its own unmaps nothing. Its parent's shadow
+stack stays mapped.
 
 ## Why it matters
-The parent wakes on that stack. If the child took it along, the parent dies at its next return.
+The parent resumes on that stack. If the child released it, the parent dies at its next return.
 
 ## When it applies
 Every revision; exits that the run follows to clear_child_tid or mm_dropped, and execs that
@@ -21,8 +21,8 @@ child between.
 S1 is task 1's.
 
 ## Not a violation when
-the vfork child switched its shadow stack off and on and so has one of its own (P8): then X1 asks
-for its release.
+the vfork child disabled and re-enabled its shadow stack and so has one of its own (P8): X1 requires
+its release.
 
 ## How to investigate
     shstk stacks RUN <address>

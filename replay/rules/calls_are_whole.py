@@ -1,15 +1,15 @@
-"""A system call begins, ends and answers once.
+"""A system call begins, ends and returns once.
 
 ## What it checks
-A call ends after it began; a task makes no call before its last has ended. A call that returned has
-an answer and a state hash; what never ended has neither an end nor an answer. Its name is that of
-its number, and an ecall stands at its pc.
+A call ends after it begins, and a task makes no call before its last one has ended. A call that
+returned has a return value and a state hash. A call that never ended has neither an end nor a
+return value. The name matches the number, and the instruction at pc is an ecall.
 
 ## Why it matters
-Everything that the kernel was asked and answered is read from these rows.
+All requests to the kernel and all results are read from these rows.
 
 ## When it applies
-Every run of a program. Runs written by hand tell what their author wanted to tell.
+Every recorded run of a program. Handwritten runs are exempt.
 
 ## Evidence columns
 syscalls.seq, seq_end, nr, name, pc, ret, outcome, state_hash; code.bytes.
@@ -18,7 +18,7 @@ syscalls.seq, seq_end, nr, name, pc, ret, outcome, state_hash; code.bytes.
     30 t1 getpid() = ? outcome=returned
 
 ## Not a violation when
-the loader made the call for the program: there is no ecall then.
+the loader made the call for the program: such a call has no ecall.
 
 ## How to investigate
     shstk log RUN --tid <tid> --calls
@@ -45,8 +45,8 @@ _ANSWERED: Final = ("returned", "loader")
 _EXPECTED: Final = {
     "seq_end": "an end after its beginning",
     "seq": "a beginning after the end of the task's last call",
-    "outcome": "run_ended exactly if it has no end",
-    "ret": "an answer and a state hash exactly if it returned",
+    "outcome": "run_ended if and only if it has no end",
+    "ret": "a return value and a state hash if and only if it returned",
     "name": "{due}, the name of {nr}",
     "pc": "the address of an ecall",
 }

@@ -1,12 +1,12 @@
-"""read(2) into a shadow stack is -EFAULT; write(2) from one works.
+"""read(2) into a shadow stack returns -EFAULT; write(2) from one works.
 
 ## What it checks
-A read or pread64 whose buffer begins in a shadow stack reads nothing; a write or pwrite64 of bytes
-that all lie in one that can be read is not -EFAULT.
+A read or pread64 whose buffer begins in a shadow stack stores nothing. A write or pwrite64 whose
+buffer lies entirely in a readable shadow stack does not return -EFAULT.
 
 ## Why it matters
-The kernel's own stores must respect the border that the program's stores do, or a file would write
-return addresses.
+The kernel's own stores must be refused where the program's are, or return addresses could be
+written from a file.
 
 ## When it applies
 Every revision.
@@ -18,8 +18,8 @@ syscalls.nr, a1, a2, ret; mappings.shadow_stack at that address.
     t1 read(0, S1.base, 8) = 8
 
 ## Not a violation when
-it fails for another reason, or is at the end of the file (0). /proc/PID/mem and ptrace may write
-where FOLL_FORCE is allowed.
+it fails for another reason, or is at the end of the file (returns 0). /proc/PID/mem and ptrace may
+write where FOLL_FORCE is allowed.
 
 ## How to investigate
     shstk log RUN --calls read,write

@@ -1,15 +1,15 @@
-"""A system call returns with the ssp it was made with.
+"""A system call returns with ssp unchanged.
 
 ## What it checks
-ssp is saved on trap entry and restored on return: ssp_exit is ssp_entry, for every call that
+ssp is saved on trap entry and restored on return: ssp_exit equals ssp_entry for every call that
 returns.
 
 ## Why it matters
 The caller's next return pops from wherever ssp points.
 
 ## When it applies
-Every system call of every task that returns, apart from those that set ssp: PR_SET that succeeds
-(P4, P6 to P8), execve (E1), rt_sigreturn (I2), and the clones of threads, whose parents A7 judges.
+Every system call that returns, except those that set ssp: a successful PR_SET (P4, P6 to P8),
+execve (E1), rt_sigreturn (I2), and clones of threads (A7 judges the parents).
 
 ## Evidence columns
 syscalls.ssp_entry, ssp_exit.
@@ -20,7 +20,7 @@ with ssp at S1.top before.
 
 ## Not a violation when
 a signal is delivered as the call returns (the handler begins with the token pushed), or a debugger
-sets ssp by ptrace meanwhile.
+sets ssp by ptrace during the call.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM syscalls WHERE ssp_entry != ssp_exit"
@@ -82,7 +82,7 @@ def _judged(facts: Facts) -> pl.DataFrame:
 
 
 def _excused(facts: Facts, moved: pl.DataFrame) -> set[int]:
-    """Those within which a signal came, or a debugger set registers."""
+    """The calls during which a signal was delivered or a debugger set registers."""
     signals = facts.run.table("signals").select("seq", "tid")
     others = pl.concat([signals, set_by_debuggers(facts.run).collect()]).rename({"seq": "inner"})
     both = moved.select("seq", "seq_end", "tid").join(others, on="tid")

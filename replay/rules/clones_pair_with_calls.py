@@ -1,14 +1,15 @@
-"""An attempt to make a task is one call, told twice alike.
+"""A clone attempt and its system call agree.
 
 ## What it checks
-Each row of clones stands at the seq of a call of clone or clone3, of the same task, end and answer;
-clone's registers hold what the row says, and a child is created within it, by its caller.
+Each row of clones has the seq of a clone or clone3 call by the same task, with the same end and
+return value. The arguments of clone match the row's columns. The child is created by the caller,
+during the call.
 
 ## Why it matters
-What a thread's shadow stack should be follows from these arguments.
+These arguments determine which shadow stack a thread should have.
 
 ## When it applies
-Every run of a program. Runs written by hand tell what their author wanted to tell.
+Every recorded run of a program. Handwritten runs are exempt.
 
 ## Evidence columns
 clones.flags, stack, tls, parent_tid, child_tid_addr, exit_signal, child_tid, ret; syscalls.a0..a4.
@@ -17,7 +18,7 @@ clones.flags, stack, tls, parent_tid, child_tid_addr, exit_signal, child_tid, re
     a call of clone(CLONE_VM) and a row of clones with CLONE_VFORK
 
 ## Not a violation when
-the run ended within the attempt, or clone3 read its arguments from memory: those are not held.
+the run ended during the attempt. The arguments of clone3 are in memory and are not compared.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM clones JOIN syscalls USING (seq)"
@@ -75,7 +76,7 @@ def _calls(facts: Facts) -> pl.DataFrame:
 
 
 def _hold(row: dict[str, Any], call: dict[str, Any]) -> Outcome:
-    """Whether the two rows of one attempt say the same."""
+    """Compare the two rows of one attempt."""
     told = {name: call[name] for name in ("tid", "mm", "seq_end", "ret")}
     if name_of(call["nr"]) == "clone":
         registers = zip(("stack", "parent_tid", "tls", "child_tid_addr"), _REGISTERS, strict=True)
@@ -85,5 +86,6 @@ def _hold(row: dict[str, Any], call: dict[str, Any]) -> Outcome:
         told["child_tid"] = row["ret"] if row["ret"] > 0 else None
     for name, due in told.items():
         if row[name] != due:
-            return trace.odd(row, f"{name} {due}", f"{name} {row[name]}", "clones against syscalls")
+            expected, actual = f"{name} {due}", f"{name} {row[name]}"
+            return trace.odd(row, expected, actual, "clones and syscalls differ")
     return OK

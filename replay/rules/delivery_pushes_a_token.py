@@ -1,28 +1,29 @@
-"""A signal to an enabled task pushes a token: the old ssp, one word below it.
+"""Signal delivery to an enabled task pushes a token that holds the old ssp.
 
 ## What it checks
-On delivery to a task whose shadow stack is on: ssp goes down by 8, the word there is what ssp was,
-and its address is the ss_ptr that the frame keeps. The alternate signal stack changes nothing of
-that. A task whose shadow stack is off gets no token and keeps its ssp. If the token or the frame
-could not be stored, no handler runs: the task gets a SIGSEGV, or dies if SIGSEGV it was.
+On delivery to a task whose shadow stack is enabled, ssp decreases by 8, the word there holds the
+old ssp, and its address is saved in the frame as ss_ptr. An alternate signal stack makes no
+difference. A task whose shadow stack is disabled gets no token and keeps its ssp. If the token or
+the frame cannot be stored, no handler runs: the task gets a SIGSEGV, or dies if the signal was
+SIGSEGV.
 
 ## Why it matters
-The token is what sigreturn takes as proof that this very delivery happened. Without it a program
-that forges a frame could set ssp.
+sigreturn accepts the token as proof that this delivery happened. Without it a program that forges a
+frame could set ssp.
 
 ## When it applies
-Every revision; deliveries to a handler, those that failed too.
+Every revision; deliveries to a handler, including those that failed.
 
 ## Evidence columns
 signals.token_addr, token_value, ss_ptr, ssp_before, ssp_after, handler; kernel_memory.addr, bytes
-with it; prctl calls of the task before.
+of the delivery; earlier prctl calls of the task.
 
 ## Example
     t1 deliver SIGUSR1 token handler=0x10500 frame=0x7000_0000
 with nothing in kernel_memory that stores S1.top to S1.top-8.
 
 ## Not a violation when
-ssp was moved by the program to a place that cannot be pushed to: that is the SIGSEGV above.
+the program had moved ssp to an address that cannot be pushed to: it gets the SIGSEGV above.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM signals WHERE kind = 'delivery'"
@@ -79,7 +80,7 @@ def _pushed(facts: Facts, step: Handling) -> Outcome:
     slot = (before - 8) % 2**64
     if row.token_addr is None:
         if row.handler is None:
-            return OK  # it could not be pushed; what follows is judged as a failure
+            return OK  # it could not be pushed; _failed judges what follows
         return wrong(step, f"token at {slot:#x}", "none", "its shadow stack is on", slot)
     told = {"token": row.token_addr, "ss_ptr": row.ss_ptr, "ssp": row.ssp_after}
     for name, value in told.items():
@@ -90,7 +91,7 @@ def _pushed(facts: Facts, step: Handling) -> Outcome:
         return wrong(step, f"token {before:#x}", actual, "the token is the old ssp", slot)
     stored = [t.bytes for t in step.tokens if t.addr == slot]
     if not stored and not facts.recorded("kernel_memory"):
-        return Unknown("what the kernel writes is not recorded")
+        return Unknown("the kernel's writes to memory are not recorded")
     if stored != [before.to_bytes(8, "little")]:
         actual = "nothing" if not stored else f"{int.from_bytes(stored[-1][-8:], 'little'):#x}"
         return wrong(step, f"{before:#x} stored", actual, "the token is the old ssp", slot)
@@ -98,7 +99,7 @@ def _pushed(facts: Facts, step: Handling) -> Outcome:
 
 
 def _failed(step: Handling, after: Signal) -> Outcome:
-    """No handler could be entered: a SIGSEGV instead, and death if SIGSEGV was the signal."""
+    """No handler could be entered: SIGSEGV is forced, or kills if it was the signal."""
     killed = after.kind == "fatal" and after.signo in (_SIGSEGV, _SIGKILL)
     forced = after.kind == "delivery" and after.signo == _SIGSEGV and step.row.signo != _SIGSEGV
     if killed or forced:

@@ -1,25 +1,26 @@
-"""Switching off unmaps the caller's own stack, leaves ssp as it is, and returns 0.
+"""Disabling unmaps the caller's own shadow stack, leaves ssp unchanged and returns 0.
 
 ## What it checks
-PR_SET(0) returns 0, even if the shadow stack was never on. If it was on and the task has a base
-recorded, exactly that range is unmapped, once. csr ssp stays as it was, stale, and no shadow-stack
-instruction takes effect until the task switches on again.
+PR_SET(0) returns 0, even if the shadow stack was never enabled. If it was enabled and the task has
+a base recorded, exactly that range is unmapped, once. csr ssp keeps its stale value, and no
+shadow-stack instruction takes effect until the task enables its shadow stack again.
 
 ## Why it matters
-The memory is the task's own; nothing else will free it once the status is off.
+The memory belongs to the task; nothing else frees it once the status is off.
 
 ## When it applies
-Every revision. A vfork child on its parent's stack is P8's; somebody else's stack unmapped is X5's.
+Every revision. P8 covers a vfork child on its parent's stack; X5 covers the unmapping of another
+task's stack.
 
 ## Evidence columns
 syscalls.a1, ret, ssp_entry, ssp_exit of prctl; mappings.op unmap within the call.
 
 ## Example
     t1 prctl(PR_SET_SHADOW_STACK_STATUS, 0) = 0
-with S1 the task's and nothing unmapped.
+where S1 is the task's and nothing is unmapped.
 
 ## Not a violation when
-the program had unmapped the stack itself: the call still returns 0 (seen).
+the program had unmapped the stack itself: the call still returns 0 (seen on 7.2.13).
 
 ## How to investigate
     shstk stacks RUN
@@ -48,7 +49,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _judge(facts: Facts, step: Prctl) -> Outcome:
-    outcome = prctls.returned(step, (0,), "switches off")
+    outcome = prctls.returned(step, (0,), "disables its shadow stack")
     if outcome is not OK:
         return outcome
     stack = step.before.stack if step.before.enabled else None

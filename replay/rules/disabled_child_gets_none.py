@@ -1,16 +1,17 @@
-"""A child whose shadow stack is off gets none, and inherits ssp.
+"""A child whose shadow stack is disabled gets none and inherits ssp.
 
 ## What it checks
-The child's state is a copy of its parent's. If that says off, the clone maps no shadow stack and
-the child begins with its parent's ssp, whatever the flags.
+The child's state is a copy of its parent's. If its shadow stack is disabled, the clone maps none
+and the child starts with its parent's ssp, whatever the flags.
 
 ## Why it matters
-A stack mapped for a task that never pushes is memory nobody frees: the release looks at the same
+A stack mapped for a task that never pushes is never freed, because the release checks the same
 status. Worse, the recorded base makes the task's own PR_SET fail with -EINVAL.
 
 ## When it applies
-Every clone attempt of a task whose shadow stack is off, on a machine that has them. Under `intent`
-the comment is the rule. v1 to v5 do the inverse; under `revision` their inverse is the rule.
+Every clone attempt of a task whose shadow stack is disabled, on a machine that has shadow stacks.
+Under `intent` the rule is what the comment says. v1 to v5 do the inverse, and under `revision`
+their inverse is the rule.
 
 ## Evidence columns
 syscalls of prctl (a0, a1, ret) for the status; clones.flags; mappings within the clone;
@@ -21,7 +22,7 @@ task_events.ssp of first_user; syscalls.ssp_entry of the clone.
 with no PR_SET before it.
 
 ## Not a violation when
-the parent's shadow stack is on: that is A3's, A4's and A5's.
+the parent's shadow stack is enabled: A3, A4 and A5 cover that.
 
 ## How to investigate
     shstk log RUN --tid <parent> --calls
@@ -42,7 +43,7 @@ from shstk.replay.rules import inheritance
 from shstk.replay.rules.outcome import Outcome
 
 NEEDS = (*STATE, "mappings")
-APPLIES = "clone that the enabled test sends away"
+APPLIES = "clone that the test of is_shstk_enabled lets allocate nothing"
 RESTS_ON = ("clone_gate",)
 
 

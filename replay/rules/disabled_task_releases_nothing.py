@@ -1,15 +1,15 @@
-"""A task whose shadow stack is off releases nothing.
+"""A task whose shadow stack is disabled releases nothing.
 
 ## What it checks
-The exit or exec of a task whose shadow stack is off unmaps nothing.
+The exit or exec of a task whose shadow stack is disabled unmaps nothing.
 
 ## Why it matters
-Such a task may have a base recorded all the same (v1 to v5 give a disabled child one); the range is
-not its to free, and may long be somebody else's.
+Such a task may still have a base recorded (v1 to v5 give a disabled child one). The task must not
+free that range, which may belong to another task by now.
 
 ## When it applies
 Every revision; exits that the run follows to clear_child_tid or mm_dropped, and execs that
-succeeded. PR_SET(0) of a task that is off is P7's.
+succeeded. P7 covers PR_SET(0) by a disabled task.
 
 ## Evidence columns
 task_events exit_begin, exec_begin, exec_done; mappings.op unmap by the same tid between; syscalls
@@ -17,10 +17,10 @@ of prctl for the status.
 
 ## Example
     t2 exit(0) { exit_begin 0; unmap S1; mm_dropped 1 }
-with task 2 off.
+where task 2 is disabled.
 
 ## Not a violation when
-the unmapping comes of mm_dropped: the address space goes, not the stack.
+the unmapping results from mm_dropped: the whole address space is freed.
 
 ## How to investigate
     shstk log RUN --tid <tid> --calls

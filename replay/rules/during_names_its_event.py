@@ -1,24 +1,24 @@
-"""What happens inside a call or step bears that event's seq.
+"""A row made inside a call or step refers to it by seq.
 
 ## What it checks
-during is the seq of a system call or a step of a task, by the task that the row names, and the row
-stands within it. What the kernel stored outside of any is a signal's frame.
+during is the seq of a system call or task event of the row's task, and the row's own seq lies
+within it. The only stores by the kernel outside of any event are signal frames.
 
 ## Why it matters
-Which allocation was a clone's and which release an exit's is read from it.
+It tells which clone made an allocation and which exit made a release.
 
 ## When it applies
-Every run of a program. Runs written by hand tell what their author wanted to tell.
+Every recorded run of a program. Handwritten runs are exempt.
 
 ## Evidence columns
 mappings.during, kernel_memory.during; syscalls.seq, seq_end; task_events.seq; signals.seq.
 
 ## Example
     30.2 map S2 ss during=29.1
-and nothing stands at 29.1.
+where no event has seq 29.1.
 
 ## Not a violation when
-the memory is another task's: ptrace, /proc/PID/mem, and robust futexes of who exits.
+the memory belongs to another task: ptrace, /proc/PID/mem, and robust futexes of an exiting task.
 A child stores its own tid (CLONE_CHILD_SETTID) when it first runs, after the clone has returned.
 
 ## How to investigate
@@ -48,7 +48,7 @@ APPLIES = "operation within an event of a recorded run"
 def check(facts: Facts) -> Iterator[Outcome]:
     if not facts.of_program:
         return
-    # a thread that calls execve goes on under its leader's tid
+    # a thread that calls execve continues with its leader's tid
     by = pl.when(~called("execve", "execveat")).then("tid")
     calls = facts.run.table("syscalls").select(during="seq", end="seq_end", by=by)
     steps = facts.run.table("task_events").select(
@@ -61,7 +61,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
         held = rows.join(events, on="during", how="left", maintain_order="left")
         whose = (pl.col("by") == pl.col("tid")).fill_null(True) | pl.lit(name == "kernel_memory")
         held = held.join(children, on=["during", "tid"], how="left", maintain_order="left")
-        # own: of CLONE_CHILD_SETTID, which the child does when it first runs
+        # own: CLONE_CHILD_SETTID's store, which the child makes when it first runs
         due = pl.when(pl.col("own").is_null()).then("end")
         inside = (pl.col("seq") > pl.col("during")) & (pl.col("seq") <= due).fill_null(True)
         wrong = held.filter(~(whose & inside & pl.col("known")).fill_null(False))
@@ -74,7 +74,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _frames(facts: Facts) -> Iterator[Outcome]:
-    """What was stored outside of all events: by a delivery at the same icount."""
+    """Stores outside of all events: made by a signal delivery at the same icount."""
     rows = facts.run.table("kernel_memory").filter(pl.col("during").is_null())
     place = pl.col("seq") // STEPS
     signals = facts.run.table("signals").select("tid", place=place).unique()
@@ -82,5 +82,5 @@ def _frames(facts: Facts) -> Iterator[Outcome]:
     if rows.height > rest.height:
         yield Satisfied(rows.height - rest.height)
     for row in rest.sort("seq").iter_rows(named=True):
-        what = f"{row['op']} at {row['addr']:#x}, no event around it and no signal"
+        what = f"{row['op']} at {row['addr']:#x}, outside of any event or signal delivery"
         yield trace.odd(row, "an event", "none", what, row["addr"])

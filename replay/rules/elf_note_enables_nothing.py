@@ -1,17 +1,18 @@
-"""The kernel switches nothing on because an ELF note asks for it.
+"""The kernel does not enable CFI because of an ELF note.
 
 ## What it checks
-An exec of a program whose .note.gnu.property (type 0xc0000000) has the bit for landing pads (1) or
-for a shadow stack (2): within it no shadow stack is mapped, the first ssp is 0, and no landing pad
-counts before the program's first PR_SET_CFI.
+The .note.gnu.property (type 0xc0000000) of a program may have the bit for landing pads (1) or for a
+shadow stack (2). An exec of such a program maps no shadow stack, the first ssp is 0, and no landing
+pad takes effect before the program's first PR_SET_CFI.
 
 ## Why it matters
-What may follow from the note is the program's own doing: its C library looks at it, at those of all
-the libraries it loads, and calls prctl. A kernel that did so by itself would enable programs whose
-libraries were never built for it.
+Acting on the note is up to the program: its C library reads it, with the notes of all the libraries
+it loads, and calls prctl. A kernel that acted on it would enable programs whose libraries were
+never built for CFI.
 
 ## When it applies
-Every revision; execs that succeeded of files with such a note, by the file's bytes in the run.
+Every revision; successful execs of files with such a note. The note is read from the file in the
+run.
 
 ## Evidence columns
 modules.input; inputs.sha256 and the file itself; mappings within the exec; task_events.ssp of
@@ -19,17 +20,17 @@ first_user; cfi of kind lpad.
 
 ## Example
     t1 execve(0x1000, 0, 0) = 0 { exec_begin; mm2 new_mm exec mm1; map S1 ss; exec_done }
-with a note that asks for a shadow stack.
+where the program's note has the bit for a shadow stack.
 
 ## Not a violation when
-a loader or the C library switches it on: a prctl, with outcome loader where it came with the exec.
+a loader or the C library enables it: that is a prctl (outcome loader if made during the exec).
 
 ## How to investigate
     readelf -n <the program>
     shstk query RUN "SELECT * FROM mappings WHERE shadow_stack"
 
 ## Sources
-The series enables by prctl only: the kernel ignores the note for user programs, which leaves the
+The series enables CFI by prctl only. The kernel ignores the note of user programs and leaves the
 policy to user space.
 """
 
@@ -62,7 +63,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _asked(facts: Facts) -> list[tuple[int, int]]:
-    """When a file was mapped as code, and what its note asks for."""
+    """When each file was mapped as code, and the feature bits of its note."""
     files = facts.run.table("inputs").select("input", "sha256")
     rows = facts.run.table("modules").join(files, on="input").select("seq", "sha256").rows()
     return [(seq, features(facts.run.held(sha256) or b"")) for seq, sha256 in rows]
@@ -77,7 +78,7 @@ def _judge(facts: Facts, step: Execed, bits: int) -> Outcome:
     elif first and first.ssp and first.seq > step.seq:
         seq, addr, actual = first.seq, first.ssp, f"first ssp {first.ssp:#x}"
     elif pad := _first_pad(facts, step):
-        seq, addr, actual = *pad, "a landing pad counted"
+        seq, addr, actual = *pad, "a landing pad took effect"
     else:
         return OK
     return Finding(
@@ -85,7 +86,7 @@ def _judge(facts: Facts, step: Execed, bits: int) -> Outcome:
         tid=step.heir.tid,
         mm=step.done.mm,
         addr=addr,
-        expected="nothing on before a prctl",
+        expected="nothing enabled before a prctl",
         actual=actual,
         note=f"task {step.heir.tid}'s program asks for {why} in its ELF note",
         evidence=(step.seq, seq),
@@ -93,7 +94,7 @@ def _judge(facts: Facts, step: Execed, bits: int) -> Outcome:
 
 
 def _first_pad(facts: Facts, step: Execed) -> tuple[int, int] | None:
-    """Its first landing-pad event after the exec, if no prctl of it came before."""
+    """The program's first landing-pad event after the exec, if before its first prctl."""
     own = [p.seq for p in facts.history.prctls if p.task is step.heir and p.option == PR_SET_CFI]
     end = min((seq for seq in [*own, step.heir.exit_seq] if seq and seq > step.seq), default=2**64)
     pads = facts.run.scan("cfi").filter(

@@ -1,12 +1,12 @@
-"""Switching on maps one shadow stack of the default size and sets ssp to its top.
+"""Enabling maps one shadow stack of the default size and sets ssp to its top.
 
 ## What it checks
-PR_SET(1) of a task that is off, unlocked and owns nothing returns 0, maps exactly one shadow stack
-of the revision's default size, writes no token, and returns with ssp at its top. If the mapping
-fails, or the size is 0, it returns -ENOMEM.
+PR_SET(1) by a task that is disabled and unlocked and owns no shadow stack maps exactly one of the
+revision's default size, writes no token, and returns 0 with ssp at its top. If the mapping fails or
+the size is 0, it returns -ENOMEM.
 
 ## Why it matters
-Every thread, fork and signal after it rests on this stack.
+Every later thread, fork and signal depends on this stack.
 
 ## When it applies
 Every revision; the size follows the revision: PAGE_ALIGN(min(RLIMIT_STACK / div, cap)).
@@ -18,7 +18,7 @@ syscalls.a1, ret, ssp_exit of prctl; mappings and kernel_memory within the call;
     t1 prctl(PR_SET_SHADOW_STACK_STATUS, PR_SHADOW_STACK_ENABLE) = 0 ssp_exit=S1.top-8 { map S1 ss }
 
 ## Not a violation when
-the limit or the machine's memory is too small: -ENOMEM is right then.
+the limit or the machine's memory is too small: -ENOMEM is correct.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM mappings WHERE during = <seq of the call>"
@@ -37,7 +37,7 @@ from shstk.replay.rules import prctls
 from shstk.replay.rules.outcome import Outcome
 
 NEEDS = (*STATE, "mappings")
-APPLIES = "PR_SET_SHADOW_STACK_STATUS(1) of a task that is off and owns nothing"
+APPLIES = "PR_SET_SHADOW_STACK_STATUS(1) by a disabled task that owns no shadow stack"
 RESTS_ON = ("default_size",)
 
 

@@ -1,15 +1,15 @@
-"""Switching on a task that has a base recorded is -EINVAL.
+"""Enabling a disabled task that has a base recorded returns -EINVAL.
 
 ## What it checks
-PR_SET(1) of a task whose shadow stack is off, but that has a base recorded, returns -EINVAL and
+PR_SET(1) by a task whose shadow stack is disabled but that has a base recorded returns -EINVAL and
 maps nothing.
 
 ## Why it matters
-The recorded stack would be forgotten, never to be freed.
+The recorded base would be lost and its stack never freed.
 
 ## When it applies
-Every revision. It needs a task that is off and has a base: children that v1 to v5 give a stack
-although they are off (A2), and nothing else.
+Every revision. Only children that v1 to v5 give a stack although they are disabled (A2) have a base
+while disabled.
 
 ## Evidence columns
 clones and mappings within them; syscalls.a1, ret of prctl.
@@ -20,7 +20,7 @@ clones and mappings within them; syscalls.a1, ret of prctl.
     t2 prctl(PR_SET_SHADOW_STACK_STATUS, PR_SHADOW_STACK_ENABLE) = 0 { map S3 ss }
 
 ## Not a violation when
-PR_SET(0) has released the base before.
+PR_SET(0) has already released the base.
 
 ## How to investigate
     shstk stacks RUN
@@ -39,7 +39,7 @@ from shstk.replay.rules import prctls
 from shstk.replay.rules.outcome import Outcome
 
 NEEDS = STATE
-APPLIES = "PR_SET_SHADOW_STACK_STATUS(1) of a task that is off and has a base recorded"
+APPLIES = "PR_SET_SHADOW_STACK_STATUS(1) by a disabled task that has a base recorded"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

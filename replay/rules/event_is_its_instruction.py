@@ -1,15 +1,16 @@
-"""What made an event is the instruction that stands there.
+"""The instruction at an event's pc is one that makes such an event.
 
 ## What it checks
-At the pc of each cfi row stands an instruction that makes such events: sspush or c.sspush x1 or x5,
-sspopchk, ssrdp, ssamoswap, a csr instruction on ssp, lpad with that label; no lpad where none was
-found. ssamoswap.d needs 8-byte alignment and ssamoswap.w moves 32 bits.
+The instruction at the pc of each cfi row is of the row's kind: sspush or c.sspush x1 or x5,
+sspopchk, ssrdp, ssamoswap, a csr instruction on ssp, or lpad with the row's label; it is not an
+lpad if the row says that none was found. ssamoswap.d needs 8-byte alignment, and ssamoswap.w moves
+32 bits.
 
 ## Why it matters
-It holds the event against the program's own bytes, which nothing else does.
+It is the only check of events against the program's own bytes.
 
 ## When it applies
-Every run of a program that recorded cfi and flow; addresses whose code the run knows.
+Every recorded run of a program with cfi and flow; addresses whose code is in the run.
 
 ## Evidence columns
 cfi.pc, kind, value, addr; code.pc, bytes.
@@ -19,7 +20,7 @@ cfi.pc, kind, value, addr; code.pc, bytes.
     block 1 hex:13000000 pc=0x10000
 
 ## Not a violation when
-the code at that address changed meanwhile: any of the words that stood there will do.
+the code at that address changed during the run: any word that was there is accepted.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM code WHERE pc <= <pc> AND pc + length > <pc>"
@@ -75,7 +76,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _makes(word: int, row: dict[str, Any]) -> bool:
-    """Whether an instruction makes the events of a group."""
+    """Whether this instruction makes the events of a group."""
     name = name_of(word)
     if row["label"] == NO_PAD:
         return name != "lpad"

@@ -1,15 +1,14 @@
 """exec clears the lock, from 7.0.
 
 ## What it checks
-The first PR_SET after the exec of a locked task is not refused for the lock.
+The first PR_SET after the exec of a locked task is not refused because of the lock.
 
 ## Why it matters
-A lock that outlives exec, with the shadow stack off, keeps the new program from ever switching it
-on: locked out of its own protection.
+exec disables the shadow stack. If the lock stays set, the new program can never enable it.
 
 ## When it applies
-From 7.0 (fixed in 7.0-rc7) under `intent`. Under `revision` before it: the lock is kept, and PR_SET
-is -EINVAL.
+From 7.0 (fixed in 7.0-rc7) under `intent`. Under `revision`, earlier revisions keep the lock and
+PR_SET returns -EINVAL.
 
 ## Evidence columns
 syscalls.a0, a1, ret of prctl before and after the exec; task_events exec_done.
@@ -26,7 +25,7 @@ the new program has locked itself since (P3), or the value has unknown bits (P2)
     shstk log RUN --tid <tid> --calls
 
 ## Sources
-the fix in 7.0-rc7 to exec's reset of the state; SC11 of the reference: lock; exec; PR_SET(1).
+The fix in 7.0-rc7 to exec's reset of the state; scenario SC11: lock; exec; PR_SET(1).
 """
 
 from __future__ import annotations

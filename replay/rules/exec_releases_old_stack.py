@@ -1,26 +1,26 @@
 """exec unmaps the old shadow stack in the old address space.
 
 ## What it checks
-A successful execve of an enabled task with a base of its own unmaps exactly that range, once, in
-the address space that it leaves, before it is done.
+A successful execve by an enabled task with a base of its own unmaps exactly that range, once, in
+the address space that it leaves, before the execve completes.
 
 ## Why it matters
-Where the old address space has other users (a CLONE_VM child's exec) it lives on, and the stack
-with it, owned by nobody.
+If the old address space has other users (a CLONE_VM child's exec), it stays, and the stack stays in
+it without an owner.
 
 ## When it applies
-From v7, where the release moved to deactivate_mm; before, the old address space takes the stack
-along, or keeps it. Under `revision` before v7: nothing is unmapped.
+From v7, where the release moved to deactivate_mm. Before v7 the stack is freed or kept together
+with the old address space; under `revision` nothing must be unmapped there.
 
 ## Evidence columns
 task_events exec_begin, exec_done; mappings.op unmap, mm, start, length by the same tid between.
 
 ## Example
     t1 execve(0) = 0 { exec_begin; mm2 exec_done }
-with S1 mapped in mm1 and nothing unmapped.
+where S1 is mapped in mm1 and nothing is unmapped.
 
 ## Not a violation when
-the task is a vfork child on its parent's stack (X3), is off (X2), or the execve fails (E1).
+the task is a vfork child on its parent's stack (X3) or disabled (X2), or the execve fails (E1).
 
 ## How to investigate
     shstk log RUN --around <seq of exec_begin>

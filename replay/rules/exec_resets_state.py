@@ -1,14 +1,14 @@
-"""exec begins with the shadow stack off and ssp 0; a failed exec changes nothing.
+"""exec disables the shadow stack and clears ssp; a failed exec changes nothing.
 
 ## What it checks
-After a successful execve: csr ssp is 0, PR_GET says 0, and no shadow-stack instruction takes effect
-until the program switches it on. After a failed one csr ssp is what it was.
+After a successful execve csr ssp is 0, PR_GET stores 0, and no shadow-stack instruction takes
+effect until the program enables its shadow stack. A failed execve leaves csr ssp unchanged.
 
 ## Why it matters
-The new program's start is not built to push; the old program's stack is no longer there.
+The new program's startup code is not built to push, and the old program's stack is gone.
 
 ## When it applies
-Every revision. What exec does to the lock is E2's, to the old stack X6's.
+Every revision. E2 covers the lock, X6 the old stack.
 
 ## Evidence columns
 task_events.ssp, status of exec_begin and exec_done; syscalls of prctl and kernel_memory after it;
@@ -49,7 +49,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
     for call in prctls.of(facts, "get"):
         if call.before.enabled_by == "exec" and call.row.ret == 0 and call.stored:
             status = int.from_bytes(call.stored, "little")
-            why = "it has come from an exec"
+            why = "an exec disabled it"
             yield OK if not status else prctls.wrong(call, "0", str(status), why, call.row.a1)
 
 

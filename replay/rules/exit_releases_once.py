@@ -1,19 +1,20 @@
-"""An exiting task's own shadow stack is unmapped once, before anybody is told of the exit.
+"""An exiting task's own shadow stack is unmapped once, before others learn of the exit.
 
 ## What it checks
-When a task exits whose shadow stack is enabled and that has a base of its own, exactly the recorded
-range is unmapped exactly once: after exit_begin and the robust futexes, before clear_child_tid is
-written and its futex woken, before the vfork parent wakes, and before the address space is dropped.
+When a task exits that is enabled and has a base of its own, exactly the recorded range is unmapped
+exactly once: after exit_begin and the robust futexes, before clear_child_tid is written and its
+futex woken, before the vfork parent wakes, and before the address space is dropped.
 
 ## Why it matters
-Later is too late: who joins the thread may take its place while the old stack still stands. Never
-is a leak of one shadow stack a thread, which in a server that makes and ends threads is all memory.
+Later is too late: the task that joins the thread may start a new one while the old stack is still
+mapped. Never means a leak of one shadow stack per thread, which exhausts the memory of a server
+that keeps making threads.
 
 ## When it applies
 Every exit, by exit, exit_group or a fatal signal, that the run follows to clear_child_tid or
-mm_dropped. v1 to v6 violate it: their release stands in exit_thread, where current->mm is NULL
-already. The main thread's exit while other threads live is X8's; a task that left its stack, or
-whose stack's place was taken by another mapping, is X7's.
+mm_dropped. v1 to v6 violate it: their release is in exit_thread, where current->mm is already NULL.
+X8 covers the main thread's exit while other threads live. X7 covers a task that left its stack, or
+whose stack was replaced by another mapping.
 
 ## Evidence columns
 task_events.kind exit_begin, robust_done, clear_child_tid, vfork_done, mm_dropped; mappings.op
@@ -21,11 +22,11 @@ unmap, start, length by the same tid between them; the task's clone or prctl for
 
 ## Example
     t2 exit(0) { exit_begin 0; clear_child_tid TID; futex_wake TID 1; mm_dropped 1 }
-Nothing is unmapped: task 2's stack stays until the address space goes.
+Nothing is unmapped: task 2's stack stays until the address space is freed.
 
 ## Not a violation when
-the shadow stack is off (X2) or not the task's own (X3). An unmap that comes of mm_dropped is no
-release.
+the shadow stack is disabled (X2) or not the task's own (X3). An unmap that results from mm_dropped
+is not a release.
 
 ## How to investigate
     shstk stacks RUN <base>

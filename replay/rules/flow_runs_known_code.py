@@ -1,18 +1,16 @@
-"""Every block that ran is known, whole, and as long as it took.
+"""Every block that ran is recorded, whole, and has as many instructions as were executed.
 
 ## What it checks
-Blocks are numbered from 1 in the order of their first run; a block's bytes are as many as it says
-and end with a whole instruction. Each block runs at or after its row in code, and the next begins
-as many instructions later as it has, unless the kernel came in between. Where code is mapped from a
-file and cannot be written, its bytes are the file's.
+Blocks are numbered from 1 in the order of their first run. A block has as many bytes as its length
+says and ends with a whole instruction. It does not run before its row in code, and the next block
+begins as many instructions later as it has, unless the kernel interrupts it. If code is mapped from
+a file and not writable, its bytes are the file's.
 
 ## Why it matters
-Calls, returns and lines are read from flow and code; a block that was exchanged tells of other
-functions.
+Calls, returns and source lines are derived from flow and code. A wrong block shows wrong functions.
 
 ## When it applies
-Every run of a program that recorded flow. Runs written by hand tell what their author wanted to
-tell.
+Every recorded run of a program with flow. Handwritten runs are exempt.
 
 ## Evidence columns
 flow.seq, block; code.block, pc, length, bytes, module; mappings.input, offset; files.
@@ -21,7 +19,7 @@ flow.seq, block; code.block, pc, length, bytes, module; mappings.input, offset; 
     a block of 7 instructions at 100.0, and the next at 105.0
 
 ## Not a violation when
-the kernel came in between: a fault, a switch, a signal.
+the kernel interrupted the block: a fault, a context switch, a signal.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM code WHERE block = <block>"
@@ -95,7 +93,7 @@ def _blocks(facts: Facts) -> Iterator[Outcome]:
 
 
 class _FileBytes:
-    """What a block's bytes must be, where they come from a file that the program cannot change."""
+    """The bytes that a block must have if it comes from a file that the program cannot change."""
 
     def __init__(self, facts: Facts) -> None:
         self._regions = facts.regions
@@ -108,7 +106,7 @@ class _FileBytes:
         if region is None or region.prot & PROT_WRITE:
             return None
         if region.from_seq != region.made_seq:
-            return None  # it may have been written before it was protected
+            return None  # it may have been written before it was write-protected
         sha256 = self._hashes.get(region.input)
         data = self._held(sha256) if sha256 else None
         at: int = region.offset + row["pc"] - region.start
@@ -116,7 +114,7 @@ class _FileBytes:
 
 
 def _steps(facts: Facts) -> Iterator[Outcome]:
-    """Whether each block takes as many instructions as it has, piece by piece of flow."""
+    """Compare each block's length with the instructions executed, reading flow in pieces."""
     lengths = {block: len(words) for block, words in facts.code.blocks.items()}
     height = facts.run.scan("flow").select(pl.len()).collect().item()
     halts = _halts(facts)
@@ -138,6 +136,6 @@ def _steps(facts: Facts) -> Iterator[Outcome]:
 
 
 def _halts(facts: Facts) -> pl.Series:
-    """The icounts after which a block need not have gone on: at switches, signals and faults."""
+    """The icounts at which a block may have been interrupted: switches, signals, faults."""
     tables = [facts.run.table(name)["seq"] for name in ("sched", "signals", "faults")]
     return (pl.concat(tables) // STEPS).unique().sort()

@@ -1,13 +1,13 @@
 """A fork child runs on its own copy of the parent's shadow stack.
 
 ## What it checks
-A clone with neither CLONE_VM nor CLONE_VFORK by a task whose shadow stack is on maps no shadow
-stack; the child begins with the parent's ssp; and the clone takes none of the copied shadow stacks
-out of the child's address space.
+A clone with neither CLONE_VM nor CLONE_VFORK by a task whose shadow stack is enabled maps no shadow
+stack. The child starts with the parent's ssp, and the clone unmaps none of the copied shadow stacks
+from the child's address space.
 
 ## Why it matters
 The copy holds the return addresses that the child must still pop. All of the parent's shadow
-stacks are copied with the address space, those of its other threads too.
+stacks are copied with the address space, including those of its other threads.
 
 ## When it applies
 Every revision.
@@ -20,7 +20,7 @@ clones.flags; mappings within the clone; task_events.ssp of first_user; syscalls
 The child's ssp is not the parent's.
 
 ## Not a violation when
-the child lets go of its copy later: its exit (X1), its PR_SET(0) (P7).
+the child releases its copy later: by its exit (X1) or its PR_SET(0) (P7).
 
 ## How to investigate
     shstk query RUN "SELECT * FROM handoffs WHERE kind = 'fork'"
@@ -43,7 +43,7 @@ from shstk.replay.rules import inheritance, words
 from shstk.replay.rules.outcome import Finding, Outcome
 
 NEEDS = (*STATE, "mappings")
-APPLIES = "clone with neither CLONE_VM nor CLONE_VFORK of an enabled task"
+APPLIES = "clone by an enabled task with neither CLONE_VM nor CLONE_VFORK"
 RESTS_ON = ("clone_gate",)
 
 
@@ -65,4 +65,4 @@ def check(facts: Facts) -> Iterator[Outcome]:
                 evidence=(clone.seq, *(m.seq for m in gone)),
             )
         else:
-            yield inheritance.judge(facts, clone, "fork leaves it a copy")
+            yield inheritance.judge(facts, clone, "fork gives it a copy")

@@ -1,13 +1,13 @@
-"""After a fork each side may use its copy of a shadow stack at once.
+"""After a fork, parent and child can use their copies of a shadow stack at once.
 
 ## What it checks
 The first access of a shadow-stack instruction to each page, by parent or child after a fork, does
-not fault: the kernel copies the page beneath it. What stands on it is I1's: each side finds what
-was there at the fork, and nothing that the other wrote since.
+not fault: the kernel copies the page. I1 judges the contents: each side reads what was there at the
+fork, and nothing that the other wrote since.
 
 ## Why it matters
-A fork marks both sides' pages read-only until one of them writes. A push must come through that as
-a plain store does, though only the kernel can make the copy a shadow-stack page again.
+A fork makes the pages read-only on both sides until one of them writes. A push must succeed as a
+plain store does, though only the kernel can make the copy a shadow-stack page again.
 
 ## When it applies
 Every revision: pages of shadow stacks that a fork copied.
@@ -20,7 +20,7 @@ mms.from_mm, cause fork; cfi.mm, addr, fault after it.
     t2 sspush 0x10300 fault=15
 
 ## Not a violation when
-the page had been made read-only by mprotect before (V4).
+mprotect had made the page read-only before (V4).
 
 ## How to investigate
     shstk query RUN "SELECT * FROM mms WHERE cause = 'fork'"

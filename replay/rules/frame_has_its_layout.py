@@ -1,24 +1,24 @@
-"""A signal frame holds each part where its revision's layout has it.
+"""A signal frame has the layout of its revision.
 
 ## What it checks
-The frame's bytes as the kernel stored them: siginfo at 0 with the signal, its code, and the address
-of a fault; the ucontext at 128, with uc_flags and uc_link 0; the general registers at 176 of it;
-then, by the revision's switch sigframe:
+The frame that the kernel stores has siginfo at 0 with the signal, its code, and the address of a
+fault; the ucontext at 128, with uc_flags and uc_link 0; and the general registers at 176 of the
+ucontext. The rest depends on the revision's switch sigframe:
 
     ext     fp registers 432, reserved word 948 (0), list of extensions 952: for an enabled task one
-            {0x9487, 16, ss_ptr}, so that ss_ptr stands at 960, and the end {0, 0}
+            {0x9487, 16, ss_ptr}, so that ss_ptr is at 960, and the end {0, 0}
     fixed   {ss_ptr, reserved} 432, fp registers 448, reserved word 964 (0), end 968 (?)
 
-The frame is as large as that takes, 1088 or 1120 bytes under ext, and stands that far below sp, or
-below the alternate stack's top, rounded down to 16.
+The frame has the size of these parts, 1088 or 1120 bytes under ext. Its address is that far below
+sp, or below the alternate stack's top, rounded down to a multiple of 16.
 
 ## Why it matters
-Programs read registers out of the frame by these offsets, unwinders and debuggers too. What was
-built for one layout reads something else in the other.
+Programs, unwinders and debuggers read registers from the frame by these offsets. Code built for one
+layout reads the wrong words in the other.
 
 ## When it applies
 Deliveries to a handler whose frame is recorded. The layout follows the revision under both
-expectations; of the fixed one no source tells more than that the field stands before the fp union.
+expectations. For the fixed layout, sources say only that the field comes before the fp union.
 
 ## Evidence columns
 kernel_memory.addr, bytes of what was stored with the delivery; signals.frame, signo, code, si_addr,
@@ -28,15 +28,16 @@ token_addr, alt_stack.
     t1 deliver SIGUSR1 token frame=F { mem_write F+128+948 u32:0,u32:0x9487,u32:24 }
 
 ## Not a violation when
-the task has used vectors: an extension 0x53465457 of their size stands in the list too, and the
-frame is larger by it.
+the task has used vectors: the list also has an extension 0x53465457 for them, and the frame is
+larger by its size.
 
 ## How to investigate
     shstk query RUN "SELECT seq, tid, frame, ss_ptr FROM signals WHERE kind = 'delivery'"
 
 ## Sources
-Series, signal.c and uapi/asm/ptrace.h: from v4 or v5 in the list of extension headers, in v3 a
-field of struct sigcontext; seen on 7.2.13 (signal: handler, sc_off_from_uc 960, hdr_size 16).
+Series, signal.c and uapi/asm/ptrace.h: from v4 or v5 ss_ptr is in the list of extension headers, in
+v3 it is a field of struct sigcontext; seen on 7.2.13 (signal: handler, sc_off_from_uc 960,
+hdr_size 16).
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _faults(step: Handling, layout: Layout, enabled: bool) -> Iterator[_Fault]:
-    """What is not where it should be, from the frame's begin to its end."""
+    """Each deviation from the layout, from the frame's start to its end."""
     yield from _siginfo(step)
     yield from _words(step, {UC_FLAGS: (8, 0, "uc_flags"), UC_LINK: (8, 0, "uc_link")})
     spans = {
@@ -168,7 +169,7 @@ def _place(step: Handling, layout: Layout) -> Iterator[_Fault]:
 
 
 def _stored(frame: Frame, offset: int) -> int:
-    """A word of the ucontext that the walk over the frame has found stored."""
+    """A word of the ucontext that _faults has already found stored."""
     word = frame.uc(offset)
     assert word is not None
     return word

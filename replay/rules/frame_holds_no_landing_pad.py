@@ -1,13 +1,13 @@
-"""A handler is entered with the interrupted ELP; sigreturn goes on expecting no landing pad.
+"""A handler is entered with the interrupted ELP; after sigreturn no landing pad is expected.
 
 ## What it checks
-A frame has no place for ELP. After a landing-pad fault the handler is entered with the pad still
-expected: its first instruction must be an lpad, or faults in its turn. After sigreturn none is
-expected: what stands at the frame's pc runs, lpad or not.
+A signal frame does not save ELP. After a landing-pad fault the handler is entered with a landing
+pad still expected: its first instruction must be an lpad, or it faults too. After sigreturn none is
+expected: the instruction at the frame's pc runs, lpad or not.
 
 ## Why it matters
-A handler without an lpad, which looks right, dies when a landing-pad fault is what it handles; and
-a handler that steps over a missing pad lets the jump through.
+A handler without an lpad looks correct, but faults when it is to handle a landing-pad fault. A
+handler that skips a missing pad lets the jump through.
 
 ## When it applies
 Every revision: landing-pad faults whose SIGSEGV goes to a handler, and sigreturns of tasks whose
@@ -23,7 +23,7 @@ faults.cause, tval, pc; cfi of kind lpad; flow.block, code.pc; signals.handler.
 with block 1 at 0x10500, and no lpad there.
 
 ## Not a violation when
-the signal came for another reason, and between the jump and its target.
+the signal came for another reason, between the jump and its target.
 
 ## How to investigate
     shstk query RUN "SELECT seq, tid, pc, expected, found FROM faults WHERE cause = 18 AND tval = 2"
@@ -65,13 +65,13 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _missed(facts: Facts, step: Handling) -> bool:
-    """Whether this is the signal that a missing pad became."""
+    """Whether a missing pad raised this signal."""
     here = facts.faults.of(step.row.tid, step.icount * STEPS, step.seq)
     return bool(here) and (here[-1].cause, here[-1].tval) == _MISSED
 
 
 def _next_attempt(facts: Facts, step: Handling) -> Fault | None:
-    """The fault of the first instruction tried after a step."""
+    """The fault of the first instruction attempted after a step."""
     end = (step.icount + 2) * STEPS - 1
     later = facts.faults.of(step.row.tid, step.seq, end)
     return later[0] if later else None
@@ -85,7 +85,7 @@ def _entered(
     if refused or step.seq in pads:
         return OK
     if step.seq not in blocks:
-        return Unknown("how the handler began is not recorded")
+        return Unknown("the handler's first instruction is not recorded")
     why = "a landing pad was expected when the signal came"
     return wrong(step, f"an lpad at {handler:#x}, or a fault", "neither", why, handler,
                  blocks[step.seq][0])  # fmt: skip
@@ -97,11 +97,11 @@ def _left(facts: Facts, step: Handling, blocks: dict[int, tuple[int, int]]) -> O
         why = "the frame holds no ELP"
         return wrong(step, "no landing pad expected", "a landing-pad fault", why, fault.pc,
                      fault.seq)  # fmt: skip
-    return OK if step.seq in blocks else Unknown("where the task went on is not recorded")
+    return OK if step.seq in blocks else Unknown("where the task resumed is not recorded")
 
 
 def _pads(facts: Facts, steps: list[Handling]) -> set[int]:
-    """The deliveries whose handler's first instruction was an lpad that held."""
+    """The deliveries whose handler's first instruction was an lpad that passed."""
     asked = pl.DataFrame(
         [((h.icount + 1) * STEPS, h.row.tid, (h.row.handler or 0) & ~1, h.seq) for h in steps],
         schema={"seq": pl.UInt64, "tid": pl.UInt32, "pc": pl.UInt64, "step": pl.UInt64},

@@ -1,24 +1,24 @@
-"""PR_GET_SHADOW_STACK_STATUS stores 1 or 0 and never tells of the lock.
+"""PR_GET_SHADOW_STACK_STATUS stores 1 or 0 and never reports the lock.
 
 ## What it checks
-The call stores 8 bytes at its pointer, 1 if the caller's shadow stack is on and 0 if not, and
-returns 0; or -EFAULT for a pointer that cannot be written.
+The call stores 8 bytes at its pointer, 1 if the caller's shadow stack is enabled and 0 if not, and
+returns 0. It returns -EFAULT for a pointer that cannot be written.
 
 ## Why it matters
-Libraries decide by it whether to unwind ssp.
+Libraries read it to decide whether to unwind ssp.
 
 ## When it applies
-Every revision. Whose status came by a clone is ST1's to judge, by an exec E1's.
+Every revision. ST1 judges a status inherited by clone, E1 a status after exec.
 
 ## Evidence columns
 syscalls.a1, ret; kernel_memory.addr, bytes within the call; earlier prctl calls of the task.
 
 ## Example
     t1 prctl(PR_GET_SHADOW_STACK_STATUS, 0x7000_0000) = 0 { mem_write 0x7000_0000 u64:0 }
-with the shadow stack on.
+where the shadow stack is enabled.
 
 ## Not a violation when
-arg3, arg4 or arg5 is not 0 (P0).
+arg3, arg4 or arg5 is nonzero (P0).
 
 ## How to investigate
     shstk query RUN "SELECT * FROM kernel_memory WHERE during = <seq of the call>"
@@ -48,7 +48,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 def _judge(step: Prctl) -> Outcome:
     if step.row.ret != 0:
-        return prctls.answer(step, (0, prctls.EFAULT), "asks for the status")
+        return prctls.answer(step, (0, prctls.EFAULT), "reads the status")
     if step.stored is None:
         return Unknown("what PR_GET stored is not recorded")
     status = int(step.before.enabled)

@@ -1,26 +1,27 @@
-"""Below every shadow stack that the kernel places, a page stays free.
+"""The page below every shadow stack that the kernel places stays free.
 
 ## What it checks
-Where the kernel chooses the place of a shadow stack, it and the page below it are free. Where the
-kernel later chooses the place of anything, it takes neither a shadow stack nor the page below one.
+If the kernel chooses the address of a shadow stack, the range and the page below it are free. If
+the kernel chooses the address of any later mapping, it overlaps neither a shadow stack nor the page
+below one.
 
 ## Why it matters
-A thread that pushes past the end of its shadow stack must fault, and not go on in its neighbour's.
+A thread that pushes past the end of its shadow stack must fault, not continue on its neighbour's.
 
 ## When it applies
-Every revision: mappings at hint 0, or at a hint that was not taken. That map_shadow_stack takes no
-place that is taken is M6's.
+Every revision: mappings with hint 0, or with a hint that was not followed. M6 checks that
+map_shadow_stack does not replace a mapping.
 
 ## Evidence columns
 mappings.hint, start, length, flags, shadow_stack of everything mapped.
 
 ## Example
     map S1 ss; map S2 ss
-where S2 ends where S1 begins.
+where S2 ends at the start of S1.
 
 ## Not a violation when
-the program asked for the very place: MAP_FIXED may abut, and so may a hint that was taken. A stack
-that mremap has moved is where the program wants it.
+the program chose the address: MAP_FIXED may abut, and so may a hint that was followed. The program
+also chooses the address of a stack that it moves by mremap.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM mappings WHERE op = 'map' ORDER BY start"
@@ -41,7 +42,7 @@ from shstk.replay.rules.outcome import OK, Finding, Outcome
 from shstk.schemas.uapi import PAGE
 
 NEEDS = ("mappings",)
-APPLIES = "place that the kernel chose for a shadow stack, or next to one"
+APPLIES = "address that the kernel chose for a shadow stack, or next to one"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
@@ -71,6 +72,6 @@ def _finding(m: Mapping, other: Region, expected: str) -> Finding:
         addr=m.start,
         expected=expected,
         actual=f"{other.name or 'memory'} at {other.start:#x}+{other.length:#x}",
-        note=f"{what} {m.area}, whose place the kernel chose",
+        note=f"{what} {m.area}, at an address chosen by the kernel",
         evidence=(other.made_seq, m.seq),
     )

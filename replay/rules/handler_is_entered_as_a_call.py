@@ -1,30 +1,30 @@
-"""A handler is entered at its address, to return through the vdso, with the signal's arguments.
+"""A handler starts at its address, with the signal's arguments, and returns to the vdso.
 
 ## What it checks
-The first block of code after a delivery is the handler's. What a handler pushes first as its
-return address is rt_sigreturn in the vdso, whose call then comes from there. Where a second signal
-is delivered before the handler's first instruction, its frame shows the registers: pc = handler,
-ra = rt_sigreturn, t0 = ra if the shadow stack is on (after t0 was saved in the frame), sp = the
+The first block of code after a delivery is the handler's. The return address that a handler pushes
+first is rt_sigreturn in the vdso, and the rt_sigreturn call comes from there. If a second signal is
+delivered before the handler's first instruction, its frame shows the registers: pc = handler,
+ra = rt_sigreturn, t0 = ra if the shadow stack is enabled (the old t0 is in the frame), sp = the
 frame, a0 = the signal, a1 = the siginfo, a2 = the ucontext.
 
 ## Why it matters
-A handler compiled for shadow stacks pushes ra and compares t0 when it returns; were they not the
-same, every handler would die at its end.
+A handler compiled for shadow stacks pushes ra and compares t0 when it returns. If they differed,
+every handler would fault at its end.
 
 ## When it applies
-Every revision; deliveries after which one of these three can be seen.
+Every revision; deliveries after which one of these three is recorded.
 
 ## Evidence columns
 flow.block, code.pc; cfi.value of the first push; syscalls.pc of rt_sigreturn; kernel_memory.bytes
-of a frame stored at the same icount; mappings for where the vdso is.
+of a frame stored at the same icount; mappings for the address of the vdso.
 
 ## Example
     t1 deliver SIGUSR1 token handler=0x10500 frame=0x7000_0000
     t1 sspush 0x10234 pc=0x10500
-0x10234 lies in the program, not in the vdso.
+0x10234 is in the program, not in the vdso.
 
 ## Not a violation when
-the handler pushes something else before ra: only a push in its first 16 bytes is taken for ra.
+the handler pushes something else before ra: only a push in its first 16 bytes counts as ra.
 
 ## How to investigate
     shstk log RUN
@@ -50,10 +50,10 @@ from shstk.replay.rules.signal_steps import deliveries, first_blocks, returns, w
 from shstk.schemas.seq import STEPS
 
 NEEDS = (*STATE, "signals")
-APPLIES = "delivery after which the handler's registers or first instructions show"
+APPLIES = "delivery after which the handler's registers or first instructions are recorded"
 
 _PROLOGUE = 16  # bytes in which a first push is that of ra
-_LI = 8  # bytes that the vdso's code may take before its ecall
+_LI = 8  # the most bytes of code in the vdso before its ecall
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
@@ -74,7 +74,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _registers(facts: Facts, step: Handling, frame: Frame) -> Iterator[Outcome]:
-    """What the frame of a signal that came before the first instruction has saved."""
+    """Check the registers saved by a signal that came before the handler's first instruction."""
     row, base = step.row, step.row.frame or 0
     ra = frame.reg(RA)
     due = {
@@ -103,9 +103,9 @@ def _block(step: Handling, seq: int, pc: int) -> Outcome:
 
 
 def _pushed(facts: Facts, step: Handling, seq: int, ra: int, call: int | None) -> Outcome:
-    """The return address that a handler pushed, and where the rt_sigreturn of its frame stood."""
+    """Compare the return address that a handler pushed with the pc of its rt_sigreturn call."""
     if call is not None and not 0 < call - ra <= _LI:
-        why = "where the handler returns to calls rt_sigreturn"
+        why = "the code that the handler returns to calls rt_sigreturn"
         return wrong(step, f"ra just before {call:#x}", f"ra {ra:#x}", why, ra, seq)
     return _to_vdso(facts, step, ra, seq)
 
@@ -115,7 +115,7 @@ def _to_vdso(facts: Facts, step: Handling, ra: int, seq: int | None) -> Outcome:
     if region and region.name == "[vdso]":
         return OK
     if region is None and not _has_vdso(facts, step.row.mm):
-        return Unknown("where the vdso is is not recorded")
+        return Unknown("the address of the vdso is not recorded")
     where = region.name or "anonymous memory" if region else "nothing mapped"
     actual = f"ra {ra:#x} ({where})"
     return wrong(step, "ra in the vdso", actual, "where the handler returns to", ra, seq)
@@ -126,7 +126,7 @@ def _has_vdso(facts: Facts, mm: int | None) -> bool:
 
 
 def _first_pushes(facts: Facts, steps: list[Handling]) -> dict[int, tuple[int, int]]:
-    """The push that is a handler's first shadow-stack event: its seq and value, by delivery."""
+    """A handler's first shadow-stack event if it is a push: its seq and value, by delivery."""
     asked = pl.DataFrame(
         [(h.seq, h.row.tid, (h.row.handler or 0) & ~1) for h in steps if h.at_once is None],
         schema={"at": pl.UInt64, "tid": pl.UInt32, "handler": pl.UInt64},
@@ -152,7 +152,7 @@ def _first_pushes(facts: Facts, steps: list[Handling]) -> dict[int, tuple[int, i
             strategy="forward",
             check_sortedness=False,
         )
-        # ran on at once, and straight on: as many instructions as fit
+        # ran without interruption or jump: no more instructions than fit before the push
         .filter(
             behind < _PROLOGUE, pl.col("seq") // STEPS - pl.col("at") // STEPS <= behind // 2 + 1
         )

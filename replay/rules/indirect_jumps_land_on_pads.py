@@ -1,15 +1,15 @@
-"""With landing pads on, an indirect jump lands on one.
+"""With landing pads enabled, an indirect jump lands on one.
 
 ## What it checks
-After a jalr, c.jr or c.jalr through a register other than x1, x5 and x7 the task's next block
-begins with an lpad, also if a signal handler or a switch comes in between.
+After a jalr, c.jr or c.jalr through a register other than x1, x5 and x7, the task's next block
+begins with an lpad, even if a signal handler or a context switch comes in between.
 
 ## Why it matters
-It is what landing pads are for: an indirect jump to anywhere else is an attack, or a function that
-was built without.
+This is the purpose of landing pads: an indirect jump to anywhere else is an attack, or calls a
+function that was built without them.
 
 ## When it applies
-Every run that recorded flow, in tasks that have switched landing pads on by prctl.
+Every run with flow; tasks that have enabled landing pads by prctl.
 
 ## Evidence columns
 flow.tid, block; code.bytes; syscalls of prctl PR_SET_CFI.
@@ -19,8 +19,7 @@ flow.tid, block; code.bytes; syscalls of prctl PR_SET_CFI.
     flow 2      # begins with something else
 
 ## Not a violation when
-the jump was stopped by a fault: then there is no next block but a handler's, and that must begin
-with an lpad too.
+the jump faulted: the next block is a handler's, which must begin with an lpad too.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM flow WHERE tid = <tid> ORDER BY seq"
@@ -43,7 +42,7 @@ from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import Outcome, Satisfied
 
 NEEDS = ("flow", *STATE)
-APPLIES = "indirect jump with landing pads on"
+APPLIES = "indirect jump with landing pads enabled"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

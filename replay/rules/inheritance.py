@@ -1,4 +1,4 @@
-"""What the rules about clones without an allocation share: nothing mapped, the parent's ssp."""
+"""Shared by the rules for clones that allocate nothing: no mapping, and the parent's ssp."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 
 
 def judge(facts: Facts, clone: Cloned, why: str) -> Outcome:
-    """Whether a clone maps no shadow stack and leaves its child with the parent's ssp."""
+    """Check that a clone maps no shadow stack and gives its child the parent's ssp."""
     child, made = clone.child, clone.mapped.made
     tid = child.tid if child else clone.row.tid
     if made:
@@ -25,7 +25,7 @@ def judge(facts: Facts, clone: Cloned, why: str) -> Outcome:
         )
     first = child.first_user if child else None
     if child is None or first is None:
-        return OK  # there is no child, or it never ran
+        return OK  # no child, or it never ran
     if first.ssp is None or clone.parent_ssp is None:
         return Unknown("the child's first ssp or the parent's ssp at its call is not recorded")
     if first.ssp == clone.parent_ssp:

@@ -1,25 +1,25 @@
-"""What the kernel stored or took lies in memory that is there.
+"""The kernel stores to and loads from mapped memory.
 
 ## What it checks
 Each row of kernel_memory covers bytes that are mapped in its address space at that moment, and a
-swap has eight old and eight new ones. A word of a shadow stack that the kernel read or swapped is
-the one that was last written there.
+swap has eight old and eight new bytes. A word that the kernel reads or swaps on a shadow stack is
+the word that was last written there.
 
 ## Why it matters
-Tokens, frames and clear_child_tid are told by these rows.
+Tokens, frames and clear_child_tid are read from these rows.
 
 ## When it applies
-Every run of a program. Runs written by hand tell what their author wanted to tell.
+Every recorded run of a program. Handwritten runs are exempt.
 
 ## Evidence columns
 kernel_memory.op, addr, bytes; mappings.
 
 ## Example
     mem_write 0x10 u32:0
-and nothing is mapped there.
+where nothing is mapped.
 
 ## Not a violation when
-a stack that grows was reached into below its lowest page: the kernel has grown it first.
+the access is below the lowest page of a stack that grows: the kernel grows the stack first.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM kernel_memory WHERE addr = <address>"
@@ -41,7 +41,7 @@ from shstk.replay.rules.outcome import OK, Outcome
 _WORD: Final = 8
 
 NEEDS = ("kernel_memory", "mappings")
-APPLIES = "bytes that the kernel stored or took in a recorded run"
+APPLIES = "bytes that the kernel stored or loaded in a recorded run"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

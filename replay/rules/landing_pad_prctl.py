@@ -1,15 +1,16 @@
-"""PR_GET_CFI and PR_SET_CFI switch and tell landing pads as the kernel defines them.
+"""PR_SET_CFI enables, disables and locks landing pads, and PR_GET_CFI reports their status.
 
 ## What it checks
-Both: arg2 other than PR_CFI_BRANCH_LANDING_PADS (0), a nonzero arg4 or arg5, or no support:
--EINVAL. PR_SET_CFI: -EINVAL once locked; 1 and 5 switch on (5 locks), 2 and 6 switch off (6 does
-not lock), all others -EINVAL. PR_GET_CFI stores 2 for off, 1 for on, 5 for on and locked.
+Both return -EINVAL for an arg2 other than PR_CFI_BRANCH_LANDING_PADS (0), a nonzero arg4 or arg5,
+or no support. PR_SET_CFI returns -EINVAL once locked; 1 and 5 enable (5 locks), 2 and 6 disable (6
+does not lock), all other values are -EINVAL. PR_GET_CFI stores 2 for disabled, 1 for enabled, 5 for
+enabled and locked.
 
 ## Why it matters
-The lock is for the task's life; a value that is taken for another leaves it unprotected.
+The lock lasts for the task's life. A value that is mistaken for another leaves it unprotected.
 
 ## When it applies
-From 7.0, where the two options came; their refusal of unknown bits from 7.1.
+From 7.0, which introduced the two options; unknown bits are refused from 7.1.
 
 ## Evidence columns
 syscalls.a1 to a4, ret of prctl 80 and 81; kernel_memory within PR_GET_CFI.
@@ -54,7 +55,7 @@ _KNOWN_BITS = PR_CFI_ENABLE | PR_CFI_DISABLE | PR_CFI_LOCK
 def check(facts: Facts) -> Iterator[Outcome]:
     for step in prctls.of(facts, "landing pads"):
         if facts.law.cfi_prctl == "absent":
-            yield Unknown(f"the options came with 7.0, the run is {facts.row.name}'s")
+            yield Unknown(f"7.0 introduced the options, the run is {facts.row.name}'s")
         else:
             yield _judge(facts, step)
 
@@ -68,7 +69,7 @@ def _judge(facts: Facts, step: Prctl) -> Outcome:
     if row.a2 & ~_KNOWN_BITS and facts.law.cfi_prctl == "any_bits":
         return Unknown("unknown bits are refused from 7.1")
     if step.before.lp_locked or row.a2 not in _TAKEN:
-        why = "locked" if step.before.lp_locked else f"{row.a2} is no status"
+        why = "locked" if step.before.lp_locked else f"{row.a2} is not a status"
         return prctls.answer(step, (prctls.EINVAL,), why)
     return prctls.answer(step, (0,), f"sets {row.a2}")
 
@@ -78,8 +79,8 @@ def _got(step: Prctl) -> Outcome:
     on = _ON_LOCKED if before.lp_locked else PR_CFI_ENABLE
     status = on if before.lp_enabled else PR_CFI_DISABLE
     if step.row.ret == 0 and step.stored is None:
-        return Unknown("what PR_GET_CFI stored is not recorded")
+        return Unknown("the status that PR_GET_CFI stored is not recorded")
     if step.row.ret == 0 and step.stored and int.from_bytes(step.stored, "little") != status:
         actual = str(int.from_bytes(step.stored, "little"))
         return prctls.wrong(step, str(status), actual, "landing pads", step.row.a2)
-    return prctls.answer(step, (0, prctls.EFAULT), "asks for landing pads")
+    return prctls.answer(step, (0, prctls.EFAULT), "reads the status of landing pads")

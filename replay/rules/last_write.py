@@ -1,4 +1,4 @@
-"""Loads from shadow stacks that did not find what was last written there, as findings."""
+"""Findings for loads from shadow stacks that did not return the word last written there."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from shstk.replay.rules.outcome import Finding
 
 
 def wrong_loads(facts: Facts, *by: str) -> Iterator[Finding]:
-    """Those of these loaders (derive/slots.py)."""
+    """The wrong loads by these loaders (derive/slots.py)."""
     for row in facts.loads.wrong.filter(pl.col("load").is_in(by)).iter_rows(named=True):
         writer = row["due_seq"]
         if writer is None and facts.astray.get(row["tid"], row["seq"]) < row["seq"]:
-            continue  # ssp has left its place before: told where it did
+            continue  # ssp was already wrong: reported where it went wrong
         yield Finding(
             seq=row["seq"],
             tid=row["tid"],

@@ -1,25 +1,25 @@
-"""The main thread's shadow stack goes at its own exit, while other threads live on.
+"""The main thread's shadow stack is unmapped at its own exit, while other threads live on.
 
 ## What it checks
-When the first thread of a process exits and others live, its shadow stack is unmapped then, as any
-thread's: once, the recorded range, before clear_child_tid and mm_dropped.
+When the first thread of a process exits while others live, its shadow stack is unmapped like any
+other thread's: the recorded range, once, before clear_child_tid and mm_dropped.
 
 ## Why it matters
-The process stays for as long as its last thread. What the main thread leaves behind stays too.
+The process lives as long as its last thread, and so does any memory that the main thread leaves.
 
 ## When it applies
-Exits of a thread group's leader, enabled and with a base of its own, while other threads of the
-group live, that the run follows to clear_child_tid or mm_dropped. v1 to v6 violate it.
+Exits of an enabled thread group leader with a base of its own, while other threads of the group
+live, that the run follows to clear_child_tid or mm_dropped. v1 to v6 violate it.
 
 ## Evidence columns
-As X1; clones.flags for who is a thread of whom.
+As for X1; clones.flags for the members of the thread group.
 
 ## Example
     t1 exit(0) { exit_begin 0; mm_dropped 1 }
-with task 2, a thread of task 1, alive and S1 not unmapped.
+where task 2, a thread of task 1, is alive and S1 is not unmapped.
 
 ## Not a violation when
-the leader is the last of its group to exit: X1's.
+the leader is the last of its group to exit (X1).
 
 ## How to investigate
     shstk stacks RUN

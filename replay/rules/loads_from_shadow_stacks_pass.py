@@ -1,23 +1,23 @@
-"""Ordinary loads, and LR, may read a shadow stack.
+"""Ordinary loads and LR can read a shadow stack.
 
 ## What it checks
-No load and no LR from a readable shadow-stack page faults. Where instructions were recorded, those
+No load and no LR from a readable shadow-stack page faults. If instructions were recorded, those
 that retired are counted.
 
 ## Why it matters
-Unwinders and debuggers read return addresses there; a program that checks its own stack does.
+Unwinders, debuggers and programs that check their own stack read return addresses there.
 
 ## When it applies
-Every revision; loads that faulted, and, with --trace insn, those that did not.
+Every revision; loads that faulted and, with --trace insn, those that did not.
 
 ## Evidence columns
-faults.cause, word, address; mappings for what stands at the address; insn.word, mem_addr.
+faults.cause, word, address; mappings for the area at the address; insn.word, mem_addr.
 
 ## Example
     t1 fault 5 address=S1.top-8 word=0x00053503 signo=SIGSEGV code=SEGV_ACCERR
 
 ## Not a violation when
-mprotect took VM_READ and VM_WRITE both (PROT_NONE, PROT_EXEC alone): then a load is SIGSEGV.
+mprotect removed both VM_READ and VM_WRITE (PROT_NONE or PROT_EXEC alone): a load is then a SIGSEGV.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM faults WHERE cause IN (5, 13)"

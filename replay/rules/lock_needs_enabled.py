@@ -1,24 +1,25 @@
-"""PR_LOCK_SHADOW_STACK_STATUS locks a task that is on, and says -EINVAL otherwise.
+"""PR_LOCK_SHADOW_STACK_STATUS locks an enabled task and returns -EINVAL for a disabled one.
 
 ## What it checks
-PR_LOCK of a task whose shadow stack is off is -EINVAL whatever its argument; with a nonzero
-argument it is -EINVAL from v7, and ignored before; else it returns 0, again and again.
+PR_LOCK by a task whose shadow stack is disabled returns -EINVAL whatever its argument. A nonzero
+argument returns -EINVAL from v7 and is ignored before. Otherwise it returns 0, however often it is
+called.
 
 ## Why it matters
-A lock that was refused, but believed in, protects nobody.
+A program that takes a refused lock for set is unprotected.
 
 ## When it applies
-Every revision; the argument's check follows the revision.
+Every revision; the check of the argument follows the revision.
 
 ## Evidence columns
 syscalls.a1, ret of prctl.
 
 ## Example
     t1 prctl(PR_LOCK_SHADOW_STACK_STATUS, 1) = 0
-with the shadow stack on, under 7.2.
+with the shadow stack enabled, under 7.2.
 
 ## Not a violation when
-arg3, arg4 or arg5 is not 0: P0's. What the lock then forbids is P3's; what exec does to it E2's.
+arg3, arg4 or arg5 is nonzero (P0). P3 covers what the lock forbids, E2 what exec does to it.
 
 ## How to investigate
     shstk log RUN --calls

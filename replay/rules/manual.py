@@ -1,4 +1,4 @@
-"""cfi rows against the manual: what one instruction may do, judged for millions of rows at once."""
+"""Compares cfi rows with the manual: what one instruction may do, for millions of rows at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shstk.replay.rules.outcome import Finding, Outcome, Satisfied
 
 @dataclass(frozen=True)
 class Relation:
-    """One sentence of the manual: a column, whether it holds of a row, and what would have held.
+    """One sentence of the manual: a column, the condition on a row, and the expected value.
 
     holds: over the columns of cfi; null (something is not recorded) counts as holding.
     """
@@ -26,7 +26,7 @@ class Relation:
 
 
 def of_every_instruction() -> tuple[Relation, ...]:
-    """What holds of all kinds: where ssp is before, where it is moved, and where it points."""
+    """Relations for all kinds: ssp's alignment, the ssp afterwards, and the address accessed."""
     before = pl.col("ssp_before")
     return (
         Relation("ssp_before", before % 8 == 0, lambda row: f"{row['ssp_before'] // 8 * 8:#x}"),
@@ -36,15 +36,15 @@ def of_every_instruction() -> tuple[Relation, ...]:
 
 
 def faults_with(*causes: int) -> Relation:
-    """The exceptions that an instruction may raise at all."""
+    """The only exceptions that an instruction may raise."""
     allowed = " or ".join(map(str, causes)) or "none"
     return Relation("fault", pl.col("fault").is_in(causes), lambda row: f"fault {allowed}")
 
 
 def judge(facts: Facts, kinds: Sequence[str], *relations: Relation) -> Iterator[Outcome]:
-    """Holds every row of these kinds against what holds of all and these relations.
+    """Check every row of these kinds against the relations for all kinds and these.
 
-    A row that breaks several is told by the first.
+    A row that breaks several is reported for the first.
     """
     laws = (*of_every_instruction(), *relations)
     rows = facts.run.scan("cfi").filter(kind().is_in(kinds))

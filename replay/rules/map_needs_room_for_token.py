@@ -1,10 +1,10 @@
-"""map_shadow_stack with a token and no room for it is -ENOSPC.
+"""map_shadow_stack with a token and no room for it returns -ENOSPC.
 
 ## What it checks
-SHADOW_STACK_SET_TOKEN with a size below 8 is -ENOSPC, size 0 too.
+SHADOW_STACK_SET_TOKEN with a size below 8, including 0, returns -ENOSPC.
 
 ## Why it matters
-A token below the base would be written to a neighbour's memory.
+A token below the base would be written into the neighbouring mapping.
 
 ## When it applies
 Every revision.
@@ -16,7 +16,7 @@ syscalls.a0, a1, a2, ret of map_shadow_stack; mappings within the call.
     t1 map_shadow_stack(0, 4, SHADOW_STACK_SET_TOKEN) = -EINVAL
 
 ## Not a violation when
-no token is asked for (M7 then judges size 0).
+no token is requested (M7 then judges size 0).
 
 ## How to investigate
     shstk query RUN "SELECT seq, tid, a0, a1, a2, ret FROM syscalls WHERE nr = 453"

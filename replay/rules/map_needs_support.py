@@ -1,13 +1,13 @@
-"""Without support map_shadow_stack is -EOPNOTSUPP.
+"""Without support, map_shadow_stack returns -EOPNOTSUPP.
 
 ## What it checks
 On a machine without shadow stacks, or with riscv_nousercfi, every call returns -EOPNOTSUPP.
 
 ## Why it matters
-A library asks for support by it: another error would read as a bad argument.
+Libraries detect support by this error: another one would look like a bad argument.
 
 ## When it applies
-Every revision; it is the first of the tests.
+Every revision; this is the first check of the call.
 
 ## Evidence columns
 syscalls.a0, a1, a2, ret of map_shadow_stack; mappings within the call.
@@ -16,7 +16,7 @@ syscalls.a0, a1, a2, ret of map_shadow_stack; mappings within the call.
     cpu rv64gc; t1 map_shadow_stack(0, 0x1000, 0) = -EINVAL
 
 ## Not a violation when
-the kernel has no such call at all: -ENOSYS before the series.
+the kernel does not have the call: -ENOSYS before the series.
 
 ## How to investigate
     shstk query RUN "SELECT seq, tid, a0, a1, a2, ret FROM syscalls WHERE nr = 453"

@@ -1,11 +1,11 @@
-"""map_shadow_stack of a size that cannot be is -EOVERFLOW or -ENOMEM.
+"""map_shadow_stack of an impossible size returns -EOVERFLOW or -ENOMEM.
 
 ## What it checks
-A size whose rounding up to pages wraps is -EOVERFLOW; one that no address space holds is -ENOMEM.
-Nothing is mapped.
+A size that wraps when rounded up to pages returns -EOVERFLOW; one that does not fit in any address
+space returns -ENOMEM. Nothing is mapped.
 
 ## Why it matters
-A size that wrapped to a small one would give the caller much less than it believes to have.
+If the size wrapped to a small one, the caller would get much less than it requested.
 
 ## When it applies
 Every revision.
@@ -17,7 +17,7 @@ syscalls.a1, ret of map_shadow_stack; mappings within the call.
     t1 map_shadow_stack(0, 0xffff_ffff_ffff_ffff, 0) = -ENOMEM
 
 ## Not a violation when
-memory is short for a size that could be: that -ENOMEM is no instance.
+there is not enough memory for a possible size: that -ENOMEM is not an instance.
 
 ## How to investigate
     shstk query RUN "SELECT seq, tid, a0, a1, a2, ret FROM syscalls WHERE nr = 453"
@@ -37,7 +37,7 @@ from shstk.replay.rules.outcome import Outcome
 from shstk.schemas.uapi import ERRNO
 
 NEEDS = ("syscalls",)
-APPLIES = "map_shadow_stack of a size that cannot be"
+APPLIES = "map_shadow_stack of an impossible size"
 
 _ERRORS = {"size overflows": "EOVERFLOW", "too large": "ENOMEM"}
 

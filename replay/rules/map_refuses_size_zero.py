@@ -1,10 +1,10 @@
-"""map_shadow_stack of size 0 is -EINVAL.
+"""map_shadow_stack of size 0 returns -EINVAL.
 
 ## What it checks
-A size of 0 without a token is -EINVAL, and nothing is mapped.
+A size of 0 without a token returns -EINVAL, and nothing is mapped.
 
 ## Why it matters
-There is no empty mapping; success would give the caller an address that is not its own.
+There are no empty mappings: success would give the caller an address that it does not own.
 
 ## When it applies
 Every revision.
@@ -16,7 +16,7 @@ syscalls.a0, a1, a2, ret of map_shadow_stack; mappings within the call.
     t1 map_shadow_stack(0, 0, 0) = 0x7fff_0000_0000
 
 ## Not a violation when
-a token is asked for: -ENOSPC comes first (M3).
+a token is requested: -ENOSPC comes first (M3).
 
 ## How to investigate
     shstk query RUN "SELECT seq, tid, a0, a1, a2, ret FROM syscalls WHERE nr = 453"

@@ -1,7 +1,7 @@
-"""map_shadow_stack at an unaligned address is -EINVAL.
+"""map_shadow_stack at an unaligned address returns -EINVAL.
 
 ## What it checks
-An address that is no multiple of the page size is -EINVAL.
+An address that is not a multiple of the page size returns -EINVAL.
 
 ## Why it matters
 Rounding it would place the stack where the caller does not expect it.
@@ -16,7 +16,7 @@ syscalls.a0, a1, a2, ret of map_shadow_stack; mappings within the call.
     t1 map_shadow_stack(0x1001, 0x1000, 0) = 0x1000 { map 0x1000@0x1000 ss }
 
 ## Not a violation when
-the address is 0: the kernel chooses.
+the address is 0: the kernel chooses one.
 
 ## How to investigate
     shstk query RUN "SELECT seq, tid, a0, a1, a2, ret FROM syscalls WHERE nr = 453"

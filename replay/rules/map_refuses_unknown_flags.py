@@ -1,13 +1,13 @@
-"""map_shadow_stack with flags it does not know is -EINVAL.
+"""map_shadow_stack with unknown flags returns -EINVAL.
 
 ## What it checks
-Any flag but SHADOW_STACK_SET_TOKEN, in the low 32 bits, is -EINVAL.
+Any flag in the low 32 bits other than SHADOW_STACK_SET_TOKEN returns -EINVAL.
 
 ## Why it matters
-Other architectures have a marker flag; a program must see that it is not here.
+Other architectures have a marker flag; a program must be able to detect that riscv has none.
 
 ## When it applies
-Every revision. Bits above 31 do not count: 1 << 32 acts as 0 (seen).
+Every revision. Bits above 31 are ignored: 1 << 32 acts as 0 (seen on 7.2.13).
 
 ## Evidence columns
 syscalls.a0, a1, a2, ret of map_shadow_stack; mappings within the call.
@@ -16,7 +16,7 @@ syscalls.a0, a1, a2, ret of map_shadow_stack; mappings within the call.
     t1 map_shadow_stack(0, 0x1000, 2) = 0x7fff_0000_0000 { map 0x1000@0x7fff_0000_0000 ss }
 
 ## Not a violation when
-there is no support at all: M1's.
+there is no support (M1).
 
 ## How to investigate
     shstk query RUN "SELECT seq, tid, a0, a1, a2, ret FROM syscalls WHERE nr = 453"

@@ -1,16 +1,16 @@
-"""map_shadow_stack writes one token at the end, or nothing at all.
+"""map_shadow_stack writes one token at the end of the stack, or nothing.
 
 ## What it checks
-With SHADOW_STACK_SET_TOKEN and the caller's own size s: the word at base + s - 8 is base + s, and
-nothing else is written. If s is no multiple of 8, the mapping is taken back and the call is
--EINVAL. Without the flag nothing is written.
+With SHADOW_STACK_SET_TOKEN and the caller's size s, the word at base + s - 8 is base + s, and
+nothing else is written. If s is not a multiple of 8, the stack is unmapped again and the call
+returns -EINVAL. Without the flag nothing is written.
 
 ## Why it matters
-The token is what a switch to this stack takes as proof; a second one, or one in the wrong place, is
-a second way in.
+A switch to this stack accepts the token as proof. A second token, or one at the wrong address, is a
+second way in.
 
 ## When it applies
-Every revision; calls that map something, and those that are refused for the token.
+Every revision; calls that map something, and those refused because of the token.
 
 ## Evidence columns
 kernel_memory.addr, bytes within the call; mappings within the call; syscalls.a1, ret.
@@ -20,8 +20,8 @@ kernel_memory.addr, bytes within the call; mappings within the call; syscalls.a1
         map S2 ss; mem_write S2.top-8 u64:S2.base }
 
 ## Not a violation when
-the size is unaligned, and the token stands below the last page's end: size 0x1008 puts it at base
-+ 0x1000 (seen).
+the size is not page-aligned: the token is then below the end of the last page. Size 0x1008 puts it
+at base + 0x1000 (seen on 7.2.13).
 
 ## How to investigate
     shstk query RUN "SELECT * FROM kernel_memory WHERE during = <seq of the call>"
@@ -61,10 +61,10 @@ def _judge(facts: Facts, step: StackMap) -> Outcome:
     base = step.made[0].area.base
     token = (base + step.size - 8, (base + step.size).to_bytes(8, "little"))
     due = [token] if step.token else []
-    # a swap's second word is the one that was written
+    # the second word of a swap is the one written
     written = [(t.addr, t.bytes[-8:] if t.op == "swap" else t.bytes) for t in step.written]
     if step.token and not written and not facts.recorded("kernel_memory"):
-        return Unknown("what the kernel writes is not recorded")
+        return Unknown("the kernel's writes to memory are not recorded")
     if step.token and step.failed:
         return stack_mapping.wrong(
             step, "the token written", stack_mapping.answer(step), "there is room for it"

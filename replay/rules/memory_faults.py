@@ -1,4 +1,4 @@
-"""Which rule a fault is for, and how what Linux made of it is judged."""
+"""Classifies faults by rule, and judges the signal that Linux raises for a fault."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TVALS = {LANDING_PAD_FAULT: "landing pad", SHADOW_STACK_FAULT: "mismatch"}
 
 @dataclass(frozen=True)
 class Due:
-    """What a fault must be: its cause, and the signal that it becomes."""
+    """The expected cause of a fault and the expected signal."""
 
     cause: int
     code: int
@@ -40,12 +40,12 @@ def at_pc(fault: Fault, cause: int, code: int) -> Due:
 
 
 def case_of(facts: Facts, fault: Fault) -> str:
-    """What a fault is by what was accessed, how, and what stood there; empty if no rule's."""
+    """The case of a fault, by the kind of access and the memory there; empty if no rule has it."""
     if fault.cause == SOFTWARE_CHECK:
         return _TVALS.get(fault.tval, "")
     kind, address = access_of(fault.word), fault.address
     if address is None or fault.signo == SIGBUS or _misaligned(fault, kind):
-        return ""  # no data was accessed, or none is there: past a file's end
+        return ""  # no data access, or past the end of a file
     region = facts.regions.at(fault.mm, address, fault.seq)
     if region is None:
         return _unmapped(facts, fault, kind) if kind in SHADOW else ""
@@ -90,7 +90,7 @@ def _writable(region: Region) -> bool:
 
 
 def _readable(region: Region) -> bool:
-    """VM_READ or VM_WRITE: what the page tables allow to load from a shadow stack."""
+    """VM_READ or VM_WRITE: either makes a shadow stack readable in the page tables."""
     return bool(region.prot & (PROT_READ | PROT_WRITE))
 
 
@@ -100,30 +100,30 @@ def of(facts: Facts, *cases: str) -> Iterator[Fault]:
 
 
 def judge(facts: Facts, fault: Fault, due: Due, why: str) -> Outcome:
-    """Whether a fault has this cause and became this signal, and that signal was told of."""
+    """Check that a fault has this cause, raised this signal, and that the signal was delivered."""
     if fault.cause != due.cause:
         return wrong(fault, f"cause {due.cause}", f"cause {fault.cause}", why)
-    told = (fault.signo, fault.code, fault.si_addr)
-    if None not in told and told != (SIGSEGV, due.code, due.si_addr):
-        return wrong(fault, _shown(SIGSEGV, due.code, due.si_addr), _shown(*told), why)
+    raised = (fault.signo, fault.code, fault.si_addr)
+    if None not in raised and raised != (SIGSEGV, due.code, due.si_addr):
+        return wrong(fault, _shown(SIGSEGV, due.code, due.si_addr), _shown(*raised), why)
     signal = _at_once(facts, fault)
     if signal is None or (signal.signo, signal.code) == (SIGSEGV, SI_KERNEL):
-        return OK  # a debugger has it first, or its frame could not be stored
-    told = (signal.signo, signal.code, signal.si_addr)
-    if told != (SIGSEGV, due.code, due.si_addr):
-        return wrong(fault, _shown(SIGSEGV, due.code, due.si_addr), _shown(*told), why, signal.seq)
+        return OK  # a debugger intercepts it, or its frame could not be stored
+    got = (signal.signo, signal.code, signal.si_addr)
+    if got != (SIGSEGV, due.code, due.si_addr):
+        return wrong(fault, _shown(SIGSEGV, due.code, due.si_addr), _shown(*got), why, signal.seq)
     return OK
 
 
 def _at_once(facts: Facts, fault: Fault) -> Signal | None:
-    """The signal that a fault's task got before anything else ran."""
+    """The signal that the task received before it ran another instruction."""
     end = (fault.seq // STEPS + 1) * STEPS - 1
     later = facts.signals.of(fault.tid, fault.seq, end)
     return later[0] if later else None
 
 
 def wrong(fault: Fault, expected: str, actual: str, why: str, seq: int | None = None) -> Finding:
-    """A finding at the fault, or at the signal that it became."""
+    """A finding at the fault, or at the signal that it raised."""
     kind = access_of(fault.word) or "the instruction"
     return Finding(
         seq=fault.seq if seq is None else seq,

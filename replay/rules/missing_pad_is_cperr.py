@@ -1,15 +1,15 @@
-"""An indirect jump that meets no landing pad is a SIGSEGV with SEGV_CPERR at its target.
+"""An indirect jump to no landing pad raises SIGSEGV with SEGV_CPERR at its target.
 
 ## What it checks
-A software check (cause 18) with tval 2 became SIGSEGV, SEGV_CPERR (10), si_addr = the pc, which is
-the jump's target; the signal that the task then gets says the same.
+A software check (cause 18) with tval 2 raises SIGSEGV with SEGV_CPERR (10) and si_addr = the pc,
+which is the jump's target. The signal that is delivered has the same values.
 
 ## Why it matters
-The target tells where the hijacked pointer led to; the jump's own address is nowhere kept.
+The target shows where the hijacked pointer led. The address of the jump itself is not saved.
 
 ## When it applies
-Every revision; every jump that met no lpad, a misaligned one or another label. Whether it did is
-the manual's to say (the Z rules).
+Every revision; every jump that met no lpad, a misaligned one or one with another label. Whether the
+instruction itself was right to trap is for the Z rules.
 
 ## Evidence columns
 faults.cause, tval, pc, signo, code, si_addr; signals.signo, code, si_addr.
@@ -18,7 +18,7 @@ faults.cause, tval, pc, signo, code, si_addr; signals.signo, code, si_addr.
     t1 fault 18 tval=2 pc=0x10400 signo=SIGSEGV code=SEGV_CPERR si_addr=0x10200
 
 ## Not a violation when
-the frame for it cannot be stored: then the task dies of a SIGSEGV with SI_KERNEL.
+the signal frame cannot be stored: the task then dies of a SIGSEGV with SI_KERNEL.
 
 ## How to investigate
     shstk query RUN "SELECT seq, tid, pc, expected, found FROM faults WHERE cause = 18 AND tval = 2"

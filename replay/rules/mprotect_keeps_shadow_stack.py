@@ -1,16 +1,15 @@
-"""mprotect of a shadow stack succeeds, and it stays one.
+"""mprotect of a shadow stack succeeds, and the memory stays a shadow stack.
 
 ## What it checks
-mprotect of a range that is all shadow stack returns 0, whatever it asks for. Afterwards a push
-works if it asked for PROT_WRITE, and is a store/AMO page fault (15) if it did not.
+mprotect of a range that is all shadow stack returns 0, whatever the protection. Afterwards a push
+works if it includes PROT_WRITE, and raises a store/AMO page fault (15) if not.
 
 ## Why it matters
-If mprotect could make ordinary memory of a shadow stack, return addresses could be forged with
-plain stores.
+If mprotect could turn a shadow stack into ordinary memory, plain stores could forge return
+addresses.
 
 ## When it applies
-Every revision; pages of shadow stacks that mprotect was called for. Calls with unknown PROT bits
-are left out.
+Every revision; pages of shadow stacks after mprotect. Calls with unknown PROT bits are skipped.
 
 ## Evidence columns
 mappings.op protect, prot, ret; cfi.addr, fault after it.
@@ -20,7 +19,7 @@ mappings.op protect, prot, ret; cfi.addr, fault after it.
     t1 sspush 0x10234
 
 ## Not a violation when
-a push faults after PROT_READ, PROT_NONE or PROT_EXEC: that is allowed, and the program's doing.
+a push faults after PROT_READ, PROT_NONE or PROT_EXEC: the program asked for that.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM mappings WHERE op = 'protect' AND shadow_stack"

@@ -1,14 +1,14 @@
-"""Without CPU support for shadow stacks a clone maps none.
+"""Without support for shadow stacks, a clone maps none.
 
 ## What it checks
 On a machine without Zicfiss, or (from v12) booted with riscv_nousercfi, no clone maps a shadow
-stack, and the child begins with its parent's ssp.
+stack, and the child starts with its parent's ssp.
 
 ## Why it matters
-The first test in the hook keeps every other kernel untouched by the feature.
+The first check in the hook keeps the feature from affecting every other machine.
 
 ## When it applies
-Every revision; every clone attempt of a run whose manifest says cpu without zicfiss, or nousercfi.
+Every revision; every clone attempt of a run whose manifest has a cpu without zicfiss, or nousercfi.
 
 ## Evidence columns
 manifest.cpu, manifest.nousercfi; mappings.op, shadow_stack within the clone; task_events.ssp of
@@ -19,7 +19,7 @@ first_user; syscalls.ssp_entry of the clone.
     clone(CLONE_VM|CLONE_THREAD|CLONE_SIGHAND) = 2 { map 4M@0x7fff_e000_0000 ss; t2 created }
 
 ## Not a violation when
-the CPU has Zicfiss and the kernel uses it: then A2 to A5 say what is due.
+the CPU has Zicfiss and the kernel uses it: A2 to A5 cover that.
 
 ## How to investigate
     shstk info RUN

@@ -1,18 +1,18 @@
-"""Nobody uses a shadow stack that was released.
+"""No task uses a shadow stack after its release.
 
 ## What it checks
-No sspush, sspopchk or ssamoswap, faulting or not, goes to a range that was a shadow stack and was
-released: by its owner's exit, exec or PR_SET(0), or by a munmap of the program.
+No sspush, sspopchk or ssamoswap, faulting or not, accesses a range that was a shadow stack and was
+released by its owner's exit, exec or PR_SET(0), or by the program's munmap.
 
 ## Why it matters
-It is a use after free of return addresses. It faults, at best; when the place is mapped again, it
-reads and writes somebody else's.
+It is a use after free of return addresses. At best it faults; if the range is mapped again, it
+reads and writes another task's.
 
 ## When it applies
-Every run that recorded cfi.
+Every run with cfi.
 
 ## Evidence columns
-cfi.addr, fault; the stack's end by mappings.op unmap and what it is during.
+cfi.addr, fault; mappings.op unmap and the event it is during.
 
 ## Example
     t2 exit(0) { exit_begin 0; unmap S2; mm_dropped 1 }
@@ -20,16 +20,15 @@ cfi.addr, fault; the stack's end by mappings.op unmap and what it is during.
     t1 sspopchk 0x10300 fault=15
 
 ## Not a violation when
-the task itself had unmapped the stack that it was on, and faults: that is allowed, and its own
-doing. A stack that another task took away is X5's, A10's, X3's or P8's, and its owner's fault after
-that is told by them.
+the task itself had unmapped the stack that it was on, and faults: that is allowed. X5, A10, X3 and
+P8 cover a stack that another task unmapped, and its owner's later fault.
 
 ## How to investigate
     shstk stacks RUN <address>
 
 ## Sources
-seed patch, usercfi.c, shstk_release: "vm_munmap(base, size)"; after it the pages are no shadow
-stack any more.
+seed patch, usercfi.c, shstk_release: "vm_munmap(base, size)"; the pages are no longer a shadow
+stack afterwards.
 """
 
 from __future__ import annotations
@@ -52,28 +51,30 @@ _PROGRAMS_OWN = ("munmap", "mmap", "mremap")
 def check(facts: Facts) -> Iterator[Outcome]:
     ends = {i: s.ended.seq for i, s in enumerate(facts.stacks) if s.ended}
     ended = pl.col("mark").replace_strict(ends, default=None, return_dtype=pl.UInt64)
-    told: set[tuple[int, int | None]] = set()
+    reported: set[tuple[int, int | None]] = set()
     for piece in pieces(facts.run):
         rows = on_stacks(piece.cfi.lazy().filter(pl.col("addr").is_not_null()), facts.stacks)
         late = rows.filter(pl.col("seq") > ended).sort("seq")
         if count := rows.height - late.height:
             yield Satisfied(count)
-        yield from _late(facts, late, told)
+        yield from _late(facts, late, reported)
 
 
-def _late(facts: Facts, late: pl.DataFrame, told: set[tuple[int, int | None]]) -> Iterator[Outcome]:
-    """Accesses after a stack's end; the first of each task to each stack is told."""
+def _late(
+    facts: Facts, late: pl.DataFrame, reported: set[tuple[int, int | None]]
+) -> Iterator[Outcome]:
+    """Accesses to released stacks; only the first of each task to each stack is reported."""
     names = ["seq", "tid", "mm", "addr", "fault", "mark"]
     for seq, tid, mm, addr, fault, mark in late.select(names).iter_rows():
         stack = facts.stacks[mark]
         end = stack.ended
-        if end is None or (mark, tid) in told:
+        if end is None or (mark, tid) in reported:
             continue
         owners = stack.owner is not None and stack.owner.tid == end.by
         own_doing = end.how in _PROGRAMS_OWN and (tid != end.by or fault is None)
         if not (own_doing or (end.how in ("exit", "exec", "prctl") and owners)):
             continue
-        told.add((mark, tid))
+        reported.add((mark, tid))
         yield Finding(
             seq=seq,
             tid=tid,

@@ -1,15 +1,16 @@
-"""Every event has its own place in one order.
+"""All events are in one total order.
 
 ## What it checks
-In each table seq rises from row to row. Instructions stand at icount.0, what the kernel did at
-icount.1, .2 and on, each number once and none left out; and nothing stands after the last
-instruction of the run.
+In each table seq increases from row to row. Instructions are at icount.0, the kernel's steps at
+icount.1, .2 and so on, each number once and without gaps. No event comes after the last instruction
+of the run.
 
 ## Why it matters
-Every other rule asks what came before what. A row that was moved, doubled or taken out shows here.
+Every other rule depends on the order of events. This one detects a row that was moved, duplicated
+or removed.
 
 ## When it applies
-Every run of a program. Runs written by hand tell what their author wanted to tell.
+Every recorded run of a program. Handwritten runs are exempt.
 
 ## Evidence columns
 seq of every table; seq_end of syscalls and mms; manifest.icount.
@@ -18,7 +19,7 @@ seq of every table; seq_end of syscalls and mms; manifest.icount.
     1042.1, 1042.2, 1042.4
 
 ## Not a violation when
-the number left out is that of a signal which could not be delivered: it died as it was made.
+the missing number is that of a signal that could not be delivered.
 
 ## How to investigate
     shstk log RUN --from <seq>
@@ -42,7 +43,7 @@ from shstk.schemas.seq import STEPS
 from shstk.schemas.tables import TABLES
 
 INSTRUCTIONS: Final = ("cfi", "flow", "code", "insn")
-# Rows that stand at the seq of another table's: a clone at its call's, a file at who asked for it.
+# Tables whose rows have the seq of another table's row: a clone its call's, an input its reader's.
 _SHARED: Final = ("clones", "inputs", "tree", "typed")
 
 NEEDS = ("syscalls",)
@@ -72,7 +73,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
             steps += [facts.run.table(name).select("seq", "tid", "mm", table=pl.lit(name))]
             if "seq_end" in TABLES[name].names:
                 ends = facts.run.table(name).select(pl.col("seq_end").alias("seq"), "tid", "mm")
-                if name == "mms":  # a run written by hand ends one at its last user's own step
+                if name == "mms":  # a handwritten run ends one at its last user's own step
                     ends = ends.join(facts.run.table("task_events"), on="seq", how="anti")
                 steps += [ends.drop_nulls("seq").with_columns(table=pl.lit(name))]
     yield Satisfied(count)
@@ -80,7 +81,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _numbers(facts: Facts, steps: pl.DataFrame) -> Iterator[Outcome]:
-    """Whether the kernel's steps at each icount are 1, 2, 3 and on."""
+    """Check that the kernel's steps at each icount are numbered 1, 2, 3 and so on."""
     place = pl.col("seq") // STEPS
     before = pl.col("seq").shift().over(place).fill_null(place * STEPS)
     wrong = steps.with_columns(due=before + 1).filter(pl.col("seq") != pl.col("due"))

@@ -1,28 +1,29 @@
 """Two tasks never push on one shadow stack.
 
 ## What it checks
-No task pushes on a shadow stack between a push of another live task of the same address space and
-its pop. Of two tasks the first clash is told, as that of the one that does not own the stack.
+No task pushes on a shadow stack between a push and the matching pop of another live task in the
+same address space. For two tasks only the first clash is reported, at the task that does not own
+the stack.
 
 ## Why it matters
-Each overwrites the other's return addresses; the next return of either is a fault, or a return to
-the wrong place that passes the check.
+Each overwrites the other's return addresses. The next return of either faults, or goes to the wrong
+address and passes the check.
 
 ## When it applies
-Every run that recorded cfi. Under `intent` v1 to v5 violate it, for their threads run on their
-parent's stack (A5, A7); under `revision` that is where they belong.
+Every run with cfi. Under `intent` v1 to v5 violate it because their threads run on their parent's
+stack (A5, A7); under `revision` that is expected.
 
 ## Evidence columns
-cfi.kind sspush, addr, tid, mm; ssp_path for where the other task's ssp is; task_events exit_begin;
-clones for who waits in vfork.
+cfi.kind sspush, addr, tid, mm; ssp_path for the other task's ssp; task_events exit_begin; clones
+for parents suspended in vfork.
 
 ## Example
     t2 ssp_write S1.top-64      # task 1's stack, and task 1 is still on it
     t2 sspush 0x10300
 
 ## Not a violation when
-a vfork child runs on its suspended parent's stack; the other task has left it by csr ssp (green
-threads, ucontext) or by exec, has popped all that it pushed there, or is dead.
+a vfork child runs on its suspended parent's stack; or the other task has left the stack by writing
+csr ssp (green threads, ucontext) or by exec, has popped all that it pushed there, or is dead.
 
 ## How to investigate
     shstk stacks RUN <address>

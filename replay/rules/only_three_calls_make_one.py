@@ -1,13 +1,13 @@
-"""Only clone, prctl and map_shadow_stack make a shadow stack; no call turns memory into one.
+"""Only clone, prctl and map_shadow_stack create a shadow stack; no call turns memory into one.
 
 ## What it checks
-Every shadow stack is mapped within clone, clone3, PR_SET or map_shadow_stack. What mprotect, mremap
-and madvise are told to have touched was a shadow stack exactly if one of these had made it; munmap
-is told so at least where it was.
+Every shadow stack is mapped within clone, clone3, PR_SET or map_shadow_stack. Rows of mprotect,
+mremap and madvise have shadow_stack set if and only if one of these calls created the area; rows of
+munmap have it set at least there.
 
 ## Why it matters
-Memory that a program can first write and then turn into a shadow stack holds any return address
-that an attacker likes.
+If a program could write memory and then turn it into a shadow stack, an attacker could choose the
+return addresses.
 
 ## When it applies
 Every revision.
@@ -19,14 +19,14 @@ mappings.op, shadow_stack, during; syscalls.nr.
     t1 mmap(0, 0x1000, 3, 34, -1, 0) = S1.base { map S1 ss }
 
 ## Not a violation when
-mremap moves or grows one that is one already, or a fork copies it.
+mremap moves or grows an existing shadow stack, or a fork copies it.
 
 ## How to investigate
     shstk query RUN "SELECT m.*, s.name FROM mappings m JOIN syscalls s ON m.during = s.seq"
 
 ## Sources
-mm/mmap.c, arch_validate_flags and calc_vm_prot_bits know no PROT or MAP bit for VM_SHADOW_STACK on
-riscv; seed patch, usercfi.c, allocate_shadow_stack is its only maker.
+mm/mmap.c, arch_validate_flags and calc_vm_prot_bits have no PROT or MAP bit for VM_SHADOW_STACK on
+riscv; in the seed patch, only usercfi.c, allocate_shadow_stack sets it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 from shstk.schemas.syscalls import name_of
 
 NEEDS = ("mappings",)
-APPLIES = "operation that made or touched a shadow stack"
+APPLIES = "operation that created or changed a shadow stack"
 
 _MAKERS: Final = ("clone", "clone3", "prctl", "map_shadow_stack")
 
@@ -55,8 +55,8 @@ def check(facts: Facts) -> Iterator[Outcome]:
                 yield _made(m, within)
         elif (known := _stood(facts, m)) != m.shadow_stack and (known or m.op != "unmap"):
             was = "a shadow stack" if known else "no shadow stack"
-            told = "a shadow stack" if m.shadow_stack else "no shadow stack"
-            yield _finding(m, was, told, "by what was mapped there before")
+            recorded = "a shadow stack" if m.shadow_stack else "no shadow stack"
+            yield _finding(m, was, recorded, "by what was mapped there before")
         elif known:
             yield OK
 
@@ -67,11 +67,11 @@ def _made(m: Mapping, within: dict[int, int]) -> Outcome:
         return Unknown("the call in which it was mapped is not recorded")
     if name_of(nr) in _MAKERS:
         return OK
-    return _finding(m, "clone, prctl or map_shadow_stack", name_of(nr), "the call that made it")
+    return _finding(m, "clone, prctl or map_shadow_stack", name_of(nr), "the call that created it")
 
 
 def _stood(facts: Facts, m: Mapping) -> bool:
-    """Whether a shadow stack stood where the operation took or changed something."""
+    """Whether a shadow stack was mapped in the range that the operation removed or changed."""
     start, length = m.area.base, m.length
     if m.op == "remap":
         start, length = m.old_start or 0, m.old_length or 0

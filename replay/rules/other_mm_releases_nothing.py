@@ -1,14 +1,14 @@
-"""A failed fork frees nothing: the child's address space is not the caller's.
+"""A failed fork releases nothing in the caller's address space.
 
 ## What it checks
 A clone without CLONE_VM that fails unmaps no shadow stack.
 
 ## Why it matters
-The child's recorded base is its parent's. Freed by that number in the wrong address space, it is
-the parent's stack that goes.
+The child's recorded base is its parent's. A release of that range in the caller's address space
+would unmap the parent's stack.
 
 ## When it applies
-Every revision; failed attempts without CLONE_VM of a task whose shadow stack is on.
+Every revision; failed attempts without CLONE_VM by a task whose shadow stack is enabled.
 
 ## Evidence columns
 clones.flags, ret; mappings.op unmap within the clone.
@@ -17,7 +17,7 @@ clones.flags, ret; mappings.op unmap within the clone.
     t1 fork(set_tid=1) = -EEXIST { unmap S1 }
 
 ## Not a violation when
-the clone shares the address space: A10 and X5 judge those.
+the clone shares the address space (A10, X5).
 
 ## How to investigate
     shstk query RUN "SELECT * FROM clones WHERE ret < 0"
@@ -38,7 +38,7 @@ from shstk.replay.rules.outcome import OK, Finding, Outcome
 from shstk.schemas.uapi import CLONE_VM
 
 NEEDS = (*STATE, "mappings")
-APPLIES = "failed clone without CLONE_VM of an enabled task"
+APPLIES = "failed clone by an enabled task without CLONE_VM"
 RESTS_ON = ("release_hook",)
 
 

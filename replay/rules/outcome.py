@@ -1,4 +1,4 @@
-"""What a rule says of one instance, and what becomes of all its instances together."""
+"""A rule's verdict on one instance, and its result over all instances."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finding:
-    """A violation: where, whose, and what should have been. `evidence`: seqs that show it."""
+    """A violation: place, task, expected and actual values. `evidence`: seqs that show it."""
 
     seq: int
     tid: int | None
@@ -26,14 +26,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Satisfied:
-    """Instances that are as they should be."""
+    """Instances that satisfy the rule."""
 
     count: int = 1
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """An instance that the run does not tell enough of."""
+    """An instance for which the run lacks data."""
 
     why: str
 
@@ -44,10 +44,10 @@ OK = Satisfied()
 
 @dataclass(frozen=True)
 class Result:
-    """What a rule says of a run.
+    """A rule's result for a run.
 
-    checked: how many instances were judged, those in violation among them; not_evaluated: why none
-    was. doubtful: it rests on the value of a switch that no source confirms.
+    checked: the number of instances judged, including violations. not_evaluated: why none was.
+    doubtful: it depends on the value of a switch that no source confirms.
     """
 
     rule: Rule
@@ -68,8 +68,8 @@ class Result:
 class Rule:
     """One rule.
 
-    doc: what `explain` prints. needs: the tables without which it is blind. rests_on: the switches
-    of a revision whose values its findings follow from.
+    doc: what `explain` prints. needs: the tables that it cannot do without. rests_on: the switches
+    of a revision on whose values its findings depend.
     """
 
     id: str
@@ -78,7 +78,7 @@ class Rule:
     doc: str
     source: str
     needs: tuple[str, ...]
-    applies: str  # what an instance is; said when there is none
+    applies: str  # what an instance is; printed if there is none
     rests_on: tuple[str, ...]
     instances: Callable[[Facts], Iterator[Outcome]]
 
@@ -96,7 +96,7 @@ class Rule:
         return Result(self, *self._judge(facts), doubtful)
 
     def _judge(self, facts: Facts) -> tuple[int, tuple[Finding, ...], str]:
-        """How many were checked, the findings, why none was checked."""
+        """The number checked, the findings, and why none was checked."""
         missing = [why for name in self.needs if (why := facts.missing(name))]
         if missing:
             return 0, (), " and ".join(missing)

@@ -1,24 +1,24 @@
-"""What came out of the guest is what its calls say they wrote.
+"""The guest's output is what its calls wrote.
 
 ## What it checks
-Rows of output lie within a call of their task that writes, and together have as many bytes as the
-call returned.
+Each row of output is within a writing call of its task, and the rows within a call have as many
+bytes as the call returned.
 
 ## Why it matters
-It is what a user compares first.
+Output is what a user compares first.
 
 ## When it applies
-Every run of a program. Runs written by hand tell what their author wanted to tell.
+Every recorded run of a program. Handwritten runs are exempt.
 
 ## Evidence columns
 output.seq, tid, bytes; syscalls.nr, ret, seq_end.
 
 ## Example
     write(1, BUFFER, 5) = 5
-and output of 4 bytes within.
+with output of 4 bytes within it.
 
 ## Not a violation when
-the call has no answer, for the run ended within it.
+the call has no return value because the run ended within it.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM output ORDER BY seq"

@@ -1,24 +1,24 @@
-"""A push below a shadow stack's base hits the guard page: SEGV_MAPERR at base - 8.
+"""A push below a shadow stack's base hits the guard page and raises SEGV_MAPERR at base - 8.
 
 ## What it checks
-An sspush that faults with ssp at the base of a live shadow stack, where nothing is mapped below it:
-store/AMO page fault (cause 15), SIGSEGV, SEGV_MAPERR (1), si_addr = base - 8.
+An sspush that faults with ssp at the base of a live shadow stack, with nothing mapped below, is a
+store/AMO page fault (cause 15) and raises SIGSEGV with SEGV_MAPERR (1) and si_addr = base - 8.
 
 ## Why it matters
-It is what a too deep recursion looks like, and how a handler on an alternate stack can tell. (The
-handler's own token needs the shadow stack too: it cannot be pushed, so the task dies.)
+This is how recursion that is too deep shows, even to a handler on an alternate stack. (The token of
+the handler needs the shadow stack too: it cannot be pushed, so the task dies.)
 
 ## When it applies
-Every revision; such faults. That the page below is free is V2's to say, that the push faults Z8's.
+Every revision; such faults. V2 checks that the page below is free, Z8 that the push faults.
 
 ## Evidence columns
-faults.cause, word, address, signo, code, si_addr; mappings for the stack and what stands below it.
+faults.cause, word, address, signo, code, si_addr; mappings for the stack and the area below it.
 
 ## Example
     t1 fault 15 tval=S1.base-8 address=S1.base-8 word=0xce104073 signo=SIGSEGV code=SEGV_ACCERR
 
 ## Not a violation when
-the program has mapped something right below with MAP_FIXED: what that is decides (F5, F6).
+the program has mapped something directly below with MAP_FIXED: that area decides (F5, F6).
 
 ## How to investigate
     shstk stacks RUN

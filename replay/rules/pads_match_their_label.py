@@ -1,24 +1,25 @@
-"""A landing pad traps only if the label, its place or the instruction itself is wrong.
+"""A landing pad traps only if its label or alignment is wrong, or if it is not an lpad.
 
 ## What it checks
-An lpad whose label is 0 or x7[31:12], at an address that is a multiple of 4, does not trap. What
-traps does so with a software check (18), and where no lpad stood at all it must. None moves ssp.
+An lpad whose label is 0 or x7[31:12], at an address that is a multiple of 4, does not trap. The
+only exception is a software check (18), which must be raised where there is no lpad. An lpad never
+moves ssp.
 
 ## Why it matters
-A pad that traps without a reason kills a right program; one that lets a wrong label pass is none.
+A pad that traps without cause kills a correct program; one that accepts a wrong label is useless.
 
 ## When it applies
-Every run that recorded cfi and had landing pads on. That an indirect jump must find a pad at all is
-Z10's; an lpad that is reached in another way does nothing, whatever its label.
+Every run with cfi and landing pads enabled. Z10 checks that an indirect jump meets a pad. An lpad
+that is reached in another way does nothing, whatever its label.
 
 ## Evidence columns
-cfi.pc, value (the label; 0xffffffff: none stood there), operand (x7[31:12]), fault of kind lpad.
+cfi.pc, value (the label; 0xffffffff: no lpad there), operand (x7[31:12]), fault of kind lpad.
 
 ## Example
     t1 lpad 5 5 fault=18
 
 ## Not a violation when
-the label differs: the jump went to a function of another signature, and is stopped.
+the label differs: the jump went to a function of another signature and must trap.
 
 ## How to investigate
     shstk explain-fault RUN <seq>

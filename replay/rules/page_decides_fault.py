@@ -1,18 +1,18 @@
-"""A shadow-stack instruction may go to a writable shadow-stack page, and faults everywhere else.
+"""A shadow-stack instruction can access writable shadow-stack pages and faults elsewhere.
 
 ## What it checks
-On a shadow-stack page that is writable sspush, sspopchk and ssamoswap do not fault. On a page that
-is not writable, shadow stack or not, or where nothing is mapped, they raise a store/AMO page fault
-(15); on an ordinary writable page a store/AMO access fault (7).
+sspush, sspopchk and ssamoswap do not fault on a writable shadow-stack page. On a page that is not
+writable, shadow stack or not, and on an unmapped page they raise a store/AMO page fault (15). On an
+ordinary writable page they raise a store/AMO access fault (7).
 
 ## Why it matters
-It is the border around the shadow stack: a pivot to ordinary memory must be stopped, and a right
+This separates shadow stacks from other memory: a pivot to ordinary memory must fault, and a correct
 push must not.
 
 ## When it applies
-Every run that recorded cfi and mappings. Where a run tells only of shadow stacks, accesses
-elsewhere are not judged. The first access after a fork is V5's, the first of all V7's, and pages
-that mprotect changed are V4's.
+Every run with cfi and mappings. If a run has only the mappings of shadow stacks, accesses elsewhere
+are not judged. V5 covers the first access after a fork, V7 the first access of all, V4 pages that
+mprotect changed.
 
 ## Evidence columns
 cfi.addr, fault; mappings.op, start, length, prot, shadow_stack; mms.from_mm.
@@ -22,7 +22,7 @@ cfi.addr, fault; mappings.op, start, length, prot, shadow_stack; mms.from_mm.
     t1 sspush 0x10234
 
 ## Not a violation when
-ssamoswap stands on no word: that is an access fault on any page (Z5).
+ssamoswap has a misaligned address: that is an access fault on any page (Z5).
 
 ## How to investigate
     shstk query RUN "SELECT * FROM mappings WHERE start <= <address> ORDER BY seq"

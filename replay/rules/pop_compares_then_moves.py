@@ -1,26 +1,26 @@
-"""sspopchk goes on only if the word at ssp is the register, and then moves ssp up.
+"""sspopchk retires only if the word at ssp equals the register, and then increments ssp.
 
 ## What it checks
-Every sspopchk loads from ssp. Where the word is the register it retires and moves ssp up by 8;
-where it differs it raises a software check (18) and leaves ssp. Otherwise it traps with a store/AMO
-access fault (7) or page fault (15), and leaves ssp too.
+Every sspopchk loads from ssp. If the word equals the register, it retires and increments ssp by 8.
+If they differ, it raises a software check (18) and leaves ssp. If the load fails, it raises a
+store/AMO access fault (7) or page fault (15) and leaves ssp.
 
 ## Why it matters
-It is the check that the whole extension is for: a pop that lets a changed return address pass, or
-stops a right one.
+This check is the purpose of the extension: a pop must not accept a changed return address or refuse
+a correct one.
 
 ## When it applies
-Every run that recorded cfi, whatever the kernel.
+Every run with cfi, whatever the kernel.
 
 ## Evidence columns
 cfi.addr, value (the word), operand (the register), ssp_before, ssp_after, fault of kind sspopchk.
 
 ## Example
     t1 sspopchk 0x10999 operand=0x10234
-retires, although the word is not the register.
+retires although the word differs from the register.
 
 ## Not a violation when
-it traps because the two differ: that is the program's fault, and `shstk explain-fault` tells whose.
+it traps because the two differ: the program is wrong, and `shstk explain-fault` shows why.
 
 ## How to investigate
     shstk explain-fault RUN <seq>

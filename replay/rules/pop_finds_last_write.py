@@ -1,16 +1,17 @@
-"""Every sspopchk pops what the last write to that word put there.
+"""Every sspopchk loads the word that was last written at its address.
 
 ## What it checks
-The word that sspopchk loads is the one that the last sspush, ssamoswap or kernel write left there;
-0 if there was none since the area was mapped; what the parent's copy held for a fork child.
+The word that sspopchk loads is the one that the last sspush, ssamoswap or kernel write stored
+there. It is 0 if there was none since the area was mapped. A fork child reads what its parent had
+there at the fork.
 
 ## Why it matters
-It is what a shadow stack is: memory that only pushes change. A word that changed by itself is a bug
-of the machine, of the kernel's paging, or of this recorder.
+Only pushes change a shadow stack. A word that changed by itself is a bug in the machine, in the
+kernel's paging, or in this recorder.
 
 ## When it applies
-Every run that recorded cfi, whatever the kernel. A pop that traps because the register differs
-(cause 18) has still loaded its word, and is judged; other faulting pops have not.
+Every run with cfi, whatever the kernel. A pop that traps because the register differs (cause 18)
+has loaded its word and is judged; other faulting pops have not.
 
 ## Evidence columns
 cfi.kind, addr, value, fault; kernel_memory.addr, bytes; mappings (map, unmap, remap and discard
@@ -21,9 +22,9 @@ begin new contents); mms.from_mm.
     t1 sspopchk 0x10999
 
 ## Not a violation when
-another task, a signal token or ptrace wrote the word in between: then that is the last write.
-Words that were never seen written are left out in an area that was mapped before the run began, and
-where ssp was moved wrongly before (ST2, A7, P6, I2).
+another task, a signal token or ptrace wrote the word in between: that is then the last write. A
+word without a recorded write is skipped in an area that was mapped before the run began, and if ssp
+was already wrong (ST2, A7, P6, I2).
 
 ## How to investigate
     shstk query RUN "SELECT * FROM cfi WHERE addr = <address> ORDER BY seq"

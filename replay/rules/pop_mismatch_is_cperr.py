@@ -1,16 +1,17 @@
-"""A pop that does not find its register's value is a SIGSEGV with SEGV_CPERR at the pc.
+"""A pop that finds another value than its register's raises SIGSEGV with SEGV_CPERR at the pc.
 
 ## What it checks
-A software check (cause 18) with tval 3 came of two values that differ, and became SIGSEGV,
-SEGV_CPERR (10), si_addr = the pc of the sspopchk; the signal that the task then gets says the same.
+A software check (cause 18) with tval 3 results from two values that differ and raises SIGSEGV with
+SEGV_CPERR (10) and si_addr = the pc of the sspopchk. The signal that is delivered has the same
+values.
 
 ## Why it matters
-SEGV_CPERR is how a program, a debugger or a crash report tells a smashed return address from any
-other bad access.
+By SEGV_CPERR a program, a debugger or a crash report distinguishes a corrupted return address from
+any other bad access.
 
 ## When it applies
-Every revision; every sspopchk that found another value. Which value should have stood there is
-I1's to say, and what the instruction itself does Z2's.
+Every revision; every sspopchk that found another value. I1 judges the value on the shadow stack, Z2
+the instruction itself.
 
 ## Evidence columns
 faults.cause, tval, expected, found, pc, signo, code, si_addr; signals.signo, code, si_addr.
@@ -19,7 +20,7 @@ faults.cause, tval, expected, found, pc, signo, code, si_addr; signals.signo, co
     t1 fault 18 tval=3 expected=0x10234 found=0x10300 signo=SIGSEGV code=SEGV_ACCERR
 
 ## Not a violation when
-the frame for it cannot be stored: then the task dies of a SIGSEGV with SI_KERNEL.
+the signal frame cannot be stored: the task then dies of a SIGSEGV with SI_KERNEL.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM faults WHERE cause = 18"

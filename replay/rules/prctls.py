@@ -1,4 +1,4 @@
-"""Which rule a prctl call is for, by the kernel's order of tests, and how an answer is judged."""
+"""Classifies prctl calls by rule, in the kernel's order of checks, and judges their results."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 from shstk.schemas.uapi import ERRNO, PR_GET_CFI, PR_SET_CFI
 
 EINVAL, EFAULT, ENOMEM = -ERRNO["EINVAL"], -ERRNO["EFAULT"], -ERRNO["ENOMEM"]
-# Options that no kernel of the list has on RISC-V: of other architectures, or past the last one.
+# Options that no known kernel has on RISC-V: for other architectures only, or past the last one.
 _UNKNOWN = frozenset({72, 73, *range(82, 4096)})
 
 
 def case_of(facts: Facts, step: Prctl) -> str:
-    """What a call is: the first test of the kernel's that decides it; empty if none of ours."""
+    """The case of a call: the first kernel check that decides it; empty if no rule covers it."""
     option = step.option - facts.law.first_prctl
     row = step.row
     if option in (0, 1, 2):
@@ -54,7 +54,7 @@ def of(facts: Facts, *cases: str) -> Iterator[Prctl]:
 
 
 def returned(step: Prctl, due: Collection[int], why: str) -> Outcome:
-    """Whether a call returned what it should and mapped nothing."""
+    """Check that a call returned one of the due values and mapped nothing."""
     if step.row.ret is None:
         return Unknown("the call did not return")
     if step.row.ret not in due:
@@ -65,7 +65,7 @@ def returned(step: Prctl, due: Collection[int], why: str) -> Outcome:
 
 
 def answer(step: Prctl, due: Collection[int], why: str) -> Outcome:
-    """The same, of a call that takes no stack away either. Other tasks' stacks are X5's."""
+    """As `returned`, for a call that must not unmap a stack either. X5 covers others' stacks."""
     outcome, stack = returned(step, due, why), step.before.stack
     own = [m for m in step.mapped.gone if step.borrowed or (stack and m.area.overlaps(stack))]
     if outcome is not OK or not own:
@@ -74,7 +74,7 @@ def answer(step: Prctl, due: Collection[int], why: str) -> Outcome:
 
 
 def unmoved(step: Prctl, why: str) -> Outcome:
-    """Whether a PR_SET that returned 0 left ssp as it was. After an error that is ST2's."""
+    """Check that a PR_SET that returned 0 left ssp unchanged. ST2 covers PR_SETs that failed."""
     before, after = step.row.ssp_entry, step.row.ssp_exit
     if before is None or after is None or before == after:
         return OK
@@ -82,13 +82,13 @@ def unmoved(step: Prctl, why: str) -> Outcome:
 
 
 def off(facts: Facts, step: Prctl) -> Outcome:
-    """Whether a task that switched off is off. What it does to a stack released by that is I4's."""
+    """Check that disabling took effect. I4 covers later accesses to the released stack."""
     first, stack = facts.first_effect(step.task, step.seq), step.before.stack
     if first is None or (stack and first[1] is not None and stack.holds(first[1])):
         return OK
     seq, addr = first
     due, actual = "no shadow-stack instruction takes effect", "one did"
-    found = wrong(step, due, actual, "it has switched off", addr)
+    found = wrong(step, due, actual, "it is off", addr)
     return replace(found, seq=seq, addr=addr, evidence=(step.seq, seq))
 
 
@@ -108,7 +108,7 @@ def wrong(step: Prctl, expected: str, actual: str, why: str, addr: int | None = 
 
 
 def enabled(facts: Facts, step: Prctl) -> Outcome:
-    """Whether PR_SET(1) of a task that is off and owns nothing mapped a stack and set ssp."""
+    """Check that PR_SET(1) by a disabled task without a stack mapped one and set ssp."""
     ret, made = step.row.ret, step.mapped.made
     if ret is None:
         return Unknown("the call did not return")
@@ -133,7 +133,7 @@ def enabled(facts: Facts, step: Prctl) -> Outcome:
     if ssp is not None and ssp != stack.top:
         return wrong(step, f"ssp {stack.top:#x}", f"ssp {ssp:#x}", why, ssp)
     if step.size is None:
-        return Unknown("RLIMIT_STACK was set to a value that the run does not tell")
+        return Unknown("RLIMIT_STACK was set to a value that is not recorded")
     return OK
 
 

@@ -1,15 +1,14 @@
 """sspush stores one word below ssp and moves ssp there.
 
 ## What it checks
-Every sspush goes to ssp - 8 and leaves ssp there; one that traps leaves ssp as it was, and traps
-with a store/AMO access fault (7) or page fault (15) only.
+Every sspush stores to ssp - 8 and sets ssp to it. One that traps leaves ssp unchanged; it can only
+raise a store/AMO access fault (7) or page fault (15).
 
 ## Why it matters
-The return address must lie where the pop will look for it, and a push that could not store must be
-repeatable.
+The return address must be where the pop reads it, and a push that failed must be restartable.
 
 ## When it applies
-Every run that recorded cfi, whatever the kernel.
+Every run with cfi, whatever the kernel.
 
 ## Evidence columns
 cfi.addr, ssp_before, ssp_after, fault of kind sspush.
@@ -18,7 +17,7 @@ cfi.addr, ssp_before, ssp_after, fault of kind sspush.
     t1 sspush 0x10234 ssp_after=S1.top-16
 
 ## Not a violation when
-the page lets no push in: then it traps, and which fault that must be is Z8's.
+the page cannot be pushed to: the push traps, and Z8 judges which fault it raises.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM cfi WHERE seq = <seq>"

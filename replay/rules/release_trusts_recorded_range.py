@@ -1,16 +1,16 @@
-"""The release unmaps the recorded range, whatever stands there, and nothing else.
+"""The release unmaps the recorded range, whatever is mapped there, and nothing else.
 
 ## What it checks
-Where a task's shadow stack was replaced by other mappings, its exit unmaps the recorded range all
-the same. Nothing else goes with an exit: the area of map_shadow_stack that a task exits on stays.
+If a task's shadow stack was replaced by other mappings, its exit still unmaps the recorded range.
+It unmaps nothing else: an area of map_shadow_stack stays even if the task exits while on it.
 
 ## Why it matters
-It is how the kernel works: the range is trusted blindly. A program that maps a file over its old
-shadow stack loses it when the thread ends (seen on real kernels).
+The kernel trusts the recorded range without a check. A program that maps a file over its old shadow
+stack loses it when the thread ends (seen on real kernels).
 
 ## When it applies
 Every revision; exits of enabled tasks with a base of their own that the run follows to
-clear_child_tid or mm_dropped. With release_hook=exit_thread the mapping survives; `intent` asks for
+clear_child_tid or mm_dropped. With release_hook=exit_thread the mapping survives; `intent` requires
 the release there too.
 
 ## Evidence columns
@@ -32,7 +32,7 @@ mapped there.
 
 ## Sources
 seed patch, usercfi.c, shstk_release: "base = get_shstk_base(tsk, &size)" and "vm_munmap(base,
-size)": nothing looks at what is mapped there.
+size)": nothing checks what is mapped there.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from shstk.replay.rules import releases
 from shstk.replay.rules.outcome import OK, Finding, Outcome
 
 NEEDS = (*STATE, "mappings")
-APPLIES = "exit of a task whose stack was replaced, or that is not on its own"
+APPLIES = "exit of a task whose stack was replaced, or that runs on another stack"
 RESTS_ON = ("release_hook",)
 
 
@@ -59,7 +59,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _elsewhere(facts: Facts, step: Exited) -> Iterator[Outcome]:
-    """What an exit unmaps beside the task's own stack; what belongs to another task is X5's."""
+    """What an exit unmaps besides the task's own stack; X5 covers stacks of other tasks."""
     own, ssp = step.before.stack, step.event.ssp
     assert own is not None
     beside = [

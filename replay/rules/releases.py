@@ -1,4 +1,4 @@
-"""What the rules about release share: which case an exit is, and how a release is judged."""
+"""Shared by the rules about releases: the case of an exit, and the verdict on a release."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 
 
 def case_of(facts: Facts, step: Exited) -> str:
-    """What an exit finds: off, nothing owned, undue (there should be no stack), gone (or another
-    task's by now), replaced (something else is mapped there), leader (its threads live on), plain.
+    """The case of an exit: off, nothing owned, undue (there should be no stack), gone (or another
+    task's by now), replaced (by another mapping), leader (its threads live on), plain.
     """
     stack, task = step.before.stack, step.task
     if not step.before.enabled:
@@ -40,14 +40,14 @@ def case_of(facts: Facts, step: Exited) -> str:
 
 
 def ends(facts: Facts) -> Iterator[Exited | Execed]:
-    """Exits and successful execs, in seq order: where a task lets go of its address space."""
+    """Exits and successful execs, in seq order: where a task drops its address space."""
     steps: list[Exited | Execed] = [*facts.history.exits]
     steps += [e for e in facts.history.execs if e.succeeded]
     return iter(sorted(steps, key=lambda step: step.seq))
 
 
 def nothing(facts: Facts, step: Exited | Execed, why: str) -> Outcome:
-    """Whether a task's exit or exec unmaps nothing."""
+    """Check that a task's exit or exec unmaps nothing."""
     if isinstance(step, Exited) and not step.complete:
         return Unknown("the run ends inside the exit")
     gone = [m for m in step.mapped.gone if not step.before.records(m.area)]
@@ -69,7 +69,7 @@ def nothing(facts: Facts, step: Exited | Execed, why: str) -> Outcome:
 
 
 def judge(facts: Facts, step: Exited) -> Outcome:
-    """Whether the law's release of a task's own stack happened, once, in its place."""
+    """Check that a task's own stack was released as the law requires: once, and in order."""
     if not step.complete:
         return Unknown("the run ends inside the exit")
     stack = step.before.stack
@@ -94,7 +94,7 @@ def judge(facts: Facts, step: Exited) -> Outcome:
 
 
 def origin(stack: Stack | None) -> str:
-    """Who allocated it."""
+    """The task and step that allocated a stack."""
     return f"mapped by task {stack.by}'s {stack.how}" if stack else "mapped before the run began"
 
 

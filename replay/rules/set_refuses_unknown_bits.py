@@ -1,10 +1,11 @@
-"""PR_SET_SHADOW_STACK_STATUS with bits it does not know is -EINVAL.
+"""PR_SET_SHADOW_STACK_STATUS with unknown bits returns -EINVAL.
 
 ## What it checks
-PR_SET with any bit but PR_SHADOW_STACK_ENABLE returns -EINVAL and maps nothing, locked or not.
+PR_SET with any bit other than PR_SHADOW_STACK_ENABLE returns -EINVAL and maps nothing, locked or
+not.
 
 ## Why it matters
-The write and push bits exist on arm64: a program must be able to see that they do not here.
+The write and push bits exist on arm64. A program must be able to detect that riscv has none.
 
 ## When it applies
 Every revision.
@@ -16,7 +17,7 @@ syscalls.a1, ret of prctl.
     t1 prctl(PR_SET_SHADOW_STACK_STATUS, 3) = 0
 
 ## Not a violation when
-arg3, arg4 or arg5 is not 0: P0's.
+arg3, arg4 or arg5 is nonzero (P0).
 
 ## How to investigate
     shstk log RUN --calls

@@ -1,24 +1,24 @@
-"""Once locked, PR_SET_SHADOW_STACK_STATUS is -EINVAL for any value.
+"""Once locked, PR_SET_SHADOW_STACK_STATUS returns -EINVAL for any value.
 
 ## What it checks
-After PR_LOCK, the caller's own or inherited, PR_SET(0) and PR_SET(1) return -EINVAL and change
+After PR_LOCK, by the task itself or inherited, PR_SET(0) and PR_SET(1) return -EINVAL and change
 nothing.
 
 ## Why it matters
-The lock is what keeps an attacker from switching the shadow stack off.
+The lock keeps an attacker from disabling the shadow stack.
 
 ## When it applies
-Every revision; tasks that locked, or were made by a task that had.
+Every revision; tasks that locked, or were cloned by a locked task.
 
 ## Evidence columns
-syscalls.a0, a1, ret of prctl; clones for who inherits.
+syscalls.a0, a1, ret of prctl; clones for inheritance.
 
 ## Example
     t1 prctl(PR_LOCK_SHADOW_STACK_STATUS, 0) = 0
     t1 prctl(PR_SET_SHADOW_STACK_STATUS, 0) = 0 { unmap S1 }
 
 ## Not a violation when
-the value has unknown bits (P2: the same error). A lock from before an exec is E2's.
+the value has unknown bits (P2: the same error). E2 covers a lock from before an exec.
 
 ## How to investigate
     shstk log RUN --tid <tid> --calls
@@ -38,7 +38,7 @@ from shstk.replay.rules.outcome import Outcome
 from shstk.schemas.uapi import ERRNO
 
 NEEDS = STATE
-APPLIES = "PR_SET_SHADOW_STACK_STATUS of a locked task"
+APPLIES = "PR_SET_SHADOW_STACK_STATUS by a locked task"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

@@ -1,4 +1,4 @@
-"""What the rules about signals share: which steps they judge, and how a finding is made."""
+"""Shared by the rules about signals: the steps that they judge, and the form of a finding."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def deliveries(facts: Facts) -> Iterator[Handling]:
-    """Those that came as far as their token or frame."""
+    """The deliveries that reached the push of the token or the store of the frame."""
     return (h for h in facts.handlings if h.row.kind == "delivery")
 
 
@@ -31,7 +31,7 @@ def signal(number: int | None) -> str:
 
 
 def then(row: Signal | None) -> str:
-    """What the task's next row of signals says."""
+    """The task's next row of signals, in words."""
     if row is None:
         return "nothing"
     if row.kind == "fatal":
@@ -63,7 +63,7 @@ def wrong(
 
 
 def first_blocks(facts: Facts, steps: list[Handling]) -> dict[int, tuple[int, int]]:
-    """Of steps after which the task ran on at once: seq and pc of the block it began with, by the
+    """The first block after each step that the task resumed from at once: its seq and pc, by the
     step's seq. Empty if flow was not recorded."""
     wanted = pl.DataFrame(
         [((h.icount + 1) * STEPS, h.row.tid, h.seq) for h in steps if h.at_once is None],
@@ -74,7 +74,7 @@ def first_blocks(facts: Facts, steps: list[Handling]) -> dict[int, tuple[int, in
         return {}
     rows = (
         facts.run.scan("flow")
-        .filter(pl.col("seq").is_in(wanted["seq"].to_list()))  # lets most of a long run be skipped
+        .filter(pl.col("seq").is_in(wanted["seq"].to_list()))  # skips most of a long run
         .select("seq", "tid", "block")
         .join(wanted.lazy(), on=["seq", "tid"])
         .join(facts.run.scan("code").select("block", "pc"), on="block")

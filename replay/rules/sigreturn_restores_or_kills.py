@@ -1,30 +1,31 @@
-"""sigreturn restores what its frame says and uses the token up, or forces a SIGSEGV.
+"""sigreturn restores the frame's state and consumes the token, or forces a SIGSEGV.
 
 ## What it checks
-The frame as the kernel read it decides. The token at ss_ptr is swapped for 0, even if it then turns
-out wrong; it must be ss_ptr + 8, and ssp becomes it. Without the header ssp stays (a fixed field is
-always restored). A reserved word that is not 0, an unknown magic, a wrong size, a header while the
-shadow stack is off, a wrong token or an unreadable frame: SIGSEGV with SI_KERNEL, and what was
-restored before it stays restored. Else the task goes on at the frame's pc, and a signal that comes
-at once saves in its frame the registers and the mask that this one restored.
+The frame as the kernel read it decides. The token at ss_ptr is swapped for 0, even if it then
+proves wrong; it must be ss_ptr + 8, and becomes ssp. Without the header ssp stays unchanged (a
+fixed field is always restored). A nonzero reserved word, an unknown magic, a wrong size, a header
+while the shadow stack is disabled, a wrong token or an unreadable frame forces SIGSEGV with
+SI_KERNEL, and the state restored up to there stays restored. Otherwise the task resumes at the
+frame's pc. A signal that is delivered at once saves the registers and the mask that this one
+restored.
 
 ## Why it matters
-Whoever can write the frame must not be able to set ssp: only a token that a delivery, or the
-program itself on its own stack, has put there lets ssp move.
+A program that can write the frame must not be able to set ssp. Only a token that a delivery, or the
+program itself on its own stack, has stored there can do so.
 
 ## When it applies
-Every rt_sigreturn; where ss_ptr is looked for follows the revision's switch sigframe.
+Every rt_sigreturn; the place of ss_ptr follows the revision's switch sigframe.
 
 ## Evidence columns
 kernel_memory.op read and swap within the call; signals.ss_ptr, token_value, ssp_before, ssp_after,
-and the task's next row of signals; flow for where it goes on.
+and the task's next row of signals; flow for where it resumes.
 
 ## Example
     t1 rt_sigreturn() { sigreturn token token_value=0 }
-in which ssp moved up, although the word at ss_ptr was 0.
+after which ssp is higher although the word at ss_ptr was 0.
 
 ## Not a violation when
-the program forged the token with ssamoswap on its own stack: that is accepted (seen).
+the program forged the token with ssamoswap on its own stack: that is accepted (seen on 7.2.13).
 
 ## How to investigate
     shstk query RUN "SELECT * FROM signals WHERE kind = 'sigreturn'"
@@ -61,13 +62,13 @@ NEEDS = (*STATE, "signals")
 APPLIES = "rt_sigreturn"
 RESTS_ON = ("sigframe",)
 
-_FP_REGS_SIZE = 256  # without fcsr, of whose word the hart takes 8 bits
+_FP_REGS_SIZE = 256  # without fcsr, of which the hart loads only 8 bits
 _UNBLOCKABLE = 1 << SIGNALS["SIGKILL"] - 1 | 1 << SIGNALS["SIGSTOP"] - 1
 
 
 @dataclass(frozen=True)
 class _Due:
-    """What a frame asks for: the token's place, if any; why it must be refused, if it must."""
+    """What a frame requires: the token's address, if any, and the reason to refuse it, if any."""
 
     ss_ptr: int | None = None
     refused: str = ""
@@ -79,7 +80,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
     blocks = first_blocks(facts, steps)
     for step in steps:
         if not step.frame and not step.refused:
-            yield Unknown("what the kernel took from the frame is not recorded")
+            yield Unknown("the kernel's reads of the frame are not recorded")
             continue
         enabled = facts.supported and step.state.enabled
         due = _asked(step, layout, enabled)
@@ -90,7 +91,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _asked(step: Handling, layout: Layout, enabled: bool) -> _Due:
-    """The kernel's walk over the frame: the first thing that is wrong ends it."""
+    """Walk the frame as the kernel does, up to the first error."""
     frame, unreadable = step.frame, "the frame cannot be read"
     ss_ptr = None
     if layout.ss_ptr is not None and enabled:
@@ -117,7 +118,7 @@ def _asked(step: Handling, layout: Layout, enabled: bool) -> _Due:
 
 
 def _token(step: Handling, due: _Due) -> Outcome:
-    """The swap, ssp, and whether a SIGSEGV follows."""
+    """Check the swap, ssp, and whether a SIGSEGV follows."""
     row = step.row
     before, after = row.ssp_before, row.ssp_after
     swaps = [t for t in step.tokens if t.op == "swap"]
@@ -128,14 +129,14 @@ def _token(step: Handling, due: _Due) -> Outcome:
         return wrong(step, expected, f"{other[0].addr:#x} swapped", why, other[0].addr)
     if swaps and any(swaps[0].bytes[8:]):
         left = f"{int.from_bytes(swaps[0].bytes[8:], 'little'):#x} left there"
-        return wrong(step, "0 left in the token's place", left, "a token serves once", due.ss_ptr)
+        return wrong(step, "the token replaced by 0", left, "a token is valid once", due.ss_ptr)
     token = row.token_value
     if swaps:
         token = int.from_bytes(swaps[0].bytes[:8], "little")
     good = due.ss_ptr is None or (token is not None and (token - due.ss_ptr) % 2**64 == 8)
     ssp = token if due.ss_ptr is not None and good else before
     if due.refused or not good:
-        bad = f"the word at {words.address(due.ss_ptr)} is {words.address(token)}, no token"
+        bad = f"the word at {words.address(due.ss_ptr)} is {words.address(token)}, not a token"
         return _refused(step, due.refused if good else bad, ssp)
     if due.ss_ptr is not None and not swaps:
         return wrong(step, f"the token at {due.ss_ptr:#x} swapped for 0", "nothing swapped",
@@ -150,7 +151,7 @@ def _token(step: Handling, due: _Due) -> Outcome:
 
 
 def _refused(step: Handling, why: str, ssp: int | None) -> Outcome:
-    """A SIGSEGV of the kernel's own; what was restored before it stays restored."""
+    """Check for a SIGSEGV forced by the kernel; state restored before it stays restored."""
     row = step.row
     if ssp is not None and row.ssp_after not in (None, ssp):
         actual = f"ssp {words.address(row.ssp_after)}"
@@ -158,7 +159,7 @@ def _refused(step: Handling, why: str, ssp: int | None) -> Outcome:
     if step.refused:
         return OK
     if step.at_once is None:
-        return wrong(step, "SIGSEGV", "it went on", why, row.frame)
+        return wrong(step, "SIGSEGV", "the task resumed", why, row.frame)
     came = then(step.at_once)
     return wrong(step, "SIGSEGV with SI_KERNEL", came, why, row.frame, step.at_once.seq)
 
@@ -169,7 +170,7 @@ def _restored(
     delivered: dict[int, Handling],
     blocks: dict[int, tuple[int, int]],
 ) -> Outcome:
-    """Where the task goes on, and what a signal that comes at once finds restored."""
+    """Check where the task resumes, and what a signal delivered at once finds restored."""
     frame, pc = step.frame, (step.frame.reg(PC) or 0) & ~1
     if step.seq in blocks and blocks[step.seq][1] != pc:
         seq, found = blocks[step.seq]

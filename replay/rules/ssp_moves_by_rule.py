@@ -1,16 +1,16 @@
-"""ssp moves only as instructions, signals and the kernel's handoffs move it.
+"""Only instructions, signals and the kernel's handoffs change ssp.
 
 ## What it checks
-A signal's token moves ssp down by 8, sigreturn to the token. Between events of one task ssp is what
-the event before left. What one instruction does to it is Z1's to Z6's.
+A signal's token decrements ssp by 8, and sigreturn sets it to the token. Between two events of a
+task ssp does not change. Z1 to Z6 cover the effect of single instructions.
 
 ## Why it matters
-A return address is checked against wherever ssp points. An ssp that moved by itself, or that a
-trap, a switch of tasks or the kernel failed to keep, checks against the wrong word.
+Return addresses are checked against the word at ssp. If ssp changes by itself, or a trap, a context
+switch or the kernel fails to preserve it, the check uses the wrong word.
 
 ## When it applies
-Every run that recorded cfi. Between events it rests on first_user, exec_done, system calls and
-signals as well.
+Every run with cfi. Between events the rule also uses first_user, exec_done, system calls and
+signals.
 
 ## Evidence columns
 cfi.ssp_before, ssp_after; signals.ssp_before, ssp_after, token_addr,
@@ -21,8 +21,8 @@ token_value; syscalls.ssp_entry, ssp_exit; task_events.ssp.
     t1 sspush 0x10300 ssp_before=S1.top
 
 ## Not a violation when
-the program writes csr ssp (longjmp, green threads, ucontext), or a debugger sets it by ptrace; and
-what a system call does to ssp is ST2's, P6's and E1's.
+the program writes csr ssp (longjmp, green threads, ucontext), or a debugger sets it by ptrace. ST2,
+P6 and E1 cover changes by system calls.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM ssp_path WHERE tid = <tid> ORDER BY seq"
@@ -41,7 +41,7 @@ from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules.outcome import Finding, Outcome, Satisfied
 
 NEEDS = ("cfi", *STATE, "signals")
-APPLIES = "event that tells a task's ssp"
+APPLIES = "event with a task's ssp"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

@@ -1,16 +1,15 @@
-"""The child's ssp is set if and only if a stack was mapped, and before it runs.
+"""The child's ssp is set if and only if a stack is mapped, and before the child runs.
 
 ## What it checks
-Where a clone maps a shadow stack, it does so before the child first enters user mode. Where it maps
-one that was not due, the child's ssp is the top of that stack, or its parent's; nothing else.
+A clone that maps a shadow stack does so before the child first enters user mode. If the stack was
+not due, the child's ssp is either the top of that stack or its parent's ssp.
 
 ## Why it matters
-An ssp set late is an ssp that the child has run without: its first pushes went elsewhere.
+If ssp is set late, the child's first pushes went elsewhere.
 
 ## When it applies
-Every clone that maps a shadow stack and whose child runs. Whether the stack was due is A1's to
-A5's; the first ssp on a stack that was due is A7's; an inherited ssp where nothing is mapped is
-A2's to A4's.
+Every clone that maps a shadow stack and whose child runs. A1 to A5 judge whether the stack was due,
+A7 the first ssp on a stack that was due, A2 to A4 the inherited ssp if nothing is mapped.
 
 ## Evidence columns
 mappings.seq within the clone; task_events.seq, ssp of first_user.
@@ -18,7 +17,7 @@ mappings.seq within the clone; task_events.seq, ssp of first_user.
 ## Example
     t1 clone(CLONE_VM|CLONE_THREAD|CLONE_SIGHAND) = 2 {
         t2 created; t2 first_user ssp=S2.top; map S2 ss }
-The child ran before its stack was there.
+The child ran before its stack was mapped.
 
 ## Not a violation when
 nothing was mapped.

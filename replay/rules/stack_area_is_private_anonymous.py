@@ -1,11 +1,11 @@
-"""A shadow stack is private anonymous memory, and nothing can be run there.
+"""A shadow stack is private anonymous memory that is not executable.
 
 ## What it checks
-Every shadow stack is mapped with MAP_PRIVATE and MAP_ANONYMOUS and without MAP_SHARED, from no file
-and without PROT_EXEC.
+Every shadow stack is mapped with MAP_PRIVATE and MAP_ANONYMOUS, without MAP_SHARED, PROT_EXEC or a
+file.
 
 ## Why it matters
-Shared with a file or another process, its return addresses could be written from elsewhere.
+If it were shared with a file or another process, its return addresses could be written from there.
 
 ## When it applies
 Every revision: shadow stacks that clone, prctl or map_shadow_stack mapped.
@@ -17,14 +17,15 @@ mappings.flags, prot, input where shadow_stack.
     map S1 ss flags=MAP_SHARED|MAP_ANONYMOUS
 
 ## Not a violation when
-the flags have MAP_FIXED_NOREPLACE, MAP_NORESERVE or others besides: those say where and how much.
+there are other flags such as MAP_FIXED_NOREPLACE or MAP_NORESERVE: these do not change the kind of
+memory.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM mappings WHERE shadow_stack AND op = 'map'"
 
 ## Sources
-seed patch, usercfi.c, allocate_shadow_stack: "int flags = MAP_ANONYMOUS | MAP_PRIVATE;" and the
-do_mmap of it with VM_SHADOW_STACK; seen on 7.2.13 as `ss` in smaps' VmFlags.
+seed patch, usercfi.c, allocate_shadow_stack: "int flags = MAP_ANONYMOUS | MAP_PRIVATE;" and its
+do_mmap with VM_SHADOW_STACK; seen on 7.2.13 as `ss` in VmFlags of smaps.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which rule a call of map_shadow_stack is for, by the kernel's order of tests."""
+"""Classifies calls of map_shadow_stack by rule, in the kernel's order of checks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 from shstk.schemas.uapi import PAGE, SHADOW_STACK_SET_TOKEN
 
-# How far the kernel's own choice of a place reaches, and how far an address does (Sv57).
+# The largest address that the kernel chooses, and the largest that a caller can request (Sv57).
 _CHOSEN, _ASKED = 2**47, 2**56
 
 
 def case_of(facts: Facts, step: StackMap) -> str:
-    """The first test of the kernel's that decides a call; good if none does."""
+    """The first kernel check that refuses a call; good if none does."""
     tests = (
         (not facts.supported, "not supported"),
         (step.flags & ~SHADOW_STACK_SET_TOKEN, "unknown flags"),
@@ -35,7 +35,7 @@ def of(facts: Facts, *cases: str) -> Iterator[StackMap]:
 
 
 def refused(step: StackMap, due: int, why: str) -> Outcome:
-    """Whether a call returned this error and left nothing mapped."""
+    """Check that a call returned this error and left nothing mapped."""
     if step.row.ret is None:
         return Unknown("the call did not return")
     if step.row.ret != due:

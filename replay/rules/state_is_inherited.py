@@ -1,34 +1,34 @@
-"""A child's shadow-stack state is its parent's at the clone; PR_SET concerns the caller only.
+"""A child inherits its parent's shadow-stack state at the clone; PR_SET affects only the caller.
 
 ## What it checks
-A task that has made no PR_SET of its own since it was cloned answers PR_GET with its parent's
-status at the clone. A task whose status is off since it was made executes no shadow-stack
-instruction that takes effect.
+For a task that has not called PR_SET since it was cloned, PR_GET stores its parent's status at the
+clone. In a task that has been disabled since it was created, no shadow-stack instruction takes
+effect.
 
 ## Why it matters
-The enabled test on clone, the release and every prctl rest on this copied status.
+The test of is_shstk_enabled on clone, the release and every prctl depend on this copied status.
 
 ## When it applies
-Every revision: tasks made by a clone, and the first task until its first PR_SET.
+Every revision: tasks created by a clone, and the first task until its first PR_SET.
 
 ## Evidence columns
 syscalls of prctl, kernel_memory within PR_GET; cfi.kind, tid (a row without a fault means that xSSE
-was on).
+was 1).
 
 ## Example
     t1 prctl(PR_SET_SHADOW_STACK_STATUS, PR_SHADOW_STACK_ENABLE) = 0 ...
     t2 sspush 0x10300
-with task 2 made before that, by a clone while task 1 was off.
+where task 2 was cloned earlier, while task 1 was disabled.
 
 ## Not a violation when
-the task switched itself on or off (P1 judges its PR_GET then), or came from an exec (E1).
+the task has called PR_SET (P1 then judges its PR_GET) or execve (E1).
 
 ## How to investigate
     shstk log RUN --tid <tid> --calls
 
 ## Sources
 The series' struct cfi_status in thread_info ("ubcfi_en : 1; Enable for backward cfi."), which
-arch_dup_task_struct copies whole; prctl sets current's only.
+arch_dup_task_struct copies as a whole; prctl sets only current's.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 
 NEEDS = STATE
-APPLIES = "PR_GET or shadow-stack instruction of a task with the status it was made with"
+APPLIES = "PR_GET or shadow-stack instruction of a task with an inherited status"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
@@ -55,7 +55,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 def _status(call: Prctl) -> Outcome:
     if call.stored is None:
-        return Unknown("what PR_GET stored is not recorded")
+        return Unknown("the status that PR_GET stored is not recorded")
     status = int.from_bytes(call.stored, "little")
     if status == call.before.enabled:
         return OK
@@ -67,13 +67,13 @@ def _status(call: Prctl) -> Outcome:
         addr=call.row.a1,
         expected=f"{int(call.before.enabled)}, as task {creator.tid if creator else '?'} had it",
         actual=str(status),
-        note=f"task {call.task.tid} has set nothing itself since it was made",
+        note=f"task {call.task.tid} has not set its status since it was created",
         evidence=(call.task.born, call.seq),
     )
 
 
 def _instructions(facts: Facts) -> Iterator[Outcome]:
-    """The first shadow-stack instruction of each task that was made with the status off."""
+    """Check the first shadow-stack instruction of each task that was created disabled."""
     if not facts.recorded("cfi"):
         return
     firsts: dict[int | None, int] = dict(
@@ -98,6 +98,6 @@ def _instructions(facts: Facts) -> Iterator[Outcome]:
             addr=None,
             expected="no shadow-stack instruction takes effect: the status is off",
             actual="one did",
-            note=f"task {task.tid} was made with its shadow stack off and has not set it since",
+            note=f"task {task.tid} was created with its shadow stack off and has not set it since",
             evidence=(task.born, first),
         )

@@ -1,16 +1,17 @@
-"""What is switched on works, and landing pads count only while they are on.
+"""Shadow-stack instructions work while enabled; landing pads take effect only while enabled.
 
 ## What it checks
-In a task whose shadow stack is on, by prctl or inherited, no shadow-stack instruction is illegal
-(2). In one that has switched landing pads on or off by prctl, they count only while they are on.
+In a task whose shadow stack is enabled, by prctl or inherited, no shadow-stack instruction is
+illegal (2). In a task that has enabled or disabled landing pads by prctl, they take effect only
+while enabled.
 
 ## Why it matters
-A check that is on and does not run protects nothing; one that runs while it is off kills programs
-that were never built for it.
+A check that is enabled but does not run protects nothing. One that runs while disabled kills
+programs that were never built for it.
 
 ## When it applies
-Every run that recorded cfi. That nothing takes effect while a shadow stack is off is ST1's, E1's,
-P7's and P8's.
+Every run with cfi. ST1, E1, P7 and P8 check that nothing takes effect while a shadow stack is
+disabled.
 
 ## Evidence columns
 cfi.kind, fault, tid; syscalls of prctl, with a0, a1, a2 and ret.
@@ -20,7 +21,7 @@ cfi.kind, fault, tid; syscalls of prctl, with a0, a1, a2 and ret.
     t1 ssp_read fault=2
 
 ## Not a violation when
-sspush, sspopchk and ssrdp run while the shadow stack is off: they do nothing and make no row.
+sspush, sspopchk and ssrdp run while the shadow stack is disabled: they do nothing and have no row.
 
 ## How to investigate
     shstk log RUN --tid <tid>
@@ -45,7 +46,7 @@ from shstk.replay.rules.outcome import Outcome, Satisfied
 from shstk.schemas.causes import ILLEGAL_INSTRUCTION
 
 NEEDS = ("cfi", *STATE)
-APPLIES = "shadow-stack instruction while it is on, or landing pad after a PR_SET_CFI"
+APPLIES = "shadow-stack instruction while enabled, or landing pad after a PR_SET_CFI"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

@@ -1,27 +1,28 @@
-"""An ordinary store to a shadow stack is an access fault, and a SIGSEGV whose si_addr is the pc.
+"""An ordinary store to a shadow stack is an access fault: SIGSEGV with the pc in si_addr.
 
 ## What it checks
-A store, an AMO or an SC to a writable shadow-stack page: cause 7, SIGSEGV, SEGV_ACCERR (2), si_addr
-= the pc of the instruction and not the data address. Where instructions were recorded, none of them
-that retired stored to a live shadow stack.
+A store, an AMO or an SC to a writable shadow-stack page has cause 7 and raises SIGSEGV with
+SEGV_ACCERR (2) and si_addr = the pc of the instruction, not the data address. If instructions were
+recorded, none that retired stored to a live shadow stack.
 
 ## Why it matters
-This is what protects the return addresses. That si_addr is the pc surprises handlers that look for
-the data address there.
+This protects the return addresses. The pc in si_addr surprises handlers that expect the data
+address there.
 
 ## When it applies
-Every revision; such faults, and, with --trace insn, such instructions. A page that is absent or
-shared with a fork's copy faults with 15 first, which Linux settles unseen; the retry gives 7.
+Every revision; such faults and, with --trace insn, such instructions. A page that is absent or
+shared with a fork's copy first faults with 15, which Linux handles transparently; the retry faults
+with 7.
 
 ## Evidence columns
-faults.cause, word, address, pc, signo, code, si_addr; mappings for what stands at the address;
+faults.cause, word, address, pc, signo, code, si_addr; mappings for the area at the address;
 insn.word, mem_addr.
 
 ## Example
     t1 fault 15 tval=S1.top-8 address=S1.top-8 word=0x00b53023 signo=SIGSEGV code=SEGV_ACCERR
 
 ## Not a violation when
-mprotect took the shadow stack's VM_WRITE: then it is a page fault, and F6's; or a debugger writes.
+mprotect removed VM_WRITE from the shadow stack: that is a page fault (F6); or a debugger writes.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM faults WHERE cause = 7"

@@ -1,24 +1,24 @@
-"""Who stops running is who was switched to last.
+"""Each context switch is from the task that the previous one switched to.
 
 ## What it checks
-from_tid of a switch is the task that the switch before went to, and none at the first. Who stopped
-because it exited has begun to; who stopped because it blocked is in a call or stopped by a signal;
-and every switch tells the hash of the state that goes on.
+from_tid of a switch is the task that the previous switch went to, and null at the first. A task
+that stops running with why exited has begun to exit, and no other has. Every switch has the hash of
+the state that resumes.
 
 ## Why it matters
-One interleaving is what a run is: from it follows which push came before which.
+A run is one interleaving, which determines the order of pushes.
 
 ## When it applies
-Every run of a program. Runs written by hand tell what their author wanted to tell.
+Every recorded run of a program. Handwritten runs are exempt.
 
 ## Evidence columns
 sched.from_tid, tid, why, state_hash; task_events exit_begin.
 
 ## Example
-    switch from task 3 to task 2, where task 1 ran
+    switch from task 3 to task 2, where task 1 was running
 
 ## Not a violation when
-the task that ran has ended: it is still the one that ran before.
+the task that ran has ended: the switch is still from it.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM sched ORDER BY seq"
@@ -37,9 +37,9 @@ from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import OK, Outcome
 
 NEEDS = ("sched",)
-APPLIES = "switch of a recorded run"
+APPLIES = "context switch of a recorded run"
 
-# Of a life: a thread's exec goes on under the tid of its leader, who has exited before it.
+# The start of a life: a thread's exec continues with the tid of its leader, which has exited.
 _BEGINNINGS: Final = ("created", "exec_done")
 
 
@@ -50,7 +50,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
     renamed: dict[int | None, int] = {e.task.tid: e.heir.tid for e in facts.history.execs}
     for row in facts.run.table("sched").iter_rows(named=True):
         if renamed.get(ran) == row["from_tid"]:
-            ran = row["from_tid"]  # a thread's exec goes on under its leader's tid
+            ran = row["from_tid"]  # a thread's exec continues with its leader's tid
         expected = _expected(facts, row, ran)
         ran = row["tid"]
         if expected is None:
@@ -61,16 +61,16 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _expected(facts: Facts, row: dict[str, Any], ran: int | None) -> str | None:
-    """What the row should have said; None if it does."""
+    """The expected content of the row; None if it is correct."""
     if row["from_tid"] != ran or row["tid"] == ran:
         return f"from task {ran} to another"
     if (row["why"] == "start") != (ran is None):
-        return "start, exactly at the first switch"
+        return "start at the first switch and no other"
     if row["state_hash"] is None:
         return "a state hash"
     steps = facts.events.of(ran, -1, row["seq"])
     kinds = [e.kind for e in steps]
     begun = max((i for i, kind in enumerate(kinds) if kind in _BEGINNINGS), default=0)
     if ran is not None and (row["why"] == "exited") != ("exit_begin" in kinds[begun:]):
-        return "exited, exactly if the task has begun to exit"
+        return "exited if and only if the task has begun to exit"
     return None

@@ -1,17 +1,17 @@
-"""A thread of a task with shadow stacks on gets a shadow stack of its own.
+"""A thread created by an enabled task gets a shadow stack of its own.
 
 ## What it checks
 A clone with CLONE_VM and without CLONE_VFORK, by a task whose shadow stack is enabled, maps exactly
 one new shadow stack into the shared address space, inside the clone, at an address that the kernel
-chooses (hint 0), and writes nothing into it.
+chooses (hint 0), and writes nothing to it.
 
 ## Why it matters
 Two tasks that push on one shadow stack overwrite each other's return addresses. They die of
-SIGSEGV as soon as they interleave, and until then nothing shows.
+SIGSEGV as soon as they interleave; until then the bug is silent.
 
 ## When it applies
-Every revision. v1 to v5 violate it: their enabled test is inverted. A clone that failed is A9's or
-A10's; the size is A6's, the child's first ssp A7's.
+Every revision. v1 to v5 violate it: their test of is_shstk_enabled is inverted. A9 and A10 cover
+clones that failed, A6 the size, A7 the child's first ssp.
 
 ## Evidence columns
 clones.flags, clones.child_tid; mappings.op, hint, shadow_stack, ret within the clone;
@@ -19,15 +19,15 @@ kernel_memory.addr within the clone; task_events.ssp of first_user.
 
 ## Example
     clone(CLONE_VM|CLONE_THREAD|CLONE_SIGHAND) = 2 { t2 created }
-No shadow stack is mapped: the child is left with its parent's ssp.
+No shadow stack is mapped: the child keeps its parent's ssp.
 
 ## Not a violation when
-the parent's shadow stack is off (A2), or CLONE_VFORK is given (A3). args->stack plays no part: it
-is the ordinary stack.
+the parent's shadow stack is disabled (A2), or CLONE_VFORK is set (A3). args->stack does not matter:
+it is the ordinary stack.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM mappings WHERE during = <seq of the clone>"
-and see in `shstk stacks RUN` whose stack the child's first ssp is on.
+and `shstk stacks RUN` for the owner of the stack that the child's first ssp is on.
 
 ## Sources
 seed patch, usercfi.c, shstk_alloc_thread_stack: "reaching here means, CLONE_VM was specified and
@@ -46,7 +46,7 @@ from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Finding, Outcome
 
 NEEDS = (*STATE, "mappings")
-APPLIES = "clone with CLONE_VM and without CLONE_VFORK of an enabled task"
+APPLIES = "clone by an enabled task with CLONE_VM and without CLONE_VFORK"
 RESTS_ON = ("clone_gate",)
 
 

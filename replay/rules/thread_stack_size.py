@@ -1,12 +1,12 @@
-"""A thread's shadow stack has the size that was asked for, or the default.
+"""A thread's shadow stack has the requested size, or the default.
 
 ## What it checks
-The length of the shadow stack mapped for a thread is PAGE_ALIGN(stack_size) if clone3 passed one,
-else PAGE_ALIGN(min(RLIMIT_STACK / div, cap)) of the revision, with the parent's limit.
+The length of the shadow stack mapped for a thread is PAGE_ALIGN(stack_size) if clone3 passed one.
+Otherwise it is the revision's PAGE_ALIGN(min(RLIMIT_STACK / div, cap)), with the parent's limit.
 
 ## Why it matters
-Too small overflows into the guard page; too large is accounted memory: with the seed's 4 GiB under
-an unlimited stack a few threads exhaust a machine.
+A stack that is too small overflows into the guard page. The memory of one that is too large is
+accounted: with the seed's 4 GiB under an unlimited stack, a few threads exhaust a machine.
 
 ## When it applies
 Every shadow stack that a clone maps for a child of an enabled task; the clone may fail afterwards.
@@ -18,10 +18,10 @@ clones.stack_size; mappings.length within the clone; manifest.rlimits; kernel_me
 
 ## Example
     t1 clone3(CLONE_VM|CLONE_THREAD|CLONE_SIGHAND, stack_size=0x20001) = 2 { map 0x20000@… ss }
-0x21000 is due.
+0x21000 is expected.
 
 ## Not a violation when
-the legacy clone is given a large stack: it passes no size, so the default holds.
+the legacy clone is used with a large stack: it passes no size, so the default applies.
 
 ## How to investigate
     shstk kernels
@@ -51,7 +51,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
         if not clone.due or stack is None:
             continue
         if clone.size is None:
-            yield Unknown("RLIMIT_STACK was set to a value that the run does not tell")
+            yield Unknown("RLIMIT_STACK was set to a value that is not recorded")
         elif stack.size == clone.size:
             yield OK
         else:

@@ -1,16 +1,16 @@
-"""A thread starts at the top of its own shadow stack, and its parent's ssp stays.
+"""A thread starts at the top of its own shadow stack, and its parent's ssp does not change.
 
 ## What it checks
 The ssp with which a thread first enters user mode is base + size of the shadow stack mapped for it,
-and never its parent's. The parent's ssp is the same after the clone as before.
+and never its parent's. The clone does not change the parent's ssp.
 
 ## Why it matters
-The first push writes base + size - 8. An ssp elsewhere puts the child's return addresses on memory
-that is not its own: on the parent's stack, silently, as v3 does.
+The first push writes base + size - 8. With an ssp elsewhere, the child's return addresses go to
+memory that is not its own: silently to the parent's stack, as in v3.
 
 ## When it applies
-Every revision. v1 to v5 violate it together with A5: with nothing mapped the child keeps the
-parent's ssp. A thread without a stack and with any other ssp is A5's alone.
+Every revision. v1 to v5 violate it together with A5: if nothing is mapped, the child keeps its
+parent's ssp. Only A5 covers a thread without a stack and with any other ssp.
 
 ## Evidence columns
 task_events.ssp of first_user; mappings.start, length within the clone; syscalls.ssp_entry, ssp_exit
@@ -22,8 +22,8 @@ of the clone.
 The child runs on S1, which is its parent's.
 
 ## Not a violation when
-the task is off (A2), shares on purpose under CLONE_VFORK (A3), or is a copy (A4). What the child
-does to its ssp once it runs is I2's.
+the task is disabled (A2), shares its parent's stack under CLONE_VFORK (A3), or has a copy (A4). I2
+covers changes of ssp once the child runs.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM handoffs WHERE tid = <the child>"
@@ -60,7 +60,7 @@ def _judge(facts: Facts, clone: Cloned) -> Iterator[Outcome]:
     first = child.first_user
     shares = clone.first_ssp is not None and clone.first_ssp == clone.parent_ssp
     if stack is None and not shares:
-        return  # nothing was mapped: A5's
+        return  # nothing was mapped: A5 covers it
     if first is None or first.ssp is None:
         yield Unknown("the child's first ssp is not recorded")
     elif shares or (
@@ -96,5 +96,5 @@ def _judge(facts: Facts, clone: Cloned) -> Iterator[Outcome]:
 
 
 def _tops(clone: Cloned, stack: Area, below: int) -> set[int]:
-    """Where the child may begin; if the size is wrong (A6), at the top by the right one too."""
+    """Where the child may start; if the size is wrong (A6), also at the top by the correct one."""
     return {stack.top - below, stack.base + (clone.size or stack.size) - below}

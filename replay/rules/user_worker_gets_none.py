@@ -1,16 +1,16 @@
-"""A kernel user-worker gets no shadow stack.
+"""A user worker of the kernel gets no shadow stack.
 
 ## What it checks
-A task that the kernel makes for itself inside a process (io_uring, vhost), which no clone call made
-and which never enters user mode, has no shadow stack mapped for it.
+No shadow stack is mapped for a task that the kernel creates for itself inside a process (io_uring,
+vhost), without a clone call. Such a task never enters user mode.
 
 ## Why it matters
-It never pushes. What is mapped for it, or recorded as its own, is freed at its exit: on 7.2.13 an
-io_uring worker unmaps the shadow stack of the task that created it.
+It never pushes. A stack that is mapped for it, or recorded as its own, is freed at its exit: on
+7.2.13 an io_uring worker unmaps the shadow stack of the task that created it.
 
 ## When it applies
-Runs with tasks that were created by no clone attempt (imported runs; this recorder has no
-io_uring). What such a task unmaps at its exit is X5's, or X2's if its creator was off.
+Runs with tasks that no clone attempt created (imported runs; this recorder has no io_uring). X5
+covers what such a task unmaps at its exit, or X2 if its creator was disabled.
 
 ## Evidence columns
 task_events.kind created without a row in clones; mappings by that tid.
@@ -20,13 +20,13 @@ task_events.kind created without a row in clones; mappings by that tid.
     t2 map S2 ss
 
 ## Not a violation when
-the task was made by a clone, or is the first of the run.
+the task was created by a clone, or is the first of the run.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM tasks WHERE how = 'worker'"
 
 ## Sources
-process.c, copy_thread: the branch with args->fn (kernel threads and user-workers) ends before
+process.c, copy_thread: the branch with args->fn (kernel threads and user workers) ends before
 shstk_alloc_thread_stack.
 """
 
@@ -39,7 +39,7 @@ from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Finding, Outcome
 
 NEEDS = (*STATE, "mappings")
-APPLIES = "kernel user-worker"
+APPLIES = "user worker of the kernel"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
@@ -61,6 +61,6 @@ def check(facts: Facts) -> Iterator[Outcome]:
             addr=made[0].start,
             expected="no shadow stack",
             actual=f"mapped {words.areas(made)}",
-            note=f"task {task.tid} is a kernel user-worker: it never enters user mode",
+            note=f"task {task.tid} is a user worker of the kernel: it never enters user mode",
             evidence=(task.born, *(m.seq for m in made)),
         )

@@ -1,15 +1,16 @@
 """A vfork child runs on its suspended parent's shadow stack.
 
 ## What it checks
-A clone with CLONE_VFORK, with or without CLONE_VM, by a task whose shadow stack is on, maps no
-shadow stack; the child begins with its parent's ssp at the call.
+A clone with CLONE_VFORK, with or without CLONE_VM, by a task whose shadow stack is enabled maps no
+shadow stack. The child starts with its parent's ssp at the call.
 
 ## Why it matters
-The parent sleeps until the child execs or exits, so one stack is enough for both; a second one
-would be freed by nobody, for the child's base is 0 to say so.
+The parent sleeps until the child execs or exits, so one stack is enough for both. A second one
+would never be freed, because the child's base is 0 to mark the sharing.
 
 ## When it applies
-Every revision. (v1 to v5 come to the same by another way: their test sends enabled children away.)
+Every revision. (v1 to v5 do the same for another reason: their test returns early for enabled
+children.)
 
 ## Evidence columns
 clones.flags; mappings within the clone; task_events.ssp of first_user; syscalls.ssp_entry.
@@ -18,8 +19,8 @@ clones.flags; mappings within the clone; task_events.ssp of first_user; syscalls
     t1 vfork() = 2 { map S2 ss; t2 created }
 
 ## Not a violation when
-the child switches its own off and on again and so gets one (P8). That the parent's stack survives
-the child is X3's and P8's.
+the child disables and re-enables its shadow stack and so gets its own (P8). X3 and P8 check that
+the parent's stack survives the child.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM handoffs WHERE kind = 'vfork'"
@@ -39,7 +40,7 @@ from shstk.replay.rules import inheritance
 from shstk.replay.rules.outcome import Outcome
 
 NEEDS = (*STATE, "mappings")
-APPLIES = "clone with CLONE_VFORK of an enabled task"
+APPLIES = "clone by an enabled task with CLONE_VFORK"
 RESTS_ON = ("clone_gate",)
 
 

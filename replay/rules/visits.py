@@ -1,4 +1,4 @@
-"""How findings speak of what happened to accesses of shadow-stack instructions to one page."""
+"""Verdicts on the accesses of shadow-stack instructions to one page."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from shstk.replay.rules.outcome import Finding, Outcome, Satisfied, Unknown
 
 
 def judge(visit: Visit, count: int | None = None) -> Outcome:
-    """Whether a visit fared as its page demands. count: of how many accesses to speak."""
+    """Check that a visit faulted, or not, as its page requires. count: of how many accesses."""
     if not visit.due:
-        return Unknown("the run does not tell what was mapped there")
+        return Unknown("the mapping there is not recorded")
     if visit.fault in visit.due:
         return Satisfied(visit.count if count is None else count)
     return Finding(
@@ -27,12 +27,12 @@ def judge(visit: Visit, count: int | None = None) -> Outcome:
 
 
 def first(visit: Visit) -> Outcome:
-    """The same of the first access alone."""
+    """The same for the first access only."""
     return judge(visit, 1)
 
 
 def rest(visit: Visit) -> Iterator[Outcome]:
-    """The others, where the first is another rule's."""
+    """The other accesses, if another rule covers the first."""
     if visit.fault in visit.due and visit.count > 1:
         yield Satisfied(visit.count - 1)
 

@@ -1,4 +1,4 @@
-"""How findings speak of sizes, addresses, tasks and stacks."""
+"""How findings print sizes, addresses, tasks and stacks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shstk.schemas.uapi import ERRNO_NAMES, PAGE
 
 def size(count: int | None) -> str:
     if count is None:
-        return "a size that the run does not tell"
+        return "a size that is not recorded"
     for unit, letter in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if count and count % unit == 0:
             return f"{count // unit} {letter}"
@@ -24,14 +24,14 @@ def address(value: int | None) -> str:
 
 
 def result(ret: int | None) -> str:
-    """A return value as strace writes it."""
+    """A return value as strace prints it."""
     if ret is None:
         return "no return"
     return f"-{ERRNO_NAMES[-ret]}" if -ret in ERRNO_NAMES else str(ret)
 
 
 def areas(rows: Iterable[Mapping]) -> str:
-    """What was mapped or unmapped."""
+    """The areas that were mapped or unmapped."""
     return ", ".join(str(m.area) for m in rows) or "nothing"
 
 
@@ -44,7 +44,7 @@ def pages(length: int) -> str:
 
 
 def on_whose(facts: Facts, task: Task, ssp: int, seq: int) -> str:
-    """Whose stack an ssp of this task is on."""
+    """The stack that an ssp of this task is on."""
     stack = facts.ledger.at(task.mm, ssp, seq)
     if stack is None:
         return f"ssp {ssp:#x} is on no shadow stack"

@@ -1,15 +1,15 @@
-"""Instructions run in a task that was scheduled, in its own address space.
+"""Instructions run in a live, scheduled task and in its own address space.
 
 ## What it checks
-A task runs instructions after it first went to user mode and before it began to exit, in the
-address space that its last step named, and while it was the one that was switched to. Its calls are
-made then as well.
+A task runs instructions after it first enters user mode and before it begins to exit, in the
+address space of its last task event, and while it is the task that was switched to. The same holds
+for its calls.
 
 ## Why it matters
-A row under another task's name would move its pushes to another's shadow stack.
+A row with another task's tid would attribute its pushes to that task.
 
 ## When it applies
-Every run of a program. Runs written by hand tell what their author wanted to tell. Which task was
+Every recorded run of a program. Handwritten runs are exempt. Which task was
 switched to is told only where sched was recorded.
 
 ## Evidence columns
@@ -19,7 +19,7 @@ tid, mm of cfi, flow, insn and syscalls; task_events.kind, mm; sched.tid, from_t
     flow rows of task 2 after its exit_begin
 
 ## Not a violation when
-the tid was given to another task meanwhile: that is another life.
+the tid was reused by another task: that is another life.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM task_events WHERE tid = <tid> ORDER BY seq"
@@ -42,7 +42,7 @@ from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import OK, Finding, Outcome
 from shstk.schemas import seq as positions
 
-# Steps after which a task runs: its first return to user mode, an exec, and what it did for others.
+# Events after which a task runs: its first return to user mode, an exec, and wakeups by it.
 _AT_WORK: Final = ("first_user", "exec_done", "futex_wake", "vfork_done")
 
 NEEDS = ("task_events",)
@@ -69,8 +69,8 @@ def _alive(facts: Facts, row: dict[str, Any]) -> Finding | None:
     what = f"rows of {row['table']} of task {row['tid']}"
     last = steps[-1] if steps else None
     if last is None or last.kind not in _AT_WORK:
-        actual = "it was never created" if last is None else f"its last step was {last.kind}"
-        return trace.odd(row, "a task at work", actual, what)
+        actual = "it was never created" if last is None else f"its last event was {last.kind}"
+        return trace.odd(row, "a running task", actual, what)
     if last.mm != row["mm"]:
         return trace.odd(row, f"mm {last.mm}", f"mm {row['mm']}", what, evidence=(last.seq,))
     later = facts.events.of(row["tid"], row["seq"], row["last"] - 1)
@@ -81,9 +81,9 @@ def _alive(facts: Facts, row: dict[str, Any]) -> Finding | None:
 
 
 def _running(facts: Facts) -> Callable[[dict[str, Any]], Finding | None]:
-    """Whether who ran is who was switched to, at both ends: in between somebody may have died."""
+    """Compare the task with sched at both ends of its rows; another may have died in between."""
     switches = facts.run.table("sched").select("seq", "tid").rows()
-    if switches:  # a thread's exec goes on under its leader's tid
+    if switches:  # a thread's exec continues with its leader's tid
         switches += [(e.seq, e.tid) for e in facts.events if e.kind == "exec_done"]
         switches.sort()
     times = [seq for seq, _ in switches]

@@ -1,17 +1,17 @@
-"""A clone that fails late takes back the child's shadow stack and never the parent's.
+"""A clone that fails late frees the child's shadow stack and never the parent's.
 
 ## What it checks
 If a clone fails after it has mapped a shadow stack for the child, exactly that range is unmapped
 again before the call returns, and nothing else.
 
 ## Why it matters
-Nobody else knows of that stack. A program that retries (a thread limit, a taken tid) leaks one
-shadow stack a try; if the parent's goes instead, its next return is its last.
+Nothing else refers to that stack. A program that retries (a thread limit, a taken tid) leaks one
+shadow stack per attempt. If the parent's is freed instead, the parent dies at its next return.
 
 ## When it applies
 Failed clones (set_tid taken, pids exhausted, a fatal signal) that had mapped a stack. Clones that
 fail earlier allocate nothing. Under `intent` every revision; v7 to 7.3 leak (seen on 7.2.13: five
-calls, five VMAs). Under `revision`: exit_thread frees what is recorded for the child,
+calls, five VMAs). Under `revision`, exit_thread frees what is recorded for the child, and
 deactivate_mm frees nothing.
 
 ## Evidence columns
@@ -21,8 +21,8 @@ clones.ret, seq_end; mappings.op map and unmap within the clone.
     t1 clone3(CLONE_VM|CLONE_THREAD|CLONE_SIGHAND, set_tid=1) = -EEXIST { map S2 ss }
 
 ## Not a violation when
-the clone failed before the allocation. A failed clone that mapped nothing and yet unmaps somebody's
-stack is X5's; without CLONE_VM, X4's.
+the clone failed before the allocation. X5 covers a failed clone that maps nothing and still unmaps
+another task's stack; X4 covers it without CLONE_VM.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM clones WHERE ret < 0"
@@ -69,7 +69,7 @@ def _judge(facts: Facts, clone: Cloned) -> Outcome:
         addr=(others[0] if others else made[0]).start,
         expected=f"unmapped {words.area(clone.releases)}",
         actual=f"unmapped {words.areas(gone)}",
-        note=f"task {clone.row.tid}'s clone mapped {words.areas(made)} for a child that never came"
-        f" to be ({words.result(clone.row.ret)}); the failing clone should have freed it{lost}",
+        note=f"task {clone.row.tid}'s clone mapped {words.areas(made)} for a child that was never"
+        f" created ({words.result(clone.row.ret)}); the failing clone should have freed it{lost}",
         evidence=(clone.seq, *(m.seq for m in made), *(m.seq for m in gone)),
     )

@@ -1,26 +1,26 @@
-"""What a row names by number is in the run.
+"""Everything that a row refers to by number is in the run.
 
 ## What it checks
-Files, modules, address spaces and calls that rows name by number are there, and each number stands
-for one: mappings.input, modules.input, code.module, signals.sigreturn_seq, mms.from_mm, and mm in
-every table. Address spaces begin before they are used and end when their last user has dropped
-them.
+Files, modules, address spaces and calls that rows refer to by number exist, and each number is
+unique: mappings.input, modules.input, code.module, signals.sigreturn_seq, mms.from_mm, and mm in
+every table. Address spaces begin before they are used and end when their last user drops them.
 
 ## Why it matters
-A name without a bearer makes what it says unknowable.
+A row that refers to something missing cannot be interpreted.
 
 ## When it applies
-Every run of a program. Runs written by hand tell what their author wanted to tell.
+Every recorded run of a program. Handwritten runs are exempt.
 
 ## Evidence columns
 inputs.input, size, first_seq; modules.module; mms.mm, seq, seq_end, from_mm; mm of every table.
 
 ## Example
     map S1 input=9
-in a run whose inputs are 1 and 2.
+in a run with inputs 1 and 2.
 
 ## Not a violation when
-the run was cut short: what still lived has no end. A fork failed late: its copy had no user.
+the run was cut short: address spaces still in use have no end. A fork failed late: its copy had no
+user.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM inputs"
@@ -42,10 +42,10 @@ from shstk.replay.rules.outcome import OK, Outcome, Satisfied
 from shstk.schemas import seq as positions
 from shstk.schemas.tables import TABLES
 
-# Their rows may stand before the address space that they name: a task's first step, and the files
-# that an exec asks for.
+# Tables whose rows may precede the address space that they refer to: a task's first event, and the
+# files that an exec reads.
 _BEFORE: Final = ("task_events", "inputs", "tree", "typed")
-# a column, and the table and column that hold what it names
+# a column, and the table and column that it refers to
 _NAMES: Final = (
     ("mappings", "input", "inputs", "input"),
     ("modules", "input", "inputs", "input"),
@@ -55,7 +55,7 @@ _NAMES: Final = (
 )
 
 NEEDS = ("task_events",)
-APPLIES = "name in a recorded run"
+APPLIES = "reference in a recorded run"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
@@ -83,7 +83,7 @@ def _named(facts: Facts, table: str, column: str, other: str, key: str) -> Itera
 
 
 def _files(facts: Facts) -> Iterator[Outcome]:
-    """The size that a file is said to have is that of its bytes."""
+    """Check that each file's recorded size is that of its bytes."""
     for row in facts.run.table("inputs").iter_rows(named=True):
         data = facts.run.held(row["sha256"])
         if data is None:
@@ -96,7 +96,7 @@ def _files(facts: Facts) -> Iterator[Outcome]:
 
 
 def _spaces(facts: Facts) -> Iterator[Outcome]:
-    """Every row's address space is there while the row is."""
+    """Check that every row's address space exists at the row's seq."""
     mms = facts.run.table("mms")
     drops = facts.run.table("task_events").filter(
         (pl.col("kind").cast(pl.String) == "mm_dropped") & (pl.col("value") == 0)
@@ -107,7 +107,7 @@ def _spaces(facts: Facts) -> Iterator[Outcome]:
         due = last.get(row["mm"])
         if row["mm"] not in had:
             continue  # a fork failed late: no task ever had its copy
-        if due is None or row["seq_end"] - due not in (0, 1):  # 0: in a run written by hand
+        if due is None or row["seq_end"] - due not in (0, 1):  # 0: in a handwritten run
             actual = f"an end at {positions.show(row['seq_end'])}"
             yield trace.odd(row, f"{positions.show(due)}: its last user's", actual, "a row of mms")
     lives = mms.select("mm", begin=pl.col("seq"), end=pl.col("seq_end"))

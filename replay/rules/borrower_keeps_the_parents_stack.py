@@ -1,12 +1,12 @@
-"""A vfork child that switches off keeps its parent's stack, and gets its own by switching on.
+"""A vfork child that disables its shadow stack leaves its parent's mapped; enabling maps its own.
 
 ## What it checks
-For a vfork child on its parent's shadow stack: PR_SET(0) returns 0, unmaps nothing, and no
-shadow-stack instruction of the child takes effect after it; PR_SET(1) then maps a stack of the
-child's own, as P6 says; PR_SET(1) while on returns 0 and maps nothing.
+For a vfork child on its parent's shadow stack, PR_SET(0) returns 0 and unmaps nothing, and no
+shadow-stack instruction of the child takes effect afterwards. PR_SET(1) then maps a stack of the
+child's own, as in P6. PR_SET(1) while enabled returns 0 and maps nothing.
 
 ## Why it matters
-The parent wakes on the stack that the child let go of.
+The parent resumes on the stack that the child stopped using.
 
 ## When it applies
 Every revision; children made with CLONE_VFORK by an enabled task, until they exec. v1 to v5 violate
@@ -20,7 +20,7 @@ clones.flags; syscalls of prctl by the child; mappings within them.
     t2 prctl(PR_SET_SHADOW_STACK_STATUS, 0) = 0 { unmap S1 }
 
 ## Not a violation when
-the child has a stack of its own by now: then P7 asks for its release.
+the child has a stack of its own by now: P7 requires its release.
 
 ## How to investigate
     shstk stacks RUN

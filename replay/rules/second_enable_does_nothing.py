@@ -1,23 +1,23 @@
-"""Switching on what is on returns 0 and does nothing.
+"""Enabling an enabled shadow stack returns 0 and does nothing.
 
 ## What it checks
-PR_SET(1) of a task whose shadow stack is on returns 0, maps nothing, and leaves ssp.
+PR_SET(1) by a task whose shadow stack is enabled returns 0, maps nothing and keeps ssp.
 
 ## Why it matters
-A second stack would drop every return address on the first.
+A second stack would lose every return address on the first.
 
 ## When it applies
-Every revision. A vfork child on its parent's stack is P8's.
+Every revision. P8 covers a vfork child on its parent's stack.
 
 ## Evidence columns
 syscalls.a1, ret, ssp_entry, ssp_exit of prctl; mappings within the call.
 
 ## Example
     t1 prctl(PR_SET_SHADOW_STACK_STATUS, PR_SHADOW_STACK_ENABLE) = 0 { map S2 ss }
-with the shadow stack on already.
+where the shadow stack is already enabled.
 
 ## Not a violation when
-the task is locked: P3.
+the task is locked (P3).
 
 ## How to investigate
     shstk log RUN --tid <tid> --calls
@@ -36,10 +36,10 @@ from shstk.replay.rules import prctls
 from shstk.replay.rules.outcome import OK, Outcome
 
 NEEDS = STATE
-APPLIES = "PR_SET_SHADOW_STACK_STATUS(1) while on"
+APPLIES = "PR_SET_SHADOW_STACK_STATUS(1) while enabled"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
     for step in prctls.of(facts, "on already"):
         outcome = prctls.answer(step, (0,), "its shadow stack is on")
-        yield prctls.unmoved(step, "it is on already") if outcome is OK else outcome
+        yield prctls.unmoved(step, "it is already on") if outcome is OK else outcome

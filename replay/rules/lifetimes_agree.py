@@ -1,15 +1,15 @@
-"""The steps of a task's life agree with its calls, its memory and each other.
+"""The events of a task's life agree with its calls, its memory and each other.
 
 ## What it checks
-A step of a task tells the ssp that its events left. A parent reaps the status that its child exited
-with, and that the manifest has if it was the first task's. clear_child_tid stores the word that the
-kernel wrote there, and wakes who waits at that address.
+A task event has the ssp that the task's previous events left. A parent reaps the status that its
+child exited with; the manifest has the status of the first task. clear_child_tid has the word that
+the kernel stored at its address, and the futex at that address is woken.
 
 ## Why it matters
-Order and ownership at exit are read from these steps.
+Order and ownership at exit are read from these events.
 
 ## When it applies
-Every run of a program. Runs written by hand tell what their author wanted to tell.
+Every recorded run of a program. Handwritten runs are exempt.
 
 ## Evidence columns
 task_events.ssp, status, addr, value; ssp_path; kernel_memory; manifest.exit_status.
@@ -18,7 +18,7 @@ task_events.ssp, status, addr, value; ssp_path; kernel_memory; manifest.exit_sta
     exit_begin 0, and reaped 256
 
 ## Not a violation when
-the task was created, began or has come from an exec: those steps set ssp (A7, E1).
+the event is created, first_user or exec_done: these set ssp (A7, E1).
 
 ## How to investigate
     shstk query RUN "SELECT * FROM task_events WHERE tid = <tid> ORDER BY seq"
@@ -42,7 +42,7 @@ from shstk.replay.rules.outcome import OK, Finding, Outcome, Satisfied
 _SETTERS: Final = ("created", "first_user", "exec_done")
 
 NEEDS = ("cfi", *STATE)
-APPLIES = "step of a task's life in a recorded run"
+APPLIES = "event of a task's life in a recorded run"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
@@ -75,7 +75,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _ending(facts: Facts, last: Event | None) -> Iterator[Outcome]:
-    """Whether the first task's last exit is the run's; one before a thread's exec is not."""
+    """Compare the first task's last exit with the run's; one before a thread's exec is not last."""
     due = facts.run.manifest.exit_status
     if last and facts.run.manifest.complete and last.status != due:
         row = {"seq": last.seq, "tid": last.tid, "mm": last.mm}
@@ -83,11 +83,11 @@ def _ending(facts: Facts, last: Event | None) -> Iterator[Outcome]:
 
 
 def _stored(facts: Facts, event: Event) -> Finding | None:
-    """Whether clear_child_tid's word was stored, by the row just before it."""
+    """Check that the row just before clear_child_tid stored its word."""
     before = facts.transfers.of(event.tid, event.seq - 2, event.seq)
     word = (event.value or 0).to_bytes(4, "little")
     if any(t.addr == event.addr and t.bytes == word for t in before) or not before:
-        return None  # a bad address: nothing was stored
+        return None  # nothing is stored at a bad address
     row = {"seq": event.seq, "tid": event.tid, "mm": event.mm}
     actual = f"{before[-1].bytes.hex()} at {before[-1].addr:#x}"
     expected = f"{word.hex()} at {words.address(event.addr)}"
@@ -95,15 +95,15 @@ def _stored(facts: Facts, event: Event) -> Finding | None:
 
 
 def _ssp(facts: Facts) -> Iterator[Outcome]:
-    """Whether each step tells the ssp that the last event of its task left."""
+    """Check that each event has the ssp that the last event of its task left."""
     kinds = pl.col("kind").cast(pl.String)
     steps = facts.run.table("task_events").filter(~kinds.is_in(_SETTERS))
     for step in facts.history.execs:
-        if step.begin and step.task is not step.heir:  # a thread's, which steps out as its leader
+        if step.begin and step.task is not step.heir:  # a thread, which takes its leader's tid
             inside = pl.col("seq").is_between(step.begin.seq, step.seq)
             steps = steps.filter(~(inside & (pl.col("tid") == step.heir.tid)))
     calls = facts.run.table("syscalls").select("seq", "ssp_entry")
-    during = pl.coalesce("ssp_entry", "ssp_after")  # a step within a call: as at its entry
+    during = pl.coalesce("ssp_entry", "ssp_after")  # within a call: as at its entry
     path = facts.stretches[1].join(calls, on="seq", how="left")
     told = steps.join_asof(
         path.select("seq", "tid", at="last", ssp_due=during).sort("seq"),

@@ -1,25 +1,25 @@
-"""The first access to a page of a shadow stack brings the page, and nothing else is to be seen.
+"""The first access to a page of a shadow stack allocates the page and does not fault.
 
 ## What it checks
 The first access of a shadow-stack instruction to each page since its shadow stack was mapped does
-not fault. That it finds zeros there is I1's.
+not fault. I1 checks that it reads zeros.
 
 ## Why it matters
-A shadow stack is megabytes large and a few words of it are ever used: were it not for pages on
-demand, every thread would cost its whole size.
+A shadow stack has megabytes, of which few words are ever used. Without demand paging every thread
+would cost its whole size.
 
 ## When it applies
-Every revision: pages of shadow stacks that neither a fork (V5) nor mprotect (V4) touched before.
+Every revision: pages of shadow stacks not yet affected by a fork (V5) or mprotect (V4).
 
 ## Evidence columns
 mappings.op map, shadow_stack; cfi.addr, fault.
 
 ## Example
     t1 sspush 0x10234 fault=15
-as the first push of all.
+as the run's first push.
 
 ## Not a violation when
-memory has run out: the task is killed by SIGKILL, and the access makes no row.
+memory runs out: SIGKILL kills the task, and the access has no row.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM cfi WHERE addr // 4096 = <address> // 4096 ORDER BY seq"

@@ -1,15 +1,16 @@
-"""map_shadow_stack maps one area: at the address that was asked for, and never over anything.
+"""map_shadow_stack maps one area, at the requested address, and never replaces a mapping.
 
 ## What it checks
 A call that no other rule refuses maps one shadow stack of the page-aligned size. With an address it
-stands exactly there, or the call is -EEXIST because something is mapped in the range; without one
-the kernel chooses a place that is free.
+is mapped exactly there, or the call returns -EEXIST because something is mapped in the range;
+without one the kernel chooses a free range.
 
 ## Why it matters
-A shadow stack mapped over live memory destroys it; one put elsewhere is not where it was asked for.
+A shadow stack mapped over live memory destroys it; one mapped elsewhere is not where the caller
+needs it.
 
 ## When it applies
-Every revision; calls with known flags, an aligned address if any, and a size that can be.
+Every revision; calls with known flags, an aligned address if any, and a possible size.
 
 ## Evidence columns
 syscalls.a0, a1, ret of map_shadow_stack; mappings, before and within the call.
@@ -18,14 +19,14 @@ syscalls.a0, a1, ret of map_shadow_stack; mappings, before and within the call.
     t1 map_shadow_stack(0x7000_0000, 0x1000, 0) = 0x7100_0000 { map 0x1000@0x7100_0000 ss }
 
 ## Not a violation when
-the address space has no room or memory for it: -ENOMEM; or the token cannot be written (M8).
+there is no room or memory for it (-ENOMEM), or the token cannot be written (M8).
 
 ## How to investigate
     shstk query RUN "SELECT * FROM mappings WHERE start <= <addr> AND start + length > <addr>"
 
 ## Sources
 usercfi.c as merged, allocate_shadow_stack: "if (addr) flags |= MAP_FIXED_NOREPLACE"; seen on
-7.2.13: -17 for a taken place.
+7.2.13: -17 for an occupied range.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
     for step in stack_mapping.of(facts, "good"):
         yield _judge(step)
     for step in stack_mapping.of(facts, "token unaligned"):
-        if step.taken:  # this test comes before the token's
+        if step.taken:  # the kernel checks this before the token
             yield _judge(step)
 
 
@@ -60,25 +61,24 @@ def _judge(step: StackMap) -> Outcome:
     if ret == _ENOMEM:
         return Unknown("there was no room or memory for it")
     if step.failed and step.made:
-        return Unknown("mapped, and taken back for the token")
+        return Unknown("mapped, and unmapped again because of the token")
     if step.addr and step.taken:
         if ret == _EEXIST:
             return OK
         return stack_mapping.wrong(
-            step, words.result(_EEXIST), stack_mapping.answer(step), "the place is taken"
+            step, words.result(_EEXIST), stack_mapping.answer(step), "the range is occupied"
         )
     if step.failed:
         expected = f"{words.size(step.length)} mapped"
-        return stack_mapping.wrong(
-            step, expected, stack_mapping.answer(step), "nothing stands against it"
-        )
+        return stack_mapping.wrong(step, expected, stack_mapping.answer(step), "nothing forbids it")
     if step.taken:
         return stack_mapping.wrong(
-            step, "a free place", stack_mapping.answer(step), "something was mapped there"
+            step, "a free range", stack_mapping.answer(step), "something was mapped there"
         )
     base = step.addr or (step.made[0].start if step.made else None)
     due = Area(base or 0, step.length)
     if [m.area for m in step.made] == [due]:
         return OK
     expected = f"{due} mapped" if base else f"{words.size(step.length)} mapped"
-    return stack_mapping.wrong(step, expected, f"mapped {words.areas(step.made)}", "place and size")
+    actual = f"mapped {words.areas(step.made)}"
+    return stack_mapping.wrong(step, expected, actual, "address and size")

@@ -1,24 +1,24 @@
-"""ssrdp and reads of csr ssp give ssp and leave it.
+"""ssrdp and reads of csr ssp return ssp and leave it unchanged.
 
 ## What it checks
-Every ssrdp and every csr instruction that only reads ssp gives what ssp is, and does not move it.
-ssrdp never traps; a read of csr ssp traps with an illegal instruction (2) only.
+Every ssrdp and every csr instruction that only reads ssp returns ssp and does not change it. ssrdp
+never traps; a read of csr ssp can only raise an illegal instruction exception (2).
 
 ## Why it matters
-setjmp, ucontext and unwinders save what these give, and come back to it.
+setjmp, ucontext and unwinders save this value and restore it later.
 
 ## When it applies
-Every run that recorded cfi, whatever the kernel.
+Every run with cfi, whatever the kernel.
 
 ## Evidence columns
 cfi.value, ssp_before, ssp_after, fault of kinds ssrdp and ssp_read.
 
 ## Example
     t1 ssrdp value=S1.top-8
-with ssp at S1.top.
+where ssp is S1.top.
 
 ## Not a violation when
-shadow stacks are off: csr ssp is illegal then (Z7), and ssrdp gives 0 and makes no row.
+the shadow stack is disabled: csr ssp is then illegal (Z7), and ssrdp returns 0 and has no row.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM cfi WHERE kind IN ('ssrdp', 'ssp_read') AND value != ssp_before"

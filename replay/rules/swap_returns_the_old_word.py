@@ -1,17 +1,18 @@
-"""ssamoswap gives the word that was there, and traps where its address is not aligned.
+"""ssamoswap returns the word that was there, and traps if its address is misaligned.
 
 ## What it checks
-The word that ssamoswap gives is the one that the last sspush, ssamoswap or kernel write left there;
-0 if there was none since the area was mapped. ssp stays. An address that is no multiple of 4 is an
-access fault (7); the others that it may raise are an illegal instruction (2) and a page fault (15).
+The word that ssamoswap returns is the one that the last sspush, ssamoswap or kernel write stored
+there, or 0 if there was none since the area was mapped. ssp does not change. An address that is not
+a multiple of 4 raises an access fault (7). The only other exceptions are an illegal instruction (2)
+and a page fault (15).
 
 ## Why it matters
-It is the only way to hand a shadow stack from one thread to another: a token taken twice lets two
-threads onto one stack.
+It is the only way to hand a shadow stack from one thread to another. If a token were taken twice,
+two threads would use one stack.
 
 ## When it applies
-Every run that recorded cfi, whatever the kernel. Of ssamoswap.w the words are not judged, for it
-changes half of one; that ssamoswap.d stands on 8 bytes is Z9's, which knows the instruction.
+Every run with cfi, whatever the kernel. The words of ssamoswap.w are not judged because it changes
+half a word. Z9, which knows the instruction, checks the 8-byte alignment of ssamoswap.d.
 
 ## Evidence columns
 cfi.addr, value (the new word), operand (the old), fault of kind ssamoswap; kernel_memory.
@@ -21,7 +22,7 @@ cfi.addr, value (the new word), operand (the old), fault of kind ssamoswap; kern
     t1 ssamoswap S1.top-8 0 0x10999
 
 ## Not a violation when
-another task or the kernel wrote the word in between: then that is the last write.
+another task or the kernel wrote the word in between: that is then the last write.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM cfi WHERE addr = <address> ORDER BY seq"

@@ -1,25 +1,26 @@
-"""A pop at a shadow stack's top, with nothing above it, is SEGV_MAPERR at base + size.
+"""A pop at a shadow stack's top, with nothing mapped above, raises SEGV_MAPERR at base + size.
 
 ## What it checks
-An sspopchk that faults with ssp at base + size of a live shadow stack, where nothing is mapped:
-page fault (cause 15, a store/AMO one), SIGSEGV, SEGV_MAPERR (1), si_addr = base + size.
+An sspopchk that faults with ssp at base + size of a live shadow stack, with nothing mapped there,
+is a store/AMO page fault (cause 15) and raises SIGSEGV with SEGV_MAPERR (1) and si_addr = base +
+size.
 
 ## Why it matters
-It is how a return without its call ends; what comes of it depends on the neighbour, which a program
-does not choose.
+A return without its call ends this way. The outcome depends on the neighbouring mapping, which the
+program does not choose.
 
 ## When it applies
-Every revision; such faults. That the pop faults there is Z8's to say.
+Every revision; such faults. Z8 checks that the pop faults there.
 
 ## Evidence columns
-faults.cause, word, address, signo, code, si_addr; mappings for the stack and what stands above it.
+faults.cause, word, address, signo, code, si_addr; mappings for the stack and the area above it.
 
 ## Example
     t1 fault 15 tval=S1.top address=S1.top word=0xcdc0c073 signo=SIGSEGV code=SEGV_ACCERR
 
 ## Not a violation when
-something is mapped above: then what lies there decides. An ordinary page is F5's, one that cannot
-be written F6's, and another shadow stack lets the pop compare (F1).
+something is mapped above, which then decides: F5 covers an ordinary page, F6 a read-only one, and
+on another shadow stack the pop compares (F1).
 
 ## How to investigate
     shstk stacks RUN

@@ -1,15 +1,15 @@
-"""A shadow-stack instruction that trapped has its row in faults, told alike.
+"""A shadow-stack instruction that trapped has a matching row in faults.
 
 ## What it checks
-At the step after each cfi row with a fault stands a row of faults of the same task, pc and cause;
-with the same address if it is a memory fault, and with the two words that were compared if it is a
-software check. Every software check has its row in cfi.
+One step after each cfi row with a fault there is a row of faults with the same task, pc and cause.
+For a memory fault it has the same address; for a software check it has the two words that were
+compared. Every software check has a row in cfi.
 
 ## Why it matters
-What Linux makes of the exception is judged by the one, what led to it by the other.
+Rules judge what led to an exception by cfi, and how Linux handled it by faults.
 
 ## When it applies
-Every run of a program. Runs written by hand tell what their author wanted to tell.
+Every recorded run of a program. Handwritten runs are exempt.
 
 ## Evidence columns
 cfi.pc, fault, addr, value, operand; faults.pc, cause, tval, address, expected, found.
@@ -18,7 +18,7 @@ cfi.pc, fault, addr, value, operand; faults.pc, cause, tval, address, expected, 
     sspopchk at 30.0 with fault 18, and no row of faults at 30.1
 
 ## Not a violation when
-the fault came of another instruction: then it has no row in cfi.
+another instruction faulted: it has no row in cfi.
 
 ## How to investigate
     shstk explain-fault RUN <seq>
@@ -54,7 +54,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
     loaded = pl.when(pad).then("operand").otherwise("value")
     compared = pl.when(pad).then("value").otherwise("operand")
     memory = pl.col("fault").is_in([STORE_ACCESS, STORE_PAGE])
-    # tval: the address of a memory fault, which check failed, or the instruction
+    # tval: the address of a memory fault, the code of the check that failed, or the instruction
     tval = pl.when(memory).then("addr").when(check_).then(pl.when(pad).then(2).otherwise(3))
     same = (
         (pl.col("tid") == pl.col("tid_f"))

@@ -1,16 +1,16 @@
-"""riscv_hwprobe tells of Zicfilp and Zicfiss as the machine has them.
+"""riscv_hwprobe reports Zicfilp and Zicfiss if and only if the machine has them.
 
 ## What it checks
-Where riscv_hwprobe answers key 4 (IMA_EXT_0), bit 63 is set exactly if the machine has Zicfilp;
-where it answers key 16 (IMA_EXT_1), bit 0 exactly if it has Zicfiss.
+In riscv_hwprobe's value for key 4 (IMA_EXT_0), bit 63 is set if and only if the machine has
+Zicfilp; in the value for key 16 (IMA_EXT_1), bit 0 if and only if it has Zicfiss.
 
 ## Why it matters
-C libraries ask this before they enable either; what is told wrongly is never switched on, or dies
-of SIGILL.
+C libraries probe an extension before they enable it. A wrong value leaves it unused or causes
+SIGILL.
 
 ## When it applies
-Calls that returned 0 and ask for values (flags 0). riscv_nousercfi changes nothing here (seen on
-7.2.13). A kernel that does not know a key says -1 in its place.
+Calls that returned 0 and read values (flags 0). riscv_nousercfi makes no difference (seen on
+7.2.13). A kernel that does not know a key stores -1 in place of the key.
 
 ## Evidence columns
 kernel_memory.addr, bytes within the call: pairs {key, value} of 8 bytes each; manifest.cpu.
@@ -20,7 +20,7 @@ kernel_memory.addr, bytes within the call: pairs {key, value} of 8 bytes each; m
 on a machine with Zicfiss.
 
 ## Not a violation when
-the call asks which harts have something (flags 1): what it writes is a set of harts.
+the call finds the harts that have given values (flags 1): it writes a set of harts.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM syscalls WHERE name = 'riscv_hwprobe'"
@@ -40,7 +40,7 @@ from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 from shstk.schemas.extensions import EXTENSIONS, optional_of
 
 NEEDS = ("syscalls",)
-APPLIES = "riscv_hwprobe that was asked for Zicfilp or Zicfiss"
+APPLIES = "riscv_hwprobe of a key that has Zicfilp or Zicfiss"
 
 _PAIR = 16  # bytes
 # (key, bit) -> extension
@@ -60,7 +60,7 @@ def _answers(facts: Facts, call: Call) -> Iterator[Outcome]:
         if t.op == "write" and call.a0 <= t.addr < call.a0 + _PAIR * call.a1
     ]
     if call.a1 and not written:
-        yield Unknown("what riscv_hwprobe answered is not recorded")
+        yield Unknown("the values that riscv_hwprobe stored are not recorded")
     for transfer in written:
         for at in range(0, len(transfer.bytes) - _PAIR + 1, _PAIR):
             key = int.from_bytes(transfer.bytes[at : at + 8], "little")
@@ -73,8 +73,8 @@ def _judge(
     facts: Facts, call: Call, transfer: Transfer, at: int, asked: tuple[int, int], value: int
 ) -> Outcome:
     extension, (key, bit) = _BITS[asked], asked
-    due, told = extension in optional_of(facts.run.manifest.cpu), bool(value >> bit & 1)
-    if due == told:
+    due, reported = extension in optional_of(facts.run.manifest.cpu), bool(value >> bit & 1)
+    if due == reported:
         return OK
     return Finding(
         seq=call.seq,

@@ -1,34 +1,34 @@
-"""Where a shadow stack may not be written, or nothing is, the page fault tells the data address.
+"""A page fault of a shadow-stack operation reports the data address.
 
 ## What it checks
 A shadow-stack operation on a page without VM_WRITE, or an ordinary store to a shadow stack without
-it: store/AMO page fault (cause 15, sspopchk's too), SIGSEGV, SEGV_ACCERR (2). A shadow-stack
-operation where nothing is mapped: cause 15, SEGV_MAPERR (1). si_addr and stval are the data
-address: ssp - 8 of a push, ssp of a pop.
+it, is a store/AMO page fault (cause 15, also for sspopchk) and raises SIGSEGV with SEGV_ACCERR (2).
+A shadow-stack operation on an unmapped page is cause 15 and raises SEGV_MAPERR (1). si_addr and
+stval are the data address: ssp - 8 for a push, ssp for a pop.
 
 ## Why it matters
-It tells apart what ran off its stack from what wrote where it must not; for access faults si_addr
-is the pc instead (F3, F5).
+It distinguishes running off a stack from writing to a protected page. For access faults si_addr is
+the pc instead (F3, F5).
 
 ## When it applies
-Every revision; such faults anywhere but just below a shadow stack (F7) and just above one (F8).
+Every revision; such faults except directly below (F7) and directly above (F8) a shadow stack.
 
 ## Evidence columns
-faults.cause, tval, word, address, signo, code, si_addr; mappings for what stands at the address.
+faults.cause, tval, word, address, signo, code, si_addr; mappings for the area at the address.
 
 ## Example
     t1 fault 15 tval=0x6000_0ff8 address=0x6000_0ff8 word=0xce104073 signo=SIGSEGV code=SEGV_ACCERR
-with nothing mapped at 0x6000_0000.
+where nothing is mapped at 0x6000_0000.
 
 ## Not a violation when
-the memory is a file's and lies past its end: SIGBUS.
+the memory is mapped from a file and is past its end: SIGBUS.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM faults WHERE cause = 15"
 
 ## Sources
 arch/riscv, fault.c, as for any page fault; manual, Zicfiss: memory faults of shadow-stack
-instructions are store/AMO ones; seen on 7.2.13 (faults: sspush_on_ro_page, sspush_on_unmapped,
+instructions are store/AMO faults; seen on 7.2.13 (faults: sspush_on_ro_page, sspush_on_unmapped,
 sspopchk_on_ro_page, sspopchk_on_unmapped, ssamoswap_ro_page).
 """
 
@@ -45,7 +45,7 @@ from shstk.schemas.causes import STORE_PAGE
 from shstk.schemas.uapi import SEGV_ACCERR, SEGV_MAPERR
 
 NEEDS = ("faults", "mappings")
-APPLIES = "fault of a shadow-stack operation where none can be written"
+APPLIES = "fault of a shadow-stack operation on a read-only or unmapped page"
 
 
 _CODES = {"unmapped": SEGV_MAPERR, "read-only page": SEGV_ACCERR}

@@ -1,11 +1,11 @@
-"""map_shadow_stack returns the base of the stack; up to v26, with a token, the token's address.
+"""map_shadow_stack returns the base of the stack, or up to v26, with a token, the token's address.
 
 ## What it checks
-What a successful call returns: the base of what it mapped, or, up to v26 with
-SHADOW_STACK_SET_TOKEN, the address of the token (base + size - 8).
+A successful call returns the base of what it mapped. Up to v26, with SHADOW_STACK_SET_TOKEN, it
+returns the address of the token (base + size - 8).
 
 ## Why it matters
-A library that takes one for the other switches to the wrong end of the stack.
+A library that mistakes one for the other switches to the wrong end of the stack.
 
 ## When it applies
 It follows the revision: map_token_returns is token up to v26, base from 7.0-rc1.
@@ -23,9 +23,9 @@ the call fails.
     shstk query RUN "SELECT seq, tid, a0, a1, a2, ret FROM syscalls WHERE nr = 453"
 
 ## Sources
-usercfi.c, allocate_shadow_stack: up to v26 "addr = tok_loc" comes after the token was written; as
-merged "create_rstor_token(addr + token_offset, NULL)" tells no place, and "return addr" is the
-base's; seen on 7.2.13.
+usercfi.c, allocate_shadow_stack: up to v26 "addr = tok_loc" follows the write of the token; as
+merged "create_rstor_token(addr + token_offset, NULL)" does not return the token's address, and
+"return addr" returns the base; seen on 7.2.13.
 """
 
 from __future__ import annotations

@@ -1,35 +1,35 @@
-"""No task unmaps the shadow stack of another task that lives.
+"""No task unmaps the shadow stack of another live task.
 
 ## What it checks
-Whatever the kernel unmaps in a task's exit, exec, PR_SET(0) or failed clone, no part of it belongs
-to the shadow stack of another live task.
+No part of what the kernel unmaps in a task's exit, exec, PR_SET(0) or failed clone belongs to the
+shadow stack of another live task.
 
 ## Why it matters
-The victim dies at its next push or pop, far from the cause, and nothing in its own calls shows why.
+The other task dies at its next push or pop, far from the cause, and its own calls do not show why.
 
 ## When it applies
 Every revision. v1 to v5 violate it: a failed clone with CLONE_VM (SC6, SC7) and a thread's
-PR_SET(0) (SC10) free by a copied base. From v7 an io_uring worker's exit does (SC8). Under
-`revision` a release that the revision's code makes is as expected.
+PR_SET(0) (SC10) free the range at a copied base. From v7 the exit of an io_uring worker does (SC8).
+Under `revision` a release that the revision's code makes is expected.
 
 ## Evidence columns
-mappings.op unmap, start, length; what they are during; who owns the range, by clones and prctl.
+mappings.op unmap, start, length, during; clones and prctl calls for the owner of the range.
 
 ## Example
     t2 prctl(PR_SET_SHADOW_STACK_STATUS, 0) = 0 { unmap S1 }
 S1 is task 1's.
 
 ## Not a violation when
-the program itself calls munmap; the owner is dead; the child is a vfork child (X3, P8), the task
-off (X2), the clone one that had mapped a stack (A10) or did not share the address space (X4).
+the program itself calls munmap; the owner is dead; the task is a vfork child (X3, P8) or disabled
+(X2); the failed clone had mapped a stack (A10) or did not share the address space (X4).
 
 ## How to investigate
     shstk stacks RUN <address>
 shows the owner, who mapped it, and who unmapped it.
 
 ## Sources
-usercfi.c, shstk_release, whose guards ("tsk->mm != current->mm", "If base is NULL ... this task is
-not managing its own shadow stack") are there so that a task frees only its own.
+usercfi.c, shstk_release: its guards ("tsk->mm != current->mm", "If base is NULL ... this task is
+not managing its own shadow stack") ensure that a task frees only its own.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _unmaps(facts: Facts) -> Iterator[tuple[int, Task | None, str, Area | None, Mapping]]:
-    """(step, who acts, in what, what the law unmaps there, the unmap) of those that X5 judges."""
+    """The unmaps of this rule: (step, acting task, kind of step, area due to be unmapped, row)."""
     for clone in facts.history.clones:
         late = clone.due and clone.mapped.made
-        others = late or not clone.row.flags & CLONE_VM  # A10's, X4's and A4's
+        others = late or not clone.row.flags & CLONE_VM  # A10, X4 and A4 judge these
         if not others:
             for row in clone.mapped.gone:
                 yield clone.seq, None, "clone", clone.releases, row

@@ -1,29 +1,29 @@
-"""ptrace tells a task's CFI state and may move its ssp; it switches nothing on, off or locked.
+"""ptrace reads a task's CFI state and can set its ssp, but cannot enable, disable or lock CFI.
 
 ## What it checks
-PTRACE_GETREGSET of NT_RISCV_USER_CFI gives {cfi_state, shstk_ptr}: bits 0 LP_EN, 1 LP_LOCK,
-3 SS_EN, 4 SS_LOCK, 5 SS_PTR as the stopped task's state is, bit 2 ELP after a landing-pad fault;
-shstk_ptr is its ssp; all 0 while everything is off. PTRACE_SETREGSET with any of bits 0, 1, 3, 4 or
-an unknown one is -EINVAL; else, if the shadow stack is on and bit 5 set, ssp becomes shstk_ptr, and
-it stays as it was otherwise.
+PTRACE_GETREGSET of NT_RISCV_USER_CFI returns {cfi_state, shstk_ptr}. Bits 0 LP_EN, 1 LP_LOCK,
+3 SS_EN, 4 SS_LOCK and 5 SS_PTR of cfi_state match the stopped task's state, bit 2 ELP is set after
+a landing-pad fault, and shstk_ptr is its ssp; all are 0 while everything is disabled.
+PTRACE_SETREGSET with any of bits 0, 1, 3, 4 or an unknown one returns -EINVAL. Otherwise, if the
+shadow stack is enabled and bit 5 is set, ssp becomes shstk_ptr; if not, it stays unchanged.
 
 ## Why it matters
-Debuggers move ssp when they call a function or step over a return. What could be switched off from
-outside would protect from nobody who may trace.
+Debuggers set ssp when they call a function or skip a return. If a tracer could disable CFI, it
+would not protect against any process that may trace.
 
 ## When it applies
-Every revision; calls that name a known task and the register set whole, on a machine with either
+Every revision; calls for a known task and the whole register set, on a machine with either
 extension.
 
 ## Evidence columns
-syscalls.a0 to a3, ret of ptrace; kernel_memory.bytes within the call; the traced task's prctl calls
-before, and the ssp of its events before and after.
+syscalls.a0 to a3, ret of ptrace; kernel_memory.bytes within the call; the traced task's earlier
+prctl calls, and the ssp of its events before and after.
 
 ## Example
     t9 ptrace(PTRACE_SETREGSET, 1, NT_RISCV_USER_CFI, IOV) = 0 { mem_read REGS u64:8,u64:0 }
 
 ## Not a violation when
-iov_len is shorter: then only as much is told, or taken. ELP may be set by the tracer too.
+iov_len is shorter: only that much is transferred. The tracer may also set ELP.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM syscalls WHERE name = 'ptrace' AND a2 = 2307"
@@ -79,7 +79,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 class _Path:
-    """Where the traced tasks' ssp was, what their tracers made it included."""
+    """The traced tasks' ssp over time, including the values set by their tracers."""
 
     def __init__(self, facts: Facts, calls: list[Call]) -> None:
         tids = sorted({call.a1 % 2**32 for call in calls})
@@ -102,7 +102,7 @@ class _Path:
         return int(values[at - 1]) if at else None
 
     def after(self, tid: int, seq: int) -> tuple[int, int] | None:
-        """When a task next tells its ssp, and what it is."""
+        """The task's next event with an ssp: its seq and the ssp."""
         seqs, values = self._before[tid]
         at = int(seqs.search_sorted(seq, side="right"))
         return (seqs[at], values[at]) if at < len(seqs) else None
@@ -111,7 +111,7 @@ class _Path:
         self._moved[tid] = (seq, ssp)
 
     def set_between(self, tid: int, after: int, until: int) -> bool:
-        """Whether a tracer set the task's state between two times."""
+        """Whether a tracer set the task's state between two seqs."""
         seqs = self._sets[tid]
         at = bisect_right(seqs, after)
         return at < len(seqs) and seqs[at] < until
@@ -120,7 +120,7 @@ class _Path:
 def _by_tid(
     path: pl.DataFrame, column: str, tids: list[int]
 ) -> dict[int, tuple[pl.Series, pl.Series]]:
-    """Of each task the seqs at which a column is known, and its values."""
+    """For each task the seqs at which a column is known, and its values."""
     known = path.select("tid", "seq", column).drop_nulls()
     parts = {tid: known.filter(tid=tid) for tid in tids}
     return {tid: (rows["seq"], rows[column]) for tid, rows in parts.items()}
@@ -131,18 +131,18 @@ def _got(facts: Facts, call: Call, path: _Path) -> Outcome:
         return Unknown(f"the call returned {words.result(call.ret)}")
     data = _moved_bytes(facts, call, "write")
     if data is None:
-        return Unknown("what ptrace stored is not recorded")
+        return Unknown("the state that ptrace stored is not recorded")
     tid = call.a1 % 2**32
     state = facts.history.state(tid, call.seq)
     bits = LP_EN * state.lp_enabled | LP_LOCK * state.lp_locked
     if state.enabled:
         bits |= SS_EN | SS_PTR | SS_LOCK * state.locked
-    told = int.from_bytes(data[:8], "little")
+    found = int.from_bytes(data[:8], "little")
     known = ~0 if not state.lp_enabled else ~ELP
     if _waits_for_pad(facts, tid, call.seq, path):
         bits, known = bits | ELP, ~0
-    if told & known != bits & known:
-        return _wrong(call, f"cfi_state {bits:#x}", f"cfi_state {told:#x}", "its state")
+    if found & known != bits & known:
+        return _wrong(call, f"cfi_state {bits:#x}", f"cfi_state {found:#x}", "its state")
     ssp = path.before(tid, call.seq) if state.enabled else 0
     pointer = int.from_bytes(data[8:], "little") if len(data) == _SIZE else None
     if pointer is not None and ssp is not None and pointer != ssp:
@@ -153,7 +153,7 @@ def _got(facts: Facts, call: Call, path: _Path) -> Outcome:
 def _set(facts: Facts, call: Call, path: _Path) -> Outcome:
     data = _moved_bytes(facts, call, "read")
     if data is None or call.ret not in (0, _EINVAL):
-        return Unknown("what ptrace took is not recorded")
+        return Unknown("the state that ptrace loaded is not recorded")
     tid, bits = call.a1 % 2**32, int.from_bytes(data[:8], "little")
     due = _EINVAL if bits & ~_MAY_SET else 0
     if call.ret != due:
@@ -173,14 +173,14 @@ def _set(facts: Facts, call: Call, path: _Path) -> Outcome:
 
 
 def _moved_bytes(facts: Facts, call: Call, op: str) -> bytes | None:
-    """What the call moved to or from the register set's place; iov_len is stored beside it."""
+    """The bytes copied to or from the register set; the store of iov_len is not one of them."""
     rows = facts.transfers.of(call.tid, call.seq, call.seq_end)
     found = [t.bytes for t in rows if t.op == op and t.addr != call.a3 + _IOV_LEN]
     return found[0] if found else None
 
 
 def _waits_for_pad(facts: Facts, tid: int, seq: int, path: _Path) -> bool:
-    """Whether the last that a task did was to meet no landing pad."""
+    """Whether a missing landing pad was the task's last event."""
     faults = facts.faults.of(tid, -1, seq)
     if not faults or (faults[-1].cause, faults[-1].tval) != (SOFTWARE_CHECK, LANDING_PAD_FAULT):
         return False

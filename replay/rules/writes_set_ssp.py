@@ -1,26 +1,26 @@
-"""A write of csr ssp sets ssp, but for its three low bits.
+"""A write of csr ssp sets ssp except for its three low bits.
 
 ## What it checks
-Every csr instruction that writes ssp leaves it at the value written, and that value is a multiple
-of 8: bits 2:0 are read-only zero. It traps with an illegal instruction (2) only, and then leaves
-ssp.
+Every csr instruction that writes ssp sets it to the recorded value, which is a multiple of 8: bits
+2:0 are read-only zero. The only exception it can raise is an illegal instruction (2), which leaves
+ssp unchanged.
 
 ## Why it matters
-longjmp, green threads and stack pivots move ssp by it. A misaligned ssp would make every push and
-pop after it trap.
+longjmp, green threads and stack pivots set ssp this way. With a misaligned ssp every later push and
+pop would trap.
 
 ## When it applies
-Every run that recorded cfi, whatever the kernel.
+Every run with cfi, whatever the kernel.
 
 ## Evidence columns
 cfi.value, ssp_before, ssp_after, fault of kind ssp_write.
 
 ## Example
     t1 ssp_write S1.top-4
-and ssp is S1.top-4 afterwards.
+after which ssp is S1.top-4.
 
 ## Not a violation when
-shadow stacks are off: csr ssp is illegal then (Z7).
+the shadow stack is disabled: csr ssp is then illegal (Z7).
 
 ## How to investigate
     shstk query RUN "SELECT * FROM cfi WHERE kind = 'ssp_write'"
