@@ -17,8 +17,7 @@ Cause check(Entry entry, Access access) {
     const bool shadow_stack = (perm & perm_ss) && (perm & perm_w);
     const bool writable = perm & perm_w;
     switch (access) {
-        case Access::load:
-            return (perm & (perm_r | perm_w)) ? cause_none : cause_load_page;
+        case Access::load: return (perm & (perm_r | perm_w)) ? cause_none : cause_load_page;
         case Access::store:
             if (shadow_stack) return cause_store_access;
             return writable ? cause_none : cause_store_page;
@@ -52,9 +51,7 @@ AddressSpace::AddressSpace(std::shared_ptr<Machine> machine)
     : machine(std::move(machine)), id(this->machine->next_id++), table_(*this->machine) {}
 
 AddressSpace::AddressSpace(const AddressSpace& parent)
-    : machine(parent.machine),
-      id(machine->next_id++),
-      table_(parent.table_),
+    : machine(parent.machine), id(machine->next_id++), table_(parent.table_),
       shared_(parent.shared_) {}
 
 std::shared_ptr<AddressSpace> AddressSpace::fork() {
@@ -69,8 +66,7 @@ void AddressSpace::map(u64 start, u64 length, u8 perm) {
     const u64 count = page_of(length);
     table_.fill(first, count, make_entry(perm));
     cut_shared(first, count);
-    if (perm & perm_shared)
-        shared_[first] = {count, 0, std::make_shared<SharedPages>(*machine)};
+    if (perm & perm_shared) shared_[first] = {count, 0, std::make_shared<SharedPages>(*machine)};
     tlb.flush();
 }
 
@@ -103,9 +99,8 @@ void AddressSpace::protect(u64 start, u64 length, u8 perm) {
     check_range(start, length);
     check_perm(perm);
     const Entry changed = entry_flags & ~Entry{entry_mapped | perm_shared};
-    table_.change(page_of(start), page_of(length), [&](Entry& entry) {
-        entry = (entry & ~changed) | (perm & changed);
-    });
+    table_.change(page_of(start), page_of(length),
+                  [&](Entry& entry) { entry = (entry & ~changed) | (perm & changed); });
     tlb.flush();
 }
 

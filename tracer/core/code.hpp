@@ -26,7 +26,7 @@ struct Slot {
 static_assert(sizeof(Slot) == 16);
 
 struct Info {
-    u32 word;    // 16 bits zero-extended for compressed instructions
+    u32 word;  // 16 bits zero-extended for compressed instructions
     u16 op;
     u16 offset;  // from the start of the block, in bytes
 };
@@ -36,8 +36,8 @@ struct Block {
     const Info* info;        // of each slot
     Block* taken = nullptr;  // successors within the same page, once known
     Block* next = nullptr;
-    u32 count;   // instructions; one more slot ends a block without a control transfer
-    u32 length;  // bytes
+    u32 count;        // instructions; one more slot ends a block without a control transfer
+    u32 length;       // bytes
     u32 flow_id = 0;  // row of the code table for the entry at flow_pc; 0 = none yet
     u64 flow_pc = 0;
 

@@ -31,9 +31,7 @@ void addi4spn(u32 h, Slot& s) {
     s.imm = i32(field(h, 12, 11, 4) | field(h, 10, 7, 6) | field(h, 6, 6, 2) | field(h, 5, 5, 3));
 }
 // Loads and stores with a base in x8..x15; rd and rs2 are the same bits.
-void base3(u32 h, Slot& s, u32 imm) {
-    s.rd = s.rs2 = low3(h), s.rs1 = high3(h), s.imm = i32(imm);
-}
+void base3(u32 h, Slot& s, u32 imm) { s.rd = s.rs2 = low3(h), s.rs1 = high3(h), s.imm = i32(imm); }
 void base_b(u32 h, Slot& s) { base3(h, s, field(h, 6, 6) | field(h, 5, 5, 1)); }
 void base_h(u32 h, Slot& s) { base3(h, s, field(h, 5, 5, 1)); }
 void base_w(u32 h, Slot& s) {
@@ -55,12 +53,8 @@ void store_sp_w(u32 h, Slot& s) {
 void store_sp_d(u32 h, Slot& s) {
     s.rs2 = wide2(h), s.rs1 = 2, s.imm = i32(field(h, 12, 10, 3) | field(h, 9, 7, 6));
 }
-void rd_imm(u32 h, Slot& s) {
-    s.rd = s.rs1 = wide(h), s.imm = sign_extend(six(h), 6);
-}
-void li(u32 h, Slot& s) {
-    s.rd = wide(h), s.rs1 = 0, s.imm = sign_extend(six(h), 6);
-}
+void rd_imm(u32 h, Slot& s) { s.rd = s.rs1 = wide(h), s.imm = sign_extend(six(h), 6); }
+void li(u32 h, Slot& s) { s.rd = wide(h), s.rs1 = 0, s.imm = sign_extend(six(h), 6); }
 void lui(u32 h, Slot& s) { s.rd = wide(h), s.imm = sign_extend(six(h), 6) * 4096; }
 void addi16sp(u32 h, Slot& s) {
     s.rd = s.rs1 = 2;

@@ -27,7 +27,9 @@ inline bool is_vector_csr(u32 csr) {
 }
 
 // "ssp" is accessible to user mode only if xSSE is 1.
-inline bool ssp_accessible(const Hart& h) { return h.machine->extensions.has(Extension::Zicfiss) && h.sse; }
+inline bool ssp_accessible(const Hart& h) {
+    return h.machine->extensions.has(Extension::Zicfiss) && h.sse;
+}
 
 // False: user mode has no such register. Every counter reads as `icount`.
 inline bool read_csr(Hart& h, u32 csr, u64 icount, u64& value) {

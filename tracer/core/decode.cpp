@@ -57,12 +57,12 @@ constexpr u32 bits(u32 word, int high, int low) {
 i32 immediate_i(u32 word) { return i32(word) >> 20; }
 i32 immediate_s(u32 word) { return (i32(word) >> 25) * 32 + i32(bits(word, 11, 7)); }
 i32 immediate_b(u32 word) {
-    return (i32(word) >> 31) * 4096 + i32(bits(word, 7, 7) << 11 | bits(word, 30, 25) << 5 |
-                                          bits(word, 11, 8) << 1);
+    return (i32(word) >> 31) * 4096 +
+           i32(bits(word, 7, 7) << 11 | bits(word, 30, 25) << 5 | bits(word, 11, 8) << 1);
 }
 i32 immediate_j(u32 word) {
-    return (i32(word) >> 31) * (1 << 20) + i32(bits(word, 19, 12) << 12 | bits(word, 20, 20) << 11 |
-                                               bits(word, 30, 21) << 1);
+    return (i32(word) >> 31) * (1 << 20) +
+           i32(bits(word, 19, 12) << 12 | bits(word, 20, 20) << 11 | bits(word, 30, 21) << 1);
 }
 
 void set_operands(Format format, u32 word, u16 offset, Slot& slot) {

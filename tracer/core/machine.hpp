@@ -32,7 +32,7 @@ class Machine final : public FrameOwner {
     CodePage& code_of(Frame* frame);
     // Decode the block at `offset`; null if its first instruction straddles the end of the page.
     Block* block_at(CodePage& page, u32 offset);
-    // The block of the instruction that straddles the end of the page, reused while `word` is equal.
+    // The block of the instruction that straddles the end of a page, reused while `word` is equal.
     Block* straddling_block(CodePage& page, u32 word);
     // Drop decoded text because its frame is about to change. bury() frees it later: a hart may be
     // executing it, and leaves a page that is `stale` first.

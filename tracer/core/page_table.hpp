@@ -1,8 +1,8 @@
 // Page tables: a radix tree of reference-counted nodes that are copied on write, so that a fork
 // shares the whole tree.
 //
-// An entry is 0 (unmapped), or permissions | mapped, with a pointer in the high bits: in a leaf to a
-// frame, at higher levels to a node. An entry without a pointer is demand-zero memory with those
+// An entry is 0 (unmapped), or permissions | mapped, with a pointer in the high bits: in a leaf to
+// a frame, at higher levels to a node. An entry without a pointer is demand-zero memory with those
 // permissions: a page in a leaf, a whole subtree above, so that mapping 4 GiB writes few entries.
 #pragma once
 

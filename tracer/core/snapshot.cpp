@@ -80,7 +80,8 @@ class Snapshot::Writer {
         std::vector<Area> found;
         space.table_.visit(0, pages_limit, [&](u64 page, u64 count, Entry entry) {
             Area* last = found.empty() ? nullptr : &found.back();
-            if (last && !frame_of(entry) && entry == last->entry && page == last->first + last->count)
+            if (last && !frame_of(entry) && entry == last->entry &&
+                page == last->first + last->count)
                 last->count += count;
             else
                 found.push_back({page, count, entry});

@@ -90,12 +90,14 @@ U round(U a, int rm, bool exact, u32& fl) {
 }
 
 // The manual's table of fli; entry 1 is the least normal number of the format.
+// clang-format off
 constexpr double immediates[32] = {
     -1, 0, 0x1p-16, 0x1p-15, 0x1p-8, 0x1p-7, 0.0625, 0.125,
     0.25, 0.3125, 0.375, 0.4375, 0.5, 0.625, 0.75, 0.875,
     1, 1.25, 1.5, 1.75, 2, 2.5, 3, 4,
     8, 16, 128, 256, 0x1p15, 0x1p16, __builtin_inf(), 0,
 };
+// clang-format on
 
 template <class U>
 U immediate(u32 index) {
@@ -127,9 +129,7 @@ u32 minimum_s(u32 a, u32 b, u32& fl) { return nan_or(lesser(a, b, fl), a, b); }
 u32 maximum_s(u32 a, u32 b, u32& fl) { return nan_or(greater(a, b, fl), a, b); }
 bool lt_quiet_s(u32 a, u32 b, u32& fl) { return less_quiet(a, b, fl); }
 bool le_quiet_s(u32 a, u32 b, u32& fl) { return less_or_equal_quiet(a, b, fl); }
-u32 round_s(u32 a, int rm, bool exact, u32& fl) {
-    return round<f32_roundToInt>(a, rm, exact, fl);
-}
+u32 round_s(u32 a, int rm, bool exact, u32& fl) { return round<f32_roundToInt>(a, rm, exact, fl); }
 u32 immediate_s(u32 index) { return immediate<u32>(index); }
 
 u64 add_d(u64 a, u64 b, int rm, u32& fl) { return add<f64_add>(a, b, rm, fl); }
@@ -150,9 +150,7 @@ u64 minimum_d(u64 a, u64 b, u32& fl) { return nan_or(lesser(a, b, fl), a, b); }
 u64 maximum_d(u64 a, u64 b, u32& fl) { return nan_or(greater(a, b, fl), a, b); }
 bool lt_quiet_d(u64 a, u64 b, u32& fl) { return less_quiet(a, b, fl); }
 bool le_quiet_d(u64 a, u64 b, u32& fl) { return less_or_equal_quiet(a, b, fl); }
-u64 round_d(u64 a, int rm, bool exact, u32& fl) {
-    return round<f64_roundToInt>(a, rm, exact, fl);
-}
+u64 round_d(u64 a, int rm, bool exact, u32& fl) { return round<f64_roundToInt>(a, rm, exact, fl); }
 u64 immediate_d(u32 index) { return immediate<u64>(index); }
 
 u64 f32_to_f64(u32 a, u32& fl) {

@@ -44,7 +44,7 @@ u32 maximum_s(u32 a, u32 b, u32& fl);
 bool lt_quiet_s(u32 a, u32 b, u32& fl);
 bool le_quiet_s(u32 a, u32 b, u32& fl);
 u32 round_s(u32 a, int rm, bool exact, u32& fl);  // to an integer; exact: NX if the result differs
-u32 immediate_s(u32 index);  // the table of fli
+u32 immediate_s(u32 index);                       // the table of fli
 
 u64 add_d(u64 a, u64 b, int rm, u32& fl);
 u64 sub_d(u64 a, u64 b, int rm, u32& fl);

@@ -18,8 +18,8 @@ std::array<u8, 128> make_reciprocals() {
         table[i] = static_cast<u8>(std::lround(128 * (256 / (128.5 + i) - 1)));
     return table;
 }
-// Index: the exponent's lowest bit, then the top 6 of the significand. The bias is odd: a lowest bit
-// of 1 means an even exponent.
+// Index: the exponent's lowest bit, then the top 6 of the significand. The bias is odd: a lowest
+// bit of 1 means an even exponent.
 std::array<u8, 128> make_reciprocal_roots() {
     std::array<u8, 128> table;
     for (int i = 0; i < 128; ++i) {
@@ -36,8 +36,9 @@ const std::array<u8, 128> reciprocal_roots = make_reciprocal_roots();
 template <class U>
 struct Parts {
     using F = fp::Format<U>;
-    explicit Parts(U a) : exponent(static_cast<int>(fp::magnitude(a) >> F::fraction_bits)),
-                          significand(a & (F::least_normal - 1)) {
+    explicit Parts(U a)
+        : exponent(static_cast<int>(fp::magnitude(a) >> F::fraction_bits)),
+          significand(a & (F::least_normal - 1)) {
         if (exponent) return;
         exponent = 1;
         while (!(significand & F::least_normal)) significand <<= 1, --exponent;
@@ -92,8 +93,7 @@ U estimate_reciprocal_root(U a, u32& fl) {
     const Parts<U> parts(a);
     const U index = U(parts.exponent & 1) << 6 | parts.significand >> (F::fraction_bits - 6);
     const int exponent = (3 * F::bias - 1 - parts.exponent) / 2;
-    return U(exponent) << F::fraction_bits |
-           U{reciprocal_roots[index]} << (F::fraction_bits - 7);
+    return U(exponent) << F::fraction_bits | U{reciprocal_roots[index]} << (F::fraction_bits - 7);
 }
 
 }  // namespace

@@ -36,7 +36,8 @@ T clip_unsigned(Operation& o, i128 value) {
 template <class T>
 T clip_signed(Operation& o, i128 value) {
     using Signed = std::make_signed_t<T>;
-    return clip<T>(o, value, std::numeric_limits<Signed>::min(), std::numeric_limits<Signed>::max());
+    return clip<T>(o, value, std::numeric_limits<Signed>::min(),
+                   std::numeric_limits<Signed>::max());
 }
 
 template <class T>

@@ -10,7 +10,7 @@ namespace core::vector {
 namespace {
 
 // The functions of fp/, overloaded by operand type.
-#define TWO_FORMATS(name)                                                        \
+#define TWO_FORMATS(name)                                                          \
     u32 name(u32 a, u32 b, int rm, u32& fl) { return fp::name##_s(a, b, rm, fl); } \
     u64 name(u64 a, u64 b, int rm, u32& fl) { return fp::name##_d(a, b, rm, fl); }
 TWO_FORMATS(add)
@@ -110,9 +110,8 @@ bool single(Operation& o, Source source, F f) {
     if (!o.legal(o.group(o.vd), o.group(o.vs2), source) || !supported(o, e32 | e64)) return false;
     const auto run = [&]<class T>() {
         const auto second = o.operand<T>(source);
-        return o.each_active([&](u64 i) {
-            o.put(o.vd, i, T(f(o.get<T>(o.vs2, i), second[i], o.get<T>(o.vd, i))));
-        });
+        return o.each_active(
+            [&](u64 i) { o.put(o.vd, i, T(f(o.get<T>(o.vs2, i), second[i], o.get<T>(o.vd, i)))); });
     };
     return o.sew == 5 ? run.template operator()<u32>() : run.template operator()<u64>();
 }
@@ -154,13 +153,13 @@ bool compare(Operation& o, Source source, F f) {
 
 // vmerge and vmv: the scalar where v0 is set, or everywhere.
 bool merge(Operation& o, bool by_mask) {
-    const bool legal = by_mask ? o.legal(o.group(o.vd), {o.group(o.vs2)}) : o.legal(o.group(o.vd), {});
+    const bool legal =
+        by_mask ? o.legal(o.group(o.vd), {o.group(o.vs2)}) : o.legal(o.group(o.vd), {});
     if (!legal || !supported(o, e32 | e64)) return false;
     const auto run = [&]<class T>() {
         const T value = o.operand<T>(floating)[0];
-        return o.each([&](u64 i) {
-            o.put(o.vd, i, by_mask && !o.bit(0, i) ? o.get<T>(o.vs2, i) : value);
-        });
+        return o.each(
+            [&](u64 i) { o.put(o.vd, i, by_mask && !o.bit(0, i) ? o.get<T>(o.vs2, i) : value); });
     };
     return o.sew == 5 ? run.template operator()<u32>() : run.template operator()<u64>();
 }
@@ -202,9 +201,9 @@ bool convert(Operation& o, F f) {
 #define FL o.h.fflags
 #define SIGN(element) fp::Format<decltype(element)>::sign
 #define NEGATED(element) (element ^ SIGN(element))
-#define ELEMENT(...)                                                                          \
+#define ELEMENT(...)                                                                      \
     [&]([[maybe_unused]] auto vs2, [[maybe_unused]] auto vs1, [[maybe_unused]] auto vd) { \
-        return __VA_ARGS__;                                                                   \
+        return __VA_ARGS__;                                                               \
     }
 #define SINGLE(source, ...) return single(o, source, ELEMENT(__VA_ARGS__))
 #define WIDEN(source, ...) return widening<false>(o, source, ELEMENT(__VA_ARGS__))

@@ -65,9 +65,9 @@ bool move(Operation& o, Source source) {
 }  // namespace
 
 #define COMPARE(source, ...) return compare(o, source, ELEMENT(__VA_ARGS__))
-#define CARRIED(...)                                                                             \
+#define CARRIED(...)                                                                         \
     [&]([[maybe_unused]] auto vs2, [[maybe_unused]] auto vs1, [[maybe_unused]] auto carry) { \
-        return __VA_ARGS__;                                                                      \
+        return __VA_ARGS__;                                                                  \
     }
 #define WITH_CARRY(source, ...) return with_carry(o, source, CARRIED(__VA_ARGS__))
 #define CARRY_OUT(source, ...) return carry_out(o, source, CARRIED(__VA_ARGS__))

@@ -12,11 +12,17 @@ namespace core::vector {
 template <class T>
 struct WiderThan;
 template <>
-struct WiderThan<u8> { using Type = u16; };
+struct WiderThan<u8> {
+    using Type = u16;
+};
 template <>
-struct WiderThan<u16> { using Type = u32; };
+struct WiderThan<u16> {
+    using Type = u32;
+};
 template <>
-struct WiderThan<u32> { using Type = u64; };
+struct WiderThan<u32> {
+    using Type = u64;
+};
 template <class T>
 using Wider = typename WiderThan<T>::Type;
 
@@ -35,9 +41,8 @@ bool single(Operation& o, Source source, F f) {
     if (!o.legal(o.group(o.vd), o.group(o.vs2), source)) return false;
     return with_width(o.sew, [&]<class T>() {
         const auto second = o.operand<T>(source);
-        return o.each_active([&](u64 i) {
-            o.put(o.vd, i, T(f(o.get<T>(o.vs2, i), second[i], o.get<T>(o.vd, i))));
-        });
+        return o.each_active(
+            [&](u64 i) { o.put(o.vd, i, T(f(o.get<T>(o.vs2, i), second[i], o.get<T>(o.vd, i)))); });
     });
 }
 
@@ -80,9 +85,8 @@ bool narrowing(Operation& o, Source source, F f) {
     if (!o.legal(o.group(o.vd), o.group(o.vs2, 1), source)) return false;
     return with_narrow_width(o, [&]<class T>() {
         const auto second = o.operand<T>(source);
-        return o.each_active([&](u64 i) {
-            o.put(o.vd, i, T(f(o.get<Wider<T>>(o.vs2, i), second[i], T{0})));
-        });
+        return o.each_active(
+            [&](u64 i) { o.put(o.vd, i, T(f(o.get<Wider<T>>(o.vs2, i), second[i], T{0}))); });
     });
 }
 
@@ -90,9 +94,9 @@ bool narrowing(Operation& o, Source source, F f) {
 
 #define VINSN(extension, name, mask, match, format, ...) \
     bool name(Operation& o) { __VA_ARGS__; }
-#define ELEMENT(...)                                                                          \
+#define ELEMENT(...)                                                                      \
     [&]([[maybe_unused]] auto vs2, [[maybe_unused]] auto vs1, [[maybe_unused]] auto vd) { \
-        return __VA_ARGS__;                                                                   \
+        return __VA_ARGS__;                                                               \
     }
 #define SINGLE(source, ...) return single(o, source, ELEMENT(__VA_ARGS__))
 #define WIDEN(source, ...) return widening<false>(o, source, ELEMENT(__VA_ARGS__))

@@ -63,9 +63,8 @@ bool iota(Operation& o) {
 
 bool number_elements(Operation& o) {
     if (!o.legal(o.group(o.vd), {})) return false;
-    return with_width(o.sew, [&]<class T>() {
-        return o.each_active([&](u64 i) { o.put(o.vd, i, T(i)); });
-    });
+    return with_width(
+        o.sew, [&]<class T>() { return o.each_active([&](u64 i) { o.put(o.vd, i, T(i)); }); });
 }
 
 }  // namespace

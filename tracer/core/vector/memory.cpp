@@ -1,7 +1,7 @@
 // Vector loads and stores, element by element, so that a trap can report the element.
-#include "rows.hpp"
 #include "../semantics.hpp"
 #include "operation.hpp"
+#include "rows.hpp"
 
 namespace core::vector {
 
@@ -124,8 +124,7 @@ bool indexed(Operation& o, Transfer move) {
     if (loads && data.fields > 1 && overlap) return o.illegal();
     const u64 base = o.x(o.vs1);
     return with_width(index.eew, [&]<class Index>() {
-        return transfer(
-            o, data, [&](u64 i) { return base + o.get<Index>(index.first, i); }, move);
+        return transfer(o, data, [&](u64 i) { return base + o.get<Index>(index.first, i); }, move);
     });
 }
 

@@ -7,8 +7,9 @@ namespace core::vector {
 
 namespace {
 
-// vd[0] = f(... f(vs1[0], vs2[0]) ..., vs2[vl - 1]); vd and vs1 SEW * 2^wider wide. "Vector reduction
-// operations raise an illegal-instruction exception if vstart is non-zero." vd may overlap anything.
+// vd[0] = f(... f(vs1[0], vs2[0]) ..., vs2[vl - 1]); vd and vs1 SEW * 2^wider wide. "Vector
+// reduction operations raise an illegal-instruction exception if vstart is non-zero." vd may
+// overlap anything.
 template <bool wide, class F>
 bool reduce(Operation& o, F f) {
     const Group start{o.vs1, o.sew + wide, 0};
@@ -21,9 +22,8 @@ bool reduce(Operation& o, F f) {
         return true;
     };
     if constexpr (wide)
-        return with_narrow_width(o, [&]<class T>() {
-            return gather.template operator()<T, Wider<T>>();
-        });
+        return with_narrow_width(
+            o, [&]<class T>() { return gather.template operator()<T, Wider<T>>(); });
     else
         return with_width(o.sew, [&]<class T>() { return gather.template operator()<T, T>(); });
 }

@@ -12,9 +12,9 @@ bool exists(const Group& group) {
 }
 
 // "A destination vector register group can overlap a source vector register group only if" their
-// EEWs are equal; or the destination's is smaller "and the overlap is in the lowest-numbered part of
-// the source register group"; or it is greater, the source EMUL at least 1 "and the overlap is in
-// the highest-numbered part of the destination register group".
+// EEWs are equal; or the destination's is smaller "and the overlap is in the lowest-numbered part
+// of the source register group"; or it is greater, the source EMUL at least 1 "and the overlap is
+// in the highest-numbered part of the destination register group".
 bool may_overlap(const Group& destination, const Group& source) {
     if (destination.eew == source.eew || !destination.overlaps(source)) return true;
     if (destination.eew < source.eew) return destination.first == source.first;
@@ -67,8 +67,8 @@ bool Operation::configure(u64 vtype, u64 avl) {
 bool Operation::configure_from(u64 vtype) {
     if (vs1 != 0) return configure(vtype, h.x[vs1]);
     if (rd != x0_sink) return configure(vtype, ~u64{0});
-    const bool kept = !(v.vtype & VectorState::vill) &&
-                      sew - lmul == v.sew_of(vtype) - v.lmul_of(vtype);
+    const bool kept =
+        !(v.vtype & VectorState::vill) && sew - lmul == v.sew_of(vtype) - v.lmul_of(vtype);
     return configure(kept ? vtype : VectorState::vill, v.vl);
 }
 

@@ -1,4 +1,4 @@
-// The execution of one vector instruction: its operands, the checks for reserved ones, its elements.
+// The execution of a vector instruction: its operands, the checks for reserved ones, its elements.
 //
 // Agnostic is implemented as undisturbed: tail elements and masked-off elements keep their values,
 // and so do the bits of a mask register above vl.
@@ -44,8 +44,8 @@ struct Elements {
 class Operation {
   public:
     Operation(Hart& hart, AddressSpace& space, const Slot& slot)
-        : h(hart), as(space), v(hart.v), word(static_cast<u32>(slot.imm)), rd(slot.rd),
-          vd(slot.rd), vs1(slot.rs1), vs2(slot.rs2), masked(!(word >> 25 & 1)), sew(v.sew_of(v.vtype)),
+        : h(hart), as(space), v(hart.v), word(static_cast<u32>(slot.imm)), rd(slot.rd), vd(slot.rd),
+          vs1(slot.rs1), vs2(slot.rs2), masked(!(word >> 25 & 1)), sew(v.sew_of(v.vtype)),
           lmul(v.lmul_of(v.vtype)) {}
 
     u32 bits(int high, int low) const { return (word >> low) & ((u32{2} << (high - low)) - 1); }
@@ -77,7 +77,8 @@ class Operation {
     // The same where the destination is one of the sources.
     bool legal_accumulating(const Group& destination, const Group& first, Source second) {
         if (!legal(destination, first, second)) return false;
-        return second == vector ? legal({destination, first, group(vs1)}) : legal({destination, first});
+        return second == vector ? legal({destination, first, group(vs1)})
+                                : legal({destination, first});
     }
     // The same for instructions whose destination must not overlap a source: slides, gathers.
     bool apart(const Group& destination, std::initializer_list<Group> sources);

@@ -1,7 +1,7 @@
 // Families of rows: instructions that differ only in the source of an operand or in a width.
 //   VINSN(extension, name, mask, match, format, semantics)
-// is the row of a vector instruction, in isa/v_*.inc. funct6 and funct3 are the manual's; bit 25 (vm)
-// is free in the rows that may be masked.
+// is the row of a vector instruction, in isa/v_*.inc. funct6 and funct3 are the manual's; bit 25
+// (vm) is free in the rows that may be masked.
 #pragma once
 
 #include "../types.hpp"
@@ -38,9 +38,9 @@
 #define OPI_XI(name, ...) OPIVX(name##_vx, __VA_ARGS__) OPIVI(name##_vi, __VA_ARGS__)
 #define OPI_VXI(name, ...) OPI_VX(name, __VA_ARGS__) OPIVI(name##_vi, __VA_ARGS__)
 #define OPI_VXU(name, ...) OPI_VX(name, __VA_ARGS__) OPIVU(name##_vi, __VA_ARGS__)
-#define OPI_W_VXU(name, ...)        \
-    OPIVV(name##_wv, __VA_ARGS__)   \
-    OPIVX(name##_wx, __VA_ARGS__)   \
+#define OPI_W_VXU(name, ...)      \
+    OPIVV(name##_wv, __VA_ARGS__) \
+    OPIVX(name##_wx, __VA_ARGS__) \
     OPIVU(name##_wi, __VA_ARGS__)
 #define OPM_VX(name, ...) OPMVV(name##_vv, __VA_ARGS__) OPMVX(name##_vx, __VA_ARGS__)
 #define OPM_W_VX(name, ...) OPMVV(name##_wv, __VA_ARGS__) OPMVX(name##_wx, __VA_ARGS__)
@@ -50,19 +50,19 @@
 // With vm = 0, v0 is an operand: the carries, or the selection of a merge.
 #define OPI_CARRY(suffix, name, funct6, funct3, format, ...) \
     VINSN(V, name##suffix, MASK_VM, OP_V(funct6, funct3), format, __VA_ARGS__)
-#define OPI_CARRY_VX(name, funct6, run, ...)                                \
-    OPI_CARRY(_vvm, name, funct6, 0, VVM, run(vector, __VA_ARGS__))         \
+#define OPI_CARRY_VX(name, funct6, run, ...)                        \
+    OPI_CARRY(_vvm, name, funct6, 0, VVM, run(vector, __VA_ARGS__)) \
     OPI_CARRY(_vxm, name, funct6, 4, VXM, run(scalar, __VA_ARGS__))
-#define OPI_CARRY_VXI(name, funct6, run, ...)       \
-    OPI_CARRY_VX(name, funct6, run, __VA_ARGS__)    \
+#define OPI_CARRY_VXI(name, funct6, run, ...)    \
+    OPI_CARRY_VX(name, funct6, run, __VA_ARGS__) \
     OPI_CARRY(_vim, name, funct6, 3, VIM, run(immediate, __VA_ARGS__))
 #define OPI_PLAIN(suffix, name, funct6, funct3, format, ...) \
     VINSN(V, name##suffix, MASK_VM, OP_V_VM1(funct6, funct3), format, __VA_ARGS__)
-#define OPI_PLAIN_VX(name, funct6, run, ...)                              \
-    OPI_PLAIN(_vv, name, funct6, 0, VV, run(vector, __VA_ARGS__))         \
+#define OPI_PLAIN_VX(name, funct6, run, ...)                      \
+    OPI_PLAIN(_vv, name, funct6, 0, VV, run(vector, __VA_ARGS__)) \
     OPI_PLAIN(_vx, name, funct6, 4, VX, run(scalar, __VA_ARGS__))
-#define OPI_PLAIN_VXI(name, funct6, run, ...)       \
-    OPI_PLAIN_VX(name, funct6, run, __VA_ARGS__)    \
+#define OPI_PLAIN_VXI(name, funct6, run, ...)    \
+    OPI_PLAIN_VX(name, funct6, run, __VA_ARGS__) \
     OPI_PLAIN(_vi, name, funct6, 3, VI, run(immediate, __VA_ARGS__))
 
 // The opcode continues in the vs1 field.
@@ -73,7 +73,7 @@
 
 // Memory: the width field (funct3) of each EEW; one row per number of fields, which is nf + 1.
 #define EACH_WIDTH(row) row(8, 0) row(16, 5) row(32, 6) row(64, 7)
-#define EACH_SEGMENT(row, ...)                                                        \
+#define EACH_SEGMENT(row, ...)                                                      \
     row(2, __VA_ARGS__) row(3, __VA_ARGS__) row(4, __VA_ARGS__) row(5, __VA_ARGS__) \
         row(6, __VA_ARGS__) row(7, __VA_ARGS__) row(8, __VA_ARGS__)
 #define MEMORY_WORD(opcode, nf, mop, funct3) \

@@ -42,7 +42,7 @@ struct VectorState {
     static int sew_of(u64 vtype) { return static_cast<int>(vtype >> 3 & 7) + 3; }
     static int lmul_of(u64 vtype) { return static_cast<int>((vtype & 7) ^ 4) - 4; }
     u64 vlmax() const { return u64{8 * vlenb} << (lmul_of(vtype) + 3) >> sew_of(vtype) >> 3; }
-    // The state after a system call: "v0-v31 ... are discarded", on Linux all ones, and vtype is vill.
+    // The state after a system call: "v0-v31 ... are discarded", on Linux all ones; vtype is vill.
     void discard() {
         std::memset(bytes, 0xff, sizeof bytes);
         configure(vill, 0);
