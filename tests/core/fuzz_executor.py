@@ -1,4 +1,4 @@
-"""Hostile guests: random words, jumps and pages. By hand, best on a sanitizer build:
+"""Hostile guests: random words, jumps and pages. Run by hand, preferably on a sanitizer build:
 
     pip install --no-build-isolation --no-deps -e . -C cmake.define.SHSTK_SANITIZE=ON
     LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \\
@@ -36,7 +36,7 @@ def random_text(rng: random.Random, size: int) -> bytes:
         kind = rng.random()
         if kind < 0.5:
             word = rng.getrandbits(32) & ~0x7F | rng.choice(OPCODES)
-            if rng.random() < 0.5:  # small registers and immediates: more that works
+            if rng.random() < 0.5:  # small registers and immediates fault less often
                 word &= 0x01FF7FFF if word & 0x7F != 0x63 else 0x80FF7FFF
             text += word.to_bytes(4, "little")
         elif kind < 0.6:
@@ -54,7 +54,7 @@ def random_address(rng: random.Random) -> int:
 
 
 def change(rng: random.Random, space: _core.AddressSpace) -> None:
-    """One random act of the kernel."""
+    """One random operation of the kernel."""
     page = rng.randrange(PAGES)
     count = rng.randrange(1, PAGES - page + 1)
     start, length = BASE + page * PAGE, count * PAGE
@@ -76,7 +76,7 @@ def change(rng: random.Random, space: _core.AddressSpace) -> None:
 
 
 def run_one(seed: int) -> int:
-    """One machine with a few harts and spaces; checks what must hold; instructions attempted."""
+    """Run one machine with a few harts and spaces, and check invariants; return the icount."""
     rng = random.Random(seed)
     machine = _core.Machine(
         without=[name for name in _core.EXTENSIONS if rng.random() < 0.1],
@@ -125,7 +125,7 @@ def run_one(seed: int) -> int:
             assert hart.pc % 2 == 0
             if stop == _core.STOP_FAULT:
                 assert hart.fault()[0] in CAUSES
-            if stop != _core.STOP_BUDGET:  # over it, to what comes next
+            if stop != _core.STOP_BUDGET:  # skip the instruction
                 hart.pc += 2 if rng.random() < 0.5 else 4
                 hart.elp = False
         if rng.random() < 0.2:
@@ -144,7 +144,7 @@ def main() -> None:
     while time.monotonic() < end:
         instructions += run_one(seed)
         seed += 1
-    print(f"seeds {options.seed}..{seed - 1}, {instructions} instructions, nothing found")
+    print(f"seeds {options.seed}..{seed - 1}, {instructions} instructions, no failures")
 
 
 if __name__ == "__main__":

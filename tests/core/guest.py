@@ -1,4 +1,4 @@
-"""Tiny guests for the executor's tests: instruction words by encoding, run until an ecall."""
+"""Tiny guests for the tests of the executor: instruction words by encoding, run until an ecall."""
 
 import struct
 from collections.abc import Iterable, Sequence
@@ -91,7 +91,7 @@ def text_of(words: Iterable[int]) -> bytes:
 
 @dataclass
 class Guest:
-    """One machine, hart and address space: text at TEXT, a data page, a shadow stack."""
+    """A machine with a hart and an address space: text at TEXT, a data page, a shadow stack."""
 
     words: Sequence[int] = ()
     trace: int = 0

@@ -252,7 +252,7 @@ def test_frames_of_a_copied_page_follow_later_loads() -> None:
     assert (zero.hart.x(10), zero.hart.x(13)) == (0, 9)
 
 
-# A model of address spaces as dictionaries, against random operations.
+# Random operations, compared with a model of address spaces as dictionaries.
 PAGES = 24
 BASE = 0x3FFFE000  # the range crosses the borders of table nodes
 operations = st.lists(

@@ -1,4 +1,4 @@
-"""Zicbom, Zicboz, Zicbop, Zihintpause, Zihintntl, Zawrs: as user mode of Linux sees them."""
+"""Zicbom, Zicboz, Zicbop, Zihintpause, Zihintntl, Zawrs, as in user mode on Linux."""
 
 import pytest
 from guest import DATA, ECALL, STACK, TEXT, Guest, R, W, X, addi, i_type, jal, r_type
@@ -38,7 +38,7 @@ def test_zeroed_text_is_decoded_again() -> None:
 
 PLACES = [
     (TEXT + 0x100, 15, None),  # R X
-    (0x90021, 15, 15),  # nothing there
+    (0x90021, 15, 15),  # unmapped
     (STACK + 9, 7, 7),
     (1 << 60, 15, 15),
 ]
@@ -123,7 +123,7 @@ HINTS = {
 
 @pytest.mark.parametrize("name", HINTS)
 def test_hints_do_nothing_and_never_fault(name: str) -> None:
-    x = {i: 0x90000 + 8 * i for i in range(1, 32)}  # nothing is mapped there
+    x = {i: 0x90000 + 8 * i for i in range(1, 32)}  # unmapped
     guest = Guest([HINTS[name], HINTS[name], ECALL], x=x, trace=_core.TRACE_INSN).run_to_ecall()
     assert guest.hart.regs() == [0, *x.values()]
     assert guest.machine.icount == 3

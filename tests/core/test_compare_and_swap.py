@@ -1,4 +1,4 @@
-"""Zacas, and Zabha's amocas: against the manual's pseudo code."""
+"""Zacas and Zabha's amocas, compared with the manual's pseudocode."""
 
 import pytest
 from guest import DATA, ECALL, MASK, SS, STACK, TEXT, Guest, R, W, r_type, sext
@@ -25,7 +25,7 @@ def run(word: int, old: bytes, x: dict[int, int]) -> Guest:
 @given(old=values, swap=values, expected=values, equal=st.booleans(), order=st.integers(0, 3))
 @settings(max_examples=60, deadline=None)
 def test_amocas(bits: int, old: int, swap: int, expected: int, equal: bool, order: int) -> None:
-    """Only the low bits of rd and rs2 count; rd becomes the old value, sign-extended."""
+    """Only the low bits of rd and rs2 are used; rd receives the old value, sign-extended."""
     low, size = 2**bits - 1, bits // 8
     if equal:
         expected = expected & ~low | old & low
@@ -62,7 +62,7 @@ def test_x0_compares_as_zero_and_stays_zero(bits: int) -> None:
     """When the first register of a pair is x0, both halves read as zero."""
     word = {**AMOCAS, 128: AMOCAS_Q}[bits]
     store = r_type(word, 0, 11, 12)
-    # Something is written to x0 before: what takes it must not be compared.
+    # A write to x0 fills its sink, which must not be compared.
     noise = 0xFFF00013  # addi x0, x0, -1
     swap = 0x0102030405060708
     x = {1: MASK, 11: DATA, 12: swap, 13: swap}

@@ -1,6 +1,6 @@
-"""C and Zcb: each halfword does what its 32-bit instruction does.
+"""C and Zcb: each halfword has the effect of its 32-bit instruction.
 
-The pairs are what LLVM's assembler makes of one line with and without the extension.
+The pairs are the output of LLVM's assembler for a line with and without the extension.
 """
 
 import pytest
@@ -209,7 +209,7 @@ MIDDLE = TEXT + 0x2000
 
 
 def after_one(word: int, zeros: bool) -> tuple[object, ...]:
-    """Registers, where pc went (0: to the next instruction), memory, the exception."""
+    """Registers, the jump target (0: the next instruction), memory, the exception."""
     guest = Guest()
     size = 4 if word & 3 == 3 else 2
     guest.space.write(MIDDLE, word.to_bytes(size, "little"), force=True)

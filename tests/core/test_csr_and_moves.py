@@ -1,4 +1,4 @@
-"""CSRs of user mode, and the parts of F and D that are not arithmetic: moves, boxing, rm."""
+"""User-mode CSRs, and the parts of F and D that are not arithmetic: moves, boxing, rm."""
 
 import pytest
 from guest import DATA, ECALL, MASK, Guest, addi, csr, i_type, r_type, s_type

@@ -1,4 +1,4 @@
-"""The extensions of isa/*.inc and of schemas/extensions.py are the same ones, by name."""
+"""The extensions of isa/*.inc and of schemas/extensions.py have the same names."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_no_two_extensions_share_a_bit_of_hwprobe_but_f_and_d() -> None:
     ],
 )
 def test_without_an_extension_its_instructions_are_illegal(word: int, without: str) -> None:
-    """The compressed forms too: what they expand to is not there."""
+    """The compressed forms too: their expansion is missing."""
 
     def run(*without: str) -> Guest:
         return Guest((word, ECALL), without=without)

@@ -1,4 +1,4 @@
-"""A little of the fuzzer on every run; more by hand, see fuzz_executor.py."""
+"""A short run of the fuzzer; longer ones are run by hand, see fuzz_executor.py."""
 
 import pytest
 from fuzz_executor import run_one

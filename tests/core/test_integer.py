@@ -1,4 +1,4 @@
-"""I, M, Zba, Zbb, Zbs, Zicond: each instruction against a plain formula."""
+"""I, M, Zba, Zbb, Zbs, Zicond: each instruction is compared with a formula."""
 
 import pytest
 from guest import (

@@ -1,4 +1,4 @@
-"""Zicfilp: what expects a landing pad, what satisfies it, what ELP is at the fault."""
+"""Zicfilp: which jumps expect a landing pad, what satisfies it, and ELP at the fault."""
 
 import pytest
 from guest import ECALL, MASK, TEXT, Guest, addi, jal, jalr, lpad
@@ -16,7 +16,7 @@ def guest(*words: int, lpe: bool = True, **options: object) -> Guest:
 
 
 def landing(*target: int, register: int = 10, x7: int = 0, **options: object) -> Guest:
-    """Jumps by a register to the target, which stands at TEXT + 8."""
+    """Jumps by a register to the target at TEXT + 8."""
     x = {7: x7, register: TEXT + 8}
     return guest(jalr(0, register), ECALL, *target, ECALL, x=x, **options)
 

@@ -1,4 +1,4 @@
-"""Loads, stores, atomics: values, alignment, page borders, reservations."""
+"""Loads, stores, atomics: values, alignment, page boundaries, reservations."""
 
 import pytest
 from guest import DATA, ECALL, MASK, TEXT, Guest, R, W, i_type, r_type, s_type, sext, signed

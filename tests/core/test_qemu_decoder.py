@@ -1,7 +1,7 @@
-"""Which of 200,000 words are instructions: the same as for qemu-user's RVA23 processor.
+"""The decoder and qemu-user's RVA23 CPU agree which of 200,000 words are instructions.
 
-All of funct7, funct3 and rs2 of the opcodes of scalar arithmetic, atomics, fences and may-be
-operations. Needs a qemu that has `-cpu rva23u64` (Debian 13's has); QEMU_RISCV64 may name it.
+The words cover funct7, funct3 and rs2 of scalar arithmetic, atomics, fences and may-be operations.
+Needs a qemu with `-cpu rva23u64` (as in Debian 13); QEMU_RISCV64 may name it.
 """
 
 import struct
@@ -19,7 +19,7 @@ from shstk.tracer import _core
 CPU = "rva23u64,zifencei=true,zacas=true,zabha=true"
 ILLEGAL = 2
 TEXT = 0x1000000
-# Linux lets user mode have these, qemu-user does not.
+# Linux enables these in user mode, qemu-user does not.
 CBO_CLEAN, CBO_FLUSH = 0x0015A00F, 0x0025A00F
 A0, A1 = 10, 11
 
@@ -37,7 +37,7 @@ def words() -> Iterator[int]:
         for rd in (0, 1, 5, A0):
             for imm in (*range(70), *range(70, 2**12, 37)):
                 yield 0x0F | rd << 7 | f3 << 12 | A1 << 15 | imm << 20
-    for f3 in (1, 2, 3, 4):  # the others are vectors'
+    for f3 in (1, 2, 3, 4):  # the other widths are vector accesses
         yield 0x07 | A0 << 7 | f3 << 12 | A1 << 15
         yield 0x27 | A0 << 20 | f3 << 12 | A1 << 15
     for opcode in (0x43, 0x47, 0x4B, 0x4F):
@@ -66,7 +66,7 @@ def legal_here(probes: list[int]) -> list[bool]:
 def test_the_same_words_are_instructions(tmp_path: Path) -> None:
     models = subprocess.run([str(COMMAND), "-cpu", "help"], capture_output=True, text=True).stdout
     if "rva23u64" not in models:
-        pytest.skip(f"{COMMAND} has no RVA23 processor")
+        pytest.skip(f"{COMMAND} has no RVA23 CPU")
     probes = list(words())
     file, program = tmp_path / "words", tmp_path / "probe"
     file.write_bytes(struct.pack(f"<{len(probes)}I", *probes))

@@ -1,6 +1,6 @@
 """Random straight-line RV64GC, Zba, Zbb, Zbs programs: the same registers as under qemu-user.
 
-Each program dumps x, f and fcsr every few instructions and writes the dumps out at its end.
+Each program dumps x, f and fcsr every few instructions and writes the dumps at its end.
 """
 
 import random
@@ -26,7 +26,7 @@ DUMP_WORDS = 31 + 32 + 1  # x1..x31, f0..f31, fcsr
 STEPS = 60
 BURST = 12
 DATA_REGISTER, DUMP_REGISTER, ADDRESS_REGISTER = 31, 2, 30
-# What Debian's qemu 7.2 lacks, and what it gets wrong (ctzw of a word whose low half is zero).
+# Instructions that Debian's qemu 7.2 lacks or gets wrong (ctzw of a word with a zero low half).
 NOT_QEMUS = {"czero.eqz", "czero.nez", "ctzw"}
 REGISTER_WORDS = [row[0] for name, row in REGISTER.items() if name not in NOT_QEMUS]
 UNARY_WORDS = [row[0] for name, row in UNARY.items() if name not in NOT_QEMUS]
@@ -150,7 +150,7 @@ def image(seed: int, instruction: Callable[[random.Random], list[int]]) -> bytes
 
 
 def elf(memory: bytes) -> bytes:
-    """A static executable that is one segment with R, W and X."""
+    """A static executable with one segment, R, W and X."""
     header = struct.pack(
         "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 243, 1, BASE, 64, 0, 5, 64, 56, 1, 0, 0, 0
     )
@@ -179,7 +179,7 @@ def test_same_registers_as_qemu(seed: int, tmp_path: Path) -> None:
 
 
 def compare(memory: bytes, qemu: Sequence[str], tmp_path: Path) -> None:
-    """Run the image here and by the command `qemu`: the dumps must be the same."""
+    """Run the image in the executor and under `qemu`, and compare the dumps."""
     program = tmp_path / "program"
     program.write_bytes(elf(memory))
     program.chmod(0o755)

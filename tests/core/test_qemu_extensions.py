@@ -1,7 +1,7 @@
 """Random programs of the scalar RVA23 extensions: the same registers as under qemu-user.
 
-Debian 12's qemu (7.2) knows Zfhmin only, Debian 13's (10.0) all of them: QEMU_RISCV64 may name one
-that is not on the path. What the qemu at hand does not know is skipped.
+Debian 12's qemu (7.2) supports Zfhmin only, Debian 13's (10.0) all of them; QEMU_RISCV64 may name
+one that is not on the path. Extensions that it does not support are skipped.
 """
 
 import os
@@ -28,7 +28,7 @@ from test_qemu_differential import (
 )
 
 COMMAND = os.environ.get("QEMU_RISCV64") or QEMU
-CPUS = ["max", "rv64,Zfhmin=true"]  # the first that knows the extension is taken
+CPUS = ["max", "rv64,Zfhmin=true"]  # the first that supports the extension is used
 
 
 def integer(rng: random.Random) -> int:
@@ -40,7 +40,7 @@ def rounding(rng: random.Random) -> int:
 
 
 def at_data(rng: random.Random, size: int) -> tuple[int, int]:
-    """An address within the data, and the instruction that makes it."""
+    """An offset within the data, and the instruction that sets the address register to it."""
     offset = rng.randrange(2032 // size) * size
     return offset, addi(ADDRESS_REGISTER, DATA_REGISTER, offset)
 
@@ -79,7 +79,7 @@ def zfa(rng: random.Random) -> list[int]:
 
 
 def amocas(rng: random.Random, sizes: dict[int, int]) -> list[int]:
-    """Every other one finds what it expects. rd is not x0: qemu 10.0 then spoils its own zero."""
+    """Every other one succeeds. rd is not x0, because qemu 10.0 then overwrites its zero."""
     size = rng.choice(list(sizes))
     rd, rs2 = rng.randrange(4, 28, 2), rng.randrange(0, 28, 2)
     offset, address = at_data(rng, size)
@@ -121,7 +121,7 @@ EXTENSIONS: dict[str, tuple[int, Callable[[random.Random], list[int]]]] = {
 
 
 def knows(qemu: list[str], word: int, tmp_path: Path) -> bool:
-    """Whether the word is an instruction: it may end in SIGSEGV, its address is 0."""
+    """Whether the word is an instruction. It may raise SIGSEGV, because its address is 0."""
     words = [word, addi(10, 0, 0), addi(17, 0, 94), 0x73]
     program = tmp_path / "probe"
     program.write_bytes(elf(struct.pack("<4I", *words).ljust(END - BASE, b"\0")))

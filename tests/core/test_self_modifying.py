@@ -1,4 +1,4 @@
-"""Text that changes: by the guest's own stores, by another process, by the kernel, by remapping."""
+"""Changes of text: by the guest's stores, another process, the kernel, remapping."""
 
 import resource
 

@@ -1,4 +1,4 @@
-"""Zicfiss: the instructions, their off-state, the fault table of pages, the cfi rows."""
+"""Zicfiss: the instructions, their behaviour when off, the faults by page type, the cfi rows."""
 
 import pytest
 from guest import (
@@ -242,7 +242,7 @@ ACCESSES = {
 
 
 def page_guest(page: str, word: int) -> tuple[Guest, int]:
-    """A guest whose a1 and shadow-stack access point into a page of that kind."""
+    """A guest whose a1 and ssp point into a page of that kind."""
     perm = PAGES[page]
     at = 0x80800
     g = guest(word, x={1: 0, 11: at, 12: 5})

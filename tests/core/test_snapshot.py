@@ -1,4 +1,4 @@
-"""Machine.save and restore: everything comes back, and no bytes do harm."""
+"""Machine.save and restore: everything is restored, and malformed bytes do no harm."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ NUMBERS = (0, 1, 2, 3, 2**44 - 1, 2**44, 2**63, 2**64 - 1)
 
 @pytest.mark.parametrize("seed", range(4))
 def test_malformed_bytes_are_refused_or_do_no_harm(seed: int) -> None:
-    """Words of the parts that are not page contents are changed, or the end cut off."""
+    """Change words other than page contents, or truncate the bytes."""
     rng = random.Random(seed)
     whole = Machine.save(*family())
     words = [*range(0, 64, 8), *range(len(whole) - 1600, len(whole), 8)]

@@ -1,4 +1,4 @@
-"""Budgets and trace tables: exact preemption, the same rows however a run is sliced."""
+"""Budgets and trace tables: exact preemption, and the same rows with any slices."""
 
 import itertools
 import random
@@ -36,7 +36,7 @@ TABLES = {"cfi": CFI, "flow": FLOW, "code": FLOW, "insn": INSN}
 
 
 def program(seed: int) -> Guest:
-    """Random arithmetic, memory, branches, calls with pushes, stores to text; ends in any way."""
+    """Random arithmetic, memory accesses, branches, calls with pushes, stores to text."""
     rng = random.Random(seed)
     words = []
     for _ in range(60):
@@ -69,7 +69,7 @@ def program(seed: int) -> Guest:
 
 
 def execute(seed: int, trace: int, slices: list[int], total: int = 400) -> tuple[object, ...]:
-    """The outcome and every row, with the budget cut into the given slices, repeated."""
+    """The outcome and every row, with the budget split into the given slices, repeated."""
     guest = program(seed)
     guest.machine.trace = trace
     stop, done = _core.STOP_BUDGET, 0

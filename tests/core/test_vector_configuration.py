@@ -1,4 +1,4 @@
-"""vset{i}vl{i}, the vector CSRs, what is reserved, and the state that Python sees."""
+"""vset{i}vl{i}, the vector CSRs, reserved encodings, and the vector state in Python."""
 
 import pytest
 from guest import ECALL, Guest, csr

@@ -1,4 +1,4 @@
-"""Vector integer, fixed-point and mask instructions: the manual's formulas, element by element."""
+"""Vector integer, fixed-point and mask instructions, compared with the manual's formulas."""
 
 import random
 from collections.abc import Callable
@@ -12,7 +12,7 @@ EDGES = (0, 1, 2, 0x7F, 0x80, 0xFF)
 
 
 def random_registers(rng: random.Random) -> bytes:
-    """Edge values of every width among random ones."""
+    """Random values, mixed with edge values of every width."""
     data = b""
     while len(data) < 512:
         word = rng.choice([0, 2**64 - 1, 1 << 63, (1 << 63) - 1, 1 << 31, 0x7FFF8000, 0x80, 1])

@@ -1,4 +1,4 @@
-"""Vector loads and stores: where elements lie, masks and tails, traps, permissions, the trace."""
+"""Vector loads and stores: element addresses, masks and tails, traps, permissions, the trace."""
 
 import random
 
@@ -33,7 +33,7 @@ def memory(guest: Guest) -> bytes:
 
 
 def loaded(state: State, code: int) -> tuple[bytes, bytes]:
-    """The registers after it, and the data it found there."""
+    """The registers after the load, and the data in memory."""
     guest = guest_with(state, [code])
     data = random.Random(code).randbytes(0x4000)
     guest.space.write(DATA, data)
@@ -101,7 +101,7 @@ def test_indices_are_unsigned_byte_offsets(mop: int, eew: int) -> None:
     assert after == state.with_elements(8, 32, enumerate(values))
     guest = execute(state, word(STORE, eew, mop, 16))
     stored = bytearray(0x4000)
-    for at, value in zip(offsets, state.elements(8), strict=False):  # in order: the last one stays
+    for at, value in zip(offsets, state.elements(8), strict=False):  # in order: the last store wins
         stored[at : at + 4] = value.to_bytes(4, "little")
     assert memory(guest) == stored
 
@@ -112,7 +112,9 @@ def test_a_trap_says_which_element() -> None:
         guest = guest_with(state, [code])
         assert guest.fault() == (cause, END, code, END, 0, 0)
         assert (guest.hart.pc, guest.hart.v_csrs()[:2]) == (TEXT, (3, 8))
-        guest.space.map(END, 0x1000, R | W)  # what a handler may do; it goes on where it was
+        guest.space.map(
+            END, 0x1000, R | W
+        )  # as a handler may do; the instruction resumes at vstart
         guest.run_to_ecall()
         assert guest.hart.v_csrs()[0] == 0
     assert guest.space.read(END - 12, 32) == state.v[128:160]

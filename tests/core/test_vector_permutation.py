@@ -1,4 +1,4 @@
-"""Slides, gathers, compress, moves: the manual's formulas; what may not overlap."""
+"""Slides, gathers, compress, moves: the manual's formulas, and its overlap constraints."""
 
 import random
 

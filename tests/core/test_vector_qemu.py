@@ -1,7 +1,7 @@
-"""A sample of vector_programs.py on every run; hundreds of thousands of cases by hand.
+"""A sample of vector_programs.py; hundreds of thousands of cases are run by hand.
 
-Needs a qemu that knows Zvbb (Debian 13's); 7.2 aborts on many of these words. QEMU_RISCV64 may name
-one that is not on the path.
+Needs a qemu with Zvbb (Debian 13's); 7.2 aborts on many of these words. QEMU_RISCV64 may name one
+that is not on the path.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""Zfhmin and Zfa: operands, boxing, rounding modes. The arithmetic itself: tests/core_fp."""
+"""Zfhmin and Zfa: operands, boxing, rounding modes. tests/core_fp tests the arithmetic."""
 
 import math
 import struct
@@ -88,7 +88,7 @@ def test_narrowing_rounds_to_nearest_even(value: float) -> None:
     assert run(r_type(FCVT_H_D, 3, 1), {1: double(value)}).hart.f(3) == expected
 
 
-# 1 + 3/2 ulp of a half, in each mode; then the greatest half and half an ulp, the overflow's edge.
+# 1 + 3/2 ulp of a half in each mode; then the greatest half plus half an ulp, the overflow limit.
 @pytest.mark.parametrize(
     ("rm", "tie", "negative", "edge"),
     [
@@ -107,7 +107,7 @@ def test_narrowing_in_each_mode(
         word |= (7 if dynamic else rm) << 12
         value = 1 + 3 / 2048
         for x, expected, flags in ((value, tie, NX), (-value, negative, NX), (65520.0, *edge)):
-            # The static mode wins over frm.
+            # A static mode overrides frm.
             guest = run(r_type(word, 3, 1), {1: of(x)}, frm=rm if dynamic else 1)
             assert guest.hart.f(3) == BOX_H | expected
             assert guest.hart.fcsr & 31 == flags

@@ -1,4 +1,4 @@
-"""One vector instruction on known registers, and what formulas in Python make of them."""
+"""A vector instruction on known registers, and the result expected by formulas in Python."""
 
 import struct
 from collections.abc import Iterable, Sequence
@@ -28,7 +28,7 @@ def vlmax(sew: int, lmul: int) -> int:
 
 @dataclass
 class State:
-    """Registers before an instruction: v as 512 bytes, the others by number."""
+    """The registers before an instruction: v as 512 bytes, the others by number."""
 
     v: bytes
     sew: int = 64
@@ -41,7 +41,7 @@ class State:
     f: dict[int, int] | None = None
 
     def elements(self, reg: int, width: int | None = None) -> list[int]:
-        """All that follow in the register file, so that groups need no length."""
+        """All elements from `reg` to the end of the registers, so that groups need no length."""
         size = (width or self.sew) // 8
         data = self.v[reg * VLENB :]
         return [int.from_bytes(data[i : i + size], "little") for i in range(0, len(data), size)]
@@ -54,7 +54,7 @@ class State:
         return min(self.vl, vlmax(self.sew, self.lmul))
 
     def with_elements(self, reg: int, width: int, values: Iterable[tuple[int, int]]) -> bytes:
-        """v with (index, value) stored; all else undisturbed."""
+        """v with each (index, value) stored; the rest is undisturbed."""
         after, size = bytearray(self.v), width // 8
         for i, value in values:
             at = reg * VLENB + i * size
@@ -88,7 +88,7 @@ def registers(guest: Guest) -> bytes:
 
 
 def execute(state: State, word: int) -> Guest:
-    """Legal: the guest behind it, with vstart 0."""
+    """The guest after a legal instruction; vstart must be 0."""
     guest = guest_with(state, [word]).run_to_ecall()
     assert guest.hart.v_csrs()[0] == 0
     return guest

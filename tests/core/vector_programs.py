@@ -1,8 +1,8 @@
-"""Random vector instructions, here and under qemu-user: the same state after each.
+"""Random vector instructions: the executor and qemu-user have the same state after each.
 
 A program sets vtype, vl, vstart, vcsr and frm at random, executes one random word of the vector
-opcodes (most are instructions, many reserved ones), and dumps all registers and CSRs. SIGILL and
-SIGSEGV are counted in a register and stepped over. By hand, as many cases as wanted:
+opcodes (most are instructions, many are reserved), and dumps all registers and CSRs. SIGILL and
+SIGSEGV are counted in a register and skipped. To run any number of cases by hand:
 
     QEMU_RISCV64=... python tests/core/vector_programs.py --cases 300000
 """
@@ -26,7 +26,7 @@ from shstk.tracer import _core
 QEMU = os.environ.get("QEMU_RISCV64") or shutil.which("qemu-riscv64")
 CPU = "rv64,v=true,vlen=128,elen=64,zvbb=true,zvfhmin=true"
 BASE, DATA, DUMPS = 0x10000, 0x400000, 0x800000
-DATA_SIZE = 0x20000  # what follows is not mapped
+DATA_SIZE = 0x20000  # the pages after it are unmapped
 CASES = 1500
 VSTART, VXSAT, VXRM, VCSR, VL, VTYPE = 0x008, 0x009, 0x00A, 0x00F, 0xC20, 0xC21
 # x1 returns from the dump, x28 points to it, x30 holds an address, x29 counts the signals.
@@ -35,7 +35,7 @@ CSRS = [VSTART, VL, VTYPE, VCSR, 3]
 DUMP_BYTES = 512 + 8 * (32 + 32 + len(CSRS))
 NAMES = [f"v{i // 2}.{i % 2}" for i in range(64)] + [f"x{i}" for i in range(32)]
 NAMES += [f"f{i}" for i in range(32)] + ["vstart", "vl", "vtype", "vcsr", "fcsr"]
-UNARY = (0x10, 0x12, 0x13, 0x14)  # the opcode goes on in vs1
+UNARY = (0x10, 0x12, 0x13, 0x14)  # the opcode continues in vs1
 SPECIALS_32 = [0, 1 << 31, 0x3F800000, 0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001, 1, 0x7FFFFF]
 SPECIALS_64 = [0, 1 << 63, 0x3FF << 52, 0x7FF << 52, 0xFFF << 52, 0x7FF8 << 48, 1, 0x7FF << 52 | 1]
 
@@ -62,7 +62,7 @@ def register(rng: random.Random) -> int:
 
 
 # "A vector register cannot be used to provide source operands with more than one EEW": reserved,
-# and illegal here, but qemu 10.0 minds only where vd is read, too.
+# and illegal in the executor; qemu 10.0 checks it only where vd is read too.
 MIXED = {(0, f) for f in (0x0E, 0x2C, 0x2D, 0x2E, 0x2F, 0x30, 0x31, 0x35)} | {(2, 0x17)}
 MIXED |= {(f3, f6) for f3 in (1, 2) for f6 in range(0x30, 0x40)}
 
@@ -82,7 +82,7 @@ def mixes_widths(word: int) -> bool:
 
 
 def assigned() -> list[int]:
-    """A word of every arithmetic row: its funct6, funct3, and vs1 where that belongs to it."""
+    """A word of every arithmetic row: its funct6, funct3, and vs1 where that is part of it."""
     words = {}
     for funct3 in range(7):
         for funct6 in range(64):
@@ -99,7 +99,7 @@ ASSIGNED = assigned()
 
 
 def arithmetic(rng: random.Random) -> list[int]:
-    """Any word of OP-V but vsetvl; most of them of some row."""
+    """A word of OP-V except vsetvl; most are words of a row."""
     if rng.random() < 0.15:
         word = 0x57 | rng.randrange(7) << 12 | rng.randrange(32) << 15 | rng.randrange(128) << 25
     else:
@@ -127,7 +127,7 @@ def memory(rng: random.Random) -> list[int]:
     at = DATA + (DATA_SIZE - rng.randrange(200) if near_end else rng.randrange(0x1000, 0xF000))
     at &= ~rng.choice([0, 1, 7, 7, 7])
     field = rng.choice([0, 0, 0, 8, 11, 16, 16, rng.randrange(32)])
-    if (opcode, mop, field) == (0x07, 0, 16):  # qemu 10.0 aborts where it reaches the next page
+    if (opcode, mop, field) == (0x07, 0, 16):  # qemu 10.0 aborts if it crosses into the next page
         at &= ~0xC07
     words = li(ADDRESS, at)
     if mop == 2:
@@ -144,7 +144,7 @@ def memory(rng: random.Random) -> list[int]:
 
 
 def setting(rng: random.Random) -> list[int]:
-    """A legal vtype that all agree on, and vl."""
+    """A legal vtype and vl that every implementation must accept."""
     while True:
         sew, lmul = rng.randrange(4), rng.choice([-3, -2, -1, 0, 0, 0, 1, 2, 3])
         if sew <= 3 + min(lmul, 0):
@@ -187,7 +187,7 @@ def dump_routine() -> list[int]:
 
 
 def handler() -> list[int]:
-    """void handler(signo, info, ucontext): add 1 for SIGILL, 2 for others; go on behind it."""
+    """void handler(signo, info, ucontext): add 1 for SIGILL, 2 for others; skip the instruction."""
     pc, count = 176, 176 + 8 * COUNT
     return [
         i_type(0x3003, 5, 12, pc), addi(5, 5, 4), sd(5, 12, pc),
@@ -252,7 +252,7 @@ def random_data(rng: random.Random) -> bytes:
 
 
 def elf(text: bytes, data: bytes, dumps: int) -> bytes:
-    """A static executable of three segments, all with R, W and X."""
+    """A static executable with three segments, all R, W and X."""
     header = struct.pack(
         "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 243, 1, BASE, 64, 0, 5, 64, 56, 3, 0, 0, 0
     )
@@ -287,14 +287,14 @@ def run_here(text: bytes, data: bytes, dumps: int) -> bytes:
 
 
 def qemu_command(qemu: str) -> list[str] | None:
-    """None: this qemu does not know the processor."""
+    """None: this qemu does not support the CPU."""
     command = [qemu, "-cpu", CPU]
     answer = subprocess.run([*command, "/dev/null"], capture_output=True, text=True)
     return None if "Property" in answer.stderr else command
 
 
 def differences(seed: int, cases: int, command: list[str]) -> list[str]:
-    """Where this program's states differ: one line a case."""
+    """The differing states of this program: one line per case."""
     text, data, probes = program(seed, cases)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "program")
@@ -319,7 +319,7 @@ def differences(seed: int, cases: int, command: list[str]) -> list[str]:
             )
             what = ", ".join(f"{n} {a:x} not {b:x} (was {c:x})" for n, a, b, c in words if a != b)
             found.append(f"seed {seed} case {i} {word:#010x}: {what}")
-            break  # what follows starts from another state
+            break  # later cases start from different states
         before = mine
     if not found and ours[-DATA_SIZE:] != theirs[-DATA_SIZE:]:
         found.append(f"seed {seed}: memory differs")

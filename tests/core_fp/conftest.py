@@ -1,4 +1,4 @@
-"""The arithmetic compiled for these tests, with and without the host's own."""
+"""The arithmetic compiled for these tests, with and without the host's arithmetic."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from fp_build import FP, HERE, INCLUDES, SOURCE, Library, compiled
 
 @pytest.fixture(scope="session")
 def softfloat(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """SoftFloat's object files."""
+    """The object files of SoftFloat."""
     folder = tmp_path_factory.mktemp("softfloat")
     sources = sorted([*SOURCE.glob("*.c"), *SOURCE.glob("RISCV/*.c")])
     compiler = os.environ.get("CC", "cc")

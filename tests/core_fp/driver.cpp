@@ -1,5 +1,5 @@
 // The arithmetic of tracer/core/fp behind one C function, for test_*.py; built with and without the
-// host's arithmetic. Operands and results are 64 bits wide whatever the operation.
+// host's arithmetic. Operands and results are always 64 bits wide.
 #include <bit>
 #include <cstring>
 
@@ -54,9 +54,9 @@ u64 next(u64& state) {  // splitmix64
 
 }  // namespace
 
-// Random operands where arithmetic is hard: exponents near the ends, near each other and near the
-// integers' limits, fractions with long runs of equal bits; and small integers, whose quotients and
-// roots are often exact. width 0 is an integer register.
+// Random operands for which arithmetic is hard: exponents near the ends, near each other and near
+// the limits of integers, and fractions with long runs of equal bits; and small integers, whose
+// quotients and roots are often exact. width 0 is an integer register.
 extern "C" void fp_operands(u64 seed, u64 n, int width, u64* operands) {
     u64 state = seed;
     for (u64 i = 0; i < n; i++) {

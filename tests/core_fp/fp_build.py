@@ -1,4 +1,4 @@
-"""Compiling the arithmetic, and calling it."""
+"""Compiles the arithmetic, and calls it."""
 
 import ctypes
 import os
@@ -13,7 +13,7 @@ INCLUDES = [f"-I{d}" for d in (FP, FP / "softfloat", SOURCE / "include", SOURCE 
 
 
 class Library:
-    """One build of driver.cpp (or of another file with its fp_run)."""
+    """A build of driver.cpp, or of another file with an fp_run."""
 
     def __init__(self, path: Path) -> None:
         self._library = ctypes.CDLL(str(path))

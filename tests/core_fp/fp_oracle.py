@@ -1,6 +1,6 @@
-"""RISC-V floating point from its definition, in exact rationals: slow, independent of the core.
+"""RISC-V floating point by definition, in exact rationals: slow, and independent of the core.
 
-Operations take raw bits and a rounding mode, and give raw bits and the fflags they raise.
+Operations take raw bits and a rounding mode, and return raw bits and the fflags they raise.
 """
 
 from collections.abc import Callable
@@ -66,11 +66,11 @@ class Format:
         return size | self.sign if negative else size
 
     def zero(self, rm: int) -> int:
-        """The sum of numbers that cancel."""
+        """The sum of two numbers that cancel."""
         return self.signed(0, rm == RDN)
 
     def invalid(self, *operands: int) -> Result:
-        """The result where some operand is a NaN, or none is and the operation is invalid."""
+        """The result if an operand is a NaN, or if the operation is invalid."""
         quiet = any(map(self.is_nan, operands)) and not any(map(self.is_signaling, operands))
         return self.nan, 0 if quiet else NV
 
@@ -81,7 +81,7 @@ DOUBLE = Format(64, 52)
 
 
 def round_integer(x: Fraction, rm: int) -> tuple[int, bool]:
-    """x to an integer, and whether that changed it."""
+    """x rounded to an integer, and whether that changed it."""
     size = abs(x)
     n = size.numerator // size.denominator
     rest = size - n
@@ -103,7 +103,7 @@ def exponent_of(size: Fraction) -> int:
 
 
 def rounded(f: Format, x: Fraction, rm: int) -> Result:
-    """The nonzero x in the format."""
+    """The nonzero x, rounded to the format."""
     least = 1 - f.bias
     e = exponent_of(abs(x))
 
@@ -172,7 +172,7 @@ def sqrt(f: Format, a: int, rm: int) -> Result:
         return f.invalid()
     if f.is_infinite(a):
         return a, 0
-    # The root cut off far below any rounding, and a mark if something was cut.
+    # The root, truncated far below any rounding, with a sticky bit.
     shift = 2 * f.precision + f.bias
     scaled = f.value(a) * 4**shift
     root = isqrt(int(scaled))
@@ -222,7 +222,7 @@ def extreme(
 
 
 def place(f: Format, a: int) -> int:
-    """Where a number stands among all numbers, -0 just below +0."""
+    """The position of a number in the order of all numbers, -0 just below +0."""
     return -1 - f.size(a) if f.negative(a) else f.size(a)
 
 
@@ -232,7 +232,7 @@ def compare(
     if f.is_nan(a) or f.is_nan(b):
         signaling = f.is_signaling(a) or f.is_signaling(b)
         return 0, NV if signaling or not quiet else 0
-    # Infinity's bits read as a number are larger than every number's.
+    # The bits of infinity, read as a number, are larger than those of every number.
     return int(relation(f.value(a), f.value(b))), 0
 
 
@@ -263,7 +263,7 @@ def to_integer(bits: int, is_signed: bool, f: Format, a: int, rm: int) -> Result
 
 
 def modular(f: Format, a: int, rm: int) -> Result:
-    """fcvtmod.w.d: the flags of fcvt.w.d, and the low 32 bits of what was cut off to an integer."""
+    """fcvtmod.w.d: the flags of fcvt.w.d, and the low 32 bits of the truncated value."""
     _, flags = to_integer(32, True, f, a, RTZ)
     if f.is_nan(a) or f.is_infinite(a):
         return 0, flags
@@ -282,7 +282,7 @@ def to_integral(f: Format, a: int, exact: int, rm: int) -> Result:
 
 
 def extended(n: int, bits: int) -> int:
-    """The register of an integer result: sign-extended, also if the integer is unsigned."""
+    """The register of an integer result: sign-extended, even if the integer is unsigned."""
     n &= (1 << bits) - 1
     return (n - (1 << bits) if n >> bits - 1 else n) & (1 << 64) - 1
 

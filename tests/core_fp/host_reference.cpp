@@ -1,6 +1,6 @@
-// The arithmetic this machine does itself, in its own rounding modes and with its own flags: a
-// reference for the core's that knows nothing of it. Only what C can express of RISC-V's: no
-// rounding away, NaNs made canonical, no invalid conversions.
+// This machine's own arithmetic, with its rounding modes and flags: a reference that is independent
+// of the core. It covers only what C can express: no RMM, NaNs made canonical, no invalid
+// conversions.
 #include <bit>
 #include <cfenv>
 #include <cmath>
@@ -15,7 +15,7 @@ F value(U a) {
     return std::bit_cast<F>(a);
 }
 
-// x86 leaves infinity * zero + quiet NaN unflagged; for RISC-V it is invalid.
+// x86 does not flag infinity * zero + quiet NaN; on RISC-V it is invalid.
 template <class F>
 F fused(F x, F y, F z) {
     const bool invalid = (std::isinf(x) && y == 0) || (x == 0 && std::isinf(y));
@@ -30,7 +30,8 @@ struct Operation {
     u64 (*call)(u64 a, u64 b, u64 c);
 };
 
-// Volatile operands and results keep the compiler from computing outside the flags' window.
+// Volatile operands and results prevent the compiler from moving the operation past the flag
+// accesses.
 #define OPERATION(name, F, U, ...) \
     {name, [](u64 a, u64 b, u64 c) -> u64 { \
          volatile F x = value<F>(static_cast<U>(a)), y = value<F>(static_cast<U>(b)), \

@@ -1,4 +1,4 @@
-"""Every operation, mode and flag against exact rational arithmetic."""
+"""Every operation, mode and flag, compared with exact rational arithmetic."""
 
 import itertools
 import struct
@@ -26,7 +26,7 @@ def bits(f: Format, x: float) -> int:
 
 
 def edges(f: Format, operands: int) -> list[int]:
-    """Both signs of the values at which something changes; fewer for more operands."""
+    """Boundary values of both signs; fewer for more operands."""
     ulp = 2.0**-f.fraction_bits
     least_normal = 1 << f.fraction_bits
     sizes = [
@@ -74,7 +74,7 @@ def libraries(soft: Library, fast: Library) -> dict[str, Library]:
 def check(libraries: dict[str, Library], name: str, rows: list[tuple[int, ...]], rm: int) -> None:
     exact = OPERATIONS[name].exact
     expected = [exact(*row, rm) for row in rows]
-    # With the inexact flag set already, the host's arithmetic is trusted on other grounds.
+    # With the inexact flag already set, the host's arithmetic skips the check for exactness.
     for (build, library), initial in itertools.product(libraries.items(), (0, NX)):
         found = library.run(name, rows, rm, initial)
         wrong = [
@@ -97,7 +97,7 @@ def test_edges(libraries: dict[str, Library], name: str) -> None:
 
 @st.composite
 def numbers(draw: st.DrawFn, f: Format) -> int:
-    """Any bits, with exponents that often meet each other's and fractions that are often sparse."""
+    """Any bits; exponents are often close to each other and fractions often sparse."""
     if draw(st.booleans()):
         return draw(st.integers(0, 2**f.width - 1))
     top = f.infinity >> f.fraction_bits

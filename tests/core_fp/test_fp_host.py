@@ -1,4 +1,4 @@
-"""Many hard operands: the two builds against each other, and against this machine's arithmetic."""
+"""Many hard operands: the two builds are compared with each other and with this machine."""
 
 import ctypes
 import platform
@@ -18,7 +18,7 @@ HOST_OPERATIONS = [
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Library:
     if not X86_64:
-        pytest.skip("this machine's floating point detects tininess otherwise than RISC-V")
+        pytest.skip("this machine's floating point detects tininess differently from RISC-V")
     target = tmp_path_factory.mktemp("fp") / "machine.so"
     return Library(compiled(target, "-frounding-math", HERE / "host_reference.cpp"))
 

@@ -1,4 +1,4 @@
-"""What the recorder's tests record: a manifest, kernel rows, and a stand-in for the executor."""
+"""Data for the recorder's tests: a manifest, kernel rows, and a fake executor."""
 
 from array import array
 from collections.abc import Iterable, Sequence
@@ -48,7 +48,7 @@ NAMES = {
 
 
 class FakeMachine:
-    """Hands out what was put into it, as the executor's buffers do."""
+    """Returns the rows that were put into it, as the executor's buffers do."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, dict[str, memoryview]] = {}

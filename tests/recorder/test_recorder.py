@@ -1,4 +1,4 @@
-"""What is recorded is what is read, in seq order, whatever the batches were."""
+"""The rows that are recorded are read back in seq order, for any batches."""
 
 import math
 from pathlib import Path

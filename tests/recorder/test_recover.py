@@ -1,4 +1,4 @@
-"""What stops a recording never costs what was recorded before."""
+"""A recording that is cut off keeps the rows up to its last mark."""
 
 import os
 import random
@@ -51,7 +51,7 @@ def started(code: str, *arguments: object, **options: object) -> subprocess.Pope
 
 
 def assert_complete(run: Run, upto: int) -> None:
-    """Every row up to a seq is there, and none after it."""
+    """The run has every row up to a seq, and none after it."""
     icount = upto // STEPS
     assert run.table("cfi")["seq"].to_list() == [pack(i, 0) for i in range(1, icount + 1)]
     assert run.table("syscalls")["seq"].to_list() == [pack(i, 1) for i in range(1, icount + 1)]
@@ -87,7 +87,7 @@ def test_kill_9(tmp_path: Path) -> None:
 
 
 def abandoned(directory: Path) -> Path:
-    """A recording with 5 marks at 1000, 2000 …, given up after them."""
+    """A recording with 5 marks, at 1000, 2000 …, abandoned after the last."""
     rec = Recorder(directory)
     rec.begin(MANIFEST)
     machine = FakeMachine()
@@ -110,7 +110,7 @@ def test_an_error_of_ours_leaves_what_was_recorded(tmp_path: Path) -> None:
 
 
 def recovered(partial: Path) -> int | None:
-    """Up to which seq; None if there is nothing to recover."""
+    """The seq of the recovery; None if there is nothing to recover."""
     try:
         return Run.open(recover(partial)).manifest.recovered_up_to
     except BadRun:
@@ -150,7 +150,7 @@ def test_nothing_to_recover(tmp_path: Path) -> None:
 
 
 def full_disk(directory: Path, rows: int, size: int) -> subprocess.Popen[str]:
-    """Record `rows` calls where no file may be larger than `size`."""
+    """Record `rows` calls while no file may be larger than `size`."""
     code = """
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A run that is not what was recorded is never read as if it were."""
+"""A run that was changed after recording is rejected."""
 
 import json
 import shutil

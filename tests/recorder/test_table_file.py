@@ -1,4 +1,4 @@
-"""A table's file is the same however its rows came, and readable by whoever reads Parquet."""
+"""The file of a table does not depend on the batches of its rows, and is valid Parquet."""
 
 import math
 import shutil
@@ -75,7 +75,7 @@ def test_one_file_joined_is_that_file(tmp_path: Path) -> None:
 
 
 def recording(directory: Path) -> tuple[Recorder, FakeMachine]:
-    """Marked at 300, 600 and 900; at 1000 rows not."""
+    """A recording with marks at 300, 600 and 900, but not at its end at 1000."""
     rec = Recorder(directory, thresholds=Thresholds(mark_seconds=math.inf))
     rec.begin(MANIFEST)
     machine = FakeMachine()

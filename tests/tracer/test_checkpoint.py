@@ -1,4 +1,4 @@
-"""Checkpoints and alarms: a run goes on from one exactly as it would have without."""
+"""Checkpoints and alarms: a run continues from a checkpoint exactly as it would have without."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Rows:
         self.output += data
 
     def after(self, earlier: Rows) -> Rows:
-        """What was before a checkpoint, with this behind it."""
+        """The rows before a checkpoint, followed by these."""
         both = Rows()
         for rows in (earlier, self):
             for table, more in rows.tables.items():
@@ -89,7 +89,7 @@ def guest(program: str, rows: Rows) -> Guest:
 
 
 def snapshot(rows: Rows) -> Rows:
-    """A copy of what there is so far."""
+    """A copy of the rows so far."""
     copy = Rows().after(rows)
     copy.inputs = dict(rows.inputs)
     return copy

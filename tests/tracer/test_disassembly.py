@@ -1,4 +1,4 @@
-"""disassemble() against GNU objdump, an assembler, and words known by heart."""
+"""disassemble(), compared with GNU objdump, an assembler, and a list of known words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shstk.tracer.disassembly.disassemble import disassemble
 ISA = Path(__file__).parents[2] / "tracer/core/isa"
 AS, OBJDUMP = (f"riscv64-linux-gnu-{tool}" for tool in ("as", "objdump"))
 MARCH = "rv64imafdc_zba_zbb_zbs_zicbom_zicboz_zfh_zawrs_zifencei_zicsr_zihintpause"
-# Extensions that objdump 2.40, the oldest this is held against, does not know.
+# Extensions that objdump 2.40, the oldest supported one, does not know.
 YOUNGER = {"Zicfiss", "Zicfilp", "Zimop", "Zacas", "Zabha", "Zfa", "Zicond"}
 
 
@@ -71,7 +71,7 @@ def test_a_target_wraps_at_64_bits() -> None:
 
 
 def words_of_rows(rng: random.Random) -> list[int]:
-    """Words of every row of core/isa that objdump knows too, zeros and small registers often."""
+    """Words of every row of core/isa that objdump knows, often with zeros and small registers."""
     rows = re.compile(r"^INSN\((\w+), (\w+), (0x\w+), (0x\w+), \w+,", re.MULTILINE)
     words = []
     for file in sorted(ISA.glob("[!v]*.inc")):
@@ -104,7 +104,7 @@ def test_as_objdump_spells_them(seed: int, tmp_path: Path) -> None:
             continue
         theirs = re.sub(r"\s+<.*>|\s*#.*", "", found[3]).replace("\t", " ").strip()
         ours = disassemble(int(found[2], 16), int(found[1], 16))
-        # Data or auipc to it: an extension that it does not know. c.: a hint; 0x6101 is reserved.
+        # objdump shows an unknown extension as data or auipc. c.: a hint; 0x6101 is reserved.
         younger = theirs.startswith((".", "c.", "prefetch", "ntl", "auipc zero"))
         if younger or found[2] == "6101":
             continue
@@ -113,7 +113,7 @@ def test_as_objdump_spells_them(seed: int, tmp_path: Path) -> None:
     assert held > 8000
 
 
-# With an immediate, objdump before 2.41 writes these without their i.
+# With an immediate, objdump before 2.41 prints these without the i.
 SHORTER = {
     name: name.replace("i", "")
     for name in [
@@ -139,7 +139,7 @@ def older(text: str) -> str:
     return SHORTER.get(name, name) + space + operands
 
 
-# What an assembler that knows the younger extensions makes of a text must give the text back.
+# An assembler that knows the younger extensions assembles this text; disassembly must restore it.
 ROUND_TRIP = """\
 sspush ra
 sspush t0

@@ -1,4 +1,4 @@
-"""The loader: what it takes, what it refuses and how it says so, and the stack it makes."""
+"""The loader: the files it accepts and rejects, its messages, and the initial stack."""
 
 from __future__ import annotations
 

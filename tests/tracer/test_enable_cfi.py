@@ -1,4 +1,4 @@
-"""--enable-cfi: what the loader enables, when, and how it is recorded."""
+"""--enable-cfi: what the loader enables, when, and how that is recorded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NEEDED = (1, 2, 3, 6)  # PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_PHDR
 
 
 def marked(features: int, data: bytes = GOOD) -> bytes:
-    """An ELF file with a property note at its end, in the place of a header it can do without."""
+    """An ELF file with a property note at its end, whose header replaces one not needed."""
     at = next(
         at
         for at in range(PHDR, PHDR + 56 * 12, 56)
@@ -104,11 +104,11 @@ def cache(**paths: str) -> bytes:
     ("places", "env", "expected"),
     [
         ({"near": "lib", "far": "usr/lib"}, {}, 3),
-        ({"near": "opt", "far": "opt"}, {}, 0),  # not to be found
+        ({"near": "opt", "far": "opt"}, {}, 0),  # not in the search path
         ({"near": "opt", "far": "opt"}, {"LD_LIBRARY_PATH": "/opt"}, 3),
-        ({"near": "odd", "far": "odd"}, {}, 3),  # the cache knows
+        ({"near": "odd", "far": "odd"}, {}, 3),  # found by ld.so.cache
         ({"near": "lib", "far": "lib", "plain": "lib"}, {"LD_PRELOAD": "/lib/libplain.so"}, 0),
-        ({"near": "lib", "plainfar": "lib"}, {}, 0),  # the one that is not marked decides
+        ({"near": "lib", "plainfar": "lib"}, {}, 0),  # a single unmarked library disables it
     ],
 )
 def test_all_objects_decide(

@@ -1,4 +1,4 @@
-"""Plugins: what they are told, that nobody notices them, and how they end a run."""
+"""Plugins: what they receive, that they don't change a run, and how they end one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ALL = frozenset({"cfi", "flow", "insn"})
 
 
 class Everything(Plugin):
-    """Keeps all that it is told."""
+    """Keeps everything that it receives."""
 
     wants = (Rows("mappings"), Rows("cfi"), Rows("code"), Rows("inputs"), Blocks(), Instructions(),
              Memory())  # fmt: skip
@@ -138,7 +138,7 @@ def test_batches_hold_what_the_tables_hold(tmp_path: Path) -> None:
 
 
 def test_instructions_of_a_block_are_those_that_ran(tmp_path: Path) -> None:
-    """longjmp's program ends no block early but the last."""
+    """The longjmp program ends only its last block early."""
     plugin = Everything()
     result = recorded(tmp_path / "run", plugin, program="pthread-off")
     assert plugin.frame("blocks")["instructions"].sum() == plugin.frame("insn").height
@@ -362,7 +362,7 @@ def test_a_plugins_table_is_sealed(tmp_path: Path) -> None:
 
 
 def test_what_recovery_finds_of_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut off between the plugins' end and the run's: their tables are not the run's."""
+    """A recording cut off after the plugins finished, before the seal: it has no plugin tables."""
 
     def cut(*args: Any) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""record(): one program in, one sealed run out, the same every time."""
+"""record(): a program becomes a sealed run, the same one every time."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_options_that_cannot_be(tmp_path: Path, options: dict[str, object], what
 
 
 def test_own_numbers(tmp_path: Path) -> None:
-    """v3 had PR_SET_SHADOW_STACK_STATUS at 72: the merged kernel's 75 is nothing there."""
+    """v3 had PR_SET_SHADOW_STACK_STATUS at 72; it does not know the merged kernel's 75."""
     recorded(tmp_path / "x.run", kernel="v3", abi="own")
     calls = pl.read_parquet(tmp_path / "x.run/syscalls.parquet").filter(pl.col("name") == "prctl")
     assert set(calls["ret"]) == {-22}

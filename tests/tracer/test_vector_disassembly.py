@@ -1,4 +1,4 @@
-"""Vector instructions as GNU objdump spells them."""
+"""Vector instructions in the syntax of GNU objdump."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "core"))
 import vector_programs
 
 AS, OBJDUMP = (f"riscv64-linux-gnu-{tool}" for tool in ("as", "objdump"))
-# Zvbb is younger than objdump 2.40.
+# objdump 2.40 does not know Zvbb.
 YOUNGER = ("vandn", "vro", "vbrev", "vrev8", "vclz", "vctz", "vcpop_v", "vwsll")
 
 

@@ -1,4 +1,4 @@
-"""Windows: their rows are those of a whole recording with --trace insn, wherever they lie."""
+"""Windows: their rows are those of a whole recording with --trace insn, at any position."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(params=["checkpoints everywhere", "checkpoints now and then", "no cache"])
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[CheckpointCache, Spacing]:
-    """Where checkpoints go, and how far apart."""
+    """The cache of checkpoints, and their spacing."""
     return (
         CheckpointCache(None if request.param == "no cache" else tmp_path, b""),
         EVERYWHERE if request.param == "checkpoints everywhere" else Spacing(),

@@ -1,4 +1,4 @@
-// The Python face of the core; _core.pyi is its contract.
+// The Python bindings of the core; _core.pyi documents the interface.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/pair.h>
@@ -152,7 +152,7 @@ nb::bytes state(const Hart& h) {
 
 void restore(Hart& h, nb::bytes state) {
     if (!h.restore({static_cast<const u8*>(state.data()), state.size()}))
-        throw nb::value_error("not a hart's state");
+        throw nb::value_error("not the state of a hart");
 }
 
 nb::bytes save_machine(const Machine& machine, const Spaces& spaces, const Harts& harts) {
@@ -192,7 +192,7 @@ void set_vector_csrs(Hart& h, u64 vstart, u64 vl, u64 vtype, u64 vcsr) {
     h.v.used = true;
 }
 
-// In lower case, as an ISA string has them.
+// In lower case, as in an ISA string.
 std::vector<std::string> extensions() {
     std::vector<std::string> names(std::begin(extension_names), std::end(extension_names));
     for (std::string& name : names) name[0] = static_cast<char>(std::tolower(name[0]));
@@ -224,7 +224,7 @@ nb::tuple fault(const Hart& h) {
 }  // namespace
 
 NB_MODULE(_core, module) {
-    // A plugin may keep batches, and with them buffers of ours, to the end of the process.
+    // A plugin may keep batches, and so buffers of the core, until the process ends.
     nb::set_leak_warnings(false);
     for (auto [name, value] :
          {std::pair{"STOP_BUDGET", int{stop_budget}}, {"STOP_ECALL", int{stop_ecall}},

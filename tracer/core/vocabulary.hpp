@@ -1,8 +1,8 @@
-// The words that isa/*.inc are written in, as macros over the loop's variables (interpreter.hpp):
+// The macros that the semantics in isa/*.inc use, over the loop's variables (interpreter.hpp):
 //   RD RS1 RS2 IMM SHAMT PC WORD   the instruction at ip; BASE LINK: of its block
 //   FD H1 S1..3 D1..3 FL ROUNDED   floating-point operands, flags, rounding mode
-//   LOAD STORE AMO ...             memory; on an exception they leave for memory_fault
-//   BRANCH JUMP JUMP_REGISTER      leave for the next block
+//   LOAD STORE AMO ...             memory; on an exception they go to memory_fault
+//   BRANCH JUMP JUMP_REGISTER      go to the next block
 //   FAULT ECALL                    leave the loop
 //   CFI CFI_ROW CFI_FAULT          a row of the cfi table, at levels that record it
 #pragma once
@@ -33,7 +33,7 @@
     if (UNLIKELY(rm < 0)) FAULT(cause_illegal, WORD); \
     __VA_ARGS__
 
-// The instruction's own index (icount while it executes).
+// The index of the instruction (icount while it executes).
 #define POSITION u64(ip - blk->slots() + 1)
 #define INDEX (limit - left - blk->count + POSITION)
 
@@ -52,7 +52,7 @@
         goto* ip->handler; \
     } while (0)
 
-// FAULT: the instruction's exception. memory_fault: h.fault has it already.
+// FAULT: raise an exception. memory_fault: h.fault is set already.
 #define FAULT(cause_, tval_)    \
     do {                        \
         h.fault.cause = cause_; \
@@ -79,7 +79,8 @@
         goto leave_at_ip;  \
     } while (0)
 
-// Leave for another block. Successors within the page are remembered; a page's blocks die together.
+// Go to another block. Successors within the page are cached: the blocks of a page are freed
+// together.
 #define FOLLOW(successor, target)     \
     do {                              \
         RETIRE();                     \
@@ -115,7 +116,7 @@
         if constexpr (Level & trace_insn)            \
             memory = {address_, u64(value_), size_}; \
     } while (0)
-// After an access by store permission: the page it touched may have had decoded text.
+// After an access that required store permission: the page may have had decoded text.
 #define ACCESSED(address_, value_, size_)           \
     do {                                            \
         RECORD(address_, value_, size_);            \
@@ -232,11 +233,12 @@
 #define CFI_ROW(...) CFI_ROW_AT(INDEX, PC, __VA_ARGS__)
 #define CFI(kind_, addr_, value_, operand_, before_, after_) \
     CFI_ROW(kind_, addr_, value_, operand_, before_, after_, cause_none)
-// Of an instruction whose memory access has left its exception in h.fault.
+// For an instruction whose memory access has set h.fault.
 #define CFI_FAULT(kind_, addr_, value_, operand_) \
     CFI_ROW(kind_, addr_, value_, operand_, h.ssp, h.ssp, h.fault.cause)
 
-// A row for entering blk at pc, before the budget is taken; a full code table stops the run instead.
+// A row for the entry to blk at pc, before the budget is charged. A full code table stops the run
+// instead.
 #define FLOW_ROW()                                                        \
     do {                                                                  \
         if constexpr (Level & trace_flow) {                               \

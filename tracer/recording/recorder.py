@@ -1,8 +1,7 @@
-"""What happens becomes rows: the kernel model's one by one, the executor's in whole buffers.
+"""Records events as rows: the kernel model's one by one, the executor's in whole buffers.
 
-Both go through a bounded queue to a second thread, which makes Arrow batches of them and appends
-those to a sink: the tables' files in RUN.partial (rundir.py seals it), or whoever compares
-them with another run's.
+Both go through a bounded queue to a second thread, which builds Arrow batches and appends them to a
+sink: the table files in RUN.partial (rundir.py seals it), or a comparison with another run.
 """
 
 from __future__ import annotations
@@ -27,45 +26,45 @@ CORE_TABLES: Final = ("cfi", "flow", "code", "insn")
 TRACE_BITS: Final = {"cfi": 1, "flow": 2, "insn": 4}  # _core.TRACE_*
 BIT_OF: Final = TRACE_BITS | {"code": 2}
 
-_QUEUE: Final = 8  # batches that may wait for the second thread
+_QUEUE: Final = 8  # maximum batches waiting for the second thread
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """When what waits in memory moves on."""
+    """When rows in memory are passed on."""
 
     rows: int = 2**14  # of the kernel model
     bytes: int = 2**23  # in their bytes columns
-    mark_seconds: float = 0.5  # between two marks: what kill -9 may cost
+    mark_seconds: float = 0.5  # between two marks: the most that kill -9 can lose
 
 
 class Buffers(Protocol):
-    """The executor's trace buffers: a _core.Machine, or what stands before it."""
+    """The executor's trace buffers: a _core.Machine or a wrapper of it."""
 
     def pending(self, table: str) -> int: ...
     def drain(self, table: str) -> dict[str, memoryview]: ...
 
 
 class Sink(Protocol):
-    """Where batches go, on the second thread; add_file alone is called on the first."""
+    """The destination of batches. Its methods run on the second thread, except add_file."""
 
     def append(self, table: str, batch: pa.RecordBatch) -> None: ...
 
     def mark(self, seq: int, rows: dict[str, int]) -> None:
-        """Everything up to seq has been appended: so many rows of each table."""
+        """Everything up to seq has been appended. rows: the number of rows of each table."""
         ...
 
     def close_streams(self) -> None: ...
 
     def add_file(self, data: bytes) -> str:
-        """Bytes that rows name by the sha256 that is given back."""
+        """Store bytes; rows refer to them by the returned sha256."""
         ...
 
 
 class Collector:
-    """Everything that happens, in batches, to a sink; what the sink raises is raised here later.
+    """Collects all events in batches for a sink. An error of the sink is raised here later.
 
-    module_of: (mm, pc) -> modules.module, asked for every new block of code.
+    module_of: (mm, pc) -> modules.module, called for every new block of code.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class Collector:
         self._writer = _Writer(sink)
 
     def row(self, table: str, /, **columns: Any) -> None:
-        """One row; columns left out are null, kinds are words of the vocabulary."""
+        """Add a row. Missing columns are null, kinds are words of the vocabulary."""
         if not columns.keys() <= self._names[table]:
             raise ValueError(f"{table} has no column {min(columns.keys() - self._names[table])}")
         self._rows[table].append(columns)
@@ -100,7 +99,7 @@ class Collector:
             self._flush_rows()
 
     def drain(self, machine: Buffers) -> None:
-        """Take what waits in the executor's buffers: at STOP_FLUSH, and before `seal`."""
+        """Drain the executor's buffers: at STOP_FLUSH, and before `seal`."""
         for name in CORE_TABLES:
             if rows := machine.pending(name):
                 columns = machine.drain(name)
@@ -111,18 +110,18 @@ class Collector:
             self.mark()
 
     def mark(self) -> None:
-        """Make what was drained so far safe from kill -9."""
+        """Flush the drained rows to disk, so that they survive kill -9."""
         self._flush_rows()
         self._writer.put_mark(self._last_seq)
         self._next_mark = time.monotonic() + self._thresholds.mark_seconds
 
     def tick(self, machine: Buffers) -> None:
-        """Call it now and then: when a mark is due it drains, and marks."""
+        """To be called regularly: drains and marks if a mark is due."""
         if time.monotonic() >= self._next_mark:
             self.drain(machine)
 
     def input(self, guest_path: str, data: bytes, mode: int, seq: int) -> int:
-        """The number of a file that the guest saw: the same for the same path, bytes and mode."""
+        """The number of an input file; the same for equal path, bytes and mode."""
         sha256 = self.file(data)
         key = (guest_path, sha256, mode)
         if key not in self._inputs:
@@ -140,11 +139,11 @@ class Collector:
         return self._inputs[key]
 
     def file(self, data: bytes) -> str:
-        """Store bytes that the run needs; their sha256."""
+        """Store bytes that the run needs; return their sha256."""
         return self._sink.add_file(data)
 
     def finish(self) -> None:
-        """Everything has happened: wait until the sink has it."""
+        """After the last event: wait until the sink has received everything."""
         self._flush_rows()
         self._writer.close()
 
@@ -160,10 +159,10 @@ class Collector:
 
 
 class Recorder(Collector):
-    """Records into `directory`.partial until `seal` makes it `directory`.
+    """Records into `directory`.partial; `seal` renames it to `directory`.
 
-    Raises CannotWrite if the directory exists (without force) or cannot be made; later calls raise
-    it when the disk is full. What was written until then stays in RUN.partial.
+    Raises CannotWrite if the directory exists (without force) or cannot be created; later calls
+    raise it if the disk is full. The rows written until then stay in RUN.partial.
     """
 
     def __init__(
@@ -179,15 +178,15 @@ class Recorder(Collector):
         super().__init__(self._partial, module_of, thresholds)
 
     def begin(self, manifest: Manifest) -> None:
-        """Keep what is known of the run so far, so that it can be recovered after a kill -9."""
+        """Store the manifest as far as it is known, so that the run can be recovered."""
         self._partial.keep(manifest)
 
     def plugin(self, name: str, table: pa.Table) -> PluginEntry:
-        """Store a plugin's table: its entry in the manifest."""
+        """Store a plugin's table; return its entry in the manifest."""
         return self._partial.add_plugin(name, table)
 
     def seal(self, manifest: Manifest) -> Path:
-        """The finished run directory: rows in seq order, Parquet, hashes, manifest last, renamed.
+        """Write the finished run directory: sorted Parquet tables, the manifest last, and rename.
 
         manifest: without tables. Raises CannotWrite; the recording then stays in RUN.partial.
         """
@@ -197,9 +196,9 @@ class Recorder(Collector):
         return self._partial.seal(manifest, self._writer.rows, self._force)
 
     def abandon(self, machine: Buffers | None = None) -> None:
-        """After an error of ours: what was recorded stays in RUN.partial and can be recovered.
+        """After an internal error: the recording stays in RUN.partial and can be recovered.
 
-        Without the machine, what its buffers hold is lost, and all that came after the last mark.
+        Without `machine`, the rows in its buffers and all rows after the last mark are lost.
         """
         try:
             if machine:
@@ -210,13 +209,13 @@ class Recorder(Collector):
             self._writer.stop()
 
     def discard(self) -> None:
-        """The program never began: nothing stays."""
+        """The program never started: remove RUN.partial."""
         self._writer.stop()
         self._partial.discard()
 
 
 class NullRecorder:
-    """Takes everything and keeps nothing."""
+    """A recorder that discards everything."""
 
     def __init__(self) -> None:
         self.module_of: Callable[[int, int], int | None] = lambda mm, pc: None
@@ -251,7 +250,7 @@ class _MakeBatch(Protocol):
 
 
 class _Writer:
-    """The second thread: makes batches and gives them to the sink, in the order they came."""
+    """The second thread: builds batches and passes them to the sink, in order."""
 
     def __init__(self, sink: Sink) -> None:
         self.rows: dict[str, int] = {}  # written so far
@@ -270,7 +269,7 @@ class _Writer:
         self._queue.put(seq)
 
     def close(self) -> None:
-        """Wait until everything is written. Raises what went wrong."""
+        """Wait until everything is written. Raises the sink's error, if any."""
         self.stop()
         self._raise()
 
@@ -286,7 +285,7 @@ class _Writer:
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
             if self._error:
-                continue  # keep the queue moving until the first thread sees the error
+                continue  # keep draining the queue until the first thread sees the error
             try:
                 self._do(item)
             except Exception as e:
@@ -309,10 +308,10 @@ class _Writer:
 def core_batch(
     table: str, columns: dict[str, memoryview], modules: list[int | None] | None = None
 ) -> pa.RecordBatch:
-    """A drained buffer as a batch, without copying what has no sentinels.
+    """A drained buffer as a batch. Columns without sentinels are not copied.
 
-    The executor has no nulls: what is null is told by `fault` 255, `rd` 255, `mem_size` 0 and by
-    the kind of a cfi row. modules: the module column of code rows.
+    The executor has no nulls: `fault` 255, `rd` 255, `mem_size` 0 and the kind of a cfi row mark
+    them. modules: the module column of code rows.
     """
     wanted = schema(table)
     count = len(columns["seq"])
@@ -335,7 +334,7 @@ def core_batch(
     return pa.record_batch([given[name] for name in wanted.names], schema=wanted)
 
 
-# Kinds whose address, or operand, means something (the executor fills the others with 0).
+# The kinds with an address, or an operand. The executor sets those of other kinds to 0.
 _HAS_ADDR: Final = ("sspush", "sspopchk", "ssamoswap")
 _HAS_OPERAND: Final = ("sspopchk", "ssamoswap", "lpad")
 
@@ -355,9 +354,9 @@ def _null_insn(columns: dict[str, pa.Array]) -> None:
 
 
 def _where(tags: pa.Array, valid: Callable[[int], bool], values: pa.Array) -> pa.Array:
-    """The values, not copied; null where the tag (u8) of the row says so.
+    """The values, not copied; null unless valid(tag of the row, a u8).
 
-    By a table of 256 entries: Arrow's comparisons of bytes cost several times as much.
+    Uses a table of 256 entries: Arrow's comparisons of bytes take several times as long.
     """
     raw = tags.buffers()[1].to_pybytes()[: len(tags)]
     found = raw.translate(bytes(map(valid, range(256))))

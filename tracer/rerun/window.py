@@ -1,7 +1,7 @@
-"""What the executor did in a part of a run, instruction by instruction, by executing it again.
+"""The instructions of a part of a run, obtained by executing it again.
 
-The run is gone through once without recording anything, and checkpoints are left on the way; from
-then on any window costs the way from the nearest checkpoint before it.
+The first time, the run is executed without recording, and checkpoints are stored on the way. Then a
+window costs only the execution from the nearest checkpoint before it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from shstk.tracer.rerun.checkpoint_cache import CheckpointCache
 
 TRACE_BITS: Final = {"cfi": 1, "insn": 4}  # of _core
-_PIECE: Final = 1 << 19  # instructions between two looks at the rows
+_PIECE: Final = 1 << 19  # instructions between two batches
 
 
 @dataclass(frozen=True)
 class Spacing:
-    """How far apart checkpoints are left."""
+    """The minimum distance of checkpoints."""
 
     seconds: float = 0.3  # of the host
-    cost: float = 10  # and at least so many times what making one takes
+    cost: float = 10  # and this multiple of the time that saving one takes
 
 
 def rows(
@@ -80,8 +80,8 @@ def travel(
     on_progress: Callable[[int], None] = lambda icount: None,
     spacing: Spacing = Spacing(),
 ) -> str | None:
-    """Bring a guest that was just set up to `icount`, from the nearest checkpoint, and leave more
-    of them on the way; not None if it came to its end before: how."""
+    """Advance a guest that was just set up to `icount`, from the nearest checkpoint, and store more
+    checkpoints on the way. Returns the ending if the guest ended before, otherwise None."""
     for data in cache.before(icount):
         try:
             restore(guest, data)
@@ -105,11 +105,11 @@ def travel(
     return ending
 
 
-_PAUSE: Final = "pause"  # no ending of schemas.vocabulary.ENDINGS
+_PAUSE: Final = "pause"  # not one of schemas.vocabulary.ENDINGS
 
 
 class _Rows(NullRecorder):
-    """Keeps what the executor wrote, until it is taken."""
+    """Keeps the executor's rows until they are taken."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -43,7 +43,7 @@ class Epoll(OpenFile):
     def __init__(self, inode: Inode, flags: int) -> None:
         super().__init__(inode, flags, "anon_inode:[eventpoll]")
         self.interests: dict[int, Interest] = {}
-        self.outer: list[Epoll] = []  # the epolls that wait for this one, once for each descriptor
+        self.outer: list[Epoll] = []  # the epolls that watch this one, once per descriptor
 
     def add(self, fd: int, interest: Interest) -> None:
         self.interests[fd] = interest
@@ -102,14 +102,14 @@ def _epoll(t: Task, fd: int) -> Epoll:
 
 
 def _nested_too_deep(outer: Epoll, inner: Epoll) -> bool:
-    """ep_loop_check(): whether adding `inner` makes a loop, or more than EP_MAX_NESTS in a row."""
+    """ep_loop_check(): whether adding `inner` creates a cycle or nests deeper than EP_MAX_NESTS."""
     below, above = _levels(inner, Epoll.inner), _levels(outer, lambda epoll: epoll.outer)
     looped = any(outer in level for level in below)
     return looped or len(below) + len(above) - 1 > _NESTS_MAX
 
 
 def _levels(start: Epoll, next_level: Callable[[Epoll], Iterable[Epoll]]) -> list[set[Epoll]]:
-    """Those that `start` leads to, by how far away they are; itself first."""
+    """The epolls reachable from `start`, by distance; itself first."""
     levels = [{start}]
     while levels[-1] and len(levels) <= _NESTS_MAX + 1:
         levels.append({found for epoll in levels[-1] for found in next_level(epoll)})

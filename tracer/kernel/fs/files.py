@@ -75,7 +75,7 @@ class OpenFile:
     """
 
     recorded = True  # whether reads write kernel_memory rows
-    ignores_data = False  # a write does not look at its bytes
+    ignores_data = False  # a write does not read its bytes
 
     def __init__(self, inode: Inode, flags: int, path: str) -> None:
         self.inode = inode
@@ -108,9 +108,9 @@ class OpenFile:
         raise Errno("EINVAL")
 
     def unbroken(self, n: int) -> int:
-        """How many bytes move if a fault in the caller's memory stops a copy after n of them.
+        """The number of bytes transferred if a fault in user memory stops a copy after n bytes.
 
-        All of a file's; a pipe and a socket move a whole buffer or nothing of it."""
+        A file transfers all n; a pipe or a socket transfers whole buffers only."""
         return n
 
     def peek_at(self, k: Kernel, t: Task, n: int, offset: int) -> bytes:

@@ -112,7 +112,7 @@ def gather(k: Kernel, t: Task, iov: Iov) -> bytes:
 
 
 def _unbroken(file: OpenFile, n: int) -> int:
-    """What moves of n bytes, after which a copy met a fault. Errno EFAULT: nothing."""
+    """The bytes transferred if a copy faults after n bytes. Errno EFAULT: none."""
     moved = file.unbroken(n)
     if not moved:
         raise Errno("EFAULT")

@@ -146,7 +146,7 @@ class Socket(OpenFile):
         return files
 
     def unbroken(self, n: int) -> int:
-        """A stream's whole messages, as each was sent."""
+        """A stream transfers whole messages, as they were sent."""
         moved = 0
         for message in self.inbox if self.kind == SOCK_STREAM else ():
             if moved + len(message.data) > n:

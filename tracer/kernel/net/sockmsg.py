@@ -172,7 +172,7 @@ def _cmsg(kind: int, body: bytes) -> bytes:
 
 
 def _copy_out(k: Kernel, t: Task, sock: Socket, iov: Iov, data: bytes, flags: int) -> int:
-    """How many bytes reached the caller. Errno EFAULT: none, though a datagram is consumed."""
+    """The number of bytes copied to the caller. Errno EFAULT: none, but a datagram is consumed."""
     done = 0
     with suppress(Errno):
         done = scatter(k, t, iov, data, record=True) if data else 0
