@@ -43,7 +43,7 @@ from shstk.replay.rules import inheritance
 from shstk.replay.rules.outcome import Outcome
 
 NEEDS = (*STATE, "mappings")
-APPLIES = "clone that the test of is_shstk_enabled lets allocate nothing"
+APPLIES = "clone that the test of is_shstk_enabled skips"
 RESTS_ON = ("clone_gate",)
 
 

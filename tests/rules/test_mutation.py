@@ -1,8 +1,8 @@
-"""Every condition of every rule matters: with one of them turned, a listing of the rule must fail.
+"""Every condition of every rule matters: if one is inverted, a listing of the rule must fail.
 
 A mutant is a rule's module with one condition changed: a comparison reversed, `and` for `or`, a
-`not` or `~` taken away. Those that no listing can notice stand in surviving_mutants.txt, each with
-the reason; one that is noticed must not.
+`not` or `~` removed. surviving_mutants.txt lists those that no listing can notice, each with the
+reason, and no others.
 
     python tests/rules/test_mutation.py [RULE…]
 
@@ -50,7 +50,7 @@ _TURNED: Final[dict[type[ast.cmpop], type[ast.cmpop]]] = {
 
 
 class Turn(ast.NodeTransformer):
-    """Changes the n-th condition of a module; `name` says which, without line numbers."""
+    """Changes the n-th condition of a module; `name` identifies it without line numbers."""
 
     def __init__(self, n: int) -> None:
         self.left = n
@@ -101,7 +101,7 @@ class Turn(ast.NodeTransformer):
 
 
 def _of_columns(node: ast.BinOp) -> bool:
-    """Whether an operand is a condition over columns, and not a number's bits."""
+    """Whether an operand is a condition over columns rather than a bit mask."""
     sides = (node.left, node.right)
     return any(isinstance(s, ast.Compare | ast.UnaryOp) or ".is_" in ast.unparse(s) for s in sides)
 
@@ -124,7 +124,7 @@ def mutants(rule: str) -> Iterator[tuple[str, CodeType]]:
 
 @cache
 def runs(rule: str) -> list[tuple[str, str, Run, frozenset[Expected]]]:
-    """A rule's own listing: each of its runs, and what the rule says of it."""
+    """The runs of a rule's own listing, each with the rule's verdicts."""
     listing = HERE / f"{rule}.md"
     wanted = {e for e in expectations(listing) if e.rule == rule}
     return [
@@ -141,7 +141,7 @@ def _said(rule: str, run: str, expect: str) -> frozenset[Expected]:
 
 
 def noticed(rule: str, code: CodeType) -> bool:
-    """Whether some run of the rule's listing is judged otherwise by the mutant."""
+    """Whether the mutant judges some run of the rule's listing differently."""
     module = ModuleType(f"shstk.replay.rules.{MODULES[rule]}")
     whole = RULES[rule]
     try:
@@ -161,13 +161,13 @@ def noticed(rule: str, code: CodeType) -> bool:
 
 
 def survivors() -> dict[str, str]:
-    """By name, why no listing can, or need, notice a mutant."""
+    """The reason why no listing can, or need, notice a mutant, by the mutant's name."""
     lines = [line for line in SURVIVORS.read_text().splitlines() if line and line[0] != "#"]
     return dict(line.split("  # ", 1) for line in lines)
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_turned_condition_is_noticed(rule: str) -> None:
+def test_an_inverted_condition_is_noticed(rule: str) -> None:
     lived = {name for name, code in mutants(rule) if not noticed(rule, code)}
     assert lived == {name for name in survivors() if name.split()[0] == rule}
 
@@ -176,7 +176,7 @@ def test_survivors_have_a_reason() -> None:
     for name, why in survivors().items():
         assert name.split()[0] in RULES, name
         assert why.strip(), name
-        assert not why.strip().lower().startswith("open"), f"{name}: say why none can tell"
+        assert not why.strip().lower().startswith("open"), f"{name}: give the reason"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The rules about signals, faults, ptrace and hwprobe on programs that meet each of their cases.
+"""The rules about signals, faults, ptrace and hwprobe, on programs that have each of their cases.
 
-That the probe's answers are a real kernel's is tests/realkernel's to show.
+tests/realkernel checks that the probe's results are those of a real kernel.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def recorded(program: str, argument: str, kernel: str, out: Path, *more: str) ->
 
 @pytest.mark.parametrize("kernel", ["v3", "7.2"])
 @pytest.mark.parametrize(("program", "argument"), SEEN)
-def test_nothing_is_wrong_where_there_is_something(
+def test_the_rules_have_instances_and_no_findings(
     program: str, argument: str, kernel: str, tmp_path: Path
 ) -> None:
     run = recorded(program, argument, kernel, tmp_path / "a.run")
@@ -44,7 +44,7 @@ def test_nothing_is_wrong_where_there_is_something(
     ), found.select("rule", "outcome", "note").rows()
 
 
-def test_instructions_tell_of_loads_from_shadow_stacks(tmp_path: Path) -> None:
+def test_loads_from_shadow_stacks_are_counted_by_insn(tmp_path: Path) -> None:
     run = recorded("probe", "faults", "7.2", tmp_path / "a.run", "insn")
     found = check(run, select=["F3", "F4"]).findings.select("rule", "outcome", "checked").rows()
     assert found == [("F3", "satisfied", 6), ("F4", "satisfied", 3)]
@@ -53,11 +53,12 @@ def test_instructions_tell_of_loads_from_shadow_stacks(tmp_path: Path) -> None:
 def test_a_run_judged_by_the_other_layout(tmp_path: Path) -> None:
     run = recorded("signals", "", "v3", tmp_path / "a.run")
     assert check(run, expect="revision", select=["G3", "G4"]).clean
-    told = check(run, expect="revision", as_="7.2", select=["G3"]).violated
-    assert told.select("expected", "actual").rows() == [("the reserved word 0x0", "not stored")] * 4
+    found = check(run, expect="revision", as_="7.2", select=["G3"]).violated
+    expected = [("the reserved word 0x0", "not stored")] * 4
+    assert found.select("expected", "actual").rows() == expected
 
 
-def test_what_sigreturn_took_is_recorded(tmp_path: Path) -> None:
+def test_sigreturns_reads_are_recorded(tmp_path: Path) -> None:
     """The frame as the kernel read it, part by part, within the call."""
     run = recorded("signals", "", "7.2", tmp_path / "a.run")
     first = run.table("signals").filter(kind="sigreturn").row(0, named=True)

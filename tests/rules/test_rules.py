@@ -1,13 +1,13 @@
-"""Every rule against the listings of tests/rules: what it finds, where, and that nothing else does.
+"""Checks the findings of every rule in the listings of tests/rules, and that there are no others.
 
-A listing is Markdown for `shstk build` (docs/listing.md). Its blocks fenced as ```expect say, line
-by line, what the rules must say of its runs:
+A listing is Markdown for `shstk build` (docs/listing.md). Its blocks fenced as ```expect have one
+line for each verdict that the rules must reach on its runs:
 
     RUN [revision] violated RULE SEQ tTID ADDR      all violations of a run are listed, no others
     RUN [revision] satisfied RULE N
     RUN [revision] not-evaluated RULE why
 
-judged by intent, or by what the run's own revision does.
+judged by intent, or by what the code of the run's revision does.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ def expectations(listing: Path) -> Iterator[Expected]:
 
 
 def said(listing: Path, run: str, expect: str) -> set[Expected]:
-    """What the rules say of a run, in the words of `expect` lines."""
+    """The rules' verdicts on a run, in the form of `expect` lines."""
     frame = check(build_run(listing.read_text(), run, listing.name), expect=expect).findings
     return verdicts(frame, run, expect)
 
 
 def verdicts(frame: pl.DataFrame, run: str, expect: str) -> set[Expected]:
-    """Findings in the words of `expect` lines."""
+    """Verdicts in the form of `expect` lines."""
     out = set()
     for row in frame.iter_rows(named=True):
         rest = row["why"] or str(row["checked"])
@@ -86,7 +86,7 @@ def test_listing(listing: Path, run: str, expect: str) -> None:
 
 
 @pytest.mark.parametrize("listing", LISTINGS, ids=lambda path: path.stem)
-def test_every_run_of_a_listing_is_expected_to_say_something(listing: Path) -> None:
+def test_every_run_of_a_listing_has_an_expectation(listing: Path) -> None:
     assert set(names(listing.read_text())) == {e.run for e in expectations(listing)}
 
 
@@ -98,7 +98,7 @@ def test_every_rule_has_its_three_fixtures(rule: str) -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rule_that_finds_nothing_is_noticed(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mutation check: with the rule's condition off its violating fixtures must fail."""
+    """The mutation check: if the rule reports no findings, its violating fixtures must fail."""
     whole = RULES[rule]
 
     def blind(facts):  # type: ignore[no-untyped-def]

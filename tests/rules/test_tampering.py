@@ -1,12 +1,11 @@
-"""One cell of a recorded run is changed, as if the record were wrong there: some rule must notice.
+"""Changes one cell of a recorded run, as if the record were wrong: some rule must notice.
 
-The hashes are not asked: they would notice every change. `UNNOTICED` names the columns where no
-other row tells what a cell should have been, each with the reason. CI changes one cell in each
-table;
+The hashes are not checked: they would detect every change. `UNNOTICED` lists the columns whose
+cells cannot be inferred from other rows, each with the reason. CI changes one cell in each table;
 
     python tests/rules/test_tampering.py [CELLS]
 
-changes so many of each column (default 4) and prints how many of them were noticed.
+changes this number of cells in each column (default 4) and prints how many were noticed.
 """
 
 from __future__ import annotations
@@ -35,18 +34,18 @@ PROGRAMS: Final = {
     "processes": ROOT / "fixtures" / "bin" / "processes.elf",
 }
 FLOOR: Final = 0.9  # of the cells outside of UNNOTICED
-_ARGUMENT: Final = "what a program asks is its own affair; only the calls that rules judge are held"
-_ANSWER: Final = "an answer that no rule judges and no other row repeats"
-_HASH: Final = "a hash of registers that are not recorded: executing again holds it"
-_PLACE: Final = "registers of the program, told once"
-_NAME: Final = "a name from outside, told once"
+_ARGUMENT: Final = "an argument chosen by the program; only the calls that rules judge are checked"
+_ANSWER: Final = "a result that no rule judges and no other row repeats"
+_HASH: Final = "a hash of registers that are not recorded; shstk replay compares it"
+_PLACE: Final = "registers of the program, recorded once"
+_NAME: Final = "a name from outside, recorded once"
 _FRAME: Final = (
-    "a word of the frame, held where kernel_memory has the frame and the handler returns"
+    "a word of the frame, checked if kernel_memory has the frame and the handler returns"
 )
 _PLAIN: Final = "ordinary memory, whose other contents are not recorded"
-_REQUEST: Final = "what was asked of ordinary memory; rules judge shadow stacks"
-_TREE: Final = "answers of the host's files, which executing again asks for"
-_BY: Final = "whoever was first to use it: any task of the address space may be"
+_REQUEST: Final = "a request for ordinary memory; rules judge shadow stacks"
+_TREE: Final = "metadata of the host's files; shstk replay compares it"
+_BY: Final = "the task that used it first, which can be any task of the address space"
 UNNOTICED: Final[dict[str, str]] = {
     **{f"syscalls.a{n}": _ARGUMENT for n in range(6)},
     "syscalls.ret": _ANSWER,
@@ -57,7 +56,7 @@ UNNOTICED: Final[dict[str, str]] = {
     "modules.path": _NAME,
     "modules.bias": _NAME,
     "inputs.guest_path": _NAME,
-    "clones.api": "the number of its call tells it already",
+    "clones.api": "redundant: it follows from the number of the call",
     "signals.sender": _NAME,
     "signals.alt_stack": _FRAME,
     "signals.handler": _FRAME,
@@ -67,9 +66,9 @@ UNNOTICED: Final[dict[str, str]] = {
     "inputs.mode": _NAME,
     **{f"tree.{n}": _TREE for n in ("seq", "tid", "mm", "tree", "op", "path", "sha256")},
     "output.fd": _ARGUMENT,
-    "output.bytes": "the program's words; how many there are is held",
+    "output.bytes": "the program's text; only its length is checked",
     "mms.tid": _BY,
-    "mms.cause": "a fork's and an exec's address space differ in what is mapped only",
+    "mms.cause": "address spaces of fork and exec differ only in what is mapped",
     "modules.tid": _BY,
     "code.tid": _BY,
     "kernel_memory.tid": _BY,
@@ -77,7 +76,7 @@ UNNOTICED: Final[dict[str, str]] = {
     "kernel_memory.op": _PLAIN,
     "kernel_memory.bytes": _PLAIN,
     **{f"mappings.{n}": _REQUEST for n in ("hint", "prot", "flags", "offset", "ret", "length")},
-    "cfi.pc": "one instruction of a kind stands for another, or its code is no block's first",
+    "cfi.pc": "there is another instruction of the same kind, or its code does not start a block",
 }
 
 
@@ -94,7 +93,7 @@ def _folder() -> TemporaryDirectory[str]:
 
 
 def columns() -> Iterator[tuple[str, str]]:
-    """Every column of a table that some program's run has rows of."""
+    """Every column of the tables that have rows in some program's run."""
     for name, table in TABLES.items():
         if any(recorded(p).arrow(name).num_rows for p in PROGRAMS):
             yield from ((name, column) for column in table.names)
@@ -132,7 +131,7 @@ def tampered(run: Run, table: str, column: str, draw: random.Random) -> tuple[Ru
 
 
 def noticed(run: Run) -> list[str]:
-    """The rules that find something in it; what cannot be read is noticed too."""
+    """The rules with findings in the run; an unreadable run is noticed too."""
     try:
         return sorted(set(check(run, expect="revision").violated["rule"]))
     except BadRun as e:
@@ -161,14 +160,14 @@ def test_a_changed_cell_is_noticed() -> None:
     assert len(tried) - len(missed) >= FLOOR * len(tried), missed
 
 
-def test_what_goes_unnoticed_are_columns_with_a_reason() -> None:
+def test_unnoticed_columns_exist_and_have_a_reason() -> None:
     names = {f"{name}.{column}" for name, table in TABLES.items() for column in table.names}
     assert set(UNNOTICED) <= names
     assert all(UNNOTICED.values())
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_nothing_is_found_in_what_was_not_changed(program: str) -> None:
+def test_an_unchanged_run_has_no_findings(program: str) -> None:
     assert noticed(recorded(program)) == []
 
 
