@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from shstk.replay.derive.branches import CALL, RETURN, blocks
-from shstk.schemas.seq import STEPS
+from shstk.replay.derive.clock import with_clock
 from shstk.schemas.uapi import CLONE_VFORK, CLONE_VM
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def _steps(run: Run) -> pl.LazyFrame:
 
 def _flow_events(run: Run) -> pl.LazyFrame:
     """Calls (from where, to where it returns, to where) and returns (to where), at the seq of what
-    they lead to. A block that was left in its middle, by a signal or a fault, did neither."""
+    they lead to. A block that was cut before its end did neither. Where a signal came right after
+    the last instruction, nothing tells where it led to."""
     ends = blocks(run).lazy()
     ran = run.scan("flow").join(ends, on="block", how="left", maintain_order="left")
     nothing = {"count": pl.lit(0, pl.UInt32), "ends": pl.lit("other")}
@@ -104,7 +105,10 @@ def _flow_events(run: Run) -> pl.LazyFrame:
         run.scan("signals").select("seq", "tid", "mm", pc=pl.lit(None, pl.UInt64), **nothing),
     ]
     path = pl.concat([ran.drop("block"), *others], how="diagonal").sort("seq")
-    path = _with_clock(run, path).with_columns(
+    # A signal's place is that of the instruction before; a block's, that of its first.
+    clock = pl.col("clock") + pl.col("pc").is_null().cast(pl.Int64)
+    path = with_clock(run, path).with_columns(clock=clock)
+    path = path.with_columns(
         seq=pl.col("seq").shift(-1).over("tid"),
         target=pl.col("pc").shift(-1).over("tid"),
         took=pl.col("clock").shift(-1).over("tid") - pl.col("clock"),
@@ -116,23 +120,6 @@ def _flow_events(run: Run) -> pl.LazyFrame:
             done.filter(pl.col("ends") == RETURN).select(_event("return", "target")),
         ]
     )
-
-
-def _with_clock(run: Run, rows: pl.LazyFrame) -> pl.LazyFrame:
-    """Adds clock i64: the instructions that the row's own task had run. rows: sorted by seq."""
-    icount = (pl.col("seq") // STEPS).cast(pl.Int64)
-    slices = (
-        run.scan("sched")
-        .sort("seq")
-        .with_columns(began=icount, lasted=icount.shift(-1) - icount)
-        .with_columns(before=pl.col("lasted").cum_sum().over("tid") - pl.col("lasted"))
-        .select(
-            "tid", "began", pl.col("before").fill_null(strategy="forward").over("tid"), at="seq"
-        )
-    )
-    held = rows.join_asof(slices, left_on="seq", right_on="at", by="tid", check_sortedness=False)
-    since = icount - pl.col("began").fill_null(0)
-    return held.with_columns(clock=pl.col("before").fill_null(0) + since)
 
 
 def _push_events(run: Run) -> pl.LazyFrame:
@@ -217,8 +204,14 @@ class _ByFlow(_Fold):
         stack = self._open.setdefault(tid, [])
         stack.append(_Frame("call", mm, _depth(stack), seq, site, past, target))
 
-    def _return(self, seq: int, tid: int, mm: int | None, target: int, b: int, c: int) -> None:
+    def _return(
+        self, seq: int, tid: int, mm: int | None, target: int | None, b: int, c: int
+    ) -> None:
         stack = self._open.get(tid, [])
+        if target is None:  # a signal's handler came first
+            target = stack[-1].return_to if stack else None
+        if target is None:
+            return
         for frame in reversed(stack):
             if frame.return_to == target:
                 self._end_down_to(tid, frame.depth, seq, "unwound")

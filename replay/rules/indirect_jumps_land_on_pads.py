@@ -19,7 +19,8 @@ flow.tid, block; code.bytes; syscalls of prctl PR_SET_CFI.
     flow 2      # begins with something else
 
 ## Not a violation when
-the jump faulted: the next block is a handler's, which must begin with an lpad too.
+the block was interrupted before its jump. If the jump itself faulted, the next block is a
+handler's, which must begin with an lpad too.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM flow WHERE tid = <tid> ORDER BY seq"
@@ -35,6 +36,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from shstk.replay.derive.clock import with_clock
 from shstk.replay.derive.code import expects_pad, name_of
 from shstk.replay.derive.status import statuses
 from shstk.replay.facts import STATE, Facts
@@ -51,13 +53,16 @@ def check(facts: Facts) -> Iterator[Outcome]:
     if not len(tids):
         return
     blocks = facts.code.blocks
-    jumps = [number for number, words in blocks.items() if expects_pad(words[-1])]
+    jumps = {number: len(words) for number, words in blocks.items() if expects_pad(words[-1])}
     pads = [number for number, words in blocks.items() if name_of(words[0]) == "lpad"]
     rows = facts.run.scan("flow").filter(pl.col("tid").is_in(tids.to_list()))
     before = pl.col("block").shift().over("tid")
+    count = before.replace_strict(jumps, default=None, return_dtype=pl.Int64)
+    ran = pl.col("clock") - pl.col("clock").shift().over("tid")
     landed = (
-        rows.with_columns(before=before, jumped=pl.col("seq").shift().over("tid"))
-        .filter(pl.col("before").is_in(jumps))
+        with_clock(facts.run, rows)
+        .with_columns(before=before, jumped=pl.col("seq").shift().over("tid"))
+        .filter(ran >= count)  # null: it does not end with a jump
         .collect()
         .sort("jumped")
         .join_asof(

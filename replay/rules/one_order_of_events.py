@@ -43,7 +43,8 @@ from shstk.schemas.seq import STEPS
 from shstk.schemas.tables import TABLES
 
 INSTRUCTIONS: Final = ("cfi", "flow", "code", "insn")
-# Tables whose rows have the seq of another table's row: a clone its call's, an input its reader's.
+# Rows that may share the seq of another row: a clone its call's, an input its reader's. A call that
+# slept has its seq at an earlier icount; its rows then have a step of their own.
 _SHARED: Final = ("clones", "inputs", "tree", "typed")
 
 NEEDS = ("syscalls",)
@@ -53,7 +54,7 @@ APPLIES = "event of a recorded run"
 def check(facts: Facts) -> Iterator[Outcome]:
     if not facts.of_program:
         return
-    steps, count = [], 0
+    steps, shared, count = [], [], 0
     for name in TABLES:
         rows = facts.run.scan(name)
         last = pl.col("seq").shift()
@@ -69,7 +70,9 @@ def check(facts: Facts) -> Iterator[Outcome]:
             where = "an icount.0" if of_program else "an icount.n with n >= 1"
             expected = f"{where}, after the row before, within the run"
             yield trace.odd(row, expected, positions.show(row["seq"]), f"a row of {name}")
-        if not of_program and name not in _SHARED:
+        if name in _SHARED:
+            shared += [rows.select("seq", "tid", "mm", table=pl.lit(name)).collect()]
+        elif not of_program:
             steps += [facts.run.table(name).select("seq", "tid", "mm", table=pl.lit(name))]
             if "seq_end" in TABLES[name].names:
                 ends = facts.run.table(name).select(pl.col("seq_end").alias("seq"), "tid", "mm")
@@ -77,7 +80,10 @@ def check(facts: Facts) -> Iterator[Outcome]:
                     ends = ends.join(facts.run.table("task_events"), on="seq", how="anti")
                 steps += [ends.drop_nulls("seq").with_columns(table=pl.lit(name))]
     yield Satisfied(count)
-    yield from _numbers(facts, pl.concat(steps).sort("seq"))
+    own = pl.concat(shared).unique("seq", keep="first", maintain_order=True)
+    taken = pl.concat(steps)
+    steps_of_all = pl.concat([taken, own.join(taken, on="seq", how="anti")])
+    yield from _numbers(facts, steps_of_all.sort("seq"))
 
 
 def _numbers(facts: Facts, steps: pl.DataFrame) -> Iterator[Outcome]:

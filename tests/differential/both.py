@@ -46,7 +46,7 @@ COMMANDS = {
 
 
 def by_shstk(command: Command, root: Path, work: Path) -> Answer:
-    _lay_out(command, work)
+    lay_out(command, work)
     options = ["--root", root, "--bind", f"{work}:/work:rw", "--cwd", "/work"]
     for name, value in {**ENVIRONMENT, "PATH": "/usr/bin:/bin"}.items():
         options += ["--env", f"{name}={value}"]
@@ -57,7 +57,7 @@ def by_shstk(command: Command, root: Path, work: Path) -> Answer:
 
 def by_qemu(command: Command, root: Path, work: Path, programs: Path) -> Answer:
     """programs: from `wrappers`; the children that a program under qemu-user executes."""
-    _lay_out(command, work)
+    lay_out(command, work)
     assert QEMU is not None
     name = command.run[0]
     line = [QEMU, "-L", root, "-0", name, root / "usr/bin" / name, *command.run[1:]]
@@ -80,7 +80,7 @@ def wrappers(root: Path, directory: Path) -> Path:
     return directory
 
 
-def _lay_out(command: Command, work: Path) -> None:
+def lay_out(command: Command, work: Path) -> None:
     work.mkdir()
     for name, text in command.files.items():
         path = work / name

@@ -17,8 +17,8 @@ SUITE = "trixie"  # the first release with riscv64
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 PACKAGES = [
     *("bash", "bc", "busybox-static", "bzip2", "coreutils", "dash", "diffutils", "file"),
-    *("findutils", "gawk", "git", "grep", "gzip", "jq", "libc-bin", "lua5.4", "m4", "make"),
-    *("perl", "python3", "sed", "sqlite3", "tar", "xz-utils", "zstd"),
+    *("findutils", "gawk", "gdbserver", "git", "grep", "gzip", "jq", "libc-bin", "lua5.4", "m4"),
+    *("make", "perl", "python3", "sed", "sqlite3", "strace", "tar", "xz-utils", "zstd"),
 ]
 DIRECTORIES = (
     "etc/apt/apt.conf.d",

@@ -5,19 +5,24 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from debian import NotToBeHad
 
+from shstk.replay.check import check
+from shstk.replay.run import Run
 from shstk.tracer.guest import execute
 from shstk.tracer.options import GuestOptions
+from shstk.tracer.record import RecordOptions, record
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "fixtures"))
 
 from build import FLAVOURS  # noqa: E402
 
+_JUDGED = 20_000_000  # instructions of a program that rules look at
 ENFORCED = FLAVOURS["musl-pads"]
 # What C was when the suites' programs were written; -w alone leaves the newer errors.
 TOLERANT = (
@@ -33,10 +38,12 @@ TOLERANT = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """ending: `exited with 0`, `killed by SIGSEGV`, `not built`…; output: what was said."""
+    """ending: `exited with 0`, `killed by SIGSEGV`, `not built`…; output: what was said; findings:
+    the rules that find something in a program that exited with 0."""
 
     ending: str
     output: str
+    findings: tuple[str, ...] = ()
 
 
 def need_compiler() -> None:
@@ -69,4 +76,15 @@ def outcome(program: Path, kernel: str = "7.2", timeout: float = 60) -> Outcome:
 
 def build_and_run(sources: list[Path], flags: tuple[str, ...], target: Path) -> Outcome:
     complaint = compiled(sources, flags, target)
-    return Outcome("not built", complaint) if complaint is not None else outcome(target)
+    if complaint is not None:
+        return Outcome("not built", complaint)
+    ran = outcome(target)
+    return replace(ran, findings=violated(target)) if ran.ending == "exited with 0" else ran
+
+
+def violated(program: Path) -> tuple[str, ...]:
+    """The rules that find something in the first instructions of a program."""
+    with tempfile.TemporaryDirectory() as work:
+        out = Path(work) / "program.run"
+        record(RecordOptions(str(program), max_instructions=_JUDGED, out=out))
+        return tuple(sorted(set(check(Run.open(out)).violated["rule"])))
