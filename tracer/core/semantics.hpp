@@ -1,5 +1,5 @@
-// The functions that the semantics in isa/*.inc call: slow paths of memory accesses, arithmetic with
-// corner cases, NaN boxing.
+// The functions that the semantics in isa/*.inc call: slow paths of memory accesses, arithmetic
+// with corner cases, NaN boxing.
 #pragma once
 
 #include <algorithm>
