@@ -1,4 +1,4 @@
-"""check: a run against the rules, under a revision and an expectation, as a frame of findings."""
+"""check: judges a run by the rules, under a revision and an expectation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """What the rules say of one run. results: one a rule, in the catalogue's order."""
+    """The rules' results for one run. results: one per rule, in the catalogue's order."""
 
     run: str
     row: Revision
@@ -33,7 +33,7 @@ class Report:
     def findings(self) -> pl.DataFrame:
         """The results with the columns of schemas.tables.FINDINGS.
 
-        One row a violation, and one row for each rule that is satisfied or was not evaluated.
+        One row for each violation, and one for each rule that is satisfied or was not evaluated.
         """
         rows = [row for result in self.results for row in _rows(result, self.row.name)]
         columns = {name: [row[name] for row in rows] for name in FINDINGS.names}
@@ -63,7 +63,7 @@ def check(
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
 ) -> Report:
-    """Judge a run by the rules of `select` (ids or slugs; all if empty) without those of `ignore`.
+    """Judge a run by the rules in `select` (ids or slugs; all if empty) except those in `ignore`.
 
     as_: a revision, with switches, to judge by instead of the recorded one. Raises UsageError.
     """
@@ -74,8 +74,8 @@ def check(
     return Report(run.name, row, expect, results)
 
 
-# Rows of a table that is held in memory as it is judged: a dozen rules read cfi, and unpacking it
-# costs more than any of them. Longer ones are read in parts, anew for each rule.
+# The most rows of a table to keep in memory: a dozen rules read cfi, and decompressing it costs
+# more than any of them. Longer tables are read in parts, again for each rule.
 _HELD: Final = 12_000_000
 
 

@@ -1,7 +1,7 @@
-"""`check --rules`: a trace against another architecture's semantics, rule by rule.
+"""`check --rules`: judges a run by another architecture's semantics, rule by rule.
 
-The rules are the same; the law that they ask is a row of derive/law.py's ARCHITECTURES. Rules that
-hold the record, the instructions or calls that only riscv has say nothing there.
+The rules are the same; their law is a row of ARCHITECTURES in derive/law.py. Rules about the
+record, or about instructions and calls that only riscv has, have no counterpart.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from shstk.schemas import seq as positions
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
-# Families of rules, and single ones, that ask what another architecture answers in another way.
+# Families of rules, and single rules, that do not carry over to another architecture.
 _NOWHERE: Final = {
     "Z": "instructions of the riscv manual",
     "F": "exceptions of the riscv manual",
     "T": "a register set of riscv",
-    "H": "hwprobe is riscv's",
+    "H": "only riscv has hwprobe",
     "N": "an ELF note of riscv",
     "G": "frames and tokens have each architecture's own layout",
-    "R": "it holds the record, not a kernel",
+    "R": "the rule checks the record, not a kernel",
     "M": "map_shadow_stack has each architecture's own arguments and token",
     "landing-pad-prctl": "landing pads of riscv",
     "exec-clears-lock": "the lock's bits are each architecture's own",
 }
-# Beyond those, by architecture; "": asked there all the same.
+# In addition, by architecture; "": the rule applies there after all.
 _NOT_ON: Final = {
     "x86": {"P": "enabled by arch_prctl, not by prctl", "set-refuses-when-locked": ""},
 }
@@ -41,10 +41,11 @@ _NOT_ON: Final = {
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """What becomes of one rule. verdict: agrees, differs, not asked, or no counterpart.
+    """The outcome of one rule. verdict: agrees, differs, not evaluated, or no counterpart.
 
-    count: instances that agree, or that differ. seq, tid: the first that differs; would: what the
-    other architecture would have done there; did: what happened. why: of the last two verdicts.
+    count: the instances that agree, or that differ. seq, tid: the first that differs; would: what
+    the other architecture would have done there; did: what happened. why: the reason for either of
+    the last two verdicts.
     """
 
     rule: str
@@ -59,7 +60,7 @@ class Elsewhere:
 
 
 def elsewhere(run: Run, architecture: str) -> list[Elsewhere]:
-    """Every rule in the catalogue's order. KeyError for an unknown architecture."""
+    """The outcome of every rule, in the catalogue's order. KeyError for an unknown architecture."""
     facts = Facts(run, run.row, "intent")
     facts.law = law_elsewhere(architecture, run.row, run.manifest.abi)
     return [_held(facts, rule, architecture) for rule in RULES.values()]
@@ -83,18 +84,18 @@ def _held(facts: Facts, rule: Rule, architecture: str) -> Elsewhere:
             did=first.actual,
         )
     if result.not_evaluated:
-        return Elsewhere(rule.id, rule.slug, "not asked", why=result.not_evaluated)
+        return Elsewhere(rule.id, rule.slug, "not evaluated", why=result.not_evaluated)
     return Elsewhere(rule.id, rule.slug, "agrees", count=result.checked)
 
 
 def _without_counterpart(rule: Rule, architecture: str) -> str:
-    """Why; "" if there is one."""
+    """Why a rule has no counterpart; empty if it has one."""
     why = _NOWHERE | _NOT_ON.get(architecture, {})
     return why.get(rule.slug, why.get(rule.family, ""))
 
 
 def render(name: str, architecture: str, found: Sequence[Elsewhere], format: str) -> str:
-    """As text or JSON."""
+    """The outcomes as text or JSON."""
     if format == "json":
         rows = [
             asdict(e) | {"seq": None if e.seq is None else positions.show(e.seq)} for e in found
@@ -108,7 +109,7 @@ def _text(name: str, architecture: str, found: Sequence[Elsewhere]) -> Iterator[
     by: dict[str, list[Elsewhere]] = {}
     for e in found:
         by.setdefault(e.verdict, []).append(e)
-    yield f"{name}: held against what {architecture} would have done"
+    yield f"{name}: compared with what {architecture} would have done"
     for e in by.get("differs", ()):
         times = f"{e.count} time" + ("s" if e.count > 1 else "")
         yield ""
@@ -116,7 +117,7 @@ def _text(name: str, architecture: str, found: Sequence[Elsewhere]) -> Iterator[
         yield f"    {architecture:<9} {e.would}"
         yield f"    {'here':<9} {e.did}"
     yield ""
-    for verdict in ("agrees", "not asked", "no counterpart"):
+    for verdict in ("agrees", "not evaluated", "no counterpart"):
         rules = [f"{e.rule} ({e.count})" if e.count else e.rule for e in by.get(verdict, ())]
         if rules:
             yield f"{verdict}: {', '.join(rules)}"

@@ -1,4 +1,4 @@
-"""Everything a rule may look at: the run's tables and what is derived from them, each once."""
+"""Everything a rule may read: the run's tables and what is derived from them, computed once."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 _TRACED: Final = ("cfi", "flow", "insn")  # tables that are recorded only on request
-# Tables that have rows wherever a program was loaded; runs written by hand need not have them.
+# Tables that have rows if a program was loaded; handwritten runs need not have them.
 _OF_EVERY_PROGRAM: Final = ("task_events", "syscalls", "mappings", "kernel_memory")
-# Columns that may be null in a row, but if they are in all, nothing can be made of the table.
+# Columns that may be null in some rows; if they are null in all, the table is useless.
 _ESSENTIAL: Final = {
     "task_events": ("tid", "mm"),
     "clones": ("tid", "seq_end"),
@@ -54,13 +54,13 @@ _ESSENTIAL: Final = {
     "cfi": ("tid", "mm"),
     "signals": ("tid",),
 }
-STATE: Final = ("task_events", "clones", "syscalls")  # what a task's state follows from
+STATE: Final = ("task_events", "clones", "syscalls")  # a task's state is derived from these
 
 
 class Facts:
     """One run, judged by one revision's row under one expectation.
 
-    row: the revision judged by. expect: intent or revision. Derived things are lists in seq order.
+    row: the revision to judge by. expect: intent or revision. Derived lists are in seq order.
     """
 
     def __init__(self, run: Run, row: Revision, expect: str) -> None:
@@ -74,11 +74,11 @@ class Facts:
         self.landing_pads = has_landing_pads(cpu, off, row)
 
     def recorded(self, table: str) -> bool:
-        """Whether what the table tells of was recorded; where nothing happened it has no rows."""
+        """Whether the table was recorded; it has no rows if nothing happened."""
         return not self.missing(table)
 
     def missing(self, table: str) -> str:
-        """Why a table cannot be judged by: it is not there, or lacks a column; empty if it can."""
+        """Why a table cannot be used: it is missing or lacks a column; empty if it can."""
         if table not in self._missing:
             self._missing[table] = self._why_missing(table)
         return self._missing[table]
@@ -92,34 +92,34 @@ class Facts:
             rows = rows.filter(pl.col("outcome").cast(pl.String) == "returned")
         if table == "mappings":
             rows = rows.filter(pl.col("ret") >= 0)
-        told = rows.select(pl.len().alias("rows"), pl.col(_ESSENTIAL.get(table, ())).count())
-        counts = told.collect().row(0, named=True)
-        silent = [name for name, count in counts.items() if not count and counts["rows"]]
-        return f"the run's {table} table tells no {silent[0]}" if silent else ""
+        filled = rows.select(pl.len().alias("rows"), pl.col(_ESSENTIAL.get(table, ())).count())
+        counts = filled.collect().row(0, named=True)
+        empty = [name for name, count in counts.items() if not count and counts["rows"]]
+        return f"the run's {table} table has no {empty[0]}" if empty else ""
 
     def _should_have(self, table: str) -> bool:
-        """Whether a table without rows is one that was not recorded."""
+        """Whether a table without rows was not recorded."""
         if table in _TRACED:
             return self.loaded or table not in self.run.manifest.traced
         if table == "clones":
             return any(t.how == "unknown" for t in self.history.tasks)
         if table == "syscalls" and self.run.table("clones").height:
-            return True  # every attempt is a call as well
+            return True  # every attempt is also a call
         return table in _OF_EVERY_PROGRAM and self.loaded
 
     @cached_property
     def loaded(self) -> bool:
-        """Whether a program was loaded; runs written by hand load none, and tell of less."""
+        """Whether a program was loaded; handwritten runs load none, and have fewer rows."""
         return self.run.table("modules").height > 0
 
     @property
     def of_program(self) -> bool:
-        """Whether a recorder wrote every row; what was salvaged of a run may lack its last ones."""
+        """Whether a recorder wrote every row; a recovered run may lack its last rows."""
         return bool(self.run.manifest.trees) and self.run.manifest.ending != "recovered"
 
     @cached_property
     def truncated(self) -> str:
-        """Why the run stops before its end; empty if it does not."""
+        """Why the run is incomplete; empty if it is complete."""
         manifest = self.run.manifest
         return "" if manifest.complete else f"the run was cut short: {manifest.ending}"
 
@@ -177,13 +177,13 @@ class Facts:
 
     @cached_property
     def ledger(self) -> Ledger:
-        """Every shadow stack: whose, by whom, until when."""
+        """Every shadow stack: its owner, its allocation and its end."""
         ends = self.run.table("mms").select("mm", "seq_end").drop_nulls()
         return Ledger(self.history, self.mappings, self.forks, dict(ends.iter_rows()))
 
     @property
     def stacks(self) -> list[Stack]:
-        """The same in the order in which they came to be."""
+        """The stacks of the ledger, in the order of their allocation."""
         return self.ledger.stacks
 
     @cached_property
@@ -193,22 +193,22 @@ class Facts:
 
     @cached_property
     def ssp_path(self) -> pl.DataFrame:
-        """Where every task's ssp was (derive/ssp_path.py)."""
+        """Every task's ssp over time (derive/ssp_path.py)."""
         return ssp_path(self.run).collect()
 
     @cached_property
     def stretches(self) -> tuple[int, pl.DataFrame]:
-        """How many events that is, and the same with unbroken motion as one row."""
+        """The number of rows of ssp_path, and ssp_path with one row per unbroken stretch."""
         return stretches(self.run)
 
     @cached_property
     def wrong_moves(self) -> list[dict[str, Any]]:
-        """Events that tell an ssp which nothing explains (derive/ssp_moves.py)."""
+        """Events with an ssp that nothing explains (derive/ssp_moves.py)."""
         return wrong_moves(self.run, self.history, self.stretches[1])
 
     @cached_property
     def loads(self) -> Loads:
-        """What was loaded from the words of shadow stacks (derive/slots.py)."""
+        """Loads from shadow stacks, with the words they should have found (derive/slots.py)."""
         return loads(self.run, self.transfers, self.stacks, self.mappings, self.forks)
 
     @cached_property
@@ -218,17 +218,17 @@ class Facts:
 
     @cached_property
     def regions(self) -> Regions:
-        """What stood mapped where, when."""
+        """All mapped areas over time."""
         return Regions(self.run)
 
     @cached_property
     def visits(self) -> list[Visit]:
-        """What became of accesses by shadow-stack instructions, page by page (derive/pages.py)."""
+        """Accesses by shadow-stack instructions and their faults, by page (derive/pages.py)."""
         return visits(self.run, self.regions, self.mappings, self.forks, self.loaded)
 
     @cached_property
     def astray(self) -> dict[int | None, int]:
-        """When each task's ssp was first where it should not be."""
+        """When each task's ssp was first wrong."""
         first: dict[int | None, int] = {}
         moved = moved_elsewhere(self.run, self.history) | wrong_motions(self.run)
         for seq, tid in [*moved.items(), *((w["seq"], w["tid"]) for w in self.wrong_moves)]:
@@ -237,11 +237,11 @@ class Facts:
 
     @property
     def threads(self) -> list[Cloned]:
-        """Clones whose child came to be and, by the law, gets a stack of its own."""
+        """Clones whose child was created and, by the law, gets a stack of its own."""
         return [c for c in self.history.clones if c.due and c.child and not c.refused]
 
     def next_change(self, task: Task, seq: int) -> int | None:
-        """When a task next switches its shadow stack on or off, or execs, after seq."""
+        """When a task next enables or disables its shadow stack, or execs, after seq."""
         steps = [p.seq for p in self.history.prctls if p.task is task and p.before != p.after]
         steps += [e.seq for e in self.history.execs if e.heir is task]
         return min((s for s in steps if s > seq), default=None)
@@ -265,7 +265,7 @@ class Facts:
 
     @cached_property
     def handlings(self) -> list[Handling]:
-        """Deliveries of signals, and returns from them."""
+        """Signal deliveries and sigreturns."""
         return handlings(self.signals, self.transfers, self.history)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Program x rule x revision: what each rule says, from reports that were made already."""
+"""The matrix: each rule's result for each program and revision, from existing reports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shstk.replay.rules.outcome import Result, Rule
 
 @dataclass(frozen=True)
 class Change:
-    """step: in (from the first kernel on), appears or gone."""
+    """A change of a finding. step: in (from the first kernel on), appears or gone."""
 
     kernel: str
     step: str
@@ -23,7 +23,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Line:
-    """What one rule says of one program. results: by kernel, in the order of the columns."""
+    """One rule's results for one program. results: by kernel, in the order of the columns."""
 
     program: str
     rule: Rule
@@ -31,11 +31,11 @@ class Line:
 
     @property
     def violated(self) -> bool:
-        """Under some kernel."""
+        """Whether the rule is violated under some kernel."""
         return any(result.findings for result in self.results.values())
 
     def changes(self) -> Iterator[Change]:
-        """At which kernel the finding appears, and at which it goes."""
+        """The kernels at which the finding appears and disappears."""
         before: bool | None = None
         for kernel, result in self.results.items():
             now = bool(result.findings)
@@ -51,7 +51,7 @@ class Line:
         return [self.rule.id, self.rule.slug, *cells, ", ".join(map(str, self.changes()))]
 
     def as_json(self) -> dict[str, Any]:
-        """The same as values that JSON has."""
+        """The line as JSON values."""
         return {
             "program": self.program,
             "rule": self.rule.id,
@@ -71,8 +71,9 @@ class Line:
 
 
 def matrix(programs: Mapping[str, Mapping[str, Report]], all_rules: bool = False) -> Iterator[Line]:
-    """Reports by program and kernel, a line a rule: of those that some kernel violates, unless
-    all_rules. All reports have the same rules.
+    """One line per program and rule that is violated under some kernel, or per rule if all_rules.
+
+    programs: reports by program and kernel; all have the same rules.
     """
     for program, reports in programs.items():
         for results in zip(*(report.results for report in reports.values()), strict=True):
@@ -82,7 +83,7 @@ def matrix(programs: Mapping[str, Mapping[str, Report]], all_rules: bool = False
 
 
 def _cell(result: Result) -> str:
-    """The count of violations, `ok (n)`, or `-` not evaluated; (?) where it is in doubt."""
+    """The count of violations, `ok (n)`, or `-` for not evaluated; (?) marks doubt."""
     if result.not_evaluated:
         return "-"
     words = str(len(result.findings)) if result.findings else f"ok ({result.checked})"

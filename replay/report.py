@@ -25,7 +25,7 @@ def render(
     verbose: bool = False,
     ends: Sequence[Explanation | None] = (),
 ) -> str:
-    """The reports in one of FORMATS. verbose: text also says why rules were not evaluated.
+    """The reports in one of FORMATS. verbose: the text includes why rules were not evaluated.
 
     ends: for each report, the fault that ended its run, if one did (replay.explain.end).
     """
@@ -68,7 +68,7 @@ def _text(report: Report, verbose: bool) -> str:
 
 
 def finding_lines(finding: Finding, doubtful: bool) -> Iterator[str]:
-    """One violation: where, whose, expected, actual, why, evidence."""
+    """One violation: place, task, expected, actual, note, evidence."""
     task = f" task {finding.tid}" if finding.tid is not None else ""
     mm = f" mm {finding.mm}" if finding.mm is not None else ""
     addr = f" at {finding.addr:#x}" if finding.addr is not None else ""
@@ -82,7 +82,7 @@ def finding_lines(finding: Finding, doubtful: bool) -> Iterator[str]:
 
 
 def findings_json(result: Result) -> list[dict[str, Any]]:
-    """What a rule found, in JSON's types."""
+    """A rule's findings as JSON values."""
     rule = result.rule
     about = {"rule": rule.id, "slug": rule.slug, "severity": rule.severity}
     return [
@@ -121,7 +121,7 @@ def _csv(reports: Sequence[Report]) -> str:
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """A row with its positions and its address as they are shown."""
+    """A row with its positions and its address as printed."""
     return row | {
         "seq": None if row["seq"] is None else positions.show(row["seq"]),
         "addr": None if row["addr"] is None else hex(row["addr"]),

@@ -21,14 +21,14 @@ from shstk.schemas.tables import TABLES
 PARTIAL: Final = ".partial"
 FILES: Final = "files"
 PLUGINS: Final = "plugins"
-PLUGIN: Final = "plugin_"  # before the name of a table that a plugin made
-# Tables that name files by their hash.
+PLUGIN: Final = "plugin_"  # the prefix of a plugin's table
+# Tables that refer to files by their hash.
 _HASHES: Final = ("inputs", "tree")
-_AGAIN: Final = "the run is damaged: copy it anew from where it was whole, or record it again"
+_AGAIN: Final = "the run is damaged: copy it again from an intact one, or record it again"
 
 
 class Run:
-    """The facts of one run. Tables that have no rows are empty frames of their schema."""
+    """The tables of one run. Tables without rows are empty frames of their schema."""
 
     def __init__(
         self,
@@ -45,10 +45,10 @@ class Run:
 
     @classmethod
     def open(cls, path: Path, verify: bool = True) -> Run:
-        """The run in a directory. verify: hold every file against its sha256.
+        """The run in a directory. verify: check every file against its sha256.
 
-        Raises BadRun: missing, not sealed, another schema version, a file missing, left over,
-        truncated or changed.
+        Raises BadRun if the run is missing, not sealed or has another schema version, or if a file
+        is missing, extra, truncated or changed.
         """
         manifest = _read_manifest(path)
         _check_names(path, manifest)
@@ -64,7 +64,7 @@ class Run:
     def from_tables(
         cls, manifest: Manifest, tables: Mapping[str, pa.Table], files: Iterable[bytes] = ()
     ) -> Run:
-        """A run in memory; tables left out have no rows. Rows must be in seq order."""
+        """A run in memory; omitted tables have no rows. Rows must be in seq order."""
         return cls(manifest, tables=tables, files=files)
 
     @property
@@ -79,11 +79,11 @@ class Run:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every table: those of schemas/tables.py, and those that plugins made: plugin_<name>."""
+        """Every table: those of schemas/tables.py, and those of plugins: plugin_<name>."""
         return (*TABLES, *(f"{PLUGIN}{name}" for name in self.manifest.plugins))
 
     def table(self, name: str) -> pl.DataFrame:
-        """One of `names`; those of schemas/tables.py in seq order. KeyError for another name."""
+        """A table in `names`; those of schemas/tables.py are in seq order. KeyError if unknown."""
         if name in self._frames:
             return self._frames[name]
         if name not in self._arrow and (file := self.stored(name)):
@@ -98,13 +98,13 @@ class Run:
         return self._frames[name]
 
     def scan(self, name: str) -> pl.LazyFrame:
-        """The same, lazily: columns and rows that are not asked for are not read."""
+        """The table, lazily: only the columns and rows in use are read."""
         if name not in self._frames and (file := self.stored(name)):
             return pl.scan_parquet(file)
         return self.table(name).lazy()
 
     def arrow(self, name: str) -> pa.Table:
-        """The same as an Arrow table, kinds dictionary-encoded, doc lines as field metadata."""
+        """The table in Arrow, with kinds dictionary-encoded and doc lines as field metadata."""
         if name not in self.names:
             raise KeyError(name)
         if name in self._arrow:
@@ -119,7 +119,7 @@ class Run:
         return self._arrow[name]
 
     def batches(self, name: str) -> Iterator[pa.RecordBatch]:
-        """The same in parts, so that a table larger than memory can be walked."""
+        """The table in parts, for tables larger than memory."""
         if name not in self._arrow and (file := self.stored(name)):
             with pq.ParquetFile(file) as opened:
                 yield from opened.iter_batches()
@@ -127,7 +127,7 @@ class Run:
             yield from self.arrow(name).to_batches()
 
     def file(self, sha256: str) -> bytes:
-        """The bytes of a file the guest saw (inputs.sha256)."""
+        """The contents of a file that the guest read (inputs.sha256)."""
         if sha256 in self._files:
             return self._files[sha256]
         if not self.path:
@@ -138,7 +138,7 @@ class Run:
             raise BadRun(f"{self.path / FILES / sha256}: {e.strerror}", _AGAIN) from e
 
     def held(self, sha256: str) -> bytes | None:
-        """The same; None where a run in memory does without that file."""
+        """The contents of a file; None if a run in memory does not have it."""
         return self.file(sha256) if self.path or sha256 in self._files else None
 
     def schema(self, name: str) -> pa.Schema:
@@ -158,8 +158,8 @@ class Run:
 def _read_manifest(path: Path) -> Manifest:
     if path.name.endswith(PARTIAL) and path.is_dir():
         raise BadRun(
-            f"{path} is a recording that was cut off, or still runs",
-            f"salvage what is whole with `shstk recover {path}`",
+            f"{path} is a recording that was cut off or is still running",
+            f"recover its complete rows with `shstk recover {path}`",
         )
     where = path / MANIFEST
     try:
@@ -169,16 +169,16 @@ def _read_manifest(path: Path) -> Manifest:
     except OSError as e:
         partial = path.with_name(path.name + PARTIAL)
         if partial.is_dir():
-            hint = f"salvage what is whole with `shstk recover {partial}`"
+            hint = f"recover its complete rows with `shstk recover {partial}`"
         elif path.is_dir():
-            hint = f"a run directory holds a {MANIFEST}, which is written last"
+            hint = f"a run directory has a {MANIFEST}, which is written last"
         else:
             hint = "make one with `shstk record PROGRAM` or `shstk build LISTING`"
-        raise BadRun(f"{path} is no run: {where.name}: {e.strerror}", hint) from e
+        raise BadRun(f"{path} is not a run: {where.name}: {e.strerror}", hint) from e
 
 
 def _check_names(path: Path, manifest: Manifest) -> None:
-    """Every file the manifest names is there, and no other."""
+    """Check that every file in the manifest exists, and no other."""
     wanted = {MANIFEST, *(f"{name}.parquet" for name in manifest.tables)}
     if manifest.stdin is not None or any(name in manifest.tables for name in _HASHES):
         wanted.add(FILES)
@@ -195,12 +195,12 @@ def _compare_names(directory: Path, wanted: set[str]) -> None:
     if extra := found - wanted:
         raise BadRun(
             f"{directory / min(extra)} does not belong to the run",
-            "a run is what its manifest names; move other files out of the directory",
+            "a run has only the files in its manifest; move other files out of the directory",
         )
 
 
 def _check_files(path: Path, manifest: Manifest) -> None:
-    """The files the guest saw are there, each with the bytes its name is the hash of."""
+    """Check that the files the guest read exist, and that their names are their hashes."""
     hashes: set[str | None] = {manifest.stdin}
     for name in _HASHES:
         if name in manifest.tables:
@@ -216,16 +216,16 @@ def _check_files(path: Path, manifest: Manifest) -> None:
 def _check_plugin(file: Path, entry: PluginEntry) -> None:
     found = _check_file(file, entry)
     if {field.name: str(field.type) for field in found} != entry.columns:
-        raise BadRun(f"{file} has not the columns that its manifest says", _AGAIN)
+        raise BadRun(f"{file} does not have the columns in its manifest", _AGAIN)
 
 
 def _check_table(file: Path, entry: TableEntry) -> None:
     if not _check_file(file, entry).equals(schema(file.stem)):
-        raise BadRun(f"{file} has not the columns of {file.stem}", _AGAIN)
+        raise BadRun(f"{file} does not have the columns of {file.stem}", _AGAIN)
 
 
 def _check_file(file: Path, entry: TableEntry | PluginEntry) -> pa.Schema:
-    """Its columns; raises BadRun if it is not what the manifest says."""
+    """The file's columns. Raises BadRun if it does not match the manifest."""
     size = file.stat().st_size
     if size != entry.bytes:
         raise BadRun(f"{file} has {size} bytes, its manifest says {entry.bytes}", _AGAIN)

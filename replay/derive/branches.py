@@ -1,4 +1,4 @@
-"""How a recorded basic block ends: by a call, a return, or otherwise; read from its bytes."""
+"""How a recorded basic block ends: by a call, a return, or otherwise, decoded from its bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def blocks(run: Run) -> pl.DataFrame:
     """The code table's blocks with their ends.
 
     Columns: block u32, pc u64, count u32 (instructions), ends str (call, return or other), site u64
-    (address of the last instruction), past u64 (address behind the block: where a call returns to).
+    (address of the last instruction), past u64 (address after the block: where a call returns to).
     """
     rows = [
         (block, pc, *_read(pc, data), pc + len(data))
@@ -49,7 +49,7 @@ def _read(pc: int, data: bytes) -> tuple[int, str, int]:
 
 
 def _instructions(data: bytes) -> Iterator[tuple[int, int]]:
-    """(offset, word) of each."""
+    """(offset, word) of each instruction."""
     at = 0
     while at < len(data):
         size = 4 if data[at] & 3 == 3 else 2
@@ -58,7 +58,7 @@ def _instructions(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def ending(word: int) -> str:
-    """call, return or other, by one instruction."""
+    """call, return or other, by a block's last instruction."""
     rd, rs1, opcode = word >> 7 & 31, word >> 15 & 31, word & 0x7F
     if opcode == _JAL:
         return CALL if rd in _LINK else OTHER

@@ -1,4 +1,4 @@
-"""The instructions of the blocks that ran: what stood at an address, how blocks begin and end."""
+"""The instructions of the blocks that ran, by address and by block."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Instruction(NamedTuple):
 
 
 def name_of(word: int) -> str | None:
-    """Which event of cfi an instruction may make (ssamoswap with its width); None: none."""
+    """The kind of cfi event that an instruction makes (ssamoswap with its width), or None."""
     for name, mask, match in _WORDS:
         if word & mask == match:
             return name
@@ -50,7 +50,7 @@ def name_of(word: int) -> str | None:
 
 
 def expects_pad(word: int) -> bool:
-    """Whether an instruction jumps to where a landing pad must be: jalr, c.jr, c.jalr."""
+    """Whether an instruction is a jump that must land on a pad: jalr, c.jr, c.jalr."""
     if word & 3 != 3:  # c.jr and c.jalr: rs2 is 0 and rs1 is not
         return word & 0xE07F == 0x8002 and (word >> 7 & 31) not in (0, *_LINKS)
     return word & 0x707F == _JALR and (word >> 15 & 31) not in _LINKS
@@ -91,7 +91,7 @@ class Code:
 
     @cached_property
     def words(self) -> dict[int, set[int]]:
-        """By address, every word that stood there."""
+        """Every word that was at an address, by address."""
         found: dict[int, set[int]] = {}
         for _, pc, word in self:
             found.setdefault(pc, set()).add(word)
@@ -99,7 +99,7 @@ class Code:
 
     @cached_property
     def blocks(self) -> dict[int, list[int]]:
-        """By block number, its words."""
+        """The words of a block, by block number."""
         found: dict[int, list[int]] = {}
         for block, _, word in self:
             found.setdefault(block, []).append(word)

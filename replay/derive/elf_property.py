@@ -1,4 +1,4 @@
-"""What an ELF file's .note.gnu.property says of landing pads and shadow stacks."""
+"""The feature bits for landing pads and shadow stacks in an ELF file's .note.gnu.property."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _PROPERTY: Final = struct.Struct("<II")
 
 
 def features(elf: bytes) -> int:
-    """Its bits, LANDING_PADS and SHADOW_STACK among them; 0 without the note, or of no ELF64."""
+    """The bits of GNU_PROPERTY_RISCV_FEATURE_1_AND; 0 without the note or if not an ELF64."""
     if elf[:5] != b"\x7fELF\x02":
         return 0
     try:
         return _features(elf)
     except struct.error:
-        return 0  # cut off
+        return 0  # truncated
 
 
 def _features(elf: bytes) -> int:

@@ -1,8 +1,8 @@
-"""Calls and their returns: by the blocks that ran, or else by what was pushed and popped.
+"""Calls and their returns, by the blocks that ran, or else by pushes and pops.
 
-A frame opens when its function is entered and ends when the code behind its call goes on. A return
-that goes elsewhere, to where an earlier call of an outer frame had come back to, is a longjmp: the
-frames above are unwound.
+A frame opens when its function is entered and ends when the code after its call resumes. A return
+that goes to where an earlier call of an outer frame returned to is a longjmp: the frames above that
+frame are unwound.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class _Frame:
     return_to: int | None
     callee: int | None
     slot: int | None = None
-    returned: set[int] = field(default_factory=set)  # where the calls it made came back to
+    returned: set[int] = field(default_factory=set)  # where its calls returned to
 
 
 def frames(run: Run) -> pl.DataFrame:
-    """Every call of a run, in the order of their starts; columns of COLUMNS."""
+    """Every call of a run, in the order of their starts, with the columns of COLUMNS."""
     by_flow = run.scan("flow").select(pl.len()).collect().item() > 0
     fold = _ByFlow() if by_flow else _ByPushes()
     events = (_flow_events if by_flow else _push_events)(run)
@@ -63,7 +63,7 @@ def frames(run: Run) -> pl.DataFrame:
     return _with_slots(run, made) if by_flow else made
 
 
-# What happened, as rows (seq, tid, mm, what, a, b, c)
+# Events as rows (seq, tid, mm, what, a, b, c)
 
 
 def _event(what: str, a: Any = None, b: Any = None, c: Any = None) -> list[pl.Expr]:
@@ -94,9 +94,10 @@ def _steps(run: Run) -> pl.LazyFrame:
 
 
 def _flow_events(run: Run) -> pl.LazyFrame:
-    """Calls (from where, to where it returns, to where) and returns (to where), at the seq of what
-    they lead to. A block that was cut before its end did neither. Where a signal came right after
-    the last instruction, nothing tells where it led to."""
+    """Calls (site, return address, target) and returns (target), at the seq of the next block.
+
+    A block that was interrupted before its end did neither. If a signal arrived right after the last
+    instruction, the target is not known."""
     ends = blocks(run).lazy()
     ran = run.scan("flow").join(ends, on="block", how="left", maintain_order="left")
     nothing = {"count": pl.lit(0, pl.UInt32), "ends": pl.lit("other")}
@@ -142,7 +143,7 @@ def _push_events(run: Run) -> pl.LazyFrame:
 
 
 class _Fold:
-    """Open frames of each task, and the rows of those that ended."""
+    """The open frames of each task, and the rows of the frames that ended."""
 
     source = ""
 
@@ -165,7 +166,7 @@ class _Fold:
         self._rows.append((*row, f.callee, f.slot, self.source))
 
     def _end_down_to(self, tid: int, depth: int, seq: int, how: str) -> None:
-        """All above the frame of this depth."""
+        """End all frames above this depth."""
         stack = self._open.get(tid, [])
         while stack and stack[-1].depth > depth:
             self._end(tid, stack.pop(), seq, how)
@@ -182,7 +183,7 @@ class _Fold:
             self._end(tid, stack.pop(), seq, "sigreturn")
 
     def _clone(self, seq: int, tid: int, mm: int | None, child: int, flags: int, c: int) -> None:
-        """What copies the memory, or borrows the stack, has the frames of its parent."""
+        """A child that copies the memory, or borrows the stack, has its parent's frames."""
         copies = not flags & CLONE_VM or bool(flags & CLONE_VFORK)
         self._open[child] = list(self._open.get(tid, ())) if copies else []
 
@@ -198,7 +199,7 @@ class _ByFlow(_Fold):
 
     def __init__(self) -> None:
         super().__init__()
-        self._outermost: dict[int, set[int]] = {}  # a task's calls from no frame that we know
+        self._outermost: dict[int, set[int]] = {}  # calls from no known frame, by task
 
     def _call(self, seq: int, tid: int, mm: int | None, site: int, past: int, target: int) -> None:
         stack = self._open.setdefault(tid, [])
@@ -245,7 +246,7 @@ class _ByPushes(_Fold):
         self._close(seq, tid, mm, low, high, "unwound")
 
     def _close(self, seq: int, tid: int, mm: int | None, low: int, high: int, how: str) -> None:
-        """The task's frames whose words lie there; one in the middle, after a pivot, ends alone."""
+        """End the task's frames whose words are there; after a pivot these need not be on top."""
         stack = self._open.get(tid, [])
         ended = [f for f in stack if f.slot is not None and f.mm == mm and low <= f.slot < high]
         for frame in reversed(ended):
@@ -258,7 +259,7 @@ def _depth(stack: list[_Frame]) -> int:
 
 
 def _with_slots(run: Run, made: pl.DataFrame) -> pl.DataFrame:
-    """slot: where the callee pushed its return address, if it did."""
+    """Adds slot: where the callee pushed its return address, if it did."""
     pushes = run.scan("cfi").filter(
         (pl.col("kind").cast(pl.String) == "sspush") & pl.col("fault").is_null()
     )

@@ -1,4 +1,4 @@
-"""Deliveries of signals and returns from them, each with its frame and what came of it."""
+"""Signal deliveries and sigreturns, each with its frame and its outcome."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ _LARGEST: Final = 2**20  # bytes of a frame; RISC-V's longest vectors take a qua
 
 @dataclass(frozen=True)
 class Handling:
-    """A delivery, with the frame as the kernel wrote it; or a return, with the frame as it read it.
+    """A delivery with the frame that the kernel wrote, or a sigreturn with the frame that it read.
 
-    tokens: what the kernel stored to or swapped with memory outside the frame. next: the task's
-    next row of signals.
+    tokens: the kernel's stores and swaps outside the frame. next: the task's next row of signals.
     """
 
     row: Signal
@@ -40,25 +39,25 @@ class Handling:
 
     @property
     def at_once(self) -> Signal | None:
-        """The task's next row of signals, if no instruction stands between."""
+        """The task's next row of signals, if no instruction comes before it."""
         return self.next if self.next and self.next.seq // STEPS == self.icount else None
 
     @property
     def refused(self) -> bool:
-        """Whether the kernel forced a SIGSEGV of its own right after it."""
+        """Whether the kernel forced a SIGSEGV directly afterwards."""
         then = self.at_once
         return then is not None and (then.signo, then.code) == (_SIGSEGV, SI_KERNEL)
 
 
 def handlings(signals: Rows[Signal], transfers: Rows[Transfer], history: History) -> list[Handling]:
-    """Every delivery and return, in seq order. Deaths by signal only stand in `next`."""
+    """Every delivery and sigreturn, in seq order. Deaths by signal are only in `next`."""
     found = []
     for row in signals:
         if row.kind == "fatal":
             continue
         later = signals.of(row.tid, row.seq, None)
         after = later[0] if later else None
-        # What belongs to it stands at the same icount, before the task's next signal.
+        # Its transfers are at the same icount, before the task's next signal.
         until = (row.seq // STEPS + 1) * STEPS - 1
         if after:
             until = min(until, after.seq - 1)

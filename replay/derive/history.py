@@ -1,8 +1,8 @@
-"""What every task's shadow-stack state was, step by step, and what each step should have done.
+"""Every task's shadow-stack state, step by step, and what each step should have done.
 
 A fold in seq order over clones, prctl calls, execs and exits. At each step the law says what should
-happen, the tables say what did; the state goes on from what did, so that one deviation is found
-where it happened and not again in everything that follows from it.
+happen, and the tables say what did. The fold continues from what did happen, so a deviation is
+found only where it happened and not in later steps that depend on it.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ RLIMIT_STACK: Final = RLIMITS.index("STACK")
 
 @dataclass(frozen=True)
 class State:
-    """A task's cfi_status (ST1); `enabled_by`, `locked_by` name the kind of step that set it so.
+    """A task's cfi_status (ST1); `enabled_by` and `locked_by` are the kind of step that set it.
 
-    base and size are what the kernel has recorded for the task, bytes; 0 where it owns nothing.
-    size_due is what the law wanted the size to be; undue, that it wanted no stack at all: what was
-    wrong when the stack was made is not found again when it goes.
+    base and size (bytes) are what the kernel has recorded for the task; 0 if it owns no stack.
+    size_due is the size that the law requires; undue means that it requires no stack. With these,
+    an error at the allocation is not reported again at the release.
     """
 
     enabled: bool = False
@@ -47,20 +47,20 @@ class State:
     lp_enabled: bool = False
     lp_locked: bool = False
     enabled_by: str = "boot"
-    locked_by: str = "boot"  # exec: there was a lock before the exec
+    locked_by: str = "boot"  # exec: the task was locked before the exec
 
     @property
     def stack(self) -> Area | None:
         return Area(self.base, self.size) if self.base else None
 
     def records(self, area: Area) -> bool:
-        """Whether an area is the recorded one, by the size that it has or should have had."""
+        """Whether an area is the recorded one, with its actual or its required size."""
         return (
             bool(self.base) and area.base == self.base and area.size in (self.size, self.size_due)
         )
 
     def owning(self, stack: Area | None, size_due: int | None = None, undue: bool = False) -> State:
-        """The state with this stack recorded, or none."""
+        """The state with this stack, or none, recorded."""
         base, size = (stack.base, stack.size) if stack else (0, 0)
         return replace(self, base=base, size=size, size_due=size_due, undue=undue)
 
@@ -91,7 +91,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Mapped:
-    """What was done to shadow stacks during a step."""
+    """The operations on shadow stacks during a step."""
 
     made: tuple[Mapping, ...]
     refused: tuple[Mapping, ...]
@@ -104,7 +104,7 @@ class Mapped:
 
 @dataclass(frozen=True)
 class Cloned:
-    """An attempt to make a task. `due`: the law wants a stack of `size` bytes (None: not known)."""
+    """A clone attempt. `due`: the law requires a stack of `size` bytes (None: unknown)."""
 
     row: Attempt
     parent: Task
@@ -116,7 +116,7 @@ class Cloned:
     parent_ssp: int | None
     parent_ssp_after: int | None
     child: Task | None
-    releases: Area | None = None  # a failed attempt: what the law wants unmapped
+    releases: Area | None = None  # a failed attempt: what the law requires to be unmapped
 
     @property
     def seq(self) -> int:
@@ -128,7 +128,7 @@ class Cloned:
 
     @property
     def refused(self) -> bool:
-        """Whether the allocation that was due could not be: no memory, or a size of 0."""
+        """Whether the allocation that was due failed: no memory, or a size of 0."""
         return self.due and (bool(self.mapped.refused) or self.size == 0)
 
     @property
@@ -160,7 +160,7 @@ class Prctl:
 
 @dataclass(frozen=True)
 class Exited:
-    """One task's exit. `releases`: what the law wants unmapped."""
+    """One task's exit. `releases`: what the law requires to be unmapped."""
 
     event: Event
     task: Task
@@ -180,24 +180,24 @@ class Exited:
 
     @property
     def complete(self) -> bool:
-        """Whether the run goes on to where a release must have been."""
+        """Whether the run includes the point by which a release must have happened."""
         return self.cleared is not None or self.dropped is not None
 
 
 @dataclass(frozen=True)
 class Execed:
-    """One execve that came as far as exec_done."""
+    """One execve that reached exec_done."""
 
     begin: Event | None
     done: Event
-    task: Task  # who called
-    heir: Task  # who goes on: the same, but under its leader's tid if a thread called
+    task: Task  # the caller
+    heir: Task  # the task that continues: the caller, with its leader's tid if it was a thread
     before: State
     old_mm: int | None
     borrowed: bool
     releases: Area | None
     mapped: Mapped
-    after: State  # of the heir; as before where the execve failed
+    after: State  # of the heir; the state before if the execve failed
 
     @property
     def seq(self) -> int:
@@ -220,13 +220,13 @@ class History:
     _by_tid: dict[int | None, list[Task]] = field(default_factory=dict)
 
     def task(self, tid: int | None, seq: int) -> Task | None:
-        """Who had this tid at this time."""
+        """The task with this tid at this seq."""
         lives = self._by_tid.get(tid, [])
         held = bisect_right(lives, seq, key=lambda task: task.born)
         return lives[held - 1] if held else None
 
     def state(self, tid: int | None, seq: int) -> State:
-        """A task's state just after seq; all off for a tid that nobody has."""
+        """A task's state just after seq; all disabled for an unused tid."""
         task = self.task(tid, seq)
         if task is None:
             return State()
@@ -236,7 +236,7 @@ class History:
 
     @cached_property
     def _changes(self) -> dict[Task, list[tuple[int, State]]]:
-        """What each task's state became, when."""
+        """The changes of each task's state, with their seqs."""
         changes: dict[Task, list[tuple[int, State]]] = {}
         steps: list[Prctl | Execed] = [*self.prctls, *self.execs]
         for step in sorted(steps, key=lambda step: step.seq):
@@ -254,16 +254,16 @@ T = TypeVar("T")
 
 @dataclass
 class Fold:
-    """The inputs of a history, and the walk over them."""
+    """The inputs of a history, and the fold over them."""
 
     law: Law
     supported: bool
     stack_limit: int | None  # the first process's RLIMIT_STACK, bytes
     events: Rows[Event]
     attempts: Rows[Attempt]
-    calls: Rows[Call]  # of prctl and of setting limits
-    clone_calls: dict[int, Call]  # the makers of tasks, by seq
-    mappings: Rows[Mapping]  # those that made or touched shadow stacks, and every unmap
+    calls: Rows[Call]  # prctl, and the calls that set limits
+    clone_calls: dict[int, Call]  # the calls that create tasks, by seq
+    mappings: Rows[Mapping]  # those that created or changed shadow stacks, and every unmap
     transfers: Rows[Transfer]
 
     def run(self) -> History:
@@ -298,7 +298,7 @@ class Fold:
     # Tasks
 
     def _task(self, tid: int | None, row: Event | Attempt | Call) -> Task | None:
-        """Who has this tid now. A run that begins in the middle of a task's life: born there."""
+        """The task with this tid now. If the run begins during its life, it is born here."""
         if tid is None:
             return None
         if tid not in self._now:
@@ -314,11 +314,11 @@ class Fold:
         self.history.add(task)
 
     def _created(self, event: Event) -> None:
-        """The first task, or one that no call made: a kernel user-worker, if it never runs."""
+        """The first task, or one without a clone: a user worker of the kernel if it never runs."""
         assert event.tid is not None
         held = self._now.get(event.tid)
         if held and held.exit_seq is None and held.born <= event.seq:
-            return  # its clone is a step of its own, and stands earlier
+            return  # its clone was an earlier step
         creator = self._now.get(event.value) if event.value is not None else None
         if creator is None:
             self._born(Task(event.tid, event.tid, event.seq, "boot", event.mm, None, State()))
@@ -332,7 +332,7 @@ class Fold:
         )
         self._born(worker)
         if worker.first_user:
-            worker.how = "unknown"  # there was a clone, and the run does not tell of it
+            worker.how = "unknown"  # it was cloned, but the clone is not recorded
 
     def _clone(self, row: Attempt) -> None:
         parent = self._task(row.tid, row)
@@ -391,7 +391,7 @@ class Fold:
         return child
 
     def _failed_clone_releases(self, row: Attempt, state: State, mapped: Mapped) -> Area | None:
-        """Which stack goes when a clone fails; only a child that shares the mm can free there."""
+        """The stack that a failed clone unmaps; only a child that shares the mm can free there."""
         if not row.flags & CLONE_VM or not state.enabled:
             return None
         if self.law.failed_clone == "child's stack":
@@ -417,7 +417,7 @@ class Fold:
             on = bool(row.a2 & 1)
             after = replace(before, lp_enabled=on, lp_locked=on and bool(row.a2 & 4))
         if option == 1 and not row.a1 >> 1 and before.locked_by == "exec":
-            # the first PR_SET after an exec tells whether the lock outlived it
+            # the first PR_SET after an exec shows whether the lock outlived it
             after = replace(after, locked=row.ret == -ERRNO["EINVAL"], locked_by="prctl")
         task.state = after
         borrowed = task.borrows and not before.base
@@ -439,7 +439,7 @@ class Fold:
         return written[0].bytes if written else None
 
     def _set_limit(self, row: Call) -> None:
-        """RLIMIT_STACK of a process: the new value is in what the kernel read from the caller."""
+        """RLIMIT_STACK of a process; the new value is in the kernel's read from the caller."""
         new, resource, pid = (
             (row.a2, row.a1, row.a0) if row.name == "prlimit64" else (row.a1, row.a0, 0)
         )
@@ -500,7 +500,7 @@ class Fold:
         )
 
     def _exec_caller(self, event: Event) -> Task:
-        """Who called execve; a thread that did comes out of it under its leader's tid."""
+        """The caller of execve; if a thread, it has its leader's tid afterwards."""
         if event.tid not in self._exec_begins:
             for tid in self._exec_begins:
                 caller = self._now.get(tid)
@@ -511,7 +511,7 @@ class Fold:
         return task
 
     def _take_leaders_tid(self, caller: Task, event: Event) -> Task:
-        """The calling thread as it goes on: a life of the leader's tid, with the thread's state."""
+        """The calling thread as it continues: with its leader's tid and its own state."""
         assert event.tid is not None
         caller.exit_seq = event.seq
         self._threads[caller.pid] -= 1
@@ -526,7 +526,7 @@ class Fold:
         steps: dict[str, Event] = {}
         for step in self.events.of(event.tid, event.seq, None):
             if step.kind == "created":
-                break  # the tid is another task's from here on
+                break  # the tid was reused
             steps.setdefault(step.kind, step)
         dropped = steps.get("mm_dropped")
         end = dropped.seq if dropped else None
@@ -550,7 +550,7 @@ class Fold:
         )
 
     def _mapped(self, tid: int | None, begin: int, end: int | None) -> Mapped:
-        """An unmap that comes of mm_dropped is no release: it is left out."""
+        """An unmap that results from mm_dropped is not a release and is skipped."""
         rows = [m for m in self.mappings.of(tid, begin, end) if m.during not in self._drops]
         return Mapped(
             made=tuple(m for m in rows if m.op == "map" and m.shadow_stack and m.done),
@@ -560,19 +560,19 @@ class Fold:
 
 
 def kind_of(flags: int) -> str:
-    """Which of the seed's cases a clone is: CLONE_VFORK first, then CLONE_VM."""
+    """A clone's case in the seed patch: CLONE_VFORK is tested first, then CLONE_VM."""
     if flags & CLONE_VFORK:
         return "vfork"
     return "thread" if flags & CLONE_VM else "fork"
 
 
 def _inherited(state: State) -> State:
-    """A copied state: the child's bits are its own from now on, and came by clone."""
+    """The child's copy of a state."""
     return replace(state, enabled_by="clone", locked_by="clone")
 
 
 def _set(before: State, enable: bool, stack: Area | None, size: int | None) -> State:
-    """After a PR_SET that returned 0."""
+    """The state after a PR_SET that returned 0."""
     if enable and before.enabled:
         return before
     state = replace(before, enabled=enable, enabled_by="prctl")

@@ -1,4 +1,4 @@
-"""What the manual says that one instruction of cfi does to ssp, as expressions over its columns."""
+"""The manual's effect of a cfi instruction on ssp, as expressions over the columns of cfi."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import polars as pl
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
-NO_PAD: Final = 0xFFFF_FFFF  # cfi.value of lpad: what stood there was none
+NO_PAD: Final = 0xFFFF_FFFF  # cfi.value of an lpad row: there was no lpad
 
 
 def kind() -> pl.Expr:
-    """cfi.kind, which stays dictionary-encoded: millions of rows are compared by their codes."""
+    """cfi.kind, still dictionary-encoded: comparing codes is fast for millions of rows."""
     return pl.col("kind")
 
 
@@ -23,7 +23,7 @@ def done() -> pl.Expr:
 
 
 def ssp_due() -> pl.Expr:
-    """What ssp must be afterwards: what traps, and what only reads, leaves it."""
+    """What ssp must be afterwards: an instruction that traps or only reads leaves it unchanged."""
     before = pl.col("ssp_before")
     return (
         pl.when(done() & (kind() == "sspush"))
@@ -37,12 +37,12 @@ def ssp_due() -> pl.Expr:
 
 
 def address_due() -> pl.Expr:
-    """Where a push stores and a pop loads; null for the others."""
+    """Where a push stores and a pop loads; null for other kinds."""
     before = pl.col("ssp_before")
     return pl.when(kind() == "sspush").then(before - 8).when(kind() == "sspopchk").then(before)
 
 
 def wrong_motions(run: Run) -> dict[int, int | None]:
-    """Instructions that moved ssp, or took its place, otherwise than they may: seq → tid."""
+    """Instructions with a wrong ssp_after or a wrong address: seq → tid."""
     moved, place = pl.col("ssp_after") != ssp_due(), pl.col("addr") != address_due()
     return dict(run.scan("cfi").filter(moved | place).select("seq", "tid").collect().iter_rows())

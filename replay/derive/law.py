@@ -1,7 +1,7 @@
-"""What a check holds a run against: each switch's value, spelled out as relations.
+"""What a check judges a run by: each switch's value, written out as relations.
 
-`revision` spells out what that revision's code does; `intent` puts replay/intent.py's values over
-it.
+`revision` is what that revision's code does; `intent` overrides it with the values of
+replay/intent.py.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from shstk.schemas.extensions import optional_of
 from shstk.schemas.revisions import Revision, parse_default_size
 from shstk.schemas.uapi import PAGE
 
-# Where release_hook puts shstk_release, and so what goes where. exit_thread runs after exit_mm()
-# has set current->mm = NULL, so its guard makes it nothing on a normal exit; a clone that fails
-# late calls it for the child with the base recorded there. deactivate_mm runs inside mm_release.
+# Where release_hook calls shstk_release, and so what is released where. exit_thread runs after
+# exit_mm() has set current->mm = NULL, so its guard skips the release on a normal exit; a clone
+# that fails late calls it for the child with its recorded base. deactivate_mm runs in mm_release.
 _RELEASES: Final = {
     "exit_thread": {"exit": "nothing", "exec": "nothing", "failed_clone": "recorded base"},
     "deactivate_mm": {"exit": "release", "exec": "release", "failed_clone": "nothing"},
@@ -45,20 +45,20 @@ class Law:
     sigframe: str
     first_prctl: int
     cfi_prctl: str
-    # What no revision of riscv changes, and other architectures have otherwise (below).
+    # The same in all revisions of riscv, and different on other architectures (below).
     least_size: int = 0
     asked_divisor: int = 1  # of clone3's stack_size
-    below_top: int = 0  # where a thread begins: bytes below the top of its stack
+    below_top: int = 0  # where a thread starts: bytes below the top of its stack
     locked: str = "EINVAL"  # PR_SET while locked
-    status_bits: int = 1  # that PR_SET knows
+    status_bits: int = 1  # the bits that PR_SET knows
     fork_owns: bool = True  # a forked child has its parent's base and size recorded
 
     def opens(self, enabled: bool) -> bool:
-        """Whether a child with this status passes the enabled test of shstk_alloc_thread_stack."""
+        """Whether shstk_alloc_thread_stack's test of is_shstk_enabled passes with this status."""
         return enabled == (self.clone_gate == "correct")
 
     def size(self, asked: int, stack_limit: int | None) -> int | None:
-        """calc_shstk_size: bytes; None if it depends on a limit that the run does not tell."""
+        """calc_shstk_size: bytes; None if it depends on a limit that is not recorded."""
         if asked:
             return page_align(asked // self.asked_divisor)
         if stack_limit is None:
@@ -76,7 +76,7 @@ def law_of(row: Revision, expect: str, abi: str) -> Law:
     """The law of `expect` (intent or revision) under `row`. Raises UsageError."""
     values: dict[str, Any] = {switch: row[switch] for switch in row.settings}
     values |= _RELEASES[row["release_hook"]]
-    # A user-worker is cloned like any task, so what its creator had recorded comes with it.
+    # A user worker is cloned like any task, so it copies what its creator had recorded.
     values["user_worker"] = "copies"
     if expect == "intent":
         values |= {
@@ -91,7 +91,7 @@ def law_of(row: Revision, expect: str, abi: str) -> Law:
     return Law(**{f.name: values[f.name] for f in fields(Law) if f.name in values})
 
 
-# The same questions on other architectures: what differs from what riscv's merged kernel means.
+# Other architectures: where they differ from the intent of riscv's merged kernel.
 ARCHITECTURES: Final[dict[str, dict[str, Any]]] = {
     # arch/x86/kernel/shstk.c, 6.6 on
     "x86": {"default_size": (1, 4 << 30), "failed_clone": "child's stack", "locked": "EPERM"},
@@ -110,12 +110,12 @@ ARCHITECTURES: Final[dict[str, dict[str, Any]]] = {
 
 
 def law_elsewhere(architecture: str, row: Revision, abi: str) -> Law:
-    """What another architecture would do where riscv's kernel was asked. KeyError if unknown."""
+    """The law of another architecture. KeyError if unknown."""
     return replace(law_of(row, "intent", abi), **ARCHITECTURES[architecture])
 
 
 def has_shadow_stacks(cpu: str, nousercfi: bool, row: Revision) -> bool:
-    """cpu_supports_shadow_stack: Zicfiss, and not turned off by riscv_nousercfi."""
+    """cpu_supports_shadow_stack: Zicfiss, and not disabled by riscv_nousercfi."""
     return "zicfiss" in optional_of(cpu) and not (nousercfi and row["nousercfi"] == "obeyed")
 
 

@@ -1,4 +1,4 @@
-"""What an instruction does to memory, by its word."""
+"""The kind of an instruction's memory access, by its word."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SHADOW: Final = ("sspush", "sspopchk", "ssamoswap")
 STORES: Final = ("store", "amo", "sc")
 LOADS: Final = ("load", "lr")
 
-# mask, match, kind; the first that matches. Words of 16 bits never end in 11, those of 32 always.
+# mask, match, kind; the first match counts. 16-bit words never end in 0b11, 32-bit words always do.
 _ROWS: Final = (
     (0xFFFF_FFFF, 0xCE10_4073, "sspush"),
     (0xFFFF_FFFF, 0xCE50_4073, "sspush"),
@@ -52,6 +52,6 @@ def access_of(word: int | None) -> str:
 
 
 def accesses(word: pl.Expr) -> pl.Expr:
-    """The same of a column of words; null for any other."""
+    """The same for a column of words; null for any other."""
     rows = [pl.when(word & mask == match).then(pl.lit(kind)) for mask, match, kind in _ROWS]
     return pl.coalesce(rows)

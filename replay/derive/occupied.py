@@ -1,4 +1,4 @@
-"""What was mapped in an address space at a time, from the record of its operations."""
+"""Whether a range was mapped at a given time, from the record of mapping operations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shstk.replay.derive.stacks import Copied
 
 @dataclass(frozen=True)
 class Place:
-    """A range of an address space, asked about as it was just before seq."""
+    """A range of an address space just before seq."""
 
     seq: int
     mm: int | None
@@ -26,7 +26,7 @@ def occupied(
 
 
 def occupied_of(asked: Iterable[Place], mappings: Rows[Mapping], forks: Rows[Copied]) -> set[Place]:
-    """Those places in which something was mapped, found in one walk over the operations."""
+    """The places in which something was mapped, found in one pass over the operations."""
     questions = list(asked)
     rows: list[Place | Mapping | Copied] = [*questions]
     if questions:

@@ -1,7 +1,7 @@
-"""What each page was when shadow-stack instructions went to it, and how they fared there.
+"""Accesses of shadow-stack instructions by page: the kind of page, and whether they faulted.
 
-Accesses are many, pages few: those to one page that fared alike, while nothing at all was mapped,
-unmapped or copied, are one `Visit`.
+There are many accesses and few pages: accesses to one page with the same outcome, between which
+nothing was mapped, unmapped or copied, are one `Visit`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Visit:
-    """The first of `count` accesses. fault: what the page raised; None: it let them in.
+    """The first of `count` accesses. fault: the fault that they raised; None: none.
 
-    due: the faults that it must raise (None: none); empty where the run does not tell.
-    history: what the page's stack went through: protected, forked (and not touched since by this
-    side), fresh (not touched since it was mapped) or used. what: the page, in words.
+    due: the faults that are correct (None: none); empty if the mapping is not recorded.
+    history: protected, forked (and not accessed since by this side), fresh (not accessed since it
+    was mapped) or used. what: the page, in words.
     """
 
     seq: int
@@ -46,7 +46,7 @@ class Visit:
 def visits(
     run: Run, regions: Regions, mappings: Rows[Mapping], forks: Rows[Copied], whole: bool
 ) -> list[Visit]:
-    """All visits in seq order. whole: the run tells of every mapping, not only of shadow stacks."""
+    """All visits in seq order. whole: the run has every mapping, not only shadow stacks."""
     touched: dict[tuple[int | None, int], int] = {}
     protects = [m for m in mappings if m.op == "protect" and m.done]
     found = []
@@ -66,8 +66,8 @@ def _groups(
 ) -> Iterator[tuple[int, int | None, int | None, int, int | None, int]]:
     """seq, tid, mm, addr, fault and count of each visit, in seq order."""
     times = pl.Series(sorted({r.seq for r in (*mappings, *forks)}), dtype=pl.UInt64)
-    fault = pl.col("fault").replace({SOFTWARE_CHECK: None})  # it has read its word
-    misaligned = (fault == STORE_ACCESS).fill_null(False) & (pl.col("addr") % 8 != 0)  # Z5's, Z9's
+    fault = pl.col("fault").replace({SOFTWARE_CHECK: None})  # the word was read
+    misaligned = (fault == STORE_ACCESS).fill_null(False) & (pl.col("addr") % 8 != 0)  # Z5, Z9
     names = ["seq", "tid", "mm", "addr", "fault", "count"]
     groups = []
     for piece in pieces(run):
@@ -87,7 +87,7 @@ def _groups(
 
 
 def _due(region: Region | None, whole: bool) -> tuple[tuple[int | None, ...], str]:
-    """The faults due at a page, as the manual's table has them, and what the page is."""
+    """The correct faults for a page, by the manual's table, and the page in words."""
     if region is None:
         return ((STORE_PAGE,) if whole else (), "nothing is mapped there")
     writable = bool(region.prot & PROT_WRITE)
@@ -97,7 +97,7 @@ def _due(region: Region | None, whole: bool) -> tuple[tuple[int | None, ...], st
     what = f"{region.name or 'ordinary memory'} {region.start:#x}+{region.length:#x}"
     if not writable:
         return (STORE_PAGE,), f"{what}, not writable"
-    # a page past the end of its file cannot be had
+    # a page past the end of its file does not exist
     return (STORE_ACCESS,) if region.input is None else (STORE_ACCESS, STORE_PAGE), what
 
 

@@ -1,4 +1,4 @@
-"""The cfi table piece by piece, so that a run of any length is judged in the same memory."""
+"""The cfi table in pieces, so that judging a long run takes no more memory than a short one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS: Final = 2_000_000
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive rows of cfi, and the span of time that they stand for: after < seq <= until."""
+    """Consecutive rows of cfi, and the span of time that they cover: after < seq <= until."""
 
     cfi: pl.DataFrame
     after: int
@@ -28,7 +28,7 @@ class Piece:
 
 
 def pieces(run: Run) -> Iterator[Piece]:
-    """All of cfi, in order; their spans cover all of time. At least one piece, if an empty one."""
+    """All of cfi, in order. The spans cover the whole run; there is at least one piece."""
     scan, height, after = run.scan("cfi"), _length(run), -1
     for offset in range(0, max(height, 1), ROWS):
         cfi = scan.slice(offset, ROWS).collect()
@@ -39,7 +39,7 @@ def pieces(run: Run) -> Iterator[Piece]:
 
 
 def shares(run: Run) -> int:
-    """Into how many shares cfi must be cut, other than in time, for each to be a piece's size."""
+    """The number of shares into which to split cfi, other than by time, for the same memory."""
     return _length(run) // ROWS + 1
 
 

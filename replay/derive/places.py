@@ -1,7 +1,7 @@
-"""Which stack an address lies in at a time, for millions of rows.
+"""Which stack an address is in at a given time, for millions of rows.
 
-The bounds of an address space's areas cut it into segments; a search tells an address's segment,
-and a join in time tells what was done to that segment last.
+The bounds of an address space's areas split it into segments. A search finds an address's segment,
+and an as-of join finds the last operation on that segment.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from shstk.replay.derive.rows import Area
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that happened to an area of an address space at a time; `number` says what."""
+    """An operation on an area of an address space; the caller gives `number` its meaning."""
 
     mm: int | None
     area: Area
@@ -29,7 +29,7 @@ def last_marks(rows: pl.DataFrame, marks: Iterable[Mark]) -> pl.DataFrame:
     """For each row the last mark before its seq that covers its address.
 
     rows: columns mm u32, addr u64, seq u64 and any others. Adds mark u32 (its number) and mark_seq
-    u64, both null where there is none. The order of the rows is kept only within an mm.
+    u64, both null if there is none. The order of the rows is kept only within an mm.
     """
     return _joined(rows, marks, "backward")
 

@@ -1,4 +1,4 @@
-"""Ordinary loads and stores that went to a live shadow stack, from the rows of instructions."""
+"""Ordinary loads from and stores to live shadow stacks, from the rows of insn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def plain_accesses(run: Run, stacks: list[Stack], kinds: Collection[str]) -> pl.DataFrame:
-    """The retired ones of these kinds, in seq order; a failed SC has stored nothing.
+    """The retired accesses of these kinds, in seq order; a failed SC stores nothing.
 
     Columns: seq u64, tid u32, mm u32, pc u64, addr u64, access str, mark u32 (index in stacks).
     """

@@ -1,7 +1,7 @@
 """Rows of the small tables as typed records, in seq order, findable by task and time.
 
-Large tables (cfi, syscalls as a whole, flow) stay Polars frames; these are the few rows that folds
-over a task's life walk through.
+Large tables (cfi, all of syscalls, flow) stay Polars frames; these are the few rows that folds over
+a task's life need.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from shstk.schemas.syscalls import SYSCALLS, name_of
 
 
 def called(*names: str) -> pl.Expr:
-    """Of a row of syscalls: it is one of these calls."""
+    """Whether a row of syscalls is one of these calls."""
     return pl.col("nr").is_in([SYSCALLS[name].number for name in names])
 
 
@@ -39,7 +39,7 @@ class Area:
         return self.base <= address < self.top
 
     def minus(self, other: Area) -> tuple[Area, ...]:
-        """What is left of it: no, one or two areas."""
+        """What is left of this area: zero, one or two areas."""
         pieces = (
             Area(self.base, min(self.top, other.base) - self.base),
             Area(max(self.base, other.top), self.top - max(self.base, other.top)),
@@ -81,7 +81,7 @@ class Attempt:
 
     @property
     def child(self) -> int | None:
-        """The child's tid; a source that tells only what the call returned tells it so."""
+        """The child's tid, from the return value if a source does not record it."""
         return self.ret if self.child_tid is None and self.ret and self.ret > 0 else self.child_tid
 
 
@@ -235,6 +235,6 @@ def _seq(row: _Row) -> int:
 
 
 def read(frame: pl.DataFrame, kind: type[R]) -> Rows[R]:
-    """The frame's rows as records of `kind`, whose fields name the columns."""
+    """The frame's rows as records of `kind`, whose fields are the columns."""
     names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
     return Rows(kind(*row) for row in frame.select(names).iter_rows())

@@ -1,4 +1,4 @@
-"""Pushes of one task on a shadow stack where another task has frames that it has yet to pop."""
+"""Pushes by one task on a shadow stack where another task has frames that it has yet to pop."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class Clash:
 
 @dataclass(frozen=True, slots=True)
 class _Pushed:
-    """What a task has pushed on a stack: when last, and how high up."""
+    """A task's pushes on a stack: the last one, and the highest one."""
 
     last: int  # seq
-    highest: int  # address; the frame there stands while the task's ssp is at or below it
+    highest: int  # address; the frame there is live while the task's ssp is at or below it
 
 
 def clashes(
     run: Run, history: History, stacks: list[Stack], law: Law, path: pl.DataFrame
 ) -> tuple[int, list[Clash]]:
-    """How many pushes went to known stacks, and the first clash of each intruder on each stack.
+    """The number of pushes on known stacks, and the first clash of each intruder on each stack.
 
     path: the stretches of ssp (derive/ssp_path.py).
-    Of two tasks the one that does not own the stack intrudes; of two guests the later one does.
+    The task that does not own the stack is the intruder; if neither does, the later one is.
     """
     count = 0
     found: dict[tuple[int, int], Clash] = {}  # (stack, intruder)
@@ -65,8 +65,8 @@ def clashes(
                 if key in found or (before and before.other == tid):
                     continue
                 ssp = places.ssp(other, stack.mm, seq)
-                stands = ssp is not None and stack.area.base <= ssp <= theirs.highest
-                if stands and not _excused(history, placed, stack, tid, other, seq, theirs.last):
+                live = ssp is not None and stack.area.base <= ssp <= theirs.highest
+                if live and not _excused(history, placed, stack, tid, other, seq, theirs.last):
                     found[key] = Clash(stack, seq, tid, addr, other, theirs.last, ssp or 0)
             mine = here.get(tid)
             here[tid] = _Pushed(last, max(highest, mine.highest if mine else 0))
@@ -74,7 +74,7 @@ def clashes(
 
 
 def _turns(pushes: pl.DataFrame) -> pl.DataFrame:
-    """Pushes of one task on a stack with no other's between: the first, the last, the highest."""
+    """Runs of pushes by one task on a stack: the first, the last and the highest of each."""
     turn = (pl.col("tid") != pl.col("tid").shift()).fill_null(True).cum_sum().over("mark")
     return (
         pushes.sort("mark", "seq")
@@ -91,14 +91,14 @@ def _turns(pushes: pl.DataFrame) -> pl.DataFrame:
 
 
 class _Places:
-    """Where each task's ssp was."""
+    """Each task's ssp over time."""
 
     def __init__(self, path: pl.DataFrame) -> None:
         self._path = path
         self._of: dict[int, pl.DataFrame] = {}
 
     def ssp(self, tid: int, mm: int | None, seq: int) -> int | None:
-        """A task's ssp at a time, if it is known and the task is in this address space."""
+        """A task's ssp at seq, if it is known and the task is in this address space."""
         if tid not in self._of:
             self._of[tid] = self._path.filter(tid=tid).sort("seq")
         rows = self._of[tid]
@@ -110,7 +110,7 @@ class _Places:
 
 
 def on_stacks(rows: pl.LazyFrame, stacks: list[Stack]) -> pl.DataFrame:
-    """The rows that lie on a stack; mark is its index in `stacks`, mark_seq when it was mapped."""
+    """The rows on a stack; mark is its index in `stacks`, mark_seq is when it was mapped."""
     marks = [Mark(s.mm, s.area, s.seq, i) for i, s in enumerate(stacks)]
     wanted = rows.select("seq", "tid", "mm", "addr", "fault").collect()
     return last_marks(wanted, marks).filter(pl.col("mark").is_not_null())
@@ -139,7 +139,7 @@ def _excused(
     seq: int,
     pushed: int,
 ) -> bool:
-    """Whether who pushed there is gone or waits in vfork, or the law puts one of the two there."""
+    """Whether the other task is gone or suspended in vfork, or the law put one of them there."""
     mine, theirs = history.task(tid, seq), history.task(other, seq)
     if mine is None or theirs is None or theirs.born > pushed or not theirs.lives(seq):
         return True

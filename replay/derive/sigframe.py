@@ -1,7 +1,7 @@
-"""A signal frame from its bytes: where each part stands, and the list of extensions.
+"""Decodes a signal frame: the offset of each part, and the list of extensions.
 
-Offsets are those of arch/riscv's struct rt_sigframe: a siginfo, then a ucontext. The general
-registers stand where they always did; what comes after them depends on the switch `sigframe`.
+Offsets are those of arch/riscv's struct rt_sigframe: a siginfo, then a ucontext. The offset of the
+general registers never changed; what follows them depends on the switch `sigframe`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ALIGN: Final = 16
 
 @dataclass(frozen=True)
 class Layout:
-    """Offsets in the ucontext that a value of `sigframe` decides. ss_ptr: a fixed field, if any."""
+    """Offsets in the ucontext that depend on `sigframe`. ss_ptr: a fixed field, if any."""
 
     fpregs: int
     reserved: int  # a word that must be zero
@@ -34,9 +34,9 @@ class Layout:
     ss_ptr: int | None = None
 
     def size(self, extensions: int) -> int:
-        """Bytes of a whole frame with so many bytes of extensions in it.
+        """The size of a whole frame, given the size of its extensions, in bytes.
 
-        With none, their list ends in what the struct has for it; else it gets an end of its own.
+        Without extensions the struct has room for the end of the list; with them the end is extra.
         """
         own = UCONTEXT + self.extensions + _HEADER
         return -(-(own + (extensions + _HEADER if extensions else 0)) // _ALIGN) * _ALIGN
@@ -50,7 +50,7 @@ LAYOUTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """An entry of the list: its offset in the ucontext, bytes of all of it."""
+    """An entry of the list: its offset in the ucontext, and its size including the header."""
 
     offset: int
     magic: int
@@ -58,7 +58,7 @@ class Extension:
 
 
 class Frame:
-    """What is known of a frame's bytes; offsets count from its lowest address."""
+    """The known bytes of a frame; offsets are from its lowest address."""
 
     def __init__(self, base: int, pieces: Iterable[tuple[int, bytes]]) -> None:
         """pieces: (address, bytes) as the kernel wrote or read them."""
@@ -69,15 +69,15 @@ class Frame:
         return bool(self._pieces)
 
     def bytes(self, offset: int, size: int) -> bytes | None:
-        """None unless all of them are known."""
+        """The bytes at an offset; None unless all of them are known."""
         start = self.base + offset
-        found, told = bytearray(size), bytearray(size)
+        found, known = bytearray(size), bytearray(size)
         for addr, data in self._pieces:
             low, high = max(addr, start), min(addr + len(data), start + size)
             if low < high:
                 found[low - start : high - start] = data[low - addr : high - addr]
-                told[low - start : high - start] = b"\1" * (high - low)
-        return bytes(found) if all(told) else None
+                known[low - start : high - start] = b"\1" * (high - low)
+        return bytes(found) if all(known) else None
 
     def word(self, offset: int, size: int = 8) -> int | None:
         data = self.bytes(offset, size)
@@ -92,7 +92,7 @@ class Frame:
         return self.uc(SC_REGS + 8 * number)
 
     def extensions(self, layout: Layout) -> tuple[list[Extension], int | None]:
-        """The list of extensions, and where its end stands; None if it breaks off before."""
+        """The list of extensions, and the offset of its end; None if it breaks off before."""
         found: list[Extension] = []
         at = layout.extensions
         while True:

@@ -1,4 +1,4 @@
-"""Where ssp was moved by nothing that may move it, and where another rule has told so already."""
+"""Changes of ssp that nothing explains, and those that another rule reports."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 
 def wrong_moves(run: Run, history: History, path: pl.DataFrame) -> list[dict[str, Any]]:
-    """Events that tell a wrong ssp, one a seq. path: its stretches (derive/ssp_path.py).
+    """Events with a wrong ssp, one per seq. path: the stretches of derive/ssp_path.py.
 
-    Each has seq, tid, mm, cause, what (is wrong), due, is, last (seq of the event before it, where
-    the two disagree; else None).
+    Each has seq, tid, mm, cause, what (is wrong), due, is, last (seq of the event before it if the
+    two disagree, else None).
     """
     wrong: dict[int, dict[str, Any]] = {}
     for row in _signals(run).iter_rows(named=True):
         wrong.setdefault(row["seq"], row)
-    told = moved_elsewhere(run, history).keys() | wrong_motions(run).keys() | wrong.keys()
+    reported = moved_elsewhere(run, history).keys() | wrong_motions(run).keys() | wrong.keys()
     for row in _gaps(path).iter_rows(named=True):
-        if row["last"] not in told and row["seq"] not in told:
+        if row["last"] not in reported and row["seq"] not in reported:
             wrong[row["seq"]] = row
     return list(wrong.values())
 
 
 def _wrong(rows: pl.LazyFrame, what: str) -> pl.DataFrame:
-    """Rows whose `is` differs from `due`, both known."""
+    """Rows whose `is` and `due` are known and differ."""
     return (
         rows.filter(pl.col("is") != pl.col("due"))
         .select("seq", "tid", "mm", "cause", pl.lit(what).alias("what"), "due", "is", "last")
@@ -39,17 +39,17 @@ def _wrong(rows: pl.LazyFrame, what: str) -> pl.DataFrame:
 
 
 def _signals(run: Run) -> pl.DataFrame:
-    """Delivery pushes a token, if any; sigreturn goes to a token that holds, or nowhere."""
+    """Delivery pushes a token, if any; sigreturn sets ssp to a valid token or leaves it."""
     kind, before = pl.col("kind").cast(pl.String), pl.col("ssp_before")
     token, word = pl.col("token_addr"), pl.col("token_value")
     after = pl.col("ssp_after")
-    untold = token.is_null() & ((after == before - 8) | (kind == "sigreturn"))
+    unknown = token.is_null() & ((after == before - 8) | (kind == "sigreturn"))
     back = (kind == "sigreturn") & (word.is_null() | ((word == token + 8) & (after == word)))
     rows = run.scan("signals").with_columns(cause=kind, last=pl.lit(None, pl.UInt64))
     due = (
         pl.when((kind == "delivery") & token.is_not_null())
         .then(before - 8)
-        .when(back | untold)
+        .when(back | unknown)
         .then(after)
         .otherwise(before)
     )
@@ -57,7 +57,7 @@ def _signals(run: Run) -> pl.DataFrame:
 
 
 def moved_elsewhere(run: Run, history: History) -> dict[int, int | None]:
-    """Events whose odd ssp is another rule's to tell: handoffs, calls, execs. seq → tid."""
+    """Events whose wrong ssp other rules report: handoffs, calls, execs. seq → tid."""
     moved: dict[int, int | None] = {}
     calls = run.scan("syscalls").filter(pl.col("ssp_entry") != pl.col("ssp_exit"))
     moved |= dict(calls.select("seq", "tid").collect().iter_rows())
@@ -78,7 +78,7 @@ def moved_elsewhere(run: Run, history: History) -> dict[int, int | None]:
 
 
 def _gaps(path: pl.DataFrame) -> pl.DataFrame:
-    """Between two events of a task: what one left is what the next finds."""
+    """Between two events of a task ssp must not change."""
     chained = path.lazy().with_columns(
         pl.col("ssp_before").alias("is"),
         due=pl.col("ssp_after").shift().over("tid"),

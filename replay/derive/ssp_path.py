@@ -1,4 +1,4 @@
-"""Where every task's ssp was: each event that tells, in one frame."""
+"""Every task's ssp over time: all events with an ssp, in one frame."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ STARTS: Final = ("first_user", "exec_done")
 
 
 def ssp_path(run: Run, piece: Piece | None = None) -> pl.LazyFrame:
-    """One row for each event that tells a task's ssp, sorted by tid and seq.
+    """One row for each event with a task's ssp, sorted by tid and seq.
 
-    piece: only those of its time. Columns: seq u64, tid u32, mm u32, cause str (a cfi kind, a
+    piece: only the events of its span. Columns: seq u64, tid u32, mm u32, cause str (a cfi kind, a
     call's name, delivery, sigreturn, first_user, exec_done, ptrace), ssp_before u64 and ssp_after
-    u64 (null: not known).
+    u64 (null: unknown).
     """
     others = _others(run)
     if piece:
@@ -31,11 +31,11 @@ def ssp_path(run: Run, piece: Piece | None = None) -> pl.LazyFrame:
 
 
 def stretches(run: Run) -> tuple[int, pl.DataFrame]:
-    """How many rows ssp_path has, and those rows, sorted by tid and seq, with unbroken ones as one.
+    """The number of rows of ssp_path, and these rows with each unbroken stretch merged into one.
 
-    Unbroken are rows of cfi of one task, with no event of another table or task between, each of
-    which finds the ssp that the one before it left. Columns as of ssp_path, with ssp_after of the
-    last and last u64 (its seq).
+    A stretch consists of cfi rows of one task, without events of other tables or tasks in between,
+    each of which has the ssp that the previous one left. Sorted by tid and seq. Columns as in
+    ssp_path; ssp_after is that of the stretch's last row, and last u64 is its seq.
     """
     others = pl.concat(_others(run)).collect()
     times = pl.concat([others["seq"], run.table("task_events")["seq"]]).unique().sort()
@@ -64,7 +64,7 @@ def stretches(run: Run) -> tuple[int, pl.DataFrame]:
 
 
 def _others(run: Run) -> list[pl.LazyFrame]:
-    """The events that tell an ssp and are not of cfi."""
+    """The events with an ssp from tables other than cfi."""
     return [
         _calls(run),
         _signals(run),
@@ -103,7 +103,7 @@ def _signals(run: Run) -> pl.LazyFrame:
 
 
 def _calls(run: Run) -> pl.LazyFrame:
-    """System calls; what a signal within one, or a sigreturn, does to ssp is that row's to say."""
+    """System calls, without the changes of ssp by a sigreturn or by a signal within the call."""
     calls = run.scan("syscalls")
     inside = (
         calls.sort("seq")
@@ -139,7 +139,7 @@ def _calls(run: Run) -> pl.LazyFrame:
 
 
 def set_by_debuggers(run: Run) -> pl.LazyFrame:
-    """Where a debugger set registers, which may be ssp: seq, and the tid whose they are."""
+    """Calls by which a debugger set registers, possibly ssp: seq, and the traced task's tid."""
     sets = called("ptrace") & (pl.col("a0") == PTRACE_SETREGSET) & (pl.col("ret") == 0)
     tid = pl.col("a1").cast(pl.UInt32, strict=False).alias("tid")
     return run.scan("syscalls").filter(sets).select("seq", tid)

@@ -1,4 +1,4 @@
-"""Why ssp moved, for each event that tells it."""
+"""Why ssp changed, for each event with an ssp."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _REASONS: Final = {
 
 
 def with_reasons(path: pl.DataFrame, ledger: Ledger) -> pl.DataFrame:
-    """The frame of derive/ssp_path.py with `reason`."""
+    """Adds `reason` to the frame of derive/ssp_path.py."""
     known = pl.col("ssp_before").fill_null(pl.col("ssp_after").shift().over("tid"))
-    told = pl.col("ssp_after").is_not_null() | (pl.col("cause") == "ptrace")
+    recorded = pl.col("ssp_after").is_not_null() | (pl.col("cause") == "ptrace")
     begun = pl.col("cause").is_in(STARTS) & known.is_null() & (pl.col("ssp_after") == 0)
     handed = (pl.col("cause") == "first_user") & (pl.col("ssp_after") != 0)
-    moved = (known.ne_missing(pl.col("ssp_after")) & told & ~begun) | handed
+    moved = (known.ne_missing(pl.col("ssp_after")) & recorded & ~begun) | handed
     reason = pl.col("cause").replace_strict(_REASONS, default="call", return_dtype=pl.String)
     changed = pl.col("ssp_before") != pl.col("ssp_after")
     writes = path.filter((pl.col("cause") == "ssp_write") & changed)
@@ -48,7 +48,7 @@ def with_reasons(path: pl.DataFrame, ledger: Ledger) -> pl.DataFrame:
 
 
 def motion(ledger: Ledger, mm: int | None, before: int, after: int, seq: int) -> str:
-    """What a write of csr ssp means: longjmp, rewind, pivot or astray."""
+    """The meaning of a write of csr ssp: longjmp, rewind, pivot or astray."""
     here, there = ledger.at(mm, before, seq), ledger.at(mm, after, seq)
     if there is None:
         return "astray"

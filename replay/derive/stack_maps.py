@@ -1,4 +1,4 @@
-"""Calls of map_shadow_stack, with what was mapped and written in them."""
+"""Calls of map_shadow_stack, with the mappings and stores within them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from shstk.schemas.uapi import SHADOW_STACK_SET_TOKEN
 
 @dataclass(frozen=True)
 class StackMap:
-    """One call: addr, size, flags as the kernel takes them (flags are 32 bits wide)."""
+    """One call: addr, size and flags as the kernel reads them (flags are 32 bits wide)."""
 
     row: Call
     made: tuple[Mapping, ...]
     refused: tuple[Mapping, ...]
     gone: tuple[Mapping, ...]
     written: tuple[Transfer, ...]
-    taken: bool  # whether something stood at its place before
+    taken: bool  # whether something was mapped in its range before
 
     @property
     def addr(self) -> int:
@@ -44,7 +44,7 @@ class StackMap:
 
     @property
     def stack(self) -> Area | None:
-        """What is mapped when the call returns."""
+        """The stack that is mapped when the call returns."""
         gone = {m.area for m in self.gone}
         left = [m.area for m in self.made if m.area not in gone]
         return left[0] if left else None
@@ -78,7 +78,7 @@ def stack_maps(
 
 
 def _place(call: Call, made: list[Mapping]) -> Place | None:
-    """Where a call was told to map, or else did."""
+    """The range that a call requests, or else the one that it maps."""
     if call.a0:
         return Place(call.seq, call.mm, Area(call.a0, page_align(call.a1)))
     return Place(call.seq, call.mm, made[0].area) if made else None

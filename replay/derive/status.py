@@ -1,4 +1,4 @@
-"""When each task's shadow stack and landing pads were on, by its own prctl calls."""
+"""When each task's shadow stack and landing pads were enabled, by its own prctl calls."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def statuses(history: History) -> pl.DataFrame:
-    """One row from each moment at which a task's status may have changed, sorted by seq.
+    """One row for each point at which a task's status may have changed, sorted by seq.
 
-    Columns: seq u64 (when the call had ended), tid u32, shadow_stack bool (null: it was never on
-    since the task was made or came from an exec), pads bool (null: no call of its own has set it).
+    Columns: seq u64 (the end of the call), tid u32, shadow_stack bool (null: never enabled since
+    the task was created or called execve), pads bool (null: not set by a call of the task).
     """
     rows: list[tuple[int, int, bool | None, bool | None]] = []
     rows += [(t.born, t.tid, t.made_with.enabled or None, None) for t in history.tasks]

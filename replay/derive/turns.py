@@ -1,4 +1,4 @@
-"""Whose instructions follow one another: unbroken rows of one task in one address space."""
+"""Stretches of consecutive instruction rows of one task in one address space."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TRACED: Final = ("cfi", "flow", "insn")  # the tables of instructions
 
 
 def turns(run: Run) -> pl.DataFrame:
-    """One row for each unbroken stretch of rows in each table of instructions.
+    """One row for each stretch in each table of instructions.
 
     Columns: table str, seq u64 (of its first row), last u64 (of its last), tid u32, mm u32.
     """

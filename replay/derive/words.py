@@ -1,4 +1,4 @@
-"""Every word that was written to a shadow stack: what, by whom, and until when it stood there."""
+"""Every word that was written to a shadow stack: its value, its writer and its lifetime."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _ENDS: Final = ("map", "unmap", "discard")
 
 
 def words(facts: Facts) -> pl.DataFrame:
-    """One row a word and address space, by from_seq; columns of COLUMNS.
+    """One row per word and address space, by from_seq, with the columns of COLUMNS.
 
-    A word stands from from_seq until to_seq (null: the run's end): until it is overwritten,
-    unmapped, discarded or moved. popped_seq: the first sspopchk that took it off. A fork child and
-    a mremap have copies of the words not popped yet, with the same write_seq.
+    A word is there from from_seq until to_seq (null: the run's end), when it is overwritten,
+    unmapped, discarded or moved. popped_seq: the first sspopchk that popped it. A fork and an
+    mremap copy the words not popped yet, with the same write_seq.
     """
     made = _writes(facts)
     marks = list(_marks(facts))
@@ -132,7 +132,7 @@ def _with_ends(
 
 
 def _marks(facts: Facts) -> list[Mark]:
-    """What ends words: number is of no meaning."""
+    """The operations that end words; number is unused."""
     marks = []
     for m in facts.mappings:
         if m.done and m.start is not None and m.op in _ENDS:
@@ -145,7 +145,7 @@ def _marks(facts: Facts) -> list[Mark]:
 
 
 def _copies(facts: Facts) -> list[tuple[int, int | None, int | None, Area, int]]:
-    """(seq, from which mm, to which, what, by how far it moves) of forks and mremaps, in order."""
+    """(seq, source mm, target mm, area, shift in bytes) of forks and mremaps, in order."""
     forks = [(f.seq, f.from_mm, f.mm, Area(0, 2**64 - 1), 0) for f in facts.forks]
     moves = [
         (

@@ -59,7 +59,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
     if not facts.of_program:
         return
     outcome = pl.col("outcome").cast(pl.String)
-    told = pl.col("ret").is_not_null() & pl.col("state_hash").is_not_null()
+    returned = pl.col("ret").is_not_null() & pl.col("state_hash").is_not_null()
     name = pl.col("nr").replace_strict(_NAMES, default=None, return_dtype=pl.String)
     last = pl.col("seq_end").shift().over("tid", order_by="seq")
     first = pl.int_range(pl.len()).over("tid", order_by="seq") == 0
@@ -67,7 +67,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
         "seq_end": (pl.col("seq_end") > pl.col("seq")) | pl.col("seq_end").is_null(),
         "seq": first | (pl.col("seq") >= last).fill_null(False),
         "outcome": (outcome == "run_ended") == pl.col("seq_end").is_null(),
-        "ret": outcome.is_in(_ANSWERED) == told,
+        "ret": outcome.is_in(_ANSWERED) == returned,
         "name": pl.col("name").is_null() | (pl.col("name") == name),
         "pc": pl.col("pc").is_in(sorted(facts.code.ecalls)) | (outcome == "loader"),
     }

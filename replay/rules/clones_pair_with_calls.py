@@ -77,14 +77,14 @@ def _calls(facts: Facts) -> pl.DataFrame:
 
 def _hold(row: dict[str, Any], call: dict[str, Any]) -> Outcome:
     """Compare the two rows of one attempt."""
-    told = {name: call[name] for name in ("tid", "mm", "seq_end", "ret")}
+    due_values = {name: call[name] for name in ("tid", "mm", "seq_end", "ret")}
     if name_of(call["nr"]) == "clone":
         registers = zip(("stack", "parent_tid", "tls", "child_tid_addr"), _REGISTERS, strict=True)
-        told |= {name: call[register] for name, register in registers}
-        told |= {"flags": call["a0"] & ~CSIGNAL, "exit_signal": call["a0"] & CSIGNAL}
+        due_values |= {name: call[register] for name, register in registers}
+        due_values |= {"flags": call["a0"] & ~CSIGNAL, "exit_signal": call["a0"] & CSIGNAL}
     if row["ret"] is not None:
-        told["child_tid"] = row["ret"] if row["ret"] > 0 else None
-    for name, due in told.items():
+        due_values["child_tid"] = row["ret"] if row["ret"] > 0 else None
+    for name, due in due_values.items():
         if row[name] != due:
             expected, actual = f"{name} {due}", f"{name} {row[name]}"
             return trace.odd(row, expected, actual, "clones and syscalls differ")

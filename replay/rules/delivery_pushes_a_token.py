@@ -82,8 +82,8 @@ def _pushed(facts: Facts, step: Handling) -> Outcome:
         if row.handler is None:
             return OK  # it could not be pushed; _failed judges what follows
         return wrong(step, f"token at {slot:#x}", "none", "its shadow stack is on", slot)
-    told = {"token": row.token_addr, "ss_ptr": row.ss_ptr, "ssp": row.ssp_after}
-    for name, value in told.items():
+    recorded = {"token": row.token_addr, "ss_ptr": row.ss_ptr, "ssp": row.ssp_after}
+    for name, value in recorded.items():
         if value is not None and value != slot:
             return wrong(step, f"{name} {slot:#x}", f"{name} {value:#x}", "one word down", value)
     if row.token_value is not None and row.token_value != before:

@@ -5,7 +5,7 @@ during is the seq of a system call or task event of the row's task, and the row'
 within it. The only stores by the kernel outside of any event are signal frames.
 
 ## Why it matters
-It tells which clone made an allocation and which exit made a release.
+It links each allocation to its clone and each release to its exit.
 
 ## When it applies
 Every recorded run of a program. Handwritten runs are exempt.

@@ -68,9 +68,9 @@ def check(facts: Facts) -> Iterator[Outcome]:
         if row["same"]:
             yield OK
             continue
-        told = "none" if row["cause"] is None else f"fault {row['cause']} at {row['pc_f']:#x}"
+        actual = "none" if row["cause"] is None else f"fault {row['cause']} at {row['pc_f']:#x}"
         expected = f"a row of faults: {row['fault']} at {row['pc']:#x}, with its words"
-        yield trace.odd(row, expected, told, f"{row['kind']} at {row['pc']:#x}", row["addr"])
+        yield trace.odd(row, expected, actual, f"{row['kind']} at {row['pc']:#x}", row["addr"])
     checks = faults.filter(pl.col("cause") == SOFTWARE_CHECK).join(cfi, on="at", how="anti")
     for row in checks.iter_rows(named=True):
         yield trace.odd(row, "a row of cfi before it", "none", "a software check", row["pc"])

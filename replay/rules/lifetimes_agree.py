@@ -105,15 +105,15 @@ def _ssp(facts: Facts) -> Iterator[Outcome]:
     calls = facts.run.table("syscalls").select("seq", "ssp_entry")
     during = pl.coalesce("ssp_entry", "ssp_after")  # within a call: as at its entry
     path = facts.stretches[1].join(calls, on="seq", how="left")
-    told = steps.join_asof(
+    recorded = steps.join_asof(
         path.select("seq", "tid", at="last", ssp_due=during).sort("seq"),
         on="seq",
         by="tid",
         check_sortedness=False,
     )
-    wrong = told.filter(pl.col("ssp") != pl.col("ssp_due"))
-    if told.height > wrong.height:
-        yield Satisfied(told.height - wrong.height)
+    wrong = recorded.filter(pl.col("ssp") != pl.col("ssp_due"))
+    if recorded.height > wrong.height:
+        yield Satisfied(recorded.height - wrong.height)
     for row in wrong.iter_rows(named=True):
         expected, actual = f"ssp {row['ssp_due']:#x}", f"ssp {row['ssp']:#x}"
         what = f"{row['kind']} of task {row['tid']}"

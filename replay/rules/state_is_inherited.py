@@ -47,8 +47,8 @@ APPLIES = "PR_GET or shadow-stack instruction of a task with an inherited status
 
 def check(facts: Facts) -> Iterator[Outcome]:
     for call in facts.history.prctls:
-        asks = call.option == facts.law.first_prctl and call.row.ret == 0
-        if asks and call.before.enabled_by == "clone":
+        reads = call.option == facts.law.first_prctl and call.row.ret == 0
+        if reads and call.before.enabled_by == "clone":
             yield _status(call)
     yield from _instructions(facts)
 

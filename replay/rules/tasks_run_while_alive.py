@@ -9,8 +9,8 @@ for its calls.
 A row with another task's tid would attribute its pushes to that task.
 
 ## When it applies
-Every recorded run of a program. Handwritten runs are exempt. Which task was
-switched to is told only where sched was recorded.
+Every recorded run of a program. Handwritten runs are exempt. The scheduled task is only compared if
+sched was recorded.
 
 ## Evidence columns
 tid, mm of cfi, flow, insn and syscalls; task_events.kind, mm; sched.tid, from_tid.

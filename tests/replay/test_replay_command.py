@@ -92,7 +92,7 @@ def test_under_another_kernel(shown: Shown, tmp_path: Path) -> None:
         ("replay a.run -o x", 2, "--kernel"),
         ("replay a.run --kernel v3 --until 5", 2, "--until"),
         ("replay a.run --kernel v99", 2, "v99"),
-        ("replay nothing.run", 3, "is no run"),
+        ("replay nothing.run", 3, "is not a run"),
         ("replay hand.run", 3, "has no program"),
     ],
 )
