@@ -1,8 +1,8 @@
-"""Two sequences of numbers brought into step: what stands in both, in order.
+"""Align two sequences of numbers: find the runs that both contain, in order.
 
-Equal ends are cut off first; then the elements that occur once on either side anchor the rest
-(patience diff); what no anchor divides goes through Myers' greedy algorithm in rounds of a bounded
-number of edits, so that time and memory stay linear however different the sequences are.
+Equal ends are trimmed first. Then elements that occur exactly once on each side become anchors
+(patience diff). Stretches without an anchor go through Myers' greedy algorithm, in rounds of a
+bounded number of edits, so time and memory stay linear however different the sequences are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-# Edits that one round of Myers' algorithm looks ahead; it keeps the square of it in memory.
+# Edits that one round of Myers' algorithm looks ahead; its memory grows with the square.
 ROUND: Final = 128
 
 
@@ -25,7 +25,7 @@ class Run(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """What stands between two runs: a[i:i_end] and b[j:j_end], not both empty."""
+    """The elements between two runs: a[i:i_end] and b[j:j_end], not both empty."""
 
     i: int
     i_end: int
@@ -34,7 +34,7 @@ class Gap(NamedTuple):
 
 
 def align(a: Sequence[int], b: Sequence[int]) -> list[Run]:
-    """The runs that both have in common, in order, none adjacent to the next on both sides."""
+    """The runs common to both, in order; runs that are adjacent on both sides are merged."""
     joined: list[Run] = []
     for run in _runs(a, b):
         last = joined[-1] if joined else None
@@ -46,7 +46,7 @@ def align(a: Sequence[int], b: Sequence[int]) -> list[Run]:
 
 
 def gaps(runs: Sequence[Run], a_length: int, b_length: int) -> Iterator[Gap]:
-    """What the runs leave out, in order."""
+    """The elements outside the runs, in order."""
     i = j = 0
     for run in [*runs, Run(a_length, b_length, 0)]:
         if i < run.i or j < run.j:
@@ -55,7 +55,7 @@ def gaps(runs: Sequence[Run], a_length: int, b_length: int) -> Iterator[Gap]:
 
 
 def _runs(a: Sequence[int], b: Sequence[int]) -> Iterator[Run]:
-    todo = [(Gap(0, len(a), 0, len(b)), True)]  # with whether anchors may be found in it
+    todo = [(Gap(0, len(a), 0, len(b)), True)]  # the flag: whether to search it for anchors
     while todo:
         (i, i_end, j, j_end), fresh = todo.pop()
         begin = i
@@ -69,7 +69,7 @@ def _runs(a: Sequence[int], b: Sequence[int]) -> Iterator[Run]:
             n = 1
             while i_end - n > i and j_end - n > j and a[i_end - n - 1] == b[j_end - n - 1]:
                 n += 1
-            # the common end comes after what stands before it: put back, to be yielded then
+            # the common end goes back on the stack, to be yielded after what precedes it
             todo.append((Gap(i_end - n, i_end, j_end - n, j_end), False))
             todo.append((Gap(i, i_end - n, j, j_end - n), fresh))
             continue
@@ -87,16 +87,16 @@ def _runs(a: Sequence[int], b: Sequence[int]) -> Iterator[Run]:
 
 
 def _anchors(a: Sequence[int], b: Sequence[int]) -> list[tuple[int, int]]:
-    """Positions of elements that occur once in either, the most that stand in the same order."""
+    """Positions of elements that occur once in each: the longest chain in the same order."""
     once_b = {value for value, count in Counter(b).items() if count == 1}
     once = {value for value, count in Counter(a).items() if count == 1} & once_b
     if not once:
         return []
     where = {value: y for y, value in enumerate(b) if value in once}
     pairs = [(x, where[value]) for x, value in enumerate(a) if value in once]
-    ends: list[int] = []  # the lowest y that an increasing chain of each length ends with
-    tips: list[int] = []  # its pair
-    before: list[int] = []  # for each pair, the one that it continues
+    ends: list[int] = []  # for each length, the lowest last y of an increasing chain
+    tips: list[int] = []  # the pair that has this y
+    before: list[int] = []  # for each pair, its predecessor in the chain
     for at, (_, y) in enumerate(pairs):
         length = bisect_left(ends, y)
         before.append(tips[length - 1] if length else -1)
@@ -113,7 +113,7 @@ def _anchors(a: Sequence[int], b: Sequence[int]) -> list[tuple[int, int]]:
 def _round(
     a: Sequence[int], i: int, i_end: int, b: Sequence[int], j: int, j_end: int
 ) -> tuple[list[Run], int, int]:
-    """Myers' greedy search for at most ROUND edits: the runs found, and how far they reach."""
+    """Myers' greedy search, at most ROUND edits: the runs found, and the positions reached."""
     width, height = i_end - i, j_end - j
     reached = {1: 0}  # by diagonal x - y
     steps: list[dict[int, int]] = []
@@ -136,7 +136,7 @@ def _round(
 
 
 def _traced(steps: list[dict[int, int]], k: int, x: int, i: int, j: int) -> list[Run]:
-    """The runs on the way that led to x on diagonal k."""
+    """The runs on the path that led to x on diagonal k."""
     runs = []
     for edits in range(len(steps) - 1, -1, -1):
         reached = steps[edits]

@@ -1,4 +1,4 @@
-"""Two runs held against each other: what each task did in one and not in the other."""
+"""Compare two runs: what each task did in one run but not in the other."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from shstk.schemas.syscalls import SYSCALLS
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
-PLACES: Final = 20  # kept of the differences of one kind
-_SHOWN: Final = 4  # events kept of what only one run has
+PLACES: Final = 20  # places kept for each kind of difference
+_SHOWN: Final = 4  # events kept of a stretch that only one run has
 _LAST: Final = 2**64
 _KIND_EVENTS: Final = 32
 TABLES: Final = tuple(dict.fromkeys(name.split(".")[0] for name in FIELDS))
-WHOLE: Final = "the whole run"  # where the order of all tasks' events is compared
+WHOLE: Final = "the whole run"  # used when the order of all tasks' events is compared
 _PROGRAM: Final = "the program"
 
 
 @dataclass(frozen=True)
 class Event:
-    """seq in each run, None where it has no such event."""
+    """An event and its seq in each run; None in a run without it."""
 
     a: int | None
     b: int | None
@@ -40,7 +40,7 @@ class Event:
 
     @property
     def seq(self) -> int:
-        """Of an event that only one run has: where."""
+        """The seq of an event that only one run has."""
         seq = self.b if self.a is None else self.a
         assert seq is not None
         return seq
@@ -50,10 +50,10 @@ class Event:
 class Difference:
     """One difference, or several of one kind.
 
-    a, b: what stands there in either run; one event each where it is the same one, changed; else
-    the first few of the `a_count` or `b_count` that only one run has. fields: (name, in A, in B) of
-    what changed, empty text for none. before, after: equal events around it. places: (task, seq in
-    A, seq in B) of the first differences of this kind, this one first, of `count`.
+    a, b: if an event changed, that event in each run; otherwise the first few of the `a_count` or
+    `b_count` events that only one run has. fields: (name, in A, in B) of each changed field, empty
+    text for none. before, after: equal events around it. places: (task, seq in A, seq in B) of the
+    first differences of this kind, out of `count`, starting with this one.
     """
 
     task: str
@@ -74,7 +74,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Pair:
-    """A task as both runs have it. tids and counts of events; None where it is not."""
+    """A task in both runs: tids and event counts. A tid is None if that run lacks the task."""
 
     path: str
     a_tid: int | None
@@ -86,8 +86,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class Options:
-    """tasks: only these paths. ignored: words of --ignore. context: equal events kept around each
-    difference. order: the order of all tasks' events too. exact: also what depends on it."""
+    """tasks: compare only these paths. ignored: words of --ignore. context: equal events kept
+    around each difference. order: compare the order of all tasks' events too. exact: compare
+    values that depend on that order too."""
 
     tasks: tuple[str, ...] = ()
     ignored: frozenset[str] = frozenset()
@@ -98,7 +99,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Diff:
-    """What differs. programs: same, builds (of one path) or different."""
+    """The result. programs: same, builds (two builds of one path) or different."""
 
     a: Side
     b: Side
@@ -112,13 +113,13 @@ class Diff:
 
 
 class Side:
-    """One of the two runs, and what is derived from it."""
+    """One of the two runs, with the data derived from it."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.facts = Facts(run, run.row, "intent")
         self.cast = Cast(self.facts.history)
-        self.streams: dict[Task, dict[str, Stream]] = {}  # by the signal handled, empty for none
+        self.streams: dict[Task, dict[str, Stream]] = {}  # by the signal being handled, "" for none
         self.cut: frozenset[Task] = frozenset()
 
     @property
@@ -150,12 +151,12 @@ class Side:
         }
 
     def lanes(self, task: Task | None) -> dict[str, Stream]:
-        """What a task did, and apart from it what it did while it handled signals from outside."""
+        """A task's events: outside handlers, and in the handler of each external signal."""
         return self.streams.get(task, {}) if task else {}
 
 
 class Stream:
-    """What a task did: positions and numbers of events, in order."""
+    """A task's events in order: their positions and numbers."""
 
     def __init__(self, events: Iterable[tuple[int, int]] = ()) -> None:
         ordered = sorted(events)
@@ -170,7 +171,7 @@ class Stream:
 
 
 def diff(a: Run, b: Run, options: Options) -> Diff:
-    """Raises UsageError: a task that neither run has, a word that cannot be ignored."""
+    """Raises UsageError for a task that neither run has, or an unknown word to ignore."""
     _check_ignored(options.ignored)
     left, right = Side(a), Side(b)
     matched = match(left.cast, right.cast)
@@ -194,7 +195,7 @@ class _Comparison:
         self._whats = whats
         self._around = options.context
         self.pairs: list[Pair] = []
-        self._found: dict[object, tuple[int, int, Difference]] = {}  # by kind: place in A, turn
+        self._found: dict[object, tuple[int, int, Difference]] = {}  # kind → (place in A, turn, …)
 
     def sorted(self) -> list[Difference]:
         return [found for *_, found in sorted(self._found.values(), key=lambda f: f[:2])]
@@ -228,13 +229,13 @@ class _Comparison:
         self.pairs.append(Pair(path, a_tid, b_tid, counts[0], counts[1], found))
 
     def _streams(self, path: str, a: Stream, b: Stream, a_cut: bool, b_cut: bool) -> int:
-        """Adds their differences, and counts them."""
+        """Add the differences of two streams; return how many."""
         ends = [len(stream) - self._exits(stream) for stream in (a, b)]
         runs = align(a.whats[: ends[0]], b.whats[: ends[1]])
         found = 0
         for gap in gaps(runs, *ends):
             if (a_cut and gap.i == ends[0]) or (b_cut and gap.j == ends[1]):
-                continue  # how far it came before another ended it depends on who was first
+                continue  # how far the task got before it was ended depends on scheduling
             for part in self._parts(a, b, gap):
                 found += self._add(path, a, b, part)
         last = Gap(ends[0], len(a), ends[1], len(b))
@@ -246,12 +247,12 @@ class _Comparison:
         return found
 
     def _exits(self, stream: Stream) -> int:
-        """1 if its last event is the task's exit, which is held against the other's alone."""
+        """1 if the last event is the task's exit, which is compared only with the other's exit."""
         last = self._whats.all[stream.whats[-1]] if len(stream) else None
         return int(last is not None and last.name == EXIT)
 
     def _parts(self, a: Stream, b: Stream, gap: Gap) -> Iterator[Gap]:
-        """A gap divided: the same event, changed, one by one; and what only one run has."""
+        """Split a gap: each changed event is a part, and so is each stretch in only one run."""
         keys = [
             [self._whats.key(what) for what in whats]
             for whats in (a.whats[gap.i : gap.i_end], b.whats[gap.j : gap.j_end])
@@ -271,7 +272,7 @@ class _Comparison:
                 i, j = i_end + run.n, j_end + run.n
 
     def _add(self, path: str, a: Stream, b: Stream, gap: Gap, place: int | None = None) -> int:
-        """One difference more: of a kind that is known, or a new one. place: in A's order."""
+        """Add a difference, to its kind if that is known. place: position in A's order."""
         i, i_end, j, j_end = gap
         whats = self._whats.all
         fields = _changed(whats[a.whats[i]], whats[b.whats[j]]) if i < i_end and j < j_end else ()
@@ -302,11 +303,11 @@ class _Comparison:
         return 1
 
     def _kind(self, whats: Sequence[int]) -> tuple[int, ...]:
-        """What several events of one run are, in short: their kinds, each once."""
+        """The distinct kinds of several events of one run."""
         return tuple(dict.fromkeys(self._whats.key(what) for what in whats[:_KIND_EVENTS]))
 
     def _equal(self, a: Stream, b: Stream, x: int, y: int, step: int) -> tuple[Event, ...]:
-        """The equal events before (step -1) or from (1) these places on, in order."""
+        """The equal events that end before (step -1) or start at (1) these places, in order."""
         if step < 0:
             x, y = x - 1, y - 1
         kept: list[Event] = []
@@ -346,7 +347,7 @@ def _check_ignored(ignored: frozenset[str]) -> None:
     known = {*TABLES, *FIELDS, *SYSCALLS}
     for word in sorted(ignored - known):
         raise UsageError(
-            f"--ignore {word}: no table, column or call of that name",
+            f"--ignore {word}: no table, column or call has that name",
             f"tables: {' '.join(TABLES)}; columns: {' '.join(FIELDS)}; or a call's name",
         )
 
@@ -354,7 +355,7 @@ def _check_ignored(ignored: frozenset[str]) -> None:
 def _chosen(
     matched: list[tuple[Task | None, Task | None]], a: Side, b: Side, wanted: tuple[str, ...]
 ) -> list[tuple[Task | None, Task | None]]:
-    """The pairs of which one task has a wanted path or tid."""
+    """The pairs in which a task has a wanted path or tid."""
     if not wanted:
         return matched
     chosen = []

@@ -1,4 +1,4 @@
-"""What each file descriptor stands for; its number depends on who was first."""
+"""Names for file descriptors: their numbers depend on scheduling."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shstk.schemas.uapi import CLONE_FILES, F_DUPFD, F_DUPFD_CLOEXEC
 _STANDARD: Final = {0: "stdin", 1: "stdout", 2: "stderr"}
 _DUPLICATE: Final = frozenset({"dup", "dup3"})
 
-# What a call opens is called so, or by the path that the call names.
+# The name of what a call opens; a call that names a path gives that path instead.
 _OPENED: Final[dict[str, str]] = {
     "socket": "socket",
     "accept": "connection",
@@ -25,7 +25,7 @@ _OPENED: Final[dict[str, str]] = {
     "inotify_init1": "inotify",
     "pidfd_open": "pidfd",
 }
-# The argument that points to the int[2] it stores, and the two's names.
+# Call → the argument that points to the int[2] it stores, and the names of the two descriptors.
 _PAIRS: Final[dict[str, tuple[int, str, str]]] = {
     "pipe2": (0, "pipe's read end", "pipe's write end"),
     "socketpair": (3, "socket pair", "socket pair"),
@@ -33,7 +33,7 @@ _PAIRS: Final[dict[str, tuple[int, str, str]]] = {
 
 
 def opens(name: str, args: Sequence[int]) -> bool:
-    """Whether what a call returns is a descriptor."""
+    """Whether the call returns a descriptor."""
     return (name in SYSCALLS and SYSCALLS[name].returns == "fd") or _duplicates(name, args)
 
 
@@ -43,13 +43,13 @@ def _duplicates(name: str, args: Sequence[int]) -> bool:
 
 
 class Descriptors:
-    """The descriptor tables of a run's tasks, to be told of its calls in order."""
+    """The descriptor tables of a run's tasks. Its calls must be passed in order."""
 
     def __init__(self) -> None:
         self._of: dict[Task, dict[int, str]] = {}
 
     def name(self, task: Task, fd: int) -> str:
-        """`<what was opened>`, or the number if that is not known."""
+        """`<what was opened>`, or the number if unknown."""
         known = self._table(task).get(fd)
         return f"<{known}>" if known else str(fd)
 
@@ -66,10 +66,11 @@ class Descriptors:
         path: str | None,
         stored: Callable[[int], bytes | None],
     ) -> None:
-        """A call that succeeded. path: what it named. stored: what it wrote to an address."""
+        """Update for a call that succeeded. path: its path argument. stored: bytes it wrote, by
+        address."""
         table = self._table(task)
         if name == "execve":
-            self._of[task] = dict(table)  # shared no longer
+            self._of[task] = dict(table)  # no longer shared
         elif _duplicates(name, args):
             table[ret] = table.get(args[0], f"copy of {args[0]}")
         elif opens(name, args):

@@ -1,7 +1,7 @@
-"""A run as what each task did, step by step, in words that mean the same in another run.
+"""A run as each task's sequence of events, in words that are comparable across runs.
 
-One event a step: a call with what it did to shadow stacks, a clone, a task's first instruction, a
-signal, a fault, an exit. Rows that only tell more of such a step are part of it.
+An event is a call with its effect on shadow stacks, a clone, a task's first instruction, a signal,
+a fault or an exit. Rows that only add detail to an event are part of it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from shstk.schemas.causes import (
 from shstk.schemas.syscalls import name_of
 from shstk.schemas.uapi import ERRNO, O_CREAT, O_EXCL, SIGNALS
 
-# Every field of an event, under the name by which --ignore knows it, and what it is called.
+# Every field of an event: the name that --ignore takes, and its label.
 FIELDS: Final[dict[str, str]] = {
     **{f"syscalls.a{i}": f"argument {i + 1}" for i in range(6)},
     "syscalls.ret": "result",
@@ -71,13 +71,13 @@ FIELDS: Final[dict[str, str]] = {
     "faults.expected": "expected",
     "faults.found": "found",
 }
-# Calls by which tasks wait for each other: how often depends on who was first.
+# Calls by which tasks wait for each other: how often they occur depends on scheduling.
 WAITING: Final = frozenset({"futex", "sched_yield"})
 _WAITED: Final = frozenset({-ERRNO["EAGAIN"], -ERRNO["ETIMEDOUT"]})
-# Calls that read: what /proc tells of a process follows from what the process did.
+# Calls that read: what /proc reports about a process follows from what the process did.
 _READS: Final = frozenset({"read", "readv", "pread64", "lseek", "getdents64"})
 _ENDS: Final = frozenset({"exit", "exit_group"})
-# Calls of which an argument, the first or the second, says what is asked.
+# Multiplexed calls: the first or second argument selects the operation.
 _ABOUT: Final = {"prctl": 0, "futex": 1, "ioctl": 1, "fcntl": 1, "ptrace": 0}
 _CAUSES: Final = {
     ILLEGAL_INSTRUCTION: "illegal instruction",
@@ -103,19 +103,19 @@ _LEAKED: Final = "never released"
 STARTS: Final = "starts"
 EXIT: Final = "exit"
 
-Step = tuple[Task, int, "What"]  # who, seq, what
+Step = tuple[Task, int, "What"]  # task, seq, event
 Said = deque[tuple[int, int | None, bytes]]  # seq, mm, bytes
 
 
 class What(NamedTuple):
-    """What an event is, comparable across runs. about: which of its kind it is, such as a prctl's
-    option; fields: (name of FIELDS, value)."""
+    """An event without its position, comparable across runs. about: the variant, such as a prctl's
+    option. fields: (name from FIELDS, value)."""
 
     table: str
     name: str
     about: str
     fields: tuple[tuple[str, str], ...]
-    task: str = ""  # who, where the order of all tasks' events counts
+    task: str = ""  # set if the order of all tasks' events is compared
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -126,7 +126,7 @@ class What(NamedTuple):
 
     @property
     def brief(self) -> str:
-        """Without the flags of a clone."""
+        """As text, without the flags of a clone."""
         flags = dict(self.fields).get("clones.flags")
         return str(self).replace(flags, "…") if flags else str(self)
 
@@ -146,7 +146,7 @@ class What(NamedTuple):
 
 
 class Whats:
-    """Each What once, by number: equal numbers are equal events, in both runs."""
+    """Interns each What as a number: equal numbers are equal events, in both runs."""
 
     def __init__(self) -> None:
         self._numbers: dict[What, int] = {}
@@ -162,13 +162,13 @@ class Whats:
         return self._numbers[what]
 
     def key(self, number: int) -> int:
-        """The number of its kind: equal for events that may be the same one, changed."""
+        """The number of its kind: events of the same kind may be one event that changed."""
         return self._key_of[number]
 
 
 class Teller:
-    """Tells one run's events. ignored: tables, fields and calls to be left out; exact: also what
-    depends on who was first (offsets, waiting)."""
+    """Yields one run's events. ignored: tables, fields and calls to leave out. exact: include what
+    depends on scheduling (offsets, waiting)."""
 
     def __init__(
         self, facts: Facts, cast: Cast, names: Names, ignored: frozenset[str], exact: bool
@@ -204,8 +204,8 @@ class Teller:
                 yield name, value
 
     def _cut_off(self) -> frozenset[Task]:
-        """Tasks that another ended (exit_group, exec, SIGKILL), or the end of the recording: when
-        that met them depends on who was first."""
+        """Tasks that were ended by another task (exit_group, exec, SIGKILL) or by the end of the
+        recording. How far they got depends on scheduling."""
         run, history = self._facts.run, self._facts.history
         own = run.scan("syscalls").filter(rows.called(*_ENDS))
         died = run.scan("signals").filter(
@@ -239,7 +239,7 @@ class Teller:
                     what = what._replace(fields=(*what.fields, ("output.bytes", repr(text))))
                 if not self._passed_over(task, name, row):
                     yield task, seq, what
-        for tid, left in outputs.items():  # a run may tell what was written, and not by which call
+        for tid, left in outputs.items():  # a run may record output without the call that wrote it
             for seq, mm, data in left:
                 task = self._cast.at(tid, seq)
                 if task is not None:
@@ -254,7 +254,7 @@ class Teller:
         return said
 
     def _said(self, outputs: Said | None, row: dict[str, Any]) -> str:
-        """What a call wrote to standard output and standard error; takes it out of outputs."""
+        """The bytes a call wrote to standard output and standard error, removed from outputs."""
         end = row["seq_end"] or row["seq"]
         data = []
         while outputs and row["seq"] < outputs[0][0] <= end:
@@ -264,7 +264,7 @@ class Teller:
     def _transfers(
         self, first: int, last: int
     ) -> tuple[dict[int, dict[int, str]], dict[int, dict[int, bytes]]]:
-        """For calls in a span, by seq and address: strings that were read, small things stored."""
+        """The strings read and small values stored by the calls in a span, by seq and address."""
         size = pl.col("bytes").bin.size()
         op = pl.col("op").cast(pl.String)
         chosen = ((op == "read") & (size <= _STRING)) | ((op == "write") & (size <= _SMALL))
@@ -284,7 +284,7 @@ class Teller:
         return read, stored
 
     def _passed_over(self, task: Task, name: str, row: dict[str, Any]) -> bool:
-        """Whether the call is told elsewhere, or is made again, or only waited."""
+        """Whether to skip the call: it is another event, is restarted, or only waited."""
         outcome, ret = row["outcome"], row["ret"]
         if outcome == "restarted" or (name in _ENDS and ret is None):
             return True
@@ -364,7 +364,7 @@ class Teller:
         return What("clones", asked["api"], "", tuple(fields))
 
     def _place_of_stack(self, seq: int, ret: int | None) -> str | None:
-        """What map_shadow_stack returned, as a place in what it mapped."""
+        """The result of map_shadow_stack, as a place in the area it mapped."""
         made = self._maps.get(seq)
         if made is None or made.stack is None or ret is None:
             return None
@@ -373,10 +373,10 @@ class Teller:
             return "the token's address"
         return "the base" if not offset else f"the base + {offset:#x}"
 
-    # What became of shadow stacks
+    # Shadow stacks
 
     def _stacks(self, task: Task, touched: Iterable[rows.Mapping]) -> list[tuple[str, str]]:
-        """A call's allocations and unmappings; none: no field."""
+        """The shadow stacks that a call allocated and unmapped; no field if there are none."""
         made = [
             decode.size(m.length) if m.done else f"refused ({decode.result(m.ret)})"
             for m in touched
@@ -387,9 +387,9 @@ class Teller:
         return [(name, " and ".join(values)) for name, values in fields if values]
 
     def _released(self, step: Exited | Execed, cleared: int | None) -> list[tuple[str, str]]:
-        """What an exit or exec unmapped, or that it left the task's own stack standing.
+        """The shadow stacks that an exit or exec unmapped, or that the task's own was left mapped.
 
-        cleared: seq of clear_child_tid. No field where there was nothing to release.
+        cleared: seq of clear_child_tid. No field if there was nothing to release.
         """
         told = []
         for m in step.mapped.gone:
@@ -465,7 +465,7 @@ class Teller:
         return What("signals", decode.signal_name(signo), row["kind"], tuple(fields))
 
     def _frame(self, row: dict[str, Any]) -> str:
-        """Where in the ucontext the frame keeps ss_ptr."""
+        """The offset of ss_ptr in the frame's ucontext."""
         frame, ss_ptr = row["frame"], row["ss_ptr"]
         if frame is None or ss_ptr is None:
             return ""
@@ -496,7 +496,7 @@ class Teller:
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-    """Its rows, a few at a time in memory."""
+    """The rows of a batch, a few at a time to bound memory."""
     for start in range(0, batch.num_rows, _ROWS):
         yield from batch.slice(start, _ROWS).to_pylist()
 

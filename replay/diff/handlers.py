@@ -1,7 +1,7 @@
-"""When each task was in the handler of a signal that came from outside.
+"""When each task was in the handler of an external signal.
 
-Between which of a task's steps such a signal arrives depends on who was first. So what its handler
-does is a sequence of its own, beside what the task does.
+Where in a task's execution such a signal arrives depends on scheduling. The events of its handler
+are therefore compared as a sequence of their own, apart from the task's other events.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FOREVER = 2**64
 
 @dataclass(frozen=True)
 class Handled:
-    """From the delivery's seq to the sigreturn's; to the end if it never returned."""
+    """From the seq of the delivery to that of the sigreturn, or to the run's end without one."""
 
     start: int
     end: int
@@ -51,7 +51,7 @@ class Handlers:
             self._handled.setdefault(task, []).append(Handled(start, end, signal))
 
     def at(self, task: Task, seq: int) -> str:
-        """The signal that a task was handling, empty if none that came from outside."""
+        """The external signal that the task was handling; empty if there was none."""
         handled = self._handled.get(task, [])
         last = bisect_right(handled, seq, key=lambda h: h.start) - 1
         return handled[last].signal if last >= 0 and seq <= handled[last].end else ""

@@ -1,9 +1,9 @@
-"""Values in words that mean the same in another run: tasks by path, addresses by what is there.
+"""Names for values that are comparable across runs: tasks by path, addresses by what is mapped.
 
-An address inside a file that both runs mapped with the same bytes keeps its offset, one in a file
-that was built anew keeps its symbol; of one in a stack, the heap or anonymous memory only that is
-kept (`exact` keeps the offset): where an allocator or a caller's frame puts things depends on who
-was first, and on the environment.
+An address in a file that both runs mapped with the same contents is named by its offset, an address
+in a rebuilt file by its symbol. An address in a stack, the heap or anonymous memory is named by the
+area alone (`exact` adds the offset), because allocators and stack frames depend on scheduling and
+on the environment.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from shstk.replay.symbols import Symbols
 from shstk.schemas.syscalls import SYSCALLS
 from shstk.schemas.uapi import ERRNO_NAMES, PAGE, PROT_EXEC
 
-_NONE_BELOW: Final = 0x10000  # nothing is mapped there: such a number is no address
+_NONE_BELOW: Final = 0x10000  # nothing is mapped below: such a number is not an address
 OWN: Final = "its own"
 _USER_TOP: Final = 1 << 47
 _PROC: Final = re.compile(r"(?<=/proc/)\d+|(?<=/task/)\d+")
@@ -37,14 +37,14 @@ _SUN_PATH: Final = 2  # in struct sockaddr_un, bytes
 
 @dataclass(frozen=True)
 class Common:
-    """What both runs agree on: files with the same bytes (sha256), and what paths are called."""
+    """What both runs share: the files with equal contents (sha256), and the program's name."""
 
     files: frozenset[str]
-    program: str  # what the program itself is called
+    program: str  # the name of the program itself
 
 
 class Names:
-    """The names of one run's values. mm, seq: where and when a value was seen."""
+    """The names of one run's values. mm, seq: the address space and position of a value."""
 
     def __init__(
         self, facts: Facts, cast: Cast, symbols: Symbols, common: Common, exact: bool
@@ -55,19 +55,19 @@ class Names:
         self._common = common
         self._exact = exact
         self.descriptors = Descriptors()
-        self._fresh: dict[str, str] = {}  # files made under names nobody had: chance, often
+        self._fresh: dict[str, str] = {}  # files created with O_EXCL, often under random names
         rows = facts.run.table("inputs").select("input", "sha256", "guest_path").iter_rows()
         self._inputs = {input: (sha256, path) for input, sha256, path in rows}
 
     # Tasks
 
     def tid(self, tid: int | None, seq: int) -> str:
-        """A task by its tid; the number itself where nobody has it."""
+        """The path of the task with this tid; the number itself if there is none."""
         task = self._cast.at(tid, seq)
         return self._cast.path(task) if task else str(tid)
 
     def pid(self, value: int, seq: int) -> str:
-        """What calls take for a pid: 0, -1, a task or, negative, a group."""
+        """A pid argument: 0, -1, a task or, if negative, a process group."""
         number = decode.signed32(value)
         if number in (0, -1):
             return str(number)
@@ -76,7 +76,7 @@ class Names:
     # Addresses
 
     def place(self, mm: int | None, address: int, seq: int) -> str:
-        """What an address is; `unmapped` where nothing is."""
+        """What is mapped at an address; `unmapped` if nothing is."""
         if address < _NONE_BELOW:
             return decode.argument("hex", address) if address else "NULL"
         if address >= _USER_TOP:
@@ -105,12 +105,12 @@ class Names:
         return f"{name}+{place.offset:#x}" if same else name
 
     def file(self, path: str) -> str:
-        """A mapped file: its base name; the program's own is the same in both runs."""
+        """The base name of a mapped file; the program has the same name in both runs."""
         program = self._facts.run.manifest.program
         return self._common.program if path == program else os.path.basename(path)
 
     def stack(self, stack: Stack, actor: Task | None) -> str:
-        """Whose a shadow stack is: `its own` if it is the actor's."""
+        """The owner of a shadow stack: `its own` if it is the actor's."""
         if stack.owner is not None:
             owner = self._cast.root(stack.owner)
             return OWN if owner is actor else f"{self._cast.path(owner)}'s"
@@ -185,7 +185,7 @@ class Names:
         return decode.argument(type, value)
 
     def created(self, path: str) -> None:
-        """A file that was made with O_EXCL: as a rule its name was drawn by chance."""
+        """Note a file created with O_EXCL: its name is usually random."""
         if not self._exact:
             self._fresh[path] = f"new file in {os.path.dirname(path) or '.'}"
 
@@ -193,7 +193,7 @@ class Names:
         return self._fresh.get(path) or self.text(path, mm, seq)
 
     def text(self, text: str, mm: int | None, seq: int) -> str:
-        """A path or output: pids below /proc and addresses of mapped memory by name."""
+        """A path or output, with pids under /proc and addresses of mapped memory named."""
 
         def task(found: re.Match[str]) -> str:
             return self.tid(int(found[0]), seq)

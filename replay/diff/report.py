@@ -1,4 +1,4 @@
-"""A diff as text and as JSON; the summary first."""
+"""A diff as text and as JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GIVEN: Final = (
 
 
 def summary(diff: Diff) -> str:
-    """One line: how many tasks differ, where first, and what."""
+    """One line: how many tasks differ, and the first difference."""
     a, b = diff.a.run.manifest, diff.b.run.manifest
     said = ""
     if diff.programs == "different":
@@ -41,7 +41,7 @@ def summary(diff: Diff) -> str:
 
 
 def text(diff: Diff) -> str:
-    """The summary, the two runs, then each difference with what stands around it."""
+    """The summary, the two runs, then each difference with the events around it."""
     out = [summary(diff), ""]
     out += [_head(name, side) for name, side in (("A", diff.a), ("B", diff.b))]
     told = settings(diff)
@@ -53,7 +53,7 @@ def text(diff: Diff) -> str:
 
 
 def settings(diff: Diff) -> list[tuple[str, str, str]]:
-    """What was given to the runs and differs: (name, in A, in B)."""
+    """The settings in which the runs differ: (name, in A, in B)."""
     a, b = diff.a.run.manifest, diff.b.run.manifest
     told = [(name, str(getattr(a, name)), str(getattr(b, name))) for name in _GIVEN]
     told += [

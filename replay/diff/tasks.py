@@ -1,8 +1,8 @@
-"""Who is who: the tasks of a run by the path of their creation, and who is the same in another.
+"""Name a run's tasks by the path of their creation, and match them with the tasks of another run.
 
-A path is `main`, `main/clone#3` (made by the third attempt of main to make a task) or, for a task
-that no call made, `main/worker#1`. The attempts of two runs are held against each other in order,
-so that a clone which only one run has does not shift the names of all that follow it.
+A path is `main`, `main/clone#3` (created by main's third attempt to create a task) or, for a task
+that no call created, `main/worker#1`. The attempts of two runs are aligned in order, so a clone
+that only one run has does not shift the names of all that follow it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAIN = "main"
 
 
 class Cast:
-    """The tasks of one run, by path; under the other run's paths once `called` says which."""
+    """The tasks of one run by path. `called` overrides a path with the other run's."""
 
     def __init__(self, history: History) -> None:
         self._history = history
@@ -38,11 +38,12 @@ class Cast:
 
     @property
     def tasks(self) -> list[Task]:
-        """Each once, in order of birth; a thread that called execve is one with what it became."""
+        """Each once, in order of creation; a thread that called execve and the leader it became
+        are one task."""
         return list(self._paths)
 
     def root(self, task: Task) -> Task:
-        """The first life of a task: one that calls execve goes on under its leader's tid."""
+        """The task before any execve: a thread that calls it continues under its leader's tid."""
         while task in self._was:
             task = self._was[task]
         return task
@@ -69,9 +70,9 @@ class Cast:
 
 
 def match(a: Cast, b: Cast) -> list[tuple[Task | None, Task | None]]:
-    """The tasks that are the same in both, each with its partner; None where only one has it.
+    """Pairs of corresponding tasks; None for a task that the other run lacks.
 
-    Gives b's tasks the paths of their partners. Order: by the path of creation, main first.
+    Gives b's tasks the paths of their counterparts. Order: by the path of creation, main first.
     """
     todo: list[tuple[Task | None, Task | None]] = []
     roots = [[t for t in cast.tasks if t.creator is None] for cast in (a, b)]
@@ -101,7 +102,7 @@ def match(a: Cast, b: Cast) -> list[tuple[Task | None, Task | None]]:
 
 
 def _free(path: str, taken: set[str]) -> str:
-    """A name for a task that only b has; its parent's may have been given another path."""
+    """A free name for a task that only b has: its path may clash after its parent was renamed."""
     name = path if path not in taken else f"{path} of B"
     taken.add(name)
     return name
@@ -113,7 +114,7 @@ def _side_by_side(a: Sequence[Task], b: Sequence[Task]) -> list[tuple[Task | Non
 
 
 def _paired(a: list[Cloned], b: list[Cloned]) -> list[tuple[Cloned | None, Cloned | None]]:
-    """Attempts that are the same: asked in the same way, with the same outcome if possible."""
+    """Match attempts with equal arguments, preferring those with the same outcome."""
     pairs: list[tuple[Cloned | None, Cloned | None]] = []
     keys: dict[object, int] = {}
 

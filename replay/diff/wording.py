@@ -1,4 +1,4 @@
-"""Differences in plain words."""
+"""Differences in words."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FRAMES: Final = {
 
 @dataclass(frozen=True)
 class Change:
-    """One field of one event: its values in A and in B, empty where there is none."""
+    """One field of one event: its values in A and in B; empty for none."""
 
     name: str
     values: tuple[str, str]
@@ -33,7 +33,7 @@ class Change:
     sides: tuple[Side, Side]
 
     def only(self) -> tuple[str, str, str]:
-        """(the value, the run that has it, the run that has not)."""
+        """(the value, the run that has it, the run that does not)."""
         a, b = self.values
         return (a, "A", "B") if a else (b, "B", "A")
 
@@ -57,7 +57,7 @@ def where(difference: Difference, a: Side, b: Side) -> str:
 
 
 def lines(difference: Difference, a: Side, b: Side) -> list[str]:
-    """What differs, one line each; what is about shadow stacks first."""
+    """One line for each difference, those about shadow stacks first."""
     if not difference.changed:
         return [_only(difference)]
     events = difference.a[0], difference.b[0]
@@ -65,7 +65,7 @@ def lines(difference: Difference, a: Side, b: Side) -> list[str]:
     about_stacks, others = [], []
     for name, x, y in difference.fields:
         if "output.bytes" in names and name.startswith("syscalls."):
-            continue  # how much was written follows from what
+            continue  # the count follows from the bytes written
         change = Change(name, (x, y), events, (events[0].seq, events[1].seq), (a, b))
         words = _WORDS.get(name)
         text = words(change) if words else None
@@ -82,10 +82,10 @@ def _only(difference: Difference) -> str:
     )
     run = "A" if difference.a else "B"
     if not events:
-        return "nothing was recorded of it"
+        return "nothing was recorded for it"
     last = events[-1].what
     if count == len(events) and ("syscalls.outcome", "run ended") in last.fields:
-        return f"in {run} it never returns from {last.name}: nobody can run any more"
+        return f"in {run} it never returns from {last.name}: no task can run any more"
     if count == 1 or events[0].what.table == "faults":
         return f"only in {run}: {events[0].what.brief}"
     names = Counter(event.what.name for event in events)
@@ -104,7 +104,7 @@ def _plain(change: Change) -> str:
 
 
 def _clipped(value: str, other: str) -> str:
-    """A long text: what stands around its first difference from another."""
+    """A long text, cut to the part around its first difference from another."""
     if len(value) <= _WIDTH:
         return value
     same = next((i for i, (x, y) in enumerate(zip(value, other, strict=False)) if x != y), 0)
@@ -117,7 +117,7 @@ def _made(change: Change) -> str:
     if change.one_sided:
         size, has, has_not = change.only()
         if size.startswith("refused"):
-            return f"shadow stack {size} in {has}, none asked for in {has_not}"
+            return f"shadow stack {size} in {has}, none requested in {has_not}"
         return f"shadow stack allocated in {has} ({size}), not in {has_not}"
     a, b = (v if v.startswith("refused") else f"of {v}" for v in change.values)
     return f"shadow stack {a} in A, {b} in B"
@@ -142,7 +142,7 @@ def _released(change: Change) -> str:
 
 
 def _order(side: Side, seq: int) -> str:
-    """Whether a release at an exit came before what a joiner waits for."""
+    """Whether an exit released the stack before it cleared the word that a joiner waits for."""
     cleared = (x.cleared for x in side.facts.history.exits if x.event.seq == seq)
     return " before clear_child_tid" if any(cleared) else ""
 

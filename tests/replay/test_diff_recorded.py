@@ -180,7 +180,7 @@ def test_a_deadlock_is_told_by_who_waits_in_it(recorded: Callable[..., Run]) -> 
     stuck = recorded("lock-order", "7.2", 0, (20, 60))
     assert (well.manifest.ending, stuck.manifest.ending) == ("exited", "deadlock")
     found = diff(well, stuck, Options())
-    assert "in B it never returns from futex: nobody can run any more" in " ".join(told(found))
+    assert "in B it never returns from futex: no task can run any more" in " ".join(told(found))
 
 
 def test_another_build_of_a_program_does_the_same(recorded: Callable[..., Run]) -> None:
