@@ -70,7 +70,7 @@ def measure(program: Path, trace: int) -> tuple[float, int]:
     begin = time.process_time()
     while (stop := hart.run(space, SLICE, 1, 1)) in (_core.STOP_BUDGET, _core.STOP_FLUSH):
         if stop == _core.STOP_FLUSH:
-            for table in ("cfi", "flow", "insn", "code"):
+            for table in _core.TABLES:
                 machine.drain(table)
     seconds = time.process_time() - begin
     if stop != _core.STOP_ECALL:

@@ -14,7 +14,7 @@ from shstk.replay.rules import RULES
 from shstk.replay.rules.outcome import Result, Rule
 from shstk.schemas.errors import UsageError
 from shstk.schemas.revisions import Revision, resolve
-from shstk.schemas.tables import FINDINGS, arrow_schema
+from shstk.schemas.tables import FINDINGS, TRACED, arrow_schema
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
@@ -80,7 +80,8 @@ _HELD: Final = 12_000_000
 
 
 def _hold(run: Run) -> None:
-    for name in ("cfi", "flow"):
+    needed = {name for rule in RULES.values() for name in rule.needs}
+    for name in needed.intersection(TRACED):
         if name in run.manifest.tables and run.manifest.tables[name].rows <= _HELD:
             run.table(name)
 

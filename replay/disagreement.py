@@ -10,18 +10,22 @@ import polars as pl
 
 from shstk.replay.hold import LATE, Difference
 from shstk.replay.symbols import Symbols
+from shstk.schemas.tables import TABLES
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
-# Columns that tell in a word what a row is.
-_WHAT: Final = ("name", "api", "kind", "op", "why", "guest_path")
+# The column whose word says what a row is: the first column of the table that has words.
+_WHAT: Final = {
+    table.name: next((c.name for c in table.columns if c.unit in ("kind", "name", "path")), "")
+    for table in TABLES.values()
+}
 
 
 @dataclass(frozen=True)
 class Event:
-    """A row of a run, or the end of what it tells of. what: the call's name, or the row's kind.
-    began: its own seq. place: its pc in words, if it has one."""
+    """A row of a run, or the end of what it tells of. what: a word for it, such as the call's
+    name. began: its own seq. place: its pc in words, if it has one."""
 
     table: str
     what: str | None
@@ -66,7 +70,7 @@ def locate(run: Run, difference: Difference, tables: Iterable[str]) -> Disagreem
 def _event(run: Run, symbols: Symbols, table: str, row: dict[str, Any], seq: int) -> Event:
     pc = _pc(run, table, row)
     place = symbols.at(row.get("mm"), pc, row["seq"]) if pc is not None else None
-    what = next((row[name] for name in _WHAT if row.get(name) is not None), None)
+    what = row.get(_WHAT.get(table, ""))
     return Event(table, what, seq, row["seq"], row.get("tid"), pc, str(place) if place else None)
 
 

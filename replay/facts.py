@@ -37,11 +37,11 @@ from shstk.replay.derive.ssp_path import ssp_path, stretches
 from shstk.replay.derive.stack_maps import StackMap, stack_maps
 from shstk.replay.derive.stacks import Copied, Ledger, Stack
 from shstk.schemas.revisions import Revision
+from shstk.schemas.tables import TABLES
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
-_TRACED: Final = ("cfi", "flow", "insn")  # tables that are recorded only on request
 # Tables that have rows if a program was loaded; handwritten runs need not have them.
 _OF_EVERY_PROGRAM: Final = ("task_events", "syscalls", "mappings", "kernel_memory")
 # Columns that may be null in some rows; if they are null in all, the table is useless.
@@ -99,8 +99,8 @@ class Facts:
 
     def _should_have(self, table: str) -> bool:
         """Whether a table without rows was not recorded."""
-        if table in _TRACED:
-            return self.loaded or table not in self.run.manifest.traced
+        if trace := TABLES[table].trace:
+            return self.loaded or trace not in self.run.manifest.traced
         if table == "clones":
             return any(t.how == "unknown" for t in self.history.tasks)
         if table == "syscalls" and self.run.table("clones").height:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from shstk.schemas.rows import schema, words_of
 from shstk.schemas.seq import STEPS
-from shstk.schemas.tables import TABLES
+from shstk.schemas.tables import TABLES, Table
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
@@ -29,8 +29,6 @@ LATE: Final = {
     "clones": ("seq_end", "child_tid", "ret"),
     "mms": ("seq_end",),
 }
-# What the executor writes only if it is asked to: in order, and many rows.
-_TRACED_WITH: Final = {"cfi": "cfi", "flow": "flow", "code": "flow", "insn": "insn"}
 # Endings after which the program would have gone on: the last instruction's rows may be cut off.
 OPEN_ENDINGS: Final = frozenset({"timeout", "interrupted", "stopped", "recovered"})
 
@@ -67,9 +65,9 @@ class Hold:
         self._bound = 0  # all before it has been compared
         traced = run.manifest.traced
         self._tables = {
-            name: _Sides(run, name, many)
-            for name in TABLES
-            if _TRACED_WITH.get(name) in (None, *traced)
+            name: _Sides(run, table, many)
+            for name, table in TABLES.items()
+            if table.trace is None or table.trace in traced
         }
 
     @property
@@ -150,9 +148,11 @@ class Hold:
 class _Sides:
     """One table: what the record has and what came now, beyond what was found to agree."""
 
-    def __init__(self, run: Run, name: str, many: int) -> None:
+    def __init__(self, run: Run, table: Table, many: int) -> None:
+        name = table.name
         self._name = name
         self._many = many
+        self._traced = table.trace is not None
         self._exits = LATE.get(name, ())
         self._key = "seq_end" if self._exits else "seq"
         self._batches = run.batches(name)
@@ -167,7 +167,7 @@ class _Sides:
     @property
     def many(self) -> bool:
         """Whether too many rows wait for the next window."""
-        return self._name in _TRACED_WITH and self._now.num_rows >= self._many
+        return self._traced and self._now.num_rows >= self._many
 
     def shed(self) -> int | None:
         """Compare, and drop, rows that both sides have; the seq up to which, if they differ."""
@@ -220,7 +220,7 @@ class _Sides:
 
     def _split(self, rows: pa.Table, bound: int) -> tuple[pa.Table, pa.Table]:
         """Rows that were written before `bound`, in order, and the others."""
-        if self._name in _TRACED_WITH:
+        if self._traced:
             count = _below(rows["seq"], bound)
             return rows.slice(0, count), rows.slice(count)
         early = pc.fill_null(pc.less(rows[self._key], pa.scalar(bound, pa.uint64())), False)

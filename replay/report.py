@@ -15,6 +15,7 @@ from shstk.replay.explain.text import as_json, short
 from shstk.replay.rules.outcome import Finding, Result
 from shstk.schemas import seq as positions
 from shstk.schemas.tables import FINDINGS
+from shstk.schemas.units import show
 
 FORMATS: Final = ("text", "json", "csv")
 
@@ -121,9 +122,6 @@ def _csv(reports: Sequence[Report]) -> str:
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """A row with its positions and its address as printed."""
-    return row | {
-        "seq": None if row["seq"] is None else positions.show(row["seq"]),
-        "addr": None if row["addr"] is None else hex(row["addr"]),
-        "evidence": [positions.show(seq) for seq in row["evidence"]],
-    }
+    """A row's values as they are printed, by the units of FINDINGS."""
+    units = FINDINGS.units
+    return {name: show(units[name], value) for name, value in row.items()}

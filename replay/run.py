@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from shstk.schemas.manifest import Manifest, PluginEntry, TableEntry
 from shstk.schemas.revisions import Revision
 from shstk.schemas.rows import schema
 from shstk.schemas.tables import TABLES
+from shstk.schemas.units import UNITS, Unit
 
 PARTIAL: Final = ".partial"
 FILES: Final = "files"
@@ -104,7 +106,7 @@ class Run:
         return self.table(name).lazy()
 
     def arrow(self, name: str) -> pa.Table:
-        """The table in Arrow, with kinds dictionary-encoded and doc lines as field metadata."""
+        """The table in Arrow: kinds dictionary-encoded, doc lines and units as field metadata."""
         if name not in self.names:
             raise KeyError(name)
         if name in self._arrow:
@@ -144,6 +146,20 @@ class Run:
     def schema(self, name: str) -> pa.Schema:
         """The columns of a table."""
         return schema(name) if name in TABLES else self.arrow(name).schema
+
+    def units(self, name: str) -> dict[str, Unit]:
+        """The units of a table's columns. A plugin gives them as field metadata. Without that,
+        `seq` and `…_seq` are positions (docs/plugins.md) and other columns have no unit."""
+        if name in TABLES:
+            return TABLES[name].units
+        found: dict[str, Unit] = {}
+        for field in self.schema(name):
+            told = (field.metadata or {}).get(b"unit", b"").decode()
+            if told in UNITS:
+                found[field.name] = told
+            elif re.fullmatch("(.*_)?seq", field.name):
+                found[field.name] = "seq"
+        return found
 
     def stored(self, name: str) -> Path | None:
         """The file that holds a table's rows; None if there are none, or they are in memory."""

@@ -15,20 +15,30 @@ if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 COLUMNS: Final = (
-    Column("mm", "u32?", "address space"),
-    Column("base", "u64", "lowest address"),
-    Column("size", "u64", "bytes"),
-    Column("top", "u64", "base + size, where ssp begins"),
-    Column("owner", "u32?", "the task that has it recorded as its own"),
-    Column("ssp", "u64?", "the owner's csr ssp, at the time asked for or at its last event"),
-    Column("how", "str", "clone, prctl, map_shadow_stack, fork copy or mremap"),
-    Column("made_by", "u32?", "the task whose call mapped it"),
-    Column("made_seq", "u64", "seq of that call"),
-    Column("released_by", "u32?", "the task during whose call or exit it was unmapped"),
-    Column("released_seq", "u64?", "when it was unmapped"),
-    Column("released_how", "str?", "exit, exec, prctl, failed clone, munmap, mmap, mm dropped, …"),
-    Column("should", "str?", "who should have unmapped it, where and why, if that did not happen"),
-    Column("high_water", "u64?", "deepest use: bytes from the top to the lowest word pushed"),
+    Column("mm", "u32?", "number", "address space"),
+    Column("base", "u64", "address", "lowest address"),
+    Column("size", "u64", "size", "bytes"),
+    Column("top", "u64", "address", "base + size, where ssp begins"),
+    Column("owner", "u32?", "pid", "the task that has it recorded as its own"),
+    Column("ssp", "u64?", "address", "the owner's csr ssp, then or at its last event"),
+    Column("how", "str", "kind", "clone, prctl, map_shadow_stack, fork copy or mremap"),
+    Column("made_by", "u32?", "pid", "the task whose call mapped it"),
+    Column("made_seq", "u64", "seq", "seq of that call"),
+    Column("released_by", "u32?", "pid", "the task during whose call or exit it was unmapped"),
+    Column("released_seq", "u64?", "seq", "when it was unmapped"),
+    Column(
+        "released_how",
+        "str?",
+        "kind",
+        "exit, exec, prctl, failed clone, munmap, mmap, mm dropped, …",
+    ),
+    Column(
+        "should",
+        "str?",
+        "text",
+        "who should have unmapped it, where and why, if that did not happen",
+    ),
+    Column("high_water", "u64?", "size", "bytes from the top to the lowest word ever pushed"),
 )
 _DTYPES: Final = {"u32": "UInt32", "u64": "UInt64", "str": "String"}
 

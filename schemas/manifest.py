@@ -21,6 +21,13 @@ from shstk.schemas.tables import SCHEMA_VERSION, TABLES
 
 NAME: Final = "manifest.json"
 
+# The schema versions that can be read. Each has the fields that its manifests lack, with the values
+# that are read for them. A table that a version lacks has no rows; no column was ever changed.
+READABLE: Final[dict[int, dict[str, Any]]] = {
+    1: {"trees": [], "stdin": None, "tty": None, "plugins": {}},
+    2: {},
+}
+
 U64 = NewType("U64", int)
 
 
@@ -67,7 +74,7 @@ class PluginEntry:
 class Manifest:
     """What was recorded, how, and how it ended. Guest paths only; nothing of the host, no clock."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = SCHEMA_VERSION  # of READABLE
     tool_version: str
     program: str  # guest path
     argv: tuple[str, ...]
@@ -87,7 +94,7 @@ class Manifest:
     first_tid: int
     max_instructions: U64 | None  # the recorder's limit, not the guest's
     timeout: float | None  # the recorder's limit, seconds
-    traced: tuple[str, ...]  # of cfi, flow, insn
+    traced: tuple[str, ...]  # of tables.TRACES
     ending: str  # of vocabulary.ENDINGS
     exit_status: int | None  # wait status of the first process, if it ended
     icount: U64  # instructions of the whole run
@@ -112,9 +119,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """The file's text. Its last field is a hash over the others."""
-        shown = _encode(Manifest, self)
-        shown["sha256"] = hashlib.sha256(_dump(shown).encode()).hexdigest()
-        return _dump(shown)
+        return _sealed(_encode(Manifest, self))
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Manifest:
@@ -124,14 +129,15 @@ class Manifest:
         except ValueError as e:
             raise BadRun(f"{where} is not JSON: {e}", "the run is damaged; record it again") from e
         version = raw.get("schema_version") if isinstance(raw, dict) else None
-        if version != SCHEMA_VERSION:
+        if not isinstance(version, int) or version not in READABLE:
             raise BadRun(
-                f"{where}: schema_version {version}, this shstk reads {SCHEMA_VERSION}",
+                f"{where}: schema_version {version}, this shstk reads"
+                f" {' and '.join(map(str, READABLE))}",
                 "use the shstk that recorded it (tool_version tells), or record the program again",
             )
         try:
             raw.pop("sha256", None)
-            made: Manifest = _decode(Manifest, raw, "")
+            made: Manifest = _decode(Manifest, READABLE[version] | raw, "")
         except _BadField as e:
             raise BadRun(f"{where}: {e}", "the run is damaged; record it again") from None
         for place, value, known in (
@@ -142,7 +148,7 @@ class Manifest:
             if value not in known:
                 raise BadRun(f"{where}: {place}: unknown {value!r}", f"known: {' '.join(known)}")
         try:
-            changed = made.to_json() != text
+            changed = _sealed(raw) != text
         except UnicodeEncodeError:  # half a surrogate pair: JSON can say it, no manifest does
             changed = True
         if changed:
@@ -152,6 +158,12 @@ class Manifest:
 
 class _BadField(ValueError):
     pass
+
+
+def _sealed(fields: dict[str, Any]) -> str:
+    """The file's text of these fields, with a hash over them as its last."""
+    sha256 = hashlib.sha256(_dump(fields).encode()).hexdigest()
+    return _dump(fields | {"sha256": sha256})
 
 
 def _dump(value: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from shstk.schemas.revisions import COMPARED
+from shstk.schemas.tables import DEFAULT_TRACE
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,7 +41,7 @@ def record(
     program: str | Path,
     *args: str,
     out: str | Path | None = None,
-    trace: Iterable[str] = ("cfi", "flow"),
+    trace: Iterable[str] = DEFAULT_TRACE,
     plugins: Iterable[str | Plugin] = (),
     force: bool = False,
     **guest: Unpack[GuestArguments],
@@ -209,7 +210,7 @@ def query(run: Run | str | Path, sql: str) -> pl.DataFrame:
     """SQL over a run's tables and views; 0x… and icount.n work. Raises UsageError."""
     from shstk.sql import query as run_query
 
-    return run_query(open(run), sql)
+    return run_query(open(run), sql).frame
 
 
 def matrix(

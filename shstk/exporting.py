@@ -58,10 +58,11 @@ def _csv(run: Run, name: str, file: Path) -> None:
     with file.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened, lineterminator="\n")
         writer.writerow(run.schema(name).names)
+        units = run.units(name)
         for batch in run.batches(name):
             frame = pl.from_arrow(batch)
             assert isinstance(frame, pl.DataFrame)
-            writer.writerows(shown_rows(frame))
+            writer.writerows(shown_rows(frame, units))
 
 
 _WRITERS: Final[dict[str, Callable[[Run, str, Path], None]]] = {

@@ -1,58 +1,43 @@
-"""Frames as text, JSON or CSV, written the same way by every command.
-
-Addresses and other u64 are hex, positions are icount.n, in all three: a number that JSON readers
-would round, or that nobody can compare with a listing, helps nobody.
-"""
+"""Frames as text, JSON or CSV, written the same way by every command: by the columns' units."""
 
 from __future__ import annotations
 
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from shstk.schemas import seq as positions
+from shstk.schemas.units import Unit, show
 
 if TYPE_CHECKING:
     import polars as pl
 
 FORMATS: Final = ("text", "json", "csv")
-_COUNTS: Final = frozenset({"nr", "icount", "rows", "checked"})  # u64 columns that count
 _WIDTH_SAMPLE: Final = 1000  # rows that decide the column widths of a text table
 
 
-def is_seq(name: str) -> bool:
-    """Whether a column of this name holds positions (seq)."""
-    return name in ("seq", "during", "evidence") or name.startswith("seq_") or name.endswith("_seq")
+def shown_rows(frame: pl.DataFrame, units: Mapping[str, Unit]) -> Iterable[list[Any]]:
+    """The frame's rows with every value as it is written; nulls stay None.
 
-
-def shower(name: str, unsigned64: bool) -> Callable[[Any], Any]:
-    """How a column's values are shown: a function from a Python value to a JSON-able one."""
-    if is_seq(name):
-        return lambda v: (
-            [positions.show(i) for i in v] if isinstance(v, list) else positions.show(v)
-        )
-    if unsigned64 and name not in _COUNTS:
-        return hex
-    return lambda v: v.hex() if isinstance(v, bytes) else v
-
-
-def shown_rows(frame: pl.DataFrame) -> Iterable[list[Any]]:
-    """The frame's rows with every value as it is shown; nulls stay None."""
+    A u64 without a unit is written in hex, because most such values are computed from addresses.
+    """
     import polars as pl  # `shstk kernels` shows rows, and need not wait for it
 
     showers = [
-        shower(name, dtype in (pl.UInt64, pl.List(pl.UInt64)))
+        partial(show, units.get(name, "value" if dtype == pl.UInt64 else None))
         for name, dtype in frame.schema.items()
     ]
     for row in frame.iter_rows():
-        yield [None if v is None else show(v) for show, v in zip(showers, row, strict=True)]
+        yield [shower(value) for shower, value in zip(showers, row, strict=True)]
 
 
-def write_frame(frame: pl.DataFrame, format: str, out: TextIO | None = None) -> None:
+def write_frame(
+    frame: pl.DataFrame, units: Mapping[str, Unit], format: str, out: TextIO | None = None
+) -> None:
     """Write a frame to `out` (standard output by default) in one of FORMATS."""
-    write_rows(frame.columns, shown_rows(frame), format, out)
+    write_rows(frame.columns, shown_rows(frame, units), format, out)
 
 
 def write_rows(

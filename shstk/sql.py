@@ -1,4 +1,4 @@
-"""SQL over a run: Polars SQL, with hex literals and `icount.n` positions made to work.
+"""SQL over a run: Polars SQL, with hex and octal literals and `icount.n` positions made to work.
 
 Polars reads 0x… as bytes, and knows nothing of positions; both are rewritten token by token, so
 that strings, quoted names and comments stay as they are.
@@ -7,14 +7,16 @@ that strings, quoted names and comments stay as they are.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from shstk.render import is_seq
 from shstk.replay.views import VIEWS
 from shstk.schemas import seq as positions
 from shstk.schemas.errors import UsageError
+from shstk.schemas.units import Unit
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
@@ -23,7 +25,7 @@ _TOKEN: Final = re.compile(
     r"""(?P<string>'(?:[^']|'')*')
       | (?P<quoted>"(?:[^"]|"")*")
       | (?P<comment>--[^\n]*|/\*.*?\*/)
-      | (?P<hex>0[xX][0-9a-fA-F_]+\b)
+      | (?P<literal>0[xX][0-9a-fA-F_]+\b|0[oO][0-7_]+\b)
       | (?P<odd>\b\d+(?:\.\d+){2,})
       | (?P<position>\b\d+\.\d+\b)
       | (?P<name>[A-Za-z_]\w*)
@@ -32,52 +34,119 @@ _TOKEN: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _COMPARES: Final = frozenset("=<>!,(") | {"between", "in", "and", "not"}
+_BLANK: Final = frozenset({"space", "comment"})
+_NAMES: Final = frozenset({"name", "quoted"})
+# Matches tokens joined by spaces: `[table.]column AS name`, also with min(), max(), first() or
+# last() around the column. Any other `… AS name` matches without a column.
+_ALIAS: Final = re.compile(
+    r"""(?:(?:\bselect|\bdistinct|,)[ ](?:(?:min|max|first|last)[ ]\([ ])?(?:\w+[ ]\.[ ])?
+        (?P<column>\w+)[ ](?:\)[ ])?)?\bas[ ](?P<alias>\w+)""",
+    re.VERBOSE,
+)
+
+Token = tuple[str, str]  # a group of _TOKEN, the text
+Meaning = tuple[Unit, pl.DataType]
 
 
-def rewrite(sql: str) -> str:
-    """Hex literals become decimal; `icount.n` compared with a seq column becomes that seq."""
-    tokens = [(m.lastgroup or "", m.group()) for m in _TOKEN.finditer(sql)]
-    words = [i for i, (kind, _) in enumerate(tokens) if kind not in ("space", "comment")]
-    out = [text for _, text in tokens]
-    for at, i in enumerate(words):
-        kind, text = tokens[i]
-        if kind == "hex":
-            out[i] = str(int(text.replace("_", ""), 16))
-        elif kind == "position" and (
-            _compared(tokens, words[:at][::-1]) or _compared(tokens, words[at + 1 :])
-        ):
-            out[i] = str(positions.parse(text))
-    return "".join(out)
+@dataclass(frozen=True)
+class Answer:
+    """units: for the columns whose values come from a table or view, under whatever name."""
+
+    frame: pl.DataFrame
+    units: dict[str, Unit]
 
 
-def _compared(tokens: list[tuple[str, str]], away: list[int]) -> bool:
-    """Whether, going `away` from a literal over comparison signs, a seq column is met first."""
-    for i in away:
-        kind, text = tokens[i]
-        if kind == "position" or text.lower() in _COMPARES:
-            continue
-        return kind in ("name", "quoted") and is_seq(text.strip('"').lower())
-    return False
-
-
-def names(sql: str) -> set[str]:
-    """Every identifier in the query, lower case."""
-    found = _TOKEN.finditer(sql)
-    return {m.group().strip('"').lower() for m in found if m.lastgroup in ("name", "quoted")}
-
-
-def query(run: Run, sql: str) -> pl.DataFrame:
+def query(run: Run, sql: str) -> Answer:
     """The result of a query over the run's tables (Run.names) and views (shstk.replay.views).
 
     Raises UsageError for SQL that Polars refuses.
     """
-    mentioned = names(sql)
+    tokens = [token for token in _tokens(sql) if token[0] not in _BLANK]
+    mentioned = {_name(text) for kind, text in tokens if kind in _NAMES}
     frames = {name: run.scan(name) for name in run.names if name in mentioned}
-    frames |= {name: view.build(run).lazy() for name, view in VIEWS.items() if name in mentioned}
+    units = {name: run.units(name) for name in frames}
+    for name, view in VIEWS.items():
+        if name in mentioned:
+            frames[name] = view.build(run).lazy()
+            units[name] = view.units
+    known = _known(tokens, frames, units)
+    seqs = {name for name, (unit, _) in known.items() if unit == "seq"}
     try:
         with pl.SQLContext(frames=frames) as context:
-            return context.execute(rewrite(sql)).collect()
+            frame = context.execute(rewrite(sql, seqs)).collect()
     except pl.exceptions.PolarsError as error:
-        known = ", ".join([*run.names, *VIEWS])
+        relations = ", ".join([*run.names, *VIEWS])
         reason = str(error).partition("\n\nResolved plan")[0]
-        raise UsageError(f"query refused: {reason}", f"tables and views: {known}") from error
+        raise UsageError(f"query refused: {reason}", f"tables and views: {relations}") from error
+    shown = {}
+    for name, dtype in frame.schema.items():
+        unit, its_dtype = known.get(name.lower(), (None, None))
+        if unit and dtype == its_dtype:  # Polars names count(seq) seq as well
+            shown[name] = unit
+    return Answer(frame, shown)
+
+
+def rewrite(sql: str, seqs: Collection[str]) -> str:
+    """Hex and octal literals become decimal; `icount.n` compared with one of the columns `seqs`
+    becomes that seq."""
+    tokens = _tokens(sql)
+    words = [i for i, (kind, _) in enumerate(tokens) if kind not in _BLANK]
+    out = [text for _, text in tokens]
+    for at, i in enumerate(words):
+        kind, text = tokens[i]
+        if kind == "literal":
+            out[i] = str(int(text.replace("_", ""), 0))
+        elif kind == "position":
+            sides = (words[:at][::-1], words[at + 1 :])
+            if any(_compared((tokens[j] for j in side), seqs) for side in sides):
+                out[i] = str(positions.parse(text))
+    return "".join(out)
+
+
+def _compared(away: Iterable[Token], seqs: Collection[str]) -> bool:
+    """Whether, going `away` from a literal over comparison signs, a seq column is met first."""
+    for kind, text in away:
+        if kind != "position" and text.lower() not in _COMPARES:
+            return kind in _NAMES and _name(text) in seqs
+    return False
+
+
+def _known(
+    tokens: list[Token],
+    frames: Mapping[str, pl.LazyFrame],
+    units: Mapping[str, Mapping[str, Unit]],
+) -> dict[str, Meaning]:
+    """Unit and type of each name in a query: of the columns on which its tables agree, and of the
+    names that the query gives to columns."""
+    met: dict[str, set[Meaning | None]] = {}
+    for relation, frame in frames.items():
+        for name, dtype in frame.collect_schema().items():
+            unit = units[relation].get(name)
+            met.setdefault(name.lower(), set()).add((unit, dtype) if unit else None)
+    columns = {name: meanings.pop() for name, meanings in met.items() if len(meanings) == 1}
+    aliases = dict(_aliases(tokens))
+
+    def meaning(name: str) -> Meaning | None:
+        gone: set[str] = set()
+        while name in aliases and name not in gone:
+            gone.add(name)
+            name = aliases[name]
+        return columns.get(name)
+
+    found = {name: meaning(name) for name in (*columns, *aliases)}
+    return {name: meant for name, meant in found.items() if meant}
+
+
+def _aliases(tokens: list[Token]) -> Iterator[tuple[str, str]]:
+    """(name, column) for each `… AS name`; the column is empty if the values are computed."""
+    text = " ".join("''" if kind == "string" else _name(text) for kind, text in tokens)
+    for match in _ALIAS.finditer(text):
+        yield match["alias"], match["column"] or ""
+
+
+def _tokens(sql: str) -> list[Token]:
+    return [(m.lastgroup or "", m.group()) for m in _TOKEN.finditer(sql)]
+
+
+def _name(text: str) -> str:
+    return text.strip('"').lower()

@@ -25,8 +25,13 @@ TRACE_CFI: Final = 1
 TRACE_FLOW: Final = 2
 TRACE_INSN: Final = 4
 
-# Values of the `kind` column of cfi rows (indices into schemas' CFI_KINDS):
-# 0 sspush 1 sspopchk 2 ssamoswap 3 ssrdp 4 ssp_read 5 ssp_write 6 lpad
+TABLES: Final[dict[str, tuple[int, dict[str, str]]]]
+"""For each table the TRACE_* bit that selects it, and its columns: name -> format of the memoryview
+from `drain`. They are the columns of that table in schemas/tables.py, except code's
+`bytes_offset`."""
+
+CFI_KINDS: Final[tuple[str, ...]]
+"""The words of cfi's `kind` column, in the order of the numbers in it."""
 
 # The extensions with instructions in core/isa, as spelled in an ISA string.
 EXTENSIONS: Final[tuple[str, ...]]
@@ -55,24 +60,23 @@ class Machine:
         """All waiting rows of a table, by column, without a copy; the table is empty afterwards.
         The memory is reused once no view of it is left.
 
-        cfi:  seq u64, tid u32, mm u32, kind u8, pc u64, addr u64, value u64, operand u64,
-              ssp_before u64, ssp_after u64, fault u8 (the cause; 255 = none). One row per sspush,
-              sspopchk, ssamoswap, ssrdp (not to x0) or access to csr ssp, except where it is a
-              no-op. While xLPE is on, one row per lpad: value is its label, operand x7[31:12]; a
-              missing pad has fault 18 and value 0xffffffff. ssp_write: value is the new ssp.
-        flow: seq u64, tid u32, mm u32, block u32. A block ends after a control transfer or before
-              the end of the page; an instruction across two pages is a separate block.
-        code: seq u64, tid u32, mm u32, block u32, pc u64, length u32, bytes_offset i32 (rows + 1,
-              offsets into) bytes u8. Ids count from 1 in the order of first execution. A block is
-              identified by its text, its pc and the lineage of its frame, which copy-on-write
-              copies share.
-        insn: seq u64, tid u32, mm u32, pc u64, word u32, rd u8 (0..31 x, 32..63 f, 64..95 v;
-              255 none; the first register of a group, the even one of a pair), rd_value u64 (the
-              low 64 bits of v), mem_addr u64, mem_value u64, mem_size u8 (0 = no access), ssp u64
-              (after the instruction). One row per retired instruction and ecall. mem_value: for an
-              AMO or ssamoswap the value stored (amocas: the value in memory afterwards), for 16
-              bytes the low half, for cbo.zero's 64 bytes 0. A vector load or store shows the first
-              element that it accessed.
+        schemas/tables.py documents the columns. The buffers have no nulls; when there is a row, and
+        what stands for null:
+
+        cfi:  One row per sspush, sspopchk, ssamoswap, ssrdp (not to x0) or access to csr ssp,
+              except where it is a no-op. While xLPE is on, one row per lpad: value is its label,
+              operand x7[31:12]; a missing pad has fault 18 and value 0xffffffff. ssp_write: value
+              is the new ssp. fault: 255 = none.
+        flow: A block ends after a control transfer or before the end of the page; an instruction
+              across two pages is a separate block.
+        code: bytes_offset (rows + 1 offsets) says where the bytes of each row begin and end. Ids
+              count from 1 in the order of first execution. A block is identified by its text, its
+              pc and the lineage of its frame, which copy-on-write copies share.
+        insn: One row per retired instruction and ecall. rd: 255 = none; the first register of a
+              group, the even one of a pair. mem_size: 0 = no access. mem_value: for an AMO or
+              ssamoswap the value stored (amocas: the value in memory afterwards), for 16 bytes the
+              low half, for cbo.zero's 64 bytes 0. A vector load or store shows the first element
+              that it accessed.
         """
 
     def save(self, spaces: Sequence[AddressSpace], harts: Sequence[Hart]) -> bytes:

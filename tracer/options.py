@@ -8,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import TypedDict
 
 from shstk.schemas.errors import UsageError
 from shstk.schemas.extensions import CPUS, DEFAULT_CPU
 from shstk.schemas.machine import ABIS, CFI_MODES, QUANTUM
 from shstk.schemas.revisions import DEFAULT_REVISION, Revision, first_with
 from shstk.schemas.uapi import RLIMITS
-
-TRACE: Final = ("cfi", "flow")  # the default tables of the executor in a recording
 
 
 @dataclass(frozen=True)

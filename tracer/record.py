@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 from shstk.schemas.errors import CannotWrite, UsageError
 from shstk.schemas.manifest import U64, Manifest, Rlimit, TreeEntry
+from shstk.schemas.tables import DEFAULT_TRACE, TRACES
 from shstk.schemas.uapi import PAGE
 from shstk.schemas.version import VERSION
 from shstk.tracer.guest import Guest, RunResult, set_up
 from shstk.tracer.kernel.boot import initial_limits
 from shstk.tracer.kernel.kernel import FIRST_PID
-from shstk.tracer.options import TRACE, GuestOptions
+from shstk.tracer.options import GuestOptions
 from shstk.tracer.plugins.session import Plugins
-from shstk.tracer.recording.recorder import TRACE_BITS, Recorder
+from shstk.tracer.recording.recorder import Recorder, trace_bits
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel import kernel
@@ -32,7 +33,7 @@ class RecordOptions(GuestOptions):
 
     out: Path | None = None
     force: bool = False
-    trace: frozenset[str] = frozenset(TRACE)
+    trace: frozenset[str] = frozenset(DEFAULT_TRACE)
     plugins: tuple[Plugin, ...] = ()
 
 
@@ -52,14 +53,15 @@ def record(options: RecordOptions) -> RecordResult:
     )
 
 
-def trace_bits(trace: Iterable[str]) -> int:
-    """_core.TRACE_* bits. Raises UsageError."""
-    if unknown := set(trace) - TRACE_BITS.keys():
+def _known(trace: Iterable[str]) -> tuple[str, ...]:
+    """The words of --trace in the order of TRACES, each once. Raises UsageError."""
+    words = {*trace}
+    if unknown := words - {*TRACES}:
         raise UsageError(
             f"--trace: {min(unknown)!r} is not a trace",
-            f"known: {' '.join(TRACE_BITS)}, separated by commas",
+            f"known: {' '.join(TRACES)}, separated by commas",
         )
-    return sum(TRACE_BITS[what] for what in set(trace))
+    return tuple(word for word in TRACES if word in words)
 
 
 def record_guest(
@@ -74,10 +76,10 @@ def record_guest(
 
     Raises the errors of set_up, UsageError, BadPlugin, CannotWrite.
     """
-    bits = trace_bits(trace)
+    traced = _known(trace)
     rec = Recorder(out, force=force)
     try:
-        watching = Plugins(plugins, rec, bits)
+        watching = Plugins(plugins, rec, trace_bits(traced))
         guest = set_up(watching.recorder, watching.trace)
     except CannotWrite as error:
         rec.discard()
@@ -87,7 +89,7 @@ def record_guest(
         raise
     stdin = guest.options.stdin
     try:
-        begun = _manifest(guest, trace, rec.file(stdin) if stdin else None)
+        begun = _manifest(guest, traced, rec.file(stdin) if stdin else None)
         rec.begin(begun)
         watching.attach(guest.k)
         ending = guest.run(watching.alarms())
@@ -114,7 +116,7 @@ def record_guest(
     return RecordResult(**vars(replace(result, plugins=finished)), path=sealed)
 
 
-def _manifest(guest: Guest, trace: Iterable[str], stdin: str | None) -> Manifest:
+def _manifest(guest: Guest, traced: tuple[str, ...], stdin: str | None) -> Manifest:
     """The manifest of a guest that has not ended yet."""
     options, terminal = guest.options, guest.k.terminal
     limits = initial_limits(options.rlimits or {})
@@ -140,7 +142,7 @@ def _manifest(guest: Guest, trace: Iterable[str], stdin: str | None) -> Manifest
         first_tid=FIRST_PID,
         max_instructions=U64(most) if most is not None else None,
         timeout=None if options.timeout is None else float(options.timeout),
-        traced=tuple(sorted(trace, key=list(TRACE_BITS).index)),
+        traced=traced,
         trees=tuple(TreeEntry(m.kind, m.guest, m.writable) for m in guest.k.sandbox.mounts),
         stdin=stdin,
         tty=terminal.size if terminal is not None else None,

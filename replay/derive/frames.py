@@ -96,8 +96,8 @@ def _steps(run: Run) -> pl.LazyFrame:
 def _flow_events(run: Run) -> pl.LazyFrame:
     """Calls (site, return address, target) and returns (target), at the seq of the next block.
 
-    A block that was interrupted before its end did neither. If a signal arrived right after the last
-    instruction, the target is not known."""
+    A block that was interrupted before its end did neither. If a signal arrived right after the
+    last instruction, the target is not known."""
     ends = blocks(run).lazy()
     ran = run.scan("flow").join(ends, on="block", how="left", maintain_order="left")
     nothing = {"count": pl.lit(0, pl.UInt32), "ends": pl.lit("other")}

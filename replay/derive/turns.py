@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import polars as pl
 
+from shstk.schemas.tables import TRACES
+
 if TYPE_CHECKING:
     from shstk.replay.run import Run
-
-TRACED: Final = ("cfi", "flow", "insn")  # the tables of instructions
 
 
 def turns(run: Run) -> pl.DataFrame:
@@ -18,7 +18,7 @@ def turns(run: Run) -> pl.DataFrame:
     Columns: table str, seq u64 (of its first row), last u64 (of its last), tid u32, mm u32.
     """
     found = []
-    for table in TRACED:
+    for table in TRACES:
         rows = run.scan(table).select("seq", "tid", "mm")
         here = pl.struct("tid", "mm")
         begins = here.ne_missing(here.shift()) | pl.int_range(pl.len()).eq(0)

@@ -37,8 +37,9 @@ import polars as pl
 from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import Outcome, Satisfied
-from shstk.schemas import seq as positions
 from shstk.schemas.syscalls import BY_NUMBER
+from shstk.schemas.tables import TABLES
+from shstk.schemas.units import show
 
 _NAMES: Final = {number: call.name for number, call in BY_NUMBER.items()}
 _ANSWERED: Final = ("returned", "loader")
@@ -84,6 +85,6 @@ def check(facts: Facts) -> Iterator[Outcome]:
         yield Satisfied(rows.height - wrong.height)
     for row in wrong.iter_rows(named=True):
         column = next(key for key, broken in row["broken"].items() if broken)
-        shown = {**row, **{key: positions.show(row[key]) for key in ("seq", "seq_end")}}
+        shown = show(TABLES["syscalls"].column(column).unit, row[column])
         note = f"{row['name'] or row['nr']} of task {row['tid']}"
-        yield trace.odd(row, _EXPECTED[column].format(**row), f"{column} {shown[column]}", note)
+        yield trace.odd(row, _EXPECTED[column].format(**row), f"{column} {shown}", note)

@@ -42,7 +42,6 @@ from shstk.schemas import seq as positions
 from shstk.schemas.seq import STEPS
 from shstk.schemas.tables import TABLES
 
-INSTRUCTIONS: Final = ("cfi", "flow", "code", "insn")
 # Rows that may share the seq of another row: a clone its call's, an input its reader's. A call that
 # slept has its seq at an earlier icount; its rows then have a step of their own.
 _SHARED: Final = ("clones", "inputs", "tree", "typed")
@@ -55,10 +54,10 @@ def check(facts: Facts) -> Iterator[Outcome]:
     if not facts.of_program:
         return
     steps, shared, count = [], [], 0
-    for name in TABLES:
+    for name, table in TABLES.items():
         rows = facts.run.scan(name)
         last = pl.col("seq").shift()
-        of_program = name in INSTRUCTIONS
+        of_program = table.trace is not None
         wrong = rows.filter(
             (pl.col("seq") < last if name in _SHARED else pl.col("seq") <= last)
             | ((pl.col("seq") % STEPS == 0) != of_program)

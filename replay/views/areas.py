@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 COLUMNS: Final = (
-    Column("mm", "u32?", "address space"),
-    Column("start", "u64", "first byte"),
-    Column("length", "u64", "bytes; a stack's is what was mapped at first, not what it grew to"),
-    Column("prot", "u32", "PROT_* bits"),
-    Column("flags", "u32", "MAP_* bits as it was mapped"),
-    Column("shadow_stack", "bool", "made with VM_SHADOW_STACK"),
-    Column("input", "u32?", "the file (inputs.input)"),
-    Column("offset", "u64", "of the first byte in that file"),
-    Column("name", "str", "the file's path, or [stack], [heap], [vdso], [shadow stack]"),
-    Column("made_seq", "u64", "when it was mapped"),
-    Column("from_seq", "u64", "since when it stands so: later, if it was cut, copied or protected"),
-    Column("to_seq", "u64?", "until when; null: the run's end"),
+    Column("mm", "u32?", "number", "address space"),
+    Column("start", "u64", "address", "first byte"),
+    Column("length", "u64", "size", "bytes as it was mapped; a stack grows"),
+    Column("prot", "u32", "bits", "PROT_* bits"),
+    Column("flags", "u32", "bits", "MAP_* bits as it was mapped"),
+    Column("shadow_stack", "bool", "truth", "made with VM_SHADOW_STACK"),
+    Column("input", "u32?", "number", "the file (inputs.input)"),
+    Column("offset", "u64", "offset", "of the first byte in that file"),
+    Column("name", "str", "name", "the file's path, or [stack], [heap], [vdso], [shadow stack]"),
+    Column("made_seq", "u64", "seq", "when it was mapped"),
+    Column("from_seq", "u64", "seq", "since when it stands so: as made, cut, copied, protected"),
+    Column("to_seq", "u64?", "seq", "until when; null: the run's end"),
 )
 
 

@@ -14,37 +14,38 @@ if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 FRAMES: Final = (
-    Column("tid", "u32?", "the task"),
-    Column("mm", "u32?", "its address space at the call"),
-    Column("depth", "u32", "1 for a task's outermost call"),
-    Column("kind", "str", "call, or signal (a handler)"),
-    Column("call_seq", "u64", "when the function was entered; by cfi: when it pushed"),
-    Column("return_seq", "u64?", "when its caller went on, or the frame ended otherwise"),
+    Column("tid", "u32?", "pid", "the task"),
+    Column("mm", "u32?", "number", "its address space at the call"),
+    Column("depth", "u32", "count", "1 for a task's outermost call"),
+    Column("kind", "str", "kind", "call, or signal (a handler)"),
+    Column("call_seq", "u64", "seq", "when the function was entered; by cfi: when it pushed"),
+    Column("return_seq", "u64?", "seq", "when its caller went on, or the frame ended otherwise"),
     Column(
         "ended",
         "str",
+        "kind",
         "return, unwound (a longjmp, or overwritten), sigreturn, exec, exit, killed (with its"
         " task), or open (at the run's end)",
     ),
-    Column("caller_pc", "u64?", "address of the call; null by cfi and for handlers"),
-    Column("caller", "str?", "the same in words: symbol+offset; by cfi, of where it returns to"),
-    Column("return_to", "u64?", "where it returns to; null for handlers"),
-    Column("callee", "u64?", "first instruction of the function; by cfi: address of its sspush"),
-    Column("symbol", "str?", "the function"),
-    Column("slot", "u64?", "the word of the shadow stack that has return_to, if it was pushed"),
-    Column("source", "str", "flow (blocks that ran), or cfi where those were not recorded"),
+    Column("caller_pc", "u64?", "address", "address of the call; null by cfi and for handlers"),
+    Column("caller", "str?", "name", "its symbol+offset; by cfi, that of where it returns to"),
+    Column("return_to", "u64?", "address", "where it returns to; null for handlers"),
+    Column("callee", "u64?", "address", "first instruction; by cfi: its sspush"),
+    Column("symbol", "str?", "name", "the function"),
+    Column("slot", "u64?", "address", "where return_to was pushed on the shadow stack"),
+    Column("source", "str", "kind", "flow (blocks that ran), or cfi where those were not recorded"),
 )
 
 CALLS: Final = (
-    Column("caller", "str?", "the calling function"),
-    Column("file", "str?", "source file of the call; null without DWARF"),
-    Column("line", "u32?", "its line"),
-    Column("symbol", "str?", "the function called"),
-    Column("kind", "str", "call, or signal (a handler)"),
-    Column("calls", "u32", "how often"),
-    Column("returned", "u32", "how many of them returned"),
-    Column("tasks", "u32", "how many tasks made them"),
-    Column("first_seq", "u64", "the first"),
+    Column("caller", "str?", "name", "the calling function"),
+    Column("file", "str?", "path", "source file of the call; null without DWARF"),
+    Column("line", "u32?", "number", "its line"),
+    Column("symbol", "str?", "name", "the function called"),
+    Column("kind", "str", "kind", "call, or signal (a handler)"),
+    Column("calls", "u32", "count", "how often"),
+    Column("returned", "u32", "count", "how many of them returned"),
+    Column("tasks", "u32", "count", "how many tasks made them"),
+    Column("first_seq", "u64", "seq", "the first"),
 )
 
 

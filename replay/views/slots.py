@@ -15,22 +15,25 @@ if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 COLUMNS: Final = (
-    Column("mm", "u32?", "address space"),
-    Column("addr", "u64", "address of the word"),
-    Column("value", "u64?", "what was written"),
-    Column("place", "str?", "the value as an address in words: symbol+offset; null if it is none"),
+    Column("mm", "u32?", "number", "address space"),
+    Column("addr", "u64", "address", "address of the word"),
+    Column("value", "u64?", "value", "what was written"),
+    Column("place", "str?", "name", "symbol+offset, if the value is an address"),
     Column(
         "writer",
         "str",
+        "kind",
         "sspush, ssamoswap, signal (a token), sigreturn (its 0), "
         "map_shadow_stack (a token) or kernel (anything else, such as ptrace)",
     ),
-    Column("tid", "u32?", "the task that wrote it"),
-    Column("pc", "u64?", "address of the instruction; null where the kernel wrote"),
-    Column("write_seq", "u64", "when it was written"),
-    Column("from_seq", "u64", "since when it stands here: later, if a fork or mremap copied it"),
-    Column("to_seq", "u64?", "until when: overwritten, unmapped or discarded; null: the run's end"),
-    Column("popped_seq", "u64?", "the first sspopchk that took it off; null if none did"),
+    Column("tid", "u32?", "pid", "the task that wrote it"),
+    Column("pc", "u64?", "address", "address of the instruction; null where the kernel wrote"),
+    Column("write_seq", "u64", "seq", "when it was written"),
+    Column("from_seq", "u64", "seq", "since when it stands here: as written, or copied"),
+    Column(
+        "to_seq", "u64?", "seq", "until overwritten, unmapped or discarded; null: the run's end"
+    ),
+    Column("popped_seq", "u64?", "seq", "the first sspopchk that took it off; null if none did"),
 )
 
 

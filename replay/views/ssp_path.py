@@ -15,15 +15,21 @@ if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 COLUMNS: Final = (
-    Column("seq", "u64", "position of the event"),
-    Column("tid", "u32?", "the task"),
-    Column("mm", "u32?", "its address space"),
-    Column("cause", "str", "a cfi kind, a call's name, delivery, sigreturn, first_user, exec_done"),
-    Column("ssp_before", "u64?", "csr ssp before"),
-    Column("ssp_after", "u64?", "csr ssp after"),
+    Column("seq", "u64", "seq", "position of the event"),
+    Column("tid", "u32?", "pid", "the task"),
+    Column("mm", "u32?", "number", "its address space"),
+    Column(
+        "cause",
+        "str",
+        "name",
+        "a cfi kind, a call's name, delivery, sigreturn, first_user, exec_done",
+    ),
+    Column("ssp_before", "u64?", "address", "csr ssp before"),
+    Column("ssp_after", "u64?", "address", "csr ssp after"),
     Column(
         "reason",
         "str?",
+        "kind",
         "why it moved: push, pop, signal, sigreturn, handoff (first_user of a child), prctl, exec,"
         " longjmp (csr write, up the same stack), rewind (down it), pivot (to another stack),"
         " astray (to no stack), ptrace, call (any other); null where it did not move",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from shstk.schemas.tables import Column
+from shstk.schemas.units import Unit
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
@@ -35,6 +36,10 @@ class View:
     doc: str
     columns: tuple[Column, ...]
     build: Callable[[Run], pl.DataFrame]
+
+    @property
+    def units(self) -> dict[str, Unit]:
+        return {c.name: c.unit for c in self.columns}
 
 
 def frame(columns: tuple[Column, ...], rows: Iterable[tuple[Any, ...]]) -> pl.DataFrame:

@@ -6,6 +6,7 @@ import click
 
 from shstk import render
 from shstk.cli.common import Seq, format_option, open_run, run_argument
+from shstk.schemas import seq as positions
 
 
 @click.command()
@@ -43,7 +44,7 @@ def command(
     if format == "json":
         render.write_json(
             [
-                {"seq": render.shower("seq", True)(line.seq), "tid": line.tid, "table": line.table}
+                {"seq": positions.show(line.seq), "tid": line.tid, "table": line.table}
                 | {"text": line.text}
                 | ({"arguments": line.arguments} if line.table == "syscalls" else {})
                 for line in lines

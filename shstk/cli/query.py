@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-import shstk
 from shstk import render
 from shstk.cli.common import format_option, open_run, run_argument
 
@@ -23,4 +22,7 @@ def command(run: Path, sql: str, format: str) -> None:
       shstk query a.run "SELECT seq, start, length FROM mappings WHERE shadow_stack"
       shstk query a.run "SELECT * FROM cfi WHERE pc = 0x10084 AND seq >= 1042.0"
     """
-    render.write_frame(shstk.query(open_run(run), sql), format)
+    from shstk.sql import query
+
+    answer = query(open_run(run), sql)
+    render.write_frame(answer.frame, answer.units, format)

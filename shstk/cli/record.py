@@ -9,7 +9,7 @@ import shstk
 from shstk.cli.common import plugin_option, show_plugins
 from shstk.cli.guest import guest_options, settings
 from shstk.cli.terminal import Interrupt, PassThrough, Progress, show_warnings
-from shstk.tracer.options import TRACE
+from shstk.schemas.tables import DEFAULT_TRACE, TRACES
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -20,10 +20,10 @@ from shstk.tracer.options import TRACE
 @guest_options()
 @click.option(
     "--trace",
-    default=",".join(TRACE),
+    default=",".join(DEFAULT_TRACE),
     show_default=True,
     metavar="TABLES",
-    help="What of the executor to record: cfi, flow, insn. Rules read cfi only.",
+    help=f"What of the executor to record: {', '.join(TRACES)}. Rules read cfi only.",
 )
 @plugin_option
 @click.option("--exit-guest", is_flag=True, help="Exit as the program did (128 + signal).")

@@ -28,7 +28,9 @@ def command(run: Path, addr: int | None, at: int | None, format: str) -> None:
     """
     frame = shstk.stacks(open_run(run), at=at, addr=addr)
     if format != "text":
-        render.write_frame(frame, format)
+        from shstk.replay.views import VIEWS
+
+        render.write_frame(frame, VIEWS["shadow_stacks"].units, format)
     elif frame.is_empty():
         where = f" holds {addr:#x}" if addr is not None else ""
         when = f" at {positions.show(at)}" if at is not None else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from shstk.listing.values import BadValue, Names
 from shstk.schemas import uapi
@@ -12,9 +12,8 @@ from shstk.schemas.extensions import CPUS, DEFAULT_CPU
 from shstk.schemas.machine import ABIS, QUANTUM
 from shstk.schemas.manifest import U64, Manifest, Rlimit, TreeEntry
 from shstk.schemas.revisions import DEFAULT_REVISION, resolve
+from shstk.schemas.tables import TRACES
 from shstk.schemas.version import VERSION
-
-_TRACED: Final = ("cfi", "flow", "insn")
 
 
 class Head:
@@ -61,7 +60,7 @@ class Head:
                 raise BadValue(f"{key} takes at least one word")
             self._set[key] = tuple(map(self._names.text, words))
             for word in words if key == "traced" else ():
-                _among(key, word, _TRACED)
+                _among(key, word, TRACES)
         elif key in ("seed", "memory"):
             self._set[key] = self._u64(_one(key, words))
         else:
@@ -82,9 +81,7 @@ class Head:
     ) -> Manifest:
         """rows: the listing's, by table; last: its last seq."""
         chosen = dict(self._set)
-        chosen["traced"] = chosen["traced"] or tuple(
-            t for t in _TRACED if t == "cfi" or rows.get(t)
-        )
+        chosen["traced"] = chosen["traced"] or tuple(t for t in TRACES if t == "cfi" or rows.get(t))
         if chosen.pop("recorded"):
             chosen["trees"] = (TreeEntry("program", f"/{chosen['argv'][0]}", False),)
         exits = [

@@ -16,9 +16,6 @@ CONSTANTS: Final[dict[str, int]] = {
     **uapi.ERRNO,
     **uapi.SIGNALS,
 }
-# Columns that hold a seq other than their own row's.
-SEQS: Final = frozenset({"seq_end", "during", "sigreturn_seq", "first_seq"})
-
 _UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _ZEROS: Final = 2**20
 _TERM: Final = re.compile(r"[+-]?[^+-]+")
@@ -139,7 +136,7 @@ class Names:
         """What the text means in a column of a table."""
         if text == "-":
             return None
-        if column.name in SEQS:
+        if column.unit == "seq":
             try:
                 return seq.parse(text)
             except (ValueError, OverflowError) as e:

@@ -17,8 +17,7 @@ from shstk.schemas.seq import STEPS
 from shstk.tracer.kernel import loop
 from shstk.tracer.options import Callbacks
 from shstk.tracer.plugins.session import Finished, Plugins
-from shstk.tracer.record import trace_bits
-from shstk.tracer.recording.recorder import Collector
+from shstk.tracer.recording.recorder import Collector, trace_bits
 
 if TYPE_CHECKING:
     from shstk.plugin import Plugin

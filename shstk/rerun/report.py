@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from shstk.render import is_seq
 from shstk.replay.disagreement import Disagreement, Event
 from shstk.rerun.compare import Replayed
 from shstk.schemas import seq as positions
+from shstk.schemas.tables import TABLES
+from shstk.schemas.units import Unit, show
+
+_EVENT: Final[dict[str, Unit]] = {"seq": "seq", "began": "seq", "pc": "address"}
 
 
 def text(path: Path, result: Replayed) -> str:
@@ -41,26 +45,29 @@ def _event(event: Event) -> str:
 
 def _difference(found: Disagreement) -> list[str]:
     if found.columns == ("seq",):
-        return [f"recorded: {_row(found.recorded)}", f"now:      {_row(found.now)}"]
+        rows = [_row(row, _units(found)) for row in (found.recorded, found.now)]
+        return [f"recorded: {rows[0]}", f"now:      {rows[1]}"]
     assert found.recorded is not None
     assert found.now is not None
+    units = _units(found)
     width = max(len(column) for column in found.columns)
     lines = []
     for column in found.columns:
         was, now = found.recorded[column], found.now[column]
         if isinstance(was, bytes) and isinstance(now, bytes):
             was, now = _around(was, now)
-        shown = f"recorded {_value(column, was)}, now {_value(column, now)}"
+        unit = units.get(column)
+        shown = f"recorded {_value(unit, was)}, now {_value(unit, now)}"
         lines.append(f"{column:{width}}  {shown}")
     return lines
 
 
-def _row(row: dict[str, Any] | None) -> str:
+def _row(row: dict[str, Any] | None, units: Mapping[str, Unit]) -> str:
     """What tells a row, in one line."""
     if row is None:
         return "no more of these"
     told = {name: value for name, value in row.items() if value is not None and name != "seq"}
-    shown = " ".join(f"{name}={_value(name, value)}" for name, value in told.items())
+    shown = " ".join(f"{name}={_value(units[name], value)}" for name, value in told.items())
     return f"{positions.show(row['seq'])} {shown}"
 
 
@@ -76,31 +83,44 @@ def _around(was: bytes, now: bytes) -> tuple[str, str]:
     return f"[{start}:] {shown(was)}", f"[{start}:] {shown(now)}"
 
 
-def _value(column: str, value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        if is_seq(column):
-            return positions.show(value)
-        return hex(value) if abs(value) >= 4096 and column != "icount" else str(value)
+def _value(unit: Unit | None, value: Any) -> str:
     if isinstance(value, bytes):
         return repr(value[:24]) + ("…" if len(value) > 24 else "")
-    return "-" if value is None else str(value)
+    return "-" if value is None else str(show(unit, value))
+
+
+def _units(found: Disagreement) -> Mapping[str, Unit]:
+    """Of the columns of its rows; the manifest's fields have none."""
+    table = TABLES.get(found.at.table)
+    return table.units if table else {}
 
 
 def as_json(result: Replayed) -> dict[str, Any]:
-    def shown(name: str, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: shown(key, item) for key, item in value.items()}
-        if isinstance(value, tuple | list):
-            return [shown(name, item) for item in value]
-        if isinstance(value, bytes):
-            return value.hex()
-        if isinstance(value, int) and not isinstance(value, bool):
-            if is_seq(name):
-                return positions.show(value)
-            return hex(value) if value >= 2**53 or name in ("pc", "addr") else value
-        return value
+    found = result.disagreement
+    return {
+        "agreed": result.agreed,
+        "icount": result.icount,
+        "whole": result.whole,
+        "disagreement": found and _disagreement_json(found),
+        "plugins": [{"name": plugin.name, "summary": plugin.summary} for plugin in result.plugins],
+    }
 
-    raw = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
-    raw["disagreement"] = result.disagreement and dataclasses.asdict(result.disagreement)
-    answer: dict[str, Any] = shown("", raw)
-    return answer
+
+def _disagreement_json(found: Disagreement) -> dict[str, Any]:
+    units = _units(found)
+    recorded, now = (
+        row and {name: show(units.get(name), value) for name, value in row.items()}
+        for row in (found.recorded, found.now)
+    )
+    return {
+        "at": _event_json(found.at),
+        "columns": found.columns,
+        "recorded": recorded,
+        "now": now,
+        "agreed": found.agreed and _event_json(found.agreed),
+    }
+
+
+def _event_json(event: Event) -> dict[str, Any]:
+    told = dataclasses.asdict(event)
+    return told | {name: show(unit, told[name]) for name, unit in _EVENT.items()}

@@ -64,14 +64,14 @@ def _named(frame: pl.DataFrame, symbols: Symbols) -> pl.DataFrame:
     return frame
 
 
-def write(frames: Iterator[pl.DataFrame], format: str, out: Any) -> None:
+def write(frames: Iterator[pl.DataFrame], table: str, format: str, out: Any) -> None:
     """Frames of `window` as text, json, csv, or arrow (an IPC file; `out` is binary then)."""
     if format == "arrow":
         _write_arrow(frames, out)
         return
     first = next(frames)
     listing = format == "text" and "word" in first.columns
-    tell = _listing if listing else shown_rows
+    tell = _listing if listing else partial(shown_rows, units=TABLES[table].units)
     shown = (row for frame in chain((first,), frames) for row in tell(frame))
     write_rows(_HEADER if listing else first.columns, shown, format, out)
 

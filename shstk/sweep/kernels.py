@@ -11,8 +11,9 @@ from pathlib import Path
 
 from shstk.replay.check import Report, check
 from shstk.replay.run import Run
+from shstk.schemas.tables import DEFAULT_TRACE
 from shstk.tracer.guest import set_up
-from shstk.tracer.options import TRACE, GuestOptions
+from shstk.tracer.options import GuestOptions
 from shstk.tracer.record import record_guest
 
 
@@ -41,7 +42,7 @@ def matrix(
             result = record_guest(
                 partial(set_up, replace(options, kernel=kernel, on_output=forward)),
                 base / f"{kernel.replace(',', '_').replace(':', '-')}.run",
-                trace=TRACE,
+                trace=DEFAULT_TRACE,
                 force=keep is not None,
             )
             reports[kernel] = check(Run.open(result.path))

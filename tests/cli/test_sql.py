@@ -1,9 +1,14 @@
-"""What is rewritten in a query, and what is left alone."""
+"""What is rewritten in a query, what is left alone, and how its answer is written."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
+import shstk
+from shstk.__main__ import run
 from shstk.schemas.seq import pack
 from shstk.sql import rewrite
 
@@ -25,9 +30,43 @@ SEQ = pack(1042, 3)
         ("SELECT high_water * 1.5 FROM t", "SELECT high_water * 1.5 FROM t"),
         # Not numbers at all.
         ("WHERE kind = '0x10' -- 0x20", "WHERE kind = '0x10' -- 0x20"),
+        ("WHERE mode = 0o100755", f"WHERE mode = {0o100755}"),
         ('/* 0x10 */ SELECT "0x10"', '/* 0x10 */ SELECT "0x10"'),
         ("WHERE seq > 1.5.3", "WHERE seq > 1.5.3"),
     ],
 )
 def test_rewrite(sql: str, expected: str) -> None:
-    assert rewrite(sql) == expected
+    assert rewrite(sql, {"seq", "seq_end", "during"}) == expected
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = Path(__file__).parents[2] / "fixtures/bin/sc1.elf"
+    return shstk.record(program, out=tmp_path_factory.mktemp("sql") / "sc1.run").path
+
+
+@pytest.mark.parametrize(
+    ("sql", "answer"),
+    [
+        # By the unit of the column, whatever its width and whatever it is called here.
+        ("SELECT seq, tid, mm FROM modules", {"seq": "0.7", "tid": 100, "mm": 1}),
+        ("SELECT seq AS at, bias FROM modules", {"at": "0.7", "bias": "0x0"}),
+        ('SELECT MIN(m.seq) AS "First" FROM modules m', {"First": "0.7"}),
+        ("SELECT a7 AS seq FROM (SELECT nr AS a7 FROM syscalls WHERE nr = 93)", {"seq": 93}),
+        ("SELECT prot, shadow_stack FROM mappings WHERE shadow_stack AND op = 'map' LIMIT 1",
+         {"prot": "0x3", "shadow_stack": True}),
+        ("SELECT mode, size FROM inputs WHERE mode = 0o100755", {"mode": "0o100755", "size": 4064}),
+        # What is computed has no unit.
+        ("SELECT COUNT(seq) AS seqs, COUNT(seq) FROM modules", {"seqs": 1, "seq": 1}),
+        ("SELECT AVG(length) AS length FROM mappings WHERE op = 'none'", {"length": None}),
+        ("SELECT bias + 4096 AS x FROM modules", {"x": "0x1000"}),
+        # A position may be compared with a seq under any name.
+        ("WITH c AS (SELECT seq AS at FROM syscalls) SELECT COUNT(*) AS n FROM c WHERE at < 0.5",
+         {"n": 0}),
+    ],
+)  # fmt: skip
+def test_how_the_answer_is_written(
+    sql: str, answer: dict[str, object], recorded: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["query", str(recorded), sql, "--format", "json"]) == 0
+    assert json.loads(capfd.readouterr().out) == [answer]

@@ -129,7 +129,7 @@ def run_one(seed: int) -> int:
                 hart.pc += 2 if rng.random() < 0.5 else 4
                 hart.elp = False
         if rng.random() < 0.2:
-            for table in ("cfi", "flow", "code", "insn"):
+            for table in _core.TABLES:
                 machine.drain(table)
     return int(machine.icount)
 

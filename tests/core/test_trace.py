@@ -28,11 +28,14 @@ from guest import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shstk.schemas import tables as schemas
+from shstk.schemas import vocabulary
 from shstk.tracer import _core
 
 CFI, FLOW, INSN = _core.TRACE_CFI, _core.TRACE_FLOW, _core.TRACE_INSN
 ALL = CFI | FLOW | INSN
 TABLES = {"cfi": CFI, "flow": FLOW, "code": FLOW, "insn": INSN}
+FORMATS = {"u8": "B", "u32": "I", "u64": "Q", "kind": "B"}
 
 
 def program(seed: int) -> Guest:
@@ -226,13 +229,28 @@ def test_drained_rows_stay_when_the_buffers_are_used_again() -> None:
     assert [s >> 20 for s in second] == [11, 13, 15, 17, 19]
 
 
+@pytest.mark.parametrize("name", TABLES)
+def test_the_columns_are_those_of_the_schemas(name: str) -> None:
+    bit, columns = _core.TABLES[name]
+    assert bit == TABLES[name]
+    expected: dict[str, str] = {}
+    for column in schemas.TABLES[name].columns:
+        if column.base == "bytes":
+            expected |= {f"{column.name}_offset": "i", column.name: "B"}
+        elif column.name != "module":  # the kernel model knows it
+            expected[column.name] = FORMATS[column.base]
+    assert list(columns.items()) == list(expected.items())
+
+
+def test_the_kinds_are_those_of_the_schemas() -> None:
+    assert _core.CFI_KINDS == vocabulary.CFI_KINDS
+
+
 def test_pending_and_names() -> None:
     guest = Guest([ssrdp(10), ECALL], sse=True, trace=ALL).run_to_ecall()
     assert [guest.machine.pending(t) for t in TABLES] == [1, 1, 1, 2]
-    assert set(guest.machine.drain("cfi")) == {
-        *("seq", "tid", "mm", "kind", "pc", "addr", "value", "operand"),
-        *("ssp_before", "ssp_after", "fault"),
-    }
+    drained = guest.machine.drain("cfi")
+    assert {name: column.format for name, column in drained.items()} == _core.TABLES["cfi"][1]
     assert [guest.machine.pending(t) for t in TABLES] == [0, 1, 1, 2]
     assert len(guest.machine.drain("cfi")["seq"]) == 0
     for method in (guest.machine.pending, guest.machine.drain):

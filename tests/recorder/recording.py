@@ -7,6 +7,7 @@ from pathlib import Path
 from shstk.schemas.manifest import U64, Manifest
 from shstk.schemas.revisions import resolve
 from shstk.schemas.seq import pack
+from shstk.tracer import _core
 from shstk.tracer.recording.recorder import Recorder
 
 MANIFEST = Manifest(
@@ -35,17 +36,6 @@ MANIFEST = Manifest(
     icount=U64(100),
 )
 
-TYPES = {
-    "cfi": "QIIBQQQQQQB",
-    "flow": "QIII",
-    "insn": "QIIQIBQQQBQ",
-}
-NAMES = {
-    "cfi": "seq tid mm kind pc addr value operand ssp_before ssp_after fault",
-    "flow": "seq tid mm block",
-    "insn": "seq tid mm pc word rd rd_value mem_addr mem_value mem_size ssp",
-}
-
 
 class FakeMachine:
     """Returns the rows that were put into it, as the executor's buffers do."""
@@ -54,8 +44,8 @@ class FakeMachine:
         self._waiting: dict[str, dict[str, memoryview]] = {}
 
     def put(self, table: str, rows: Sequence[Sequence[int]]) -> None:
-        columns = zip(NAMES[table].split(), TYPES[table], zip(*rows, strict=True), strict=True)
-        self._waiting[table] = {n: memoryview(array(t, values)) for n, t, values in columns}
+        columns = zip(_core.TABLES[table][1].items(), zip(*rows, strict=True), strict=True)
+        self._waiting[table] = {n: memoryview(array(t, values)) for (n, t), values in columns}
 
     def put_code(self, seq: int, block: int, pc: int, *blocks: bytes) -> None:
         ends = [0]
@@ -83,7 +73,7 @@ class FakeMachine:
 def push(icount: int, value: int = 0x10234, kind: int = 0, fault: int = 255) -> tuple[int, ...]:
     """A cfi row as the executor writes it."""
     ssp = 0xFFFF_FFFF_0000_0000 - icount * 8
-    return (pack(icount, 0), 1, 7, kind, 0x10000, ssp - 8, value, 5, ssp, ssp - 8, fault)
+    return (pack(icount, 0), 1, 7, 0x10000, kind, ssp - 8, value, 5, ssp, ssp - 8, fault)
 
 
 def call(rec: Recorder, icount: int, **columns: object) -> None:

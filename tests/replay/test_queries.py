@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import shstk
-from shstk.render import write_frame
+from shstk.__main__ import run
 
 ROOT = Path(__file__).parents[2]
 _PART = re.compile(
@@ -43,20 +42,21 @@ def examples() -> list[Example]:
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
     folder = tmp_path_factory.mktemp("runs")
 
-    def run(guest: str, kernel: str) -> Path:
+    def record(guest: str, kernel: str) -> Path:
         out = folder / f"{guest}-{kernel}.run"
         if not out.exists():
             shstk.record(ROOT / "fixtures" / "bin" / f"{guest}.elf", kernel=kernel, out=out)
         return out
 
-    return run
+    return record
 
 
 @pytest.mark.parametrize("example", examples(), ids=lambda e: f"{e.title[:2]}{e.guest}-{e.kernel}")
-def test_the_answer(example: Example, recorded: Callable[[str, str], Path]) -> None:
-    out = io.StringIO()
-    write_frame(shstk.query(recorded(example.guest, example.kernel), example.sql), "text", out)
-    assert out.getvalue() == example.answer
+def test_the_answer(
+    example: Example, recorded: Callable[[str, str], Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["query", str(recorded(example.guest, example.kernel)), example.sql]) == 0
+    assert capfd.readouterr().out == example.answer
 
 
 def test_there_are_ten_questions() -> None:

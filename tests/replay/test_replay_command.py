@@ -51,6 +51,10 @@ def test_a_run_that_agrees(shown: Shown, snapshot: Callable[[str, str], None]) -
     found = json.loads(out)
     assert code == 0
     assert (found["icount"], found["whole"], found["disagreement"]) == (20000, False, None)
+    code, out, err = shown("replay a.run --plugin hot_blocks --format json")
+    (plugin,) = json.loads(out)["plugins"]
+    assert (code, plugin["name"]) == (0, "hot_blocks")
+    assert plugin["summary"] in err
 
 
 def test_a_run_that_does_not(
@@ -67,9 +71,11 @@ def test_a_run_that_does_not(
     assert code == 4
     found = json.loads(out)["disagreement"]
     assert found["at"]["table"] == "syscalls"
+    assert (found["at"]["seq"], found["at"]["began"]) == ("1351.5", "1351.1")
     assert found["columns"] == ["ret"]
     assert found["recorded"]["ret"] == calls[at]["ret"] + 7
     assert found["now"]["ret"] == calls[at]["ret"]
+    assert found["now"]["a0"] == hex(calls[at]["a0"])
 
 
 def test_under_another_kernel(shown: Shown, tmp_path: Path) -> None:

@@ -33,8 +33,7 @@ from shstk.tracer.kernel.call import Args, Outcome
 from shstk.tracer.kernel.kernel import Kernel
 from shstk.tracer.kernel.table import CALLS
 from shstk.tracer.kernel.task import Task
-from shstk.tracer.record import trace_bits
-from shstk.tracer.recording.recorder import Recorder
+from shstk.tracer.recording.recorder import Recorder, trace_bits
 from shstk.tracer.rerun.setup import set_up_again
 
 NR_FUTEX = SYSCALLS["futex"].number

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from shstk.schemas.tables import TRACED
 from shstk.tracer.guest import Guest, set_up
 from shstk.tracer.kernel import loop
 from shstk.tracer.kernel.mm.sysvshm import SEGMENTS
@@ -44,7 +45,7 @@ class Rows:
         self.tables[table].append(columns)
 
     def drain(self, machine: Any) -> None:
-        for table in ("cfi", "flow", "code", "insn"):
+        for table in TRACED:
             if machine.pending(table):
                 for name, column in machine.drain(table).items():
                     if name != "bytes_offset":  # counts from each drain

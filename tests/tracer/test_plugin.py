@@ -361,6 +361,22 @@ def test_a_plugins_table_is_sealed(tmp_path: Path) -> None:
         Run.open(run)
 
 
+class Units(Plugin):
+    """Says what one of its columns is."""
+
+    def finish(self) -> pa.Table:
+        told = {"unit": "address", "doc": "a place"}
+        fields = [pa.field("where", pa.uint64(), metadata=told)]
+        fields += [pa.field(name, pa.uint64()) for name in ("last_seq", "else")]
+        return pa.table([[1], [2], [3]], pa.schema(fields))
+
+
+def test_a_plugin_says_the_units_of_its_columns(tmp_path: Path) -> None:
+    run = Run.open(recorded(tmp_path / "run", Units()).path)
+    assert run.units("plugin_units") == {"where": "address", "last_seq": "seq"}
+    assert run.units("flow") == {"seq": "seq", "tid": "pid", "mm": "number", "block": "number"}
+
+
 def test_what_recovery_finds_of_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A recording cut off after the plugins finished, before the seal: it has no plugin tables."""
 

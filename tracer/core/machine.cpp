@@ -27,7 +27,8 @@ Machine::~Machine() { forget_all_code(); }
 
 Frame* Machine::new_frame(const Frame* origin) {
     if (max_frames_ && frames_ >= max_frames_) return nullptr;
-    return origin ? adopt_frame(origin->lineage, origin->bytes) : adopt_frame(++lineages_, zero_page_);
+    return origin ? adopt_frame(origin->lineage, origin->bytes)
+                  : adopt_frame(++lineages_, zero_page_);
 }
 
 Frame* Machine::adopt_frame(u64 lineage, const u8* bytes) {
@@ -150,7 +151,8 @@ Block* Machine::install(CodePage& page, Draft& draft) {
     void* memory = std::malloc(bytes);
     if (!memory) throw std::bad_alloc();
     account(page, bytes);
-    Block* block = new (memory) Block{&page, nullptr, nullptr, nullptr, draft.count, draft.length, 0, 0};
+    Block* block =
+        new (memory) Block{&page, nullptr, nullptr, nullptr, draft.count, draft.length, 0, 0};
     std::memcpy(block->slots(), draft.slots, slots * sizeof(Slot));
     Info* const info = reinterpret_cast<Info*>(block->slots() + slots);
     std::memcpy(info, draft.info, slots * sizeof(Info));
@@ -179,14 +181,15 @@ u32 Machine::flow_id(Block& block, u64 pc, u64 seq, u32 tid, u32 mm) {
     const auto [it, is_new] =
         flow_ids_.try_emplace(key + bytes, static_cast<u32>(flow_ids_.size() + 1));
     if (is_new) {
-        code.seq.push_back(seq);
-        code.tid.push_back(tid);
-        code.mm.push_back(mm);
-        code.block.push_back(it->second);
-        code.pc.push_back(pc);
-        code.length.push_back(block.length);
-        code.bytes.insert(code.bytes.end(), bytes.begin(), bytes.end());
-        code.bytes_offset.push_back(static_cast<i32>(code.bytes.size()));
+        code.column<"seq">().push_back(seq);
+        code.column<"tid">().push_back(tid);
+        code.column<"mm">().push_back(mm);
+        code.column<"block">().push_back(it->second);
+        code.column<"pc">().push_back(pc);
+        code.column<"length">().push_back(block.length);
+        auto& text = code.column<"bytes">();
+        text.insert(text.end(), bytes.begin(), bytes.end());
+        code.column<"bytes_offset">().push_back(static_cast<i32>(text.size()));
     }
     block.flow_id = it->second;
     block.flow_pc = pc;

@@ -1,7 +1,7 @@
 // The Python bindings of the core; _core.pyi documents the interface.
 #include <nanobind/nanobind.h>
-#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -32,7 +32,8 @@ struct ColumnBuffer {
 
 int get_buffer(PyObject* self, Py_buffer* view, int flags) {
     auto* buffer = nb::inst_ptr<ColumnBuffer>(nb::handle(self));
-    if (PyBuffer_FillInfo(view, self, buffer->data, buffer->count * buffer->item_size, 0, flags) < 0)
+    if (PyBuffer_FillInfo(view, self, buffer->data, buffer->count * buffer->item_size, 0, flags) <
+        0)
         return -1;
     view->itemsize = buffer->item_size;
     if (flags & PyBUF_FORMAT) view->format = buffer->format;
@@ -53,8 +54,10 @@ constexpr char format_of() {
 template <class T>
 nb::object memoryview(std::shared_ptr<void> owner, T* data, u64 count) {
     static T none{};
-    nb::object column = nb::cast(ColumnBuffer{std::move(owner), data ? data : &none,
-                                              static_cast<Py_ssize_t>(count), sizeof(T),
+    nb::object column = nb::cast(ColumnBuffer{std::move(owner),
+                                              data ? data : &none,
+                                              static_cast<Py_ssize_t>(count),
+                                              sizeof(T),
                                               {format_of<T>(), 0}});
     return nb::steal(PyMemoryView_FromObject(column.ptr()));
 }
@@ -62,50 +65,76 @@ nb::object memoryview(std::shared_ptr<void> owner, T* data, u64 count) {
 template <class T>
 nb::object memoryview(std::vector<T>& column) {
     auto owner = std::make_shared<std::vector<T>>(std::move(column));
-    column.clear();
     return memoryview(owner, owner->data(), owner->size());
 }
 
-template <class Table>
-nb::dict drain_table(Table& table) {
+// Calls f(table) for the table with that name.
+template <class F>
+void with_table(Tables& tables, const std::string& wanted, F&& f) {
+    bool found = false;
+    tables.each([&](const char* name, auto& table, Trace) {
+        if (wanted != name) return;
+        f(table);
+        found = true;
+    });
+    if (!found) throw nb::value_error(("no such table: " + wanted).c_str());
+}
+
+template <class... Columns>
+nb::dict drain(FixedTable<Columns...>& table) {
     nb::dict columns;
-    const u64 rows = table.rows;
-    const std::shared_ptr<u8[]> memory = table.hand_over();
-    Table::each_column([&]<class C>(const char* name) {
-        auto* data = memory ? reinterpret_cast<typename C::Type*>(memory.get() + C::start) : nullptr;
-        columns[name] = memoryview(memory, data, rows);
+    table.drain([&](const char* name, auto* values, u64 rows, const auto& memory) {
+        columns[name] = memoryview(memory, values, rows);
     });
     return columns;
 }
 
-nb::dict drain_code(CodeTable& code) {
+nb::dict drain(CodeTable& code) {
     nb::dict columns;
-    columns["seq"] = memoryview(code.seq);
-    columns["tid"] = memoryview(code.tid);
-    columns["mm"] = memoryview(code.mm);
-    columns["block"] = memoryview(code.block);
-    columns["pc"] = memoryview(code.pc);
-    columns["length"] = memoryview(code.length);
-    columns["bytes_offset"] = memoryview(code.bytes_offset);
-    columns["bytes"] = memoryview(code.bytes);
-    code.bytes_offset = {0};
+    CodeTable drained = std::exchange(code, {});
+    drained.each([&](const char* name, auto& column) { columns[name] = memoryview(column); });
     return columns;
 }
 
-nb::dict drain(Machine& m, const std::string& table) {
-    if (table == "cfi") return drain_table(m.tables.cfi);
-    if (table == "flow") return drain_table(m.tables.flow);
-    if (table == "insn") return drain_table(m.tables.insn);
-    if (table == "code") return drain_code(m.tables.code);
-    throw nb::value_error(("no such table: " + table).c_str());
+template <class... Columns>
+u64 rows(const FixedTable<Columns...>& table) {
+    return table.rows;
 }
 
-u64 pending(const Machine& m, const std::string& table) {
-    if (table == "cfi") return m.tables.cfi.rows;
-    if (table == "flow") return m.tables.flow.rows;
-    if (table == "insn") return m.tables.insn.rows;
-    if (table == "code") return m.tables.code.seq.size();
-    throw nb::value_error(("no such table: " + table).c_str());
+u64 rows(const CodeTable& code) { return code.rows(); }
+
+nb::dict drain_named(Machine& m, const std::string& name) {
+    nb::dict columns;
+    with_table(m.tables, name, [&](auto& table) { columns = drain(table); });
+    return columns;
+}
+
+u64 pending(Machine& m, const std::string& name) {
+    u64 count = 0;
+    with_table(m.tables, name, [&](auto& table) { count = rows(table); });
+    return count;
+}
+
+// For each table the Trace bit that selects it, and the names and formats of its columns.
+nb::dict described() {
+    nb::dict tables;
+    Tables().each([&](const char* name, auto& table, Trace bit) {
+        nb::dict columns;
+        table.each_column([&]<class T>(const char* column, T) {
+            columns[column] = std::string(1, format_of<T>());
+        });
+        tables[name] = nb::make_tuple(unsigned{bit}, columns);
+    });
+    return tables;
+}
+
+nb::tuple cfi_kinds() {
+#define WORD(word) #word,
+    const char* words[] = {CFI_KINDS(WORD)};
+#undef WORD
+    nb::list list;
+    for (const char* word : words) list.append(word);
+    return nb::tuple(list);
 }
 
 int register_number(int i) {
@@ -114,7 +143,8 @@ int register_number(int i) {
 }
 
 nb::object read_bytes(AddressSpace& space, u64 addr, u64 length, bool force) {
-    nb::object bytes = nb::steal(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(length)));
+    nb::object bytes =
+        nb::steal(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(length)));
     if (!bytes.is_valid()) throw nb::python_error();
     auto* data = reinterpret_cast<u8*>(PyBytes_AS_STRING(bytes.ptr()));
     return space.read(addr, {data, length}, force) ? bytes : nb::none();
@@ -168,7 +198,8 @@ nb::object decode_word(u32 word) {
     const Listed row = listed(word);
     if (!row.name) return nb::none();
     const Slot& s = row.slot;
-    return nb::make_tuple(row.name, row.format, s.rd == x0_sink ? 0 : s.rd, s.rs1, s.rs2, s.rs3, s.imm);
+    return nb::make_tuple(row.name, row.format, s.rd == x0_sink ? 0 : s.rd, s.rs1, s.rs2, s.rs3,
+                          s.imm);
 }
 
 nb::bytes vector_register(const Hart& h, int i) {
@@ -218,7 +249,8 @@ int run_hart(Hart& h, AddressSpace& space, u64 budget, u32 tid, u32 mm) {
 
 nb::tuple fault(const Hart& h) {
     const Fault& f = h.fault;
-    return nb::make_tuple(static_cast<int>(f.cause), f.tval, f.word, f.address, f.expected, f.found);
+    return nb::make_tuple(static_cast<int>(f.cause), f.tval, f.word, f.address, f.expected,
+                          f.found);
 }
 
 }  // namespace
@@ -226,16 +258,24 @@ nb::tuple fault(const Hart& h) {
 NB_MODULE(_core, module) {
     // A plugin may keep batches, and so buffers of the core, until the process ends.
     nb::set_leak_warnings(false);
-    for (auto [name, value] :
-         {std::pair{"STOP_BUDGET", int{stop_budget}}, {"STOP_ECALL", int{stop_ecall}},
-          {"STOP_FAULT", int{stop_fault}}, {"STOP_FLUSH", int{stop_flush}}, {"PERM_R", int{perm_r}},
-          {"PERM_W", int{perm_w}}, {"PERM_X", int{perm_x}}, {"PERM_SS", int{perm_ss}},
-          {"PERM_SHARED", int{perm_shared}}, {"TRACE_CFI", int{trace_cfi}},
-          {"TRACE_FLOW", int{trace_flow}}, {"TRACE_INSN", int{trace_insn}},
-          {"FAULT_NO_FRAME", int{cause_no_frame}}})
+    for (auto [name, value] : {std::pair{"STOP_BUDGET", int{stop_budget}},
+                               {"STOP_ECALL", int{stop_ecall}},
+                               {"STOP_FAULT", int{stop_fault}},
+                               {"STOP_FLUSH", int{stop_flush}},
+                               {"PERM_R", int{perm_r}},
+                               {"PERM_W", int{perm_w}},
+                               {"PERM_X", int{perm_x}},
+                               {"PERM_SS", int{perm_ss}},
+                               {"PERM_SHARED", int{perm_shared}},
+                               {"TRACE_CFI", int{trace_cfi}},
+                               {"TRACE_FLOW", int{trace_flow}},
+                               {"TRACE_INSN", int{trace_insn}},
+                               {"FAULT_NO_FRAME", int{cause_no_frame}}})
         module.attr(name) = value;
 
     module.attr("EXTENSIONS") = nb::tuple(nb::cast(extensions()));
+    module.attr("TABLES") = described();
+    module.attr("CFI_KINDS") = cfi_kinds();
 
     module.def("decode", decode_word, nb::arg("word"));
 
@@ -254,7 +294,7 @@ NB_MODULE(_core, module) {
         .def_rw("trace", &Machine::trace)
         .def_prop_ro("frames", &Machine::frames)
         .def("pending", pending, nb::arg("table"))
-        .def("drain", drain, nb::arg("table"))
+        .def("drain", drain_named, nb::arg("table"))
         .def("save", save_machine, nb::arg("spaces"), nb::arg("harts"))
         .def("restore", restore_machine, nb::arg("state"));
 
@@ -268,7 +308,8 @@ NB_MODULE(_core, module) {
         .def("share", &AddressSpace::share, nb::arg("start"), nb::arg("length"), nb::arg("perm"),
              nb::arg("source"), nb::arg("source_start"))
         .def("unmap", &AddressSpace::unmap, nb::arg("start"), nb::arg("length"))
-        .def("protect", &AddressSpace::protect, nb::arg("start"), nb::arg("length"), nb::arg("perm"))
+        .def("protect", &AddressSpace::protect, nb::arg("start"), nb::arg("length"),
+             nb::arg("perm"))
         .def("move", &AddressSpace::move, nb::arg("old_start"), nb::arg("length"),
              nb::arg("new_start"))
         .def("discard", &AddressSpace::discard, nb::arg("start"), nb::arg("length"))
@@ -300,14 +341,16 @@ NB_MODULE(_core, module) {
                 if (!valid_pmlen(length)) throw std::invalid_argument("pmlen is 0, 7 or 16");
                 h.pmlen = u8(length);
             })
-        .def("x", [](const Hart& h, int i) { return h.x[register_number(i)]; }, nb::arg("i"))
+        .def(
+            "x", [](const Hart& h, int i) { return h.x[register_number(i)]; }, nb::arg("i"))
         .def(
             "set_x",
             [](Hart& h, int i, u64 value) {
                 if (register_number(i)) h.x[i] = value;
             },
             nb::arg("i"), nb::arg("value"))
-        .def("f", [](const Hart& h, int i) { return h.f[register_number(i)]; }, nb::arg("i"))
+        .def(
+            "f", [](const Hart& h, int i) { return h.f[register_number(i)]; }, nb::arg("i"))
         .def(
             "set_f", [](Hart& h, int i, u64 bits) { h.f[register_number(i)] = bits; }, nb::arg("i"),
             nb::arg("bits"))

@@ -41,7 +41,8 @@ namespace {
 class Running {
   public:
     explicit Running(Machine& machine) : machine_(machine) {
-        if (machine_.running.exchange(true)) throw std::runtime_error("the machine is already running");
+        if (machine_.running.exchange(true))
+            throw std::runtime_error("the machine is already running");
     }
     ~Running() { machine_.running = false; }
 
@@ -69,19 +70,20 @@ Loop loop_of(unsigned level) {
 // f(table, its bit of Trace) for the tables that a level writes.
 template <class F>
 void each_table(Tables& tables, unsigned level, F&& f) {
-    if (level & trace_cfi) f(tables.cfi, trace_cfi);
-    if (level & trace_flow) f(tables.flow, trace_flow);
-    if (level & trace_insn) f(tables.insn, trace_insn);
+    tables.each_fixed([&](const char*, auto& table, Trace bit) {
+        if (level & bit) f(table, bit);
+    });
 }
 
 }  // namespace
 
 Stop run(Hart& h, AddressSpace& as, u64 budget, u32 tid, u32 mm) {
     Machine& m = *h.machine;
-    if (as.machine.get() != &m) throw std::invalid_argument("hart and space belong to different machines");
+    if (as.machine.get() != &m)
+        throw std::invalid_argument("hart and space belong to different machines");
     const Running guard(m);
     const unsigned level = level_of(m.trace);
-    each_table(m.tables, level, [](auto& table, unsigned) { table.prepare(); });
+    each_table(m.tables, level, [](auto& table, Trace) { table.prepare(); });
     m.bury();
     const Loop loop = loop_of(level);
     m.use_handlers(loop(nullptr, nullptr, 0, false, 0, 0).handlers);
@@ -91,7 +93,8 @@ Stop run(Hart& h, AddressSpace& as, u64 budget, u32 tid, u32 mm) {
 
     while (true) {
         u64 room = budget;
-        each_table(m.tables, level, [&](auto& table, unsigned) { room = std::min(room, table.free()); });
+        each_table(m.tables, level,
+                   [&](auto& table, Trace) { room = std::min(room, table.free()); });
         if (room < budget && room < max_block_instructions) return stop_flush;
         const bool resumed = m.interrupted.hart == h.id && m.interrupted.space == as.id &&
                              m.interrupted.pc == h.pc && m.interrupted.icount == m.icount;
@@ -101,7 +104,7 @@ Stop run(Hart& h, AddressSpace& as, u64 budget, u32 tid, u32 mm) {
         m.interrupted = {};
         if (end.mid_block || (resumed && m.icount == start))
             m.interrupted = {h.id, as.id, h.pc, m.icount};
-        each_table(m.tables, level, [&](auto& table, unsigned bit) {
+        each_table(m.tables, level, [&](auto& table, Trace bit) {
             if (!(m.trace & bit)) table.rows = table.stamped;
             table.stamp(tid, mm);
         });

@@ -27,13 +27,15 @@ void poke(u64 host, T value) {
 }
 
 // The slow path of a load: any alignment, any page.
-[[gnu::noinline]] inline bool load(Hart& h, AddressSpace& as, u64 address, unsigned size, u64& bits) {
+[[gnu::noinline]] inline bool load(Hart& h, AddressSpace& as, u64 address, unsigned size,
+                                   u64& bits) {
     if (as.load(address, size, bits, h.fault)) return true;
     h.fault.address = as.untagged(address);
     return false;
 }
 
-[[gnu::noinline]] inline bool store(Hart& h, AddressSpace& as, u64 address, unsigned size, u64 bits) {
+[[gnu::noinline]] inline bool store(Hart& h, AddressSpace& as, u64 address, unsigned size,
+                                    u64 bits) {
     if (as.store(address, size, bits, h.fault)) return true;
     h.fault.address = as.untagged(address);
     return false;
@@ -101,9 +103,13 @@ T divide(T dividend, T divisor) {
     return dividend / divisor;
 }
 template <>
-inline u32 divide(u32 dividend, u32 divisor) { return divisor ? dividend / divisor : ~u32{0}; }
+inline u32 divide(u32 dividend, u32 divisor) {
+    return divisor ? dividend / divisor : ~u32{0};
+}
 template <>
-inline u64 divide(u64 dividend, u64 divisor) { return divisor ? dividend / divisor : ~u64{0}; }
+inline u64 divide(u64 dividend, u64 divisor) {
+    return divisor ? dividend / divisor : ~u64{0};
+}
 
 template <class T>
 T remainder(T dividend, T divisor) {
@@ -143,26 +149,26 @@ struct Memory {
     u8 size = 0;
 };
 
-inline void insn_row(InsnTable& table, const Hart& h, const Info& info, u8 rd, u64 pc,
-                     u64 index, const Memory& memory) {
+inline void insn_row(InsnTable& table, const Hart& h, const Info& info, u8 rd, u64 pc, u64 index,
+                     const Memory& memory) {
     const u64 row = table.rows++;
     const char kind = destination[info.op];
     const bool integer = kind == 'x' && rd != x0_sink;
-    table.set<InsnTable::Seq>(row, index << seq_shift);
-    table.set<InsnTable::Pc>(row, pc);
-    table.set<InsnTable::Word>(row, info.word);
-    table.set<InsnTable::Rd>(row, integer       ? rd
-                                  : kind == 'f' ? u8(32 + rd)
-                                  : kind == 'v' ? u8(64 + rd)
-                                                : u8{255});
-    table.set<InsnTable::RdValue>(row, integer       ? h.x[rd]
-                                       : kind == 'f' ? h.f[rd]
-                                       : kind == 'v' ? h.v.low_word(rd)
-                                                     : 0);
-    table.set<InsnTable::MemAddr>(row, memory.address);
-    table.set<InsnTable::MemValue>(row, memory.value);
-    table.set<InsnTable::MemSize>(row, memory.size);
-    table.set<InsnTable::Ssp>(row, h.ssp);
+    table.set<"seq">(row, index << seq_shift);
+    table.set<"pc">(row, pc);
+    table.set<"word">(row, info.word);
+    table.set<"rd">(row, integer       ? rd
+                         : kind == 'f' ? u8(32 + rd)
+                         : kind == 'v' ? u8(64 + rd)
+                                       : u8{255});
+    table.set<"rd_value">(row, integer       ? h.x[rd]
+                               : kind == 'f' ? h.f[rd]
+                               : kind == 'v' ? h.v.low_word(rd)
+                                             : 0);
+    table.set<"mem_addr">(row, memory.address);
+    table.set<"mem_value">(row, memory.value);
+    table.set<"mem_size">(row, memory.size);
+    table.set<"ssp">(row, h.ssp);
 }
 
 }  // namespace semantics

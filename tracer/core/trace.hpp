@@ -1,52 +1,71 @@
-// The trace tables: plain columns that the loop appends to and that are handed over whole.
+// The trace tables: columns that the loop appends to and that Python takes over whole.
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <memory>
+#include <numeric>
 #include <string>
+#include <string_view>
+#include <tuple>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "types.hpp"
 
 namespace core {
 
-// Indices into schemas' CFI_KINDS.
-enum CfiKind : u8 {
-    cfi_sspush, cfi_sspopchk, cfi_ssamoswap, cfi_ssrdp, cfi_ssp_read, cfi_ssp_write, cfi_lpad
+// The kinds of cfi rows. The number of a kind is its index in schemas' CFI_KINDS; a test compares
+// the words.
+#define CFI_KINDS(X) X(sspush) X(sspopchk) X(ssamoswap) X(ssrdp) X(ssp_read) X(ssp_write) X(lpad)
+#define ENUMERATOR(word) cfi_##word,
+enum CfiKind : u8 { CFI_KINDS(ENUMERATOR) };
+#undef ENUMERATOR
+
+// The name of a column, as a template argument.
+template <std::size_t N>
+struct Name {
+    char text[N];
+
+    consteval Name(const char (&name)[N]) { std::copy_n(name, N, text); }
+    constexpr std::string_view view() const { return {text, N - 1}; }
 };
 
-// No instruction adds more than one row to any of these, so a slice no longer than the free rows
+template <Name name_, class T>
+struct Column {
+    static constexpr auto name = name_;
+    using Type = T;
+};
+
+// The index of the column with that name. It does not compile if there is none.
+template <Name name, class... Columns>
+consteval std::size_t index_of() {
+    std::size_t at = 0;
+    if (!((Columns::name.view() == name.view() || (++at, false)) || ...)) throw "no such column";
+    return at;
+}
+template <Name name, class... Columns>
+using TypeOf =
+    typename std::tuple_element_t<index_of<name, Columns...>(), std::tuple<Columns...>>::Type;
+
+// No instruction adds more than one row to a FixedTable, so a slice no longer than the free rows
 // needs no check per row.
 constexpr u64 table_capacity = u64{1} << 19;
 
-// Where a column lies in its table's memory: after the column `Before`.
-struct FirstColumn {
-    static constexpr u64 end = 0;
-};
-template <class T, class Before = FirstColumn>
-struct Column {
-    using Type = T;
-    static constexpr u64 start = Before::end;
-    static constexpr u64 end = start + sizeof(T) * table_capacity;
-};
-
-// A table of fixed capacity, all columns in one piece of uninitialised memory. Memory that was handed
-// over is used again once its receiver has let go of it: fresh pages cost more than what is written.
-// tid and mm are the same during a run: they are filled in at its end (`stamped` rows have them).
-template <class Self>
+// A table of fixed capacity, all columns in one piece of uninitialised memory. Memory that was
+// handed over is used again once its receiver has let go of it: fresh pages cost more than what is
+// written. tid and mm are the same during a run: they are filled in at its end (`stamped` rows have
+// them).
+template <class... Columns>
 class FixedTable {
   public:
     u64 rows = 0;
     u64 stamped = 0;
 
-    template <class C>
-    typename C::Type* column() const {
-        return reinterpret_cast<typename C::Type*>(memory_.get() + C::start);
-    }
-    template <class C>
-    void set(u64 row, typename C::Type value) {
-        column<C>()[row] = value;
+    template <Name name>
+    void set(u64 row, TypeOf<name, Columns...> value) {
+        column<name>()[row] = value;
     }
 
     u64 free() const { return table_capacity - rows; }
@@ -55,119 +74,106 @@ class FixedTable {
         auto unused = std::find_if(handed_over_.begin(), handed_over_.end(),
                                    [](const auto& memory) { return memory.use_count() == 1; });
         if (unused == handed_over_.end()) {
-            memory_ = std::make_shared_for_overwrite<u8[]>(Self::Last::end);
+            memory_ = std::make_shared_for_overwrite<u8[]>(start(sizeof...(Columns)));
         } else {
             memory_ = std::move(*unused);
             handed_over_.erase(unused);
         }
     }
     void stamp(u32 tid, u32 mm) {
-        std::fill(column<typename Self::Tid>() + stamped, column<typename Self::Tid>() + rows, tid);
-        std::fill(column<typename Self::Mm>() + stamped, column<typename Self::Mm>() + rows, mm);
+        std::fill(column<"tid">() + stamped, column<"tid">() + rows, tid);
+        std::fill(column<"mm">() + stamped, column<"mm">() + rows, mm);
         stamped = rows;
     }
-    // The memory of the rows, which start afresh; null if there never were any.
-    std::shared_ptr<u8[]> hand_over() {
-        rows = stamped = 0;
-        if (!memory_) return nullptr;
-        handed_over_.push_back(std::move(memory_));
-        return handed_over_.back();
+
+    // Calls f(name, values, count, memory) for each column and leaves the table empty. The values
+    // live as long as the memory.
+    template <class F>
+    void drain(F&& f) {
+        const u64 count = std::exchange(rows, 0);
+        stamped = 0;
+        const std::shared_ptr<u8[]> memory = std::move(memory_);
+        if (memory) handed_over_.push_back(memory);
+        const auto give = [&]<Name name, class T>(Column<name, T>) {
+            constexpr u64 at = start(index_of<name, Columns...>());
+            f(name.text, memory ? reinterpret_cast<T*>(memory.get() + at) : nullptr, count, memory);
+        };
+        (give(Columns{}), ...);
+    }
+    // Calls f(name, T{}) for each column, which holds values of type T.
+    template <class F>
+    static void each_column(F&& f) {
+        (f(Columns::name.text, typename Columns::Type{}), ...);
     }
 
   private:
+    // The offset of a column in the memory of the table.
+    static constexpr u64 start(std::size_t index) {
+        const u64 sizes[] = {sizeof(typename Columns::Type)...};
+        return table_capacity * std::accumulate(sizes, sizes + index, u64{0});
+    }
+    template <Name name>
+    TypeOf<name, Columns...>* column() const {
+        constexpr u64 at = start(index_of<name, Columns...>());
+        return reinterpret_cast<TypeOf<name, Columns...>*>(memory_.get() + at);
+    }
+
     std::shared_ptr<u8[]> memory_;
     std::vector<std::shared_ptr<u8[]>> handed_over_;
 };
 
-// `each_column` calls f.operator()<Column>(name) in the order of _core.pyi.
-struct CfiTable : FixedTable<CfiTable> {
-    using Seq = Column<u64>;
-    using Tid = Column<u32, Seq>;
-    using Mm = Column<u32, Tid>;
-    using Kind = Column<u8, Mm>;
-    using Pc = Column<u64, Kind>;
-    using Addr = Column<u64, Pc>;
-    using Value = Column<u64, Addr>;
-    using Operand = Column<u64, Value>;
-    using SspBefore = Column<u64, Operand>;
-    using SspAfter = Column<u64, SspBefore>;
-    using Fault = Column<u8, SspAfter>;
-    using Last = Fault;
+// A table that grows as needed.
+template <class... Columns>
+class GrowingTable {
+  public:
+    template <Name name>
+    std::vector<TypeOf<name, Columns...>>& column() {
+        return std::get<index_of<name, Columns...>()>(columns_);
+    }
+    template <Name name>
+    const std::vector<TypeOf<name, Columns...>>& column() const {
+        return std::get<index_of<name, Columns...>()>(columns_);
+    }
 
+    // Calls f(name, vector) for each column.
+    template <class F>
+    void each(F&& f) {
+        (f(Columns::name.text, column<Columns::name>()), ...);
+    }
     template <class F>
     static void each_column(F&& f) {
-        f.template operator()<Seq>("seq");
-        f.template operator()<Tid>("tid");
-        f.template operator()<Mm>("mm");
-        f.template operator()<Kind>("kind");
-        f.template operator()<Pc>("pc");
-        f.template operator()<Addr>("addr");
-        f.template operator()<Value>("value");
-        f.template operator()<Operand>("operand");
-        f.template operator()<SspBefore>("ssp_before");
-        f.template operator()<SspAfter>("ssp_after");
-        f.template operator()<Fault>("fault");
+        (f(Columns::name.text, typename Columns::Type{}), ...);
     }
+
+  private:
+    std::tuple<std::vector<typename Columns::Type>...> columns_;
 };
 
-struct FlowTable : FixedTable<FlowTable> {
-    using Seq = Column<u64>;
-    using Tid = Column<u32, Seq>;
-    using Mm = Column<u32, Tid>;
-    using Block = Column<u32, Mm>;
-    using Last = Block;
+// The columns have the names, types and order of schemas/tables.py, which documents them; a test
+// compares the two. _core.pyi says what stands for null.
+using CfiTable = FixedTable<Column<"seq", u64>, Column<"tid", u32>, Column<"mm", u32>,
+                            Column<"pc", u64>, Column<"kind", u8>, Column<"addr", u64>,
+                            Column<"value", u64>, Column<"operand", u64>, Column<"ssp_before", u64>,
+                            Column<"ssp_after", u64>, Column<"fault", u8>>;
 
-    template <class F>
-    static void each_column(F&& f) {
-        f.template operator()<Seq>("seq");
-        f.template operator()<Tid>("tid");
-        f.template operator()<Mm>("mm");
-        f.template operator()<Block>("block");
-    }
-};
+using FlowTable =
+    FixedTable<Column<"seq", u64>, Column<"tid", u32>, Column<"mm", u32>, Column<"block", u32>>;
 
-struct InsnTable : FixedTable<InsnTable> {
-    using Seq = Column<u64>;
-    using Tid = Column<u32, Seq>;
-    using Mm = Column<u32, Tid>;
-    using Pc = Column<u64, Mm>;
-    using Word = Column<u32, Pc>;
-    using Rd = Column<u8, Word>;
-    using RdValue = Column<u64, Rd>;
-    using MemAddr = Column<u64, RdValue>;
-    using MemValue = Column<u64, MemAddr>;
-    using MemSize = Column<u8, MemValue>;
-    using Ssp = Column<u64, MemSize>;
-    using Last = Ssp;
+using InsnTable = FixedTable<Column<"seq", u64>, Column<"tid", u32>, Column<"mm", u32>,
+                             Column<"pc", u64>, Column<"word", u32>, Column<"rd", u8>,
+                             Column<"rd_value", u64>, Column<"mem_addr", u64>,
+                             Column<"mem_value", u64>, Column<"mem_size", u8>, Column<"ssp", u64>>;
 
-    template <class F>
-    static void each_column(F&& f) {
-        f.template operator()<Seq>("seq");
-        f.template operator()<Tid>("tid");
-        f.template operator()<Mm>("mm");
-        f.template operator()<Pc>("pc");
-        f.template operator()<Word>("word");
-        f.template operator()<Rd>("rd");
-        f.template operator()<RdValue>("rd_value");
-        f.template operator()<MemAddr>("mem_addr");
-        f.template operator()<MemValue>("mem_value");
-        f.template operator()<MemSize>("mem_size");
-        f.template operator()<Ssp>("ssp");
-    }
-};
-
-// Grows as needed; the loop asks `full` before a block that may be new.
-struct CodeTable {
+// The loop checks `full` before it enters a block that may be new. The recorder adds the column
+// `module`, which only the kernel model knows.
+struct CodeTable : GrowingTable<Column<"seq", u64>, Column<"tid", u32>, Column<"mm", u32>,
+                                Column<"block", u32>, Column<"pc", u64>, Column<"length", u32>,
+                                Column<"bytes_offset", i32>, Column<"bytes", u8>> {
     static constexpr std::size_t byte_limit = std::size_t{1} << 26;
 
-    std::vector<u64> seq;
-    std::vector<u32> tid, mm, block;
-    std::vector<u64> pc;
-    std::vector<u32> length;
-    std::vector<i32> bytes_offset{0};
-    std::vector<u8> bytes;
-
-    bool full() const { return bytes.size() > byte_limit; }
+    CodeTable() { column<"bytes_offset">() = {0}; }
+    u64 rows() const { return column<"seq">().size(); }
+    bool full() const { return column<"bytes">().size() > byte_limit; }
 };
 
 struct Tables {
@@ -175,6 +181,20 @@ struct Tables {
     FlowTable flow;
     InsnTable insn;
     CodeTable code;
+
+    // Calls f(name, table, the Trace bit that selects it) for each table of fixed capacity.
+    template <class F>
+    void each_fixed(F&& f) {
+        f("cfi", cfi, trace_cfi);
+        f("flow", flow, trace_flow);
+        f("insn", insn, trace_insn);
+    }
+    // The same for every table.
+    template <class F>
+    void each(F&& f) {
+        each_fixed(f);
+        f("code", code, trace_flow);
+    }
 };
 
 // Block ids in order of first execution, by (frame lineage, pc, bytes): text that is dropped and

@@ -219,15 +219,15 @@
         if constexpr (Level & trace_cfi) {                                               \
             CfiTable& table = m.tables.cfi;                                              \
             const u64 row = table.rows++;                                                \
-            table.set<CfiTable::Seq>(row, (index_) << seq_shift);                        \
-            table.set<CfiTable::Kind>(row, kind_);                                       \
-            table.set<CfiTable::Pc>(row, pc_);                                           \
-            table.set<CfiTable::Addr>(row, addr_);                                       \
-            table.set<CfiTable::Value>(row, value_);                                     \
-            table.set<CfiTable::Operand>(row, operand_);                                 \
-            table.set<CfiTable::SspBefore>(row, before_);                                \
-            table.set<CfiTable::SspAfter>(row, after_);                                  \
-            table.set<CfiTable::Fault>(row, fault_);                                     \
+            table.set<"seq">(row, (index_) << seq_shift);                                \
+            table.set<"kind">(row, kind_);                                               \
+            table.set<"pc">(row, pc_);                                                   \
+            table.set<"addr">(row, addr_);                                               \
+            table.set<"value">(row, value_);                                             \
+            table.set<"operand">(row, operand_);                                         \
+            table.set<"ssp_before">(row, before_);                                       \
+            table.set<"ssp_after">(row, after_);                                         \
+            table.set<"fault">(row, fault_);                                             \
         }                                                                                \
     } while (0)
 #define CFI_ROW(...) CFI_ROW_AT(INDEX, PC, __VA_ARGS__)
@@ -255,8 +255,8 @@
                 }                                                         \
                 FlowTable& table = m.tables.flow;                         \
                 const u64 row = table.rows++;                             \
-                table.set<FlowTable::Seq>(row, seq);                      \
-                table.set<FlowTable::Block>(row, id);                     \
+                table.set<"seq">(row, seq);                               \
+                table.set<"block">(row, id);                              \
             }                                                             \
         }                                                                 \
     } while (0)

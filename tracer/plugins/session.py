@@ -20,7 +20,7 @@ from shstk.tracer.plugins.events import EVENTS, entered
 from shstk.tracer.plugins.interface import Plugin
 from shstk.tracer.plugins.selection import Selection
 from shstk.tracer.plugins.tee import Tee
-from shstk.tracer.recording.recorder import BIT_OF
+from shstk.tracer.recording.recorder import trace_bits
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel, Recorder
@@ -63,9 +63,7 @@ class Plugins:
         }
         at_once = frozenset(table for table, (method, _) in EVENTS.items() if self._hearers[method])
         tables = wants.tables(plugins)
-        self.trace = recorded
-        for table in tables & BIT_OF.keys():
-            self.trace |= BIT_OF[table]
+        self.trace = recorded | trace_bits(tables)
         self._tee = Tee(inner, recorded, tables, at_once, self._tell)
         self._selection = Selection()
         self.recorder: Recorder = self._tee if plugins else inner

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from shstk.schemas.rows import to_batch
-from shstk.schemas.tables import TABLES
-from shstk.tracer.recording.recorder import BIT_OF, CORE_TABLES, Buffers, core_batch
+from shstk.schemas.tables import TABLES, TRACED
+from shstk.tracer.recording.recorder import Buffers, core_batch, trace_bits
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Recorder
@@ -34,7 +34,7 @@ class Tee:
         self._inner = inner
         self._at_once = at_once
         self._tell_plugins = tell
-        self._rows: dict[str, list[dict[str, Any]]] = {t: [] for t in tables - {*CORE_TABLES}}
+        self._rows: dict[str, list[dict[str, Any]]] = {t: [] for t in tables - {*TRACED}}
         self._tap = _Tap(recorded, tables, lambda mm, pc: inner.module_of(mm, pc))
         self._inputs = 0  # the highest input number so far
         self._files: dict[int, bytes] = {}
@@ -117,10 +117,10 @@ class _Tap:
     def __init__(
         self, recorded: int, tables: set[str], module_of: Callable[[int, int], int | None]
     ) -> None:
-        self._recorded = {table for table in CORE_TABLES if recorded & BIT_OF[table]}
+        self._recorded = {table for table in TRACED if recorded & trace_bits({table})}
         self.wanted_only = False  # skip tables that no plugin wants: larger batches are faster
         self._module_of = module_of
-        self._kept: dict[str, list[pa.RecordBatch]] = {t: [] for t in CORE_TABLES if t in tables}
+        self._kept: dict[str, list[pa.RecordBatch]] = {t: [] for t in TRACED if t in tables}
 
     def pending(self, table: str) -> int:
         seen = table in self._recorded and (table in self._kept or not self.wanted_only)
@@ -138,7 +138,7 @@ class _Tap:
 
     def rest(self) -> None:
         """Drain the tables that are hidden from the run's recorder."""
-        for table in CORE_TABLES:
+        for table in TRACED:
             if table not in self._recorded and self.machine.pending(table):
                 self.drain(table)
 

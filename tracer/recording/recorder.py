@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -19,12 +19,9 @@ import pyarrow as pa
 from shstk.schemas.errors import CannotWrite
 from shstk.schemas.manifest import Manifest, PluginEntry
 from shstk.schemas.rows import kind_array, schema, to_batch
-from shstk.schemas.tables import TABLES
+from shstk.schemas.tables import TABLES, TRACED
+from shstk.tracer import _core
 from shstk.tracer.recording.rundir import Partial
-
-CORE_TABLES: Final = ("cfi", "flow", "code", "insn")
-TRACE_BITS: Final = {"cfi": 1, "flow": 2, "insn": 4}  # _core.TRACE_*
-BIT_OF: Final = TRACE_BITS | {"code": 2}
 
 _QUEUE: Final = 8  # maximum batches waiting for the second thread
 
@@ -36,6 +33,15 @@ class Thresholds:
     rows: int = 2**14  # of the kernel model
     bytes: int = 2**23  # in their bytes columns
     mark_seconds: float = 0.5  # between two marks: the most that kill -9 can lose
+
+
+def trace_bits(tables: Container[str]) -> int:
+    """The _core.TRACE_* bits that make the executor write these tables; other tables need none."""
+    bits = 0
+    for table in TRACED:
+        if table in tables:
+            bits |= _core.TABLES[table][0]
+    return bits
 
 
 class Buffers(Protocol):
@@ -100,7 +106,7 @@ class Collector:
 
     def drain(self, machine: Buffers) -> None:
         """Drain the executor's buffers: at STOP_FLUSH, and before `seal`."""
-        for name in CORE_TABLES:
+        for name in TRACED:
             if rows := machine.pending(name):
                 columns = machine.drain(name)
                 self._last_seq = max(self._last_seq, columns["seq"][rows - 1])
@@ -228,7 +234,7 @@ class NullRecorder:
         pass
 
     def drain(self, machine: Buffers) -> None:
-        for name in CORE_TABLES:
+        for name in TRACED:
             if machine.pending(name):
                 machine.drain(name)
 

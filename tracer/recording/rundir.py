@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from shstk.schemas.errors import BadRun, CannotWrite
 from shstk.schemas.manifest import NAME as MANIFEST
 from shstk.schemas.manifest import U64, Manifest, PluginEntry, TableEntry
-from shstk.schemas.tables import TABLES
+from shstk.schemas.tables import TABLES, TRACED
 from shstk.tracer.recording.tablefile import (
     GROUP,
     STREAM,
@@ -46,9 +46,6 @@ PROGRESS: Final = "progress.jsonl"
 FILES: Final = "files"
 PLUGINS: Final = "plugins"
 
-# The executor appends these in seq order. Rows of other tables may be late (a call's, at its end).
-_IN_ORDER: Final = frozenset({"cfi", "flow", "code", "insn"})
-
 _TOO_EARLY: Final = "it was cut off before anything was on disk: remove it and record again"
 
 
@@ -57,8 +54,9 @@ class Partial:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._files: dict[str, TableFile] = {}  # of the tables in seq order
-        self._streams: dict[str, pa.RecordBatchStreamWriter] = {}  # of the others
+        self._files: dict[str, TableFile] = {}  # of the executor's tables, in seq order
+        # Of the other tables, whose rows may be late: a call's comes at its end.
+        self._streams: dict[str, pa.RecordBatchStreamWriter] = {}
 
     @classmethod
     def create(cls, run: Path, force: bool) -> Partial:
@@ -114,7 +112,7 @@ class Partial:
 
     def append(self, table: str, batch: pa.RecordBatch) -> None:
         with _writing(self.path, self._kept):
-            if table in _IN_ORDER:
+            if table in TRACED:
                 if table not in self._files:
                     self._files[table] = TableFile(table, self.path)
                 self._files[table].append(batch)
@@ -148,13 +146,13 @@ class Partial:
     def _sealer(self, name: str, rows: int) -> Callable[[], TableEntry]:
         if name in self._files:
             return self._files[name].seal
-        if name in _IN_ORDER:
+        if name in TRACED:
             return self.table(name, _first(rows, read_saved(name, self.path)))
         return self.table(name, _in_order(lambda: _first(rows, read_stream(self._stream(name)))))
 
     def saved_rows(self, table: str) -> int:
         """The number of rows on disk, for a recording that was cut off."""
-        if table in _IN_ORDER:
+        if table in TRACED:
             return sum(batch.num_rows for batch in read_saved(table, self.path))
         return sum(batch.num_rows for batch in read_stream(self._stream(table)))
 

@@ -64,7 +64,7 @@ def set_up_again(
     if not manifest.trees:
         raise BadRun(
             f"{run} has no program: it cannot be executed",
-            "it was written by hand or imported; only runs of `shstk record` can be executed",
+            "it was written by hand, or under schema 1; runs that `shstk record` makes can be",
         )
     files = run / "files"
     options = GuestOptions(

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 
 from shstk.schemas.seq import STEPS
+from shstk.schemas.tables import WINDOWED
 from shstk.tracer.kernel import loop
-from shstk.tracer.recording.recorder import Buffers, NullRecorder, core_batch
+from shstk.tracer.recording.recorder import Buffers, NullRecorder, core_batch, trace_bits
 from shstk.tracer.rerun.checkpoint import NoCheckpoint, restore, save
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Recorder
     from shstk.tracer.rerun.checkpoint_cache import CheckpointCache
 
-TRACE_BITS: Final = {"cfi": 1, "insn": 4}  # of _core
 _PIECE: Final = 1 << 19  # instructions between two batches
 
 
@@ -46,12 +46,12 @@ def rows(
     on_progress: Callable[[int], None] = lambda icount: None,
     spacing: Spacing = Spacing(),
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """(table, batch) for the rows of `tables` (insn, cfi) from first_seq to last_seq, as a
-    recording of the whole run with --trace insn has them, in seq order within each table.
+    """(table, batch) for the rows of `tables` from first_seq to last_seq, as a recording of the
+    whole run with --trace insn has them, in seq order within each table.
 
-    set_up: makes the guest anew (setup.set_up_again), given the recorder and the tracing level.
-    until: the icount at which the run ended. on_progress: gets the icount now and then, on the way
-    to the window too.
+    tables: of WINDOWED. set_up: makes the guest anew (setup.set_up_again), given the recorder and
+    the tracing level. until: the icount at which the run ended. on_progress: gets the icount now
+    and then, on the way to the window too.
     """
     first = max(-(-first_seq // STEPS), 1)
     last = last_seq // STEPS if until is None else min(last_seq // STEPS, until)
@@ -65,7 +65,7 @@ def rows(
     def poll() -> None:
         on_progress(guest.machine.icount)
 
-    guest.machine.trace = sum(TRACE_BITS[table] for table in tables)
+    guest.machine.trace = trace_bits(tables)
     ending = None
     while ending is None and (at := guest.machine.icount) < last:
         ending = loop.advance(guest.k, min(at + _PIECE, last), poll=poll)
@@ -116,7 +116,7 @@ class _Rows(NullRecorder):
         self._batches: list[tuple[str, pa.RecordBatch]] = []
 
     def drain(self, machine: Buffers) -> None:
-        for table in TRACE_BITS:
+        for table in WINDOWED:
             if machine.pending(table):
                 self._batches.append((table, core_batch(table, machine.drain(table))))
 

@@ -14,6 +14,7 @@ from shstk.cli.common import (
     run_argument,
 )
 from shstk.schemas.errors import UsageError
+from shstk.schemas.tables import WINDOWED
 
 
 @click.command()
@@ -28,8 +29,8 @@ from shstk.schemas.errors import UsageError
 @click.option(
     "--trace",
     "traced",
-    type=click.Choice(("insn", "cfi")),
-    help="Show each instruction, or each shadow-stack event, of the window instead.",
+    type=click.Choice(WINDOWED),
+    help="Show each shadow-stack event, or each instruction, of the window instead.",
 )
 @click.option(
     "--window",

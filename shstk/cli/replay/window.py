@@ -35,7 +35,7 @@ def show(
     if output is None and wanted == "arrow":
         raise UsageError("--format arrow needs a file", "name it with -o FILE.arrow")
     with _opened(output, wanted, force) as out:
-        window.write(frames, wanted, out)
+        window.write(frames, table, wanted, out)
     progress.clear()
     return Exit.OK
 
