@@ -54,9 +54,9 @@ using TypeOf =
 constexpr u64 table_capacity = u64{1} << 19;
 
 // A table of fixed capacity, all columns in one piece of uninitialised memory. Memory that was
-// handed over is used again once its receiver has let go of it: fresh pages cost more than what is
-// written. tid and mm are the same during a run: they are filled in at its end (`stamped` rows have
-// them).
+// handed over is reused once its receiver has released it, because fresh pages cost more than the
+// rows. tid and mm do not change during a slice, so they are filled in at its end (`stamped` rows
+// have them).
 template <class... Columns>
 class FixedTable {
   public:
