@@ -52,8 +52,7 @@ def command(keep: Path | None) -> None:
         handoff = next(r for r in reports["v3"].results if r.rule.slug == HANDOFF)
         rule, finding = handoff.rule, handoff.findings[0]
         out.write(
-            f"\nOne finding under v3, with its evidence (shstk explain {rule.id} explains the rule):"
-            "\n\n"
+            f"\nOne finding under v3, with its evidence (the rule: shstk explain {rule.id}):\n\n"
         )
         out.write(f"{rule.id} {rule.slug}\n")
         out.write("\n".join(finding_lines(finding, handoff.doubtful)) + "\n")

@@ -32,9 +32,7 @@ from shstk.schemas.errors import Exit
     help="Equal events around each difference.",
 )
 @click.option("--order", is_flag=True, help="Compare the order of all tasks' events too.")
-@click.option(
-    "--exact", is_flag=True, help="Compare what depends on scheduling too: offsets, waiting."
-)
+@click.option("--exact", is_flag=True, help="Also what depends on scheduling: offsets, waiting.")
 @format_option("text", "json")
 def command(
     a: Path,

@@ -45,7 +45,7 @@ _OPTIONS: Final = {
         "--env",
         multiple=True,
         metavar="K=V",
-        help="Set a variable (the environment is otherwise empty).",
+        help="Set a variable (default: none are set).",
     ),
     "stdin": click.option(
         "--stdin", type=click.Path(path_type=Path), metavar="FILE", help="Standard input."
