@@ -1,4 +1,4 @@
-"""System calls, signals and flags as people write them."""
+"""System calls, signals and flags in their usual notation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SEGV_CODES: Final = {code: name for name, code in uapi.constants("SEGV_").items
 
 
 def size(length: int) -> str:
-    """4194304 -> '4M'; what no unit divides stays hex."""
+    """4194304 -> '4M'; hex if no unit divides it."""
     for unit, bytes_ in (("G", 2**30), ("M", 2**20), ("K", 2**10)):
         if length and length % bytes_ == 0:
             return f"{length // bytes_}{unit}"
@@ -126,9 +126,9 @@ def argument(type: str, value: int) -> str:
 
 
 def arguments(nr: int, args: Sequence[int], strings: Mapping[int, str]) -> dict[str, str]:
-    """A call's arguments by name. strings: what the kernel read, by address.
+    """A call's arguments by name. strings: strings that the kernel read, by address.
 
-    Of a call that nobody knows, those up to the last that is not 0, as a0, a1 and so on.
+    An unknown call gets a0, a1 and so on, up to the last that is not 0.
     """
     if nr not in BY_NUMBER:
         return {f"a{i}": _hex(a) for i, a in enumerate(args) if i == 0 or any(args[i:])}
@@ -139,7 +139,7 @@ def arguments(nr: int, args: Sequence[int], strings: Mapping[int, str]) -> dict[
 
 
 def result(ret: int | None, nr: int | None = None) -> str:
-    """What a call returned; nr: which, where it may be an address."""
+    """A call's result. nr: its number, to show an address as one."""
     if ret is None:
         return "?"
     if -4096 < ret < 0:

@@ -1,4 +1,4 @@
-"""Where a second execution left the record: the difference, and what surrounds it."""
+"""Where a second execution diverged from the record: the difference and its context."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shstk.schemas.tables import TABLES
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
-# The column whose word says what a row is: the first column of the table that has words.
+# Table → the column that names what a row is: its first column with words.
 _WHAT: Final = {
     table.name: next((c.name for c in table.columns if c.unit in ("kind", "name", "path")), "")
     for table in TABLES.values()
@@ -24,8 +24,8 @@ _WHAT: Final = {
 
 @dataclass(frozen=True)
 class Event:
-    """A row of a run, or the end of what it tells of. what: a word for it, such as the call's
-    name. began: its own seq. place: its pc in words, if it has one."""
+    """A row of a run, or the end of the event it describes. what: a word for it, such as the
+    call's name. began: the row's own seq. place: its pc in words, if it has one."""
 
     table: str
     what: str | None
@@ -38,12 +38,12 @@ class Event:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """The first event at which the two executions are not the same.
+    """The first event at which the two executions differ.
 
     at: table, seq, task and pc of the earlier of the two rows; table is `manifest` if all rows
-    agree, but not what the manifest says of the end. recorded, now: the rows, kinds as words; None
-    where that side has no further row. columns: those that differ, `seq` alone if the rows are not
-    of one event. agreed: the last event of the record at which both were still the same.
+    agree but the endings in the manifests do not. recorded, now: the rows, kinds as words; None if
+    that side has no further row. columns: those that differ; `seq` alone if the rows are different
+    events. agreed: the last event of the record at which both still agreed.
     """
 
     at: Event
@@ -54,7 +54,7 @@ class Disagreement:
 
 
 def locate(run: Run, difference: Difference, tables: Iterable[str]) -> Disagreement:
-    """tables: those that were compared."""
+    """tables: the tables that were compared."""
     symbols = Symbols(run)
     rows = [row for row in (difference.recorded, difference.now) if row is not None]
     first = min(rows, key=lambda row: int(row["seq"]))
@@ -75,7 +75,7 @@ def _event(run: Run, symbols: Symbols, table: str, row: dict[str, Any], seq: int
 
 
 def _pc(run: Run, table: str, row: dict[str, Any]) -> int | None:
-    """The row's own; its block's; or that of the call in which it happened."""
+    """The pc of the row, of its block, or of the call in which it happened."""
     if row.get("pc") is not None:
         return int(row["pc"])
     if table == "flow":

@@ -1,6 +1,6 @@
 """The names in one ELF file: symbols, PLT entries, and the lines of its DWARF.
 
-What is damaged or unknown names nothing: a run is judged whether or not its programs can be read.
+Damaged or unknown data yields no names: a run is judged even if its programs cannot be read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PLT_ENTRY: Final = 16
 
 
 class ElfNames:
-    """Addresses are the file's own (virtual address without bias)."""
+    """Names by address. Addresses are ELF addresses: virtual addresses without the bias."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -58,14 +58,14 @@ class ElfNames:
 
     @cached_property
     def _elf(self) -> Any:
-        """None if it is no ELF file."""
+        """None if it is not an ELF file."""
         from elftools.elf.elffile import ELFFile
 
         return _if_readable(lambda: ELFFile(io.BytesIO(self._data)), None)
 
     @cached_property
     def _symbols(self) -> list[tuple[str, int, int]]:
-        """(name, start, size; 0: up to the next), by start, the best name of each."""
+        """(name, start, size; 0: up to the next), by start; the best name for each start."""
         best: dict[int, tuple[bool, int, str]] = {}
         found: list[tuple[str, int, int, bool]] = []
         found = _if_readable(lambda: list(self._all_symbols()), found)
@@ -112,7 +112,7 @@ class ElfNames:
 
     @cached_property
     def _units(self) -> list[tuple[int, int, Any]]:
-        """(first, past the last address, compile unit); those that can't be read are left out."""
+        """(first, past the last address, compile unit); unreadable units are left out."""
         if self._dwarf is None:
             return []
         found: list[tuple[int, int, Any]] = []
@@ -123,7 +123,7 @@ class ElfNames:
         return found
 
     def _spans(self, unit: Any) -> Iterator[tuple[int, int]]:
-        """The addresses of a unit, by its top entry; without any there, by its line table."""
+        """The address ranges of a unit, from its top entry or else from its line table."""
         attributes = unit.get_top_DIE().attributes
         low, high = attributes.get("DW_AT_low_pc"), attributes.get("DW_AT_high_pc")
         if low and high:
@@ -153,15 +153,15 @@ class ElfNames:
             state = entry.state
             if state is None or (state.end_sequence and state.address in rows):
                 continue
-            # line 0: the compiler's own; the line before it says most
+            # line 0 marks compiler-generated code; the preceding line is more useful
             line = 0 if state.end_sequence else state.line or line
             rows[state.address] = (state.address, files.get(state.file, "?"), line)
         return [rows[address] for address in sorted(rows)]
 
 
 def _file_names(header: Any) -> dict[int, str]:
-    """Line programs count files and directories from 0 since DWARF 5, from 1 before; directory 0
-    is the compiler's own."""
+    """Line programs number files and directories from 0 since DWARF 5, from 1 before; directory 0
+    is the compilation directory."""
     five = header["version"] >= 5
     directories = [
         d if isinstance(d, bytes) else d["DW_LNCT_path"] for d in header["include_directory"]
@@ -189,7 +189,7 @@ def _address(row: tuple[int, str, int]) -> int:
 
 
 def _if_readable(read: Callable[[], T], otherwise: T) -> T:
-    """pyelftools lets through whatever it stumbles on in a damaged file, of any type."""
+    """On a damaged file, pyelftools may raise an exception of any type."""
     try:
         return read()
     except Exception:

@@ -1,8 +1,8 @@
-"""A second execution of a run, held against the record while it goes.
+"""Compare a second execution of a run with the record while it executes.
 
-Both sides of a table are compared in windows, column by column. A window that differs ends it;
-which difference comes first is settled afterwards, over all tables, so that it does not depend on
-where the windows lay.
+Both sides of a table are compared in windows, column by column. The first window that differs ends
+the execution. The first difference is then found over all tables, so it does not depend on where
+the windows were.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 END: Final = 2**64 - 1
-# Rows that are written when what they tell of ends, and what they learn only then.
+# Tables whose rows are written when the event ends: the columns known only then.
 LATE: Final = {
     "syscalls": ("seq_end", "ret", "outcome", "ssp_exit", "state_hash"),
     "clones": ("seq_end", "child_tid", "ret"),
     "mms": ("seq_end",),
 }
-# Endings after which the program would have gone on: the last instruction's rows may be cut off.
+# Endings that stop a program which would have continued: the last instruction's rows may be cut.
 OPEN_ENDINGS: Final = frozenset({"timeout", "interrupted", "stopped", "recovered"})
 
 
@@ -37,8 +37,8 @@ OPEN_ENDINGS: Final = frozenset({"timeout", "interrupted", "stopped", "recovered
 class Difference:
     """The first rows of a table that differ, as dicts of its columns.
 
-    time: the seq at which it shows. recorded, now: None where that side has no further row.
-    columns: those that differ; `seq` alone where the rows are not of one event.
+    time: the seq at which they differ. recorded, now: None if that side has no further row.
+    columns: those that differ; `seq` alone if the rows are different events.
     """
 
     table: str
@@ -49,11 +49,11 @@ class Difference:
 
 
 class Hold:
-    """Takes the batches of the second run (it is a sink for tracer's recorder).
+    """Receives the batches of the second run (it is a sink for the tracer's recorder).
 
-    until: compare up to this seq; all that the record holds without. `disagrees` becomes True, on
-    whichever thread brings the batches, as soon as the two can no longer be the same. many: rows of
-    one of the executor's tables that may wait to be compared.
+    until: compare up to this seq; without it, the whole record. `disagrees` is set, on the thread
+    that delivers the batches, as soon as the runs cannot be the same any more. many: how many rows
+    of an executor table may wait to be compared.
     """
 
     def __init__(self, run: Run, until: int | None = None, many: int = 2**20) -> None:
@@ -62,7 +62,7 @@ class Hold:
         reach = run.manifest.recovered_up_to or run.manifest.icount * STEPS
         self._until = until if until is not None and until // STEPS < reach // STEPS else None
         self._last_icount = (reach if self._until is None else self._until) // STEPS
-        self._bound = 0  # all before it has been compared
+        self._bound = 0  # everything below this seq has been compared
         traced = run.manifest.traced
         self._tables = {
             name: _Sides(run, table, many)
@@ -72,12 +72,12 @@ class Hold:
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """Those that are compared."""
+        """The tables that are compared."""
         return tuple(self._tables)
 
     @property
     def last_icount(self) -> int:
-        """Where the second run can stop, as it has shown all that there is to compare."""
+        """The icount at which the second run can stop: all there is to compare has happened."""
         return self._last_icount
 
     @property
@@ -87,7 +87,7 @@ class Hold:
 
     @property
     def open_end(self) -> bool:
-        """Whether the record stops while the program would have gone on by itself."""
+        """Whether the record stops at a point where the program would have continued."""
         return self._until is None and self._manifest.ending in OPEN_ENDINGS
 
     def append(self, table: str, batch: pa.RecordBatch) -> None:
@@ -100,7 +100,7 @@ class Hold:
             self._bound = (seq // STEPS + 1) * STEPS
 
     def mark(self, seq: int, rows: dict[str, int]) -> None:
-        """All rows of the instructions before that of `seq` have come."""
+        """All rows of the instructions before that of `seq` have arrived."""
         bound = min(seq, self._end) // STEPS * STEPS
         if self.disagrees or bound <= self._bound:
             return
@@ -118,8 +118,8 @@ class Hold:
         return END if self._until is None else self._until + 1
 
     def first_difference(self, stopped_at: int | None = None) -> Difference | None:
-        """After the last batch. stopped_at: the icount at which the second run was stopped; None if
-        it went to its own end, or to `last_icount`."""
+        """Call it after the last batch. stopped_at: the icount at which the second run was stopped;
+        None if it ran to its own end or to `last_icount`."""
         if self.disagrees:
             bound = self._bound
         elif stopped_at is not None:
@@ -129,7 +129,7 @@ class Hold:
         else:
             bound = self._end
         open_end = self.open_end and not self.disagrees and stopped_at is None
-        entries = self._manifest.ending != "recovered"  # what had not ended then has no row
+        entries = self._manifest.ending != "recovered"  # events that had not ended have no row
         found = [
             difference
             for sides in self._tables.values()
@@ -146,7 +146,7 @@ class Hold:
 
 
 class _Sides:
-    """One table: what the record has and what came now, beyond what was found to agree."""
+    """One table: the rows of the record and of this execution that are not yet known to agree."""
 
     def __init__(self, run: Run, table: Table, many: int) -> None:
         name = table.name
@@ -170,7 +170,7 @@ class _Sides:
         return self._traced and self._now.num_rows >= self._many
 
     def shed(self) -> int | None:
-        """Compare, and drop, rows that both sides have; the seq up to which, if they differ."""
+        """Compare and drop the rows that both sides have; if they differ, return the seq so far."""
         self._read(self._now["seq"][-1].as_py())
         count = min(self._now.num_rows, self._recorded.num_rows)
         recorded, now = self._recorded.slice(0, count), self._now.slice(0, count)
@@ -181,7 +181,7 @@ class _Sides:
         return None
 
     def agree(self, bound: int) -> bool:
-        """Compare, and drop, the rows before `bound`; if they differ all stay."""
+        """Compare and drop the rows before `bound`; if they differ, keep all."""
         self._read(bound)
         recorded, later_recorded = self._split(self._recorded, bound)
         now, later_now = self._split(self._now, bound)
@@ -192,8 +192,8 @@ class _Sides:
         return True
 
     def differences(self, bound: int, open_end: bool, entries: bool) -> Iterator[Difference]:
-        """bound: where the comparison ends; open_end: the record itself ends about there, and
-        what it has beyond must be there now too."""
+        """bound: where the comparison ends. open_end: the record itself ends near `bound`, and any
+        rows it has beyond must occur now too."""
         self._read(END if open_end else bound)
         if self._exits:
             yield from self._first("seq_end", (), bound, open_end)
@@ -208,7 +208,7 @@ class _Sides:
         return self._agreed + rest
 
     def _read(self, bound: int) -> None:
-        """The record's rows whose seq is below `bound` are in memory."""
+        """Load the record's rows whose seq is below `bound`."""
         parts = [self._recorded]
         while self._more and (not parts[-1].num_rows or parts[-1]["seq"][-1].as_py() < bound):
             batch = next(self._batches, None)
@@ -232,7 +232,7 @@ class _Sides:
     def _first(
         self, key: str, without: tuple[str, ...], bound: int, open_end: bool
     ) -> Iterator[Difference]:
-        """The first difference of the rows that have a `key`, in its order, if there is one."""
+        """The first difference, in the order of `key`, among the rows that have one."""
         recorded, now = (
             _sorted(rows.filter(pc.is_valid(rows[key])), key)
             for rows in (self._recorded, self._now)
@@ -250,7 +250,7 @@ class _Sides:
         is_now = _row(self._name, now, at)
         time = min(row[key] for row in (was, is_now) if row is not None)
         if key != "seq":
-            # The call that ended first: what became of it on the other side?
+            # Show the call that ended first, on both sides.
             seq = next(r["seq"] for r in (was, is_now) if r is not None and r[key] == time)
             was, is_now = self._find(self._recorded, seq), self._find(self._now, seq)
         if was is not None and is_now is not None and was["seq"] == is_now["seq"]:
@@ -265,8 +265,7 @@ class _Sides:
 
 
 def _plain(name: str, rows: pa.Table) -> pa.Table:
-    """Kinds as indices into their vocabulary: whoever wrote the rows may have ordered the words his
-    own way."""
+    """Kinds as indices into their vocabulary: each writer orders its dictionary differently."""
     for at, column in enumerate(TABLES[name].columns):
         if column.kinds:
             words = words_of(name, column.name)
@@ -290,7 +289,7 @@ def _row(name: str, rows: pa.Table, at: int) -> dict[str, Any] | None:
 
 
 def _sorted(rows: pa.Table, key: str) -> pa.Table:
-    """By `key`, then by seq; rows that have the same of both keep their order."""
+    """By `key`, then by seq; rows that are equal in both keep their order."""
     for name in dict.fromkeys(("seq", key)):
         keys = rows[name].combine_chunks()
         if len(keys) > 1 and not pc.all(pc.greater_equal(keys[1:], keys[:-1])).as_py():
@@ -309,7 +308,7 @@ def _same(one: pa.Table, other: pa.Table) -> bool:
 
 
 def _first_difference(one: pa.Table, other: pa.Table) -> int | None:
-    """The first row that is not the same in both; one that only one of them has is not."""
+    """The first row that differs; a row that only one of them has differs too."""
     both = min(one.num_rows, other.num_rows)
     found = [both] if one.num_rows != other.num_rows else []
     for a, b in zip(one.slice(0, both).columns, other.slice(0, both).columns, strict=True):

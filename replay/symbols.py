@@ -1,4 +1,4 @@
-"""Whose code an address is: module, symbol, source file and line, by the run's own ELF files."""
+"""Resolve addresses to module, symbol, source file and line, from the run's own ELF files."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Place:
     """An address in words.
 
     module: the file's path in the guest, [vdso], [stack], [heap], [shadow stack], or [anonymous].
-    offset: bytes from the symbol; without one, the ELF file's own address, or bytes from where the
-    area begins. line: None where the file tells no lines.
+    offset: bytes from the symbol; without one, the ELF address, or bytes from the start of the
+    area. line: None if the file has no line table.
     """
 
     module: str
@@ -53,8 +53,7 @@ class Place:
 
 
 class Symbols:
-    """The names of a run's addresses. Files are read when first asked for; damaged ones name
-    nothing."""
+    """The names of a run's addresses. Files are read on first use; damaged files yield no names."""
 
     def __init__(self, run: Run, regions: Regions | None = None) -> None:
         self._run = run
@@ -67,8 +66,8 @@ class Symbols:
         return self._given or Regions(self._run)
 
     def at(self, mm: int | None, address: int, seq: int | None = None) -> Place | None:
-        """What an address is in the address space mm (None: in the first that has it), at a time
-        (None: the last time that anything was mapped there); None if nothing was."""
+        """The place of an address in the address space mm (None: the first that maps it) at seq
+        (None: the last time anything was mapped there); None if nothing was mapped."""
         region = self._region(mm, address, seq)
         if region is None:
             return None
@@ -88,12 +87,12 @@ class Symbols:
         return place.name if place else hex(address)
 
     def function(self, mm: int | None, address: int, seq: int | None = None) -> str:
-        """The symbol, or else what `name` gives."""
+        """The symbol, or else the result of `name`."""
         place = self._named(mm, address, seq)
         return (place.symbol or place.name) if place else hex(address)
 
     def names(self, addresses: pl.Series, mms: pl.Series | None = None) -> pl.Series:
-        """`name` of each address (u64; null stays null), in the address space beside it."""
+        """`name` of each address (u64; null stays null), each in its own address space."""
         return self._each(self.name, addresses, mms)
 
     def functions(self, addresses: pl.Series, mms: pl.Series | None = None) -> pl.Series:
@@ -163,7 +162,7 @@ class Symbols:
         try:
             return ElfNames(self._run.file(hashes[input]))
         except (KeyError, BadRun):
-            return None  # a run in memory, or one that was told without its files
+            return None  # a run in memory, or a listing without its files
 
     @cached_property
     def _biases(self) -> dict[tuple[int | None, int], list[tuple[int, int]]]:
@@ -180,7 +179,7 @@ class Symbols:
         return {mm: parent for mm, parent, cause in rows.iter_rows() if cause == "fork"}
 
     def _bias(self, region: Region) -> int:
-        """That of the modules row written when the region was mapped, in the mm or its parents'."""
+        """The bias in the modules row written when the region was mapped, in its mm or a parent."""
         assert region.input is not None
         mm = region.mm
         while mm is not None:

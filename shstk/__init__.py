@@ -5,7 +5,7 @@
     report = shstk.check("prog.run")
     run = shstk.open("prog.run"); run.table("clones"); shstk.query(run, "SELECT * FROM tasks")
 
-The names below are loaded when first used, so that `import shstk` costs nothing.
+The names below are loaded on first use, so `import shstk` is cheap.
 """
 
 from __future__ import annotations

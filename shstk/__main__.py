@@ -1,4 +1,4 @@
-"""Where every command starts and every error ends."""
+"""The entry point of every command; it reports every error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main() -> None:
 
 def run(args: list[str]) -> int:
     """One command; returns its exit code. No traceback reaches the user without SHSTK_DEBUG."""
-    for name in ("stdout", "stderr"):  # None where the caller closed them
+    for name in ("stdout", "stderr"):  # None if the caller closed them
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
@@ -40,7 +40,7 @@ def run(args: list[str]) -> int:
         click.echo("interrupted", err=True)
         return 130
     except (BrokenPipeError, ReaderGone):
-        # Python would complain again at exit.
+        # Python would report the error again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
     except ShstkError as error:
@@ -59,7 +59,7 @@ def run(args: list[str]) -> int:
             raise
         complain(
             f"internal error: {type(error).__name__}: {error}",
-            "this is a defect of shstk; SHSTK_DEBUG=1 shows where it happened",
+            "this is a bug in shstk; SHSTK_DEBUG=1 shows the traceback",
         )
         return Exit.INTERNAL
 

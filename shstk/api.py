@@ -1,6 +1,6 @@
-"""The Python API: what the commands do, as functions. Use it through `import shstk`.
+"""The Python API: the commands as functions. Use it through `import shstk`.
 
-Each function loads what it needs when it is called: recording needs no rules and no Polars.
+Each function imports what it needs when it is called: recording needs no rules and no Polars.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 
 def open(run: Run | str | Path, verify: bool = True) -> Run:
-    """The run in a directory. verify: hold every file against the manifest's sha256.
+    """Open the run in a directory. verify: check every file against its sha256 in the manifest.
 
-    Raises BadRun if it is missing, incomplete, damaged or of another schema version.
+    Raises BadRun if the run is missing, incomplete, damaged or of another schema version.
     """
     from shstk.replay.run import Run as RunType
 
@@ -48,10 +48,10 @@ def record(
 ) -> RecordResult:
     """Run a riscv64 Linux program under a kernel revision and record it.
 
-    out: the run directory (default: the program's name with .run). trace: which tables of the
-    executor to record, of cfi, flow and insn. plugins: as --plugin says them, or instances of their
-    own for this run. guest: see GuestOptions in shstk.tracer.options. Raises BadProgram, BadPlugin,
-    CannotWrite, UsageError.
+    out: the run directory (default: the program's name with .run). trace: the executor tables to
+    record, from cfi, flow and insn. plugins: texts as for --plugin, or instances created for this
+    run. guest: see GuestOptions in shstk.tracer.options. Raises BadProgram, BadPlugin, CannotWrite,
+    UsageError.
     """
     from shstk.plugins.loading import load
     from shstk.tracer.record import RecordOptions
@@ -75,7 +75,7 @@ def execute(
     plugins: Iterable[str | Plugin] = (),
     **guest: Unpack[GuestArguments],
 ) -> RunResult:
-    """Run a program as `record` does, and record nothing; result.plugins holds what plugins made.
+    """Run a program as `record` does, but record nothing; result.plugins has the plugins' results.
 
     Raises BadProgram, BadPlugin, UsageError.
     """
@@ -94,11 +94,11 @@ def replay_run(
     plugins: Iterable[str | Plugin] = (),
     **callbacks: Unpack[Callbacks],
 ) -> Replayed:
-    """Execute a run again, from its directory alone, and hold it against the record.
+    """Execute a run again, from its directory alone, and compare it with the record.
 
-    until: a seq to stop after. plugins: as for `record`; nothing is stored. What came of it says
-    how much agrees, and where it first does not. Raises BadRun, also for a run that no program
-    made, and BadPlugin.
+    until: a seq to stop after. plugins: as for `record`; nothing is stored. The result reports how
+    much agrees, and the first disagreement. Raises BadPlugin, and BadRun, also for a run that was
+    not recorded from a program.
     """
     from shstk.plugins.loading import load
     from shstk.rerun.compare import replay as run_replay
@@ -115,9 +115,9 @@ def replay_under(
     force: bool = False,
     **callbacks: Unpack[Callbacks],
 ) -> RecordResult:
-    """Record what a run's program, with the run's inputs, does under another kernel revision.
+    """Record a run's program again, with the run's inputs, under another kernel revision.
 
-    Files that the recorded run never asked for are not there, and a warning names each.
+    Files that the recorded run never opened do not exist; a warning names each.
     """
     from shstk.rerun.kernel import record_under
 
@@ -133,9 +133,9 @@ def window(
     kernel: str | None = None,
     on_progress: Callable[[int], None] = lambda icount: None,
 ) -> pl.DataFrame:
-    """What the instructions from `first` to `last` (seqs, or "icount.n") did, by executing them
-    again: a row each with place (symbol+0x1a) and instruction (disassembled) besides the columns of
-    the table insn; or the rows of cfi. kernel: under another revision. Raises BadRun.
+    """Execute the instructions from `first` to `last` (seqs, or "icount.n") again and return a row
+    for each: the columns of the table insn, place (symbol+0x1a) and instruction (disassembled); or
+    the rows of cfi. kernel: under another revision. Raises BadRun.
     """
     import polars as pl
 
@@ -175,10 +175,11 @@ def diff(
     order: bool = False,
     exact: bool = False,
 ) -> Diff:
-    """What one run does and another does not, task by task (replay/diff/compare.py).
+    """Compare two runs, task by task (replay/diff/compare.py).
 
     tasks: paths such as main/clone#3, or tids. ignore: tables, columns, calls. context: equal
-    events around each difference. order: which task was first, too. exact: also what depends on it.
+    events around each difference. order: compare the order of all tasks' events too. exact:
+    compare values that depend on that order too.
     """
     from shstk.replay.diff.compare import Options
     from shstk.replay.diff.compare import diff as run_diff
@@ -190,7 +191,7 @@ def diff(
 def explain_fault(
     run: Run | str | Path, seq: int | None = None, *, every: bool = False
 ) -> list[Explanation]:
-    """Why a task faulted: the fault at seq, or the one that ended the run; every: all of them.
+    """Explain the fault at seq, or the fault that ended the run; every: all faults.
 
     Raises UsageError if there is no fault at seq.
     """
@@ -200,14 +201,14 @@ def explain_fault(
 
 
 def stacks(run: Run | str | Path, at: int | None = None, addr: int | None = None) -> pl.DataFrame:
-    """Every shadow stack of a run; at: as of that seq; addr: only the one that holds it."""
+    """Every shadow stack of a run. at: as of that seq. addr: only the stack that contains it."""
     from shstk.replay.stacks import stacks as run_stacks
 
     return run_stacks(open(run), at=at, addr=addr)
 
 
 def query(run: Run | str | Path, sql: str) -> pl.DataFrame:
-    """SQL over a run's tables and views; 0x… and icount.n work. Raises UsageError."""
+    """SQL over a run's tables and views; 0x… and icount.n are literals. Raises UsageError."""
     from shstk.sql import query as run_query
 
     return run_query(open(run), sql).frame
@@ -224,8 +225,8 @@ def matrix(
 ) -> dict[str, Report]:
     """Record a program under each kernel and judge it by intent: kernel -> Report.
 
-    keep: a directory for the runs, as <keep>/<kernel>.run; otherwise they are thrown away.
-    on_output gets (kernel, fd, bytes), on_kernel is called before each recording.
+    keep: a directory for the runs, as <keep>/<kernel>.run; without it they are deleted.
+    on_output gets (kernel, fd, bytes); on_kernel is called before each recording.
     """
     from shstk.schemas.errors import UsageError
     from shstk.sweep.kernels import matrix as run_matrix
@@ -252,9 +253,10 @@ def explore(
     ignore: Iterable[str] = (),
     **guest: Unpack[GuestArguments],
 ) -> Iterator[Tried]:
-    """Record and judge a program under many seeds: what came of each, in their order.
+    """Record and judge a program under many seeds; yield the outcome of each, in their order.
 
-    Stop asking, and the rest is not run. jobs: runs at a time; callbacks of `guest` need jobs=1.
+    Stop iterating, and the other seeds are not run. jobs: runs at a time; callbacks in `guest`
+    need jobs=1.
     """
     from shstk.schemas.errors import UsageError
     from shstk.sweep.seeds import Judging
@@ -270,7 +272,7 @@ def explore(
 def build(
     listing: str | Path, out: str | Path, *, run: str | None = None, force: bool = False
 ) -> Path:
-    """Make a sealed run from a Markdown listing (docs/listing.md); run: which block of several.
+    """Build a sealed run from a Markdown listing (docs/listing.md). run: its name, if several.
 
     Raises BadListing with file and line.
     """

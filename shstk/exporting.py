@@ -1,4 +1,4 @@
-"""A run's tables as files that other programs read."""
+"""Export a run's tables as files for other programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def export(run: Run, out: Path, format: str = "arrow", force: bool = False) -> list[Path]:
-    """Every table of the run, those without rows too, as <out>/<table>.<format>.
+    """Write every table of the run, empty ones too, as <out>/<table>.<format>.
 
     arrow: IPC files; parquet; csv: as `shstk query --format csv` shows them (addresses 0x…, seqs
     icount.n, bytes in hex). Raises CannotWrite if `out` exists (without force).

@@ -1,4 +1,4 @@
-"""What a plugin imports: `from shstk.plugin import Plugin, Rows`. docs/plugins.md tells how."""
+"""The plugin API: `from shstk.plugin import Plugin, Rows`. See docs/plugins.md."""
 
 from shstk.tracer.plugins.interface import (
     Blocks,

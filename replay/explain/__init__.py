@@ -1,4 +1,4 @@
-"""Why a task faulted: what was expected, who put it there, what moved ssp, the likely cause."""
+"""Explain a fault: the expected value, its writer, what moved ssp, and the likely cause."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from shstk.schemas.seq import STEPS, show
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
-_SHOWN: Final = 4096  # bytes of shadow stack above ssp that are told
+_SHOWN: Final = 4096  # bytes of shadow stack above ssp that are listed
 
 
 def explain(run: Run, seq: int | None = None, *, every: bool = False) -> list[Explanation]:
-    """The explanations of a run's faults, in seq order.
+    """Explanations of a run's faults, in seq order.
 
-    seq: only the fault at that position, or at that instruction (UsageError if there is none).
-    Without it the last that ended a task; none, if none did.
-    every: all, those that a handler was entered for too.
+    seq: only the fault at that position or instruction (UsageError if there is none).
+    Without it, the last fault that ended a task, if one did.
+    every: all faults, including those that a handler caught.
     """
     found = _chosen(faults(run), seq, every)
     scene = Scene(run)
@@ -81,7 +81,7 @@ def _undelivered(scene: Scene, fault: Fault) -> Verdict:
     return replace(verdict, evidence=(*states.no_delivery(scene, fault), *verdict.evidence))
 
 
-# kind → what finds its likely cause
+# kind → the function that finds its likely cause
 VERDICTS: Final[dict[str, Callable[[Scene, Fault], Verdict]]] = {
     "mismatch": pops.mismatch,
     "landing pad": pads.no_pad,

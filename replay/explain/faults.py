@@ -1,4 +1,4 @@
-"""The faults of a run, and of which kind each is."""
+"""The faults of a run, and their kinds."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _FETCHES: Final = (INSTRUCTION_ACCESS, INSTRUCTION_PAGE)
 
 @dataclass(frozen=True)
 class Fault:
-    """An exception (a row of faults), or what the kernel found wrong by itself (of signals).
+    """An exception (a row of faults), or an error that the kernel detected (a row of signals): a
+    signal that could not be delivered, or a sigreturn that failed.
 
-    fatal: it ended the task. caught: a handler was entered for it. about_delivery: the signal that
-    could not be delivered, or the sigreturn that failed.
+    fatal: it ended the task. caught: a handler was entered for it.
     """
 
     seq: int
@@ -56,8 +56,8 @@ class Fault:
 
     @property
     def instruction(self) -> str | None:
-        """sspush, sspopchk or ssamoswap, or `csr ssp`, by its encoding; where a landing pad was
-        missing none was executed."""
+        """sspush, sspopchk, ssamoswap or `csr ssp`, decoded from the word. None for a missing
+        landing pad: the word there was not executed."""
         if self.cause == SOFTWARE_CHECK and self.tval == LANDING_PAD_FAULT:
             return None
         return next((n for n, is_it in _ENCODINGS.items() if is_it(self.word or 0)), None)
@@ -72,7 +72,7 @@ _ENCODINGS: Final[dict[str, Callable[[int], bool]]] = {
 
 
 def faults(run: Run) -> list[Fault]:
-    """Every fault, in seq order. A signal that a task sent is none."""
+    """Every fault, in seq order. A signal that a task sent is not a fault."""
     signals = list(run.table("signals").iter_rows(named=True))
     deaths = {(s["tid"], s["seq"] // STEPS): s for s in signals if s["kind"] == "fatal"}
     entered = {
@@ -106,22 +106,22 @@ def _on_shadow_stack(fault: Fault, regions: Regions) -> bool:
 
 
 def _ours(fault: Fault) -> bool:
-    """Whether it is an access of a shadow-stack instruction."""
+    """Whether a shadow-stack instruction made the access."""
     return fault.instruction in ("sspush", "sspopchk", "ssamoswap")
 
 
-# name → (what happened, test), the first that holds
+# name → (what happened, test); the first test that holds decides
 KINDS: Final[dict[str, tuple[str, Callable[[Fault, Regions], bool]]]] = {
     "mismatch": (
-        "sspopchk found another return address in the register than on the shadow stack",
+        "sspopchk found different return addresses in the register and on the shadow stack",
         lambda f, r: f.cause == SOFTWARE_CHECK and f.tval == SHADOW_STACK_FAULT,
     ),
     "landing pad": (
-        "an indirect jump did not land on a landing pad of its label",
+        "an indirect jump did not land on a landing pad with its label",
         lambda f, r: f.cause == SOFTWARE_CHECK and f.tval == LANDING_PAD_FAULT,
     ),
     "bad sigreturn": (
-        "rt_sigreturn could not restore what the signal frame says",
+        "rt_sigreturn could not restore the signal frame",
         lambda f, r: f.sigreturn is not None,
     ),
     "no delivery": (
@@ -133,11 +133,11 @@ KINDS: Final[dict[str, tuple[str, Callable[[Fault, Regions], bool]]]] = {
         lambda f, r: f.cause == ILLEGAL_INSTRUCTION and f.instruction in ("csr ssp", "ssamoswap"),
     ),
     "no word": (
-        "a shadow-stack instruction reached for a word that is not mapped, or not writable",
+        "a shadow-stack instruction accessed a word that is not mapped, or not writable",
         lambda f, r: f.cause == STORE_PAGE and _ours(f),
     ),
     "ordinary page": (
-        "a shadow-stack instruction reached for a word outside of any shadow stack",
+        "a shadow-stack instruction accessed a word outside any shadow stack",
         lambda f, r: f.cause == STORE_ACCESS and _ours(f) and not _on_shadow_stack(f, r),
     ),
     "misaligned": (
@@ -145,16 +145,16 @@ KINDS: Final[dict[str, tuple[str, Callable[[Fault, Regions], bool]]]] = {
         lambda f, r: f.cause == STORE_ACCESS and _ours(f),
     ),
     "store": (
-        "an ordinary store reached for a word of a shadow stack",
+        "an ordinary store accessed a word of a shadow stack",
         lambda f, r: f.cause == STORE_ACCESS and _on_shadow_stack(f, r),
     ),
     "fetch": (
-        "execution went where no code may be run",
+        "execution reached memory that is not executable",
         lambda f, r: f.cause in _FETCHES,
     ),
     "illegal": (
-        "an instruction that this CPU does not have",
+        "this CPU does not implement the instruction",
         lambda f, r: f.cause == ILLEGAL_INSTRUCTION,
     ),
-    "other": ("an ordinary access went wrong", lambda f, r: True),
+    "other": ("an ordinary access failed", lambda f, r: True),
 }

@@ -1,4 +1,4 @@
-"""Why there was no usable word where a shadow-stack instruction, or the kernel, reached for one."""
+"""Why a shadow-stack instruction, or the kernel, found no usable word at an address."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from shstk.schemas.uapi import PROT_WRITE
 
 @dataclass(frozen=True)
 class Reach:
-    """The access: at which address, for a push (or the kernel's token), or a pop."""
+    """The access: its address, and whether it is a push (or the kernel's token) or a pop."""
 
     scene: Scene
     fault: Fault
@@ -31,7 +31,7 @@ class Reach:
 
     @property
     def stacks(self) -> list[Stack]:
-        """Those of the address space that stood then."""
+        """The shadow stacks that the address space had at the time."""
         return [
             s for s in self.scene.facts.stacks if s.mm == self.fault.mm and s.lives(self.fault.seq)
         ]
@@ -42,7 +42,7 @@ class Reach:
 
 
 def lost(scene: Scene, fault: Fault) -> Verdict:
-    """The likely cause of an access by ssp that met no word of a shadow stack."""
+    """The likely cause of an access through ssp that found no word of a shadow stack."""
     ssp = scene.ssp(fault)
     address = fault.address
     if address is None:
@@ -64,7 +64,7 @@ def swapped_elsewhere(reach: Reach) -> Verdict | None:
         return None
     region = reach.scene.symbols.regions.at(reach.fault.mm, reach.address, reach.fault.seq)
     what = (region.name or "ordinary memory") if region else "not mapped"
-    sentence = f"ssamoswap was given an address that is on no writable shadow stack: it is {what}"
+    sentence = f"ssamoswap was given an address outside any writable shadow stack: it is {what}"
     return Verdict("swap elsewhere", sentence, (f"its address was {reach.address:#x}",))
 
 
@@ -88,13 +88,13 @@ def _base_for_token(reach: Reach, stack: Stack, seq: int, ssp: int) -> Verdict:
         f"ssp was set to {ssp:#x} at {show(seq)}"
         + (f" in {reach.scene.name(reach.fault, pc)}" if pc is not None else "")
         + ": its lowest end",
-        *(f"the token stands at {t.addr:#x}, its upper end" for t in tokens),
-        "before 7.0-rc1 map_shadow_stack(SET_TOKEN) returned the token's address, since then the"
-        f" base (rule {named('map-returns-the-base').id})",
+        *(f"the token is at {t.addr:#x}, its upper end" for t in tokens),
+        "before 7.0-rc1 map_shadow_stack(SET_TOKEN) returned the token's address; since then it"
+        f" returns the base (rule {named('map-returns-the-base').id})",
     ]
     sentence = (
-        "what map_shadow_stack returned was taken for the token's address, but it is the base:"
-        " ssp began at the wrong end of the new stack"
+        "the program took the result of map_shadow_stack for the token's address, but it is the"
+        " base: ssp started at the wrong end of the new stack"
     )
     return Verdict("base taken for token", sentence, tuple(evidence))
 
@@ -120,9 +120,9 @@ def released(reach: Reach) -> Verdict | None:
     if told:
         evidence.append(str(told))
     sentence = (
-        f"the shadow stack in use was freed by another: task {unmap.tid} unmapped it ({how})"
+        f"another task freed the shadow stack in use: task {unmap.tid} unmapped it ({how})"
         if unmap.tid != fault.tid
-        else f"the task had unmapped the shadow stack in use itself ({how})"
+        else f"the task itself had unmapped the shadow stack in use ({how})"
     )
     rule = told.rule.id if told else None
     return Verdict("stack was freed", sentence, tuple(e for e in evidence if e), rule)
@@ -133,7 +133,7 @@ def _whole(stack: Stack, address: int) -> bool:
 
 
 def _taken(reach: Reach) -> Mapping | None:
-    """The last operation that took away a shadow stack's page at the address."""
+    """The last operation that unmapped a shadow stack's page at the address."""
     for m in reversed(list(reach.scene.facts.mappings)):
         if m.mm != reach.fault.mm or m.seq >= reach.fault.seq or not m.done or m.op not in _OPS:
             continue
@@ -172,11 +172,11 @@ def overflow(reach: Reach) -> Verdict | None:
         name, count = functions.most_common(1)[0]
         evidence.append(f"{count} of the {len(held)} words on it return into {name}")
         if count > len(held) // 2:
-            sentence += f": {name} calls itself too deep for it"
+            sentence += f": {name} recurses too deeply"
     clone = next((c for c in reach.scene.facts.history.clones if c.seq == stack.step), None)
     if clone and clone.row.stack_size:
         evidence.append(
-            f"its size came of clone3's stack_size {clone.row.stack_size:#x}, {show(clone.seq)}"
+            f"its size is from clone3's stack_size {clone.row.stack_size:#x}, {show(clone.seq)}"
         )
     return Verdict("overflow", sentence, tuple(evidence))
 
@@ -194,7 +194,7 @@ def underflow(reach: Reach) -> Verdict | None:
             " address was never pushed"
         )
         evidence = (
-            f"it was entered at {show(frame.call_seq)}, the shadow stack switched on at"
+            f"it was entered at {show(frame.call_seq)}, and the shadow stack was switched on at"
             f" {show(switched)}",
         )
         return Verdict("entered while off", sentence, evidence)
@@ -209,7 +209,7 @@ def underflow(reach: Reach) -> Verdict | None:
     if pops.height:
         seq, pc = pops.select("seq", "pc").row(pops.height - 1)
         evidence_.append(f"its last word was popped at {show(seq)} in {scene.name(fault, pc)}")
-    sentence = "more was popped than was ever pushed: the shadow stack was empty"
+    sentence = "the task popped more than it pushed: the shadow stack was empty"
     return Verdict("underflow", sentence, tuple(evidence_))
 
 
@@ -224,7 +224,7 @@ def protected(reach: Reach) -> Verdict | None:
         f"mprotect({region.prot}) at {show(seq)}, by task {tid}"
         for seq, tid in changes.select("seq", "tid").tail(1).iter_rows()
     ]
-    sentence = "the shadow stack was made read-only by mprotect"
+    sentence = "mprotect made the shadow stack read-only"
     return Verdict("made read-only", sentence, tuple(evidence))
 
 
@@ -234,12 +234,10 @@ def astray(reach: Reach) -> Verdict:
     evidence = tuple(reach.scene.last_motion(reach.fault))
     for motion in reversed(reach.scene.motions(reach.fault)):
         if motion["cause"] == "ssp_write":
-            sentence = (
-                f"ssp had been set by a csr write to an address that is on no shadow stack: {what}"
-            )
+            sentence = f"a csr write had set ssp to an address outside any shadow stack: {what}"
             return Verdict("ssp astray", sentence, evidence)
         break
-    sentence = f"ssp is on no shadow stack: {what}"
+    sentence = f"ssp is outside any shadow stack: {what}"
     return Verdict("ssp astray", sentence, evidence)
 
 

@@ -1,4 +1,4 @@
-"""What is said of a fault: values, not text."""
+"""The parts of an explanation, as values rather than text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shstk.replay.symbols import Place
 
 @dataclass(frozen=True)
 class Value:
-    """An address or word, and what it is in words, if anything."""
+    """An address or word, and the place it points to, if any."""
 
     value: int
     place: Place | None
@@ -18,7 +18,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Writer:
-    """Who wrote the word that an instruction met: sspush, ssamoswap, or the kernel (a token)."""
+    """The writer of a word on the shadow stack: sspush, ssamoswap, or the kernel (a token)."""
 
     how: str
     seq: int
@@ -28,7 +28,7 @@ class Writer:
 
 @dataclass(frozen=True)
 class Motion:
-    """What moved ssp other than a push or pop."""
+    """A change of ssp other than a push or pop."""
 
     seq: int
     tid: int | None
@@ -50,7 +50,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Call:
-    """One line of the call stack by the calls that ran, innermost first."""
+    """One line of the call stack according to the calls that ran, innermost first."""
 
     function: str
     seq: int
@@ -60,9 +60,9 @@ class Call:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The likely cause: the pattern's name, one sentence, and what shows it.
+    """The likely cause: the pattern's name, one sentence, and the evidence.
 
-    rule: the id of a rule that check finds violated, and that explains it.
+    rule: the id of the rule whose violation explains the fault, if there is one.
     """
 
     pattern: str
@@ -73,7 +73,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Everything that a run tells about one fault."""
+    """Everything that a run shows about one fault."""
 
     run: str
     fault: Fault

@@ -1,4 +1,4 @@
-"""Faults that are no shadow stack's or landing pad's doing, and stores that one stopped."""
+"""Faults unrelated to shadow stacks and landing pads, and ordinary stores to a shadow stack."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def store(scene: Scene, fault: Fault) -> Verdict:
 
 
 def fetch(scene: Scene, fault: Fault) -> Verdict:
-    """Execution that went where no code is."""
+    """Execution reached memory that is not executable."""
     target = fault.pc or 0
     region = scene.symbols.regions.at(fault.mm, target, fault.seq)
     what = f"in {region.name or 'ordinary memory'}" if region else "not mapped"
@@ -48,13 +48,13 @@ def fetch(scene: Scene, fault: Fault) -> Verdict:
 
 
 def illegal(scene: Scene, fault: Fault) -> Verdict:
-    """An instruction that the CPU does not have."""
-    sentence = f"the word {fault.word or 0:#x} is no instruction of {scene.run.manifest.cpu}"
+    """An instruction that the CPU does not implement."""
+    sentence = f"the word {fault.word or 0:#x} is not an instruction of {scene.run.manifest.cpu}"
     return Verdict("illegal instruction", sentence)
 
 
 def access(scene: Scene, fault: Fault) -> Verdict:
-    """An ordinary load or store: no shadow stack's doing."""
+    """An ordinary load or store, unrelated to shadow stacks."""
     address = fault.address if fault.address is not None else fault.tval
     region = scene.symbols.regions.at(fault.mm, address, fault.seq)
     below, above = scene.symbols.regions.around(fault.mm, address, fault.seq)
@@ -65,6 +65,6 @@ def access(scene: Scene, fault: Fault) -> Verdict:
         sentence = f"the access is not allowed there: {what}, mapped with prot {region.prot}"
         return Verdict("protected memory", sentence, (f"it was mapped at {show(region.made_seq)}",))
     if above is not None and above.name == "[stack]":
-        return Verdict("stack overflow", "the ordinary stack ran over its limit")
+        return Verdict("stack overflow", "the ordinary stack overran its limit")
     near = [f"{r.name or 'memory'} ends at {r.end:#x}, below it" for r in (below,) if r]
     return Verdict("wild pointer", f"nothing is mapped at {address:#x}", tuple(near))

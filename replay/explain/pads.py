@@ -35,13 +35,13 @@ def handler_without_pad(scene: Scene, fault: Fault) -> Verdict | None:
         return None
     seq, signo = entered.select("seq", "signo").row(entered.height - 1)
     sentence = (
-        "the signal handler does not begin with lpad, and was entered while the landing pad of"
-        " the code that it interrupted was still expected"
+        "the signal handler does not begin with lpad, and was entered while a landing pad was"
+        " still expected from the code that it interrupted"
     )
     evidence = (
         f"the handler of signal {signo} was entered at {show(seq)}",
-        "the signal frame holds no ELP: a handler that is entered after a landing-pad fault, or"
-        " between a jump and its lpad, is itself entered expecting one"
+        "the signal frame does not save ELP: a handler entered after a landing-pad fault, or"
+        " between a jump and its lpad, is entered with a landing pad expected"
         f" (rule {named('frame-holds-no-landing-pad').id})",
     )
     return Verdict("handler without lpad", sentence, evidence)
@@ -50,7 +50,7 @@ def handler_without_pad(scene: Scene, fault: Fault) -> Verdict | None:
 def misaligned(scene: Scene, fault: Fault) -> Verdict | None:
     if (fault.word or 0) & 0xFFF != _LPAD or (fault.pc or 0) % 4 == 0:
         return None
-    sentence = "the lpad there does not count: it is not aligned to 4 bytes"
+    sentence = "the lpad there is not valid: it is not aligned to 4 bytes"
     return Verdict("misaligned lpad", sentence, tuple(_jump(scene, fault)))
 
 
@@ -58,7 +58,7 @@ def label(scene: Scene, fault: Fault) -> Verdict | None:
     if fault.found is None or fault.found == NO_PAD:
         return None
     sentence = (
-        f"the target's landing pad is of another label, {fault.found:#x}, than the jump expects,"
+        f"the target's landing pad has label {fault.found:#x}, but the jump expects"
         f" {fault.expected or 0:#x}: caller and callee disagree on the function's type"
     )
     return Verdict("wrong label", sentence, tuple(_jump(scene, fault)))
@@ -69,8 +69,8 @@ def middle(scene: Scene, fault: Fault) -> Verdict | None:
     if place is None or place.symbol is None or not place.offset:
         return None
     sentence = (
-        f"the jump goes into the middle of {place.symbol}, {place.offset} bytes behind its"
-        " beginning: the pointer is wrong, or was tampered with"
+        f"the jump goes into the middle of {place.symbol}, {place.offset} bytes past its"
+        " start: the pointer is wrong, or was tampered with"
     )
     return Verdict("jump into the middle", sentence, tuple(_jump(scene, fault)))
 
@@ -94,7 +94,7 @@ PATTERNS: Final[tuple[Callable[[Scene, Fault], Verdict | None], ...]] = (
 
 
 def _jump(scene: Scene, fault: Fault) -> list[str]:
-    """Where the jump came from: the last block that the task ran."""
+    """The source of the jump: the last block that the task ran."""
     before = (
         scene.run.scan("flow")
         .filter((pl.col("tid") == fault.tid) & (pl.col("seq") < fault.seq))

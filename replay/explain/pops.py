@@ -1,4 +1,4 @@
-"""Why a pop found another word: patterns of sspopchk mismatches, the first that the run shows."""
+"""Why a pop found a different word: patterns of sspopchk mismatches; the first match decides."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from shstk.replay.explain.scene import Frame, Scene, Slot
 from shstk.schemas.seq import show
 from shstk.schemas.uapi import PROT_EXEC
 
-_UP: Final = 1 << 20  # how far above ssp the word that would match is looked for, bytes
+_UP: Final = 1 << 20  # bytes above ssp to search for the word that would match
 
 
 @dataclass(frozen=True)
 class Pop:
-    """The failed pop: the word that stood there, and the task's calls."""
+    """The failed pop: the word on the shadow stack, and the task's calls."""
 
     scene: Scene
     fault: Fault
@@ -40,7 +40,7 @@ class Pop:
 
     @property
     def frame(self) -> Frame | None:
-        """The call that the pop ends."""
+        """The call that the pop returns from."""
         return next((f for f in reversed(self.frames) if f.ended == "open"), None)
 
     @property
@@ -56,9 +56,9 @@ class Pop:
 
 
 def mismatch(scene: Scene, fault: Fault) -> Verdict:
-    """The likely cause of a pop that found another word."""
+    """The likely cause of a pop that found a different word."""
     if "cfi" not in scene.run.manifest.traced:
-        sentence = "the run does not tell who pushed what: record it with --trace cfi,flow"
+        sentence = "the run does not record who pushed what: record it with --trace cfi,flow"
         return Verdict("not recorded", sentence)
     pop = Pop(scene, fault, scene.slot(fault), scene.frames(fault))
     found = (pattern(pop) for pattern in PATTERNS)
@@ -91,12 +91,12 @@ def two_tasks(pop: Pop) -> Verdict | None:
     if shares:
         sentence = (
             f"the vfork child {child.tid if child else ''} used the shadow stack of its waiting"
-            f" parent: what it pushed lies over the parent's word"
+            f" parent: its push overwrote the parent's word"
         )
         return Verdict("vfork child", sentence, tuple(evidence), rule)
     sentence = (
-        f"two tasks push on one shadow stack: task {slot.tid}'s return address lies where task"
-        f" {fault.tid} left its own"
+        f"two tasks push on one shadow stack: task {slot.tid}'s return address overwrote the one"
+        f" that task {fault.tid} had pushed"
     )
     if told:
         evidence.append(str(told))
@@ -104,7 +104,7 @@ def two_tasks(pop: Pop) -> Verdict | None:
 
 
 def left_handler(pop: Pop) -> Verdict | None:
-    """A token of a signal at the word, or between it and the one that would match."""
+    """A signal's token at the word, or between it and the word that would match."""
     match = pop.further_up
     top = match.addr if match else pop.address + 8
     held = pop.scene.slots(pop.fault.mm, pop.address, top, pop.fault.seq)
@@ -113,12 +113,12 @@ def left_handler(pop: Pop) -> Verdict | None:
         return None
     sentence = (
         "a signal handler was left by a longjmp, without rt_sigreturn and without unwinding ssp:"
-        " its words still stand on the shadow stack"
+        " its words are still on the shadow stack"
     )
-    evidence = [f"at {t.addr:#x} stands the token of a signal: {pop.scene.who(t)}" for t in tokens]
+    evidence = [f"a signal's token is at {t.addr:#x}: {pop.scene.who(t)}" for t in tokens]
     if match:
         words = _words((match.addr - pop.address) // 8)
-        evidence.append(f"the word that matches stands {words} further up, {match.addr:#x}")
+        evidence.append(f"the word that matches is {words} further up, at {match.addr:#x}")
     return Verdict("left a handler", sentence, tuple(evidence))
 
 
@@ -127,10 +127,10 @@ def token(pop: Pop) -> Verdict | None:
     if slot is None or slot.writer not in ("map_shadow_stack", "ssamoswap"):
         return None
     sentence = (
-        "a token stands where a return address should: a switch between shadow stacks left it"
+        "a token is where a return address should be: a switch between shadow stacks left it"
         " on the stack, or ended one word too low"
     )
-    evidence = (f"the word is no return address: {pop.pushed()}",)
+    evidence = (f"the word is not a return address: {pop.pushed()}",)
     return Verdict("popped a token", sentence, evidence)
 
 
@@ -145,11 +145,11 @@ def never_pushed(pop: Pop) -> Verdict | None:
             " address was never pushed"
         )
         evidence = (
-            f"it was entered at {show(frame.call_seq)}, the shadow stack switched on at"
+            f"it was entered at {show(frame.call_seq)}, and the shadow stack was switched on at"
             f" {show(switched)}",
         )
         return Verdict("entered while off", sentence, evidence)
-    sentence = "nothing was ever pushed there: more was popped than pushed, or ssp is astray"
+    sentence = "nothing was ever pushed there: the task popped more than it pushed, or ssp is wrong"
     return Verdict("never pushed", sentence, tuple(pop.scene.last_motion(pop.fault)))
 
 
@@ -168,11 +168,11 @@ def longjmp(pop: Pop) -> Verdict | None:
         f"{pop.pushed()}",
         f"at {show(owner.return_seq)} {names[-1]} jumped out of {len(jumped)} calls"
         f" ({_chain(names)}) that never returned",
-        f"ssp stayed at {pop.address:#x}: no csr ssp write in between",
+        f"ssp stayed at {pop.address:#x}: there was no csr ssp write in between",
     ]
     if match := pop.further_up:
         words = (match.addr - pop.address) // 8
-        evidence.append(f"the word that matches stands {_words(words)} further up, {match.addr:#x}")
+        evidence.append(f"the word that matches is {_words(words)} further up, at {match.addr:#x}")
     sentence = (
         "a longjmp left functions without unwinding ssp, so the next return popped a word that one"
         " of them had pushed"
@@ -196,13 +196,13 @@ def extra_pop(pop: Pop) -> Verdict | None:
         return None
     seq, pc = earlier.select("seq", "pc").row(earlier.height - 1)
     sentence = (
-        "the function popped its return address twice (unmatched sspopchk): this pop met its"
+        "the function popped its return address twice (unmatched sspopchk): this pop found its"
         " caller's"
     )
     evidence = (
-        f"its own word, {frame.return_to or 0:#x} at {frame.slot:#x}, was popped already at"
+        f"its own word, {frame.return_to or 0:#x} at {frame.slot:#x}, had already been popped at"
         f" {show(seq)} in {pop.scene.name(pop.fault, pc)}",
-        f"the word met here is its caller's: {pop.pushed()}",
+        f"the word found here is its caller's: {pop.pushed()}",
     )
     return Verdict("unmatched pop", sentence, evidence)
 
@@ -214,12 +214,10 @@ def extra_push(pop: Pop) -> Verdict | None:
     if frame is None or frame.slot is None or frame.slot <= pop.address:
         return None
     words = (frame.slot - pop.address) // 8
-    sentence = (
-        f"{_words(words)} more pushed than popped since the function was entered (unmatched sspush)"
-    )
+    sentence = f"the function pushed {_words(words)} more than it popped (unmatched sspush)"
     evidence = (
         pop.pushed(),
-        f"the function's own return address stands {_words(words)} further up, {frame.slot:#x}",
+        f"the function's own return address is {_words(words)} further up, at {frame.slot:#x}",
     )
     return Verdict("unmatched push", sentence, evidence)
 
@@ -232,8 +230,8 @@ def smashed(pop: Pop) -> Verdict | None:
     if not own or pop.further_up or not _is_code(pop, pop.expected):
         return None
     sentence = (
-        "the return address in ordinary memory was overwritten after it was pushed (a smashed"
-        " stack): ra is not what the function was called with"
+        "the return address in ordinary memory was overwritten after it was saved (a smashed"
+        " stack): ra is not the address that the function was called with"
     )
     evidence = [f"the shadow stack still has the right one: {pop.pushed()}"]
     evidence += _of_value(pop)
@@ -245,7 +243,7 @@ def unknown(pop: Pop) -> Verdict:
     evidence = [pop.pushed()] if pop.slot else []
     if match := pop.further_up:
         words = (match.addr - pop.address) // 8
-        evidence.append(f"the word that matches stands {_words(words)} further up, {match.addr:#x}")
+        evidence.append(f"the word that matches is {_words(words)} further up, at {match.addr:#x}")
         sentence = (
             "ssp is too low: words that were pushed were not popped, or a longjmp did not unwind"
             " them"
@@ -253,12 +251,12 @@ def unknown(pop: Pop) -> Verdict:
         return Verdict("ssp too low", sentence, tuple(evidence))
     if pop.slot and not _is_code(pop, pop.expected):
         sentence = (
-            f"{pop.expected:#x} was pushed and {pop.found:#x} popped, by hand: neither push nor pop"
-            " is a function's"
+            f"{pop.expected:#x} was pushed and {pop.found:#x} popped by hand: neither the push nor"
+            " the pop belongs to a function"
         )
         return Verdict("pushed by hand", sentence, tuple(evidence))
     evidence += pop.scene.last_motion(pop.fault)
-    sentence = "ra and the shadow stack disagree, and the run does not tell which of them is wrong"
+    sentence = "ra and the shadow stack disagree, and the run does not show which of them is wrong"
     return Verdict("unknown", sentence, tuple(evidence))
 
 
@@ -276,14 +274,14 @@ PATTERNS: Final[tuple[Callable[[Pop], Verdict | None], ...]] = (
 
 
 def _of_value(pop: Pop) -> Iterator[str]:
-    """What the register's value looks like."""
+    """Describe the register's value."""
     data = pop.found.to_bytes(8, "little").rstrip(b"\0")
     if len(data) > 3 and all(32 <= byte < 127 for byte in data):
-        yield f'the register has {pop.found:#x}, the text "{data.decode()}": no address of code'
+        yield f'the register has {pop.found:#x}, the text "{data.decode()}": not a code address'
     elif not _is_code(pop, pop.found):
         place = pop.scene.place(pop.fault, pop.found)
         where = f"it is {place}" if place else "nothing is mapped there"
-        yield f"the register has {pop.found:#x}, which is no address of code: {where}"
+        yield f"the register has {pop.found:#x}, which is not a code address: {where}"
     else:
         yield f"the register has {pop.scene.name(pop.fault, pop.found)}, which is code"
 
@@ -294,8 +292,8 @@ def _is_code(pop: Pop, address: int) -> bool:
 
 
 def _overwriter(pop: Pop, since: int) -> Iterator[str]:
-    """Who stored the wrong return address: by the instructions, if recorded; by the kernel's
-    writes; else how to find out."""
+    """Who stored the wrong return address, from the recorded instructions or the kernel's writes;
+    otherwise how to find out."""
     run, fault = pop.scene.run, pop.fault
     insn = run.scan("insn").filter(
         (pl.col("tid") == fault.tid) & (pl.col("seq") > since) & (pl.col("seq") < fault.seq)
@@ -326,13 +324,13 @@ def _overwriter(pop: Pop, since: int) -> Iterator[str]:
             yield f"{name} of task {t.tid} wrote it to {at:#x}, {show(t.seq)}"
             return
     yield (
-        "which store did it is in the instructions:"
+        "the instructions show which store did it:"
         f" shstk replay {run.name} --trace insn --window {show(since)}..{show(fault.seq)}"
     )
 
 
 def _chain(names: list[str]) -> str:
-    """`a, b, c`; the same several times in a row: `a ×3`."""
+    """`a, b, c`; a name repeated in a row becomes `a ×3`."""
     runs: list[tuple[str, int]] = []
     for name in names:
         if runs and runs[-1][0] == name:

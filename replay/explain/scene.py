@@ -1,4 +1,4 @@
-"""What an explanation looks at: the run around a fault."""
+"""The run around a fault: the data that explanations are derived from."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _END: Final = 2**64 - 1
 
 @dataclass(frozen=True)
 class Slot:
-    """A word of a shadow stack, as derive/words.py has it."""
+    """A word of a shadow stack: a row of derive/words.py."""
 
     mm: int | None
     addr: int
@@ -47,7 +47,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Frame:
-    """An open call, as derive/frames.py has it."""
+    """A call: a row of derive/frames.py."""
 
     tid: int
     mm: int | None
@@ -65,7 +65,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Violation:
-    """A finding, and the rule that it violates."""
+    """A finding, and the violated rule."""
 
     rule: Rule
     finding: Finding
@@ -75,7 +75,7 @@ class Violation:
 
 
 class Scene:
-    """A run, and what is asked of it once for all its faults."""
+    """A run, with the derived data that all its faults share."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -94,7 +94,7 @@ class Scene:
     # Words
 
     def slots(self, mm: int | None, low: int, high: int, seq: int) -> list[Slot]:
-        """The words that stood at low <= address < high just before seq, from low upwards."""
+        """The words at low <= address < high just before seq, in ascending order."""
         held = self.words.filter(
             pl.col("mm").eq_missing(pl.lit(mm, pl.UInt32))
             & pl.col("addr").is_between(low, high, closed="left")
@@ -104,7 +104,7 @@ class Scene:
         return [Slot(*row) for row in held.sort("addr").iter_rows()]
 
     def slot(self, fault: Fault) -> Slot | None:
-        """The word that a pop met."""
+        """The word that a pop read."""
         if fault.address is None:
             return None
         at = self.slots(fault.mm, fault.address, fault.address + 8, fault.seq)
@@ -123,7 +123,7 @@ class Scene:
         return int(told[-1]) if len(told) else None
 
     def motions(self, fault: Fault, since: int = 0) -> list[dict[str, Any]]:
-        """What moved the task's ssp, other than pushes and pops, after `since`."""
+        """The changes of the task's ssp after `since`, other than pushes and pops."""
         rows = self.path.filter(tid=fault.tid).filter(
             self._before(fault.seq)
             & (pl.col("seq") > since)
@@ -138,7 +138,7 @@ class Scene:
             pc = self.pc_of(motion["seq"])
             at = f" in {self.name(fault, pc)}" if pc is not None else ""
             yield (
-                f"ssp was last moved, other than by push and pop, at {show(motion['seq'])}{at}:"
+                f"ssp last moved, other than by push and pop, at {show(motion['seq'])}{at}:"
                 f" {motion['reason']} to {motion['ssp_after'] or 0:#x}"
             )
 
@@ -168,7 +168,7 @@ class Scene:
     # Calls
 
     def frames(self, fault: Fault) -> list[Frame]:
-        """The task's calls up to the fault, in order, as of then: those not yet ended are open."""
+        """The task's calls up to the fault, in order; calls that had not ended by then are open."""
         return [
             replace(f, ended="open", return_seq=None)
             if f.return_seq is None or f.return_seq >= fault.seq
@@ -191,7 +191,7 @@ class Scene:
         return None if address is None else self.symbols.at(fault.mm, address, fault.seq)
 
     def name(self, fault: Fault, address: int) -> str:
-        """An address in words, or in hex if nothing is there."""
+        """An address in words, or in hex if nothing is mapped there."""
         place = self.place(fault, address)
         return str(place) if place else f"{address:#x}"
 
@@ -203,7 +203,7 @@ class Scene:
         return f"{verb.format(tid=slot.tid)} at {show(slot.write_seq)}{at}"
 
     def violated(self, *slugs: str) -> Iterator[Violation]:
-        """What these rules find, by intent."""
+        """The findings of these rules, judged by intent."""
         for slug in slugs:
             if slug not in self._results:
                 self._results[slug] = named(slug).check(self.facts)
@@ -215,8 +215,8 @@ class Scene:
 _VERBS: Final = {
     "sspush": "task {tid} pushed it",
     "ssamoswap": "task {tid} swapped it in (ssamoswap)",
-    "signal": "the kernel put it there, the token of a signal of task {tid},",
-    "sigreturn": "the kernel zeroed it, by a sigreturn of task {tid},",
-    "map_shadow_stack": "the kernel put it there, the token of task {tid}'s map_shadow_stack,",
+    "signal": "the kernel wrote it, the token of a signal to task {tid},",
+    "sigreturn": "the kernel zeroed it, in a sigreturn of task {tid},",
+    "map_shadow_stack": "the kernel wrote it, the token of task {tid}'s map_shadow_stack,",
     "kernel": "the kernel wrote it for task {tid}",
 }

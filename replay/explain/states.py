@@ -40,14 +40,14 @@ def off(scene: Scene, fault: Fault) -> Verdict:
         sentence = "execve switches the shadow stack off, and the new program did not switch it on"
         if refused and refused.before.locked_by == "exec":
             sentence = (
-                "execve switches the shadow stack off, and the lock that outlived it keeps the"
+                "execve switches the shadow stack off, and the lock that outlived it prevents the"
                 " new program from switching it on"
             )
             told = next((v.rule.id for v in scene.violated("exec-clears-lock")), None)
             return Verdict("lock outlives exec", sentence, tuple(evidence), told)
         return Verdict("off after exec", sentence, tuple(evidence))
     if refused:
-        sentence = "switching the shadow stack on had failed, and the program went on regardless"
+        sentence = "switching the shadow stack on had failed, and the program ignored the error"
         return Verdict("enabling failed", sentence, tuple(evidence))
     if switched_off:
         pc = scene.pc_of(switched_off.seq)
@@ -57,7 +57,7 @@ def off(scene: Scene, fault: Fault) -> Verdict:
         )
         sentence = "the task had switched its shadow stack off"
         return Verdict("switched off", sentence, tuple(evidence))
-    sentence = "the task never switched its shadow stack on, nor inherited one"
+    sentence = "the task never switched its shadow stack on and did not inherit one"
     return Verdict("never on", sentence, tuple(evidence))
 
 
@@ -76,14 +76,14 @@ def bad_sigreturn(scene: Scene, fault: Fault) -> Verdict:
     if pointer is None:
         if made and made["token_addr"] and task and not task.state.enabled:
             sentence = (
-                "the handler switched the shadow stack off: the frame's shadow-stack pointer has"
-                " no meaning any more"
+                "the handler switched the shadow stack off: the frame's shadow-stack pointer is no"
+                " longer meaningful"
             )
             return Verdict("switched off in a handler", sentence, tuple(evidence))
         sentence = "the signal frame in memory was damaged: its extensions cannot be read"
         return Verdict("damaged frame", sentence, tuple(evidence))
     if made and made["token_addr"] != pointer:
-        evidence.append(f"the frame says {pointer:#x} now: it was changed in between")
+        evidence.append(f"the frame now has {pointer:#x}: it was changed in between")
         sentence = (
             "the shadow-stack pointer in the signal frame was tampered with: the word it points"
             " to is not the token that the kernel pushed"
@@ -91,7 +91,7 @@ def bad_sigreturn(scene: Scene, fault: Fault) -> Verdict:
         return Verdict("tampered pointer", sentence, tuple(evidence))
     if word is None:
         evidence.append(f"the frame's pointer is {pointer:#x}")
-        sentence = "the frame's shadow-stack pointer points to no shadow stack"
+        sentence = "the frame's shadow-stack pointer does not point to a shadow stack"
         return Verdict("tampered pointer", sentence, tuple(evidence))
     slots = scene.slots(fault.mm, pointer, pointer + 8, fault.seq)
     evidence += [f"the word found at {pointer:#x} is {word:#x}: {scene.who(s)}" for s in slots[-1:]]
@@ -105,7 +105,8 @@ def bad_sigreturn(scene: Scene, fault: Fault) -> Verdict:
 
 
 def no_delivery(scene: Scene, fault: Fault) -> list[str]:
-    """What is said of a signal that could not be delivered, before why its token had no place."""
+    """The evidence for a signal that could not be delivered; `lost` adds why its token did not
+    fit."""
     ssp, rule = scene.ssp(fault), named("delivery-pushes-a-token")
     if ssp is None:
         return []
@@ -113,7 +114,7 @@ def no_delivery(scene: Scene, fault: Fault) -> list[str]:
 
 
 def _delivery(scene: Scene, fault: Fault, row: dict[str, int]) -> dict[str, int] | None:
-    """The delivery that made the frame."""
+    """The delivery that wrote the frame."""
     found = scene.run.table("signals").filter(
         (pl.col("tid") == fault.tid)
         & (pl.col("kind").cast(pl.String) == "delivery")

@@ -1,4 +1,4 @@
-"""Explanations as plain text and as JSON's values. Positions are icount.n, addresses hex."""
+"""Explanations as text and as JSON values. Positions are icount.n, addresses are hex."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from shstk.replay.symbols import Place
 from shstk.schemas.seq import show
 
 _WIDTH = 100
-_FIRST, _LAST = 8, 4  # lines of a call stack that are shown; the rest is counted
+_FIRST, _LAST = 8, 4  # lines of a call stack that are shown; the others are counted
 
 
 def text(explanation: Explanation) -> str:
-    """All of one explanation."""
+    """One explanation in full."""
     e = explanation
     lines = [*_wrapped(f"{e.run}: {ending(e)}"), "", *_wrapped(f"{e.title}.")]
     lines += _fields(e)
@@ -36,7 +36,7 @@ def text(explanation: Explanation) -> str:
 
 
 def short(explanation: Explanation) -> str:
-    """Two lines, for the end of a check."""
+    """A summary for the end of a check."""
     e = explanation
     rule = f" ({e.verdict.rule})" if e.verdict.rule else ""
     lines = _wrapped(f"{ending(e)}: {e.title}.")
@@ -56,7 +56,7 @@ def ending(e: Explanation) -> str:
 
 
 def as_json(explanation: Explanation) -> dict[str, Any]:
-    """The same as values that JSON has."""
+    """The explanation as JSON values."""
     e = explanation
     return {
         "run": e.run,
@@ -169,7 +169,7 @@ def _columns(rows: list[tuple[str, ...]]) -> list[str]:
 
 
 def _limited(lines: list[str]) -> list[str]:
-    """The first few and the last few; of the others their number."""
+    """The first and last few lines, and the number of those left out."""
     hidden = len(lines) - _FIRST - _LAST
     if hidden <= 1:
         return lines

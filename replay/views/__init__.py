@@ -1,4 +1,4 @@
-"""The views that SQL and users see beside the tables: derived, typed, one doc line a column."""
+"""The views that SQL offers beside the tables: derived, typed, one doc line for each column."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ VIEWS: Final[dict[str, View]] = {
     for v in (
         View(
             "tasks",
-            "Who ran, made by whom, how long, and was its shadow stack on?",
-            "every task's life, one row each",
+            "Which tasks ran, who created them, how long, and was the shadow stack on?",
+            "every task's lifetime, one row each",
             tasks.TASKS,
             tasks.tasks,
         ),
         View(
             "shadow_stacks",
             "Whose stack is this, who allocated it, who freed it or should have?",
-            "every shadow stack: whose, by whom, until when",
+            "every shadow stack: its owner, who allocated it, until when",
             STACK_COLUMNS,
             stacks,
         ),
@@ -36,28 +36,28 @@ VIEWS: Final[dict[str, View]] = {
         View(
             "ssp_path",
             "Where was a task's ssp, and what moved it?",
-            "every event that tells a task's ssp, with the reason if it moved",
+            "every event that records a task's ssp, with the reason if it moved",
             ssp_path.COLUMNS,
             ssp_path.build,
         ),
         View(
             "slots",
-            "What stood in a word of a shadow stack at a time, and who wrote it?",
-            "every word written to a shadow stack: it stands from from_seq until to_seq",
+            "What was in a word of a shadow stack at a time, and who wrote it?",
+            "every word written to a shadow stack: it is valid from from_seq until to_seq",
             slots.COLUMNS,
             slots.build,
         ),
         View(
             "areas",
             "What was mapped where at a time?",
-            "every mapped range: it stands from from_seq until to_seq",
+            "every mapped range: it is valid from from_seq until to_seq",
             areas.COLUMNS,
             areas.build,
         ),
         View(
             "frames",
             "Who called whom, and did the call return?",
-            "every call with its return, by the blocks that ran; signal handlers too",
+            "every call with its return, from the blocks that ran; signal handlers too",
             frames.FRAMES,
             frames.frames,
         ),
@@ -71,7 +71,7 @@ VIEWS: Final[dict[str, View]] = {
         View(
             "fault_causes",
             "Why did it fault: what was expected, who pushed it, what is the likely cause?",
-            "every fault, with what `shstk explain-fault` says of it",
+            "every fault, with the explanation that `shstk explain-fault` gives",
             causes.COLUMNS,
             causes.build,
         ),

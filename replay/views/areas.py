@@ -1,4 +1,4 @@
-"""The address spaces, as they were at any time."""
+"""The contents of the address spaces at any time."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 COLUMNS: Final = (
     Column("mm", "u32?", "number", "address space"),
     Column("start", "u64", "address", "first byte"),
-    Column("length", "u64", "size", "bytes as it was mapped; a stack grows"),
+    Column("length", "u64", "size", "bytes as first mapped; a stack grows"),
     Column("prot", "u32", "bits", "PROT_* bits"),
-    Column("flags", "u32", "bits", "MAP_* bits as it was mapped"),
+    Column("flags", "u32", "bits", "MAP_* bits it was mapped with"),
     Column("shadow_stack", "bool", "truth", "made with VM_SHADOW_STACK"),
     Column("input", "u32?", "number", "the file (inputs.input)"),
     Column("offset", "u64", "offset", "of the first byte in that file"),
     Column("name", "str", "name", "the file's path, or [stack], [heap], [vdso], [shadow stack]"),
     Column("made_seq", "u64", "seq", "when it was mapped"),
-    Column("from_seq", "u64", "seq", "since when it stands so: as made, cut, copied, protected"),
-    Column("to_seq", "u64?", "seq", "until when; null: the run's end"),
+    Column("from_seq", "u64", "seq", "valid since: made, split, copied or protected"),
+    Column("to_seq", "u64?", "seq", "valid until; null: the run's end"),
 )
 
 

@@ -26,7 +26,7 @@ COLUMNS: Final = (
         "mismatch, no word, ordinary page, misaligned, store, off, landing pad, bad sigreturn,"
         " no delivery, fetch, illegal, other",
     ),
-    Column("signal", "str", "name", "the signal it became"),
+    Column("signal", "str", "name", "the signal it raised"),
     Column("fatal", "bool", "truth", "whether it ended the task"),
     Column("pc", "u64?", "address", "address of the instruction; null if the kernel found it"),
     Column("place", "str?", "name", "the same in words: symbol+offset"),
@@ -40,7 +40,7 @@ COLUMNS: Final = (
     Column("written_in", "str?", "name", "where: symbol+offset; null if the kernel wrote it"),
     Column("cause", "str", "kind", "the likely cause, as a name"),
     Column("sentence", "str", "text", "the likely cause, as a sentence"),
-    Column("rule", "str?", "name", "a rule that check finds violated, and that explains it"),
+    Column("rule", "str?", "name", "the rule whose violation explains the fault"),
 )
 
 

@@ -18,8 +18,8 @@ FRAMES: Final = (
     Column("mm", "u32?", "number", "its address space at the call"),
     Column("depth", "u32", "count", "1 for a task's outermost call"),
     Column("kind", "str", "kind", "call, or signal (a handler)"),
-    Column("call_seq", "u64", "seq", "when the function was entered; by cfi: when it pushed"),
-    Column("return_seq", "u64?", "seq", "when its caller went on, or the frame ended otherwise"),
+    Column("call_seq", "u64", "seq", "when the function was entered; from cfi: when it pushed"),
+    Column("return_seq", "u64?", "seq", "when its caller resumed, or the frame ended otherwise"),
     Column(
         "ended",
         "str",
@@ -27,10 +27,10 @@ FRAMES: Final = (
         "return, unwound (a longjmp, or overwritten), sigreturn, exec, exit, killed (with its"
         " task), or open (at the run's end)",
     ),
-    Column("caller_pc", "u64?", "address", "address of the call; null by cfi and for handlers"),
-    Column("caller", "str?", "name", "its symbol+offset; by cfi, that of where it returns to"),
-    Column("return_to", "u64?", "address", "where it returns to; null for handlers"),
-    Column("callee", "u64?", "address", "first instruction; by cfi: its sspush"),
+    Column("caller_pc", "u64?", "address", "address of the call; null from cfi and for handlers"),
+    Column("caller", "str?", "name", "its symbol+offset; from cfi, that of return_to"),
+    Column("return_to", "u64?", "address", "return address; null for handlers"),
+    Column("callee", "u64?", "address", "first instruction; from cfi: its sspush"),
     Column("symbol", "str?", "name", "the function"),
     Column("slot", "u64?", "address", "where return_to was pushed on the shadow stack"),
     Column("source", "str", "kind", "flow (blocks that ran), or cfi where those were not recorded"),
@@ -62,7 +62,7 @@ def calls(run: Run) -> pl.DataFrame:
     """Columns of CALLS, the most frequent first."""
     symbols = Symbols(run)
     rows = derived.frames(run).with_columns(
-        # a return address may stand behind the last line of a function: ask for the call's
+        # a return address may be past the last line of a function: look up the call's instead
         site=pl.col("caller_pc").fill_null(pl.col("return_to") - 2)
     )
     sites = rows.select("mm", "site").unique(maintain_order=True)

@@ -1,4 +1,4 @@
-"""The words of the shadow stacks, as they stood at any time."""
+"""The words of the shadow stacks at any time."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ COLUMNS: Final = (
     Column("tid", "u32?", "pid", "the task that wrote it"),
     Column("pc", "u64?", "address", "address of the instruction; null where the kernel wrote"),
     Column("write_seq", "u64", "seq", "when it was written"),
-    Column("from_seq", "u64", "seq", "since when it stands here: as written, or copied"),
+    Column("from_seq", "u64", "seq", "valid here since: written, or copied by fork or mremap"),
     Column(
         "to_seq", "u64?", "seq", "until overwritten, unmapped or discarded; null: the run's end"
     ),
-    Column("popped_seq", "u64?", "seq", "the first sspopchk that took it off; null if none did"),
+    Column("popped_seq", "u64?", "seq", "the first sspopchk that popped it; null if none did"),
 )
 
 

@@ -1,4 +1,4 @@
-"""Where every task's ssp was, and the reason for each of its motions."""
+"""Every task's ssp over time, and the reason for each change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks and clones: every task's life, and whose shadow stack and ssp its child got."""
+"""Tasks and clones: every task's lifetime, and the shadow stack and ssp of every clone's child."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
 TASKS: Final = (
     Column("tid", "u32", "pid", "the task"),
     Column("pid", "u32", "pid", "the thread group it belongs to"),
-    Column("parent", "u32?", "pid", "the task that made it"),
+    Column("parent", "u32?", "pid", "the task that created it"),
     Column("how", "str", "kind", "boot, thread, vfork, fork or worker (a kernel user-worker)"),
     Column("mm", "u32?", "number", "the address space it ended in"),
-    Column("made_seq", "u64", "seq", "seq of the clone that made it, or of created"),
+    Column("made_seq", "u64", "seq", "seq of the clone that created it, or of created"),
     Column("first_user_seq", "u64?", "seq", "its first return to user mode"),
     Column("first_ssp", "u64?", "address", "csr ssp at that moment"),
-    Column("exit_seq", "u64?", "seq", "when its exit began; null if it lived on"),
+    Column("exit_seq", "u64?", "seq", "when its exit began; null if it was still alive"),
     Column("status", "i32?", "result", "its wait status"),
-    Column("enabled_at_birth", "bool", "truth", "whether its shadow stack was on when it was made"),
+    Column("enabled_at_birth", "bool", "truth", "whether its shadow stack was on at first"),
     Column("enabled_at_end", "bool", "truth", "whether it was on at its last event"),
 )
 
 HANDOFFS: Final = (
     Column("seq", "u64", "seq", "seq of the clone"),
     Column("parent", "u32?", "pid", "the task that called"),
-    Column("tid", "u32?", "pid", "the child; null if none came to be"),
+    Column("tid", "u32?", "pid", "the child; null if none was created"),
     Column("kind", "str", "kind", "thread (CLONE_VM), vfork (CLONE_VFORK) or fork (neither)"),
     Column("flags", "u64", "bits", "clone flags"),
     Column("parent_enabled", "bool", "truth", "whether the parent's shadow stack was on"),
-    Column("stack_due", "bool", "truth", "whether intent wants a shadow stack for the child"),
-    Column("size_due", "u64?", "size", "its size; null if RLIMIT_STACK is not told"),
+    Column("stack_due", "bool", "truth", "whether the child should have a shadow stack, by intent"),
+    Column("size_due", "u64?", "size", "its size; null if RLIMIT_STACK is unknown"),
     Column("base", "u64?", "address", "base of the shadow stack that was mapped"),
     Column("size", "u64?", "size", "its size, bytes"),
-    Column("ssp_due", "u64?", "address", "where the child should start, by what was mapped"),
-    Column("ssp", "u64?", "address", "the ssp that it did start with"),
+    Column("ssp_due", "u64?", "address", "where the child should start, given the mapping"),
+    Column("ssp", "u64?", "address", "the ssp that it started with"),
     Column("parent_ssp", "u64?", "address", "the parent's ssp at the call"),
     Column("ret", "i64?", "result", "what the call returned"),
     Column("why", "str", "text", "why a stack is due, or not"),

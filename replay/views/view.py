@@ -1,4 +1,4 @@
-"""What a view is."""
+"""The definition of a view."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _DTYPES: Final = {
 
 @dataclass(frozen=True)
 class View:
-    """A frame derived from a run. `build` makes it, with exactly `columns`.
+    """A frame derived from a run. `build` creates it, with exactly `columns`.
 
-    question: what it answers, in words. doc: what a row is.
+    question: the question it answers. doc: what a row is.
     """
 
     name: str

@@ -1,9 +1,9 @@
-"""The command line: one file a command, loaded when it is called.
+"""The command line: one file for each command, loaded when it is called.
 
-A command's module holds its options, which --help and completion need at once. What runs the
-command (Polars, the rules, the executor) takes longer to load than they may take. So the modules
-import `shstk`, whose functions load what they need when they are called, and the little that is
-not among those in the command's body.
+A command's module defines its options, which --help and completion need at once. The code that runs
+the command (Polars, the rules, the executor) loads too slowly for that. So the modules import
+`shstk`, whose functions import what they need when they are called. The few other imports are in
+the command's body.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ import click
 
 from shstk.schemas.version import VERSION
 
-# name -> what `shstk --help` says; the command is `command` in shstk/cli/<name>.py, with _ for -.
+# name -> help text; the command is `command` in shstk/cli/<name>.py, with _ for -.
 COMMANDS: Final = {
     "demo": "Record the pthread program under v3, v6 and 7.2 and explain what differs.",
     "record": "Run a program under a kernel revision and record it.",
-    "exec": "Run a program and record nothing; exit as it did.",
-    "check": "Judge runs: whose shadow stack, allocated and released as specified?",
-    "stacks": "Every shadow stack of a run: owner, size, who made and freed it.",
-    "log": "What happened, in one order: calls, clones, mappings, signals, ssp moves.",
-    "explain-fault": "Why a task faulted: expected, found, who pushed it, the likely cause.",
+    "exec": "Run a program without recording; exit with its exit code.",
+    "check": "Judge runs: is each shadow stack allocated and released as specified?",
+    "stacks": "List the shadow stacks of a run: owner, size, who allocated and freed each.",
+    "log": "List the events of a run in order: calls, clones, mappings, signals, ssp moves.",
+    "explain-fault": "Explain a fault: expected, found, who pushed it, the likely cause.",
     "matrix": "Record a program under several revisions: revision x finding.",
-    "replay": "Execute a run again and hold it against the record, or under another kernel.",
+    "replay": "Execute a run again and compare it with the record, or under another kernel.",
     "explore": "Run a program under many schedules and stop at the first finding.",
-    "diff": "Two runs of one program, task by task: what differs, and where first.",
-    "query": "SQL over a run's tables and views.",
+    "diff": "Compare two runs of one program, task by task.",
+    "query": "Run SQL over a run's tables and views.",
     "export": "Write a run's tables as Arrow, Parquet or CSV.",
-    "info": "What a run is: program, kernel, how it ended, its tables.",
+    "info": "Describe a run: program, kernel, how it ended, its tables.",
     "rules": "List the rules.",
-    "explain": "What a rule checks, why, and where it is written.",
-    "syscalls": "List the system calls: modelled, answered simply or refused, and why.",
-    "plugins": "List the plugins that come with shstk: what they see, their arguments.",
+    "explain": "Explain a rule: what it checks, why, and its source.",
+    "syscalls": "List the system calls: modelled, simple or refused, and why.",
+    "plugins": "List the plugins that come with shstk, and their arguments.",
     "kernels": "List the kernel revisions and their switches.",
-    "build": "Make a run from a Markdown listing of events.",
+    "build": "Build a run from a Markdown listing of events.",
     "recover": "Salvage a recording that was cut off.",
     "completion": "Print the shell completion script.",
 }
 
 
 class ReaderGone(Exception):
-    """Who read what we write to a pipe (head, less) has gone."""
+    """The reader of our pipe (head, less) has exited."""
 
 
 class Commands(click.Group):
@@ -64,7 +64,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
-            raise ReaderGone from error  # click would make exit code 1 of it: findings, here
+            raise ReaderGone from error  # click would exit with 1, which means findings here
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -86,8 +86,8 @@ class Commands(click.Group):
 @click.command(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done; 1 findings or a difference; 2 wrong usage; 3 unreadable input;"
-    " 4 executing again disagrees with the record.",
+    epilog="Exit codes: 0 success; 1 findings or a difference; 2 wrong usage; 3 unreadable input;"
+    " 4 a replay disagrees with the record.",
 )
 @click.version_option(VERSION, "-V", "--version", prog_name="shstk")
 @click.pass_context

@@ -16,18 +16,18 @@ from shstk.schemas.errors import Exit, UsageError
     type=click.Choice(["intent", "revision"]),
     default="intent",
     show_default=True,
-    help="What the patch and the merged kernel mean, or what that revision's code does.",
+    help="Judge by what the patch and the merged kernel intend, or by that revision's code.",
 )
 @click.option("--as", "as_", type=Kernel(), metavar="REV", help="Judge by another revision.")
 @click.option(
     "--rules",
     "architecture",
     type=click.Choice(["x86", "arm64"]),
-    help="Hold against that architecture's kernel instead: which rules differ, and how.",
+    help="Compare with that architecture's kernel instead: which rules differ, and how.",
 )
-@click.option("--select", metavar="IDS", default="", help="Only these rules, by commas.")
+@click.option("--select", metavar="IDS", default="", help="Only these rules, separated by commas.")
 @click.option("--ignore", metavar="IDS", default="", help="Not these rules.")
-@click.option("-v", "--verbose", is_flag=True, help="Also what is satisfied or not evaluated.")
+@click.option("-v", "--verbose", is_flag=True, help="List satisfied and unevaluated rules too.")
 @format_option("text", "json", "csv")
 def command(
     runs: tuple[Path, ...],
@@ -42,7 +42,7 @@ def command(
     """Judge each RUN: is every shadow stack allocated, handed on and released as specified?
 
     Exit code 1 if any rule is violated. json lists findings, satisfied and not_evaluated rules; csv
-    has a row for each. If a fault ended the run, its likely cause is told too (all of it: shstk
+    has a row for each. If a fault ended the run, its likely cause is printed too (in full: shstk
     explain-fault).
     """
     from shstk.replay.explain import end
@@ -71,7 +71,7 @@ def _elsewhere(runs: tuple[Path, ...], architecture: str, format: str) -> int:
     from shstk.replay.elsewhere import elsewhere, render
 
     if format == "csv":
-        raise UsageError("--rules has no csv", "--format json tells the same")
+        raise UsageError("--rules does not support csv", "use --format json")
     differs = False
     for path in runs:
         run = open_run(path)

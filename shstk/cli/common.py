@@ -1,4 +1,4 @@
-"""What several commands share: options, parameter types, reading runs."""
+"""Options, parameter types and helpers that several commands share."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Seq(click.ParamType[Any]):
 
 
 class Window(click.ParamType[Any]):
-    """Two positions, or a position and how many instructions after it: A..B, A..+N."""
+    """Two positions, or a position and a number of instructions after it: A..B, A..+N."""
 
     name = "window"
 
@@ -92,7 +92,7 @@ class Size(click.ParamType[Any]):
 
 
 class Quantum(click.ParamType[Any]):
-    """LOW:HIGH instructions of a task's turn, or one number for both."""
+    """LOW:HIGH instructions of a time slice, or one number for both."""
 
     name = "quantum"
 
@@ -109,7 +109,7 @@ class Quantum(click.ParamType[Any]):
 
 
 class Kernel(click.ParamType[Any]):
-    """A revision name, with switches turned after commas."""
+    """A revision name, followed by changed switches, separated by commas."""
 
     name = "kernel"
 
@@ -141,7 +141,7 @@ plugin_option = click.option(
     "plugins",
     multiple=True,
     metavar="PLUGIN[,K=V]",
-    help="Have a plugin look on: one of `shstk plugins`, or your own: file.py:Class. Repeatable.",
+    help="Attach a plugin: one of `shstk plugins`, or your own: file.py:Class. Repeatable.",
 )
 run_argument = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 runs_argument = click.argument(
@@ -150,19 +150,19 @@ runs_argument = click.argument(
 
 
 def format_option(*formats: str) -> Callable[[F], F]:
-    """--format with the formats a command knows; the first is the default."""
+    """--format with the formats of a command; the first is the default."""
     return click.option(
         "--format",
         "format",
         type=click.Choice(formats),
         default=formats[0],
         show_default=True,
-        help="How the answer is written.",
+        help="Output format.",
     )
 
 
 def show_plugins(finished: Iterable[Finished]) -> None:
-    """What each plugin has to say, on standard error."""
+    """Print each plugin's summary to standard error."""
     for plugin in finished:
         if plugin.summary:
             click.echo(f"{click.style(plugin.name, bold=True)}: {plugin.summary}", err=True)
@@ -174,5 +174,5 @@ def open_run(path: Path) -> Run:
 
 
 def between_commas(text: str) -> list[str]:
-    """What stands between commas."""
+    """The items of a comma-separated list."""
     return [word.strip() for word in text.split(",") if word.strip()]

@@ -21,10 +21,10 @@ HANDOFF: Final = "thread-starts-at-its-top"  # the rule whose finding under v3 i
     "--keep", type=click.Path(path_type=Path), metavar="DIR", help="Keep the runs in DIR."
 )
 def command(keep: Path | None) -> None:
-    """Record a pthread program under v3, v6 and 7.2, and show what became of its shadow stacks.
+    """Record a pthread program under v3, v6 and 7.2, and show what happens to its shadow stacks.
 
-    v3 is the patch that introduced shadow stacks for threads, v6 the first with its test put right,
-    7.2 a released kernel. The program ends with the right result under each of them.
+    v3 is the patch that introduced shadow stacks for threads, v6 the first to correct its test, 7.2
+    a released kernel. The program prints the correct result under each of them.
     """
     from shstk.replay.report import finding_lines
 
@@ -39,11 +39,11 @@ def command(keep: Path | None) -> None:
         with as_file(files("shstk") / "guests" / "pthread.elf") as guest:
             reports = shstk.matrix(guest, kernels=KERNELS, keep=runs, on_output=note)
 
-        out.write("pthread.elf makes four threads with its shadow stack on. What it printed:\n\n")
+        out.write("pthread.elf creates four threads with its shadow stack on. It printed:\n\n")
         for kernel in KERNELS:
             out.write(f"  {kernel:<4} {printed[kernel].decode().strip()}\n")
         out.write(
-            "\nThe right result each time. What its shadow stacks say (findings x kernel):\n\n"
+            "\nThe correct result each time. The shadow stacks differ (findings x kernel):\n\n"
         )
         matrix_command.write_text({"pthread.elf": reports}, False, out)
         for kernel in KERNELS:
@@ -52,8 +52,7 @@ def command(keep: Path | None) -> None:
         handoff = next(r for r in reports["v3"].results if r.rule.slug == HANDOFF)
         rule, finding = handoff.rule, handoff.findings[0]
         out.write(
-            f"\nOne finding under v3, with its evidence (shstk explain {rule.id} tells the rule):"
-            "\n\n"
+            f"\nOne finding under v3, with its evidence (the rule: shstk explain {rule.id}):\n\n"
         )
         out.write(f"{rule.id} {rule.slug}\n")
         out.write("\n".join(finding_lines(finding, handoff.doubtful)) + "\n")

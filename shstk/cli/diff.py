@@ -20,7 +20,7 @@ from shstk.schemas.errors import Exit
     "--ignore",
     metavar="WORDS",
     default="",
-    help="Leave out, by commas: tables (signals), columns (syscalls.ret), calls (read).",
+    help="Ignore tables (signals), columns (syscalls.ret) or calls (read), separated by commas.",
 )
 @click.option(
     "-C",
@@ -32,7 +32,7 @@ from shstk.schemas.errors import Exit
     help="Equal events around each difference.",
 )
 @click.option("--order", is_flag=True, help="Compare the order of all tasks' events too.")
-@click.option("--exact", is_flag=True, help="Also what depends on who was first: offsets, waiting.")
+@click.option("--exact", is_flag=True, help="Also what depends on scheduling: offsets, waiting.")
 @format_option("text", "json")
 def command(
     a: Path,
@@ -47,8 +47,8 @@ def command(
     """What does run B do that run A does not?
 
     Tasks are matched by the path of their creation (main, main/clone#3), shadow stacks by their
-    owner, addresses by what is there. Each task's calls, clones, signals, faults, exit and what
-    became of its shadow stacks are compared, in order; in which order tasks took turns is not.
+    owner, addresses by what is mapped there. Each task's calls, clones, signals, faults, exit and
+    changes to shadow stacks are compared in order; the order between tasks is not compared.
     Exit code 1 if there is a difference.
     """
     from shstk.replay.diff.report import text, to_json

@@ -15,9 +15,9 @@ from shstk.schemas.errors import Exit
 @plugin_option
 @guest_options()
 def command(program: str, args: tuple[str, ...], plugins: tuple[str, ...], **options: Any) -> int:
-    """Run PROGRAM as `record` does, and record nothing.
+    """Run PROGRAM as `record` does, but record nothing.
 
-    The exit code is the program's; 128 + signal if it was killed by one.
+    The exit code is the program's, or 128 + signal if a signal killed it.
     """
     passing = PassThrough()
     result = shstk.execute(

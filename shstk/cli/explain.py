@@ -8,7 +8,7 @@ from shstk.schemas.errors import UsageError
 @click.command()
 @click.argument("rule")
 def command(rule: str) -> None:
-    """Explain a RULE (id or name): what it checks, why, with the kernel's and the patch's words."""
+    """Explain a RULE (id or name): what it checks and why, quoting the kernel and the patch."""
     from shstk.replay.rules import RULES
 
     wanted = rule.lower()

@@ -12,14 +12,14 @@ from shstk.cli.common import Seq, format_option, open_run, run_argument
 @click.command()
 @run_argument
 @click.argument("seq", type=Seq(), required=False)
-@click.option("--all", "every", is_flag=True, help="Every fault, those that were caught too.")
+@click.option("--all", "every", is_flag=True, help="Every fault, including caught ones.")
 @format_option("text", "json")
 def command(run: Path, seq: int | None, every: bool, format: str) -> None:
-    """Why a task of RUN faulted: what was expected, who put it there, the likely cause.
+    """Why a task of RUN faulted: what was expected, who wrote it, the likely cause.
 
-    Of a pop that met another return address, a shadow stack that is full, empty, freed or off, a
-    store to one, a missing landing pad, a signal frame that could not be restored, or a plain
-    fault. Without SEQ the one that ended the run.
+    Explains a pop that found a different return address, a shadow stack that is full, empty, freed
+    or off, a store to one, a missing landing pad, a signal frame that could not be restored, or an
+    ordinary fault. Without SEQ, the fault that ended the run.
     """
     from shstk.replay.explain.text import as_json, text
 

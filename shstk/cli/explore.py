@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seeds", type=click.IntRange(1), default=100, show_default=True, help="How many seeds to try."
 )
-@click.option("--all", "all_seeds", is_flag=True, help="Try them all, findings or not.")
+@click.option("--all", "all_seeds", is_flag=True, help="Try every seed, even after a finding.")
 @click.option(
     "-j",
     "--jobs",
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="As for `shstk check`.",
 )
-@click.option("--select", metavar="IDS", default="", help="Only these rules, by commas.")
+@click.option("--select", metavar="IDS", default="", help="Only these rules, separated by commas.")
 @click.option("--ignore", metavar="IDS", default="", help="Not these rules.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Where the run with the first finding is kept [default: PROGRAM.seedN.run].",
+    help="Where to keep the run with the first finding [default: PROGRAM.seedN.run].",
 )
 @click.option("--force", is_flag=True, help="Replace an existing run.")
 @format_option("text", "json")
@@ -70,9 +70,9 @@ def command(
 ) -> int:
     """Run PROGRAM under many schedules, and stop at the first finding.
 
-    The seeds are --seed and those above it. A finding is a violated rule, a death by a signal or
-    a deadlock. The seed that shows it is printed, with the command that records it again.
-    Exit code 1 if there was one.
+    The seeds start at --seed. A finding is a violated rule, death by a signal, or a deadlock. The
+    seed that shows it is printed, with the command that records it again. Exit code 1 if there is
+    a finding.
     """
     guest = settings(options)
     status = Status()
@@ -138,7 +138,7 @@ def _write_text(tried: list[Tried], first: Tried | None, ctx: click.Context) -> 
         some = ", ".join(map(str, outputs[:8]))
         click.echo(f"  {len(outputs)} different outputs (first seen with seeds {some})")
     if schedules == 1 and len(tried) > 1:
-        click.echo("  every seed took the same turns: --quantum 50:500 makes them shorter")
+        click.echo("  every seed has the same schedule: try shorter slices, --quantum 50:500")
     seeds: dict[str, list[int]] = {}  # by rule
     for t in tried:
         for result in t.violated:

@@ -11,9 +11,9 @@ from shstk.cli.common import format_option, open_run, run_argument
 @run_argument
 @format_option("arrow", "parquet", "csv")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Directory for the files.")
-@click.option("--force", is_flag=True, help="Write into a directory that exists.")
+@click.option("--force", is_flag=True, help="Write into an existing directory.")
 def command(run: Path, format: str, out: Path | None, force: bool) -> None:
-    """Write the tables of RUN as Arrow IPC, Parquet or CSV files, one a table.
+    """Write the tables of RUN as Arrow IPC, Parquet or CSV files, one file for each table.
 
     The directory is named after the run and the format unless -o is given.
     """

@@ -1,4 +1,4 @@
-"""The options of a guest on the command line, for every command that runs a program."""
+"""The guest options, for every command that runs a program."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _OPTIONS: Final = {
         type=Kernel(),
         default=GuestOptions.kernel,
         show_default=True,
-        help="Revision to model, and switches: 7.2,release_hook=exit_thread (see `shstk kernels`).",
+        help="Revision to model, with switches: 7.2,release_hook=exit_thread (`shstk kernels`).",
     ),
     "seed": click.option(
         "--seed",
         type=click.IntRange(0),
         default=GuestOptions.seed,
         show_default=True,
-        help="Schedule, random bytes.",
+        help="Determines the schedule and random bytes.",
     ),
     "quantum": click.option(
         "--quantum",
@@ -39,10 +39,13 @@ _OPTIONS: Final = {
         default=":".join(map(str, GuestOptions.quantum)),
         show_default=True,
         metavar="LOW:HIGH",
-        help="Instructions of a task's turn while others wait, drawn by the seed.",
+        help="Instructions in a time slice while other tasks wait, drawn from the seed.",
     ),
     "env": click.option(
-        "--env", multiple=True, metavar="K=V", help="Set a variable (the guest has none else)."
+        "--env",
+        multiple=True,
+        metavar="K=V",
+        help="Set a variable (default: none are set).",
     ),
     "stdin": click.option(
         "--stdin", type=click.Path(path_type=Path), metavar="FILE", help="Standard input."
@@ -50,26 +53,26 @@ _OPTIONS: Final = {
     "tty": click.option(
         "--tty",
         is_flag=True,
-        help="Give the guest a terminal: this one, or one at which standard input is typed.",
+        help="Give the guest a terminal: this one, or one whose input is standard input.",
     ),
     "root": click.option(
         "--root",
         type=click.Path(path_type=Path),
         metavar="DIR",
-        help="File tree of the guest; it is never changed.",
+        help="File tree of the guest; it is never modified.",
     ),
     "overlay": click.option(
         "--overlay",
         type=click.Path(path_type=Path, file_okay=False),
         metavar="DIR",
-        help="Keep what the guest changes in DIR, and start from what it holds.",
+        help="Keep the guest's changes in DIR, and start from its contents.",
     ),
     "binds": click.option(
         "--bind",
         "binds",
         multiple=True,
         metavar="HOST:GUEST[:rw]",
-        help="Show a file or directory to the guest; with :rw its changes are written back.",
+        help="Give the guest a file or directory; with :rw, changes are written back.",
     ),
     "cwd": click.option(
         "--cwd", default=GuestOptions.cwd, show_default=True, help="Working directory in the guest."
@@ -82,7 +85,7 @@ _OPTIONS: Final = {
         type=click.Choice(ABIS),
         default=GuestOptions.abi,
         show_default=True,
-        help="prctl numbers: the merged kernel's, or the revision's own.",
+        help="prctl numbers: those of the merged kernel, or of the revision.",
     ),
     "nousercfi": click.option("--nousercfi", is_flag=True, help="Boot with riscv_nousercfi."),
     "enable_cfi": click.option(
@@ -90,8 +93,8 @@ _OPTIONS: Final = {
         type=click.Choice(CFI_MODES),
         default=GuestOptions.enable_cfi,
         show_default=True,
-        help="Have the loader do the prctls, as a libc would: if the program and its libraries are "
-        "marked for it, or in any case.",
+        help="Let the loader issue the prctls, as a libc would: if the program and its libraries "
+        "are marked for it, or always.",
     ),
     "memory": click.option("--memory", type=Size(), metavar="SIZE", help="Memory of the machine."),
     "rlimits": click.option(
@@ -102,10 +105,10 @@ _OPTIONS: Final = {
         help="Initial limit, such as STACK=8M.",
     ),
     "max_instructions": click.option(
-        "--max-instructions", type=click.IntRange(1), metavar="N", help="End the run after N."
+        "--max-instructions", type=click.IntRange(1), metavar="N", help="End after N instructions."
     ),
     "timeout": click.option(
-        "--timeout", type=float, metavar="SECONDS", help="End the run after so long."
+        "--timeout", type=float, metavar="SECONDS", help="End the run after SECONDS."
     ),
     "program": click.argument("program"),
     "args": click.argument("args", nargs=-1, type=click.UNPROCESSED),
@@ -125,7 +128,7 @@ def guest_options(*without: str) -> Callable[[F], F]:
 
 
 def settings(options: dict[str, Any], *, piped: bool = True) -> Settings:
-    """Keyword arguments of shstk.record, from what click made of `guest_options`.
+    """Keyword arguments of shstk.record, from click's values of `guest_options`.
 
     piped: without --stdin, the guest reads what is piped into this command.
     """
@@ -178,7 +181,7 @@ def _bind(text: str) -> tuple[str, str, bool]:
 
 
 def _stdin(path: Path | None, piped: bool) -> bytes:
-    """The bytes of --stdin; without it nothing at a terminal, else what the pipe holds."""
+    """The bytes of --stdin. Without it, the contents of the pipe; nothing at a terminal."""
     if path is not None:
         return path.read_bytes()
     if not piped or sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @run_argument
-@click.option("--no-verify", is_flag=True, help="Do not hold the files against their hashes.")
+@click.option("--no-verify", is_flag=True, help="Do not check the files against their hashes.")
 @format_option("text", "json")
 def command(run: Path, no_verify: bool, format: str) -> None:
-    """What RUN is: program, kernel, how it ended, its tables.
+    """Describe RUN: program, kernel, how it ended, its tables.
 
     --format json prints the manifest itself.
     """

@@ -17,8 +17,8 @@ from shstk.schemas.revisions import DEFAULT_REVISION, REVISIONS, SWITCHES, resol
 def command(revision: str | None, format: str) -> None:
     """List the kernel revisions and their switches; with REVISION, each value's source.
 
-    A value marked (?) is one that no source text confirms. --kernel takes a revision's name, and
-    switches turned after commas: --kernel 7.2,release_hook=exit_thread
+    A value marked (?) is not confirmed by any source. --kernel takes a revision's name, followed
+    by changed switches, separated by commas: --kernel 7.2,release_hook=exit_thread
     """
     if revision is not None:
         row = resolve(revision)
@@ -40,8 +40,8 @@ def command(revision: str | None, format: str) -> None:
 
 
 def _switches() -> Iterator[str]:
-    """Each switch, what it says, and from which revision on it has which value."""
-    yield f"\nDefault: {DEFAULT_REVISION}. (?): no source text confirms it. Sources:"
+    """Each switch, its meaning, and the revisions that changed its value."""
+    yield f"\nDefault: {DEFAULT_REVISION}. (?): not confirmed by any source. Sources:"
     yield "`shstk kernels REVISION`. Each switch, and the revisions that changed its value:"
     for switch in SWITCHES.values():
         values = ((str(row.settings[switch.name]), row.name) for row in REVISIONS.values())

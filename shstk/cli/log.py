@@ -33,10 +33,10 @@ def command(
     cfi: bool,
     format: str,
 ) -> None:
-    """Tell what happened in RUN, in one order: position, task, event.
+    """List the events of RUN in order: position, task, event.
 
-    System calls stand at the margin; what happened in them is indented below. Instructions are left
-    out unless --cfi is given (with --calls: both).
+    The events within a system call are indented below it. Instructions are omitted unless --cfi is
+    given (with --calls: both).
     """
     from shstk import log
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     "--kernels",
     default=",".join(COMPARED),
     show_default=True,
-    help="Revisions, by commas; one with switches turned needs an option of its own: --kernel.",
+    help="Revisions, separated by commas; a revision with changed switches goes with --kernel.",
 )
 @click.option("-k", "--kernel", "more", type=Kernel(), multiple=True, help="One more column.")
 @click.option(
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     "others",
     multiple=True,
     metavar="COMMAND",
-    help="One more program, with its arguments in one word.",
+    help="One more program with its arguments, quoted as one word.",
 )
 @click.option(
     "--keep", type=click.Path(path_type=Path), metavar="DIR", help="Keep the runs in DIR."
 )
-@click.option("--all", "all_rules", is_flag=True, help="Also rules that no revision violates.")
+@click.option("--all", "all_rules", is_flag=True, help="List rules that no revision violates too.")
 @format_option("text", "json", "csv")
 @guest_options("kernel", "program", "args")
 @click.argument("program", required=False)
@@ -58,15 +58,15 @@ def command(
 ) -> int:
     """Record PROGRAM under several revisions and print finding x revision.
 
-    A cell is the number of violations of intent; `ok (n)`: n instances were as they should be; `-`:
-    nothing to judge. `changes` says at which revision a finding appears and goes. With --program,
-    program x finding x revision. Exit code 1 if any revision has findings.
+    A cell is the number of violations of intent; `ok (n)`: n instances were correct; `-`: nothing
+    to judge. `changes` names the revisions at which a finding appears and disappears. With
+    --program: program x finding x revision. Exit code 1 if any revision has findings.
     """
     from shstk.replay.matrix import matrix
 
     names = [resolve(name.strip()).name for name in kernels.split(",") if name.strip()] + list(more)
     if not names:
-        raise UsageError("--kernels: no revision is named", "`shstk kernels` lists them")
+        raise UsageError("--kernels names no revision", "`shstk kernels` lists them")
     programs = _programs(program, args, others)
     guest = settings(options, piped=False)
     status = Status()
@@ -120,7 +120,7 @@ def _table(
 def _programs(
     program: str | None, args: tuple[str, ...], others: tuple[str, ...]
 ) -> dict[str, list[str]]:
-    """What each program is called in the table, and its words."""
+    """Each program's name in the table, and its arguments."""
     commands = [[program, *args]] if program is not None else []
     for text in others:
         try:
@@ -128,7 +128,7 @@ def _programs(
         except ValueError as error:
             raise UsageError(f"--program {text}: {error}", "quote it as a shell would") from error
     if not all(commands) or not commands:
-        raise UsageError("no program is named", "shstk matrix PROGRAM, or --program 'PROGRAM ARG…'")
+        raise UsageError("no program is given", "shstk matrix PROGRAM, or --program 'PROGRAM ARG…'")
     names = [shlex.join([Path(words[0]).name, *words[1:]]) for words in commands]
     if len(set(names)) < len(names):
         names = [shlex.join(words) for words in commands]

@@ -13,10 +13,10 @@ from shstk.plugins import SHIPPED
 @click.argument("name", required=False)
 @format_option("text", "json", "csv")
 def command(name: str | None, format: str) -> None:
-    """List the plugins that come with shstk; with NAME, what it says of itself.
+    """List the plugins that come with shstk; with NAME, print its documentation.
 
-    NAME may be a plugin of your own, module:Class or file.py:Class. How to write one: see
-    docs/plugins.md.
+    NAME may be your own plugin, module:Class or file.py:Class. docs/plugins.md describes how to
+    write one.
     """
     from shstk.plugins.loading import arguments, find
 

@@ -23,7 +23,7 @@ from shstk.schemas.tables import DEFAULT_TRACE, TRACES
     default=",".join(DEFAULT_TRACE),
     show_default=True,
     metavar="TABLES",
-    help=f"What of the executor to record: {', '.join(TRACES)}. Rules read cfi only.",
+    help=f"Executor tables to record: {', '.join(TRACES)}. Rules read only cfi.",
 )
 @plugin_option
 @click.option("--exit-guest", is_flag=True, help="Exit as the program did (128 + signal).")
@@ -39,8 +39,8 @@ def command(
 ) -> int:
     """Run PROGRAM (a riscv64 Linux ELF) under a kernel revision and record it.
 
-    The program's output passes through. RUN is PROGRAM's name with .run unless -o is given. The
-    command's exit code is 0 when the program was recorded, whatever the program did.
+    The program's output is passed through. RUN is PROGRAM's name with .run unless -o is given. The
+    exit code is 0 if the program was recorded, whatever its own exit code.
     """
     passing = PassThrough()
     result = shstk.record(

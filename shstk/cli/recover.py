@@ -12,7 +12,7 @@ from shstk.schemas import seq as positions
 def command(directory: Path) -> None:
     """Salvage a recording that was cut off (a kill -9, a full disk).
 
-    Seals what is whole as RUN. Rules about a run's end are then not evaluated.
+    Seals the intact part as a run. Rules about a run's end are then not evaluated.
     """
     from shstk.replay.run import Run
     from shstk.tracer.recording.rundir import recover

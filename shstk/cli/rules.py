@@ -9,7 +9,7 @@ from shstk.cli.common import format_option
 @click.command()
 @format_option("text", "json", "csv")
 def command(format: str) -> None:
-    """List the rules: id, name, severity, what is checked."""
+    """List the rules: id, name, severity, what each checks."""
     from shstk.replay.rules import RULES
 
     rows = [[r.id, r.slug, r.severity, r.title] for r in RULES.values()]

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 @click.command()
 @run_argument
 @click.argument("addr", type=Address(), required=False)
-@click.option("--at", type=Seq(), metavar="SEQ", help="As of icount.n, not of the run's end.")
+@click.option("--at", type=Seq(), metavar="SEQ", help="As of icount.n instead of the run's end.")
 @format_option("text", "json", "csv")
 def command(run: Path, addr: int | None, at: int | None, format: str) -> None:
-    """Every shadow stack of RUN: whose it is, who allocated it, who freed it or should have.
+    """List the shadow stacks of RUN: the owner, who allocated it, who freed it or should have.
 
-    With ADDR only the stack that holds it. `deepest` is the most that was ever pushed.
+    With ADDR, only the stack that contains it. `deepest` is the most bytes ever in use.
     """
     frame = shstk.stacks(open_run(run), at=at, addr=addr)
     if format != "text":
@@ -32,7 +32,7 @@ def command(run: Path, addr: int | None, at: int | None, format: str) -> None:
 
         render.write_frame(frame, VIEWS["shadow_stacks"].units, format)
     elif frame.is_empty():
-        where = f" holds {addr:#x}" if addr is not None else ""
+        where = f" contains {addr:#x}" if addr is not None else ""
         when = f" at {positions.show(at)}" if at is not None else ""
         click.echo(f"no shadow stack{where}{when}")
     else:
@@ -40,7 +40,7 @@ def command(run: Path, addr: int | None, at: int | None, format: str) -> None:
 
 
 def write_text(frame: pl.DataFrame, out: TextIO) -> None:
-    """A line a stack, and below it who should have freed it where nobody did."""
+    """One line for each stack, followed by the tasks that should have freed a leaked stack."""
     header = ["base", "size", "mm", "owner", "ssp", "deepest", "allocated by", "freed by"]
     rows, late = [], []
     for row in frame.iter_rows(named=True):

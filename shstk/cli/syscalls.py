@@ -11,8 +11,8 @@ from shstk.cli.common import format_option
 def command(format: str) -> None:
     """List the system calls of the kernel model, one row each.
 
-    modelled: as Linux does it. simple: a constant or nearly so. refused: always an error, although
-    a kernel could do more. Any other call is -ENOSYS and a warning in the run.
+    modelled: behaves as in Linux. simple: returns a constant, or nearly so. refused: always fails,
+    although Linux may not. Any other call returns -ENOSYS and adds a warning to the run.
     """
     from shstk.tracer.kernel.table import CALLS
 

@@ -1,4 +1,4 @@
-"""What a command does at its terminal while guests run: a status line, their output, Ctrl-C."""
+"""The terminal while guests run: a status line, the guest's output, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 
 
 class Status:
-    """A line that the next one overwrites; nothing if standard error is not a terminal."""
+    """A status line, overwritten by the next; silent if standard error is not a terminal."""
 
     def __init__(self) -> None:
         self._wanted = sys.stderr.isatty()
@@ -29,7 +29,7 @@ class Status:
 
 
 class Progress:
-    """How far a guest is, at most five times a second: GuestOptions.on_progress."""
+    """Shows a guest's progress, at most five times a second: GuestOptions.on_progress."""
 
     def __init__(self) -> None:
         self._status = Status()
@@ -48,10 +48,10 @@ class Progress:
 
 
 class PassThrough:
-    """Writes the guest's output to ours: GuestOptions.on_output.
+    """Copies the guest's output to ours: GuestOptions.on_output.
 
-    An output that cannot be written does not change what the guest does; `check` reports it later.
-    A reader that has gone (head, grep -q) is not an error.
+    A failed write does not affect the guest; `check` reports it later. A reader that has exited
+    (head, grep -q) is not an error.
     """
 
     def __init__(self) -> None:
@@ -68,13 +68,13 @@ class PassThrough:
                 self._error = error
 
     def check(self) -> None:
-        """Raises the OSError that kept some of the output from being written."""
+        """Raises the OSError of a failed write, if there was one."""
         if self._error:
             raise self._error
 
 
 class Interrupt:
-    """The first SIGINT ends the guest, and what is recorded of it is kept; a second one kills."""
+    """The first SIGINT ends the guest and keeps its recording; a second one kills the command."""
 
     def __init__(self) -> None:
         self._hit = False

@@ -1,4 +1,4 @@
-"""Runs written by hand: `shstk build LISTING -o RUN`. The notation stands in docs/listing.md."""
+"""Runs written by hand: `shstk build LISTING -o RUN`. docs/listing.md describes the notation."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def build_run(text: str, run: str | None = None, where: str = "listing") -> Run:
-    """The run of a listing, in memory. run: which of the file's (may be left out if it holds one);
-    where: the file's name, for errors. Raises BadListing."""
+    """The run of a listing, in memory. run: its name (optional if the file has only one). where:
+    the file's name, for errors. Raises BadListing."""
     from shstk.replay.run import Run
 
     built = Builder(_choose(text, run, where))
@@ -44,7 +44,7 @@ def build(listing: Path, out: Path, run: str | None = None, force: bool = False)
 
 
 def names(text: str, where: str = "listing") -> list[str]:
-    """The names of the runs in a listing; one empty name if it holds a single unnamed run."""
+    """The names of the runs in a listing; one empty name if it has a single unnamed run."""
     return list(read(text, where))
 
 
@@ -55,8 +55,8 @@ def _choose(text: str, run: str | None, where: str) -> Listing:
     if run in runs:
         return runs[str(run)]
     known = ", ".join(filter(None, runs)) or "one without a name"
-    what = "which of its runs?" if run is None else f"no run {run!r}"
-    raise BadListing(f"{where}: {what}", f"it holds: {known}; choose with --run NAME")
+    what = "it has several runs" if run is None else f"no run {run!r}"
+    raise BadListing(f"{where}: {what}", f"it has: {known}; choose with --run NAME")
 
 
 def _tables(built: Builder) -> dict[str, pa.Table]:

@@ -1,4 +1,4 @@
-"""Lines of a listing become rows: the order, the tasks, and the columns that follow from them."""
+"""Turn the lines of a listing into rows: seqs, tasks, and the columns derived from them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Row = dict[str, Any]
 _NO_RETURN: Final = ("exit", "exit_group", "rt_sigreturn")
 _FORK: Final = {"exit_signal": uapi.SIGNALS["SIGCHLD"]}
 _VFORK: Final = {"flags": uapi.CLONE_VM | uapi.CLONE_VFORK, **_FORK}
-# api -> (the call it is made with, what it fills in)
+# api -> (the system call, the columns it fills in)
 _CLONES: Final[dict[str, tuple[str, dict[str, int]]]] = {
     "clone": ("clone", {}),
     "clone3": ("clone3", {}),
@@ -41,7 +41,7 @@ _CLONES: Final[dict[str, tuple[str, dict[str, int]]]] = {
 _CLONE_ARGUMENTS: Final = (
     "flags", "stack", "stack_size", "tls", "parent_tid", "child_tid_addr", "set_tid", "exit_signal",
 )  # fmt: skip
-# a0 and on; clone3's struct lies in memory and is only known by its size.
+# The arguments from a0; clone3's struct is in memory, so only its size is passed.
 _CLONE_REGISTERS: Final[dict[str, Callable[[Row], list[int]]]] = {
     "clone": lambda c: [
         c["flags"] | c["exit_signal"],
@@ -52,20 +52,20 @@ _CLONE_REGISTERS: Final[dict[str, Callable[[Row], list[int]]]] = {
     ],
     "clone3": lambda c: [0, 88],
 }
-# What a row says ssp is afterwards.
+# The column with ssp after the event.
 _SSP_AFTER: Final = {"task_events": "ssp", "cfi": "ssp_after", "signals": "ssp_after"}
 
 
 @dataclass(frozen=True)
 class Outer:
-    """The event inside whose braces a line stands."""
+    """The event whose braces contain a line."""
 
     tid: int
     seq: int
 
 
 class Builder:
-    """Reads the lines of one run; `rows` and `files` are what they say. Raises BadListing."""
+    """Reads the lines of one run into `rows` and `files`. Raises BadListing."""
 
     def __init__(self, listing: Listing) -> None:
         self.rows: dict[str, list[Row]] = {}
@@ -116,7 +116,7 @@ class Builder:
         name = words.pop(0)
         tid = tid if tid is not None else outer.tid if outer else self._said
         if tid is None:
-            raise BadValue("whose event is it? Begin it with a task, such as t1")
+            raise BadValue("the event has no task: begin it with one, such as t1")
         if outer is None:
             self._said = tid
         call = _CALL.fullmatch(name)
@@ -164,11 +164,11 @@ class Builder:
             found = max(self._at, 0) + 1
         if found <= self._at:
             raise BadValue(
-                f"{seq.show(found)} does not come after {seq.show(self._at)}, which is taken"
-                " (events stand in seq order; a call ends one step after the last event inside)"
+                f"{seq.show(found)} is not after {seq.show(self._at)}, the last seq used"
+                " (events are in seq order; a call ends one step after the last event inside)"
             )
         if found >= 2**64:
-            raise BadValue(f"{seq.show(found)} is beyond what a seq can hold")
+            raise BadValue(f"{seq.show(found)} does not fit into a seq")
         self._at = found
         return found
 
@@ -203,7 +203,7 @@ class Builder:
         filled = event.fill(place) if event.fill else {}
         row = self._add(event.table, head, {**event.fixed, **filled, **place.given})
         if place.words:
-            raise BadValue(f"{event.name}: what is {place.words[0]!r}?")
+            raise BadValue(f"{event.name}: unexpected {place.words[0]!r}")
         after = row.get(_SSP_AFTER.get(event.table, ""))
         if event.name == "exec_done" and "ssp" not in place.given and not row["status"]:
             row["ssp"] = after = 0
@@ -212,7 +212,7 @@ class Builder:
         if event.name == "switch":
             self._running = place.tid
         if event.name == "new_mm" and row["cause"] == "fork":
-            place.task.created = False  # it is the mm of the tid's next life
+            place.task.created = False  # this is the mm of the next task with this tid
         if event.name == "mm_dropped" and row["value"] == 0:
             self._end_mm(row["mm"], row["seq"])
 
@@ -249,10 +249,10 @@ class Builder:
         number, clone, registers = self._arguments(name, arguments)
         self._take_columns("syscalls", place)
         if place.words:
-            raise BadValue(f"{name}: what is {place.words[0]!r}?")
+            raise BadValue(f"{name}: unexpected {place.words[0]!r}")
         ret = place.ret
         if ret is None and not never and name not in _NO_RETURN:
-            raise BadValue(f"{name}: what did it return? (= 0, = -ENOMEM, or = ? if it did not)")
+            raise BadValue(f"{name}: no result (= 0, = -ENOMEM, or = ? if it did not return)")
         entry = place.task.ssp
         self._inside(line, Outer(place.tid, head["seq"]))
         outcome = "returned"
@@ -283,7 +283,7 @@ class Builder:
         if name not in SYSCALLS:
             raise BadValue(f"no call {name!r}{_like(name, SYSCALLS)}")
         if len(parts) > 6:
-            raise BadValue(f"{name}: a call has at most six arguments")
+            raise BadValue(f"{name}: a call takes at most six arguments")
         column = TABLES["syscalls"].column("a0")
         return SYSCALLS[name].number, {}, _registers([self._names.value(column, p) for p in parts])
 
@@ -293,13 +293,13 @@ class Builder:
             match = _SET.fullmatch(part)
             key, value = (match[1], match[2]) if match else ("flags", part)
             if key not in _CLONE_ARGUMENTS or (not match and i):
-                raise BadValue(f"{name}: {part!r} is none of {', '.join(_CLONE_ARGUMENTS)}")
+                raise BadValue(f"{name}: {part!r} is not one of {', '.join(_CLONE_ARGUMENTS)}")
             made[key] = self._names.value(TABLES["clones"].column(key), value)
         return made
 
     def _boot(self, at: int, tid: int, mm: int, words: list[str]) -> None:
         if words:
-            raise BadValue(f"boot: what is {words[0]!r}?")
+            raise BadValue(f"boot: unexpected {words[0]!r}")
         self._tasks[tid] = Task(mm, created=True)
         self._running = tid
         head = {"tid": tid, "mm": mm}
@@ -314,7 +314,7 @@ class Builder:
             raise BadValue(f"no table {table!r}: known are {' '.join(TABLES)}")
         self._take_columns(table, place)
         if place.words:
-            raise BadValue(f"row {table}: {place.words[0]!r} is no column=value")
+            raise BadValue(f"row {table}: {place.words[0]!r} is not column=value")
         self._add(table, head, place.given)
 
     def _input(self, head: Row, place: Place) -> None:
@@ -323,9 +323,9 @@ class Builder:
         path = self._names.text(place.take("its path"))
         data = self._names.data(place.take("its bytes"))
         if number != len(self.files) + 1:
-            raise BadValue(f"inputs are numbered from 1: this one is {len(self.files) + 1}")
+            raise BadValue(f"inputs are numbered from 1: the next is {len(self.files) + 1}")
         if place.words:
-            raise BadValue(f"input: what is {place.words[0]!r}?")
+            raise BadValue(f"input: unexpected {place.words[0]!r}")
         self.files.append(data)
         made: Row = {"input": number, "guest_path": path, "size": len(data), "mode": 0o100755}
         made |= {"sha256": hashlib.sha256(data).hexdigest(), "first_seq": head["seq"]}
@@ -350,12 +350,12 @@ class Builder:
 
 
 def _split_return(words: list[str]) -> tuple[list[str], str | None]:
-    """Without `= RET`, and what RET is."""
+    """The words without `= RET`, and RET."""
     if "=" not in words:
         return words, None
     at = words.index("=")
     if at + 1 == len(words):
-        raise BadValue("nothing stands after the =")
+        raise BadValue("no value after the =")
     return words[:at] + words[at + 2 :], words[at + 1]
 
 
@@ -365,4 +365,4 @@ def _registers(values: list[int]) -> Row:
 
 def _like(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1)
-    return f": is it {close[0]}?" if close else ""
+    return f": did you mean {close[0]}?" if close else ""

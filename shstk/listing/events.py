@@ -1,4 +1,4 @@
-"""The events of listings, a row of EVENTS each: table, words, what it fills in by itself."""
+"""The events of listings, an entry of EVENTS each: table, words, columns filled in."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from shstk.listing.values import Area, BadValue, Names
 from shstk.schemas import uapi
 from shstk.schemas import vocabulary as kinds
 
-PC: Final = 0x10000  # of instructions whose place does not matter
+PC: Final = 0x10000  # of instructions whose address does not matter
 
 
 @dataclass
 class Task:
-    """What listings follow of a task."""
+    """The state of a task that listings track."""
 
     mm: int
     ssp: int = 0
@@ -25,7 +25,7 @@ class Task:
 
 @dataclass
 class Place:
-    """One event as it is being read."""
+    """An event while it is being read."""
 
     tid: int
     task: Task
@@ -33,12 +33,12 @@ class Place:
     shadow_stacks: list[Area]  # mapped so far, in any mm
     words: list[str]  # those not yet taken
     flags: frozenset[str]
-    ret: int | None  # what stands after the =
+    ret: int | None  # the value after the =
     given: dict[str, Any] = field(default_factory=dict)  # columns set so far
 
     @property
     def ssp(self) -> int:
-        """Before the event."""
+        """ssp before the event."""
         before = self.given.get("ssp_before")
         return self.task.ssp if before is None else int(before)
 
@@ -53,9 +53,9 @@ Fill = Callable[[Place], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Event:
-    """words: the columns its words stand for, `column=default` where one may be left out (@creator:
+    """words: the columns that its words set, `column=default` if a word is optional (@creator:
     the creator's tid; @running: the task that ran before). fixed: columns it always sets. fill:
-    columns it sets from where it stands. flags: words that may stand anywhere after its name."""
+    columns it sets from its context. flags: words allowed anywhere after its name."""
 
     name: str
     table: str
@@ -67,7 +67,7 @@ class Event:
 
     @property
     def columns(self) -> list[tuple[str, str | None]]:
-        """(column, how its default is written or None) for each word."""
+        """(column, the text of its default or None) for each word."""
         parts = [word.partition("=") for word in self.words.split()]
         return [(name, default if equals else None) for name, equals, default in parts]
 
@@ -84,7 +84,7 @@ def _map(place: Place) -> dict[str, Any]:
     failed = place.ret is not None and place.ret < 0
     if not place.names.is_area(word):
         if not failed:
-            raise BadValue(f"map {word} does not say where: expected SIZE@BASE, or = -ENOMEM")
+            raise BadValue(f"map {word} has no address: expected SIZE@BASE, or = -ENOMEM")
         return {**made, "length": place.names.number(word), "ret": place.ret}
     area = place.names.area(word)
     if shadow and not failed:
@@ -133,7 +133,7 @@ def _swap(place: Place) -> dict[str, Any]:
 
 
 def _motion(place: Place, moved: int, **columns: Any) -> dict[str, Any]:
-    """A shadow-stack instruction; a faulting one leaves ssp where it was."""
+    """A shadow-stack instruction; if it faults, ssp is unchanged."""
     after = place.ssp if place.given.get("fault") is not None else place.ssp + moved
     return {"pc": PC, "ssp_before": place.ssp, "ssp_after": after % 2**64, **columns}
 

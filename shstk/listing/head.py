@@ -1,4 +1,4 @@
-"""The head of a listing: kernel, limits, ending; what becomes the manifest."""
+"""The head of a listing: kernel, limits, ending. It becomes the manifest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shstk.schemas.version import VERSION
 
 
 class Head:
-    """Takes the lines of the head one by one."""
+    """Reads the lines of the head one by one."""
 
     def __init__(self, names: Names) -> None:
         self._names = names
@@ -73,7 +73,7 @@ class Head:
     def _u64(self, text: str) -> int:
         number = self._names.number(text)
         if not 0 <= number < 2**64:
-            raise BadValue(f"{text} is no u64")
+            raise BadValue(f"{text} is not a u64")
         return number
 
     def manifest(
@@ -118,5 +118,5 @@ def _one(key: str, words: list[str]) -> str:
 
 def _among(key: str, word: str, known: tuple[str, ...]) -> str:
     if word not in known:
-        raise BadValue(f"{key}: {word!r} is none of {' '.join(known)}")
+        raise BadValue(f"{key}: {word!r} is not one of {' '.join(known)}")
     return word

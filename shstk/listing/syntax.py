@@ -1,4 +1,4 @@
-"""A Markdown listing as lines of words: which ```run blocks belong to which run, and what nests."""
+"""Parse a Markdown listing into lines of words: its ```run blocks, their runs, and nesting."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read(text: str, where: str) -> dict[str, Listing]:
     """The runs of a file by name; "" if no block has a name. Raises BadListing."""
     blocks = list(_blocks(text, where))
     if not blocks:
-        raise BadListing(f"{where}: no run in it", "events stand in blocks fenced as ```run")
+        raise BadListing(f"{where}: no run found", "write events in blocks fenced as ```run")
     names = list(dict.fromkeys(name for name, _ in blocks if name)) or [""]
     return {
         name: Listing(
@@ -52,7 +52,7 @@ def read(text: str, where: str) -> dict[str, Listing]:
 
 
 def _blocks(text: str, where: str) -> list[tuple[str, list[Line]]]:
-    """(run name, its lines) of each block, in the file's order."""
+    """(run name, lines) of each block, in file order."""
     blocks: list[tuple[str, list[Line]]] = []
     opened: re.Match[str] | None = None
     started, content = 0, [""]
@@ -89,12 +89,12 @@ def _lines(content: list[str], first: int, where: str) -> list[Line]:
                 if not words:
                     raise BadListing(
                         f"{where}:{number}: no event before this brace",
-                        "the brace stands on the line of the event it belongs to",
+                        "put the brace on the line of its event",
                     )
                 open_.append(line)
             elif token == "}":
                 if not open_:
-                    raise BadListing(f"{where}:{number}: this brace closes nothing")
+                    raise BadListing(f"{where}:{number}: no open brace to close")
                 open_.pop()
             words = []
     if open_:

@@ -1,4 +1,4 @@
-"""Values as they are written in listings: numbers, names, areas, bytes, seqs."""
+"""Values in the notation of listings: numbers, names, areas, bytes, seqs."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Area:
 
 
 class BadValue(ValueError):
-    """A value that cannot be read; str() says which and why."""
+    """A value that cannot be read; str() is the message."""
 
 
 class Names:
-    """What `NAME = value` lines of the listing said, over the constants of the interfaces."""
+    """The listing's `NAME = value` definitions, over the constants of the interfaces."""
 
     def __init__(self) -> None:
         self._own: dict[str, int | Area] = {}
@@ -58,7 +58,7 @@ class Names:
             return found
         size, at, base = text.partition("@")
         if not at:
-            raise BadValue(f"{text} is no area: expected SIZE@BASE or the name of one")
+            raise BadValue(f"{text} is not an area: expected SIZE@BASE or the name of one")
         return Area(self.number(base), self.number(size))
 
     def is_area(self, text: str) -> bool:
@@ -70,7 +70,7 @@ class Names:
         for part in text.split("|"):
             terms = _TERM.findall(part)
             if not terms or "".join(terms) != part:
-                raise BadValue(f"{text!r} is no number")
+                raise BadValue(f"{text!r} is not a number")
             value |= sum(self._term(term) for term in terms)
         return value
 
@@ -84,10 +84,10 @@ class Names:
         name, dot, part = term.partition(".")
         found = self._own.get(name, CONSTANTS.get(name))
         if found is None:
-            raise BadValue(f"{term!r} is neither a number nor a name that was given before")
+            raise BadValue(f"{term!r} is neither a number nor a name defined before")
         if isinstance(found, Area):
             if part not in ("base", "size", "top"):
-                raise BadValue(f"{term} is an area: say {name}.base, {name}.size or {name}.top")
+                raise BadValue(f"{term} is an area: use {name}.base, {name}.size or {name}.top")
             value: int = getattr(found, part)
             return value
         if dot:
@@ -114,13 +114,13 @@ class Names:
         except ValueError as e:
             raise BadValue(f"{text}: {e}") from e
         raise BadValue(
-            f'{text} is no bytes: expected "text", hex:0011, u32:VALUE, u64:VALUE or zero:COUNT'
+            f'{text} is not bytes: expected "text", hex:0011, u32:VALUE, u64:VALUE or zero:COUNT'
         )
 
     def _count(self, text: str) -> int:
         count = self.number(text)
         if not 0 <= count <= _ZEROS:
-            raise BadValue(f"{count} zeros are not from 0 to {_ZEROS}")
+            raise BadValue(f"{count} zeros: expected 0 to {_ZEROS}")
         return count
 
     def text(self, text: str) -> str:
@@ -157,7 +157,7 @@ class Names:
 
 
 def as_held(column: Column, number: int) -> int:
-    """As a register holds it: -100 for AT_FDCWD in an argument, a high address in a result."""
+    """As a register holds it: -100 for AT_FDCWD as an argument, a high address as a result."""
     if column.base == "u64" and -(2**63) <= number < 0:
         return number + 2**64
     if column.base == "i64" and 2**63 <= number < 2**64:

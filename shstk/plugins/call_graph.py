@@ -13,7 +13,7 @@ from shstk.plugins.outputs import write
 from shstk.plugins.places import Places
 from shstk.tracer._core import decode
 
-# What a block ends with, or what the kernel did between two blocks.
+# How a block ends, or what the kernel did between two blocks.
 _ON: Final = 0
 _CALL: Final = 1
 _RETURN: Final = 2
@@ -21,7 +21,7 @@ _JUMP: Final = 3
 _KERNEL: Final = {"delivery": 4, "sigreturn": 5, "created": 6, "exec_done": 7}
 
 _LINKS: Final = (1, 5)  # ra and t0: calls write them, returns read them (the manual's hints)
-_HANDLER: Final = -1  # where a signal's handler returns to
+_HANDLER: Final = -1  # the return address of a signal handler
 
 
 @dataclass
@@ -30,9 +30,9 @@ class _Activation:
 
     function: int
     edge: tuple[int | None, int]
-    back: int | None  # where it returns to, if a return can
+    back: int | None  # its return address, if it can return
     began: int  # instructions of its task
-    outermost: bool  # it has not called itself, through whomever
+    outermost: bool  # no activation of the same function is below it
 
 
 @dataclass
@@ -40,8 +40,8 @@ class _Task:
     mm: int | None = None
     stack: list[_Activation] = field(default_factory=list)
     active: Counter[int] = field(default_factory=Counter)  # activations of each function on it
-    told: int = 0  # instructions that some function has been given
-    turns: list[int] = field(default_factory=list)  # what the kernel did before its next block
+    told: int = 0  # instructions already attributed to a function
+    turns: list[int] = field(default_factory=list)  # kernel events before its next block
 
 
 @dataclass
@@ -57,17 +57,17 @@ class CallGraph(Plugin):
     Arguments: out=FILE: write it as a callgrind file too (KCachegrind, gprof2dot); top=10: lines of
     the summary.
 
-    Calls and returns are the jumps that the RISC-V manual's hints call so: those that write ra or
-    t0, and those to what they hold. A jump to where another function begins is a tail call: that
-    function takes the place of the one that jumped. longjmp and unwinding end the activations that
-    they pass over; what a signal interrupts calls its handler. Nobody calls a thread's first
-    function, nor the program's. A block that a fault ended early counts whole.
+    Calls and returns are identified by the RISC-V manual's hints: jumps that write ra or t0 are
+    calls, jumps to their values are returns. A jump to the start of another function is a tail
+    call: that function replaces the one that jumped. longjmp and unwinding end the activations that
+    they skip; interrupted code calls its signal handler. The first function of a thread or program
+    has no caller. A block that a fault ended early counts in full.
 
-    Table plugin_call_graph, a row an edge, most inclusive first: caller str or null, callee str,
-    module str (the callee's file), address u64 (the callee's), calls i64, exclusive i64
-    (instructions of the callee itself), inclusive i64 (with all it called; activations within one
-    of the same function count nothing, so that the sum over its callers is the function's). A
-    function without a symbol is called by its address.
+    Table plugin_call_graph, one row for each edge, most inclusive first: caller str or null, callee
+    str, module str (the callee's file), address u64 (the callee's), calls i64, exclusive i64
+    (instructions of the callee itself), inclusive i64 (including all its callees; recursive
+    activations are not counted, so the sum over a function's callers is the function's total). A
+    function without a symbol is named by its address.
     """
 
     wants = (Rows("code"), Rows("signals"), Rows("task_events"), Blocks())
@@ -75,7 +75,7 @@ class CallGraph(Plugin):
     def __init__(self, out: Path | None = None, top: int = 10) -> None:
         self._out, self._top = out, top
         self._places = Places()
-        # (file, symbol, address) -> number; without a symbol every block might be one
+        # (file, symbol, address) -> number; without symbols any block may start a function
         self._functions: dict[tuple[str, str | None, int], int] = {}
         self._blocks: list[tuple[int, int, int, bool]] = []  # of _KNOWN, block n + 1 at n
         self._kernel: list[tuple[int, int, int, int | None, int]] = []  # seq, tid, what, mm, value
@@ -92,13 +92,13 @@ class CallGraph(Plugin):
             self._blocks += map(self._block, batch.to_pylist())
             return
         for row in batch.to_pylist():
-            if row["kind"] in _KERNEL and not row.get("status"):  # no failed exec
+            if row["kind"] in _KERNEL and not row.get("status"):  # skip a failed exec
                 what, value = _KERNEL[row["kind"]], row.get("value") or 0
                 self._kernel.append((row["seq"], row["tid"], what, row["mm"], value))
 
     def _block(self, code: dict[str, Any]) -> tuple[int, int, int, bool]:
-        """What it ends with, the address behind it, its function, whether that begins with it (as
-        far as symbols tell)."""
+        """How it ends, the address after it, its function, and whether the function starts with it
+        (according to the symbols)."""
         function = self._places.function(code["module"], code["pc"])
         first = function[1] is not None and function[2] == code["pc"]
         number = self._functions.setdefault(function, len(self._functions))
@@ -106,7 +106,7 @@ class CallGraph(Plugin):
         return _end(code["bytes"]), after, number, first
 
     def on_blocks(self, batch: pa.RecordBatch) -> None:
-        """Steps are the few blocks before which a task may have changed its function."""
+        """Process only the few blocks before which a task may have changed its function."""
         known = pl.DataFrame(
             self._blocks,
             schema={"end": pl.UInt8, "after": pl.UInt64, "function": pl.Int64, "first": pl.Boolean},
@@ -194,12 +194,12 @@ class CallGraph(Plugin):
     def _by_kernel(self, task: _Task, what: int, value: int, mm: int | None) -> None:
         if what != _KERNEL["created"]:
             task.turns.append(what)
-        elif value in self._tasks and self._tasks[value].mm != mm:  # a fork: it goes on from there
+        elif value in self._tasks and self._tasks[value].mm != mm:  # a fork
             task.stack = [replace(a, began=0) for a in self._tasks[value].stack]
             task.active = self._tasks[value].active.copy()
 
     def _turn(self, task: _Task, what: int, function: int, now: int) -> None:
-        """What the kernel did before a block of that function."""
+        """Apply a kernel event before a block of that function."""
         if what == _KERNEL["delivery"]:
             self._enter(task, function, _HANDLER, now)
         elif what == _KERNEL["sigreturn"]:
@@ -209,7 +209,7 @@ class CallGraph(Plugin):
             self._leave(task, 0, now)
 
     def _give(self, task: _Task, now: int) -> None:
-        """What ran since the last step is the topmost function's."""
+        """Attribute what ran since the last step to the innermost function."""
         if task.stack:
             self._edges[task.stack[-1].edge].own += now - task.told
         task.told = now
@@ -221,7 +221,7 @@ class CallGraph(Plugin):
         self._edges[edge].calls += 1
 
     def _leave(self, task: _Task, left: int, now: int) -> None:
-        """All activations but so many have ended."""
+        """End all activations except the outermost `left`."""
         while len(task.stack) > left:
             ended = task.stack.pop()
             task.active[ended.function] -= 1
@@ -302,7 +302,7 @@ def _returning(stack: list[_Activation], pc: int, function: int) -> int:
 
 
 def _end(text: bytes) -> int:
-    """How a block ends: by its last instruction."""
+    """How a block ends, from its last instruction."""
     at = last = 0
     while at < len(text):
         last = at

@@ -24,13 +24,13 @@ class Coverage(Plugin):
 
     Arguments: drcov=FILE: write the blocks in drcov's format, version 2 (Lighthouse, Cartographer,
     bncov read it). lcov=FILE: write a tracefile for genhtml and editors: how often each function
-    and line ran, and which did not, of the files that have DWARF line tables.
+    and line ran, or that it did not, for files with DWARF line tables.
 
-    A block that a fault ended early counts whole.
+    A block that a fault ended early counts in full.
 
-    Table plugin_coverage, a row a block, by module and address: module str (path in the guest),
-    offset u64 (from where the module begins), pc u64, length i64 (bytes), runs i64, symbol str or
-    null, line str or null (file:line), first_seq u64, first_tid u32.
+    Table plugin_coverage, one row for each block, by module and address: module str (path in the
+    guest), offset u64 (from the start of the module), pc u64, length i64 (bytes), runs i64, symbol
+    str or null, line str or null (file:line), first_seq u64, first_tid u32.
     """
 
     wants = (Blocks(),)
@@ -101,7 +101,7 @@ class Coverage(Plugin):
         return None if block["module"] is None else self._places.images[block["module"]]
 
     def _drcov_file(self) -> bytes:
-        """https://dynamorio.org/page_drcov.html; the blocks of no file belong to no module."""
+        """https://dynamorio.org/page_drcov.html; blocks without a file have no module."""
         images = list(dict.fromkeys(self._places.images.values()))
         numbers = {image: number for number, image in enumerate(images)}
         blocks = [
@@ -124,7 +124,7 @@ class Coverage(Plugin):
         return "\n".join(lines).encode() + b"\n" + b"".join(blocks)
 
     def _lcov_records(self) -> Iterator[str]:
-        """geninfo(1), "FILES": one record a source file."""
+        """geninfo(1), "FILES": one record for each source file."""
         ran = defaultdict(list)
         for block in self._blocks:
             if image := self._image(block):
@@ -150,7 +150,8 @@ class Coverage(Plugin):
 
 
 class _Times:
-    """How often the instruction at an address ran, by blocks (start, length, runs) that overlap."""
+    """How often the instruction at an address ran, from overlapping blocks (start, length,
+    runs)."""
 
     def __init__(self, blocks: list[tuple[int, int, int]]) -> None:
         self._starts = sorted((start, runs) for start, _, runs in blocks)

@@ -13,14 +13,14 @@ _EVERYWHERE: Final = 2**64
 
 
 class HotBlocks(Plugin):
-    """Which basic blocks ran most often: times, instructions, and whose code they are.
+    """Which basic blocks ran most often: runs, instructions, and their symbols.
 
-    Arguments: start=, end=: only blocks that begin at an address in between; top=10: lines of the
+    Arguments: start=, end=: only blocks that begin in this address range; top=10: lines of the
     summary.
 
-    Table plugin_hot_blocks, a row a block, most instructions first: block u32 (code.block),
-    pc u64, module str, symbol str or null, offset i64 (bytes from the symbol, or the file's own
-    address), line str or null (file:line), length i64 (bytes), runs i64 (times it was entered),
+    Table plugin_hot_blocks, one row for each block, most instructions first: block u32
+    (code.block), pc u64, module str, symbol str or null, offset i64 (bytes from the symbol, or the
+    ELF address), line str or null (file:line), length i64 (bytes), runs i64 (times it was entered),
     instructions i64 (runs times its instructions), first_seq u64.
     """
 

@@ -41,12 +41,12 @@ _NAMED: Final = {
 
 
 class InsnMix(Plugin):
-    """Which instructions ran how often, by mnemonic.
+    """How often each instruction ran, by mnemonic.
 
-    Arguments: start=, end=: only instructions at an address in between; top=10: lines of the
+    Arguments: start=, end=: only instructions in this address range; top=10: lines of the
     summary. Compressed instructions count as what they expand to.
 
-    Table plugin_insn_mix, a row a mnemonic, most frequent first: mnemonic str, kind str
+    Table plugin_insn_mix, one row for each mnemonic, most frequent first: mnemonic str, kind str
     (arithmetic, load, store, branch, jump, atomic, float, vector, system, fence, shadow stack,
     landing pad), count i64, compressed i64 (how many of them were), words i64 (distinct encodings).
     """
@@ -100,7 +100,7 @@ def _named(word: int) -> tuple[str, str]:
     return name.replace("_", "."), kind or "arithmetic"
 
 
-# What compressed instructions expand to, where that is no arithmetic.
+# Compressed instructions whose expansion is not arithmetic.
 _COMPRESSED: Final = {
     **dict.fromkeys(("lw", "ld", "fld", "lbu", "lhu", "lh"), "load"),
     **dict.fromkeys(("sw", "sd", "fsd", "sb", "sh"), "store"),

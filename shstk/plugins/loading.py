@@ -1,4 +1,4 @@
-"""What `--plugin` says, as a plugin: a name, `module:Class` or `file.py:Class`, and arguments."""
+"""Load the plugin of `--plugin`: a name, `module:Class` or `file.py:Class`, with arguments."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _FORMS: Final = "NAME, module:Class or path/file.py:Class, then ,key=value for e
 
 
 def load(spec: str | Plugin) -> Plugin:
-    """A plugin of its own, made with the arguments of the spec; name=… is the name of its table.
+    """Create a plugin with the arguments of the spec; name=… names its table.
 
-    Raises UsageError for a spec or an argument that cannot be, BadPlugin for code that cannot be
-    loaded or is no plugin.
+    Raises UsageError for an invalid spec or argument, BadPlugin for code that cannot be loaded or
+    is not a plugin.
     """
     if isinstance(spec, Plugin):
         return spec
@@ -56,7 +56,7 @@ def find(target: str) -> type[Plugin]:
         )
     if not _is_plugin(cls):
         raise BadPlugin(
-            f"{target} is no plugin", "a plugin is a class derived from shstk.plugin.Plugin"
+            f"{target} is not a plugin", "a plugin is a class derived from shstk.plugin.Plugin"
         )
     assert isinstance(cls, type)
     return cls
@@ -83,7 +83,7 @@ def _argument(text: str, spec: str) -> tuple[str, str]:
 def _module(where: str) -> ModuleType:
     if not where.endswith(".py"):
         if "" not in sys.path:
-            sys.path.append("")  # the folder one stands in, after all that is installed
+            sys.path.append("")  # the current folder, after everything installed
         return importlib.import_module(where)
     path = Path(where)
     if not path.is_file():
@@ -102,7 +102,7 @@ def _make(cls: type[Plugin], target: str, given: dict[str, str]) -> Plugin:
     values = {}
     for key, text in given.items():
         if key not in known:
-            names = ", ".join(known) or "none but name"
+            names = ", ".join(known) or "only name"
             raise UsageError(f"plugin {target} has no argument {key}", f"it has {names}")
         values[key] = _value(cls, target, key, text)
     for name, parameter in known.items():
@@ -141,7 +141,7 @@ _CONVERTERS: Final[dict[type, Callable[[str], Any]]] = {
 
 
 def _guarded(what: str, make: Callable[[], Any]) -> Any:
-    """Whatever a plugin's own code raises, as BadPlugin."""
+    """Raise any exception of the plugin's own code as BadPlugin."""
     try:
         return make()
     except ShstkError:

@@ -1,4 +1,4 @@
-"""Files that plugins write, where their arguments say."""
+"""Write the files that plugins' arguments name."""
 
 from __future__ import annotations
 

@@ -13,15 +13,15 @@ _EVERYWHERE: Final = 2**64
 
 
 class PageHeat(Plugin):
-    """Which pages of memory were read and written, how often, first and last when.
+    """Which pages of memory were read and written, how often, and when first and last.
 
-    Arguments: start=, end=: only accesses that touch an address in between; top=10: lines of the
-    summary. What instructions do counts, not what the kernel copies; an access across two pages
-    counts for the first.
+    Arguments: start=, end=: only accesses that touch this address range; top=10: lines of the
+    summary. Accesses by instructions are counted, copies by the kernel are not. An access across
+    two pages counts for the first.
 
-    Table plugin_page_heat, a row a page, by mm and address: mm u32, page u64 (address), loads i64,
-    stores i64 (an AMO is both), shadow_stack i64 (how many were by sspush, sspopchk or ssamoswap),
-    bytes i64, first_seq u64, last_seq u64.
+    Table plugin_page_heat, one row for each page, by mm and address: mm u32, page u64 (address),
+    loads i64, stores i64 (an AMO is both), shadow_stack i64 (how many were by sspush, sspopchk or
+    ssamoswap), bytes i64, first_seq u64, last_seq u64.
     """
 
     def __init__(self, start: int = 0, end: int = _EVERYWHERE, top: int = 10) -> None:

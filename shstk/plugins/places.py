@@ -1,4 +1,4 @@
-"""Where code lies, while the guest runs: its file, symbol and line, by what `on_module` told."""
+"""Resolve code addresses while the guest runs: file, symbol and line, from `on_module`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shstk.tracer import elf
 
 @dataclass(frozen=True)
 class Image:
-    """A module's file. Addresses of `names` are the file's own: address minus bias."""
+    """A module's file. Addresses in `names` are ELF addresses: address minus bias."""
 
     module: Module
     names: ElfNames
@@ -26,7 +26,7 @@ class Image:
 
     @cached_property
     def span(self) -> tuple[int, int]:
-        """First address in the guest and past the last one, as its segments say."""
+        """The first address in the guest and the one past the last, from its segments."""
         with suppress(BadProgram):
             image = elf.parse(self.module.data, self.module.path)
             return self.bias + image.low, self.bias + image.high
@@ -34,7 +34,7 @@ class Image:
 
 
 class Places:
-    """Feed it with every module. Modules of one file at one place are one image."""
+    """Add every module. Modules with the same file and address share an image."""
 
     def __init__(self) -> None:
         self.images: dict[int, Image] = {}  # by modules.module
@@ -47,7 +47,7 @@ class Places:
         )
 
     def at(self, module: int | None, pc: int) -> Place:
-        """module: modules.module; None for code of no file."""
+        """module: modules.module; None for code without a file."""
         if module is None:
             return Place("", None, pc)
         image = self.images[module]
@@ -59,7 +59,7 @@ class Places:
         return Place(image.module.path, found[0], own - found[1], file, line)
 
     def function(self, module: int | None, pc: int) -> tuple[str, str | None, int]:
-        """(file, symbol, its address); without a symbol pc is all there is."""
+        """(file, symbol, its address); without a symbol, the address is pc."""
         if module is None:
             return "", None, pc
         image = self.images[module]

@@ -18,7 +18,7 @@ from shstk.tracer.plugins.accesses import SHADOW_STACK, access_of
 
 _SHOWN: Final = 10  # lines of the summary
 _CLONES: Final = ("clone", "clone3", "vfork")
-# The rules that speak of what it sees.
+# The rules whose violations it detects.
 _POP: Final = named("pop-compares-then-moves").id
 _PAD: Final = named("pads-match-their-label").id
 _PAGE: Final = named("page-decides-fault").id
@@ -28,7 +28,7 @@ _SHARED: Final = named("one-pusher-a-stack").id
 
 @dataclass(frozen=True)
 class _Seen:
-    """A violation. rule: the one that speaks of it."""
+    """A violation. rule: the violated rule."""
 
     seq: int
     tid: int
@@ -46,23 +46,23 @@ class _Seen:
 @dataclass
 class _Task:
     mm: int | None
-    ssp: int | None = None  # None: it uses no shadow stack, as far as was seen
+    ssp: int | None = None  # None: it has not been seen to use a shadow stack
 
 
 class SspWatch(Plugin):
     """Watches the shadow stacks and stops the run at the first violation.
 
-    Arguments: go_on=yes: collect them all and stop nothing; every=65536: instructions between two
-    looks at pushes. Faults end the run where they happen, before their signal is delivered; what is
-    seen in pushes ends it at the next look.
+    Arguments: go_on=yes: collect all violations without stopping; every=65536: instructions between
+    two checks of pushes. A fault ends the run at once, before its signal is delivered; a violation
+    by a push ends it at the next check.
 
-    What it sees, and the rule that speaks of it (`shstk explain I3`): a pop that finds another word
-    (Z2), ssp outside of every shadow stack (I2), a push onto the stack that another task is using
-    (I3), a missing landing pad (Z6), a shadow-stack instruction on a page that is no shadow stack,
-    and a store to one (Z8).
+    It detects, with the violated rule (`shstk explain I3`): a pop that finds a different word (Z2),
+    ssp outside any shadow stack (I2), a push onto the stack that another task is using (I3), a
+    missing landing pad (Z6), a shadow-stack instruction on a page that is not a shadow stack, and
+    an ordinary store to a shadow stack (Z8).
 
-    Table plugin_ssp_watch, a row a violation: seq u64, tid u32, mm u32, pc u64, rule str, addr u64
-    or null, what str (in words).
+    Table plugin_ssp_watch, one row for each violation: seq u64, tid u32, mm u32, pc u64, rule str,
+    addr u64 or null, what str (in words).
     """
 
     wants = (Rows("mappings"), Rows("task_events"), Rows("cfi"))
@@ -81,9 +81,9 @@ class SspWatch(Plugin):
         if fault.cause == SOFTWARE_CHECK and fault.tval == SHADOW_STACK_FAULT:
             rule, what = _POP, f"a pop finds {fault.expected:#x}, not {fault.found:#x}"
         elif fault.cause == SOFTWARE_CHECK and fault.tval == LANDING_PAD_FAULT:
-            rule, what = _PAD, "no landing pad of the label that was expected"
+            rule, what = _PAD, "no landing pad with the expected label"
         elif shadow:
-            rule, what = _PAGE, "a shadow-stack instruction on a page that is no shadow stack"
+            rule, what = _PAGE, "a shadow-stack instruction on a page that is not a shadow stack"
         elif fault.cause == STORE_ACCESS:
             rule, what = _PAGE, "a store to a shadow stack"
         else:
@@ -105,7 +105,7 @@ class SspWatch(Plugin):
             self._task(call.tid, call.mm).ssp = None
 
     def _suspended(self, tid: int, seq: int) -> bool:
-        """In a clone call while others run: it waits for its vfork child."""
+        """Whether it is in a clone call, waiting for its vfork child."""
         calls = self._clones[tid]
         return any(begin <= seq and (end is None or seq <= end) for begin, end in calls)
 
@@ -121,7 +121,7 @@ class SspWatch(Plugin):
             self._clones[tid] = [call for call in calls if call[1] is None]
 
     def _calm(self, cfi: pa.RecordBatch) -> bool:
-        """Each task pushes and pops on one stack, and nobody else is there: no row needs a look."""
+        """Whether each task stays on one stack that no other task uses: no row needs a check."""
         if self._events:
             return False
         spans = _spans(cfi)
@@ -142,7 +142,7 @@ class SspWatch(Plugin):
         return True
 
     def _look(self, row: dict[str, Any]) -> None:
-        """A row of cfi."""
+        """Check a row of cfi."""
         tid, mm, ssp = row["tid"], row["mm"], row["ssp_after"]
         task = self._task(tid, mm)
         task.ssp = ssp
@@ -151,7 +151,7 @@ class SspWatch(Plugin):
         area = self._area(mm, ssp)
         seen = (row["seq"], tid, mm, row["pc"])
         if area is None:
-            what = f"ssp is {ssp:#x}, outside of every shadow stack"
+            what = f"ssp is {ssp:#x}, outside any shadow stack"
             if row["ssp_before"] != ssp:
                 self._see(_Seen(*seen, _OUTSIDE, ssp, what))
         elif row["kind"] == "sspush":
@@ -169,7 +169,7 @@ class SspWatch(Plugin):
                     self._see(_Seen(*seen, _SHARED, row["addr"], what))
 
     def _apply_until(self, seq: int) -> None:
-        """What the kernel did before a row of cfi."""
+        """Apply the kernel's events before a row of cfi."""
         self._events.sort(key=lambda event: event[0])
         while self._events and self._events[0][0] < seq:
             _, table, row = self._events.pop(0)
@@ -202,7 +202,7 @@ class SspWatch(Plugin):
         self._areas[row["mm"]] = sorted(set(left))
 
     def _area(self, mm: int | None, ssp: int) -> tuple[int, int] | None:
-        """The shadow stack that ssp is on; its end is an empty stack's."""
+        """The shadow stack that ssp is on; ssp at its end means that it is empty."""
         areas = self._areas[mm]
         at = bisect_left(areas, (ssp, 0)) - 1
         return areas[at] if at >= 0 and ssp <= areas[at][1] else None
@@ -241,9 +241,9 @@ class SspWatch(Plugin):
 
 
 def _spans(cfi: pa.RecordBatch) -> list[tuple[int, int, int, int, int]]:
-    """Of each task of a batch: tid, mm, the lowest, the highest and the last ssp."""
+    """tid, mm, and the lowest, highest and last ssp of each task in a batch."""
     tids, mms = pc.min_max(cfi["tid"]).as_py(), pc.min_max(cfi["mm"]).as_py()
-    if tids["min"] == tids["max"] and mms["min"] == mms["max"]:  # most often, and much faster
+    if tids["min"] == tids["max"] and mms["min"] == mms["max"]:  # the common case, much faster
         ssps = pc.min_max(cfi["ssp_after"]).as_py()
         return [(tids["min"], mms["min"], ssps["min"], ssps["max"], cfi["ssp_after"][-1].as_py())]
     ssp = pl.col("ssp_after")

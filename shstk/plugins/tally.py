@@ -6,11 +6,11 @@ from typing import Any, Final
 
 import polars as pl
 
-_PARTS: Final = 32  # frames that wait to be added up
+_PARTS: Final = 32  # frames kept before they are merged
 
 
 class Tally:
-    """keys: the columns that tell rows apart. how: for each other column sum, min, max or first."""
+    """keys: the columns to group by. how: sum, min, max or first for each other column."""
 
     def __init__(self, *keys: str, **how: str) -> None:
         self._keys = keys
@@ -24,7 +24,7 @@ class Tally:
             self._parts = [self._merged(pl.concat(self._parts))]
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a key, by key."""
+        """One row for each key, by key."""
         if not self._parts:
             return []
         return self._merged(pl.concat(self._parts)).sort(self._keys).rows(named=True)

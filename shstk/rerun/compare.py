@@ -1,4 +1,4 @@
-"""A run executed again from its directory alone, and held against what was recorded."""
+"""Execute a run again from its directory alone, and compare it with the record."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from shstk.replay.run import Run
     from shstk.tracer.guest import Guest
 
-# Looks at the clock that a guest which only sleeps gets past the record's last instruction.
+# How often a guest that only sleeps may read the clock past the record's last instruction.
 _PATIENCE: Final = 1 << 8
-# What the manifest says of a run that went to its end.
+# Manifest fields that describe the end of a complete run.
 _ENDED: Final = ("auxv", "ending", "exit_status", "icount", "warnings")
 
 Alarm = tuple[int, Callable[[], None]]
@@ -35,7 +35,7 @@ Alarm = tuple[int, Callable[[], None]]
 @dataclass(frozen=True)
 class Replayed:
     """agreed: rows of each table that were the same, up to the disagreement. icount: instructions
-    executed. whole: up to an end that was the program's own, or --max-instructions'."""
+    executed. whole: the run reached the program's own end, or that of --max-instructions."""
 
     agreed: dict[str, int]
     icount: int
@@ -52,11 +52,11 @@ def replay(
     plugins: Sequence[Plugin] = (),
     **callbacks: Unpack[Callbacks],
 ) -> Replayed:
-    """Execute a run again and compare everything that is in its tables.
+    """Execute a run again and compare all its tables.
 
-    until: a seq to stop after. alarms: (icount, callback) in ascending order, called in between.
-    plugins: look on, and may stop it. Raises BadRun (no program made it), BadPlugin,
-    KeyboardInterrupt.
+    until: a seq to stop after. alarms: (icount, callback) in ascending order, called at these
+    icounts. plugins: observe the run and may stop it. Raises BadRun (the run was not recorded from
+    a program), BadPlugin, KeyboardInterrupt.
     """
     manifest = run.manifest
     hold = Hold(run, until)
@@ -70,7 +70,7 @@ def replay(
             patience -= 1
         return hold.disagrees or patience < 0 or (interrupted is not None and interrupted())
 
-    # An instruction more than the record has would be a difference, and the last one.
+    # One instruction beyond the record is a difference, and enough to see it.
     natural = hold.to_the_end and manifest.ending != "limit"
     callbacks["interrupted"] = stop
     watching = Plugins(plugins, rec, trace_bits(manifest.traced))
@@ -86,7 +86,7 @@ def replay(
     try:
         ending = guest.run(merge(alarms(guest), watching.alarms(), key=itemgetter(0)))
     except Exception:
-        # What the guest does after a disagreement may be nothing the kernel model was made for.
+        # After a disagreement the guest may do what the kernel model does not support.
         loop.close(guest.k)
         rec.finish()
         difference = hold.first_difference(guest.machine.icount)
@@ -122,7 +122,7 @@ def _end_difference(manifest: Manifest, guest: Guest, ending: str) -> Difference
         "warnings": tuple(guest.k.warnings),
     }
     differing = tuple(name for name in _ENDED if now[name] != getattr(manifest, name))
-    if manifest.plugins:  # which warn too
+    if manifest.plugins:  # plugins add warnings too
         differing = tuple(name for name in differing if name != "warnings")
     if not differing:
         return None

@@ -1,4 +1,4 @@
-"""The guest of a recorded run, set up again from the run's directory."""
+"""Set up the guest of a recorded run again, from the run's directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The program of a run, with the run's inputs, recorded under another kernel revision."""
+"""Record a run's program, with the run's inputs, under another kernel revision."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shstk.tracer.record import RecordResult, record_guest
 def record_under(
     run: Run, kernel: str, out: Path, *, force: bool = False, **callbacks: Unpack[Callbacks]
 ) -> RecordResult:
-    """Record it into `out`. Raises BadRun (no program made the run), UsageError, CannotWrite."""
+    """Record it into `out`. Raises BadRun (the run has no program), UsageError, CannotWrite."""
     manifest = run.manifest
     again = partial(
         set_up,

@@ -1,4 +1,4 @@
-"""What came of executing a run again, as text and as JSON."""
+"""The result of executing a run again, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def text(path: Path, result: Replayed) -> str:
     counts = ", ".join(f"{rows} {table}" for table, rows in result.agreed.items()) or "no rows"
     found = result.disagreement
     if found is None:
-        end = "" if result.whole else ", as far as it was to go"
+        end = "" if result.whole else ", as far as requested"
         lines = [f"{path} agrees: {result.icount} instructions executed again{end}"]
     else:
         lines = [f"{path} disagrees at {_event(found.at)}"]
         lines += [f"  {line}" for line in _difference(found)]
         last = _event(found.agreed) if found.agreed else "nothing"
-        lines.append(f"the last event that is the same: {last}")
-    return "\n".join([*lines, f"the same: {counts}"]) + "\n"
+        lines.append(f"last event that agrees: {last}")
+    return "\n".join([*lines, f"agreeing rows: {counts}"]) + "\n"
 
 
 def _event(event: Event) -> str:
@@ -40,7 +40,7 @@ def _event(event: Event) -> str:
         shown += f" at {event.pc:#x}"
     if event.place:
         shown += f" in {event.place}"
-    return shown if event.began == event.seq else f"{shown}, begun at {positions.show(event.began)}"
+    return shown if event.began == event.seq else f"{shown}, started {positions.show(event.began)}"
 
 
 def _difference(found: Disagreement) -> list[str]:
@@ -63,16 +63,16 @@ def _difference(found: Disagreement) -> list[str]:
 
 
 def _row(row: dict[str, Any] | None, units: Mapping[str, Unit]) -> str:
-    """What tells a row, in one line."""
+    """A row in one line."""
     if row is None:
-        return "no more of these"
+        return "no further row"
     told = {name: value for name, value in row.items() if value is not None and name != "seq"}
     shown = " ".join(f"{name}={_value(units[name], value)}" for name, value in told.items())
     return f"{positions.show(row['seq'])} {shown}"
 
 
 def _around(was: bytes, now: bytes) -> tuple[str, str]:
-    """Both where they begin to differ."""
+    """Both, at the first byte that differs."""
     pairs = zip(was, now, strict=False)
     at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(was), len(now)))
     start = max(at - 4, 0)

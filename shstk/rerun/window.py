@@ -1,4 +1,4 @@
-"""A window of a run: what its instructions did one by one, by executing them again."""
+"""A window of a run: execute its instructions again and yield a row for each."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def window(
     on_progress: Callable[[int], None] = lambda icount: None,
 ) -> Iterator[pl.DataFrame]:
     """The rows of `table` (insn, cfi) from seq `first` to `last`, recorded or not, in frames of
-    some 100,000 rows, the last of which is empty. `place` (symbol+0x1a) stands behind pc,
-    `instruction` behind word.
+    about 100,000 rows; the last frame is empty. `place` (symbol+0x1a) follows pc, `instruction`
+    follows word.
 
-    kernel: under another revision. cache: where checkpoints are kept, if not in the user's own.
-    Raises BadRun: no program made the run.
+    kernel: under another revision. cache: the directory for checkpoints, if not the user's cache.
+    Raises BadRun if the run was not recorded from a program.
     """
     manifest = (directory(run) / "manifest.json").read_bytes()
     kept = CheckpointCache(cache or cache_directory(), manifest, kernel)
@@ -86,7 +86,7 @@ def _write_arrow(frames: Iterator[pl.DataFrame], out: BinaryIO) -> None:
 
 
 def _listing(frame: pl.DataFrame) -> Iterator[list[str | None]]:
-    """A line an instruction, as _HEADER says."""
+    """One line for each instruction, with the columns of _HEADER."""
     for row in frame.iter_rows(named=True):
         rd, at = row["rd"], row["mem_addr"]
         yield [

@@ -25,10 +25,10 @@ def matrix(
     on_output: Callable[[str, int, bytes], None] | None = None,
     on_kernel: Callable[[str], None] | None = None,
 ) -> dict[str, Report]:
-    """kernel -> what the rules say of the run under it.
+    """kernel -> the report on the run under it.
 
     options: of the guest; its own kernel is not used. keep: a directory for the runs, as
-    <keep>/<kernel>.run; otherwise they are thrown away. on_output gets (kernel, fd, bytes);
+    <keep>/<kernel>.run; without it they are deleted. on_output gets (kernel, fd, bytes);
     on_kernel is called before each recording.
     """
     base = keep if keep is not None else Path(tempfile.mkdtemp(prefix="shstk-matrix-"))

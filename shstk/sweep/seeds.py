@@ -1,4 +1,4 @@
-"""Many schedules of one program: each seed recorded, judged and thrown away again."""
+"""Many schedules of one program: each seed is recorded, judged and deleted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from shstk.tracer.record import record_guest
 
 @dataclass(frozen=True)
 class Judging:
-    """How each run is judged: the arguments of `shstk.check`."""
+    """How to judge each run: the arguments of `shstk.check`."""
 
     expect: str = "intent"
     select: tuple[str, ...] = ()
@@ -35,11 +35,11 @@ class Judging:
 
 @dataclass(frozen=True)
 class Tried:
-    """What came of one seed.
+    """The outcome of one seed.
 
-    ending: in a few words. failed: a signal killed the program, or it hung in a deadlock.
-    schedule, output: hashes; equal ones mean that the tasks took the same turns, that the program
-    wrote the same. violated: what the rules that are violated say.
+    ending: in a few words. failed: a signal killed the program, or it deadlocked. schedule, output:
+    hashes; equal hashes mean that the tasks were scheduled alike, or that the program wrote the
+    same bytes. violated: the results of the violated rules.
     """
 
     seed: int
@@ -57,15 +57,15 @@ class Tried:
 def explore(
     options: GuestOptions, seeds: range, judging: Judging, jobs: int = 1
 ) -> Iterator[Tried]:
-    """One Tried a seed, in the order of `seeds`; what is asked for last may never be run.
+    """Yield a Tried for each seed, in the order of `seeds`; later seeds are run only on demand.
 
-    options: of the guest; its own seed is not used. jobs: runs at a time, each a process.
+    options: of the guest; its own seed is not used. jobs: runs at a time, each in a process.
     """  # fmt: skip
     if jobs == 1:
         for seed in seeds:
             yield attempt(replace(options, seed=seed), judging)
         return
-    # Spawned: the threads of Polars do not survive a fork.
+    # Spawn, because the threads of Polars do not survive a fork.
     pool = ProcessPoolExecutor(
         jobs, multiprocessing.get_context("spawn"), initializer=_let_ctrl_c_end_it
     )
@@ -77,14 +77,14 @@ def explore(
             waiting += islice(ahead, 1)
     except BrokenProcessPool as error:
         raise ShstkError(
-            "a process that ran a seed was killed", "memory may be short: try --jobs 1"
+            "a process that ran a seed was killed", "memory may have run out: try --jobs 1"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def attempt(options: GuestOptions, judging: Judging) -> Tried:
-    """One seed: recorded, judged."""
+    """Record and judge one seed."""
     with tempfile.TemporaryDirectory(prefix="shstk-explore-") as scratch:
         out = Path(scratch) / "seed.run"
         result = record_guest(partial(set_up, options), out, trace=("cfi",), force=False)
@@ -110,7 +110,7 @@ def _values(run: Run, table: str) -> str:
 
 
 def _written(run: Run) -> str:
-    """Over the bytes to each descriptor, however they were cut into writes."""
+    """Hashes of the bytes written to each descriptor, however they were split into writes."""
     wrote: dict[int, Any] = {}
     for fd, data in run.table("output").select("fd", "bytes").iter_rows():
         wrote.setdefault(fd, hashlib.sha256()).update(data)

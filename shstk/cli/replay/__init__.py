@@ -24,7 +24,7 @@ from shstk.schemas.tables import WINDOWED
     "-k",
     "--kernel",
     type=Kernel(),
-    help="Record what would have happened under another revision instead.",
+    help="Record the program under another revision instead.",
 )
 @click.option(
     "--trace",
@@ -36,16 +36,16 @@ from shstk.schemas.tables import WINDOWED
     "--window",
     type=Window(),
     metavar="A..B",
-    help="Of what part of the run: from position A to B, or A..+N instructions. Implies --trace.",
+    help="The part of the run: from position A to B, or A..+N instructions. Implies --trace.",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="With --kernel: its run. With --trace: a file, .arrow, .csv or .json by its name.",
+    help="With --kernel: the new run. With --trace: a .arrow, .csv or .json file.",
 )
-@click.option("--force", is_flag=True, help="With -o: replace what is there.")
+@click.option("--force", is_flag=True, help="With -o: replace an existing run or file.")
 @plugin_option
 @format_option("text", "json", "csv", "arrow")
 def command(
@@ -59,35 +59,35 @@ def command(
     plugins: tuple[str, ...],
     format: str,
 ) -> int:
-    """Execute RUN again, from its directory alone, and hold it against the record.
+    """Execute RUN again, from its directory alone, and compare it with the record.
 
-    Every call, switch, signal, fault, mapping, byte and traced instruction must be the same; the
-    first that is not is shown, with the last event at which both still agreed, and the exit code
-    is 4.
+    Every call, switch, signal, fault, mapping, byte and traced instruction must be the same. The
+    first difference is shown, with the last event at which both still agreed, and the exit code is
+    4.
 
-    With --trace the rows of a part of it are shown, recorded or not. Checkpoints on the way there
-    are kept in the user's cache: the first look at a run takes as long as executing it does, any
-    later one about a second.
+    --trace shows the instructions of a part of the run, whether or not they were recorded.
+    Checkpoints are kept in the user's cache: the first --trace takes as long as executing the run,
+    later ones about a second.
     """
     if traced is not None or window is not None:
         if until is not None or plugins:
-            raise UsageError("--until and --plugin don't go with --trace: say what --window is")
+            raise UsageError("--until and --plugin cannot be combined with --trace", "use --window")
         from shstk.cli.replay.window import show
 
         return show(open_run(run), traced or "insn", window, kernel, output, force, format)
     if format not in ("text", "json"):
-        raise UsageError(f"--format {format} goes with --trace")
+        raise UsageError(f"--format {format} needs --trace")
     if kernel is not None:
         if until is not None:
-            raise UsageError("--until holds a run against its record; --kernel makes another run")
+            raise UsageError("--until cannot be combined with --kernel, which records another run")
         if plugins:
-            raise UsageError("--plugin looks on while a run is held against its record")
+            raise UsageError("--plugin cannot be combined with --kernel")
         from shstk.cli.replay.kernel import record
 
         return record(open_run(run), run, kernel, output, force)
     if output is not None or force:
         raise UsageError(
-            "-o and --force go with --kernel or --trace", "without them nothing is written"
+            "-o and --force need --kernel or --trace", "without these nothing is written"
         )
     from shstk.cli.replay.compare import compare
 

@@ -1,4 +1,4 @@
-"""Without --kernel and --trace: the run is executed again and compared with its record."""
+"""Neither --kernel nor --trace: execute the run again and compare it with its record."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def compare(run: Run, path: Path, until: int | None, plugins: tuple[str, ...], f
     show_plugins(result.plugins)
     if result.disagreement and run.manifest.tool_version != VERSION:
         recorded_by = run.manifest.tool_version
-        show_warnings([f"it was recorded by shstk {recorded_by}; this is {VERSION}"])
+        show_warnings([f"the run was recorded by shstk {recorded_by}; this is {VERSION}"])
     return Exit.DISAGREES if result.disagreement else Exit.OK

@@ -1,4 +1,4 @@
-"""--kernel: what the run's program does under another revision, recorded."""
+"""--kernel: record the run's program under another revision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""--trace and --window: what the instructions of a part of the run did."""
+"""--trace and --window: show the instructions of a part of the run."""
 
 from __future__ import annotations
 
