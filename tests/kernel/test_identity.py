@@ -7,6 +7,7 @@ import struct
 import pytest
 from direct import Direct
 
+from shstk.tracer.kernel.arch.hwprobe import isa
 from shstk.tracer.kernel.table import CALLS
 
 OTHER_EXT_0 = {"FD": 0, "C": 1, "Zba": 3, "Zicond": 35, "Zimop": 42, "Zcb": 44, "Zcmop": 47}
@@ -75,6 +76,14 @@ def test_hwprobe_says_what_the_harts_have(d: Direct, cpu: set[str]) -> None:
     assert all(ext_0 >> bit & 1 for bit in OTHER_EXT_0.values())
     assert not any(ext_0 >> bit & 1 for bit in (ZVFH, ZFH, ZIHPM))
     assert unknown == (-1, 0)
+
+
+@pytest.mark.parametrize(("kernel", "bits"), [("7.2", 1), ("7.3", 0x3F)])
+def test_hwprobe_knows_rva23s_promises_about_memory_from_7_3(kernel: str, bits: int) -> None:
+    """ZICFISS, ZICCLSM, ZICCAMOA, ZICCIF, ZICCRSE, ZA64RS: the bits of 7.3's asm/hwprobe.h."""
+    d = Direct(kernel=kernel)
+    assert hwprobe(d, 16) == [(16, bits)]
+    assert ("_za64rs" in isa(d.k)) == (kernel == "7.3")
 
 
 def test_hwprobe_says_how_large_cache_blocks_are(d: Direct) -> None:
