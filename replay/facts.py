@@ -204,7 +204,8 @@ class Facts:
     @cached_property
     def wrong_moves(self) -> list[dict[str, Any]]:
         """Events with an ssp that nothing explains (derive/ssp_moves.py)."""
-        return wrong_moves(self.run, self.history, self.stretches[1])
+        token = 8 if self.row["signal_ssp"] == "moved" else 0
+        return wrong_moves(self.run, self.history, self.stretches[1], token)
 
     @cached_property
     def loads(self) -> Loads:

@@ -77,12 +77,26 @@ INTENT: Final[dict[str, Starred]] = {
     ),
     "lock_arg": Starred("lock-needs-enabled", FOLLOW, "LOCK insists on arg == 0 from v7"),
     "map_token_returns": Starred("map-returns-the-base", FOLLOW, "usercfi.c as merged: the base"),
-    "sigframe": Starred("frame-has-its-layout", FOLLOW, "extension-header list from v4 or v5"),
+    "sigframe": Starred("frame-has-its-layout", FOLLOW, "extension-header list from v5"),
+    "signal_ssp": Starred(
+        "delivery-pushes-a-token",
+        "moved",
+        "usercfi.c, save_user_shstk, from v2: set_active_shstk; a handler that pushes over the"
+        " token could never return",
+    ),
     "prctl_numbers": Starred("bad-prctl-is-refused", FOLLOW, "include/uapi/linux/prctl.h"),
     "cfi_prctl": Starred(
         "landing-pad-prctl", FOLLOW, "include/uapi/linux/prctl.h of 7.0; unknown bits from 7.1"
     ),
     "nousercfi": Starred(
-        "no-support-no-stack", FOLLOW, "riscv_nousercfi counts as no support, from v12 or v13"
+        "no-support-no-stack", FOLLOW, "riscv_nousercfi counts as no support, from v13"
+    ),
+    "cfi_regset": Starred(
+        "regset-reads-and-sets-ssp", FOLLOW, "riscv_cfi_get of 7.2.13: -EINVAL without support"
+    ),
+    "ima_ext_1": Starred(
+        "hwprobe-reports-both-extensions",
+        FOLLOW,
+        "uapi/asm/hwprobe.h of 7.3: bits 1 to 5 of key 16",
     ),
 }

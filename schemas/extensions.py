@@ -15,11 +15,16 @@ IMA_EXT_0, IMA_EXT_1 = 4, 16  # keys of riscv_hwprobe (asm/hwprobe.h)
 
 @dataclass(frozen=True)
 class Extension:
-    """hwprobe: key and bit; None: riscv_hwprobe does not tell of it. optional: --cpu names it."""
+    """hwprobe: key and bit; None: riscv_hwprobe does not tell of it. optional: --cpu names it.
+
+    rva23: a promise about memory, without instructions, that kernels know from the switch
+    `ima_ext_1` on.
+    """
 
     name: str
     hwprobe: tuple[int, int] | None = None
     optional: bool = False
+    rva23: bool = False
 
 
 # Those that every hart has in the order of an ISA string, then the optional ones in --cpu's.
@@ -67,6 +72,11 @@ EXTENSIONS: Final[dict[str, Extension]] = {
         Extension("zvkb", (IMA_EXT_0, 19)),
         Extension("zvkt", (IMA_EXT_0, 26)),
         Extension("supm", (IMA_EXT_0, 49)),
+        Extension("zicclsm", (IMA_EXT_1, 1), rva23=True),
+        Extension("ziccamoa", (IMA_EXT_1, 2), rva23=True),
+        Extension("ziccif", (IMA_EXT_1, 3), rva23=True),
+        Extension("ziccrse", (IMA_EXT_1, 4), rva23=True),
+        Extension("za64rs", (IMA_EXT_1, 5), rva23=True),
         Extension("zicfiss", (IMA_EXT_1, 0), optional=True),
         Extension("zicfilp", (IMA_EXT_0, 63), optional=True),
     )

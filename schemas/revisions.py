@@ -50,8 +50,15 @@ SWITCHES: Final[dict[str, Switch]] = {
         Switch("exec_lock", ("kept", "cleared"), "what exec does to the lock"),
         Switch(
             "sigframe",
-            ("fixed", "ext"),
-            "where a signal frame keeps ss_ptr: a fixed sigcontext field, or an extension header",
+            ("fixed", "bare", "ext"),
+            "where a signal frame keeps ss_ptr: a fixed sigcontext field, a bare word behind the"
+            " extension list, or an extension header",
+        ),
+        Switch(
+            "signal_ssp",
+            ("kept", "moved"),
+            "ssp after a delivery has stored its token: kept, so that the handler's first push"
+            " overwrites the token, or moved to the token",
         ),
         Switch(
             "prctl_numbers",
@@ -68,6 +75,18 @@ SWITCHES: Final[dict[str, Switch]] = {
             "nousercfi",
             ("ignored", "obeyed"),
             "riscv_nousercfi on the kernel's command line: an unknown parameter, or no support",
+        ),
+        Switch(
+            "cfi_regset",
+            ("always", "usable"),
+            "ptrace's NT_RISCV_USER_CFI where neither feature is usable: always there and zero, or"
+            " -EINVAL",
+        ),
+        Switch(
+            "ima_ext_1",
+            ("zicfiss", "rva23"),
+            "bits of riscv_hwprobe's key 16: ZICFISS alone, or RVA23's ZICCLSM, ZICCAMOA, ZICCIF,"
+            " ZICCRSE and ZA64RS too",
         ),
     )
 }
@@ -111,7 +130,8 @@ class Revision:
 
 _READING = "kernel source as of 7.2.13"
 _V3 = f"Message-ID {SEED}"
-_SERIES = "[PATCH {0}] riscv control-flow integrity, usercfi.c"
+_V1 = "v1 {}, Message-ID 20240125062739.1339782-{}-debug@rivosinc.com"
+_V4 = "v4 {}, Message-ID 20240912231650.3740732-{}-debug@rivosinc.com"
 
 
 def _s(value: str, source: str) -> Setting:
@@ -157,19 +177,26 @@ _v1 = _row(
     release_hook=_s("exit_thread", f"process.c, exit_thread; {_V3}"),
     default_size=_s("1:4G", f"usercfi.c, calc_shstk_size; {_V3}"),
     map_token_returns=_s("token", "usercfi.c, allocate_shadow_stack"),
-    lock_arg=_s("ignored", "(?) as v3"),
+    lock_arg=_s("ignored", f"arch_lock_shadow_stack_status; {_V1.format('19/28', 20)}"),
     exec_lock=_s("kept", "only 7.0's fix clears it"),
-    sigframe=_s("fixed", "(?) as v3"),
-    prctl_numbers=_s("71", "(?) as v3"),
+    sigframe=_s("fixed", f"a field before the fp union; {_V1.format('22/28', 23)}"),
+    signal_ssp=_s("kept", f"no set_active_shstk in save_user_shstk; {_V1.format('23/28', 24)}"),
+    prctl_numbers=_s("71", f"include/uapi/linux/prctl.h: 71 to 73; {_V1.format('17/28', 18)}"),
     cfi_prctl=_s("absent", "include/uapi/linux/prctl.h: the options came with 7.0"),
-    nousercfi=_s("ignored", "the parameter came with v12 or v13"),
+    nousercfi=_s("ignored", "the parameter came with v13"),
+    cfi_regset=_s("always", "the check is in 7.2.13, not yet in 7.1.8"),
+    ima_ext_1=_s("zicfiss", "the other bits came with 7.3"),
 )
 _v2 = _row(
     "v2",
     "2024-03-28",
-    "usercfi.c identical to v3's",
+    "usercfi.c identical to v3's: a delivery moves ssp to its token",
     _v1,
     lock_arg=_s("ignored", "usercfi.c identical to v3's"),
+    signal_ssp=_s(
+        "moved",
+        "v2 22/27, Message-ID 20240329044459.3990638-23-debug@rivosinc.com: set_active_shstk",
+    ),
 )
 _v3 = _row(
     "v3",
@@ -178,25 +205,29 @@ _v3 = _row(
     _v2,
     lock_arg=_s("ignored", "usercfi.c of v3"),
     sigframe=_s("fixed", "a field between sc_regs and the fp union, v3"),
+    signal_ssp=_s(
+        "moved",
+        "v3 23/29, Message-ID 20240403234054.2020347-24-debug@rivosinc.com: set_active_shstk",
+    ),
     prctl_numbers=_s("71", "include/uapi/linux/prctl.h of v3: 71, 72, 73"),
 )
 _v4 = _row(
     "v4",
     "2024-09-12",
-    "signal state moves to the extension-header list",
+    "prctl numbers 74 to 76; ss_ptr moves behind the extension list",
     _v3,
-    clone_gate=_s("inverted", "(?) between v3 and v5, which have it"),
-    lock_arg=_s("ignored", "(?) between v3 and v7"),
-    sigframe=_s("ext", "(?) moved in v4 or v5"),
-    prctl_numbers=_s("71", "(?) as v3"),
+    clone_gate=_s("inverted", _V4.format("16/30", 17)),
+    lock_arg=_s("ignored", 'review of v6 19/33: locks "regardless of the value of arg"'),
+    sigframe=_s("bare", f"behind the end header, no magic, no size; {_V4.format('23/30', 24)}"),
+    prctl_numbers=_s("74", f"include/uapi/linux/prctl.h: 74 to 76; {_V4.format('17/30', 18)}"),
 )
 _v5 = _row(
     "v5",
     "2024-10-01",
-    "the posting in which the inverted test was reported",
+    "the posting in which the inverted test was reported; ss_ptr gets an extension header",
     _v4,
     clone_gate=_s("inverted", "review of 2024-10-07: \"Should it be '!' is_shstk_enabled(tsk)?\""),
-    sigframe=_s("ext", "extension-header list, v5"),
+    sigframe=_s("ext", "magic 0x9487; Message-ID 20241001-v5_user_cfi_series-v1-23"),
 )
 _v6 = _row(
     "v6",
@@ -204,31 +235,25 @@ _v6 = _row(
     "the enabled test is fixed",
     _v5,
     clone_gate=_s("correct", "usercfi.c of v6, after the review of 2024-10-07"),
-    sigframe=_s("ext", "extension-header list, v5"),
 )
 _v7 = _row(
     "v7",
-    "autumn 2024 (?)",
-    "release moves to deactivate_mm",
+    "2024-10-29",
+    "release moves to deactivate_mm; LOCK insists on arg == 0",
     _v6,
     release_hook=_s("deactivate_mm", "mmu_context.h, deactivate_mm, from v7"),
     lock_arg=_s("zero", "LOCK insists on arg == 0, from v7"),
 )
-_v12 = _row(
-    "v12",
-    "2025",
-    "command-line disable (riscv_nousercfi), ptrace bits",
-    _v7,
-    nousercfi=_s("obeyed", "(?) came with v12 or v13"),
-)
-_v23 = _row(
-    "v23",
-    "2025-11",
-    "first of the last postings",
+_v12 = _row("v12", "2025-03-14", "CSRs are written only where the CPU supports them", _v7)
+_v13 = _row(
+    "v13",
+    "2025-04-24",
+    "command-line disable of each feature (riscv_nousercfi), ptrace bits",
     _v12,
-    nousercfi=_s("obeyed", "riscv_nousercfi counts as no support, from v13"),
+    nousercfi=_s("obeyed", "v13 21/28, Message-ID 20250424-v5_user_cfi_series-v13-21"),
 )
-_v26 = _row("v26", "2025-12", "last posting", _v23)
+_v23 = _row("v23", "2025-11-12", "first of the last postings", _v13)
+_v26 = _row("v26", "2025-12-11", "last posting found", _v23)
 _7_0_rc1 = _row(
     "7.0-rc1",
     "2026-02",
@@ -236,7 +261,6 @@ _7_0_rc1 = _row(
     _v26,
     release="7.0.0-rc1",
     map_token_returns=_s("base", "usercfi.c as merged"),
-    prctl_numbers=_s("74", "(?) as 7.0"),
 )
 _7_0 = _row(
     "7.0",
@@ -246,7 +270,11 @@ _7_0 = _row(
     release="7.0.0",
     exec_lock=_s("cleared", "fix in 7.0-rc7"),
     prctl_numbers=_s("74", "include/uapi/linux/prctl.h of 7.0: 74, 75, 76"),
-    cfi_prctl=_s("any_bits", "(?) the options came with 7.0; 7.1 is the first to refuse bits"),
+    cfi_prctl=_s(
+        "any_bits",
+        "(?) the options came with 7.0; 7.1 is the first to refuse bits, and 7.0.y does so from"
+        " June 2026",
+    ),
 )
 _7_1 = _row(
     "7.1",
@@ -254,9 +282,7 @@ _7_1 = _row(
     "default size halved, cap 2 GiB",
     _7_0,
     release="7.1.0",
-    default_size=_s(
-        "2:2G", "(?) cap from the title of a 7.1-rc4 commit; the /2 was read in 7.2.13"
-    ),
+    default_size=_s("2:2G", "calc_shstk_size of 7.1.8, whose usercfi.c is 7.2.13's"),
     cfi_prctl=_s("known_bits", "unknown bits are -EINVAL from 7.1"),
 )
 _7_2 = _row(
@@ -268,19 +294,34 @@ _7_2 = _row(
     default_size=_s("2:2G", f"calc_shstk_size, {_READING}; seen on 7.2.13"),
     cfi_prctl=_s("known_bits", "seen on 7.2.13"),
     nousercfi=_s("obeyed", "seen on 7.2.13"),
+    cfi_regset=_s("usable", f"riscv_cfi_get and riscv_cfi_set, {_READING}"),
 )
 _7_3 = _row(
     "7.3",
     "7.3-rc7",
-    "smaller default size",
+    "smaller default size; RVA23's bits in riscv_hwprobe",
     _7_2,
     release="7.3.0-rc7",
     default_size=_s("8:512M", "calc_shstk_size as of 7.3-rc7"),
+    cfi_regset=_s("usable", "riscv_cfi_get and riscv_cfi_set as of 7.3-rc7"),
+    ima_ext_1=_s("rva23", "uapi/asm/hwprobe.h of 7.3: bits 1 to 5 of RISCV_HWPROBE_KEY_IMA_EXT_1"),
+)
+_7_4 = _row(
+    "7.4",
+    "after 2026-10-09 (?)",
+    "(?) queued, by title: df333b72c0e1 bounds check restore token before swap, ca47e2891135 only"
+    " write envcfg CSR when task is current",
+    _7_3,
+    release="7.4.0",
+    **{name: replace(s, source="as 7.3", confirmed=False) for name, s in _7_3.settings.items()},
 )
 
 REVISIONS: Final[dict[str, Revision]] = {
     r.name: r
-    for r in (_v1, _v2, _v3, _v4, _v5, _v6, _v7, _v12, _v23, _v26, _7_0_rc1, _7_0, _7_1, _7_2, _7_3)
+    for r in (
+        *(_v1, _v2, _v3, _v4, _v5, _v6, _v7, _v12, _v13, _v23, _v26),
+        *(_7_0_rc1, _7_0, _7_1, _7_2, _7_3, _7_4),
+    )
 }
 DEFAULT_REVISION: Final = "7.2"
 COMPARED: Final = ("v3", "v6", "7.0", "7.2", "7.3")  # by `matrix`, unless it is told otherwise

@@ -43,8 +43,11 @@ class Law:
     lock_arg: str
     map_token_returns: str
     sigframe: str
+    signal_ssp: str
     first_prctl: int
     cfi_prctl: str
+    cfi_regset: str
+    ima_ext_1: str
     # The same in all revisions of riscv, and different on other architectures (below).
     least_size: int = 0
     asked_divisor: int = 1  # of clone3's stack_size

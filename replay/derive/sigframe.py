@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+SS_PTR_SIZE: Final = 8
 ZICFISS_SIZE: Final = 16  # {u32 magic, u32 size, u64 ss_ptr}
 
 # In the frame.
@@ -20,30 +21,42 @@ UC_FLAGS, UC_LINK, UC_STACK, UC_SIGMASK, SC_REGS = 0, 8, 16, 40, 176
 PC, RA, SP, T0, A0, A1, A2 = 0, 1, 2, 5, 10, 11, 12
 REGS_SIZE: Final = 256
 FP_SIZE: Final = 260  # f0 to f31, fcsr
-_HEADER: Final = 8
+HEADER: Final = 8
 _ALIGN: Final = 16
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Offsets in the ucontext that depend on `sigframe`. ss_ptr: a fixed field, if any."""
+    """Offsets in the ucontext that depend on `sigframe`.
+
+    ss_ptr: a fixed field, if any. bare: ss_ptr follows the end of the list. If neither, it is in an
+    extension of the list.
+    """
 
     fpregs: int
     reserved: int  # a word that must be zero
     extensions: int
     ss_ptr: int | None = None
+    bare: bool = False
 
-    def size(self, extensions: int) -> int:
-        """The size of a whole frame, given the size of its extensions, in bytes.
+    @property
+    def extended(self) -> bool:
+        """Whether an enabled task's frame has an extension for ss_ptr."""
+        return self.ss_ptr is None and not self.bare
+
+    def size(self, extensions: int, enabled: bool) -> int:
+        """The size of a whole frame, given the size of the extensions in its list, in bytes.
 
         Without extensions the struct has room for the end of the list; with them the end is extra.
         """
-        own = UCONTEXT + self.extensions + _HEADER
-        return -(-(own + (extensions + _HEADER if extensions else 0)) // _ALIGN) * _ALIGN
+        extensions += SS_PTR_SIZE if self.bare and enabled else 0
+        own = UCONTEXT + self.extensions + HEADER
+        return -(-(own + (extensions + HEADER if extensions else 0)) // _ALIGN) * _ALIGN
 
 
 LAYOUTS: Final = {
     "fixed": Layout(fpregs=448, reserved=964, extensions=968, ss_ptr=432),
+    "bare": Layout(fpregs=432, reserved=948, extensions=952, bare=True),
     "ext": Layout(fpregs=432, reserved=948, extensions=952),
 }
 
@@ -102,6 +115,6 @@ class Frame:
             if not magic and not size:
                 return found, at
             found.append(Extension(at, magic, size))
-            if size < _HEADER:
+            if size < HEADER:
                 return found, None
             at += size

@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 
-def wrong_moves(run: Run, history: History, path: pl.DataFrame) -> list[dict[str, Any]]:
+def wrong_moves(run: Run, history: History, path: pl.DataFrame, token: int) -> list[dict[str, Any]]:
     """Events with a wrong ssp, one per seq. path: the stretches of derive/ssp_path.py.
+
+    token: the bytes by which the revision's deliveries decrement ssp, 8 or 0.
 
     Each has seq, tid, mm, cause, what (is wrong), due, is, last (seq of the event before it if the
     two disagree, else None).
     """
     wrong: dict[int, dict[str, Any]] = {}
-    for row in _signals(run).iter_rows(named=True):
+    for row in _signals(run, token).iter_rows(named=True):
         wrong.setdefault(row["seq"], row)
     reported = moved_elsewhere(run, history).keys() | wrong_motions(run).keys() | wrong.keys()
     for row in _gaps(path).iter_rows(named=True):
@@ -38,7 +40,7 @@ def _wrong(rows: pl.LazyFrame, what: str) -> pl.DataFrame:
     )
 
 
-def _signals(run: Run) -> pl.DataFrame:
+def _signals(run: Run, moved: int) -> pl.DataFrame:
     """Delivery pushes a token, if any; sigreturn sets ssp to a valid token or leaves it."""
     kind, before = pl.col("kind").cast(pl.String), pl.col("ssp_before")
     token, word = pl.col("token_addr"), pl.col("token_value")
@@ -48,7 +50,7 @@ def _signals(run: Run) -> pl.DataFrame:
     rows = run.scan("signals").with_columns(cause=kind, last=pl.lit(None, pl.UInt64))
     due = (
         pl.when((kind == "delivery") & token.is_not_null())
-        .then(before - 8)
+        .then(before - moved)
         .when(back | unknown)
         .then(after)
         .otherwise(before)

@@ -9,7 +9,7 @@ Spare arguments that are refused today can be given a meaning later. Programs de
 these errors.
 
 ## When it applies
-Every revision. riscv_nousercfi counts as no support from v12.
+Every revision. riscv_nousercfi counts as no support from v13.
 
 ## Evidence columns
 syscalls.a0 to a4, ret of prctl; manifest.cpu, nousercfi.

@@ -3,9 +3,9 @@
 ## What it checks
 On delivery to a task whose shadow stack is enabled, ssp decreases by 8, the word there holds the
 old ssp, and its address is saved in the frame as ss_ptr. An alternate signal stack makes no
-difference. A task whose shadow stack is disabled gets no token and keeps its ssp. If the token or
-the frame cannot be stored, no handler runs: the task gets a SIGSEGV, or dies if the signal was
-SIGSEGV.
+difference. v1 leaves ssp unchanged, against the intent: the handler's first push overwrites the
+token. A task whose shadow stack is disabled gets no token and keeps its ssp. If the token or the
+frame cannot be stored, no handler runs: the task gets a SIGSEGV, or dies if the signal was SIGSEGV.
 
 ## Why it matters
 sigreturn accepts the token as proof that this delivery happened. Without it a program that forges a
@@ -30,7 +30,9 @@ the program had moved ssp to an address that cannot be pushed to: it gets the SI
 
 ## Sources
 Series, signal.c, setup_rt_frame: save_user_shstk before the frame is filled in; usercfi.c,
-create_rstor_token: the token holds the old ssp; seen on 7.2.13 (signal: handler, altstack, nested).
+create_rstor_token: the token holds the old ssp; save_user_shstk: set_active_shstk from v2 on
+(v1 23/28, Message-ID 20240125062739.1339782-24-debug@rivosinc.com, has none); seen on 7.2.13
+(signal: handler, altstack, nested).
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ from shstk.schemas.uapi import SIGNALS
 
 NEEDS = (*STATE, "signals")
 APPLIES = "delivery of a signal"
+RESTS_ON = ("signal_ssp",)
 
 _SIGSEGV, _SIGKILL = SIGNALS["SIGSEGV"], SIGNALS["SIGKILL"]
 
@@ -82,10 +85,14 @@ def _pushed(facts: Facts, step: Handling) -> Outcome:
         if row.handler is None:
             return OK  # it could not be pushed; _failed judges what follows
         return wrong(step, f"token at {slot:#x}", "none", "its shadow stack is on", slot)
-    recorded = {"token": row.token_addr, "ss_ptr": row.ss_ptr, "ssp": row.ssp_after}
+    recorded = {"token": row.token_addr, "ss_ptr": row.ss_ptr}
     for name, value in recorded.items():
         if value is not None and value != slot:
             return wrong(step, f"{name} {slot:#x}", f"{name} {value:#x}", "one word down", value)
+    moved = facts.law.signal_ssp == "moved"
+    ssp, why = (slot, "one word down") if moved else (before, "it is kept")
+    if row.ssp_after not in (None, ssp):
+        return wrong(step, f"ssp {ssp:#x}", f"ssp {row.ssp_after:#x}", why, row.ssp_after)
     if row.token_value is not None and row.token_value != before:
         actual = f"token {row.token_value:#x}"
         return wrong(step, f"token {before:#x}", actual, "the token is the old ssp", slot)

@@ -7,10 +7,12 @@ ucontext. The rest depends on the revision's switch sigframe:
 
     ext     fp registers 432, reserved word 948 (0), list of extensions 952: for an enabled task one
             {0x9487, 16, ss_ptr}, so that ss_ptr is at 960, and the end {0, 0}
-    fixed   {ss_ptr, reserved} 432, fp registers 448, reserved word 964 (0), end 968 (?)
+    bare    the same without that extension; an enabled task's ss_ptr follows the end, at 960
+    fixed   {ss_ptr, reserved} 432, fp registers 448, reserved word 964 (0), list 968
 
-The frame has the size of these parts, 1088 or 1120 bytes under ext. Its address is that far below
-sp, or below the alternate stack's top, rounded down to a multiple of 16.
+The frame has the size of these parts: 1088 bytes, or for an enabled task 1120 under ext and 1104
+under bare; always 1104 under fixed. Its address is that far below sp, or below the alternate
+stack's top, rounded down to a multiple of 16.
 
 ## Why it matters
 Programs, unwinders and debuggers read registers from the frame by these offsets. Code built for one
@@ -18,7 +20,7 @@ layout reads the wrong words in the other.
 
 ## When it applies
 Deliveries to a handler whose frame is recorded. The layout follows the revision under both
-expectations. For the fixed layout, sources say only that the field comes before the fp union.
+expectations.
 
 ## Evidence columns
 kernel_memory.addr, bytes of what was stored with the delivery; signals.frame, signo, code, si_addr,
@@ -35,9 +37,10 @@ larger by its size.
     shstk query RUN "SELECT seq, tid, frame, ss_ptr FROM signals WHERE kind = 'delivery'"
 
 ## Sources
-Series, signal.c and uapi/asm/ptrace.h: from v4 or v5 ss_ptr is in the list of extension headers, in
-v3 it is a field of struct sigcontext; seen on 7.2.13 (signal: handler, sc_off_from_uc 960,
-hdr_size 16).
+Series, signal.c and uapi/asm/ptrace.h: v1 22/28 and 23/28 (a field of struct sigcontext), v4 23/30,
+Message-ID 20240912231650.3740732-24-debug@rivosinc.com (behind the end), Message-ID
+20241001-v5_user_cfi_series-v1-23 (in the list of extension headers); seen on 7.2.13 (signal:
+handler, sc_off_from_uc 960, hdr_size 16).
 """
 
 from __future__ import annotations
@@ -47,6 +50,7 @@ from collections.abc import Iterator
 from shstk.replay.derive.handlings import Handling
 from shstk.replay.derive.sigframe import (
     FP_SIZE,
+    HEADER,
     LAYOUTS,
     REGS_SIZE,
     SC_REGS,
@@ -110,7 +114,7 @@ def _faults(step: Handling, layout: Layout, enabled: bool) -> Iterator[_Fault]:
         yield from _words(step, {layout.ss_ptr: (8, step.row.token_addr, "ss_ptr")})
     yield from _words(step, {layout.reserved: (4, 0, "the reserved word")})
     yield from _extensions(step, layout, enabled)
-    yield from _place(step, layout)
+    yield from _place(step, layout, enabled)
 
 
 def _siginfo(step: Handling) -> Iterator[_Fault]:
@@ -135,7 +139,7 @@ def _words(step: Handling, due: dict[int, tuple[int, int | None, str]]) -> Itera
 
 def _extensions(step: Handling, layout: Layout, enabled: bool) -> Iterator[_Fault]:
     found, end = step.frame.extensions(layout)
-    wanted = enabled and layout.ss_ptr is None
+    wanted = enabled and layout.extended
     own = [e for e in found if e.magic == RISCV_ZICFISS_MAGIC]
     for extension in found:
         if extension.magic not in (RISCV_V_MAGIC, RISCV_ZICFISS_MAGIC):
@@ -151,14 +155,16 @@ def _extensions(step: Handling, layout: Layout, enabled: bool) -> Iterator[_Faul
     if end is None:
         last = found[-1].offset + found[-1].size if found else layout.extensions
         yield UCONTEXT + last, "the end {0, 0}", "no end"
+    elif enabled and layout.bare:
+        yield from _words(step, {end + HEADER: (8, step.row.token_addr, "ss_ptr")})
 
 
-def _place(step: Handling, layout: Layout) -> Iterator[_Fault]:
+def _place(step: Handling, layout: Layout, enabled: bool) -> Iterator[_Fault]:
     """The frame's address: its size below sp, or below the top of the alternate stack."""
     frame = step.frame
     places = (SC_REGS + 8 * SP, UC_STACK, UC_STACK + 16)
     sp, alt_sp, alt_size = (_stored(frame, place) for place in places)
-    size = layout.size(sum(e.size for e in frame.extensions(layout)[0]))
+    size = layout.size(sum(e.size for e in frame.extensions(layout)[0]), enabled)
     alt_top = alt_sp + alt_size
     tops = {False: {sp}, True: {sp} if alt_sp < sp <= alt_top else {alt_top}, None: {sp, alt_top}}
     due = {(top - size) % 2**64 // 16 * 16 for top in tops[step.row.alt_stack]}

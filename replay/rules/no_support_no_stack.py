@@ -1,7 +1,7 @@
 """Without support for shadow stacks, a clone maps none.
 
 ## What it checks
-On a machine without Zicfiss, or (from v12) booted with riscv_nousercfi, no clone maps a shadow
+On a machine without Zicfiss, or (from v13) booted with riscv_nousercfi, no clone maps a shadow
 stack, and the child starts with its parent's ssp.
 
 ## Why it matters

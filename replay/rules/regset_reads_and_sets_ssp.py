@@ -12,8 +12,9 @@ Debuggers set ssp when they call a function or skip a return. If a tracer could 
 would not protect against any process that may trace.
 
 ## When it applies
-Every revision; calls for a known task and the whole register set, on a machine with either
-extension.
+Every revision; calls for a known task and the whole register set. On a machine without either
+extension, or with both disabled by riscv_nousercfi, all is 0, and from 7.2 both requests return
+-EINVAL.
 
 ## Evidence columns
 syscalls.a0 to a3, ret of ptrace; kernel_memory.bytes within the call; the traced task's earlier
@@ -30,7 +31,8 @@ iov_len is shorter: only that much is transferred. The tracer may also set ELP.
 
 ## Sources
 Series, arch/riscv/kernel/ptrace.c and uapi/asm/ptrace.h, struct user_cfi_state; seen on 7.2.13
-(faults: cfi_state 0x28 on, 0x2d at a landing-pad fault, 0x0 off).
+(faults: cfi_state 0x28 on, 0x2d at a landing-pad fault, 0x0 off). -EINVAL without support:
+riscv_cfi_get and riscv_cfi_set of 7.2.13 and 7.3-rc7, not of 7.1.8.
 """
 
 from __future__ import annotations
@@ -56,9 +58,10 @@ from shstk.schemas.uapi import PTRACE_CFI_SHADOW_STACK_PTR_STATE as SS_PTR
 
 NEEDS = STATE
 APPLIES = "ptrace of the register set NT_RISCV_USER_CFI"
+RESTS_ON = ("cfi_regset",)
 
 _MAY_SET = ELP | SS_PTR
-_EINVAL = -ERRNO["EINVAL"]
+_EINVAL, _ESRCH = -ERRNO["EINVAL"], -ERRNO["ESRCH"]
 _SIZE = 16
 _IOV_LEN = 8  # offset of iov_len in struct iovec
 
@@ -67,15 +70,22 @@ def check(facts: Facts) -> Iterator[Outcome]:
     calls = [
         call
         for call in facts.calls("ptrace")
-        if call.a0 in (PTRACE_GETREGSET, PTRACE_SETREGSET)
-        and call.a2 % 2**32 == NT_RISCV_USER_CFI
-        and (facts.supported or facts.landing_pads)
+        if call.a0 in (PTRACE_GETREGSET, PTRACE_SETREGSET) and call.a2 % 2**32 == NT_RISCV_USER_CFI
     ]
     if not calls:
+        return
+    if facts.law.cfi_regset == "usable" and not (facts.supported or facts.landing_pads):
+        yield from (_unusable(call) for call in calls)
         return
     path = _Path(facts, calls)
     for call in calls:
         yield _got(facts, call, path) if call.a0 == PTRACE_GETREGSET else _set(facts, call, path)
+
+
+def _unusable(call: Call) -> Outcome:
+    if call.ret is None or call.ret in (_EINVAL, _ESRCH):
+        return OK if call.ret == _EINVAL else Unknown(f"the call returned {words.result(call.ret)}")
+    return _wrong(call, words.result(_EINVAL), words.result(call.ret), "no support")
 
 
 class _Path:

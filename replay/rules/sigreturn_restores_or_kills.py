@@ -2,12 +2,12 @@
 
 ## What it checks
 The frame as the kernel read it decides. The token at ss_ptr is swapped for 0, even if it then
-proves wrong; it must be ss_ptr + 8, and becomes ssp. Without the header ssp stays unchanged (a
-fixed field is always restored). A nonzero reserved word, an unknown magic, a wrong size, a header
-while the shadow stack is disabled, a wrong token or an unreadable frame forces SIGSEGV with
-SI_KERNEL, and the state restored up to there stays restored. Otherwise the task resumes at the
-frame's pc. A signal that is delivered at once saves the registers and the mask that this one
-restored.
+proves wrong; it must be ss_ptr + 8, and becomes ssp. Without the header ssp stays unchanged; v4's
+bare word (before the list is read) and the fixed field (last of all) are always restored. A nonzero
+reserved word, an unknown magic, a wrong size, a header while the shadow stack is disabled, a wrong
+token or an unreadable frame forces SIGSEGV with SI_KERNEL, and the state restored up to there stays
+restored. Otherwise the task resumes at the frame's pc. A signal that is delivered at once saves the
+registers and the mask that this one restored.
 
 ## Why it matters
 A program that can write the frame must not be able to set ssp. Only a token that a delivery, or the
@@ -31,7 +31,8 @@ the program forged the token with ssamoswap on its own stack: that is accepted (
     shstk query RUN "SELECT * FROM signals WHERE kind = 'sigreturn'"
 
 ## Sources
-usercfi.c, restore_user_shstk, and signal.c, restore_sigcontext; seen on 7.2.13 (signal:
+usercfi.c, restore_user_shstk, and signal.c, restore_sigcontext; v3 23/29 (behind restore_altstack)
+and v4 23/30 (before the list); seen on 7.2.13 (signal:
 sigreturn_ss_ptr_plus_8, sigreturn_ss_ptr_to_rw_page, sigreturn_token_zeroed, after_sigreturn).
 """
 
@@ -42,6 +43,7 @@ from dataclasses import dataclass
 
 from shstk.replay.derive.handlings import Handling
 from shstk.replay.derive.sigframe import (
+    HEADER,
     LAYOUTS,
     PC,
     REGS_SIZE,
@@ -91,21 +93,27 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _asked(step: Handling, layout: Layout, enabled: bool) -> _Due:
-    """Walk the frame as the kernel does, up to the first error."""
+    """Walk the frame as the kernel does, up to the first error.
+
+    A bare ss_ptr is read before the list of extensions, a fixed one last of all.
+    """
     frame, unreadable = step.frame, "the frame cannot be read"
     ss_ptr = None
-    if layout.ss_ptr is not None and enabled:
-        ss_ptr = frame.uc(layout.ss_ptr)
     reserved = frame.uc(layout.reserved, 4)
     if reserved is None:
         return _Due(ss_ptr, unreadable)
     if reserved:
         return _Due(ss_ptr, "the reserved word is not 0")
     found, end = frame.extensions(layout)
+    if layout.bare and enabled:
+        vectors = sum(e.size for e in found if e.magic == RISCV_V_MAGIC)
+        ss_ptr = frame.uc(layout.extensions + vectors + HEADER)
+        if ss_ptr is None:
+            return _Due(None, unreadable)
     for extension in found:
         if extension.magic == RISCV_V_MAGIC:
             continue
-        if extension.magic != RISCV_ZICFISS_MAGIC or layout.ss_ptr is not None:
+        if extension.magic != RISCV_ZICFISS_MAGIC or not layout.extended:
             return _Due(ss_ptr, f"magic {extension.magic:#x} is unknown")
         if not enabled:
             return _Due(ss_ptr, "a shadow-stack header, and the shadow stack is off")
@@ -114,6 +122,10 @@ def _asked(step: Handling, layout: Layout, enabled: bool) -> _Due:
         ss_ptr = frame.uc(extension.offset + 8)
     if end is None or frame.bytes(UCONTEXT + UC_STACK, 24) is None:
         return _Due(ss_ptr, unreadable)
+    if layout.ss_ptr is not None and enabled:
+        ss_ptr = frame.uc(layout.ss_ptr)
+        if ss_ptr is None:
+            return _Due(None, unreadable)
     return _Due(ss_ptr)
 
 

@@ -1,8 +1,8 @@
 """Only instructions, signals and the kernel's handoffs change ssp.
 
 ## What it checks
-A signal's token decrements ssp by 8, and sigreturn sets it to the token. Between two events of a
-task ssp does not change. Z1 to Z6 cover the effect of single instructions.
+A signal's token decrements ssp by 8 (from v2), and sigreturn sets it to the token. Between two
+events of a task ssp does not change. Z1 to Z6 cover the effect of single instructions.
 
 ## Why it matters
 Return addresses are checked against the word at ssp. If ssp changes by itself, or a trap, a context
@@ -42,6 +42,7 @@ from shstk.replay.rules.outcome import Finding, Outcome, Satisfied
 
 NEEDS = ("cfi", *STATE, "signals")
 APPLIES = "event with a task's ssp"
+RESTS_ON = ("signal_ssp",)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

@@ -7,6 +7,7 @@ import struct
 import pytest
 from direct import Direct
 
+from shstk.tracer.kernel.arch.hwprobe import isa
 from shstk.tracer.kernel.table import CALLS
 
 OTHER_EXT_0 = {"FD": 0, "C": 1, "Zba": 3, "Zicond": 35, "Zimop": 42, "Zcb": 44, "Zcmop": 47}
@@ -77,6 +78,14 @@ def test_hwprobe_says_what_the_harts_have(d: Direct, cpu: set[str]) -> None:
     assert unknown == (-1, 0)
 
 
+@pytest.mark.parametrize(("kernel", "bits"), [("7.2", 1), ("7.3", 0x3F)])
+def test_hwprobe_knows_rva23s_promises_about_memory_from_7_3(kernel: str, bits: int) -> None:
+    """ZICFISS, ZICCLSM, ZICCAMOA, ZICCIF, ZICCRSE, ZA64RS: the bits of 7.3's asm/hwprobe.h."""
+    d = Direct(kernel=kernel)
+    assert hwprobe(d, 16) == [(16, bits)]
+    assert ("_za64rs" in isa(d.k)) == (kernel == "7.3")
+
+
 def test_hwprobe_says_how_large_cache_blocks_are(d: Direct) -> None:
     assert [size for _, size in hwprobe(d, 6, 12, 15)] == [64, 64, 64]
 
@@ -112,9 +121,10 @@ def test_randomness_comes_from_the_seed(d: Direct) -> None:
 
 
 def test_one_cpu(d: Direct) -> None:
-    mask = d.room(8)
-    assert d.call("sched_getaffinity", 0, 8, mask) == 8
-    assert d.get(mask, 8) == b"\1" + bytes(7)
+    mask = d.room(128)
+    for size, stored in {8: 8, 16: 16, 32: 32, 40: 32, 128: 32}.items():
+        assert d.call("sched_getaffinity", 0, size, mask) == stored
+        assert d.get(mask, stored) == b"\1".ljust(stored, b"\0")
     assert d.call("sched_getaffinity", 0, 4, mask) == "EINVAL"
     assert d.call("sched_setaffinity", 0, 8, b"\2" + bytes(7)) == "EINVAL"
     assert d.call("sched_setaffinity", 0, 8, b"\3" + bytes(7)) == 0

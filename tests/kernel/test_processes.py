@@ -7,6 +7,7 @@ from guest_run import Result, run
 
 THREAD = 0x10F00
 VM, VFORK, SIGCHLD = 0x100, 0x4000, 17
+AUTOREAP, NNP, AUTOKILL = 1 << 34, 1 << 35, 1 << 36
 ENOENT, E2BIG, ENOEXEC, ECHILD, EAGAIN, EFAULT, EINVAL = -2, -7, -8, -10, -11, -14, -22
 CLD_EXITED = 1
 
@@ -65,6 +66,11 @@ def clone3(**fields: int | str) -> str:
         ({"set_tid": "tid"}, EINVAL),  # tids without a count
         ({"set_tid": 8, "tids": 1}, EFAULT),
         ({"flags": 0x20000000}, -1),  # CLONE_NEWPID, without the capability
+        ({"flags": AUTOREAP, "exit_signal": SIGCHLD}, EINVAL),
+        ({"flags": AUTOREAP | 0x8000}, EINVAL),  # with CLONE_PARENT
+        ({"flags": THREAD | NNP}, EINVAL),
+        ({"flags": AUTOREAP | AUTOKILL}, EINVAL),  # without CLONE_PIDFD
+        ({"flags": 1 << 37}, -1),  # CLONE_EMPTY_MNTNS, without the capability
     ],
 )
 def test_clone3_refusals(fields: dict[str, int | str], errno: int) -> None:
@@ -83,6 +89,25 @@ def test_clone_refuses_an_exit_signal_that_is_none(signal: int, errno: int) -> N
     """)
     (clone,) = result.rows("clones")
     assert min(clone["ret"], 0) == errno
+
+
+def test_nobody_waits_for_a_child_with_clone_autoreap() -> None:
+    """7.1: the child is gone as it exits, no signal is sent, and wait4 finds no child."""
+    text = clone3(flags=AUTOREAP).replace(
+        "sys 94, 0\n", "sys 260, -1, 0, 0, 0\nreport a0\nsys 94, 0\n"
+    )
+    result = run(text)
+    assert result.words == [2**64 - 10]  # ECHILD
+    assert result.ending == "exited"
+
+
+def test_clone_nnp_is_the_childs() -> None:
+    text = clone3(flags=NNP, exit_signal=SIGCHLD)
+    asked = "prctl 39, 0, 0, 0, 0\nreport a0\n"  # PR_GET_NO_NEW_PRIVS
+    text = text.replace("child: ", f"child: {asked}").replace(
+        "sys 94, 0\n", f"sys 260, -1, 0, 0, 0\n{asked}sys 94, 0\n"
+    )
+    assert run(text).words == [1, 0]
 
 
 def test_clone3_accepts_a_zero_tail_and_a_tid() -> None:

@@ -96,6 +96,17 @@ def test_at_a_landing_pad_fault_elp_is_set() -> None:
     assert result.words[-1] == 9
 
 
+@pytest.mark.parametrize(("kernel", "answer"), [("7.1", 0), ("7.2", EINVAL), ("7.3", EINVAL)])
+def test_the_register_set_of_a_machine_without_either_feature(kernel: str, answer: int) -> None:
+    """riscv_cfi_get of 7.2.13 and 7.3-rc7: -EINVAL; 7.1.8 has no such check."""
+    child = "sys 172\nli a1, 10\nsys 129\nexit 6"
+    asked = "".join(
+        f"{ptrace(request, NT_RISCV_USER_CFI, 'cfi')}\nreport a0\n" for request in (0x4204, 0x4205)
+    )
+    result = run(guest(child, f"{asked}{CONT.format(0)}\ncall wait"), kernel, nousercfi=True)
+    assert result.words[1:3] == [answer, answer]
+
+
 STOP = "enable\nsspush\nsys 172\nli a1, 10\nsys 129\ncsrr_ssp s1\nreport s1\nexit 6"
 
 

@@ -51,7 +51,7 @@ def half(image: bytes, uc_offset: int) -> int:
 
 
 @pytest.mark.parametrize("ss_ptr", [None, 0x7FFF0FF8])
-@pytest.mark.parametrize("layout", ["ext", "fixed"])
+@pytest.mark.parametrize("layout", ["ext", "bare", "fixed"])
 def test_what_all_layouts_share(layout: str, ss_ptr: int | None) -> None:
     image, _ = frame(layout, ss_ptr)
     assert image[:16] == struct.pack("<iiii", 10, 0, 0, 0)
@@ -68,7 +68,7 @@ def test_ext_with_a_shadow_stack() -> None:
     assert (half(image, 952), half(image, 956)) == (0x9487, 16)
     assert word(image, 960) == 0x7FFF0FF8
     assert word(image, 968) == 0
-    assert max(stored) < LAYOUTS["ext"].size_enabled == 1120
+    assert max(stored) < sigframe.frame_size(LAYOUTS["ext"], True, False) == 1120
 
 
 def test_ext_without_one_ends_its_list_at_once() -> None:
@@ -77,14 +77,27 @@ def test_ext_without_one_ends_its_list_at_once() -> None:
     assert max(stored) < LAYOUTS["ext"].size == 1088
 
 
+def test_bare_keeps_ss_ptr_behind_the_end() -> None:
+    """v4 23/30: no magic and no size; the end of the list stays at 952."""
+    image, stored = frame("bare", 0x7FFF0FF8)
+    assert [word(image, 432 + 8 * i) for i in range(32)] == FPREGS
+    assert (half(image, 948), word(image, 952), word(image, 960)) == (0, 0, 0x7FFF0FF8)
+    assert max(stored) < sigframe.frame_size(LAYOUTS["bare"], True, False) == 1104
+    _, stored = frame("bare", None)
+    assert max(stored) == UCONTEXT + 959
+
+
 def test_fixed_keeps_ss_ptr_before_the_fp_registers() -> None:
+    """v1 22/28, 23/28: only an enabled task's ss_ptr is stored, and the word behind it never."""
+    assert not frame("fixed", None)[1] & set(range(UCONTEXT + 432, UCONTEXT + 448))
     image, stored = frame("fixed", 0x7FFF0FF8)
-    assert (word(image, 432), word(image, 440)) == (0x7FFF0FF8, 0)
+    assert word(image, 432) == 0x7FFF0FF8
+    assert not stored & set(range(UCONTEXT + 440, UCONTEXT + 448))
     assert [word(image, 448 + 8 * i) for i in range(32)] == FPREGS
     assert half(image, 704) == 0x1F
     assert half(image, 964) == 0
     assert word(image, 968) == 0
-    assert max(stored) < LAYOUTS["fixed"].size_enabled
+    assert max(stored) < sigframe.frame_size(LAYOUTS["fixed"], True, False) == 1104
 
 
 def test_what_the_kernel_does_not_store_stays() -> None:

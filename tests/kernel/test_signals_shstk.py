@@ -48,7 +48,9 @@ REPORT_FRAME = """
 """
 
 
-@pytest.mark.parametrize(("kernel", "ss_ptr_at"), [("7.2", 960), ("v5", 960), ("v3", 432)])
+@pytest.mark.parametrize(
+    ("kernel", "ss_ptr_at"), [("7.2", 960), ("v5", 960), ("v4", 960), ("v3", 432)]
+)
 def test_a_token_is_pushed_and_taken_back(kernel: str, ss_ptr_at: int) -> None:
     result = run(guest(REPORT_FRAME.format(offset=ss_ptr_at)), kernel)
     in_handler, token, ss_ptr, after = result.words
@@ -73,6 +75,36 @@ def test_a_token_is_pushed_and_taken_back(kernel: str, ss_ptr_at: int) -> None:
     assert swap["addr"] == in_handler
     assert swap["bytes"] == after.to_bytes(8, "little") + bytes(8)
     assert swap["during"] == call["seq"]
+
+
+@pytest.mark.parametrize("kernel", ["v1", "7.2,signal_ssp=kept"])
+def test_v1_stores_the_token_and_keeps_ssp(kernel: str) -> None:
+    """v1 23/28: no set_active_shstk in save_user_shstk, so a handler's first push kills."""
+    quiet = run(guest("csrr_ssp s2\nreport s2"), kernel)
+    assert quiet.status == 3 << 8
+    delivery, sigreturn = quiet.rows("signals")
+    assert delivery["ssp_before"] == delivery["ssp_after"] == delivery["token_addr"] + 8
+    assert sigreturn["ssp_after"] == sigreturn["token_value"] == delivery["ssp_before"]
+    pushes = run(guest("sspush\ncsrr_ssp s2\nld s3, 0(s2)\nreport s3"), kernel)
+    assert pushes.status == SIGSEGV
+    [swap] = [m for m in pushes.rows("kernel_memory") if m["op"] == "swap"]
+    assert int.from_bytes(swap["bytes"][:8], "little") == pushes.words[0]
+
+
+@pytest.mark.parametrize(("kernel", "reserved"), [("v3", 964), ("v4", 948)])
+def test_the_reserved_word_is_looked_at_before_the_token(kernel: str, reserved: int) -> None:
+    """v3 23/29 restores the shadow stack last of all; v4 23/30 behind the reserved word."""
+    result = run(guest(f"li s2, 1\nsw s2, {reserved}(a2)"), kernel)
+    assert result.status == SIGSEGV
+    assert not [m for m in result.rows("kernel_memory") if m["op"] == "swap"]
+
+
+@pytest.mark.parametrize(("kernel", "taken"), [("v3", 0), ("v4", 1), ("v5", 0)])
+def test_an_unknown_extension_comes_before_or_after_the_token(kernel: str, taken: int) -> None:
+    at = {"v3": 968, "v4": 952, "v5": 952}[kernel]
+    result = run(guest(f"li s2, 0x1234\nsw s2, {at}(a2)"), kernel)
+    assert result.status == SIGSEGV
+    assert len([m for m in result.rows("kernel_memory") if m["op"] == "swap"]) == taken
 
 
 def test_a_frame_without_a_shadow_stack_has_no_header() -> None:

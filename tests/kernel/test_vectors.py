@@ -89,6 +89,8 @@ def test_a_signal_frame_carries_the_vectors() -> None:
         ("ext", False, True, 1664),
         ("ext", True, True, 1680),
         ("fixed", True, True, 1680),
+        ("bare", True, False, 1104),
+        ("bare", True, True, 1680),
     ],
 )
 def test_frame_sizes(sigframe: str, enabled: bool, used: bool, size: int) -> None:

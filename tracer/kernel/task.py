@@ -178,6 +178,7 @@ class Process:
     killed: Siginfo | None = None  # the signal that kills the group
     exit_status: int | None = None  # wait status, once the group is ending
     exit_signal: int = 17  # to the parent
+    autoreap: bool = False  # CLONE_AUTOREAP: nobody waits for it
     stop_status: int | None = None  # signal of a job-control stop not yet waited for
     stopped: bool = False
     continued: bool = False

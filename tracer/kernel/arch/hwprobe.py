@@ -5,12 +5,14 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.extensions import EXTENSIONS, IMA_EXT_0, IMA_EXT_1
+from shstk.schemas.extensions import EXTENSIONS, IMA_EXT_0, IMA_EXT_1, Extension
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
@@ -20,9 +22,15 @@ _PAIRS_MAX: Final = 1 << 16
 _CACHE_BLOCK: Final = 64
 
 
+def extensions(k: Kernel) -> Iterator[Extension]:
+    """The extensions that the revision has a name for."""
+    rva23 = k.row["ima_ext_1"] == "rva23"
+    return (e for e in EXTENSIONS.values() if rva23 or not e.rva23)
+
+
 def isa(k: Kernel) -> str:
     """The ISA string of /proc/cpuinfo. The optional extensions come last, sorted by name."""
-    always = [name for name, extension in EXTENSIONS.items() if not extension.optional]
+    always = [e.name for e in extensions(k) if not e.optional]
     letters = "".join(name for name in always if len(name) == 1)
     names = [name for name in always if len(name) > 1]
     return "_".join((f"rv64{letters}", *names, *sorted(k.cpu)))
@@ -30,7 +38,7 @@ def isa(k: Kernel) -> str:
 
 def _bits(k: Kernel, key: int) -> int:
     """The bits of a key for the extensions that the harts have."""
-    has = (e for e in EXTENSIONS.values() if not e.optional or e.name in k.cpu)
+    has = (e for e in extensions(k) if not e.optional or e.name in k.cpu)
     bits = {e.hwprobe[1] for e in has if e.hwprobe and e.hwprobe[0] == key}
     return sum(1 << bit for bit in bits)
 

@@ -54,6 +54,12 @@ def landing_pads_supported(k: Kernel) -> bool:
     return "zicfilp" in k.cpu and not k.nousercfi
 
 
+def regset_usable(k: Kernel) -> bool:
+    """Whether riscv_cfi_get and riscv_cfi_set answer at all."""
+    usable = supported(k) or landing_pads_supported(k)
+    return usable or k.row["cfi_regset"] == "always"
+
+
 def set_base(t: Task, base: int, size: int) -> None:
     t.cfi.shdw_stk_base, t.cfi.shdw_stk_size = base, size
 

@@ -30,7 +30,8 @@ SS_ONSTACK: Final = 1
 SS_DISABLE: Final = 2
 SS_AUTODISARM: Final = 1 << 31
 
-HEADER_SIZE: Final = 16  # {u32 magic, u32 size, u64 ss_ptr}
+SS_PTR_SIZE: Final = 8
+HEADER_SIZE: Final = 8 + SS_PTR_SIZE  # an extension {u32 magic, u32 size, u64 ss_ptr}
 END: Final = struct.pack("<II", 0, 0)
 MASK64: Final = 2**64 - 1
 RA, SP, T0, A0, A1, A2 = 1, 2, 5, 10, 11, 12
@@ -45,26 +46,23 @@ SC_REGS: Final = 176
 
 @dataclass(frozen=True)
 class Layout:
-    """Offsets in the ucontext, and the frame's size without and with a shadow stack."""
+    """Offsets in the ucontext, and the parts of the frame's size."""
 
     fpregs: int
     reserved: int  # a word that must be zero
     headers: int  # the extension list
-    size: int
-    size_enabled: int
-    ss_ptr: int | None = None  # the fixed field; None: ss_ptr is in an extension header
-
-    @property
-    def fcsr(self) -> int:
-        return self.fpregs + 32 * 8
+    size: int  # of struct rt_sigframe
+    cfi_size: int  # what ss_ptr adds to the extensions of an enabled task
+    ss_ptr: int | None = None  # the fixed field, if there is one
 
 
 LAYOUTS: Final = {
-    # v3's field (?): {ss_ptr, reserved} before the fp registers.
-    "fixed": Layout(
-        fpregs=448, reserved=964, headers=968, size=1104, size_enabled=1104, ss_ptr=432
-    ),
-    "ext": Layout(fpregs=432, reserved=948, headers=952, size=1088, size_enabled=1120),
+    # struct __sc_riscv_cfi_state {ss_ptr, rsvd} before the fp registers.
+    "fixed": Layout(fpregs=448, reserved=964, headers=968, size=1104, cfi_size=0, ss_ptr=432),
+    # ss_ptr behind the end header, in nothing of its own.
+    "bare": Layout(fpregs=432, reserved=948, headers=952, size=1088, cfi_size=SS_PTR_SIZE),
+    # An extension of the list.
+    "ext": Layout(fpregs=432, reserved=948, headers=952, size=1088, cfi_size=HEADER_SIZE),
 }
 
 
@@ -91,23 +89,26 @@ def frame_bytes(
     stack = struct.pack("<QI4xQ", altstack.sp, altstack.flags, altstack.size)
     head = siginfo.pack(info) + struct.pack("<QQ", 0, 0) + stack + struct.pack("<Q", mask)
     context = struct.pack("<32Q", *regs)
-    if layout.ss_ptr is not None:
-        context += struct.pack("<QQ", ss_ptr or 0, 0)
-    context += struct.pack("<32QI4x", *fpregs, fcsr)
+    fp = struct.pack("<32QI4x", *fpregs, fcsr)
     tail = struct.pack("<I", 0) + v_state
-    if layout.ss_ptr is None and ss_ptr is not None:
-        tail += struct.pack("<IIQ", RISCV_ZICFISS_MAGIC, HEADER_SIZE, ss_ptr)
+    word = b"" if ss_ptr is None else struct.pack("<Q", ss_ptr)
+    if layout.cfi_size == HEADER_SIZE and word:
+        tail += struct.pack("<II", RISCV_ZICFISS_MAGIC, HEADER_SIZE) + word
     tail += END
-    return [(0, head), (UCONTEXT + SC_REGS, context), (UCONTEXT + layout.reserved, tail)]
+    if layout.cfi_size == SS_PTR_SIZE:
+        tail += word
+    if layout.ss_ptr is None:
+        parts = [(SC_REGS, context + fp)]
+    else:
+        parts = [(layout.ss_ptr, word)] if word else []
+        parts += [(SC_REGS, context), (layout.fpregs, fp)]
+    return [(0, head), *((UCONTEXT + at, part) for at, part in (*parts, (layout.reserved, tail)))]
 
 
 def frame_size(layout: Layout, enabled: bool, vectors_used: bool) -> int:
-    """get_rt_frame_size(): the vector state adds an end header of its own."""
-    size = layout.size_enabled if enabled else layout.size
-    if not vectors_used:
-        return size
-    own = HEADER_SIZE if enabled and layout.ss_ptr is None else 0
-    return layout.size + vectors.FRAME_SIZE + own + len(END) + 15 & ~15
+    """get_rt_frame_size(): extensions add an end header of their own."""
+    extensions = vectors.FRAME_SIZE * vectors_used + layout.cfi_size * enabled
+    return layout.size + extensions + len(END) * bool(extensions) + 15 & ~15
 
 
 # Alternate stacks.
@@ -216,13 +217,14 @@ def _place(t: Task, action: SigAction, sp: int, size: int) -> tuple[int, bool]:
 
 
 def _push_token(k: Kernel, t: Task) -> int | None:
-    """create_rstor_token(): store ssp in the word below it; ssp becomes that word's address."""
+    """save_user_shstk(): store ssp in the word below it; ssp becomes that word's address."""
     token = (t.hart.ssp - 8) & MASK64
     try:
         usermem.ss_put(k, t, token, t.hart.ssp)
     except Errno:
         return None
-    t.hart.ssp = token
+    if k.row["signal_ssp"] == "moved":
+        t.hart.ssp = token
     return token
 
 
@@ -273,6 +275,7 @@ def sys_rt_sigreturn(k: Kernel, t: Task, a: Args) -> Outcome:
         signals.set_mask(k, t, mask)
         _restore(k, t, frame + UCONTEXT, found)
         _restore_altstack(k, t, frame + UCONTEXT)
+        _restore_field(k, t, frame + UCONTEXT, found)
         failed = False
     except Errno:
         failed = True
@@ -304,8 +307,6 @@ def _restore(k: Kernel, t: Task, ucontext: int, found: _Return) -> None:
     hart.pc = regs[0] & ~1
     for i in range(1, 32):
         hart.set_x(i, regs[i])
-    if layout.ss_ptr is not None and t.cfi.ubcfi_en:
-        _restore_ssp(k, t, ucontext + layout.ss_ptr, found)
     *words, fcsr = struct.unpack("<32QI", _take(k, t, ucontext + layout.fpregs, 260))
     for i, word in enumerate(words):
         hart.set_f(i, word)
@@ -313,6 +314,9 @@ def _restore(k: Kernel, t: Task, ucontext: int, found: _Return) -> None:
     if any(_take(k, t, ucontext + layout.reserved, 4)):
         raise Errno("EINVAL")
     at = ucontext + layout.headers
+    if layout.cfi_size == SS_PTR_SIZE and t.cfi.ubcfi_en:
+        behind = len(END) + vectors.FRAME_SIZE * hart.v_used
+        _restore_ssp(k, t, _take_u64(k, t, at + behind), found)
     while True:
         magic, size = struct.unpack("<II", _take(k, t, at, 8))
         if magic == 0 and size == 0:
@@ -325,10 +329,10 @@ def _restore(k: Kernel, t: Task, ucontext: int, found: _Return) -> None:
             vectors.restore(hart, extension, registers)
             at += size
             continue
-        known = layout.ss_ptr is None and magic == RISCV_ZICFISS_MAGIC and size == HEADER_SIZE
+        known = magic == RISCV_ZICFISS_MAGIC and size == HEADER_SIZE == layout.cfi_size
         if not (known and t.cfi.ubcfi_en):
             raise Errno("EINVAL")
-        _restore_ssp(k, t, at + 8, found)
+        _restore_ssp(k, t, _take_u64(k, t, at + 8), found)
         at += size
 
 
@@ -339,9 +343,22 @@ def _take(k: Kernel, t: Task, addr: int, n: int) -> bytes:
     return data
 
 
-def _restore_ssp(k: Kernel, t: Task, addr: int, found: _Return) -> None:
+def _take_u64(k: Kernel, t: Task, addr: int) -> int:
+    return int.from_bytes(_take(k, t, addr, 8), "little")
+
+
+def _restore_field(k: Kernel, t: Task, ucontext: int, found: _Return) -> None:
+    """The fixed field is read last, whether the shadow stack is enabled or not."""
+    field = layout_of(k).ss_ptr
+    if field is None:
+        return
+    ss_ptr = _take_u64(k, t, ucontext + field)
+    if t.cfi.ubcfi_en:
+        _restore_ssp(k, t, ss_ptr, found)
+
+
+def _restore_ssp(k: Kernel, t: Task, ss_ptr: int, found: _Return) -> None:
     """restore_user_shstk(): the token is consumed even if it is wrong."""
-    (ss_ptr,) = struct.unpack("<Q", _take(k, t, addr, 8))
     found.ss_ptr = ss_ptr
     found.token = usermem.ss_swap(k, t, ss_ptr, 0)
     if (found.token - ss_ptr) & MASK64 != 8:

@@ -56,12 +56,15 @@ def page_up(value: int) -> int:
     return (value + PAGE - 1) & -PAGE
 
 
+def _vm_prot(prot: int) -> int:
+    """arch_calc_vm_prot_bits: PROT_WRITE brings PROT_READ."""
+    prot &= PROT_READ | PROT_WRITE | PROT_EXEC
+    return prot | PROT_READ if prot & PROT_WRITE else prot
+
+
 def core_perm(vma: Vma) -> int:
-    """The executor's permissions. On RISC-V, write implies read."""
-    perm = vma.prot & (PROT_READ | PROT_WRITE | PROT_EXEC)
-    if perm & PROT_WRITE:
-        perm |= PROT_READ
-    return perm | _PERM_SS * vma.shadow_stack | _PERM_SHARED * (vma.shared is not None)
+    """The executor's permissions."""
+    return vma.prot | _PERM_SS * vma.shadow_stack | _PERM_SHARED * (vma.shared is not None)
 
 
 def mmap_base(stack_limit: int) -> int:
@@ -192,15 +195,16 @@ class Mm:
             vma = Vma(
                 0,
                 length,
-                prot & 7,
+                _vm_prot(prot),
                 shadow_stack,
                 shared,
                 bool(flags & MAP_GROWSDOWN),
                 bool(flags & MAP_NORESERVE),
-                name,
-                file,
-                offset if file else 0,
+                name=name,
+                file=file,
+                offset=offset if file else 0,
             )
+            vma = replace(vma, accounted=_accountable(vma))
             start = self._place(k, hint, length, flags, shadow_stack)
             self._charge(k, replace(vma, start=start, end=start + length))
             self._install(replace(vma, start=start, end=start + length))
@@ -232,10 +236,14 @@ class Mm:
                 if old.start > at:
                     break
                 end = min(old.end, start + length)
-                new = replace(old.part(at, end), prot=prot & 7)
-                row.shadow_stack |= old.shadow_stack
-                if old.prot & PROT_WRITE == 0:
+                new = replace(old.part(at, end), prot=_vm_prot(prot))
+                if not new.prot & PROT_WRITE:
+                    unfaulted = not old.file and not self.space.resident(old.start, old.length)
+                    new = replace(new, accounted=old.accounted and not unfaulted)
+                elif not old.prot & PROT_WRITE and not old.accounted:
+                    new = replace(new, accounted=_accountable(new))
                     self._enough(k, new)
+                row.shadow_stack |= old.shadow_stack
                 if prot & PROT_WRITE and old.file and old.file.inode:
                     if not old.file.writable:
                         raise Errno("EACCES")
@@ -491,6 +499,11 @@ class Mm:
         finally:
             tid = k.current.tid
             k.rec.row("mappings", seq=k.seq(), tid=tid, mm=self.id, during=k.during, **vars(row))
+
+
+def _accountable(vma: Vma) -> bool:
+    """accountable_mapping."""
+    return bool(vma.prot & PROT_WRITE) and vma.shared is None and not vma.noreserve
 
 
 def _is_data(vma: Vma) -> bool:

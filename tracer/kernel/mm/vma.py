@@ -43,6 +43,7 @@ class Vma:
     shared: int | None = None  # MAP_SHARED: id of the shared memory, equal in all its mappings
     grows_down: bool = False
     noreserve: bool = False
+    accounted: bool = False  # VM_ACCOUNT: the commit limit counts its pages
     name: str = ""  # "[heap]", "[stack]", "[vdso]"
     file: MappedFile | None = None
     offset: int = 0  # in the file, or in the shared memory

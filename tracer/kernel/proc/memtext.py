@@ -47,7 +47,7 @@ def _flags(vma: Vma) -> str:
         ("me", True),
         ("ms", shared),
         ("gd", vma.grows_down),
-        ("ac", vma.prot & PROT_WRITE and not vma.noreserve),
+        ("ac", vma.accounted),
         ("nr", vma.noreserve),
         ("ss", vma.shadow_stack),
     )

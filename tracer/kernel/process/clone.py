@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 _F: Final = constants("CLONE_")
 _NAMESPACES: Final = sum(
     _F[f"CLONE_{name}"]
-    for name in ("NEWNS", "NEWCGROUP", "NEWUTS", "NEWIPC", "NEWUSER", "NEWPID", "NEWNET")
+    for name in (
+        *("NEWNS", "NEWCGROUP", "NEWUTS", "NEWIPC", "NEWUSER", "NEWPID", "NEWNET"),
+        "EMPTY_MNTNS",
+    )
 )
 _THREAD_KERNEL_STACK: Final = 16 << 10  # THREAD_SIZE; an eighth of memory may be such stacks
 
@@ -208,11 +211,15 @@ def _check_flags(t: Task, args: CloneArgs) -> Outcome | None:
     """The first refusals of kernel_clone and copy_process; nothing is made yet."""
     bad = (
         args.exit_signal > NSIG
-        or (args.has("FS") and args.has("NEWNS", "NEWUSER"))
+        or (args.has("FS") and args.has("NEWNS", "NEWUSER", "EMPTY_MNTNS"))
         or (args.has("THREAD") and not args.has("SIGHAND"))
         or (args.has("SIGHAND") and not args.has("VM"))
         or (args.has("THREAD") and args.has("NEWUSER", "NEWPID"))
         or (args.has("PIDFD") and args.has("DETACHED"))
+        or (args.has("AUTOREAP") and (args.has("THREAD", "PARENT") or args.exit_signal))
+        or (args.has("PARENT") and t.process.autoreap)
+        or (args.has("NNP") and args.has("THREAD"))
+        or (args.has("PIDFD_AUTOKILL") and not (args.has("PIDFD") and args.has("AUTOREAP")))
     )
     if bad:
         raise Errno("EINVAL")
@@ -267,7 +274,7 @@ def _dup_task_struct(k: Kernel, t: Task, args: CloneArgs) -> Task:
         set_child_tid=args.child_tid if args.has("CHILD_SETTID") else 0,
         clear_child_tid=args.child_tid if args.flags & CLONE_CHILD_CLEARTID else 0,
         born_during=k.during,
-        no_new_privs=t.no_new_privs,
+        no_new_privs=t.no_new_privs or args.has("NNP"),
         timer_slack_ns=t.timer_slack_ns,
         personality=t.personality,
         nice=t.nice,
@@ -305,6 +312,7 @@ def _copy_signal(t: Task, args: CloneArgs) -> Process:
         pgid=parent.pgid,
         sid=parent.sid,
         exit_signal=parent.exit_signal if args.has("PARENT") else args.exit_signal,
+        autoreap=args.has("AUTOREAP"),
         exe=parent.exe,
         argv=parent.argv,
         dumpable=parent.dumpable,

@@ -129,6 +129,8 @@ def _process_ended(k: Kernel, process: Process) -> None:
         signals.send(k, parent, process.exit_signal, code, sender=process.pid, value=value)
         if ignored:
             reap(k, process)
+    elif process.autoreap:
+        reap(k, process)
     k.wake_key(("child", parent.pid))
 
 
@@ -145,7 +147,7 @@ def _reparent(k: Kernel, child: Process) -> None:
         k.wake_key(("child", ancestor.pid))
     if child.leader.pdeath_signal:
         signals.send(k, child, child.leader.pdeath_signal, 0)
-    if ancestor is None and all(t.state in (ZOMBIE, DEAD) for t in child.tasks):
+    if (ancestor is None or child.autoreap) and all(t.state in (ZOMBIE, DEAD) for t in child.tasks):
         reap(k, child)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import (
+    NT_RISCV_USER_CFI,
     PTRACE_ATTACH,
     PTRACE_CONT,
     PTRACE_DETACH,
@@ -35,6 +36,7 @@ from shstk.schemas.uapi import (
     SI_USER,
 )
 from shstk.tracer.kernel.arch.regsets import REGSETS, Regset
+from shstk.tracer.kernel.arch.shstk import regset_usable
 from shstk.tracer.kernel.call import Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
@@ -177,8 +179,11 @@ def _setregset(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
 
 def _iovec(k: Kernel, t: Task, kind: int, addr: int) -> tuple[Regset, int, int]:
     base, length = usermem.get_u64(k, t, addr), usermem.get_u64(k, t, addr + 8)
-    regset = REGSETS.get(kind & 0xFFFF_FFFF)
+    kind &= 0xFFFF_FFFF
+    regset = REGSETS.get(kind)
     if regset is None or length % regset.word:
+        raise Errno("EINVAL")
+    if kind == NT_RISCV_USER_CFI and not regset_usable(k):
         raise Errno("EINVAL")
     return regset, base, length
 

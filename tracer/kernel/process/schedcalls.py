@@ -31,6 +31,7 @@ _ORDINARY: Final = (SCHED_OTHER, SCHED_BATCH, SCHED_IDLE)
 _REAL_TIME: Final = (SCHED_FIFO, SCHED_RR)
 _RESET_ON_FORK: Final = 0x4000_0000
 _SLICE_NS: Final = 3_000_000
+_CPU_MASK: Final = 32  # cpumask_size() of a kernel built for up to 256 cpus
 _CPU_SET: Final = 8  # bytes of the smallest cpu set
 _ATTR_SIZE: Final = 48  # struct sched_attr, first version
 _MEMBARRIERS: Final = 0x7F  # all up to PRIVATE_EXPEDITED_SYNC_CORE, with their registrations
@@ -87,8 +88,9 @@ def sys_sched_getaffinity(k: Kernel, t: Task, a: Args) -> int:
     if size < _CPU_SET or size % 8:
         raise Errno("EINVAL")
     _task(k, t, a[0])
-    usermem.put_u64(k, t, a[2], 1)
-    return _CPU_SET
+    stored = min(size, _CPU_MASK)
+    usermem.put(k, t, a[2], b"\1".ljust(stored, b"\0"))
+    return stored
 
 
 def sys_sched_yield(k: Kernel, t: Task, a: Args) -> int:
