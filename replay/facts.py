@@ -37,6 +37,7 @@ from shstk.replay.derive.ssp_path import ssp_path, stretches
 from shstk.replay.derive.stack_maps import StackMap, stack_maps
 from shstk.replay.derive.stacks import Copied, Ledger, Stack
 from shstk.schemas.revisions import Revision
+from shstk.schemas.uapi import PTRACE_TRACEME
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
@@ -266,7 +267,15 @@ class Facts:
     @cached_property
     def handlings(self) -> list[Handling]:
         """Deliveries of signals, and returns from them."""
-        return handlings(self.signals, self.transfers, self.history)
+        return handlings(self.run, self.signals, self.transfers, self.history)
+
+    @cached_property
+    def traced(self) -> frozenset[int | None]:
+        """The tids of tasks that a debugger looked after at some time: it hears of their signals
+        first, and may keep them, or send others in their place."""
+        calls = self.calls("ptrace")
+        own = {c.tid for c in calls if c.a0 == PTRACE_TRACEME}
+        return frozenset(own | {c.a1 for c in calls if c.a0 != PTRACE_TRACEME})
 
     @cached_property
     def stack_maps(self) -> list[StackMap]:

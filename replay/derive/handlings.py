@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from shstk.replay.derive.clock import with_clock
 from shstk.replay.derive.history import History, State
 from shstk.replay.derive.rows import Rows, Signal, Transfer
 from shstk.replay.derive.sigframe import Frame
 from shstk.schemas.seq import STEPS
 from shstk.schemas.uapi import SI_KERNEL, SIGNALS
+
+if TYPE_CHECKING:
+    from shstk.replay.run import Run
 
 _SIGSEGV: Final = SIGNALS["SIGSEGV"]
 _LARGEST: Final = 2**20  # bytes of a frame; RISC-V's longest vectors take a quarter of it
@@ -21,7 +25,8 @@ class Handling:
     """A delivery, with the frame as the kernel wrote it; or a return, with the frame as it read it.
 
     tokens: what the kernel stored to or swapped with memory outside the frame. next: the task's
-    next row of signals.
+    next row of signals. idle: the task runs no instruction before that one; other tasks may, if it
+    was preempted, or stopped for a debugger.
     """
 
     row: Signal
@@ -29,6 +34,7 @@ class Handling:
     frame: Frame
     tokens: tuple[Transfer, ...]
     next: Signal | None
+    idle: bool
 
     @property
     def seq(self) -> int:
@@ -40,29 +46,36 @@ class Handling:
 
     @property
     def at_once(self) -> Signal | None:
-        """The task's next row of signals, if no instruction stands between."""
+        """The task's next row of signals, if nobody's instruction stands between."""
         return self.next if self.next and self.next.seq // STEPS == self.icount else None
 
     @property
+    def followed_by(self) -> Signal | None:
+        """The task's next row of signals, if none of its instructions stands between."""
+        return self.next if self.idle else None
+
+    @property
     def refused(self) -> bool:
-        """Whether the kernel forced a SIGSEGV of its own right after it."""
-        then = self.at_once
+        """Whether the kernel forced a SIGSEGV of its own after it."""
+        then = self.followed_by
         return then is not None and (then.signo, then.code) == (_SIGSEGV, SI_KERNEL)
 
 
-def handlings(signals: Rows[Signal], transfers: Rows[Transfer], history: History) -> list[Handling]:
+def handlings(
+    run: Run, signals: Rows[Signal], transfers: Rows[Transfer], history: History
+) -> list[Handling]:
     """Every delivery and return, in seq order. Deaths by signal only stand in `next`."""
-    found = []
+    found, places = [], _places(run)
     for row in signals:
         if row.kind == "fatal":
             continue
+        clock, next_call = places[row.seq]
         later = signals.of(row.tid, row.seq, None)
         after = later[0] if later else None
-        # What belongs to it stands at the same icount, before the task's next signal.
-        until = (row.seq // STEPS + 1) * STEPS - 1
-        if after:
-            until = min(until, after.seq - 1)
-        rows = transfers.of(row.tid, row.seq, until)
+        # What belongs to it stands before the task's next signal and call, and within no other.
+        until = min(end for end in (after and after.seq - 1, next_call, 2**64 - 1) if end)
+        own = (None, row.seq, row.sigreturn_seq)
+        rows = [t for t in transfers.of(row.tid, row.seq, until) if t.during in own]
         found.append(
             Handling(
                 row=row,
@@ -70,9 +83,27 @@ def handlings(signals: Rows[Signal], transfers: Rows[Transfer], history: History
                 frame=_frame(row, rows),
                 tokens=tuple(t for t in rows if t.op != "read" and not _in_frame(row, t)),
                 next=after,
+                idle=after is not None and places[after.seq][0] == clock,
             )
         )
     return found
+
+
+def _places(run: Run) -> dict[int, tuple[int, int | None]]:
+    """Of each row of signals, by seq: its task's own clock, and the seq of its task's next call."""
+    rows = with_clock(run, run.scan("signals").select("seq", "tid").sort("seq"))
+    calls = run.scan("syscalls").select("tid", call="seq").sort("call")
+    held = rows.join_asof(
+        calls,
+        left_on="seq",
+        right_on="call",
+        by="tid",
+        strategy="forward",
+        allow_exact_matches=False,
+        check_sortedness=False,
+    )
+    found = held.select("seq", "clock", "call").collect()
+    return {seq: (clock, call) for seq, clock, call in found.iter_rows()}
 
 
 def _frame(row: Signal, rows: Iterable[Transfer]) -> Frame:

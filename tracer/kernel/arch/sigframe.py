@@ -39,6 +39,7 @@ RA, SP, T0, A0, A1, A2 = 1, 2, 5, 10, 11, 12
 UCONTEXT: Final = siginfo.SIZE
 # In the ucontext.
 UC_STACK: Final = 16
+UC_STACK_SIZE: Final = 32  # the 4 bytes before it are padding, which the kernel does not write
 UC_SIGMASK: Final = 40
 SC_REGS: Final = 176
 
@@ -88,8 +89,8 @@ def frame_bytes(
     regs: pc, x1..x31 (user_regs_struct). fpregs: 32 raw words. ss_ptr: None if not enabled.
     v_state: the extension header of a task that has used them, with what follows it.
     """
-    stack = struct.pack("<QI4xQ", altstack.sp, altstack.flags, altstack.size)
-    head = siginfo.pack(info) + struct.pack("<QQ", 0, 0) + stack + struct.pack("<Q", mask)
+    head = siginfo.pack(info) + struct.pack("<QQQI", 0, 0, altstack.sp, altstack.flags)
+    rest = struct.pack("<QQ", altstack.size, mask)
     context = struct.pack("<32Q", *regs)
     if layout.ss_ptr is not None:
         context += struct.pack("<QQ", ss_ptr or 0, 0)
@@ -98,7 +99,12 @@ def frame_bytes(
     if layout.ss_ptr is None and ss_ptr is not None:
         tail += struct.pack("<IIQ", RISCV_ZICFISS_MAGIC, HEADER_SIZE, ss_ptr)
     tail += END
-    return [(0, head), (UCONTEXT + SC_REGS, context), (UCONTEXT + layout.reserved, tail)]
+    return [
+        (0, head),
+        (UCONTEXT + UC_STACK_SIZE, rest),
+        (UCONTEXT + SC_REGS, context),
+        (UCONTEXT + layout.reserved, tail),
+    ]
 
 
 def frame_size(layout: Layout, enabled: bool, vectors_used: bool) -> int:
