@@ -38,6 +38,7 @@ from shstk.replay.derive.stack_maps import StackMap, stack_maps
 from shstk.replay.derive.stacks import Copied, Ledger, Stack
 from shstk.schemas.revisions import Revision
 from shstk.schemas.tables import TABLES
+from shstk.schemas.uapi import PTRACE_TRACEME
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
@@ -267,7 +268,16 @@ class Facts:
     @cached_property
     def handlings(self) -> list[Handling]:
         """Signal deliveries and sigreturns."""
-        return handlings(self.signals, self.transfers, self.history)
+        return handlings(self.run, self.signals, self.transfers, self.history)
+
+    @cached_property
+    def traced(self) -> frozenset[int | None]:
+        """The tids of tasks that a debugger traced at some time.
+
+        It receives their signals first, and may suppress them or inject others."""
+        calls = self.calls("ptrace")
+        own = {c.tid for c in calls if c.a0 == PTRACE_TRACEME}
+        return frozenset(own | {c.a1 for c in calls if c.a0 != PTRACE_TRACEME})
 
     @cached_property
     def stack_maps(self) -> list[StackMap]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from shstk.replay.derive.clock import with_clock
 from shstk.replay.derive.history import History, State
 from shstk.replay.derive.rows import Rows, Signal, Transfer
 from shstk.replay.derive.sigframe import Frame
 from shstk.schemas.seq import STEPS
 from shstk.schemas.uapi import SI_KERNEL, SIGNALS
+
+if TYPE_CHECKING:
+    from shstk.replay.run import Run
 
 _SIGSEGV: Final = SIGNALS["SIGSEGV"]
 _LARGEST: Final = 2**20  # bytes of a frame; RISC-V's longest vectors take a quarter of it
@@ -21,6 +25,8 @@ class Handling:
     """A delivery with the frame that the kernel wrote, or a sigreturn with the frame that it read.
 
     tokens: the kernel's stores and swaps outside the frame. next: the task's next row of signals.
+    idle: the task runs no instruction before that row. Other tasks may run, if it was preempted or
+    stopped for a debugger.
     """
 
     row: Signal
@@ -28,6 +34,7 @@ class Handling:
     frame: Frame
     tokens: tuple[Transfer, ...]
     next: Signal | None
+    idle: bool
 
     @property
     def seq(self) -> int:
@@ -43,25 +50,32 @@ class Handling:
         return self.next if self.next and self.next.seq // STEPS == self.icount else None
 
     @property
+    def followed_by(self) -> Signal | None:
+        """The task's next row of signals, if the task runs no instruction before it."""
+        return self.next if self.idle else None
+
+    @property
     def refused(self) -> bool:
         """Whether the kernel forced a SIGSEGV directly afterwards."""
-        then = self.at_once
+        then = self.followed_by
         return then is not None and (then.signo, then.code) == (_SIGSEGV, SI_KERNEL)
 
 
-def handlings(signals: Rows[Signal], transfers: Rows[Transfer], history: History) -> list[Handling]:
+def handlings(
+    run: Run, signals: Rows[Signal], transfers: Rows[Transfer], history: History
+) -> list[Handling]:
     """Every delivery and sigreturn, in seq order. Deaths by signal are only in `next`."""
-    found = []
+    found, places = [], _places(run)
     for row in signals:
         if row.kind == "fatal":
             continue
+        clock, next_call = places[row.seq]
         later = signals.of(row.tid, row.seq, None)
         after = later[0] if later else None
-        # Its transfers are at the same icount, before the task's next signal.
-        until = (row.seq // STEPS + 1) * STEPS - 1
-        if after:
-            until = min(until, after.seq - 1)
-        rows = transfers.of(row.tid, row.seq, until)
+        # Its transfers come before the task's next signal and call, and belong to no other event.
+        until = min(end for end in (after and after.seq - 1, next_call, 2**64 - 1) if end)
+        own = (None, row.seq, row.sigreturn_seq)
+        rows = [t for t in transfers.of(row.tid, row.seq, until) if t.during in own]
         found.append(
             Handling(
                 row=row,
@@ -69,9 +83,27 @@ def handlings(signals: Rows[Signal], transfers: Rows[Transfer], history: History
                 frame=_frame(row, rows),
                 tokens=tuple(t for t in rows if t.op != "read" and not _in_frame(row, t)),
                 next=after,
+                idle=after is not None and places[after.seq][0] == clock,
             )
         )
     return found
+
+
+def _places(run: Run) -> dict[int, tuple[int, int | None]]:
+    """Of each row of signals, by seq: its task's own clock, and the seq of its task's next call."""
+    rows = with_clock(run, run.scan("signals").select("seq", "tid").sort("seq"))
+    calls = run.scan("syscalls").select("tid", call="seq").sort("call")
+    held = rows.join_asof(
+        calls,
+        left_on="seq",
+        right_on="call",
+        by="tid",
+        strategy="forward",
+        allow_exact_matches=False,
+        check_sortedness=False,
+    )
+    found = held.select("seq", "clock", "call").collect()
+    return {seq: (clock, call) for seq, clock, call in found.iter_rows()}
 
 
 def _frame(row: Signal, rows: Iterable[Transfer]) -> Frame:

@@ -34,12 +34,12 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from shstk.replay.derive.clock import with_clock
 from shstk.replay.derive.rows import called
 from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import Outcome, Satisfied
 from shstk.schemas import seq as positions
-from shstk.schemas.seq import STEPS
 
 NEEDS = ("syscalls", "task_events")
 APPLIES = "operation within an event of a recorded run"
@@ -74,13 +74,15 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _frames(facts: Facts) -> Iterator[Outcome]:
-    """Stores outside of all events: made by a signal delivery at the same icount."""
-    rows = facts.run.table("kernel_memory").filter(pl.col("during").is_null())
-    place = pl.col("seq") // STEPS
-    signals = facts.run.table("signals").select("tid", place=place).unique()
-    rest = rows.with_columns(place=place).join(signals, on=["tid", "place"], how="anti")
-    if rows.height > rest.height:
-        yield Satisfied(rows.height - rest.height)
+    """Stores outside of all events: made by a signal delivery, with no instruction of the task
+    between the two."""
+    rows = facts.run.scan("kernel_memory").filter(pl.col("during").is_null())
+    signals = with_clock(facts.run, facts.run.scan("signals").select("seq", "tid"))
+    placed = with_clock(facts.run, rows)
+    height = rows.select(pl.len()).collect().item()
+    rest = placed.join(signals, on=["tid", "clock"], how="anti").collect()
+    if height > rest.height:
+        yield Satisfied(height - rest.height)
     for row in rest.sort("seq").iter_rows(named=True):
         what = f"{row['op']} at {row['addr']:#x}, outside of any event or signal delivery"
         yield trace.odd(row, "an event", "none", what, row["addr"])

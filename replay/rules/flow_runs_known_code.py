@@ -144,7 +144,7 @@ def _steps(facts: Facts) -> Iterator[Outcome]:
             then=pl.col("block").shift(-1),
             has=pl.col("block").replace_strict(lengths, default=None, return_dtype=pl.UInt64),
         ).filter(pl.col("took").is_not_null())
-        odd = took.filter(pl.col("took").ne_missing(pl.col("has")))
+        odd = took.filter(pl.col("took") != pl.col("has"))
         begins, ends = odd["seq"] // STEPS, odd["seq"] // STEPS + odd["took"]
         quiet = halts.search_sorted(begins) == halts.search_sorted(ends)
         wrong = [row for row in odd.filter(quiet).iter_rows(named=True) if not _stale(facts, row)]

@@ -102,7 +102,8 @@ def _faults(step: Handling, layout: Layout, enabled: bool) -> Iterator[_Fault]:
     yield from _siginfo(step)
     yield from _words(step, {UC_FLAGS: (8, 0, "uc_flags"), UC_LINK: (8, 0, "uc_link")})
     spans = {
-        UC_STACK: (24, "uc_stack"),
+        UC_STACK: (12, "ss_sp and ss_flags"),  # and 4 bytes of padding, which it leaves alone
+        UC_STACK + 16: (8, "ss_size"),
         UC_SIGMASK: (8, "uc_sigmask"),
         SC_REGS: (REGS_SIZE, "sc_regs"),
         layout.fpregs: (FP_SIZE, "the fp registers"),

@@ -128,7 +128,7 @@ def _has_vdso(facts: Facts, mm: int | None) -> bool:
 def _first_pushes(facts: Facts, steps: list[Handling]) -> dict[int, tuple[int, int]]:
     """A handler's first shadow-stack event if it is a push: its seq and value, by delivery."""
     asked = pl.DataFrame(
-        [(h.seq, h.row.tid, (h.row.handler or 0) & ~1) for h in steps if h.at_once is None],
+        [(h.seq, h.row.tid, (h.row.handler or 0) & ~1) for h in steps if h.followed_by is None],
         schema={"at": pl.UInt64, "tid": pl.UInt32, "handler": pl.UInt64},
         orient="row",
     )

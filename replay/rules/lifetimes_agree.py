@@ -2,8 +2,10 @@
 
 ## What it checks
 A task event has the ssp that the task's previous events left. A parent reaps the status that its
-child exited with; the manifest has the status of the first task. clear_child_tid has the word that
-the kernel stored at its address, and the futex at that address is woken.
+child exited with; the manifest has the status of the first task. A process exits with the status of
+its first exit_group or killed thread, otherwise with that of the thread that exited last.
+clear_child_tid has the word that the kernel stored at its address, and the futex at that address is
+woken.
 
 ## Why it matters
 Order and ownership at exit are read from these events.
@@ -24,7 +26,9 @@ the event is created, first_user or exec_done: these set ssp (A7, E1).
     shstk query RUN "SELECT * FROM task_events WHERE tid = <tid> ORDER BY seq"
 
 ## Sources
-docs/schema.md, task_events.
+docs/schema.md, task_events. kernel/exit.c: do_group_exit, synchronize_group_exit, and
+wait_task_zombie, which takes signal->group_exit_code; seen on 7.2.13 (a leader's exit(0), another
+thread's exit_group(7): 1792).
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from typing import Final
 
 import polars as pl
 
+from shstk.replay.derive.history import Exited
 from shstk.replay.derive.rows import Event
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import trace, words
@@ -49,6 +54,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
     if not facts.of_program:
         return
     yield from _ssp(facts)
+    ends = _Ends(facts)
     begun: dict[int | None, Event] = {}
     cleared: dict[int | None, Event] = {}
     for event in facts.events:
@@ -57,21 +63,44 @@ def check(facts: Facts) -> Iterator[Outcome]:
         what = f"{event.kind} of task {event.tid}"
         if event.kind == "exit_begin":
             begun[event.tid] = event
-        elif event.kind == "reaped" and before:
-            if event.status == before.status:
+        elif event.kind == "reaped" and (last := ends.of(event.tid, event.seq)):
+            if event.status == last.status:
                 yield OK
             else:
-                expected, actual = f"status {before.status}", f"status {event.status}"
-                yield trace.odd(row, expected, actual, what, evidence=(before.seq,))
+                expected, actual = f"status {last.status}", f"status {event.status}"
+                yield trace.odd(row, expected, actual, what, evidence=(last.seq,))
         elif event.kind == "clear_child_tid":
             cleared[event.tid] = event
             yield _stored(facts, event) or OK
         elif event.kind == "futex_wake" and before:
-            last = cleared.get(event.tid)
-            if last and last.addr != event.addr:
-                expected, actual = f"{last.addr:#x}", words.address(event.addr)
-                yield trace.odd(row, expected, actual, what, event.addr, (last.seq,))
-    yield from _ending(facts, begun.get(facts.run.manifest.first_tid))
+            stored = cleared.get(event.tid)
+            if stored and stored.addr != event.addr:
+                expected, actual = f"{stored.addr:#x}", words.address(event.addr)
+                yield trace.odd(row, expected, actual, what, event.addr, (stored.seq,))
+    yield from _ending(facts, ends.of(facts.run.manifest.first_tid, 2**64))
+
+
+class _Ends:
+    """The exit whose status is a whole process's."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._history = facts.history
+        self._group_exits = facts.calls("exit_group")
+        self._reaped = [e for e in facts.events if e.kind == "reaped"]
+
+    def of(self, pid: int | None, seq: int) -> Event | None:
+        """Of the process that had this pid before seq; only exits after its last exec count, which
+        ends threads too."""
+        reaped = (e.seq for e in self._reaped if e.tid == pid)
+        execs = (e.seq for e in self._history.execs if e.heir.tid == pid and e.succeeded)
+        since = max((at for at in (*reaped, *execs) if at < seq), default=0)
+        exits = [x for x in self._history.exits if x.task.pid == pid and since < x.seq < seq]
+        ends = (x.event for x in exits if (x.event.status or 0) & 0x7F or self._ends_all(x))
+        return next(ends, exits[-1].event if exits else None)
+
+    def _ends_all(self, exited: Exited) -> bool:
+        task = exited.task
+        return bool(self._group_exits.of(task.tid, task.born, exited.seq))
 
 
 def _ending(facts: Facts, last: Event | None) -> Iterator[Outcome]:

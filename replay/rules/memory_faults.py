@@ -21,7 +21,7 @@ from shstk.schemas.uapi import (
     constants,
 )
 
-SIGSEGV, SIGBUS = SIGNALS["SIGSEGV"], SIGNALS["SIGBUS"]
+SIGSEGV, SIGBUS, SIGKILL = (SIGNALS[name] for name in ("SIGSEGV", "SIGBUS", "SIGKILL"))
 _CODES = {code: name for name, code in constants("SEGV_").items()}
 _TVALS = {LANDING_PAD_FAULT: "landing pad", SHADOW_STACK_FAULT: "mismatch"}
 
@@ -109,6 +109,8 @@ def judge(facts: Facts, fault: Fault, due: Due, why: str) -> Outcome:
     signal = _at_once(facts, fault)
     if signal is None or (signal.signo, signal.code) == (SIGSEGV, SI_KERNEL):
         return OK  # a debugger intercepts it, or its frame could not be stored
+    if signal.signo == SIGKILL:
+        return OK  # it takes precedence over every other signal
     got = (signal.signo, signal.code, signal.si_addr)
     if got != (SIGSEGV, due.code, due.si_addr):
         return wrong(fault, _shown(SIGSEGV, due.code, due.si_addr), _shown(*got), why, signal.seq)

@@ -86,7 +86,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
             continue
         enabled = facts.supported and step.state.enabled
         due = _asked(step, layout, enabled)
-        outcome = _token(step, due)
+        outcome = _token(step, due, step.row.tid in facts.traced)
         if outcome is OK and not due.refused:
             outcome = _restored(step, layout, delivered, blocks)
         yield outcome
@@ -129,7 +129,7 @@ def _asked(step: Handling, layout: Layout, enabled: bool) -> _Due:
     return _Due(ss_ptr)
 
 
-def _token(step: Handling, due: _Due) -> Outcome:
+def _token(step: Handling, due: _Due, traced: bool) -> Outcome:
     """Check the swap, ssp, and whether a SIGSEGV follows."""
     row = step.row
     before, after = row.ssp_before, row.ssp_after
@@ -149,7 +149,7 @@ def _token(step: Handling, due: _Due) -> Outcome:
     ssp = token if due.ss_ptr is not None and good else before
     if due.refused or not good:
         bad = f"the word at {words.address(due.ss_ptr)} is {words.address(token)}, not a token"
-        return _refused(step, due.refused if good else bad, ssp)
+        return _refused(step, due.refused if good else bad, ssp, traced)
     if due.ss_ptr is not None and not swaps:
         return wrong(step, f"the token at {due.ss_ptr:#x} swapped for 0", "nothing swapped",
                      "the frame says", due.ss_ptr)  # fmt: skip
@@ -162,7 +162,7 @@ def _token(step: Handling, due: _Due) -> Outcome:
     return OK
 
 
-def _refused(step: Handling, why: str, ssp: int | None) -> Outcome:
+def _refused(step: Handling, why: str, ssp: int | None, traced: bool) -> Outcome:
     """Check for a SIGSEGV forced by the kernel; state restored before it stays restored."""
     row = step.row
     if ssp is not None and row.ssp_after not in (None, ssp):
@@ -170,10 +170,12 @@ def _refused(step: Handling, why: str, ssp: int | None) -> Outcome:
         return wrong(step, f"ssp {ssp:#x}", actual, why, row.ssp_after)
     if step.refused:
         return OK
-    if step.at_once is None:
+    if traced:
+        return Unknown("a debugger may have kept the SIGSEGV")
+    if step.followed_by is None:
         return wrong(step, "SIGSEGV", "the task resumed", why, row.frame)
-    came = then(step.at_once)
-    return wrong(step, "SIGSEGV with SI_KERNEL", came, why, row.frame, step.at_once.seq)
+    came, seq = then(step.followed_by), step.followed_by.seq
+    return wrong(step, "SIGSEGV with SI_KERNEL", came, why, row.frame, seq)
 
 
 def _restored(

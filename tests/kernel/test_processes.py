@@ -218,6 +218,27 @@ def test_exit_group_ends_the_others() -> None:
         assert begin["status"] == 5 << 8
 
 
+def test_an_exit_group_after_the_leaders_exit_is_what_the_parent_reaps() -> None:
+    """1792 on a real 7.2."""
+    result = run(f"""
+        {FORK}
+        sys 260, 101, status, 0, 0
+        li t0, status
+        lw t1, 0(t0)
+        report t1
+        sys 94, 0
+    child:
+        sys 220, {THREAD}, top, 0, 0, 0
+        beqz a0, thread
+        sys 93, 0
+    thread:
+        sys 101, nap, 0
+        sys 94, 7
+    nap: .dword 0, 1000000
+    {DATA}""")
+    assert result.words == [7 << 8]
+
+
 def test_the_leader_stays_a_zombie_until_the_last_thread_is_gone() -> None:
     result = run(f"""
         sys 220, {THREAD}, top, 0, 0, 0
@@ -230,7 +251,7 @@ def test_the_leader_stays_a_zombie_until_the_last_thread_is_gone() -> None:
     nap: .dword 0, 1000000
     {DATA}""")
     assert result.words == [100]
-    assert result.status == 3 << 8, "the leader's own exit code"
+    assert result.status == 9 << 8, "the last thread's exit code: synchronize_group_exit()"
     assert [r["tid"] for r in result.rows("task_events") if r["kind"] == "reaped"] == [100]
 
 

@@ -53,7 +53,8 @@ def half(image: bytes, uc_offset: int) -> int:
 @pytest.mark.parametrize("ss_ptr", [None, 0x7FFF0FF8])
 @pytest.mark.parametrize("layout", ["ext", "bare", "fixed"])
 def test_what_all_layouts_share(layout: str, ss_ptr: int | None) -> None:
-    image, _ = frame(layout, ss_ptr)
+    image, stored = frame(layout, ss_ptr)
+    assert stored.isdisjoint(range(UCONTEXT + 28, UCONTEXT + 32))  # padding behind ss_flags
     assert image[:16] == struct.pack("<iiii", 10, 0, 0, 0)
     assert struct.unpack_from("<iI", image, 16) == (7, 1000)
     assert [word(image, o) for o in (0, 8, 16, 32, 40)] == [0, 0, 0x5000, 0x2000, 0xABCD]

@@ -40,6 +40,7 @@ RA, SP, T0, A0, A1, A2 = 1, 2, 5, 10, 11, 12
 UCONTEXT: Final = siginfo.SIZE
 # Offsets in the ucontext.
 UC_STACK: Final = 16
+UC_STACK_SIZE: Final = 32  # the 4 bytes before it are padding, which the kernel does not write
 UC_SIGMASK: Final = 40
 SC_REGS: Final = 176
 
@@ -86,8 +87,8 @@ def frame_bytes(
     regs: pc, x1..x31 (user_regs_struct). fpregs: 32 raw words. ss_ptr: None if not enabled.
     v_state: the vector extension header and its data, for a task that has used vectors.
     """
-    stack = struct.pack("<QI4xQ", altstack.sp, altstack.flags, altstack.size)
-    head = siginfo.pack(info) + struct.pack("<QQ", 0, 0) + stack + struct.pack("<Q", mask)
+    head = siginfo.pack(info) + struct.pack("<QQQI", 0, 0, altstack.sp, altstack.flags)
+    rest = struct.pack("<QQ", altstack.size, mask)
     context = struct.pack("<32Q", *regs)
     fp = struct.pack("<32QI4x", *fpregs, fcsr)
     tail = struct.pack("<I", 0) + v_state
@@ -102,7 +103,8 @@ def frame_bytes(
     else:
         parts = [(layout.ss_ptr, word)] if word else []
         parts += [(SC_REGS, context), (layout.fpregs, fp)]
-    return [(0, head), *((UCONTEXT + at, part) for at, part in (*parts, (layout.reserved, tail)))]
+    parts = [(UC_STACK_SIZE, rest), *parts, (layout.reserved, tail)]
+    return [(0, head), *((UCONTEXT + at, part) for at, part in parts)]
 
 
 def frame_size(layout: Layout, enabled: bool, vectors_used: bool) -> int:

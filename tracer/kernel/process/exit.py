@@ -30,6 +30,7 @@ def do_exit(k: Kernel, t: Task, status: int) -> None:
     k.current = t
     k.during = k.event("exit_begin", t, status=status)
     t.exit_status = status
+    _synchronize_group_exit(t, status)
     ptrace.ended(k, t)
     k.retire(t)
     if t.mm is not None:
@@ -41,6 +42,14 @@ def do_exit(k: Kernel, t: Task, status: int) -> None:
     _exit_notify(k, t)
     k.end_call(t, "no_return" if own else "killed", None)
     k.during, k.current = outer, runner
+
+
+def _synchronize_group_exit(t: Task, status: int) -> None:
+    """The last thread's status is the process's, unless exit_group or a signal has set one."""
+    process = t.process
+    rest = (task for task in process.tasks if task is not t)
+    if process.exit_status is None and all(task.state in (ZOMBIE, DEAD) for task in rest):
+        process.exit_status = status
 
 
 def do_group_exit(k: Kernel, target: Task | Process, status: int) -> None:
@@ -113,12 +122,9 @@ def _process_ended(k: Kernel, process: Process) -> None:
     ptrace.tracer_gone(k, process)
     for child in list(process.children):
         _reparent(k, child)
-    leader = process.leader
-    if process.exit_status is None:
-        process.exit_status = leader.exit_status or 0
     ptrace.process_ended(k, process)
     pty.session_ended(k, process)
-    status = process.exit_status
+    status = process.exit_status or 0
     parent = process.parent
     if parent is None:
         reap(k, process)
