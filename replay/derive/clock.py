@@ -1,8 +1,9 @@
-"""How many instructions a task has run itself, which tells a whole block from one that was cut.
+"""The number of instructions that a task has run, which shows whether a block was cut short.
 
-A block can be cut after any instruction: by a fault, a stack that grows, a signal, a switch, a
-debugger, or its own store to itself. The task then goes on with a block of its own, at the next
-instruction. So the last instruction of a block ran only if the task ran as many as the block has.
+A block can be cut short after any instruction: by a fault, stack growth, a signal, a context
+switch, a debugger, or its own store to itself. The task then resumes at the next instruction, which
+starts another block. So the last instruction of a block ran only if the task ran as many
+instructions as the block has.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def with_clock(run: Run, rows: pl.LazyFrame) -> pl.LazyFrame:
-    """Adds clock i64: the instructions that the row's own task had run. rows: sorted by seq."""
+    """Adds clock i64: the number of instructions its task has run. rows: sorted by seq."""
     icount = (pl.col("seq") // STEPS).cast(pl.Int64)
     slices = (
         run.scan("sched")

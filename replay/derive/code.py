@@ -56,24 +56,6 @@ def expects_pad(word: int) -> bool:
     return word & 0x707F == _JALR and (word >> 15 & 31) not in _LINKS
 
 
-# The same for instructions that store to ordinary memory.
-_STORES: Final = (
-    (0x0000007F, 0x23),  # sb, sh, sw, sd
-    (0x0000007F, 0x27),  # fsh, fsw, fsd, and the vectors' stores
-    (0x0000007F, 0x2F),  # amo*, sc
-    (0xFFF0707F, 0x0040200F),  # cbo.zero
-)
-# (quadrant, funct3) of the compressed ones: c.fsd, c.sw, c.sd and their forms upon sp; Zcb's
-_COMPRESSED_STORES: Final = frozenset({(0, 5), (0, 6), (0, 7), (2, 5), (2, 6), (2, 7), (0, 4)})
-
-
-def stores(word: int) -> bool:
-    """Whether an instruction may store to ordinary memory."""
-    if word & 3 != 3:
-        return (word & 3, word >> 13) in _COMPRESSED_STORES
-    return any(word & mask == match for mask, match in _STORES)
-
-
 class Code:
     """All blocks of a run."""
 
@@ -107,7 +89,7 @@ class Code:
 
     @cached_property
     def starts(self) -> dict[int, int]:
-        """By block number, its address."""
+        """The address of a block, by block number."""
         return dict(self._run.table("code").select("block", "pc").iter_rows())
 
     @property

@@ -39,7 +39,7 @@ from typing import Any
 
 import polars as pl
 
-from shstk.replay.derive.code import stores
+from shstk.replay.derive.memory_access import STORES, access_of
 from shstk.replay.derive.pieces import ROWS
 from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
@@ -119,7 +119,7 @@ class _FileBytes:
         return None if due != row["bytes"] and self._written(row) else due
 
     def _written(self, row: dict[str, Any]) -> bool:
-        """Whether a debugger had written to a block, through the protection of its page."""
+        """Whether a debugger has written to a block, despite the protection of its page."""
         end = row["pc"] + len(row["bytes"])
         return any(
             t.op != "read"
@@ -157,7 +157,7 @@ def _steps(facts: Facts) -> Iterator[Outcome]:
 def _halts(facts: Facts) -> pl.Series:
     """The icounts at which a block may have been interrupted: switches, signals and faults.
 
-    A fault that only made the stack grow has one row: the mapping, which belongs to no call."""
+    A fault that only grew the stack has one row: a mapping that is not during any call."""
     tables = [facts.run.table(name)["seq"] for name in ("sched", "signals", "faults")]
     grown = facts.run.table("mappings").filter(pl.col("during").is_null())["seq"]
     return (pl.concat([*tables, grown]) // STEPS).unique().sort()
@@ -167,7 +167,7 @@ def _stale(facts: Facts, row: dict[str, Any]) -> bool:
     """Whether a block ended after one of its stores, which may have changed the code after it."""
     code, took = facts.code, row["took"]
     words = code.blocks.get(row["block"], [])
-    if not 0 < took < len(words) or not stores(words[took - 1]):
+    if not 0 < took < len(words) or access_of(words[took - 1]) not in STORES:
         return False
     size = sum(4 if word & 3 == 3 else 2 for word in words[:took])
     return code.starts.get(row["then"]) == code.starts[row["block"]] + size

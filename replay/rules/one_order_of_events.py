@@ -42,8 +42,8 @@ from shstk.schemas import seq as positions
 from shstk.schemas.seq import STEPS
 from shstk.schemas.tables import TABLES
 
-# Rows that may share the seq of another row: a clone its call's, an input its reader's. A call that
-# slept has its seq at an earlier icount; its rows then have a step of their own.
+# Tables whose rows may share the seq of another row: a clone its call's, an input its reader's.
+# A call that slept has its seq at an earlier icount; these rows then have a step of their own.
 _SHARED: Final = ("clones", "inputs", "tree", "typed")
 
 NEEDS = ("syscalls",)

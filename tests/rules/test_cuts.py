@@ -1,4 +1,4 @@
-"""A block may be cut after any instruction: no rule finds anything in that, and no call is lost."""
+"""A block may be cut short after any instruction: no rule reports that, and no call is lost."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_no_rule_finds_anything(how: str, quantum: tuple[int, int], tmp_path: Pa
 
 @pytest.mark.parametrize(("how", "calls"), [("grow", 201), ("signals", 4)])
 def test_every_call_returns(how: str, calls: int, tmp_path: Path) -> None:
-    """calls: of the recursive function, or a divisor of them, if it is called again and again."""
+    """calls: the number of calls of the recursive function, or a divisor if it is repeated."""
     rows = VIEWS["frames"].build(cut(how, (1, 3), tmp_path))
     assert set(rows["ended"]) == {"return", "exit"} | ({"sigreturn"} if how == "signals" else set())
     deepest = rows.filter(kind="call").sort("depth")["callee"].drop_nulls()[-1]
