@@ -9,6 +9,7 @@ torture_explained.txt, and a row there that no longer holds is a failure too.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import re
 import sys
 import tempfile
@@ -94,7 +95,8 @@ def judged(name: str, outcome: Outcome, table: dict[str, Row]) -> str:
 def run(chosen: Iterable[str], jobs: int) -> Counter[str]:
     place, table, counts = folder(), explained(), Counter[str]()
     chosen = list(chosen) or names(place)
-    with ProcessPoolExecutor(jobs) as pool:
+    # Not forked: Polars has threads, and a fork copies the locks that they hold.
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         outcomes = pool.map(partial(attempt, place), chosen)
         for name, outcome in zip(chosen, outcomes, strict=True):
             verdict = judged(name, outcome, table)
