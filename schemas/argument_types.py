@@ -1,6 +1,6 @@
-"""The types of system call arguments that take named constants: some of a set of bits, or one.
+"""The types of system call arguments that take named constants: a set of bits, or one value.
 
-Words of a system call's row in syscalls.py. What other types look like is said by replay/decode.py.
+The names are used in the rows of syscalls.py. replay/decode.py formats the other types.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Why RISC-V raises an exception: scause, and what stval tells of a software check.
+"""RISC-V exception causes: scause, and stval of a software check.
 
 Privileged manual, "Machine Cause Register"; unprivileged manual, Zicfiss and Zicfilp.
 """

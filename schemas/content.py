@@ -1,11 +1,11 @@
-"""content_sha256: a hash over a table's values that does not depend on who wrote the file, or how.
+"""content_sha256: a hash over a table's values that does not depend on the writer or the encoding.
 
-Of every column, in the schema's order: its name and type, then the digests of three sequences: one
-byte a row (1 valid, 0 null); the values (little-endian, null as 0; bool and kind as one byte, kind
-being the word's index in the vocabulary; str and bytes as their u32 lengths); the bytes of str and
-bytes. The digest of a sequence is sha256 over its bytes, or, if all its values are the same, over
-`=`, that value and how often it comes (u64): most columns of a large table are. The table's hash is
-sha256 over those.
+Each column contributes, in the schema's order, its name and type, then the digests of three
+sequences: one byte for each row (1 valid, 0 null); the values (little-endian, null as 0; bool and
+kind as one byte, a kind being the word's index in the vocabulary; str and bytes as their u32
+lengths); the bytes of str and bytes. The digest of a sequence is sha256 over its bytes, or, if all
+its values are the same, over `=`, that value and its number of occurrences (u64): most columns of a
+large table are constant. The table's hash is sha256 over all of these.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST: Final = 2**20  # values of a repetition written out at once
 
 
 class ContentHash:
-    """Takes a table's rows batch by batch; how they are cut into batches does not matter."""
+    """Hashes a table's rows batch by batch; batch boundaries do not affect the hash."""
 
     def __init__(self, table: Table) -> None:
         self._columns = [_ColumnHash(column) for column in table.columns]
@@ -52,7 +52,7 @@ class _ColumnHash:
         else:
             self._valid.update(array.is_valid().cast(pa.uint8()))
         if self._column.kinds:
-            # Whoever wrote it may have ordered the dictionary its own way.
+            # Each writer orders its dictionary differently.
             words = pa.array(self._column.kinds, pa.string())
             indices = array.indices
             if not array.dictionary.equals(words):

@@ -8,19 +8,19 @@ from enum import IntEnum
 class Exit(IntEnum):
     """Exit codes of every command."""
 
-    OK = 0  # done, nothing found
+    OK = 0  # success, nothing found
     FINDINGS = 1  # findings, or a difference
     USAGE = 2  # the command line is wrong
     INPUT = 3  # unreadable or invalid input, or an output that cannot be written
-    DISAGREES = 4  # executing again disagrees with the record
-    INTERNAL = 70  # a defect of shstk itself
+    DISAGREES = 4  # a replay disagrees with the record
+    INTERNAL = 70  # a bug in shstk itself
 
 
 class ShstkError(Exception):
-    """Something the user can act on. Ends a command with `exit`.
+    """An error that the user can act on. It ends a command with `exit`.
 
-    what: one sentence, with the place (file, row, task) in it.
-    hint: why it is likely so, or what to do next; may be empty.
+    what: one sentence that names the place (file, row, task).
+    hint: the likely reason, or what to do next; may be empty.
     """
 
     exit: Exit = Exit.INPUT
@@ -35,7 +35,7 @@ class ShstkError(Exception):
 
 
 class UsageError(ShstkError):
-    """An argument that cannot be right whatever the files hold."""
+    """An argument that is wrong whatever the files contain."""
 
     exit = Exit.USAGE
 
@@ -53,7 +53,7 @@ class BadListing(ShstkError):
 
 
 class BadPlugin(ShstkError):
-    """A plugin cannot be loaded, asks for what there is not, or failed while the guest ran."""
+    """A plugin cannot be loaded, wants rows that do not exist, or failed while the guest ran."""
 
 
 class CannotWrite(ShstkError):

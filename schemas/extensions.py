@@ -1,7 +1,7 @@
 """The instruction-set extensions of the harts, one row each.
 
-A row is all that riscv_hwprobe, the ISA string of /proc/cpuinfo, AT_HWCAP and --cpu know of an
-extension. Its instructions are rows of tracer/core/isa, under the same name.
+riscv_hwprobe, the ISA string of /proc/cpuinfo, AT_HWCAP and --cpu are derived from these rows. The
+instructions of an extension are rows of tracer/core/isa, under the same name.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ IMA_EXT_0, IMA_EXT_1 = 4, 16  # keys of riscv_hwprobe (asm/hwprobe.h)
 
 @dataclass(frozen=True)
 class Extension:
-    """hwprobe: key and bit; None: riscv_hwprobe does not tell of it. optional: --cpu names it.
+    """hwprobe: key and bit; None: riscv_hwprobe does not report it. optional: --cpu names it.
 
-    rva23: a promise about memory, without instructions, that kernels know from the switch
-    `ima_ext_1` on.
+    rva23: a guarantee about memory, without instructions; kernels with the switch `ima_ext_1` know
+    it.
     """
 
     name: str
@@ -27,7 +27,8 @@ class Extension:
     rva23: bool = False
 
 
-# Those that every hart has in the order of an ISA string, then the optional ones in --cpu's.
+# The extensions that every hart has, in the order of an ISA string, then the optional ones, in the
+# order of --cpu.
 EXTENSIONS: Final[dict[str, Extension]] = {
     extension.name: extension
     for extension in (
@@ -83,7 +84,7 @@ EXTENSIONS: Final[dict[str, Extension]] = {
 }
 OPTIONAL: Final = tuple(e.name for e in EXTENSIONS.values() if e.optional)
 
-# What --cpu takes, the default last.
+# The values of --cpu, the default last.
 CPUS: Final = tuple(
     "_".join(("rv64gc", *chosen))
     for count in range(len(OPTIONAL) + 1)

@@ -62,7 +62,7 @@ class TreeEntry:
 
 @dataclass(frozen=True)
 class PluginEntry:
-    """What a plugin made of the run: plugins/<name>.parquet, and the seal over it."""
+    """A plugin's table: plugins/<name>.parquet, and the seal over it."""
 
     rows: int
     bytes: int
@@ -72,7 +72,7 @@ class PluginEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What was recorded, how, and how it ended. Guest paths only; nothing of the host, no clock."""
+    """What was recorded, how, and how it ended. No host paths, no other host data, no clock."""
 
     schema_version: int = SCHEMA_VERSION  # of READABLE
     tool_version: str
@@ -82,13 +82,13 @@ class Manifest:
     cwd: str
     cpu: str  # of extensions.CPUS
     nousercfi: bool
-    kernel: str  # the revision's name, with the switches the user turned
+    kernel: str  # the revision's name, with the switches the user changed
     switches: dict[str, Setting]
     abi: str  # merged or own
     seed: U64
     quantum: tuple[int, int]  # instructions, lowest and highest
     rlimits: dict[str, Rlimit]  # of the first process, keys as uapi.RLIMITS
-    memory: U64 | None  # bytes of the machine; null: as much as is asked for
+    memory: U64 | None  # bytes of the machine; null: unlimited
     page_size: int
     auxv: tuple[tuple[U64, U64], ...]  # type, value
     first_tid: int
@@ -98,18 +98,18 @@ class Manifest:
     ending: str  # of vocabulary.ENDINGS
     exit_status: int | None  # wait status of the first process, if it ended
     icount: U64  # instructions of the whole run
-    trees: tuple[TreeEntry, ...] = ()  # none: a run that no program made
-    stdin: str | None = None  # sha256 of all that standard input, or the terminal, was to give
+    trees: tuple[TreeEntry, ...] = ()  # none: not recorded from a program
+    stdin: str | None = None  # sha256 of the contents of standard input or the terminal
     tty: tuple[int, int] | None = None  # rows and columns of the terminal, if there was one
     enable_cfi: str = "off"  # what the loader enabled for the program: off, auto or on
     recovered_up_to: U64 | None = None  # seq; later events were lost with the recording process
     warnings: tuple[str, ...] = ()
-    tables: dict[str, TableEntry] = field(default_factory=dict)  # those that have rows
+    tables: dict[str, TableEntry] = field(default_factory=dict)  # tables with rows
     plugins: dict[str, PluginEntry] = field(default_factory=dict)  # by name
 
     @property
     def row(self) -> Revision:
-        """The revision with its switches as they were resolved when it was recorded."""
+        """The revision, with the switches as resolved at recording."""
         return recorded(self.kernel, self.switches)
 
     @property
@@ -133,7 +133,7 @@ class Manifest:
             raise BadRun(
                 f"{where}: schema_version {version}, this shstk reads"
                 f" {' and '.join(map(str, READABLE))}",
-                "use the shstk that recorded it (tool_version tells), or record the program again",
+                "use the shstk that recorded it (see tool_version), or record the program again",
             )
         try:
             raw.pop("sha256", None)
@@ -149,7 +149,7 @@ class Manifest:
                 raise BadRun(f"{where}: {place}: unknown {value!r}", f"known: {' '.join(known)}")
         try:
             changed = _sealed(raw) != text
-        except UnicodeEncodeError:  # half a surrogate pair: JSON can say it, no manifest does
+        except UnicodeEncodeError:  # half a surrogate pair: valid JSON, but not in any manifest
             changed = True
         if changed:
             raise BadRun(f"{where} has been changed", "its sha256 is not that of its fields")
@@ -161,7 +161,7 @@ class _BadField(ValueError):
 
 
 def _sealed(fields: dict[str, Any]) -> str:
-    """The file's text of these fields, with a hash over them as its last."""
+    """The file's text: these fields, and a hash over them as the last."""
     sha256 = hashlib.sha256(_dump(fields).encode()).hexdigest()
     return _dump(fields | {"sha256": sha256})
 

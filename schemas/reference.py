@@ -15,13 +15,13 @@ A run directory holds one Parquet file for each table that has rows, `manifest.j
 the guest saw in `files/`. Rows are in `seq` order: seq = icount * 2**20 + n, where icount is the
 instruction attempted last and n counts what the kernel did after it; it is shown as `icount.n`.
 tid and mm are numbers of the guest. `?` marks a column that may be null: unknown, or not
-applicable. A `kind` is a dictionary-encoded string out of the words listed. Arrow field metadata
-holds each column's `doc` and `unit`.
+applicable. A `kind` is a dictionary-encoded string, one of the words listed. Arrow field metadata
+has each column's `doc` and `unit`.
 
 ## Units
 
-A column's unit says what its values are, and so how every command writes them. A query may have
-them written so too. A u64 that a query computes has no unit; it is written in hex.
+A column's unit determines how every command writes its values. Literals in a query may be written
+the same way. A u64 that a query computes has no unit; it is written in hex.
 """
 
 

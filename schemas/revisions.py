@@ -1,7 +1,7 @@
 """Kernel revisions as rows of switches. Switches are mechanisms, never outcomes.
 
-What a value *does* stands in tracer/kernel (as hooks) and, independently, in replay/derive (as
-relations over the tables). Here stand only the names, the values, and who says so.
+What a value *does* is implemented in tracer/kernel (as hooks) and, independently, in replay/derive
+(as relations over the tables). This file has only the names, the values and their sources.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ SWITCHES: Final[dict[str, Switch]] = {
         Switch(
             "cfi_prctl",
             ("absent", "any_bits", "known_bits"),
-            "PR_GET_CFI and PR_SET_CFI: absent (under --abi own; as merged otherwise), or there,"
-            " and PR_SET_CFI takes any bits of its argument, or known ones only",
+            "PR_GET_CFI and PR_SET_CFI: absent (under --abi own; as merged otherwise), or present,"
+            " where PR_SET_CFI accepts any bits in its argument, or only known bits",
         ),
         Switch(
             "nousercfi",
@@ -106,7 +106,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Revision:
-    """One kernel: a named row, or a row with switches turned by the user. release: as in uname."""
+    """One kernel: a named row, or a row with switches changed by the user. release: as in uname."""
 
     name: str
     date: str
@@ -119,12 +119,12 @@ class Revision:
 
     @property
     def unconfirmed(self) -> tuple[str, ...]:
-        """The switches whose value no source text confirms."""
+        """The switches whose value is not confirmed by any source."""
         return tuple(name for name, s in self.settings.items() if not s.confirmed)
 
     @property
     def unturned(self) -> Revision:
-        """The row without what the user turned."""
+        """The row without the user's changes."""
         return REVISIONS.get(_row_name(self.name), self)
 
 
@@ -135,7 +135,7 @@ _V4 = "v4 {}, Message-ID 20240912231650.3740732-{}-debug@rivosinc.com"
 
 
 def _s(value: str, source: str) -> Setting:
-    """A setting; a source that begins with (?) is not confirmed by any text."""
+    """A setting; a source that starts with (?) does not confirm it."""
     return Setting(value, source.removeprefix("(?) "), confirmed=not source.startswith("(?)"))
 
 
@@ -150,7 +150,7 @@ def _row(
 ) -> Revision:
     """A revision that differs from `base` only in `changed`.
 
-    release: None for a posting, which has none of its own.
+    release: None for a posting, which has no release.
     """
     settings = {**(base.settings if base else {}), **changed}
     ordered = {switch: settings[switch] for switch in SWITCHES}
@@ -239,10 +239,10 @@ _v6 = _row(
 _v7 = _row(
     "v7",
     "2024-10-29",
-    "release moves to deactivate_mm; LOCK insists on arg == 0",
+    "release moves to deactivate_mm; LOCK requires arg == 0",
     _v6,
     release_hook=_s("deactivate_mm", "mmu_context.h, deactivate_mm, from v7"),
-    lock_arg=_s("zero", "LOCK insists on arg == 0, from v7"),
+    lock_arg=_s("zero", "LOCK requires arg == 0, from v7"),
 )
 _v12 = _row("v12", "2025-03-14", "CSRs are written only where the CPU supports them", _v7)
 _v13 = _row(
@@ -324,7 +324,7 @@ REVISIONS: Final[dict[str, Revision]] = {
     )
 }
 DEFAULT_REVISION: Final = "7.2"
-COMPARED: Final = ("v3", "v6", "7.0", "7.2", "7.3")  # by `matrix`, unless it is told otherwise
+COMPARED: Final = ("v3", "v6", "7.0", "7.2", "7.3")  # by `matrix`, by default
 
 _UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
@@ -342,9 +342,9 @@ def parse_default_size(value: str) -> tuple[int, int]:
 
 
 def resolve(text: str) -> Revision:
-    """`7.2` or `7.2,release_hook=exit_thread,default_size=1:4G` -> the row, switches turned.
+    """`7.2` or `7.2,release_hook=exit_thread,default_size=1:4G` -> the row, switches changed.
 
-    The name of a turned row is the text itself. Raises UsageError.
+    The name of a changed row is the text itself. Raises UsageError.
     """
     name, *turns = [part.strip() for part in text.split(",")]
     if name not in REVISIONS:
@@ -369,9 +369,9 @@ def resolve(text: str) -> Revision:
 
 
 def recorded(kernel: str, switches: dict[str, Setting]) -> Revision:
-    """The kernel of a run, with its switches as they were resolved when it was recorded.
+    """The kernel of a run, with the switches as resolved at recording.
 
-    A switch that is newer than the run has the value of the revision's row.
+    A switch that is newer than the run takes its value from the revision's row.
     """
     row = REVISIONS.get(_row_name(kernel))
     if row is None:

@@ -21,7 +21,7 @@ _OTHERS = {"bool": bool, "str": str, "bytes": bytes, "kind": str}
 
 
 class BadRow(ValueError):
-    """A row that its table cannot hold; the message names table and column."""
+    """A row that does not fit its table; the message names table and column."""
 
 
 @cache
@@ -41,7 +41,7 @@ def kind_array(table: str, column: str, indices: pa.Array) -> pa.Array:
 
 
 def check(table: Table, row: Mapping[str, Any]) -> None:
-    """Raises BadRow if the table cannot hold the row."""
+    """Raises BadRow if the row does not fit the table."""
     for column in table.columns:
         value = row.get(column.name)
         if value is None:
@@ -54,13 +54,13 @@ def check(table: Table, row: Mapping[str, Any]) -> None:
         elif not isinstance(value, _OTHERS[column.base]):
             raise BadRow(f"{table.name}.{column.name}: {value!r} is no {column.base}")
         elif column.kinds and value not in column.kinds:
-            raise BadRow(f"{table.name}.{column.name}: {value!r} is none of {column.kinds}")
+            raise BadRow(f"{table.name}.{column.name}: {value!r} is not one of {column.kinds}")
     if not row.keys() <= set(table.names):
         raise BadRow(f"{table.name} has no column {min(row.keys() - set(table.names))}")
 
 
 def to_batch(table: Table, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
-    """The rows in their order. Raises BadRow for the first that the table cannot hold."""
+    """The rows in order. Raises BadRow for the first that does not fit the table."""
     try:
         arrays = [_array(table, column, rows) for column in table.columns]
     except (KeyError, TypeError, ValueError, OverflowError, pa.ArrowException) as e:

@@ -1,8 +1,8 @@
-"""seq: the one order of all events of a run.
+"""seq: the total order of all events of a run.
 
-seq = icount * 2**20 + n (u64). icount is the index of the instruction attempted last, counted over
-the whole run from 1 (0 is the loader's); n = 0 is the instruction itself, n >= 1 is what the kernel
-does after it and before the next. Shown and typed as `icount.n`.
+seq = icount * 2**20 + n (u64). icount is the index of the last attempted instruction, counted over
+the whole run from 1 (0 is the loader); n = 0 is the instruction itself, n >= 1 are the kernel's
+steps after it and before the next. Shown and typed as `icount.n`.
 """
 
 from __future__ import annotations

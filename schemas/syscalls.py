@@ -2,7 +2,7 @@
 
 Sources: scripts/syscall.tbl for names and numbers, include/linux/syscalls.h and each call's
 SYSCALL_DEFINE for the arguments; arch/riscv selects CLONE_BACKWARDS, so tls is clone's fourth.
-A call that Linux has dropped since keeps its row: its number is never given to another.
+A call that Linux has since removed keeps its row: its number is never reused.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 COUNT: Final = "int"
-# number name argument:type … -> what it returns, where that is more than a count or 0.
-# Types: fd dirfd pid int uint hex oct size sig, ptr (an address), str (that of a string), time
-# (clock ticks), or a word of argument_types.py.
+# number name argument:type … -> the type of the result, unless it is a count or 0.
+# Types: fd dirfd pid int uint hex oct size sig, ptr (an address), str (the address of a string),
+# time (clock ticks), or a name in argument_types.py.
 _TABLE: Final = """
 0 io_setup nr_events:uint ctxp:ptr
 1 io_destroy ctx:ptr
@@ -354,7 +354,7 @@ class Argument(NamedTuple):
 
 
 class Syscall(NamedTuple):
-    """A row of the table, as which it is shown too. returns: the type of what it returns."""
+    """A row of the table; str() gives its text. returns: the type of the result."""
 
     number: int
     name: str

@@ -1,7 +1,7 @@
 """Every table of a run: columns with type, unit and one doc line each. Facts, never judgements.
 
-Types: u8 u32 u64 i32 i64 bool str bytes, or `kind` (a dictionary-encoded string whose words stand
-in `vocabulary`). `?` marks a column that may be null: unknown or not applicable.
+Types: u8 u32 u64 i32 i64 bool str bytes, or `kind` (a dictionary-encoded string; `vocabulary` lists
+its words). `?` marks a column that may be null: unknown or not applicable.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class Table:
         return next(c for c in self.columns if c.name == name)
 
 
-# The columns that every table begins with.
+# The first columns of every table.
 _COMMON: Final = (
     Column("seq", "u64", "seq", "position of the event in the run: icount * 2**20 + n"),
     Column("tid", "u32?", "pid", "the task"),
-    Column("mm", "u32?", "number", "the address space the task has at that moment"),
+    Column("mm", "u32?", "number", "the task's address space at that moment"),
 )
 _DURING = Column(
     "during",
@@ -89,10 +89,10 @@ def _kind(name: str, doc: str, kinds: tuple[str, ...], type: str = "kind") -> Co
 _ALL = (
     _table(
         "task_events",
-        "a step in a task's life",
+        "a step in a task's lifetime",
         _kind("kind", "which step", words.TASK_EVENT_KINDS),
-        ("ssp", "u64?", "address", "csr ssp as the hart held it"),
-        ("pc", "u64?", "address", "pc as the hart held it"),
+        ("ssp", "u64?", "address", "csr ssp of the hart"),
+        ("pc", "u64?", "address", "pc of the hart"),
         ("addr", "u64?", "address", "the address concerned: clear_child_tid, futex_wake"),
         (
             "value",
@@ -106,7 +106,7 @@ _ALL = (
     ),
     _table(
         "clones",
-        "one attempt to make a task, failed ones too; seq is its syscall's",
+        "one attempt to create a task, failed ones too; seq is its syscall's",
         _kind("api", "the call", words.CLONE_APIS),
         ("seq_end", "u64?", "seq", "when the attempt ended in the parent; null if it never did"),
         ("flags", "u64", "bits", "flags as the caller gave them (clone: without the exit signal)"),
@@ -115,22 +115,27 @@ _ALL = (
         ("tls", "u64", "address", "the tls argument"),
         ("parent_tid", "u64", "address", "the parent_tid pointer"),
         ("child_tid_addr", "u64", "address", "the child_tid pointer"),
-        ("set_tid", "u32?", "pid", "the tid asked for in the innermost pid namespace, if any"),
+        ("set_tid", "u32?", "pid", "the tid requested in the innermost pid namespace, if any"),
         ("exit_signal", "u32", "number", "the signal to the parent at exit"),
-        ("child_tid", "u32?", "pid", "the child's tid; null if none came to be"),
+        ("child_tid", "u32?", "pid", "the child's tid; null if none was created"),
         ("ret", "i64?", "result", "what the parent got: tid or -errno; null if it never returned"),
     ),
     _table(
         "mms",
         "an address space; tid is the task that got it",
         ("from_mm", "u32?", "number", "the address space it was copied from, or replaced"),
-        _kind("cause", "how it came to be", words.MM_CAUSES),
-        ("seq_end", "u64?", "seq", "when its last user dropped it; null if the run ended before"),
+        _kind("cause", "how it was created", words.MM_CAUSES),
+        ("seq_end", "u64?", "seq", "when its last user dropped it; null if the run ended first"),
     ),
     _table(
         "syscalls",
         "one system call",
-        ("seq_end", "u64?", "seq", "when it returned or ended otherwise; null: the run did first"),
+        (
+            "seq_end",
+            "u64?",
+            "seq",
+            "when it returned or otherwise ended; null: it did not",
+        ),
         ("nr", "u64", "number", "a7"),
         Column("name", "str?", "name", "the call's name; null if the number has none"),
         *((f"a{i}", "u64", "value", f"argument {i}, raw") for i in range(6)),
@@ -147,8 +152,8 @@ _ALL = (
         "one operation on an address space, failed ones too",
         _kind("op", "the operation", words.MAPPING_OPS),
         _DURING,
-        ("hint", "u64?", "address", "the address asked for (0: the kernel chooses)"),
-        ("start", "u64?", "address", "first byte; null if it failed before that was known"),
+        ("hint", "u64?", "address", "the address requested (0: the kernel chooses)"),
+        ("start", "u64?", "address", "first byte; null if it failed before it was known"),
         ("length", "u64", "size", "bytes, page-aligned unless the operation failed"),
         ("old_start", "u64?", "address", "remap: where the bytes were"),
         ("old_length", "u64?", "size", "remap: how many bytes were there"),
@@ -166,7 +171,7 @@ _ALL = (
     ),
     _table(
         "kernel_memory",
-        "bytes the kernel put into or took from guest memory",
+        "bytes the kernel wrote to or read from guest memory",
         _DURING,
         _kind("op", "direction", words.KERNEL_MEMORY_OPS),
         ("addr", "u64", "address", "first byte"),
@@ -183,7 +188,7 @@ _ALL = (
             "u64?",
             "value",
             "pushed, loaded or written; ssrdp, ssp_read: read; lpad: its label"
-            " (0xffffffff: no lpad stood there)",
+            " (0xffffffff: there was no lpad)",
         ),
         (
             "operand",
@@ -198,7 +203,7 @@ _ALL = (
     ),
     _table(
         "signals",
-        "one delivery (to a handler), return from one, or death by one",
+        "one signal delivered to a handler, sigreturn, or death by a signal",
         _kind("kind", "which", words.SIGNAL_KINDS),
         ("signo", "u32?", "number", "signal number; null for sigreturn"),
         ("code", "i32?", "number", "si_code"),
@@ -206,8 +211,8 @@ _ALL = (
         ("sender", "u32?", "pid", "tid or pid of the sender, if a task sent it"),
         ("handler", "u64?", "address", "address of the handler"),
         ("frame", "u64?", "address", "address of the frame (sp)"),
-        ("ss_ptr", "u64?", "address", "the shadow-stack pointer put into or read from the frame"),
-        ("token_addr", "u64?", "address", "where the token was pushed, or looked for"),
+        ("ss_ptr", "u64?", "address", "the shadow-stack pointer written to or read from the frame"),
+        ("token_addr", "u64?", "address", "where the token was pushed, or expected"),
         ("token_value", "u64?", "value", "the token pushed, or the word found"),
         ("ssp_before", "u64?", "address", "csr ssp before"),
         ("ssp_after", "u64?", "address", "csr ssp after"),
@@ -224,7 +229,7 @@ _ALL = (
         ("address", "u64?", "address", "data address of the access"),
         ("expected", "u64?", "value", "sspopchk: the word at ssp; lpad: x7[31:12]"),
         ("found", "u64?", "value", "sspopchk: the register; lpad: the label found"),
-        ("signo", "u32?", "number", "the signal it became"),
+        ("signo", "u32?", "number", "the signal it raised"),
         ("code", "i32?", "number", "its si_code"),
         ("si_addr", "u64?", "address", "its si_addr"),
     ),
@@ -232,14 +237,14 @@ _ALL = (
         "sched",
         "one switch; tid and mm are the task switched to",
         ("from_tid", "u32?", "pid", "the task that ran before"),
-        _kind("why", "why the other stopped", words.SCHED_WHYS),
+        _kind("why", "why the previous task stopped", words.SCHED_WHYS),
         ("state_hash", "u64?", "hash", "hash over the registers of the task switched to"),
     ),
     _table(
         "code",
         "a basic block, when it first ran",
         ("block", "u32", "number", "its number"),
-        ("module", "u32?", "number", "the module it lies in"),
+        ("module", "u32?", "number", "the module it is in"),
         ("pc", "u64", "address", "its first instruction"),
         ("length", "u32", "count", "bytes"),
         ("bytes", "bytes", "data", "its instructions"),
@@ -260,46 +265,46 @@ _ALL = (
         "a file whose bytes or metadata the guest saw",
         ("input", "u32", "number", "its number"),
         ("guest_path", "str", "path", "path in the guest"),
-        ("sha256", "str", "hash", "hash of the bytes, which lie in files/<sha256>"),
+        ("sha256", "str", "hash", "hash of the bytes, which are in files/<sha256>"),
         ("size", "u64", "count", "bytes"),
         ("mode", "u32", "mode", "st_mode as the guest saw it"),
         ("first_seq", "u64", "seq", "when it was first seen"),
     ),
     _table(
         "tree",
-        "a question that the guest's file system asked of the host, once each, and the answer: the"
-        " program can be executed again with these",
+        "a query by the guest's file system to the host, recorded once, and its result; replay"
+        " reads these instead of the host",
         ("tree", "u32", "number", "which of manifest.trees, from 0"),
         _kind(
             "op",
-            "mode: is it there, and what; names: of a directory; read: of a file; target: of a"
+            "mode: existence and type; names: of a directory; read: of a file; target: of a"
             " symbolic link",
             words.TREE_OPS,
         ),
-        ("path", "bytes", "path", "beneath the tree's top, which is empty"),
-        ("mode", "u32?", "mode", "op mode: st_mode; null: nothing is there"),
+        ("path", "bytes", "path", "relative to the tree's top, whose path is empty"),
+        ("mode", "u32?", "mode", "op mode: st_mode; null: it does not exist"),
         (
             "sha256",
             "str?",
             "hash",
-            "other ops: hash of the answer, which lies in files/<sha256>: bytes, a target, or"
-            " sorted names each ended by a NUL; null: refused",
+            "other ops: hash of the result, which is in files/<sha256>: bytes, a target, or"
+            " sorted names, each terminated by a NUL; null: refused",
         ),
     ),
     _table(
         "typed",
-        "what was typed at the guest's terminal, each time it had to wait for it",
+        "input typed at the guest's terminal, each time a task had to wait for it",
         ("bytes", "bytes", "data", "the bytes; none: the end of input"),
     ),
     _table(
         "output",
-        "what the guest wrote to standard output and standard error",
+        "output of the guest to standard output and standard error",
         ("fd", "i32", "number", "1 or 2"),
         ("bytes", "bytes", "data", "the bytes"),
     ),
     _table(
         "insn",
-        "one instruction; `shstk replay` shows those of a run that was recorded without",
+        "one instruction; `shstk replay` regenerates them for a run recorded without",
         ("pc", "u64", "address", "its address"),
         ("word", "u32", "bits", "the instruction; compressed ones have 16 bits"),
         ("rd", "u8?", "number", "register written: 0..31 x, 32..63 f, 64..95 v"),
@@ -323,25 +328,25 @@ WINDOWED: Final = tuple(t.name for t in _ALL if t.trace and "block" not in t.nam
 
 FINDINGS: Final = Table(
     "findings",
-    "what a rule says of a run",
+    "a rule's result for a run",
     (
         Column("rule", "str", "name", "stable id, such as A5"),
         Column("slug", "str", "name", "its name, such as thread-gets-own-stack"),
         Column("severity", "kind", "kind", "how bad a violation is", words.SEVERITIES),
         Column("outcome", "kind", "kind", "violated, satisfied or not evaluated", words.OUTCOMES),
         Column("kernel", "str", "name", "the revision judged by"),
-        Column("doubtful", "bool", "truth", "it rests on a value that no source confirms"),
+        Column("doubtful", "bool", "truth", "it depends on a value that no source confirms"),
         Column("checked", "u64?", "count", "how many instances were judged; null: not evaluated"),
         Column("why", "str?", "text", "why it was not evaluated"),
         Column("seq", "u64?", "seq", "where"),
         Column("tid", "u32?", "pid", "whose"),
         Column("mm", "u32?", "number", "in which address space"),
         Column("addr", "u64?", "address", "the address concerned"),
-        Column("expected", "str?", "text", "what should have been"),
-        Column("actual", "str?", "text", "what was"),
+        Column("expected", "str?", "text", "the expected value"),
+        Column("actual", "str?", "text", "the actual value"),
         Column("note", "str?", "text", "the violation in words"),
         Column("evidence", "list[u64]", "seq", "seqs of the events that show it"),
-        Column("source", "str", "text", "where the rule stands"),
+        Column("source", "str", "text", "the rule's source"),
     ),
 )
 

@@ -1,8 +1,8 @@
-"""Numbers of the Linux and RISC-V interfaces that more than one part calls by name.
+"""Constants of the Linux and RISC-V interfaces that more than one part uses.
 
-Each stands here once, under its name in the kernel's headers. argument_types.py says which of them
-an argument of a system call takes, by the beginnings of their names: a constant that is added to
-such a family is shown by its name wherever arguments are.
+Each is defined once, under its name in the kernel's headers. argument_types.py selects the
+constants of a system call argument by prefix: a constant added to such a family is shown by name
+wherever arguments are shown.
 """
 
 from __future__ import annotations
@@ -360,7 +360,7 @@ RLIMITS: Final = (
 )
 RLIM_INFINITY: Final = 2**64 - 1
 
-# linux/prctl.h. The shadow stack's options are the merged kernel's, which hold under every revision
+# linux/prctl.h. The shadow-stack options are those of the merged kernel; every revision uses them
 # unless --abi own is given.
 PR_SET_PDEATHSIG: Final = 1
 PR_GET_PDEATHSIG: Final = 2
@@ -452,7 +452,7 @@ SEGV_CPERR: Final = 10
 RISCV_V_MAGIC: Final = 0x5346_5457
 RISCV_ZICFISS_MAGIC: Final = 0x9487
 
-# The psABI: what an object was built for.
+# The psABI: the features an object was built for.
 GNU_PROPERTY_RISCV_FEATURE_1_AND: Final = 0xC000_0000
 GNU_PROPERTY_RISCV_FEATURE_1_CFI_LP_UNLABELED: Final = 1
 GNU_PROPERTY_RISCV_FEATURE_1_CFI_SS: Final = 2
@@ -484,7 +484,7 @@ SIGNAL_NAMES: Final = {number: name for name, number in SIGNALS.items()}
 
 
 def constants(*starts: str, but: Iterable[str] = ()) -> dict[str, int]:
-    """Those whose names begin with one of starts and with none of but, in the order from above."""
+    """The constants whose names have a prefix in `starts` and none in `but`, in order."""
     return {
         name: value
         for name, value in globals().items()

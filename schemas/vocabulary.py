@@ -1,4 +1,4 @@
-"""The words that may stand in dictionary-encoded columns, in a fixed order."""
+"""The words of dictionary-encoded columns, in a fixed order."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ENDINGS: Final = (
     "limit",
     "timeout",
     "interrupted",
-    "stopped",  # by a plugin; manifest.warnings says which, and why
+    "stopped",  # by a plugin; manifest.warnings names the plugin and the reason
     "recovered",
 )
 SEVERITIES: Final = ("error", "warning", "info")

@@ -1,6 +1,6 @@
-"""A run told in one order, as strace users expect, and more: clones, mappings, signals, ssp moves.
+"""A run as a log in the style of strace, with clones, mappings, signals and ssp moves too.
 
-One teller a table: a row in, a line out. The lines of all tables are merged by seq.
+Each table has a function from a row to a line. The lines of all tables are merged by seq.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Line:
     arguments: Mapping[str, str] = field(default_factory=dict)
 
     def __lt__(self, other: Line) -> bool:
-        # A clone bears its system call's seq, and is told below it.
+        # A clone has the seq of its system call and is listed below it.
         return (self.seq, self.table != "syscalls") < (other.seq, other.table != "syscalls")
 
 
@@ -72,7 +72,7 @@ def _task_event(row: Row) -> str:
     if kind == "created":
         return f"created by {row['value']}" if row["value"] else "created"
     if kind == "first_user":
-        return f"first in user mode: pc={_hex(row['pc'])} ssp={_hex(row['ssp'])}"
+        return f"first return to user mode: pc={_hex(row['pc'])} ssp={_hex(row['ssp'])}"
     if kind in ("exit_begin", "reaped") and row["status"] is not None:
         by = f" by {row['value']}" if kind == "reaped" and row["value"] else ""
         return f"{kind}{by}: {decode.wait_status(row['status'])}"
@@ -178,7 +178,7 @@ def _lines(
     strings = _strings(run) if table == "syscalls" else {}
     for row in rows.collect().iter_rows(named=True):
         if table == "clones" and row["api"] != "clone3":
-            continue  # all of it stands in the call's own arguments
+            continue  # the call's own arguments show all of it
         if table == "syscalls":
             yield _syscall(row, strings.get(row["seq"], {}))
         else:
@@ -196,8 +196,8 @@ def tell(
 ) -> Iterable[Line]:
     """The lines of a run, merged by seq.
 
-    tid: only this task's. around, context: only so many lines before and after that seq.
-    calls: only system calls. cfi: only shadow-stack and landing-pad events (left out otherwise).
+    tid: only this task's. around, context: only `context` lines before and after that seq.
+    calls: only system calls. cfi: only shadow-stack and landing-pad events (omitted otherwise).
     """
     if calls or cfi:
         chosen = ["syscalls"] * calls + ["cfi"] * cfi
@@ -212,7 +212,7 @@ def tell(
 def _window(
     run: Run, tables: list[str], tid: int | None, around: int, context: int
 ) -> tuple[int, int]:
-    """The seqs of the first and last of `context` events on either side of a place."""
+    """The seqs of the first and last of `context` events on either side of a seq."""
     frames = []
     for table in tables:
         rows = run.scan(table).select("seq", "tid")

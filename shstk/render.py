@@ -1,4 +1,4 @@
-"""Frames as text, JSON or CSV, written the same way by every command: by the columns' units."""
+"""Write frames as text, JSON or CSV. Every command writes values by their columns' units."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _WIDTH_SAMPLE: Final = 1000  # rows that decide the column widths of a text tabl
 
 
 def shown_rows(frame: pl.DataFrame, units: Mapping[str, Unit]) -> Iterable[list[Any]]:
-    """The frame's rows with every value as it is written; nulls stay None.
+    """The frame's rows with every value as text; nulls stay None.
 
     A u64 without a unit is written in hex, because most such values are computed from addresses.
     """
-    import polars as pl  # `shstk kernels` shows rows, and need not wait for it
+    import polars as pl  # `shstk kernels` shows rows without it
 
     showers = [
         partial(show, units.get(name, "value" if dtype == pl.UInt64 else None))
@@ -43,7 +43,7 @@ def write_frame(
 def write_rows(
     header: Sequence[str], rows: Iterable[Sequence[Any]], format: str, out: TextIO | None = None
 ) -> None:
-    """Write rows that are JSON-able already in one of FORMATS."""
+    """Write rows of JSON values in one of FORMATS."""
     out = out or sys.stdout
     if format == "json":
         write_json([dict(zip(header, row, strict=True)) for row in rows], out)
@@ -61,7 +61,7 @@ def write_json(value: Any, out: TextIO | None = None) -> None:
 
 
 def write_table(header: Sequence[str], rows: Iterable[Sequence[Any]], out: TextIO) -> None:
-    """Aligned columns, two spaces apart; widths from the first rows, so that long tables stream."""
+    """Aligned columns, two spaces apart; the first rows decide the widths, so tables can stream."""
     sample: list[list[str]] = []
     rest = iter(rows)
     for row in rest:

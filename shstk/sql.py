@@ -1,7 +1,7 @@
-"""SQL over a run: Polars SQL, with hex and octal literals and `icount.n` positions made to work.
+"""SQL over a run: Polars SQL, with hex and octal literals and `icount.n` positions.
 
-Polars reads 0x… as bytes, and knows nothing of positions; both are rewritten token by token, so
-that strings, quoted names and comments stay as they are.
+Polars reads 0x… as bytes and does not know positions. Both are rewritten token by token, so
+strings, quoted names and comments are unchanged.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ def rewrite(sql: str, seqs: Collection[str]) -> str:
 
 
 def _compared(away: Iterable[Token], seqs: Collection[str]) -> bool:
-    """Whether, going `away` from a literal over comparison signs, a seq column is met first."""
+    """Whether the first name in direction `away` from a literal, past comparison operators, is a
+    seq column."""
     for kind, text in away:
         if kind != "position" and text.lower() not in _COMPARES:
             return kind in _NAMES and _name(text) in seqs
