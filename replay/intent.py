@@ -75,7 +75,7 @@ INTENT: Final[dict[str, Starred]] = {
     "exec_lock": Starred(
         "exec-clears-lock", "cleared", "fix in 7.0-rc7", came_with=("exec_lock", "cleared")
     ),
-    "lock_arg": Starred("lock-needs-enabled", FOLLOW, "LOCK insists on arg == 0 from v7"),
+    "lock_arg": Starred("lock-needs-enabled", FOLLOW, "LOCK requires arg == 0 from v7"),
     "map_token_returns": Starred("map-returns-the-base", FOLLOW, "usercfi.c as merged: the base"),
     "sigframe": Starred("frame-has-its-layout", FOLLOW, "extension-header list from v5"),
     "signal_ssp": Starred(

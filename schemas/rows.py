@@ -50,9 +50,9 @@ def check(table: Table, row: Mapping[str, Any]) -> None:
         elif column.base in INTEGERS:
             low, high = INTEGERS[column.base]
             if not isinstance(value, int) or not low <= value <= high:
-                raise BadRow(f"{table.name}.{column.name}: {value!r} is no {column.base}")
+                raise BadRow(f"{table.name}.{column.name}: {value!r} is not of type {column.base}")
         elif not isinstance(value, _OTHERS[column.base]):
-            raise BadRow(f"{table.name}.{column.name}: {value!r} is no {column.base}")
+            raise BadRow(f"{table.name}.{column.name}: {value!r} is not of type {column.base}")
         elif column.kinds and value not in column.kinds:
             raise BadRow(f"{table.name}.{column.name}: {value!r} is not one of {column.kinds}")
     if not row.keys() <= set(table.names):

@@ -78,7 +78,7 @@ def test_a_window_without_rows_has_its_columns() -> None:
         ("x.run --window 100000..100001", "the run ends at"),
         ("x.run --window 1..2 --until 5", "--until and --plugin"),
         ("x.run --window 1..2 --format arrow", "needs a file"),
-        ("x.run --format csv", "goes with --trace"),
+        ("x.run --format csv", "needs --trace"),
     ],
 )
 def test_wrong_usage(arguments: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:

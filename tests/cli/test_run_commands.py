@@ -53,7 +53,7 @@ def test_build(here: Path) -> None:
     assert "already exists" in str(shstk("build", "a.md", "--run", "first").exception)
     assert shstk("build", "a.md", "--run", "second", "-o", "first.run", "--force").exit_code == 0
     assert Run.open(here / "first.run").table("cfi").is_empty()
-    assert "which of its runs?" in str(shstk("build", "a.md").exception)
+    assert "it has several runs" in str(shstk("build", "a.md").exception)
 
 
 def test_info(here: Path) -> None:

@@ -14,58 +14,58 @@ from shstk.schemas.errors import BadListing, CannotWrite
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("t1 sspsh 5", "no event 'sspsh': is it sspush?"),
-        ("t1 prtcl(1) = 0", "no call 'prtcl': is it prctl?"),
+        ("t1 sspsh 5", "no event 'sspsh': did you mean sspush?"),
+        ("t1 prtcl(1) = 0", "no call 'prtcl': did you mean prctl?"),
         ("t1 sspush", "expected a word for value"),
-        ("t1 sspush 5 6", "what is '6'?"),
+        ("t1 sspush 5 6", "unexpected '6'"),
         ("t1 sspush five", "'five' is neither a number nor a name"),
-        ("t1 sspush 5+", "is no number"),
-        ("t1 sspush S", "S is an area: say S.base, S.size or S.top"),
-        ("t1 sspush S.end", "S.end is an area: say"),
+        ("t1 sspush 5+", "is not a number"),
+        ("t1 sspush S", "S is an area: use S.base, S.size or S.top"),
+        ("t1 sspush S.end", "S.end is an area: use"),
         ("t1 sspush N.top", "N is a number: it has no .top"),
         ("t1 sspush 0x10000000000000000", "does not fit into value (u64)"),
         ("t1 sspush 5 colour=6", "cfi has no column colour"),
         ("t1 sspush 5 pc=-", "cfi.pc may not be null"),
-        ("t1 unmap 5", "5 is no area"),
-        ("t1 map 4K", "does not say where"),
-        ("t1 getpid()", "what did it return?"),
-        ("t1 getpid() =", "nothing stands after the ="),
-        ("t1 getpid() = 1 5", "what is '5'?"),
+        ("t1 unmap 5", "5 is not an area"),
+        ("t1 map 4K", "has no address"),
+        ("t1 getpid()", "no result"),
+        ("t1 getpid() =", "no value after the ="),
+        ("t1 getpid() = 1 5", "unexpected '5'"),
         ("t1 read(1, 2, 3, 4, 5, 6, 7) = 0", "at most six arguments"),
-        ("t1 clone(CLONE_VM, 5) = 2", "'5' is none of flags, stack"),
-        ("t1 clone(CLONE_VM, colour=5) = 2", "'colour=5' is none of flags, stack"),
+        ("t1 clone(CLONE_VM, 5) = 2", "'5' is not one of flags, stack"),
+        ("t1 clone(CLONE_VM, colour=5) = 2", "'colour=5' is not one of flags, stack"),
         ("t7 sspush 1", "t7 is not known yet"),
         ("t7 created", "t7 is not known yet"),
-        ("0.1 t1 first_user", "0.1 does not come after 0.3"),
-        ("t1 boot 5", "boot: what is '5'?"),
+        ("0.1 t1 first_user", "0.1 is not after 0.3"),
+        ("t1 boot 5", "boot: unexpected '5'"),
         ("t1 5", "no event '5'"),
         ("t1", "no event on this line"),
-        ("t1 new_mm birth", "'birth' is none of"),
-        ("t1 output 1 text", "is no bytes"),
+        ("t1 new_mm birth", "'birth' is not one of"),
+        ("t1 output 1 text", "is not bytes"),
         ("t1 output 1 hex:0", "hex:0"),
-        ("t1 output 1 u32:1,text", "text is no bytes"),
-        ("t1 output 1 zero:-1", "-1 zeros are not from 0 to"),
-        ("t1 output 1 zero:2G", "zeros are not from 0 to"),
+        ("t1 output 1 u32:1,text", "text is not bytes"),
+        ("t1 output 1 zero:-1", "-1 zeros: expected 0 to"),
+        ("t1 output 1 zero:2G", "zeros: expected 0 to"),
         ("t1 module 1 /p bias=x", "'x' is neither"),
         ("t1 row", "expected the name of a table"),
         ("t1 row colours", "no table 'colours'"),
         ("t1 row output fd=1", "output.bytes may not be null"),
-        ("t1 row output 1", "'1' is no column=value"),
+        ("t1 row output 1", "'1' is not column=value"),
         ("t1 deliver SIGUSR1 sigreturn_seq=x", "not a seq"),
         ("t1 deliver SIGUSR1 alt_stack=yes", "neither true nor false"),
         ('t1 input 2 /p "x"', "inputs are numbered from 1"),
-        ("}", "this brace closes nothing"),
+        ("}", "no open brace to close"),
         ("{ t1 sspush 1 }", "no event before this brace"),
         ("t1 exit(0) { exit_begin", "its brace is never closed"),
         ('t1 output 1 "abc', "a quote or parenthesis is not closed"),
         ("t1 getpid( = 5", "a quote or parenthesis is not closed"),
-        ("S = ", "nothing stands after the ="),
+        ("S = ", "no value after the ="),
         ("kernel 9.9", "unknown kernel revision '9.9'"),
         ("kernel", "kernel takes one value"),
         ("rlimit STAK=8M", "no such limit 'STAK'"),
-        ("cpu z80", "cpu: 'z80' is none of"),
-        ("ending badly", "ending: 'badly' is none of"),
-        ("traced everything", "traced: 'everything' is none of"),
+        ("cpu z80", "cpu: 'z80' is not one of"),
+        ("ending badly", "ending: 'badly' is not one of"),
+        ("traced everything", "traced: 'everything' is not one of"),
     ],
 )
 def test_the_line_and_the_reason(line: str, said: str) -> None:
@@ -77,21 +77,21 @@ def test_the_line_and_the_reason(line: str, said: str) -> None:
 
 
 def test_whose_event() -> None:
-    with pytest.raises(BadListing, match="whose event is it"):
+    with pytest.raises(BadListing, match="the event has no task"):
         listing.build_run("```run\nsspush 1\n```")
 
 
 def test_an_inner_line_is_the_one_named() -> None:
     text = "```run\nt1 boot\nt1 exit(0) {\n  exit_begin\n  unmap nothing\n}\n```"
-    with pytest.raises(BadListing, match=r"a\.md:5: nothing is no area"):
+    with pytest.raises(BadListing, match=r"a\.md:5: nothing is not an area"):
         listing.build_run(text, where="a.md")
 
 
 def test_blocks() -> None:
     for text, said in (
-        ("prose only", "no run in it"),
+        ("prose only", "no run found"),
         ("```run\nt1 boot\n", "this block is never closed"),
-        ("```run a\n```\n```run b\n```", "which of its runs?"),
+        ("```run a\n```\n```run b\n```", "it has several runs"),
     ):
         with pytest.raises(BadListing, match=said):
             listing.build_run(text)

@@ -63,7 +63,7 @@ def test_arguments_have_the_types_of_their_parameters(own: str) -> None:
         ("own_plugins.py:Own,on=maybe,count=1", UsageError, "on=maybe is not bool"),
         ("own_plugins.py:Own", UsageError, "needs count="),
         ("own_plugins.py:Missing", BadPlugin, "has no class Missing\n.*Own, Fails, Refuses"),
-        ("own_plugins.py:NoPlugin", BadPlugin, "is no plugin"),
+        ("own_plugins.py:NoPlugin", BadPlugin, "is not a plugin"),
         ("own_plugins.py:Refuses", BadPlugin, "RuntimeError: not today"),
         ("nothing.py:Own", BadPlugin, "nothing.py: no such file"),
         ("nothing_there:Own", BadPlugin, "No module named 'nothing_there'"),
