@@ -108,7 +108,7 @@ def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
     [
         ({"cpu": "rv32"}, "no such ISA"),
         ({"kernel": "v99"}, "unknown kernel"),
-        ({"abi": "own", "kernel": "v6"}, "prctl numbers"),
+        ({"abi": "own", "kernel": "7.4"}, "prctl numbers"),
         ({"rlimits": {"STAK": 1}}, "no such limit"),
         ({"rlimits": {"STACK": 2**64}}, "--rlimit STACK: .* 64-bit"),
         ({"memory": -5}, "--memory: -5 is not"),
