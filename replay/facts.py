@@ -229,12 +229,13 @@ class Facts:
         return visits(self.run, self.regions, self.mappings, self.forks, self.loaded)
 
     @cached_property
-    def astray(self) -> dict[int | None, int]:
+    def astray(self) -> dict[Task | None, int]:
         """When each task's ssp was first wrong."""
-        first: dict[int | None, int] = {}
+        first: dict[Task | None, int] = {}
         moved = moved_elsewhere(self.run, self.history) | wrong_motions(self.run)
         for seq, tid in [*moved.items(), *((w["seq"], w["tid"]) for w in self.wrong_moves)]:
-            first[tid] = min(seq, first.get(tid, seq))
+            task = self.history.task(tid, seq)
+            first[task] = min(seq, first.get(task, seq))
         return first
 
     @property

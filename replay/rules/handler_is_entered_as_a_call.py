@@ -68,8 +68,13 @@ def check(facts: Facts) -> Iterator[Outcome]:
         if step.seq in blocks:
             yield _block(step, *blocks[step.seq])
         if step.seq in pushes:
+            task = facts.history.task(step.row.tid, step.seq)
+            if facts.history.task(step.row.tid, pushes[step.seq][0]) is not task:
+                continue  # it died before, and its tid is another's
             later = calls.get((step.row.tid, step.row.frame), [])
-            pc = next((pc for seq, pc in later if seq > step.seq), None)
+            after = ((seq, pc) for seq, pc in later if seq > step.seq)
+            own = (pc for seq, pc in after if facts.history.task(step.row.tid, seq) is task)
+            pc = next(own, None)
             yield _pushed(facts, step, *pushes[step.seq], pc)
 
 

@@ -56,8 +56,8 @@ def check(facts: Facts) -> Iterator[Outcome]:
             tid=clash.tid,
             mm=clash.stack.mm,
             addr=clash.addr,
-            expected=f"task {clash.other} alone pushes there, or has popped what it pushed",
-            actual=f"task {clash.tid} pushes, task {clash.other}'s ssp is {clash.other_ssp:#x}",
+            expected=f"task {clash.other.tid} alone pushes there, or has popped what it pushed",
+            actual=f"task {clash.tid} pushes, task {clash.other.tid}'s ssp is {clash.other_ssp:#x}",
             note=f"both are on {clash.stack.name}",
             evidence=(clash.other_seq, clash.seq),
         )

@@ -29,6 +29,7 @@ docs/schema.md, sched.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -47,10 +48,10 @@ def check(facts: Facts) -> Iterator[Outcome]:
     if not facts.of_program:
         return
     ran: int | None = None
-    renamed: dict[int | None, int] = {e.task.tid: e.heir.tid for e in facts.history.execs}
+    since = 0
     for row in facts.run.table("sched").iter_rows(named=True):
-        if renamed.get(ran) == row["from_tid"]:
-            ran = row["from_tid"]  # a thread's exec continues with its leader's tid
+        ran = _renamed(facts, ran, since, row["seq"])
+        since = row["seq"]
         expected = _expected(facts, row, ran)
         ran = row["tid"]
         if expected is None:
@@ -58,6 +59,17 @@ def check(facts: Facts) -> Iterator[Outcome]:
         else:
             actual = f"from task {row['from_tid']}, {row['why']}, state {row['state_hash']}"
             yield trace.odd(row, expected, actual, f"the switch to task {row['tid']}")
+
+
+def _renamed(facts: Facts, tid: int | None, since: int, until: int) -> int | None:
+    """The task's tid after `until`: a thread's exec continues with its leader's tid."""
+    execs = facts.history.execs
+    for step in execs[bisect_right(execs, since, key=lambda step: step.seq) :]:
+        if step.seq >= until:
+            break
+        if step.task.tid == tid:
+            tid = step.heir.tid
+    return tid
 
 
 def _expected(facts: Facts, row: dict[str, Any], ran: int | None) -> str | None:
