@@ -479,7 +479,8 @@ class Fold:
     def _exec_done(self, event: Event) -> None:
         caller = self._exec_caller(event)
         task, begin = caller, self._exec_begins.pop(caller.tid, None)
-        before, old_mm, borrowed = task.state, task.mm, task.borrows and not task.state.base
+        before, borrowed = task.state, task.borrows and not task.state.base
+        old_mm = task.mm if begin is None or begin.mm is None else begin.mm
         since = begin.seq if begin else event.seq
         if caller.tid != event.tid:
             task = self._take_leaders_tid(caller, event)

@@ -49,7 +49,15 @@ from shstk.replay.rules.outcome import OK, Outcome, Unknown
 from shstk.replay.rules.signal_steps import deliveries, first_blocks, returns, wrong
 from shstk.schemas.seq import STEPS
 
-NEEDS = (*STATE, "signals")
+NEEDS = (
+    *STATE,
+    "signals",
+    "mappings.prot",
+    "mappings.flags",
+    "cfi.value",
+    "signals.signo",
+    "signals.frame",
+)
 APPLIES = "delivery after which the handler's registers or first instructions are recorded"
 
 _PROLOGUE = 16  # bytes in which a first push is that of ra

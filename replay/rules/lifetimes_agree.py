@@ -47,7 +47,7 @@ from shstk.replay.rules.outcome import OK, Finding, Outcome, Satisfied
 
 _SETTERS: Final = ("created", "first_user", "exec_done")
 
-NEEDS = ("cfi", *STATE)
+NEEDS = ("cfi", *STATE, "task_events.addr")
 APPLIES = "event of a task's life in a recorded run"
 
 

@@ -2,8 +2,7 @@
 
 ## What it checks
 from_tid of a switch is the task that the previous switch went to, and null at the first. A task
-that stops running with why exited has begun to exit, and no other has. Every switch has the hash of
-the state that resumes.
+that stops running with why exited has begun to exit, and no other has.
 
 ## Why it matters
 A run is one interleaving, which determines the order of pushes.
@@ -12,7 +11,7 @@ A run is one interleaving, which determines the order of pushes.
 Every recorded run of a program. Handwritten runs are exempt.
 
 ## Evidence columns
-sched.from_tid, tid, why, state_hash; task_events exit_begin.
+sched.from_tid, tid, why; task_events exit_begin.
 
 ## Example
     switch from task 3 to task 2, where task 1 was running
@@ -37,7 +36,7 @@ from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import OK, Outcome
 
-NEEDS = ("sched",)
+NEEDS = ("sched", "task_events.tid")
 APPLIES = "context switch of a recorded run"
 
 # The start of a life: a thread's exec continues with the tid of its leader, which has exited.
@@ -78,8 +77,6 @@ def _expected(facts: Facts, row: dict[str, Any], ran: int | None) -> str | None:
         return f"from task {ran} to another"
     if (row["why"] == "start") != (ran is None):
         return "start at the first switch and no other"
-    if row["state_hash"] is None:
-        return "a state hash"
     steps = facts.events.of(ran, -1, row["seq"])
     kinds = [e.kind for e in steps]
     begun = max((i for i, kind in enumerate(kinds) if kind in _BEGINNINGS), default=0)

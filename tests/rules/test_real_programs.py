@@ -54,7 +54,7 @@ def test_a_run_judged_by_the_other_layout(tmp_path: Path) -> None:
     run = recorded("signals", "", "v3", tmp_path / "a.run")
     assert check(run, expect="revision", select=["G3", "G4"]).clean
     found = check(run, expect="revision", as_="7.2", select=["G3"]).violated
-    expected = [("the reserved word 0x0", "not stored")] * 4
+    expected = [("the fp registers, 260 bytes", "not all stored")] * 4
     assert found.select("expected", "actual").rows() == expected
 
 
