@@ -36,6 +36,7 @@ from shstk.replay.derive.ssp_moves import moved_elsewhere, wrong_moves
 from shstk.replay.derive.ssp_path import ssp_path, stretches
 from shstk.replay.derive.stack_maps import StackMap, stack_maps
 from shstk.replay.derive.stacks import Copied, Ledger, Stack
+from shstk.replay.needs import unobserved
 from shstk.schemas.revisions import Revision
 from shstk.schemas.tables import TABLES
 from shstk.schemas.uapi import PTRACE_TRACEME
@@ -45,16 +46,6 @@ if TYPE_CHECKING:
 
 # Tables that have rows if a program was loaded; handwritten runs need not have them.
 _OF_EVERY_PROGRAM: Final = ("task_events", "syscalls", "mappings", "kernel_memory")
-# Columns that may be null in some rows; if they are null in all, the table is useless.
-_ESSENTIAL: Final = {
-    "task_events": ("tid", "mm"),
-    "clones": ("tid", "seq_end"),
-    "syscalls": ("tid", "seq_end", "ret"),
-    "mappings": ("tid", "mm", "start"),
-    "kernel_memory": ("mm",),
-    "cfi": ("tid", "mm"),
-    "signals": ("tid",),
-}
 STATE: Final = ("task_events", "clones", "syscalls")  # a task's state is derived from these
 
 
@@ -78,25 +69,19 @@ class Facts:
         """Whether the table was recorded; it has no rows if nothing happened."""
         return not self.missing(table)
 
-    def missing(self, table: str) -> str:
-        """Why a table cannot be used: it is missing or lacks a column; empty if it can."""
-        if table not in self._missing:
-            self._missing[table] = self._why_missing(table)
-        return self._missing[table]
+    def missing(self, need: str) -> str:
+        """Why a table, or `table.column`, cannot be used: the table is missing, or rows lack a
+        value; empty if it can."""
+        if need not in self._missing:
+            self._missing[need] = self._why_missing(need)
+        return self._missing[need]
 
-    def _why_missing(self, table: str) -> str:
+    def _why_missing(self, need: str) -> str:
+        table, _, column = need.partition(".")
         height = self.run.scan(table).select(pl.len()).collect().item()
-        if not height:
-            return f"the run has no {table} table" if self._should_have(table) else ""
-        rows = self.run.scan(table)
-        if table == "syscalls":
-            rows = rows.filter(pl.col("outcome").cast(pl.String) == "returned")
-        if table == "mappings":
-            rows = rows.filter(pl.col("ret") >= 0)
-        filled = rows.select(pl.len().alias("rows"), pl.col(_ESSENTIAL.get(table, ())).count())
-        counts = filled.collect().row(0, named=True)
-        empty = [name for name, count in counts.items() if not count and counts["rows"]]
-        return f"the run's {table} table has no {empty[0]}" if empty else ""
+        if height:
+            return unobserved(self.run, need)
+        return f"the run has no {table} table" if not column and self._should_have(table) else ""
 
     def _should_have(self, table: str) -> bool:
         """Whether a table without rows was not recorded."""
@@ -229,12 +214,13 @@ class Facts:
         return visits(self.run, self.regions, self.mappings, self.forks, self.loaded)
 
     @cached_property
-    def astray(self) -> dict[int | None, int]:
+    def astray(self) -> dict[Task | None, int]:
         """When each task's ssp was first wrong."""
-        first: dict[int | None, int] = {}
+        first: dict[Task | None, int] = {}
         moved = moved_elsewhere(self.run, self.history) | wrong_motions(self.run)
         for seq, tid in [*moved.items(), *((w["seq"], w["tid"]) for w in self.wrong_moves)]:
-            first[tid] = min(seq, first.get(tid, seq))
+            task = self.history.task(tid, seq)
+            first[task] = min(seq, first.get(task, seq))
         return first
 
     @property

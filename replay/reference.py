@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from shstk.replay.intent import INTENT
+from shstk.replay.needs import in_words
 from shstk.replay.rules import RULES, named
 
 
@@ -41,4 +42,4 @@ def _rules() -> Iterator[str]:
     for rule in RULES.values():
         yield f"## {rule.id} {rule.slug}\n"
         yield rule.doc.replace("\n## ", "\n### ")
-        yield ""
+        yield f"\n### Not evaluated without\n{in_words(rule.needs)}\n"

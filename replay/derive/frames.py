@@ -15,6 +15,7 @@ import polars as pl
 
 from shstk.replay.derive.branches import CALL, RETURN, blocks
 from shstk.replay.derive.clock import with_clock
+from shstk.replay.derive.lives import with_life
 from shstk.schemas.uapi import CLONE_VFORK, CLONE_VM
 
 if TYPE_CHECKING:
@@ -108,11 +109,12 @@ def _flow_events(run: Run) -> pl.LazyFrame:
     path = pl.concat([ran.drop("block"), *others], how="diagonal").sort("seq")
     # A signal's place is that of the instruction before; a block's, that of its first.
     clock = pl.col("clock") + pl.col("pc").is_null().cast(pl.Int64)
-    path = with_clock(run, path).with_columns(clock=clock)
+    path = with_life(run, with_clock(run, path).with_columns(clock=clock))
+    life = ["tid", "life"]
     path = path.with_columns(
-        seq=pl.col("seq").shift(-1).over("tid"),
-        target=pl.col("pc").shift(-1).over("tid"),
-        took=pl.col("clock").shift(-1).over("tid") - pl.col("clock"),
+        seq=pl.col("seq").shift(-1).over(life),
+        target=pl.col("pc").shift(-1).over(life),
+        took=pl.col("clock").shift(-1).over(life) - pl.col("clock"),
     )
     done = path.filter(pl.col("took") >= pl.col("count"))
     return pl.concat(
@@ -200,6 +202,10 @@ class _ByFlow(_Fold):
     def __init__(self) -> None:
         super().__init__()
         self._outermost: dict[int, set[int]] = {}  # calls from no known frame, by task
+
+    def _exit(self, seq: int, tid: int, mm: int | None, signal: int, b: int, c: int) -> None:
+        super()._exit(seq, tid, mm, signal, b, c)
+        self._outermost.pop(tid, None)
 
     def _call(self, seq: int, tid: int, mm: int | None, site: int, past: int, target: int) -> None:
         stack = self._open.setdefault(tid, [])

@@ -70,7 +70,8 @@ def handlings(
         if row.kind == "fatal":
             continue
         clock, next_call = places[row.seq]
-        later = signals.of(row.tid, row.seq, None)
+        task = history.task(row.tid, row.seq)
+        later = signals.of(row.tid, row.seq, task.exit_seq if task else None)
         after = later[0] if later else None
         # Its transfers come before the task's next signal and call, and belong to no other event.
         until = min(end for end in (after and after.seq - 1, next_call, 2**64 - 1) if end)

@@ -307,11 +307,25 @@ class Fold:
         return self._now[tid]
 
     def _born(self, task: Task) -> None:
-        first = self.events.since(task.tid, task.born)
-        task.first_user = next((e for e in first if e.kind == "first_user"), None)
+        life = self._until_exit(task.tid, task.born)
+        task.first_user = next((e for e in life if e.kind == "first_user"), None)
         self._now[task.tid] = task
         self._threads[task.pid] += 1
         self.history.add(task)
+
+    def _until_exit(self, tid: int | None, seq: int) -> Iterator[Event]:
+        """A task's events from seq on: the next ones may be those of another with the same tid."""
+        for event in self.events.since(tid, seq):
+            yield event
+            if event.kind == "exit_begin":
+                return
+
+    def _end(self, row: Attempt | Call) -> int | None:
+        """When a call ended: one that never did ended with its task."""
+        if row.seq_end is not None:
+            return row.seq_end
+        exits = (e.seq for e in self._until_exit(row.tid, row.seq) if e.kind == "exit_begin")
+        return next(exits, None)
 
     def _created(self, event: Event) -> None:
         """The first task, or one without a clone: a user worker of the kernel if it never runs."""
@@ -342,7 +356,7 @@ class Fold:
         kind = kind_of(row.flags)
         opens = self.supported and self.law.opens(before.enabled)
         due = opens and kind == "thread"
-        mapped = self._mapped(row.tid, row.seq, row.seq_end)
+        mapped = self._mapped(row.tid, row.seq, self._end(row))
         size = self.law.size(row.stack_size, self._limits[parent.pid]) if due else None
         state = before
         if mapped.stack or (opens and (kind != "fork" or not self.law.fork_owns)):
@@ -405,7 +419,7 @@ class Fold:
         if task is None:
             return
         before = task.state
-        mapped = self._mapped(row.tid, row.seq, row.seq_end)
+        mapped = self._mapped(row.tid, row.seq, self._end(row))
         size = self.law.size(0, self._limits[task.pid])
         option, after = row.a0 - self.law.first_prctl, before
         if row.ret == 0 and option == 1 and not row.a1 >> 1:
@@ -435,7 +449,9 @@ class Fold:
         )
 
     def _stored(self, row: Call) -> bytes | None:
-        written = [t for t in self.transfers.of(row.tid, row.seq, row.seq_end) if t.op == "write"]
+        written = [
+            t for t in self.transfers.of(row.tid, row.seq, self._end(row)) if t.op == "write"
+        ]
         return written[0].bytes if written else None
 
     def _set_limit(self, row: Call) -> None:
@@ -448,7 +464,7 @@ class Fold:
             return
         read = [
             t.bytes
-            for t in self.transfers.of(row.tid, row.seq - 1, row.seq_end)
+            for t in self.transfers.of(row.tid, row.seq - 1, self._end(row))
             if t.op == "read" and t.addr == new
         ]
         target = self._now.get(pid, task) if pid else task
@@ -463,7 +479,8 @@ class Fold:
     def _exec_done(self, event: Event) -> None:
         caller = self._exec_caller(event)
         task, begin = caller, self._exec_begins.pop(caller.tid, None)
-        before, old_mm, borrowed = task.state, task.mm, task.borrows and not task.state.base
+        before, borrowed = task.state, task.borrows and not task.state.base
+        old_mm = task.mm if begin is None or begin.mm is None else begin.mm
         since = begin.seq if begin else event.seq
         if caller.tid != event.tid:
             task = self._take_leaders_tid(caller, event)
@@ -525,13 +542,14 @@ class Fold:
         before = task.state
         steps: dict[str, Event] = {}
         for step in self.events.of(event.tid, event.seq, None):
-            if step.kind == "created":
+            if step.kind in ("created", "exec_done"):
                 break  # the tid was reused
             steps.setdefault(step.kind, step)
         dropped = steps.get("mm_dropped")
         end = dropped.seq if dropped else None
         mapped = self._mapped(event.tid, event.seq, end)
         task.exit_seq = event.seq
+        self._exec_begins.pop(task.tid, None)
         self._threads[task.pid] -= 1
         self.history.exits.append(
             Exited(

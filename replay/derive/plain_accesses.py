@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from shstk.replay.derive.memory_access import accesses
-from shstk.replay.derive.places import Mark, last_marks
-from shstk.replay.derive.stacks import Stack
+from shstk.replay.derive.places import last_marks
+from shstk.replay.derive.stacks import Stack, stack_marks
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
@@ -33,12 +33,5 @@ def plain_accesses(run: Run, stacks: list[Stack], kinds: Collection[str]) -> pl.
         .select("seq", "tid", "mm", "pc", "access", addr="mem_addr")
         .collect()
     )
-    ends = {i: s.ended.seq for i, s in enumerate(stacks) if s.ended}
-    ended = pl.col("mark").replace_strict(ends, default=2**64 - 1, return_dtype=pl.UInt64)
-    marks = [Mark(s.mm, s.area, s.seq, i) for i, s in enumerate(stacks)]
-    return (
-        last_marks(rows, marks)
-        .filter(pl.col("mark").is_not_null() & (pl.col("seq") < ended))
-        .sort("seq")
-        .drop("mark_seq")
-    )
+    standing = last_marks(rows, stack_marks(stacks)).filter(pl.col("mark") < len(stacks))
+    return standing.sort("seq").drop("mark_seq")

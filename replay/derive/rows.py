@@ -38,6 +38,11 @@ class Area:
     def holds(self, address: int) -> bool:
         return self.base <= address < self.top
 
+    def both(self, other: Area) -> Area:
+        """What two areas that overlap have in common."""
+        base = max(self.base, other.base)
+        return Area(base, min(self.top, other.top) - base)
+
     def minus(self, other: Area) -> tuple[Area, ...]:
         """What is left of this area: zero, one or two areas."""
         pieces = (

@@ -9,6 +9,7 @@ import polars as pl
 
 from shstk.replay.derive.history import History, Task
 from shstk.replay.derive.law import Law
+from shstk.replay.derive.lives import with_life
 from shstk.replay.derive.pieces import pieces
 from shstk.replay.derive.places import Mark, last_marks
 from shstk.replay.derive.stacks import Stack
@@ -25,7 +26,7 @@ class Clash:
     seq: int
     tid: int
     addr: int
-    other: int
+    other: Task
     other_seq: int
     other_ssp: int
 
@@ -47,35 +48,36 @@ def clashes(
     The task that does not own the stack is the intruder; if neither does, the later one is.
     """
     count = 0
-    found: dict[tuple[int, int], Clash] = {}  # (stack, intruder)
+    found: dict[tuple[int, Task | None], Clash] = {}  # (stack, intruder)
     placed, places = _placed(history, law), _Places(path)
-    by: dict[int, dict[int, _Pushed]] = {}  # stack, then task, in all pieces so far
+    by: dict[int, dict[Task | None, _Pushed]] = {}  # stack, then task, in all pieces so far
     for piece in pieces(run):
         cfi = piece.cfi.lazy().filter(pl.col("kind").cast(pl.String) == "sspush")
         pushes = on_stacks(cfi, stacks)
         count += pushes.height
-        for mark, tid, seq, addr, last, highest in _turns(pushes).iter_rows():
-            stack, here = stacks[mark], by.setdefault(mark, {})
+        lives = with_life(run, pushes.lazy().sort("seq")).collect()
+        for mark, tid, seq, addr, last, highest in _turns(lives).iter_rows():
+            stack, here, task = stacks[mark], by.setdefault(mark, {}), history.task(tid, seq)
             for other, theirs in here.items():
-                if other == tid:
+                if other is task or other is None or task is None:
                     continue
-                owns = stack.owner is not None and stack.owner.tid == tid
-                key = (mark, other if owns else tid)
+                key = (mark, other if stack.owner is task else task)
                 before = found.get((mark, other))
-                if key in found or (before and before.other == tid):
+                if key in found or (before and before.other is task):
                     continue
-                ssp = places.ssp(other, stack.mm, seq)
+                ssp = places.ssp(other.tid, stack.mm, seq)
                 live = ssp is not None and stack.area.base <= ssp <= theirs.highest
-                if live and not _excused(history, placed, stack, tid, other, seq, theirs.last):
+                if live and not _excused(history, placed, stack, task, other, seq, theirs.last):
                     found[key] = Clash(stack, seq, tid, addr, other, theirs.last, ssp or 0)
-            mine = here.get(tid)
-            here[tid] = _Pushed(last, max(highest, mine.highest if mine else 0))
+            mine = here.get(task)
+            here[task] = _Pushed(last, max(highest, mine.highest if mine else 0))
     return count, list(found.values())
 
 
 def _turns(pushes: pl.DataFrame) -> pl.DataFrame:
     """Runs of pushes by one task on a stack: the first, the last and the highest of each."""
-    turn = (pl.col("tid") != pl.col("tid").shift()).fill_null(True).cum_sum().over("mark")
+    task = pl.struct("tid", "life")
+    turn = (task != task.shift()).fill_null(True).cum_sum().over("mark")
     return (
         pushes.sort("mark", "seq")
         .with_columns(turn=turn)
@@ -134,14 +136,13 @@ def _excused(
     history: History,
     placed: dict[Task, int],
     stack: Stack,
-    tid: int,
-    other: int,
+    mine: Task,
+    theirs: Task,
     seq: int,
     pushed: int,
 ) -> bool:
     """Whether the other task is gone or suspended in vfork, or the law put one of them there."""
-    mine, theirs = history.task(tid, seq), history.task(other, seq)
-    if mine is None or theirs is None or theirs.born > pushed or not theirs.lives(seq):
+    if theirs.born > pushed or not theirs.lives(seq):
         return True
     if any(t in placed and stack.area.holds(placed[t] - 1) for t in (mine, theirs)):
         return True

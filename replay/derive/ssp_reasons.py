@@ -25,7 +25,10 @@ _REASONS: Final = {
 
 def with_reasons(path: pl.DataFrame, ledger: Ledger) -> pl.DataFrame:
     """Adds `reason` to the frame of derive/ssp_path.py."""
-    known = pl.col("ssp_before").fill_null(pl.col("ssp_after").shift().over("tid"))
+    last = pl.col("ssp_after").shift().over("tid")
+    # The row before a task's first may be that of another task with the same tid.
+    last = pl.when(pl.col("cause") != "first_user").then(last)
+    known = pl.col("ssp_before").fill_null(last)
     recorded = pl.col("ssp_after").is_not_null() | (pl.col("cause") == "ptrace")
     begun = pl.col("cause").is_in(STARTS) & known.is_null() & (pl.col("ssp_after") == 0)
     handed = (pl.col("cause") == "first_user") & (pl.col("ssp_after") != 0)

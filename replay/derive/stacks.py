@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from shstk.replay.derive.history import History, Task
+from shstk.replay.derive.places import Mark
 from shstk.replay.derive.rows import Area, Mapping, Rows
 
 
@@ -36,6 +37,7 @@ class Stack:
     by: int | None  # tid
     owner: Task | None
     left: tuple[Area, ...] = field(default=())
+    lost: list[tuple[Area, Ended]] = field(default_factory=list)  # piece by piece, if it was cut
     cut: int | None = None  # seq at which some of it was first taken
     ended: Ended | None = None
 
@@ -141,7 +143,9 @@ class Ledger:
         for stack in moved:
             how, seq = "mremap", row.seq
             self._add(
-                replace(stack, area=row.area, how=how, seq=seq, step=seq, cut=None, ended=None)
+                replace(
+                    stack, area=row.area, how=how, seq=seq, step=seq, lost=[], cut=None, ended=None
+                )
             )
         if row.op == "map" and row.shadow_stack:
             step = row.during or row.seq
@@ -164,14 +168,16 @@ class Ledger:
             low -= 1
         hit = pieces[low:high]
         pieces[low:high] = [(left, stack) for piece, stack in hit for left in piece.minus(area)]
+        end = Ended(row.seq, row.tid, *self._enders.get(row.seq, (how, row.during or row.seq)))
+        for piece, stack in hit:
+            stack.lost.append((piece.both(area), end))
         touched = list(dict.fromkeys(stack for _, stack in hit))
         gone = []
         for stack in touched:
             stack.cut = stack.cut or row.seq
             stack.left = tuple(left for old in stack.left for left in old.minus(area))
             if not stack.left:
-                end = self._enders.get(row.seq, (how, row.during or row.seq))
-                stack.ended = Ended(row.seq, row.tid, *end)
+                stack.ended = end
                 gone.append(stack)
         self._touched[row.seq] = touched
         return gone
@@ -185,6 +191,21 @@ class Ledger:
             by = parent.tid if parent else None
             owner = child if own else None
             self._add(Stack(row.mm, stack.area, "fork copy", row.seq, row.seq, by, owner))
+
+
+def stack_marks(stacks: list[Stack]) -> list[Mark]:
+    """What happened to the areas of stacks. Numbers: a stack's index where it was mapped; where a
+    piece of it was taken, their count, and its place in `losses` more."""
+    lost = [
+        Mark(stack.mm, area, end.seq, len(stacks) + n)
+        for n, (stack, area, end) in enumerate(losses(stacks))
+    ]
+    return [*lost, *(Mark(s.mm, s.area, s.seq, i) for i, s in enumerate(stacks))]
+
+
+def losses(stacks: list[Stack]) -> list[tuple[Stack, Area, Ended]]:
+    """Every piece that was taken from a stack."""
+    return [(stack, area, end) for stack in stacks for area, end in stack.lost]
 
 
 _CUTS: Final = {"map": "mmap", "unmap": "munmap", "remap": "mremap"}

@@ -101,6 +101,7 @@ def _base_for_token(reach: Reach, stack: Stack, seq: int, ssp: int) -> Verdict:
 
 def released(reach: Reach) -> Verdict | None:
     fault, scene = reach.fault, reach.scene
+    task = scene.facts.history.task
     if any(s.area.holds(reach.address) and _whole(s, reach.address) for s in reach.stacks):
         return None
     unmap = _taken(reach)
@@ -121,7 +122,7 @@ def released(reach: Reach) -> Verdict | None:
         evidence.append(str(told))
     sentence = (
         f"another task freed the shadow stack in use: task {unmap.tid} unmapped it ({how})"
-        if unmap.tid != fault.tid
+        if task(unmap.tid, unmap.seq) is not task(fault.tid, fault.seq)
         else f"the task itself had unmapped the shadow stack in use ({how})"
     )
     rule = told.rule.id if told else None
@@ -199,7 +200,7 @@ def underflow(reach: Reach) -> Verdict | None:
         )
         return Verdict("entered while off", sentence, evidence)
     pops = scene.run.table("cfi").filter(
-        (pl.col("tid") == fault.tid)
+        scene.before(fault)
         & (pl.col("seq") < fault.seq - 1)
         & (pl.col("kind").cast(pl.String) == "sspopchk")
         & pl.col("fault").is_null()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import polars as pl
-
 from shstk.replay.derive.branches import RETURN, blocks
 from shstk.replay.explain.faults import Fault
 from shstk.replay.explain.model import Verdict
@@ -33,7 +31,7 @@ def fetch(scene: Scene, fault: Fault) -> Verdict:
     what = f"in {region.name or 'ordinary memory'}" if region else "not mapped"
     before = (
         scene.run.scan("flow")
-        .filter((pl.col("tid") == fault.tid) & (pl.col("seq") < fault.seq))
+        .filter(scene.before(fault))
         .join(blocks(scene.run).lazy(), on="block", how="left", maintain_order="left")
         .select("ends", "site")
         .tail(1)

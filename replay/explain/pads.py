@@ -97,7 +97,7 @@ def _jump(scene: Scene, fault: Fault) -> list[str]:
     """The source of the jump: the last block that the task ran."""
     before = (
         scene.run.scan("flow")
-        .filter((pl.col("tid") == fault.tid) & (pl.col("seq") < fault.seq))
+        .filter(scene.before(fault))
         .join(blocks(scene.run).lazy(), on="block", how="left", maintain_order="left")
         .select("seq", "pc", "site")
         .tail(2)

@@ -67,12 +67,12 @@ def mismatch(scene: Scene, fault: Fault) -> Verdict:
 
 def two_tasks(pop: Pop) -> Verdict | None:
     slot, fault = pop.slot, pop.fault
-    if slot is None or slot.writer != "sspush" or slot.tid in (None, fault.tid):
+    if slot is None or slot.writer != "sspush" or slot.tid is None or _own(pop, slot):
         return None
     if slot.from_seq != slot.write_seq:
         return None  # a fork child's copy
     history, stack = pop.scene.facts.history, pop.scene.stack(fault.mm, pop.address, fault.seq)
-    tasks = [history.task(tid, fault.seq) for tid in (fault.tid, slot.tid)]
+    tasks = [history.task(fault.tid, fault.seq), history.task(slot.tid, slot.write_seq)]
     child = next((t for t in tasks if t and t.creator in tasks), None)
     shares = child is not None and child.how == "vfork"
     rules = ("thread-gets-own-stack", "vfork-shares", "one-pusher-a-stack")
@@ -224,7 +224,7 @@ def extra_push(pop: Pop) -> Verdict | None:
 
 def smashed(pop: Pop) -> Verdict | None:
     frame, slot = pop.frame, pop.slot
-    if slot is None or slot.writer != "sspush" or slot.tid != pop.fault.tid:
+    if slot is None or slot.writer != "sspush" or not _own(pop, slot):
         return None
     own = slot.addr == (frame.slot if frame and frame.slot else slot.addr)
     if not own or pop.further_up or not _is_code(pop, pop.expected):
@@ -284,6 +284,12 @@ def _of_value(pop: Pop) -> Iterator[str]:
         yield f"the register has {pop.found:#x}, which is not a code address: {where}"
     else:
         yield f"the register has {pop.scene.name(pop.fault, pop.found)}, which is code"
+
+
+def _own(pop: Pop, slot: Slot) -> bool:
+    """Whether the task that popped wrote a word itself."""
+    task = pop.scene.facts.history.task
+    return task(slot.tid, slot.write_seq) is task(pop.fault.tid, pop.fault.seq)
 
 
 def _is_code(pop: Pop, address: int) -> bool:

@@ -114,18 +114,24 @@ class Scene:
         place = None if slot.pc is None else self.symbols.at(slot.mm, slot.pc, slot.write_seq)
         return Writer(slot.writer, slot.write_seq, slot.tid, place)
 
+    def before(self, fault: Fault) -> pl.Expr:
+        """Selects rows of the task that faulted, before the fault, by their seq and tid."""
+        task = self.facts.history.task(fault.tid, fault.seq)
+        born = task.born if task else 0
+        return (pl.col("tid") == fault.tid) & (pl.col("seq") < fault.seq) & (pl.col("seq") >= born)
+
     # ssp
 
     def ssp(self, fault: Fault) -> int | None:
         """csr ssp just before the fault."""
-        last = self.path.filter(tid=fault.tid).filter(self._before(fault.seq))
+        last = self.path.filter(self.before(fault))
         told = last["ssp_after"].drop_nulls()
         return int(told[-1]) if len(told) else None
 
     def motions(self, fault: Fault, since: int = 0) -> list[dict[str, Any]]:
         """The changes of the task's ssp after `since`, other than pushes and pops."""
-        rows = self.path.filter(tid=fault.tid).filter(
-            self._before(fault.seq)
+        rows = self.path.filter(
+            self.before(fault)
             & (pl.col("seq") > since)
             & pl.col("reason").is_not_null()
             & ~pl.col("reason").is_in(_PLAIN)
@@ -144,15 +150,14 @@ class Scene:
 
     def switched_on(self, fault: Fault) -> int | None:
         """When the task last switched its shadow stack on."""
+        history = self.facts.history
+        task = history.task(fault.tid, fault.seq)
         on = [
             p.seq
-            for p in self.facts.history.prctls
-            if p.row.tid == fault.tid and p.after.enabled and not p.before.enabled
+            for p in history.prctls
+            if p.task is task and p.after.enabled and not p.before.enabled
         ]
         return max((seq for seq in on if seq < fault.seq), default=None)
-
-    def _before(self, seq: int) -> pl.Expr:
-        return pl.col("seq") < seq
 
     def pc_of(self, seq: int) -> int | None:
         """The instruction of a cfi event or call."""
@@ -169,12 +174,14 @@ class Scene:
 
     def frames(self, fault: Fault) -> list[Frame]:
         """The task's calls up to the fault, in order; calls that had not ended by then are open."""
+        task = self.facts.history.task(fault.tid, fault.seq)
+        born = task.born if task else 0
         return [
             replace(f, ended="open", return_seq=None)
             if f.return_seq is None or f.return_seq >= fault.seq
             else f
             for f in self._frames.get(fault.tid, ())
-            if f.call_seq <= fault.seq
+            if f.call_seq <= fault.seq and (f.return_seq or fault.seq) >= born
         ]
 
     @cached_property

@@ -15,9 +15,10 @@ from shstk.schemas.uapi import ERRNO_NAMES
 def off(scene: Scene, fault: Fault) -> Verdict:
     """The likely cause of an illegal csr ssp or ssamoswap: why xSSE was 0."""
     history = scene.facts.history
-    steps = [p for p in history.prctls if p.row.tid == fault.tid and p.seq < fault.seq]
+    task = history.task(fault.tid, fault.seq)
+    steps = [p for p in history.prctls if p.task is task and p.seq < fault.seq]
     sets = [p for p in steps if p.option - scene.facts.law.first_prctl == 1]
-    execs = [e for e in history.execs if e.heir.tid == fault.tid and e.seq < fault.seq]
+    execs = [e for e in history.execs if e.heir is task and e.seq < fault.seq]
     execs = [e for e in execs if e.succeeded and e.before.enabled]
     last_exec = execs[-1].seq if execs else 0
     refused = next((p for p in reversed(sets) if p.row.ret and p.seq > last_exec), None)
@@ -116,10 +117,9 @@ def no_delivery(scene: Scene, fault: Fault) -> list[str]:
 def _delivery(scene: Scene, fault: Fault, row: dict[str, int]) -> dict[str, int] | None:
     """The delivery that wrote the frame."""
     found = scene.run.table("signals").filter(
-        (pl.col("tid") == fault.tid)
+        scene.before(fault)
         & (pl.col("kind").cast(pl.String) == "delivery")
         & (pl.col("frame") == row.get("frame"))
-        & (pl.col("seq") < fault.seq)
     )
     rows = list(found.iter_rows(named=True))
     return rows[-1] if rows else None

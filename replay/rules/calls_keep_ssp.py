@@ -42,7 +42,7 @@ from shstk.replay.facts import Facts
 from shstk.replay.rules.outcome import Finding, Outcome, Satisfied, Unknown
 from shstk.schemas.syscalls import name_of
 
-NEEDS = ("syscalls",)
+NEEDS = ("syscalls", "signals.tid")
 APPLIES = "system call that returned"
 
 

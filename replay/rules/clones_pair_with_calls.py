@@ -45,7 +45,7 @@ from shstk.schemas.uapi import CLONE_PARENT, CSIGNAL
 
 _REGISTERS: Final = ("a1", "a2", "a3", "a4")
 
-NEEDS = ("syscalls", "clones", "task_events")
+NEEDS = ("syscalls", "clones", "task_events", "task_events.value", "syscalls.mm")
 APPLIES = "attempt to make a task of a recorded run"
 
 

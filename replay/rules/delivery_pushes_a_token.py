@@ -47,7 +47,7 @@ from shstk.replay.rules.outcome import OK, Outcome, Unknown
 from shstk.replay.rules.signal_steps import deliveries, then, wrong
 from shstk.schemas.uapi import SIGNALS
 
-NEEDS = (*STATE, "signals")
+NEEDS = (*STATE, "signals", "signals.signo")
 APPLIES = "delivery of a signal"
 RESTS_ON = ("signal_ssp",)
 
@@ -72,6 +72,8 @@ def _untouched(step: Handling) -> Outcome:
     if row.token_addr is not None:
         return wrong(step, "no token", f"one at {row.token_addr:#x}", "its shadow stack is off",
                      row.token_addr)  # fmt: skip
+    if row.ssp_before is None or row.ssp_after is None:
+        return Unknown("ssp at the delivery is not recorded")
     if row.ssp_before != row.ssp_after:
         expected, actual = words.address(row.ssp_before), words.address(row.ssp_after)
         return wrong(step, f"ssp {expected}", f"ssp {actual}", "its shadow stack is off",
@@ -87,6 +89,9 @@ def _pushed(facts: Facts, step: Handling) -> Outcome:
     if row.token_addr is None:
         if row.handler is None:
             return OK  # it could not be pushed; _failed judges what follows
+        told = (row.ss_ptr, row.token_value, *(t.addr for t in step.tokens))
+        if row.ssp_after != before or any(value is not None for value in told):
+            return Unknown("the token of the delivery is not recorded")
         return wrong(step, f"token at {slot:#x}", "none", "its shadow stack is on", slot)
     recorded = {"token": row.token_addr, "ss_ptr": row.ss_ptr}
     for name, value in recorded.items():

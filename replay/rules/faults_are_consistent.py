@@ -40,7 +40,15 @@ from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import OK, Outcome
 from shstk.schemas.causes import SOFTWARE_CHECK, STORE_ACCESS, STORE_PAGE
 
-NEEDS = ("cfi",)
+NEEDS = (
+    "cfi",
+    "faults.tid",
+    "faults.address",
+    "faults.expected",
+    "faults.found",
+    "cfi.value",
+    "cfi.operand",
+)
 APPLIES = "shadow-stack instruction that trapped in a recorded run"
 
 

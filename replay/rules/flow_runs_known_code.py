@@ -48,7 +48,7 @@ from shstk.schemas import seq as positions
 from shstk.schemas.seq import STEPS
 from shstk.schemas.uapi import MAP_SHARED, PROT_WRITE
 
-NEEDS = ("flow",)
+NEEDS = ("flow", "kernel_memory.mm", "mappings.flags")
 APPLIES = "block that ran in a recorded run"
 
 

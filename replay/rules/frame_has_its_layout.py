@@ -72,7 +72,7 @@ from shstk.replay.rules.outcome import OK, Outcome, Unknown
 from shstk.replay.rules.signal_steps import deliveries, wrong
 from shstk.schemas.uapi import RISCV_V_MAGIC, RISCV_ZICFISS_MAGIC
 
-NEEDS = (*STATE, "signals")
+NEEDS = (*STATE, "signals", "kernel_memory.tid")
 APPLIES = "delivery of a signal to a handler"
 RESTS_ON = ("sigframe",)
 

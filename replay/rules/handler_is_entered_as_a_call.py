@@ -49,7 +49,15 @@ from shstk.replay.rules.outcome import OK, Outcome, Unknown
 from shstk.replay.rules.signal_steps import deliveries, first_blocks, returns, wrong
 from shstk.schemas.seq import STEPS
 
-NEEDS = (*STATE, "signals")
+NEEDS = (
+    *STATE,
+    "signals",
+    "mappings.prot",
+    "mappings.flags",
+    "cfi.value",
+    "signals.signo",
+    "signals.frame",
+)
 APPLIES = "delivery after which the handler's registers or first instructions are recorded"
 
 _PROLOGUE = 16  # bytes in which a first push is that of ra
@@ -68,8 +76,13 @@ def check(facts: Facts) -> Iterator[Outcome]:
         if step.seq in blocks:
             yield _block(step, *blocks[step.seq])
         if step.seq in pushes:
+            task = facts.history.task(step.row.tid, step.seq)
+            if facts.history.task(step.row.tid, pushes[step.seq][0]) is not task:
+                continue  # it died before, and its tid is another's
             later = calls.get((step.row.tid, step.row.frame), [])
-            pc = next((pc for seq, pc in later if seq > step.seq), None)
+            after = ((seq, pc) for seq, pc in later if seq > step.seq)
+            own = (pc for seq, pc in after if facts.history.task(step.row.tid, seq) is task)
+            pc = next(own, None)
             yield _pushed(facts, step, *pushes[step.seq], pc)
 
 

@@ -38,6 +38,7 @@ import polars as pl
 
 from shstk.replay.derive.clock import with_clock
 from shstk.replay.derive.code import expects_pad, name_of
+from shstk.replay.derive.lives import with_life
 from shstk.replay.derive.status import statuses
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import trace
@@ -56,12 +57,12 @@ def check(facts: Facts) -> Iterator[Outcome]:
     jumps = {number: len(words) for number, words in blocks.items() if expects_pad(words[-1])}
     pads = [number for number, words in blocks.items() if name_of(words[0]) == "lpad"]
     rows = facts.run.scan("flow").filter(pl.col("tid").is_in(tids.to_list()))
-    before = pl.col("block").shift().over("tid")
+    before = pl.col("block").shift().over("tid", "life")
     count = before.replace_strict(jumps, default=None, return_dtype=pl.Int64)
-    ran = pl.col("clock") - pl.col("clock").shift().over("tid")
+    ran = pl.col("clock") - pl.col("clock").shift().over("tid", "life")
     landed = (
-        with_clock(facts.run, rows)
-        .with_columns(before=before, jumped=pl.col("seq").shift().over("tid"))
+        with_life(facts.run, with_clock(facts.run, rows))
+        .with_columns(before=before, jumped=pl.col("seq").shift().over("tid", "life"))
         .filter(ran >= count)  # null: it does not end with a jump
         .collect()
         .sort("jumped")

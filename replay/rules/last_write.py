@@ -13,8 +13,8 @@ from shstk.replay.rules.outcome import Finding
 def wrong_loads(facts: Facts, *by: str) -> Iterator[Finding]:
     """The wrong loads by these loaders (derive/slots.py)."""
     for row in facts.loads.wrong.filter(pl.col("load").is_in(by)).iter_rows(named=True):
-        writer = row["due_seq"]
-        if writer is None and facts.astray.get(row["tid"], row["seq"]) < row["seq"]:
+        writer, task = row["due_seq"], facts.history.task(row["tid"], row["seq"])
+        if writer is None and facts.astray.get(task, row["seq"]) < row["seq"]:
             continue  # ssp was already wrong: reported where it went wrong
         yield Finding(
             seq=row["seq"],

@@ -39,6 +39,7 @@ from typing import Final
 import polars as pl
 
 from shstk.replay.derive.history import Exited
+from shstk.replay.derive.lives import with_life
 from shstk.replay.derive.rows import Event
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import trace, words
@@ -46,7 +47,7 @@ from shstk.replay.rules.outcome import OK, Finding, Outcome, Satisfied
 
 _SETTERS: Final = ("created", "first_user", "exec_done")
 
-NEEDS = ("cfi", *STATE)
+NEEDS = ("cfi", *STATE, "task_events.addr")
 APPLIES = "event of a task's life in a recorded run"
 
 
@@ -55,14 +56,12 @@ def check(facts: Facts) -> Iterator[Outcome]:
         return
     yield from _ssp(facts)
     ends = _Ends(facts)
-    begun: dict[int | None, Event] = {}
     cleared: dict[int | None, Event] = {}
     for event in facts.events:
-        before = begun.get(event.tid)
         row = {"seq": event.seq, "tid": event.tid, "mm": event.mm}
         what = f"{event.kind} of task {event.tid}"
-        if event.kind == "exit_begin":
-            begun[event.tid] = event
+        if event.kind == "created":
+            cleared.pop(event.tid, None)
         elif event.kind == "reaped" and (last := ends.of(event.tid, event.seq)):
             if event.status == last.status:
                 yield OK
@@ -72,8 +71,8 @@ def check(facts: Facts) -> Iterator[Outcome]:
         elif event.kind == "clear_child_tid":
             cleared[event.tid] = event
             yield _stored(facts, event) or OK
-        elif event.kind == "futex_wake" and before:
-            stored = cleared.get(event.tid)
+        elif event.kind == "futex_wake":
+            stored = cleared.pop(event.tid, None)
             if stored and stored.addr != event.addr:
                 expected, actual = f"{stored.addr:#x}", words.address(event.addr)
                 yield trace.odd(row, expected, actual, what, event.addr, (stored.seq,))
@@ -134,11 +133,16 @@ def _ssp(facts: Facts) -> Iterator[Outcome]:
     calls = facts.run.table("syscalls").select("seq", "ssp_entry")
     during = pl.coalesce("ssp_entry", "ssp_after")  # within a call: as at its entry
     path = facts.stretches[1].join(calls, on="seq", how="left")
-    recorded = steps.join_asof(
-        path.select("seq", "tid", at="last", ssp_due=during).sort("seq"),
-        on="seq",
-        by="tid",
-        check_sortedness=False,
+    path = path.select("seq", "tid", at="last", ssp_due=during).sort("seq")
+    recorded = (
+        with_life(facts.run, steps.lazy())
+        .join_asof(
+            with_life(facts.run, path.lazy()),
+            on="seq",
+            by=["tid", "life"],
+            check_sortedness=False,
+        )
+        .collect()
     )
     wrong = recorded.filter(pl.col("ssp") != pl.col("ssp_due"))
     if recorded.height > wrong.height:

@@ -40,7 +40,7 @@ from shstk.replay.rules import stack_mapping, words
 from shstk.replay.rules.outcome import OK, Outcome, Unknown
 from shstk.schemas.uapi import ERRNO
 
-NEEDS = ("syscalls", "mappings")
+NEEDS = ("syscalls", "mappings", "syscalls.mm")
 APPLIES = "map_shadow_stack that nothing else refuses"
 
 _EEXIST, _ENOMEM = -ERRNO["EEXIST"], -ERRNO["ENOMEM"]

@@ -10,7 +10,7 @@ from shstk.replay.derive.regions import Region
 from shstk.replay.derive.rows import Fault, Signal
 from shstk.replay.facts import Facts
 from shstk.replay.rules import words
-from shstk.replay.rules.outcome import OK, Finding, Outcome
+from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 from shstk.schemas.causes import LANDING_PAD_FAULT, SHADOW_STACK_FAULT, SOFTWARE_CHECK
 from shstk.schemas.seq import STEPS
 from shstk.schemas.uapi import (
@@ -112,6 +112,8 @@ def judge(facts: Facts, fault: Fault, due: Due, why: str) -> Outcome:
     if signal.signo == SIGKILL:
         return OK  # it takes precedence over every other signal
     got = (signal.signo, signal.code, signal.si_addr)
+    if None in got[:2] or (None in got and signal.code in _CODES):
+        return Unknown("the signal of the fault is not recorded")
     if got != (SIGSEGV, due.code, due.si_addr):
         return wrong(fault, _shown(SIGSEGV, due.code, due.si_addr), _shown(*got), why, signal.seq)
     return OK

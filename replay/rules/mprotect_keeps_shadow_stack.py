@@ -39,7 +39,7 @@ from shstk.replay.rules import visits, words
 from shstk.replay.rules.outcome import OK, Finding, Outcome
 from shstk.schemas.uapi import PAGE
 
-NEEDS = ("mappings",)
+NEEDS = ("mappings", "mappings.prot")
 APPLIES = "mprotect of a shadow stack, or access after one"
 
 _PROTS: Final = 7

@@ -1,8 +1,8 @@
 """No task uses a shadow stack after its release.
 
 ## What it checks
-No sspush, sspopchk or ssamoswap, faulting or not, accesses a range that was a shadow stack and was
-released by its owner's exit, exec or PR_SET(0), or by the program's munmap.
+No sspush, sspopchk or ssamoswap, faulting or not, accesses a range that was a shadow stack, or a
+part of one, and was released by its owner's exit, exec or PR_SET(0), or by the program's munmap.
 
 ## Why it matters
 It is a use after free of return addresses. At best it faults; if the range is mapped again, it
@@ -38,7 +38,9 @@ from collections.abc import Iterator
 import polars as pl
 
 from shstk.replay.derive.pieces import pieces
-from shstk.replay.derive.sharing import on_stacks
+from shstk.replay.derive.places import last_marks
+from shstk.replay.derive.rows import Area
+from shstk.replay.derive.stacks import Ended, Stack, losses, stack_marks
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules.outcome import Finding, Outcome, Satisfied
 
@@ -49,38 +51,43 @@ _PROGRAMS_OWN = ("munmap", "mmap", "mremap")
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    ends = {i: s.ended.seq for i, s in enumerate(facts.stacks) if s.ended}
-    ended = pl.col("mark").replace_strict(ends, default=None, return_dtype=pl.UInt64)
-    reported: set[tuple[int, int | None]] = set()
+    marks, lost = stack_marks(facts.stacks), losses(facts.stacks)
+    reported: set[tuple[Stack, int | None]] = set()
     for piece in pieces(facts.run):
-        rows = on_stacks(piece.cfi.lazy().filter(pl.col("addr").is_not_null()), facts.stacks)
-        late = rows.filter(pl.col("seq") > ended).sort("seq")
-        if count := rows.height - late.height:
+        rows = piece.cfi.filter(pl.col("addr").is_not_null())
+        known = last_marks(rows.select("seq", "tid", "mm", "addr", "fault"), marks)
+        late = known.filter(pl.col("mark") >= len(facts.stacks)).sort("seq")
+        count = known["mark"].count() - late.height
+        if count:
             yield Satisfied(count)
-        yield from _late(facts, late, reported)
+        yield from _late(facts, lost, late, reported)
 
 
 def _late(
-    facts: Facts, late: pl.DataFrame, reported: set[tuple[int, int | None]]
+    facts: Facts,
+    lost: list[tuple[Stack, Area, Ended]],
+    late: pl.DataFrame,
+    reported: set[tuple[Stack, int | None]],
 ) -> Iterator[Outcome]:
-    """Accesses to released stacks; only the first of each task to each stack is reported."""
+    """Accesses to released pieces; only the first of each task to each stack is reported."""
+    task = facts.history.task
     names = ["seq", "tid", "mm", "addr", "fault", "mark"]
     for seq, tid, mm, addr, fault, mark in late.select(names).iter_rows():
-        stack = facts.stacks[mark]
-        end = stack.ended
-        if end is None or (mark, tid) in reported:
+        stack, area, end = lost[mark - len(facts.stacks)]
+        if (stack, tid) in reported:
             continue
-        owners = stack.owner is not None and stack.owner.tid == end.by
-        own_doing = end.how in _PROGRAMS_OWN and (tid != end.by or fault is None)
+        ender = task(end.by, end.seq)
+        owners = stack.owner is not None and stack.owner is ender
+        own_doing = end.how in _PROGRAMS_OWN and (task(tid, seq) is not ender or fault is None)
         if not (own_doing or (end.how in ("exit", "exec", "prctl") and owners)):
             continue
-        reported.add((mark, tid))
+        reported.add((stack, tid))
         yield Finding(
             seq=seq,
             tid=tid,
             mm=mm,
             addr=addr,
-            expected=f"no access to {stack.area} after task {end.by}'s {end.how}",
+            expected=f"no access to {area} after task {end.by}'s {end.how}",
             actual=f"access to {addr:#x}" + (f", fault {fault}" if fault is not None else ""),
             note=f"{stack.name} was released by task {end.by}'s {end.how}",
             evidence=(stack.step, end.seq, seq),

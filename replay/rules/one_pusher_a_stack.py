@@ -42,7 +42,7 @@ from shstk.replay.derive.sharing import clashes
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules.outcome import Finding, Outcome, Satisfied
 
-NEEDS = ("cfi", *STATE, "mappings")
+NEEDS = ("cfi", *STATE, "mappings", "task_events.ssp")
 APPLIES = "sspush on a known shadow stack"
 
 
@@ -56,8 +56,8 @@ def check(facts: Facts) -> Iterator[Outcome]:
             tid=clash.tid,
             mm=clash.stack.mm,
             addr=clash.addr,
-            expected=f"task {clash.other} alone pushes there, or has popped what it pushed",
-            actual=f"task {clash.tid} pushes, task {clash.other}'s ssp is {clash.other_ssp:#x}",
+            expected=f"task {clash.other.tid} alone pushes there, or has popped what it pushed",
+            actual=f"task {clash.tid} pushes, task {clash.other.tid}'s ssp is {clash.other_ssp:#x}",
             note=f"both are on {clash.stack.name}",
             evidence=(clash.other_seq, clash.seq),
         )

@@ -68,8 +68,8 @@ class Result:
 class Rule:
     """One rule.
 
-    doc: what `explain` prints. needs: the tables that it cannot do without. rests_on: the switches
-    of a revision on whose values its findings depend.
+    doc: what `explain` prints. needs: the tables and columns that it cannot do without
+    (replay/needs.py). rests_on: the switches of a revision on whose values its findings depend.
     """
 
     id: str
@@ -97,7 +97,7 @@ class Rule:
 
     def _judge(self, facts: Facts) -> tuple[int, tuple[Finding, ...], str]:
         """The number checked, the findings, and why none was checked."""
-        missing = [why for name in self.needs if (why := facts.missing(name))]
+        missing = dict.fromkeys(why for name in self.needs if (why := facts.missing(name)))
         if missing:
             return 0, (), " and ".join(missing)
         count, findings, unknown = 0, [], []

@@ -37,7 +37,7 @@ from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import OK, Outcome
 
-NEEDS = ("syscalls",)
+NEEDS = ("syscalls", "output.tid")
 APPLIES = "output of a recorded run"
 
 

@@ -54,7 +54,7 @@ _NAMES: Final = (
     ("mms", "from_mm", "mms", "mm"),
 )
 
-NEEDS = ("task_events",)
+NEEDS = ("task_events", "mms.mm", "task_events.value")
 APPLIES = "reference in a recorded run"
 
 

@@ -56,7 +56,7 @@ from shstk.schemas.uapi import PTRACE_CFI_SHADOW_STACK_EN_STATE as SS_EN
 from shstk.schemas.uapi import PTRACE_CFI_SHADOW_STACK_LOCK_STATE as SS_LOCK
 from shstk.schemas.uapi import PTRACE_CFI_SHADOW_STACK_PTR_STATE as SS_PTR
 
-NEEDS = STATE
+NEEDS = (*STATE, "signals.tid", "cfi.tid", "syscalls.ssp_exit", "kernel_memory.tid")
 APPLIES = "ptrace of the register set NT_RISCV_USER_CFI"
 RESTS_ON = ("cfi_regset",)
 
@@ -92,6 +92,7 @@ class _Path:
     """The traced tasks' ssp over time, including the values set by their tracers."""
 
     def __init__(self, facts: Facts, calls: list[Call]) -> None:
+        self._task = facts.history.task
         tids = sorted({call.a1 % 2**32 for call in calls})
         path = ssp_path(facts.run).filter(pl.col("tid").is_in(tids)).collect().sort("seq")
         self._before = _by_tid(path, "ssp_before", tids)
@@ -108,14 +109,20 @@ class _Path:
         at = int(seqs.search_sorted(seq, side="left"))
         moved = self._moved.get(tid)
         if moved and (not at or moved[0] > seqs[at - 1]):
-            return moved[1]
-        return int(values[at - 1]) if at else None
+            return moved[1] if self._same(tid, moved[0], seq) else None
+        return int(values[at - 1]) if at and self._same(tid, seqs[at - 1], seq) else None
 
     def after(self, tid: int, seq: int) -> tuple[int, int] | None:
         """The task's next event with an ssp: its seq and the ssp."""
         seqs, values = self._before[tid]
         at = int(seqs.search_sorted(seq, side="right"))
-        return (seqs[at], values[at]) if at < len(seqs) else None
+        if at == len(seqs) or not self._same(tid, seq, seqs[at]):
+            return None
+        return seqs[at], values[at]
+
+    def _same(self, tid: int, one: int, other: int) -> bool:
+        """Whether a tid is one task's at two times."""
+        return self._task(tid, one) is self._task(tid, other)
 
     def move(self, tid: int, seq: int, ssp: int) -> None:
         self._moved[tid] = (seq, ssp)
@@ -191,7 +198,8 @@ def _moved_bytes(facts: Facts, call: Call, op: str) -> bytes | None:
 
 def _waits_for_pad(facts: Facts, tid: int, seq: int, path: _Path) -> bool:
     """Whether a missing landing pad was the task's last event."""
-    faults = facts.faults.of(tid, -1, seq)
+    task = facts.history.task(tid, seq)
+    faults = facts.faults.of(tid, task.born if task else -1, seq)
     if not faults or (faults[-1].cause, faults[-1].tval) != (SOFTWARE_CHECK, LANDING_PAD_FAULT):
         return False
     since = faults[-1].seq

@@ -60,7 +60,7 @@ from shstk.replay.rules.outcome import OK, Outcome, Unknown
 from shstk.replay.rules.signal_steps import first_blocks, returns, then, wrong
 from shstk.schemas.uapi import RISCV_V_MAGIC, RISCV_ZICFISS_MAGIC, SIGNALS
 
-NEEDS = (*STATE, "signals")
+NEEDS = (*STATE, "signals", "kernel_memory.tid", "sched.tid")
 APPLIES = "rt_sigreturn"
 RESTS_ON = ("sigframe",)
 
@@ -81,7 +81,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
     delivered = {h.seq: h for h in facts.handlings}
     blocks = first_blocks(facts, steps)
     for step in steps:
-        if not step.frame and not step.refused:
+        if step.row.frame is None or (not step.frame and not step.refused):
             yield Unknown("the kernel's reads of the frame are not recorded")
             continue
         enabled = facts.supported and step.state.enabled
@@ -174,6 +174,8 @@ def _refused(step: Handling, why: str, ssp: int | None, traced: bool) -> Outcome
         return Unknown("a debugger may have kept the SIGSEGV")
     if step.followed_by is None:
         return wrong(step, "SIGSEGV", "the task resumed", why, row.frame)
+    if None in (step.followed_by.signo, step.followed_by.code):
+        return Unknown("the signal after the sigreturn is not recorded")
     came, seq = then(step.followed_by), step.followed_by.seq
     return wrong(step, "SIGSEGV with SI_KERNEL", came, why, row.frame, seq)
 

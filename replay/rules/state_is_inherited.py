@@ -38,6 +38,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from shstk.replay.derive.history import Prctl
+from shstk.replay.derive.lives import with_life
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 
@@ -76,17 +77,15 @@ def _instructions(facts: Facts) -> Iterator[Outcome]:
     """Check the first shadow-stack instruction of each task that was created disabled."""
     if not facts.recorded("cfi"):
         return
-    firsts: dict[int | None, int] = dict(
-        facts.run.scan("cfi")
-        .filter((pl.col("kind").cast(pl.String) != "lpad") & pl.col("fault").is_null())
-        .group_by("tid")
-        .agg(pl.col("seq").min())
-        .collect()
-        .iter_rows()
+    effects = facts.run.scan("cfi").filter(
+        (pl.col("kind").cast(pl.String) != "lpad") & pl.col("fault").is_null()
     )
+    lives = with_life(facts.run, effects.select("seq", "tid")).group_by("tid", "life")
+    rows = lives.agg(pl.col("seq").min()).select("tid", "seq").collect().rows()
+    firsts = {facts.history.task(tid, seq): seq for tid, seq in rows}
     for task in facts.history.tasks:
-        first = firsts.get(task.tid)
-        if first is None or first < task.born:
+        first = firsts.get(task)
+        if first is None:
             continue
         if task.made_with.enabled or first > (task.first_change or first):
             yield OK

@@ -2,8 +2,7 @@
 
 ## What it checks
 from_tid of a switch is the task that the previous switch went to, and null at the first. A task
-that stops running with why exited has begun to exit, and no other has. Every switch has the hash of
-the state that resumes.
+that stops running with why exited has begun to exit, and no other has.
 
 ## Why it matters
 A run is one interleaving, which determines the order of pushes.
@@ -12,7 +11,7 @@ A run is one interleaving, which determines the order of pushes.
 Every recorded run of a program. Handwritten runs are exempt.
 
 ## Evidence columns
-sched.from_tid, tid, why, state_hash; task_events exit_begin.
+sched.from_tid, tid, why; task_events exit_begin.
 
 ## Example
     switch from task 3 to task 2, where task 1 was running
@@ -29,6 +28,7 @@ docs/schema.md, sched.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -36,7 +36,7 @@ from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import OK, Outcome
 
-NEEDS = ("sched",)
+NEEDS = ("sched", "task_events.tid")
 APPLIES = "context switch of a recorded run"
 
 # The start of a life: a thread's exec continues with the tid of its leader, which has exited.
@@ -47,10 +47,10 @@ def check(facts: Facts) -> Iterator[Outcome]:
     if not facts.of_program:
         return
     ran: int | None = None
-    renamed: dict[int | None, int] = {e.task.tid: e.heir.tid for e in facts.history.execs}
+    since = 0
     for row in facts.run.table("sched").iter_rows(named=True):
-        if renamed.get(ran) == row["from_tid"]:
-            ran = row["from_tid"]  # a thread's exec continues with its leader's tid
+        ran = _renamed(facts, ran, since, row["seq"])
+        since = row["seq"]
         expected = _expected(facts, row, ran)
         ran = row["tid"]
         if expected is None:
@@ -60,14 +60,23 @@ def check(facts: Facts) -> Iterator[Outcome]:
             yield trace.odd(row, expected, actual, f"the switch to task {row['tid']}")
 
 
+def _renamed(facts: Facts, tid: int | None, since: int, until: int) -> int | None:
+    """The task's tid after `until`: a thread's exec continues with its leader's tid."""
+    execs = facts.history.execs
+    for step in execs[bisect_right(execs, since, key=lambda step: step.seq) :]:
+        if step.seq >= until:
+            break
+        if step.task.tid == tid:
+            tid = step.heir.tid
+    return tid
+
+
 def _expected(facts: Facts, row: dict[str, Any], ran: int | None) -> str | None:
     """The expected content of the row; None if it is correct."""
     if row["from_tid"] != ran or row["tid"] == ran:
         return f"from task {ran} to another"
     if (row["why"] == "start") != (ran is None):
         return "start at the first switch and no other"
-    if row["state_hash"] is None:
-        return "a state hash"
     steps = facts.events.of(ran, -1, row["seq"])
     kinds = [e.kind for e in steps]
     begun = max((i for i, kind in enumerate(kinds) if kind in _BEGINNINGS), default=0)

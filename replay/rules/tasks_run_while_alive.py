@@ -45,7 +45,18 @@ from shstk.schemas import seq as positions
 # Events after which a task runs: its first return to user mode, an exec, and wakeups by it.
 _AT_WORK: Final = ("first_user", "exec_done", "futex_wake", "vfork_done")
 
-NEEDS = ("task_events",)
+NEEDS = (
+    "task_events",
+    "syscalls.tid",
+    "syscalls.mm",
+    "cfi.tid",
+    "cfi.mm",
+    "flow.tid",
+    "flow.mm",
+    "insn.tid",
+    "insn.mm",
+    "sched.tid",
+)
 APPLIES = "instruction or call of a recorded run"
 
 

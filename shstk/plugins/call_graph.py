@@ -61,7 +61,7 @@ class CallGraph(Plugin):
     calls, jumps to their values are returns. A jump to the start of another function is a tail
     call: that function replaces the one that jumped. longjmp and unwinding end the activations that
     they skip; interrupted code calls its signal handler. The first function of a thread or program
-    has no caller. A block that a fault ended early counts in full.
+    has no caller.
 
     Table plugin_call_graph, one row for each edge, most inclusive first: caller str or null, callee
     str, module str (the callee's file), address u64 (the callee's), calls i64, exclusive i64
@@ -113,9 +113,13 @@ class CallGraph(Plugin):
             orient="row",
         )
         rows = pl.DataFrame(batch).select(
-            "seq", "tid", "mm", "pc", "block", done=pl.col("instructions").cast(pl.Int64)
+            "seq", "tid", "mm", "pc", "block", done=pl.col("ran").cast(pl.Int64),
+            whole=pl.col("ran") == pl.col("instructions"),
+        )  # fmt: skip
+        rows = rows.hstack(known[rows["block"] - 1]).with_columns(
+            carried=pl.lit(False),
+            end=pl.when("whole").then("end").otherwise(pl.lit(_ON, pl.UInt8)),
         )
-        rows = rows.hstack(known[rows["block"] - 1]).with_columns(carried=pl.lit(False))
         if self._carried is not None:
             rows = pl.concat([self._carried, rows])
         kernel = pl.DataFrame(

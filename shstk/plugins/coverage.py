@@ -26,8 +26,6 @@ class Coverage(Plugin):
     bncov read it). lcov=FILE: write a tracefile for genhtml and editors: how often each function
     and line ran, or that it did not, for files with DWARF line tables.
 
-    A block that a fault ended early counts in full.
-
     Table plugin_coverage, one row for each block, by module and address: module str (path in the
     guest), offset u64 (from the start of the module), pc u64, length i64 (bytes), runs i64, symbol
     str or null, line str or null (file:line), first_seq u64, first_tid u32.
@@ -42,13 +40,16 @@ class Coverage(Plugin):
             "block", pc="first", length="first", module="first", runs="sum", seq="first",
             tid="first",
         )  # fmt: skip
+        self._ran = Tally("block", "ran_bytes", pc="first", module="first", runs="sum")
         self._blocks: list[dict[str, Any]] = []
 
     def on_module(self, module: Module) -> None:
         self._places.add(module)
 
     def on_blocks(self, batch: pa.RecordBatch) -> None:
-        self._tally.add(pl.DataFrame(batch).with_columns(runs=pl.lit(1, pl.Int64)))
+        rows = pl.DataFrame(batch).with_columns(runs=pl.lit(1, pl.Int64))
+        self._tally.add(rows)
+        self._ran.add(rows)
 
     def finish(self) -> pa.Table:
         self._blocks = self._tally.rows()
@@ -126,9 +127,9 @@ class Coverage(Plugin):
     def _lcov_records(self) -> Iterator[str]:
         """geninfo(1), "FILES": one record for each source file."""
         ran = defaultdict(list)
-        for block in self._blocks:
+        for block in self._ran.rows():
             if image := self._image(block):
-                ran[image].append((block["pc"] - image.bias, block["length"], block["runs"]))
+                ran[image].append((block["pc"] - image.bias, block["ran_bytes"], block["runs"]))
         lines: defaultdict[str, dict[int, int]] = defaultdict(dict)
         functions: defaultdict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
         for image, blocks in ran.items():

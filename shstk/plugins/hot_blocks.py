@@ -21,7 +21,7 @@ class HotBlocks(Plugin):
     Table plugin_hot_blocks, one row for each block, most instructions first: block u32
     (code.block), pc u64, module str, symbol str or null, offset i64 (bytes from the symbol, or the
     ELF address), line str or null (file:line), length i64 (bytes), runs i64 (times it was entered),
-    instructions i64 (runs times its instructions), first_seq u64.
+    instructions i64 (that ran in it), first_seq u64.
     """
 
     def __init__(self, start: int = 0, end: int = _EVERYWHERE, top: int = 10) -> None:
@@ -41,7 +41,9 @@ class HotBlocks(Plugin):
         frame = pl.DataFrame(batch)
         self._blocks.add(
             frame.with_columns(
-                pl.col("length", "instructions").cast(pl.Int64), runs=pl.lit(1, pl.Int64)
+                pl.col("length").cast(pl.Int64),
+                instructions=pl.col("ran").cast(pl.Int64),
+                runs=pl.lit(1, pl.Int64),
             )
         )
 

@@ -204,3 +204,19 @@ def test_ssp_watch_is_silent_where_all_is_well(tmp_path: Path, program: str) -> 
     run = of(tmp_path, "ssp_watch,every=500", ROOT / f"fixtures/bin/{program}.elf")
     assert run.manifest.ending == "exited"
     assert run.table("plugin_ssp_watch").is_empty()
+
+
+@pytest.mark.parametrize("how", ["grow", "signals", "step", "modify"])
+def test_a_block_that_was_cut_counts_what_ran(tmp_path: Path, how: str) -> None:
+    program = ROOT / "fixtures/bin/cuts.elf"
+    out = tmp_path / "cut.run"
+    shstk.record(program, how, out=out, plugins=["hot_blocks", "call_graph"], quantum=(1, 3))
+    run = shstk.open(out)
+    retired = run.manifest.icount
+    if how == "grow":  # the stack grew that often, and an instruction ran again
+        retired -= run.table("mappings").filter(pl.col("during").is_null()).height
+    assert run.table("plugin_hot_blocks")["instructions"].sum() == retired
+    calls = run.table("plugin_call_graph")
+    assert calls["exclusive"].sum() == retired
+    recursion = calls.filter(pl.col("caller") == pl.col("callee"))["calls"].max()
+    assert how != "grow" or recursion == 200

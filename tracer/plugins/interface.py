@@ -33,7 +33,8 @@ class Blocks:
 
     Selects blocks that begin in [start, end). Columns: seq u64, tid u32, mm u32, block u32, pc u64
     (the first instruction), length u32 (bytes), instructions u32, module u32 or null
-    (modules.module). A row means that the block was entered; a fault may have ended it early.
+    (modules.module), ran u32 (its instructions that ran) and ran_bytes u32: fewer than the block
+    has if a fault, a signal or a switch cut it. The last row of a batch counts in full.
     """
 
     start: int = 0

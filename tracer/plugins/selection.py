@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from shstk.schemas.seq import STEPS
 from shstk.tracer.plugins import accesses
 from shstk.tracer.plugins.interface import Blocks, Instructions, Memory, Rows, Want
 from shstk.tracer.plugins.wants import METHODS, SOURCES
@@ -53,9 +54,12 @@ class _BlockColumns:
 
     def __init__(self) -> None:
         self._blocks: pa.RecordBatch | None = None  # row n is block n + 1
+        self._texts: list[bytes] = []
 
     def add(self, code: pa.RecordBatch) -> None:
-        counts = [_instructions(text) for text in code["bytes"].to_pylist()]
+        texts = code["bytes"].to_pylist()
+        self._texts += texts
+        counts = [len(_sizes(text)) for text in texts]
         new = pa.record_batch(
             {
                 "pc": code["pc"],
@@ -70,16 +74,41 @@ class _BlockColumns:
         assert self._blocks is not None
         found = self._blocks.take(pc.subtract(flow["block"], pa.scalar(1, pa.uint32())))
         names = [*flow.schema.names, *found.schema.names]
-        return pa.record_batch([*flow.columns, *found.columns], names=names)
+        columns = {"ran": found["instructions"], "ran_bytes": found["length"]}
+        if cuts := self._cuts(flow, found):
+            for at, (name, whole) in enumerate(columns.items()):
+                ran = whole.to_pylist()
+                for row, cut in cuts.items():
+                    ran[row] = cut[at]
+                columns[name] = pa.array(ran, whole.type)
+        return pa.record_batch(
+            [*flow.columns, *found.columns, *columns.values()], names=[*names, *columns]
+        )
+
+    def _cuts(self, flow: pa.RecordBatch, found: pa.RecordBatch) -> dict[int, tuple[int, int]]:
+        """The rows whose block was cut: how many of its instructions ran, and their bytes. The
+        instruction of a fault that the kernel resolved runs again, in the next block."""
+        icount = pc.divide(flow["seq"], pa.scalar(STEPS, pa.uint64()))
+        took = pc.subtract(icount[1:], icount[:-1])
+        short = pc.indices_nonzero(pc.less(took, found["instructions"][:-1].cast(pa.uint64())))
+        cuts = {}
+        for row in short.to_pylist():
+            sizes = _sizes(self._texts[flow["block"][row].as_py() - 1])[: took[row].as_py()]
+            retried = found["pc"][row].as_py() + sum(sizes[:-1])
+            same = flow["tid"][row + 1] == flow["tid"][row]
+            if same and found["pc"][row + 1].as_py() == retried:
+                sizes.pop()
+            cuts[row] = (len(sizes), sum(sizes))
+        return cuts
 
 
-def _instructions(text: bytes) -> int:
-    """The number of instructions in a block; a 32-bit one ends in binary 11."""
-    at = found = 0
+def _sizes(text: bytes) -> list[int]:
+    """The bytes of each instruction of a block: those of 32 bits end in binary 11."""
+    at, sizes = 0, []
     while at < len(text):
-        at += 4 if text[at] & 3 == 3 else 2
-        found += 1
-    return found
+        sizes.append(4 if text[at] & 3 == 3 else 2)
+        at += sizes[-1]
+    return sizes
 
 
 def _in_ranges(

@@ -1,0 +1,108 @@
+"""Which columns a rule needs, and in which rows a null means that their value was not observed.
+
+A null is either unknown or not applicable. A rule cannot judge a run in which a value that it needs
+is unknown: it would take the gap for a violation. Rules name a table, which stands for the columns
+of ESSENTIAL, or a single column as `table.column`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+from shstk.schemas.causes import LOAD_PAGE, SOFTWARE_CHECK, STORE_ACCESS, STORE_PAGE
+from shstk.schemas.seq import STEPS
+
+if TYPE_CHECKING:
+    from shstk.replay.run import Run
+
+ESSENTIAL: Final = {
+    "task_events": ("tid", "mm", "status"),
+    "clones": ("tid", "mm", "seq_end", "child_tid", "ret"),
+    "syscalls": ("tid", "seq_end", "ret"),
+    "mappings": ("tid", "mm", "start", "old_start", "old_length"),
+    "kernel_memory": ("tid", "mm"),
+    "cfi": ("tid", "mm", "addr"),
+    "signals": ("tid",),
+    "faults": ("tid", "mm"),
+    "flow": ("tid", "mm"),
+    "sched": ("tid", "from_tid"),
+}
+
+
+def _word(column: str, *words: str) -> pl.Expr:
+    return pl.col(column).cast(pl.String).is_in(words)
+
+
+_RETURNED: Final = _word("outcome", "returned", "loader")
+_DONE: Final = (pl.col("ret") >= 0) | (pl.col("ret") < -4095)
+_RUNS: Final = pl.col("seq") >= STEPS  # the first task has neither a parent nor an mm at boot
+_RETIRED: Final = pl.col("fault").is_null()
+_FROM_SIGNAL: Final = ~_word("kind", "sigreturn")
+
+# Where a column applies; a column that is not listed applies in every row.
+_APPLIES: Final[dict[str, pl.Expr]] = {
+    "task_events.mm": ~_word("kind", "reaped") & (~_word("kind", "created", "exec_begin") | _RUNS),
+    "task_events.ssp": _word("kind", "first_user", "exec_done"),
+    "task_events.addr": _word("kind", "clear_child_tid", "futex_wake"),
+    "task_events.value": _word("kind", "created", "mm_dropped") & _RUNS,
+    "task_events.status": _word("kind", "exec_done", "exit_begin", "reaped"),
+    "clones.seq_end": pl.col("ret").is_not_null(),
+    "clones.ret": pl.col("seq_end").is_not_null(),
+    "clones.child_tid": pl.col("ret") > 0,
+    "syscalls.seq_end": ~_word("outcome", "run_ended"),
+    "syscalls.ret": _RETURNED,
+    "syscalls.ssp_exit": _RETURNED,
+    "syscalls.state_hash": _RETURNED,
+    "mappings.start": _DONE,
+    "mappings.prot": _word("op", "map", "protect") & _DONE,
+    "mappings.flags": _word("op", "map", "remap") & _DONE,
+    "mappings.old_start": _word("op", "remap") & _DONE,
+    "mappings.old_length": _word("op", "remap") & _DONE,
+    "cfi.addr": _word("kind", "sspush", "sspopchk", "ssamoswap"),
+    "cfi.value": _RETIRED | (pl.col("fault") == SOFTWARE_CHECK),
+    "cfi.operand": _word("kind", "sspopchk", "ssamoswap", "lpad")
+    & (_RETIRED | (pl.col("fault") == SOFTWARE_CHECK)),
+    "signals.frame": _word("kind", "delivery", "sigreturn"),
+    "signals.signo": _FROM_SIGNAL,
+    "signals.code": _FROM_SIGNAL,
+    "signals.ssp_before": ~_word("kind", "fatal"),
+    "signals.ssp_after": ~_word("kind", "fatal"),
+    "faults.address": pl.col("cause").is_in([LOAD_PAGE, STORE_ACCESS, STORE_PAGE]),
+    "faults.expected": pl.col("cause") == SOFTWARE_CHECK,
+    "faults.found": pl.col("cause") == SOFTWARE_CHECK,
+    "sched.from_tid": ~_word("why", "start"),
+}
+
+
+def in_words(needs: Iterable[str]) -> str:
+    """The columns of some needs, by table: `syscalls: tid, ret; cfi: tid`."""
+    columns: dict[str, dict[str, None]] = {}
+    for need in needs:
+        table, _, column = need.partition(".")
+        own = (column,) if column else ESSENTIAL.get(table, ())
+        columns.setdefault(table, {}).update(dict.fromkeys(own))
+    return "; ".join(f"{table}: {', '.join(names)}" for table, names in columns.items())
+
+
+def unobserved(run: Run, need: str) -> str:
+    """The columns of a need that are unknown in some row, in words; empty if there are none."""
+    table, _, column = need.partition(".")
+    columns = (column,) if column else ESSENTIAL.get(table, ())
+    if not columns:
+        return ""
+    applies = {name: _APPLIES.get(f"{table}.{name}", pl.lit(True)) for name in columns}
+    counts = run.scan(table).select(
+        *((where & pl.col(name).is_null()).sum().alias(name) for name, where in applies.items()),
+        *((where & pl.col(name).is_not_null()).sum().alias(f"known {name}")
+          for name, where in applies.items()),
+    )  # fmt: skip
+    found = counts.collect().row(0, named=True)
+    for name in columns:
+        if found[name] and not found[f"known {name}"]:
+            return f"the run's {table} table has no {name}"
+        if found[name]:
+            return f"{found[name]} rows of {table} have no {name}"
+    return ""
