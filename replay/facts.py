@@ -22,6 +22,7 @@ from shstk.replay.derive.regions import Regions
 from shstk.replay.derive.rows import (
     Attempt,
     Call,
+    Copied,
     Event,
     Fault,
     Mapping,
@@ -35,7 +36,7 @@ from shstk.replay.derive.slots import Loads, loads
 from shstk.replay.derive.ssp_moves import moved_elsewhere, wrong_moves
 from shstk.replay.derive.ssp_path import ssp_path, stretches
 from shstk.replay.derive.stack_maps import StackMap, stack_maps
-from shstk.replay.derive.stacks import Copied, Ledger, Stack
+from shstk.replay.derive.stacks import Ledger, Stack
 from shstk.schemas.revisions import Revision
 from shstk.schemas.tables import TABLES
 from shstk.schemas.uapi import PTRACE_TRACEME
@@ -179,8 +180,7 @@ class Facts:
     @cached_property
     def ledger(self) -> Ledger:
         """Every shadow stack: its owner, its allocation and its end."""
-        ends = self.run.table("mms").select("mm", "seq_end").drop_nulls()
-        return Ledger(self.history, self.mappings, self.forks, dict(ends.iter_rows()))
+        return Ledger(self.history, self.regions, self.mappings, self.forks)
 
     @property
     def stacks(self) -> list[Stack]:
@@ -211,7 +211,7 @@ class Facts:
     @cached_property
     def loads(self) -> Loads:
         """Loads from shadow stacks, with the words they should have found (derive/slots.py)."""
-        return loads(self.run, self.transfers, self.stacks, self.mappings, self.forks)
+        return loads(self.run, self.transfers, self.ledger, self.regions.changes)
 
     @cached_property
     def code(self) -> Code:
@@ -221,7 +221,7 @@ class Facts:
     @cached_property
     def regions(self) -> Regions:
         """All mapped areas over time."""
-        return Regions(self.run)
+        return Regions.of(self.run)
 
     @cached_property
     def visits(self) -> list[Visit]:
@@ -283,4 +283,4 @@ class Facts:
     def stack_maps(self) -> list[StackMap]:
         """The calls of map_shadow_stack."""
         calls = self.calls("map_shadow_stack")
-        return stack_maps(calls, self.mappings, self.transfers, self.forks)
+        return stack_maps(calls, self.mappings, self.transfers, self.regions)

@@ -27,9 +27,13 @@ class Piece:
         return frame.filter((pl.col("seq") > self.after) & (pl.col("seq") <= self.until))
 
 
-def pieces(run: Run) -> Iterator[Piece]:
-    """All of cfi, in order. The spans cover the whole run; there is at least one piece."""
+def pieces(run: Run, *columns: str) -> Iterator[Piece]:
+    """All of cfi, in order. The spans cover the whole run; there is at least one piece.
+
+    columns: those to read, seq among them; all if none is named.
+    """
     scan, height, after = run.scan("cfi"), _length(run), -1
+    scan = scan.select(columns) if columns else scan
     for offset in range(0, max(height, 1), ROWS):
         cfi = scan.slice(offset, ROWS).collect()
         last = offset + ROWS >= height

@@ -128,6 +128,7 @@ class Mapping:
     ret: int
     prot: int | None = None
     input: int | None = None
+    offset: int | None = None
 
     @property
     def done(self) -> bool:
@@ -136,6 +137,16 @@ class Mapping:
     @property
     def area(self) -> Area:
         return Area(self.start or 0, self.length)
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A row of mms made by fork."""
+
+    seq: int
+    tid: int | None
+    mm: int | None
+    from_mm: int | None
 
 
 @dataclass(frozen=True, slots=True)

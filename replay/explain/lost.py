@@ -101,18 +101,17 @@ def _base_for_token(reach: Reach, stack: Stack, seq: int, ssp: int) -> Verdict:
 
 def released(reach: Reach) -> Verdict | None:
     fault, scene = reach.fault, reach.scene
-    if any(s.area.holds(reach.address) and _whole(s, reach.address) for s in reach.stacks):
+    region = scene.symbols.regions.at(fault.mm, reach.address, fault.seq)
+    stack, gone = scene.facts.ledger.last(fault.mm, reach.address, fault.seq)
+    unmap = scene.facts.ledger.row(gone)
+    if stack is None or unmap is None or (region and region.made_seq != gone):
         return None
-    unmap = _taken(reach)
-    if unmap is None:
-        return None
-    stack = scene.stack(fault.mm, reach.address, unmap.seq)
-    ended = stack.ended if stack and stack.ended and stack.ended.seq == unmap.seq else None
-    how = _ENDINGS[ended.how if ended else _OPS[unmap.op]]
+    how = _ENDINGS[scene.facts.ledger.ended(unmap.seq).how]
     pc = scene.pc_of(unmap.during or unmap.seq)
+    area = next(a for a in (_old(unmap), unmap.area) if a.holds(reach.address))
     evidence = [
-        f"{reach.address:#x} lay in {stack.name}, mapped at {show(stack.seq)}" if stack else "",
-        f"task {unmap.tid} unmapped {unmap.area} at {show(unmap.seq)}"
+        f"{reach.address:#x} lay in {stack.name}, mapped at {show(stack.seq)}",
+        f"task {unmap.tid} unmapped {area} at {show(unmap.seq)}"
         + (f" in {scene.name(fault, pc)}" if pc is not None else ""),
     ]
     violations = scene.violated("only-the-owner-frees", "borrower-keeps-the-parents-stack")
@@ -125,25 +124,14 @@ def released(reach: Reach) -> Verdict | None:
         else f"the task itself had unmapped the shadow stack in use ({how})"
     )
     rule = told.rule.id if told else None
-    return Verdict("stack was freed", sentence, tuple(e for e in evidence if e), rule)
+    return Verdict("stack was freed", sentence, tuple(evidence), rule)
 
 
-def _whole(stack: Stack, address: int) -> bool:
-    return any(left.holds(address) for left in stack.left)
+def _old(row: Mapping) -> Area:
+    """Where mremap took memory from; empty for other operations."""
+    return Area(row.old_start or 0, row.old_length or 0)
 
 
-def _taken(reach: Reach) -> Mapping | None:
-    """The last operation that unmapped a shadow stack's page at the address."""
-    for m in reversed(list(reach.scene.facts.mappings)):
-        if m.mm != reach.fault.mm or m.seq >= reach.fault.seq or not m.done or m.op not in _OPS:
-            continue
-        area = Area(m.old_start, m.old_length or 0) if m.old_start is not None else m.area
-        if area.holds(reach.address) and not (m.op == "map" and m.shadow_stack):
-            return m if reach.scene.stack(m.mm, reach.address, m.seq) else None
-    return None
-
-
-_OPS: Final = {"unmap": "munmap", "map": "mmap", "remap": "mremap"}
 _ENDINGS: Final = {
     "prctl": "by switching its own shadow stack off",
     "exit": "at its exit",

@@ -49,12 +49,10 @@ _PROGRAMS_OWN = ("munmap", "mmap", "mremap")
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    ends = {i: s.ended.seq for i, s in enumerate(facts.stacks) if s.ended}
-    ended = pl.col("mark").replace_strict(ends, default=None, return_dtype=pl.UInt64)
     reported: set[tuple[int, int | None]] = set()
     for piece in pieces(facts.run):
-        rows = on_stacks(piece.cfi.lazy().filter(pl.col("addr").is_not_null()), facts.stacks)
-        late = rows.filter(pl.col("seq") > ended).sort("seq")
+        rows = on_stacks(piece.cfi.lazy().filter(pl.col("addr").is_not_null()), facts.ledger)
+        late = rows.filter(pl.col("gone").is_not_null()).sort("seq")
         if count := rows.height - late.height:
             yield Satisfied(count)
         yield from _late(facts, late, reported)
@@ -64,11 +62,11 @@ def _late(
     facts: Facts, late: pl.DataFrame, reported: set[tuple[int, int | None]]
 ) -> Iterator[Outcome]:
     """Accesses to released stacks; only the first of each task to each stack is reported."""
-    names = ["seq", "tid", "mm", "addr", "fault", "mark"]
-    for seq, tid, mm, addr, fault, mark in late.select(names).iter_rows():
+    names = ["seq", "tid", "mm", "addr", "fault", "mark", "gone"]
+    for seq, tid, mm, addr, fault, mark, gone in late.select(names).iter_rows():
         stack = facts.stacks[mark]
-        end = stack.ended
-        if end is None or (mark, tid) in reported:
+        end = facts.ledger.ended(gone)
+        if (mark, tid) in reported:
             continue
         owners = stack.owner is not None and stack.owner.tid == end.by
         own_doing = end.how in _PROGRAMS_OWN and (tid != end.by or fault is None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from shstk.replay.derive.history import Execed, Exited
-from shstk.replay.derive.occupied import occupied
 from shstk.replay.derive.stacks import Stack
 from shstk.replay.facts import Facts
 from shstk.replay.rules import words
@@ -32,7 +31,7 @@ def case_of(facts: Facts, step: Exited) -> str:
             and s.area.overlaps(stack)
             for s in facts.stacks
         )
-        there = occupied(task.mm, stack, step.seq, facts.mappings, facts.forks)
+        there = facts.regions.within(task.mm, stack.base, stack.top, step.seq - 1)
         return "replaced" if there and not anothers else "gone"
     if task.tid == task.pid and step.threads:
         return "leader"

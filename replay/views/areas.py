@@ -32,5 +32,5 @@ COLUMNS: Final = (
 def build(run: Run) -> pl.DataFrame:
     """Columns of COLUMNS, by from_seq, then start."""
     names = [c.name for c in COLUMNS]
-    rows = (tuple(getattr(region, name) for name in names) for region in Regions(run).all)
+    rows = (tuple(getattr(region, name) for name in names) for region in Regions.of(run).all)
     return frame(COLUMNS, rows)
