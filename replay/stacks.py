@@ -51,8 +51,8 @@ COLUMNS: Final = (
         "others",
         "str?",
         "text",
-        "other tasks on it, then or ever: each shares (a thread on its parent's), borrows (vfork),"
-        " inherits (fork, on the copy), pivots (csr write) or runs",
+        "other tasks on it, then or ever, and how: shares (a thread on its parent's stack), borrows"
+        " (vfork), inherits (fork, on the copy), pivots (a csr write of ssp) or runs",
     ),
 )
 _DTYPES: Final = {"u32": "UInt32", "u64": "UInt64", "str": "String"}
@@ -150,8 +150,8 @@ class _Told:
         return self._at is None or task.lives(self._at)
 
     def _ssp(self, part: _Part) -> int | None:
-        """Of the tasks whose ssp was last in this part: the owner's, or the last one to come."""
-        found = None
+        """Of the tasks whose ssp was last in this part: the owner, a living one, the last."""
+        found: list[tuple[bool, bool, int, int]] = []
         for use in self._on.get(part.stack, ()):
             last = self._uses.last.get(use.task)
             if last is None or last.stack is not part.stack or not self._here(use.task):
@@ -160,24 +160,23 @@ class _Told:
                 part.area.top == last.ssp and not self._stands(part.stack, last.ssp, last.seq)
             )
             if inside and (part.stood(last.seq) or last.seq < part.stack.seq):
-                if use.how == "owns":
-                    return last.ssp
-                found = last.ssp
-        return found
+                lives = use.task.exit_seq is None
+                found.append((use.how == "owns", lives, last.seq, last.ssp))
+        return max(found)[-1] if found else None
 
     def _stands(self, stack: Stack, address: int, seq: int) -> bool:
         return any(area.holds(address) for area in stack.standing(seq))
 
     def _others(self, part: _Part) -> str | None:
-        names = []
+        found: dict[str, list[str]] = {}
         for use in self._on.get(part.stack, ()):
             if use.how == "owns" or (part.gone is not None and use.seq >= part.gone):
                 continue
             last = self._uses.last.get(use.task)
             here = self._here(use.task) and last is not None and last.stack is part.stack
             if self._at is None or here:
-                names.append(f"{use.task.tid} {use.how}")
-        return ", ".join(names) or None
+                found.setdefault(use.how, []).append(str(use.task.tid))
+        return "; ".join(f"{', '.join(tids)} {how}" for how, tids in found.items()) or None
 
     def _should(self, part: _Part, end: Ended | None) -> str | None:
         """The step that should have unmapped it before, if there was one."""
