@@ -152,12 +152,12 @@ class Facts:
         return read(self.run.table("faults"), Fault)
 
     def calls(self, *names: str) -> Rows[Call]:
-        return read(self.run.table("syscalls").filter(called(*names)), Call)
+        return read(self.run.scan("syscalls").filter(called(*names)), Call)
 
     @cached_property
     def clone_calls(self) -> dict[int, Call]:
         seqs = self.run.table("clones").select("seq")
-        rows = self.run.table("syscalls").join(seqs, on="seq", how="semi")
+        rows = self.run.scan("syscalls").join(seqs.lazy(), on="seq", how="semi")
         return {call.seq: call for call in read(rows, Call)}
 
     # Derived

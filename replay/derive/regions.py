@@ -160,7 +160,7 @@ class Regions:
             read(run.table("mappings"), Mapping),
             read(mms.filter(pl.col("cause").cast(pl.String) == "fork"), Copied),
             dict(mms.select("mm", "seq_end").drop_nulls().iter_rows()),
-            read(calls.filter(advises).collect(), Call),
+            read(calls.filter(advises), Call),
             dict(run.table("inputs").select("input", "guest_path").iter_rows()),
             frozenset(calls.filter(called("brk")).select("seq").collect()["seq"]),
         )

@@ -245,7 +245,7 @@ def _seq(row: _Row) -> int:
     return row.seq
 
 
-def read(frame: pl.DataFrame, kind: type[R]) -> Rows[R]:
+def read(frame: pl.DataFrame | pl.LazyFrame, kind: type[R]) -> Rows[R]:
     """The frame's rows as records of `kind`, whose fields are the columns."""
     names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    return Rows(kind(*row) for row in frame.select(names).iter_rows())
+    return Rows(kind(*row) for row in frame.lazy().select(names).collect().iter_rows())

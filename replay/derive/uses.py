@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shstk.replay.facts import Facts
 
 _END: Final = 2**64 - 1
+_ROWS: Final = 500_000  # at a time: each is joined several times
 _COLUMNS: Final = ("seq", "tid", "mm", "kind", "addr", "ssp_before", "ssp_after", "fault")
 # How a task is on a stack that is not its own, if it began there; by how it was made.
 _BEGAN: Final = {"vfork": "borrows", "fork": "inherits"}
@@ -83,7 +84,7 @@ class _Walk:
         events = other_events(self._facts.run, self._until)
         rows = pl.concat(events).filter(pl.col("seq") <= self._until)
         self._arrivals(rows.collect())
-        for piece in pieces(self._facts.run, *_COLUMNS):
+        for piece in pieces(self._facts.run, *_COLUMNS, rows=_ROWS):
             if piece.after >= self._until:
                 break
             cfi = piece.cfi.filter(pl.col("seq") <= self._until)
