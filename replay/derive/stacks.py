@@ -111,6 +111,12 @@ class Ledger:
         here = self._held(mm, ssp, seq)
         return below or here
 
+    def within(self, mm: int | None, area: Area, seq: int) -> list[Stack]:
+        """The stacks that reach into a range, by address."""
+        line = self._lines.get(mm)
+        found = line.within(area.base, area.top, seq - 1) if line else ()
+        return list(dict.fromkeys(self._of[region.origin] for region in found))
+
     def under(self, row: Mapping) -> Stack | None:
         """The stack that a mapping's area begins in, at the time of the mapping."""
         return self.at(row.mm, row.area.base, row.seq)

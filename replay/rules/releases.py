@@ -24,13 +24,8 @@ def case_of(facts: Facts, step: Exited) -> str:
         return "undue"
     made = facts.ledger.made(task, stack, step.seq)
     if made and made.cut is not None and made.cut < step.seq:
-        anothers = any(
-            s.owner not in (None, task)
-            and s.mm == task.mm
-            and s.lives(step.seq)
-            and s.area.overlaps(stack)
-            for s in facts.stacks
-        )
+        here = facts.ledger.within(task.mm, stack, step.seq)
+        anothers = any(s.owner not in (None, task) for s in here)
         there = facts.regions.within(task.mm, stack.base, stack.top, step.seq - 1)
         return "replaced" if there and not anothers else "gone"
     if task.tid == task.pid and step.threads:
