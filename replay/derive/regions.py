@@ -243,7 +243,7 @@ class Regions:
                 break
             end = min(region.end, row.area.top)
         for part in self._cut(row.mm, Area(row.area.base, end - row.area.base), row.seq):
-            self._add(replace(part, prot=_effective(row.prot or 0, part.shadow_stack)))
+            self._add(replace(part, prot=_effective(row.prot or 0)))
 
     def _remap(self, row: Mapping, old: Area) -> None:
         mm, seq, start = row.mm, row.seq, row.area.base
@@ -310,7 +310,7 @@ class Regions:
             self._add(replace(part, origin=new))
 
     def _mapped(self, row: Mapping) -> Region:
-        flags, prot, input = row.flags or 0, row.prot or 0, row.input
+        flags, prot, input = row.flags or 0, _effective(row.prot or 0), row.input
         if row.shadow_stack:
             prot |= PROT_READ | PROT_WRITE  # VM_SHADOW_STACK has both, whatever was asked
         if input is not None:
@@ -403,9 +403,9 @@ def _outside(regions: list[Region], area: Area, seq: int) -> Iterator[Region]:
             yield r.part(area.top, r.end, seq)
 
 
-def _effective(prot: int, shadow_stack: bool) -> int:
-    """A shadow stack that can be written can be read."""
-    return prot | PROT_READ if shadow_stack and prot & PROT_WRITE else prot
+def _effective(prot: int) -> int:
+    """arch_calc_vm_prot_bits: what can be written can be read."""
+    return prot | PROT_READ if prot & PROT_WRITE else prot
 
 
 def _start(region: Region) -> int:
