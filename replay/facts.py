@@ -22,6 +22,7 @@ from shstk.replay.derive.regions import Regions
 from shstk.replay.derive.rows import (
     Attempt,
     Call,
+    Copied,
     Event,
     Fault,
     Mapping,
@@ -35,7 +36,7 @@ from shstk.replay.derive.slots import Loads, loads
 from shstk.replay.derive.ssp_moves import moved_elsewhere, wrong_moves
 from shstk.replay.derive.ssp_path import ssp_path, stretches
 from shstk.replay.derive.stack_maps import StackMap, stack_maps
-from shstk.replay.derive.stacks import Copied, Ledger, Stack
+from shstk.replay.derive.stacks import Ledger, Stack
 from shstk.replay.needs import unobserved
 from shstk.schemas.revisions import Revision
 from shstk.schemas.tables import TABLES
@@ -136,12 +137,12 @@ class Facts:
         return read(self.run.table("faults"), Fault)
 
     def calls(self, *names: str) -> Rows[Call]:
-        return read(self.run.table("syscalls").filter(called(*names)), Call)
+        return read(self.run.scan("syscalls").filter(called(*names)), Call)
 
     @cached_property
     def clone_calls(self) -> dict[int, Call]:
         seqs = self.run.table("clones").select("seq")
-        rows = self.run.table("syscalls").join(seqs, on="seq", how="semi")
+        rows = self.run.scan("syscalls").join(seqs.lazy(), on="seq", how="semi")
         return {call.seq: call for call in read(rows, Call)}
 
     # Derived
@@ -164,8 +165,7 @@ class Facts:
     @cached_property
     def ledger(self) -> Ledger:
         """Every shadow stack: its owner, its allocation and its end."""
-        ends = self.run.table("mms").select("mm", "seq_end").drop_nulls()
-        return Ledger(self.history, self.mappings, self.forks, dict(ends.iter_rows()))
+        return Ledger(self.history, self.regions, self.mappings, self.forks)
 
     @property
     def stacks(self) -> list[Stack]:
@@ -196,7 +196,7 @@ class Facts:
     @cached_property
     def loads(self) -> Loads:
         """Loads from shadow stacks, with the words they should have found (derive/slots.py)."""
-        return loads(self.run, self.transfers, self.stacks, self.mappings, self.forks)
+        return loads(self.run, self.transfers, self.ledger, self.regions.changes)
 
     @cached_property
     def code(self) -> Code:
@@ -206,7 +206,7 @@ class Facts:
     @cached_property
     def regions(self) -> Regions:
         """All mapped areas over time."""
-        return Regions(self.run)
+        return Regions.of(self.run)
 
     @cached_property
     def visits(self) -> list[Visit]:
@@ -269,4 +269,4 @@ class Facts:
     def stack_maps(self) -> list[StackMap]:
         """The calls of map_shadow_stack."""
         calls = self.calls("map_shadow_stack")
-        return stack_maps(calls, self.mappings, self.transfers, self.forks)
+        return stack_maps(calls, self.mappings, self.transfers, self.regions)

@@ -63,7 +63,7 @@ class Symbols:
 
     @cached_property
     def regions(self) -> Regions:
-        return self._given or Regions(self._run)
+        return self._given or Regions.of(self._run)
 
     def at(self, mm: int | None, address: int, seq: int | None = None) -> Place | None:
         """The place of an address in the address space mm (None: the first that maps it) at seq

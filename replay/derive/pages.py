@@ -14,8 +14,7 @@ import polars as pl
 
 from shstk.replay.derive.pieces import pieces
 from shstk.replay.derive.regions import Region, Regions
-from shstk.replay.derive.rows import Area, Mapping, Rows
-from shstk.replay.derive.stacks import Copied
+from shstk.replay.derive.rows import Area, Copied, Mapping, Rows
 from shstk.schemas.causes import SOFTWARE_CHECK, STORE_ACCESS, STORE_PAGE
 from shstk.schemas.uapi import PAGE, PROT_WRITE
 

@@ -27,12 +27,17 @@ class Piece:
         return frame.filter((pl.col("seq") > self.after) & (pl.col("seq") <= self.until))
 
 
-def pieces(run: Run) -> Iterator[Piece]:
-    """All of cfi, in order. The spans cover the whole run; there is at least one piece."""
-    scan, height, after = run.scan("cfi"), _length(run), -1
-    for offset in range(0, max(height, 1), ROWS):
-        cfi = scan.slice(offset, ROWS).collect()
-        last = offset + ROWS >= height
+def pieces(run: Run, *columns: str, rows: int | None = None) -> Iterator[Piece]:
+    """All of cfi, in order. The spans cover the whole run; there is at least one piece.
+
+    columns: those to read, seq among them; all if none is named. rows: of a piece,
+    ROWS by default.
+    """
+    scan, height, after, rows = run.scan("cfi"), _length(run), -1, rows or ROWS
+    scan = scan.select(columns) if columns else scan
+    for offset in range(0, max(height, 1), rows):
+        cfi = scan.slice(offset, rows).collect()
+        last = offset + rows >= height
         until = 2**64 - 1 if last else int(cfi["seq"][-1])
         yield Piece(cfi, after, until)
         after = until

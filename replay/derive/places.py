@@ -6,6 +6,7 @@ and an as-of join finds the last operation on that segment.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -57,14 +58,17 @@ def _in_one_mm(
 ) -> pl.DataFrame:
     bounds = sorted({b for m in marks for b in (m.area.base, m.area.top)})
     place = {bound: i for i, bound in enumerate(bounds)}
+    segments = pl.Series("segment", bounds, pl.UInt64).search_sorted(rows["addr"], side="right")
+    used = sorted(segments.unique())  # a mark may cover thousands, of which no row has any
     covers = [
         (segment, m.seq, m.number)
         for m in sorted(marks, key=lambda m: m.seq)
-        for segment in range(place[m.area.base] + 1, place[m.area.top] + 1)  # one past its bound
+        for segment in used[
+            bisect_right(used, place[m.area.base]) : bisect_right(used, place[m.area.top])
+        ]  # a segment's number is one past that of its lower bound
     ]
     schema = {"segment": pl.UInt32, "mark_seq": pl.UInt64, "mark": pl.UInt32}
     known = pl.DataFrame(covers, schema=schema, orient="row")
-    segments = pl.Series("segment", bounds, pl.UInt64).search_sorted(rows["addr"], side="right")
     return (
         rows.with_columns(segments.cast(pl.UInt32).alias("segment"))
         .sort("seq")

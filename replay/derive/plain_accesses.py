@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from shstk.replay.derive.memory_access import accesses
-from shstk.replay.derive.places import last_marks
-from shstk.replay.derive.stacks import Stack, stack_marks
+from shstk.replay.derive.stacks import Ledger
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 
-def plain_accesses(run: Run, stacks: list[Stack], kinds: Collection[str]) -> pl.DataFrame:
+def plain_accesses(run: Run, ledger: Ledger, kinds: Collection[str]) -> pl.DataFrame:
     """The retired accesses of these kinds, in seq order; a failed SC stores nothing.
 
     Columns: seq u64, tid u32, mm u32, pc u64, addr u64, access str, mark u32 (index in stacks).
     """
-    low = min((s.area.base for s in stacks), default=0)
-    high = max((s.area.top for s in stacks), default=0)
+    low, high = ledger.span
     rows = (
         run.scan("insn")
         .filter(pl.col("mem_addr").is_between(low, high, closed="left"))
@@ -33,5 +31,5 @@ def plain_accesses(run: Run, stacks: list[Stack], kinds: Collection[str]) -> pl.
         .select("seq", "tid", "mm", "pc", "access", addr="mem_addr")
         .collect()
     )
-    standing = last_marks(rows, stack_marks(stacks)).filter(pl.col("mark") < len(stacks))
-    return standing.sort("seq").drop("mark_seq")
+    on = pl.col("mark").is_not_null() & pl.col("gone").is_null()
+    return ledger.marked(rows).filter(on).sort("seq").drop("gone")

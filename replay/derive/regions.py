@@ -1,17 +1,37 @@
-"""What stood mapped where, when: every mapped range of every address space, with its lifetime."""
+"""What was mapped where, when: the one reading of a run's mapping operations.
+
+Shadow stacks, their words, occupied ranges and symbols all read from here, so they agree. The laws:
+- A row of `mappings` takes effect from its seq on. A failed one has no effect, except that mprotect
+  and madvise return -ENOMEM at a hole after they changed what is mapped: mprotect below the hole,
+  madvise on both sides of it.
+- An `Origin` is the identity of memory over splits, partial unmaps, mprotect, and mremap that grows
+  or shrinks it in place. mremap to another place, and fork, begin a new origin, which names the old
+  one. Neighbours that the kernel merges into one VMA keep their origins.
+- mremap that grows extends the last region it was given, in place or where it moved to.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from shstk.replay.derive.rows import called
+import polars as pl
+
+from shstk.replay.derive.rows import Area, Call, Copied, Mapping, Rows, called, read
+from shstk.replay.derive.timeline import Timeline
 from shstk.schemas.uapi import (
+    ERRNO,
+    MADV_DOFORK,
+    MADV_DONTFORK,
+    MADV_KEEPONFORK,
+    MADV_WIPEONFORK,
     MAP_ANONYMOUS,
     MAP_GROWSDOWN,
     MREMAP_DONTUNMAP,
+    PAGE,
     PROT_EXEC,
     PROT_READ,
     PROT_WRITE,
@@ -20,16 +40,40 @@ from shstk.schemas.uapi import (
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
-_PAGE_BITS: Final = 12
+_ENOMEM: Final = -ERRNO["ENOMEM"]
+_EVERYTHING: Final = Area(0, 2**64 - 1)
+_ON_FORK: Final = {
+    MADV_DONTFORK: "dropped",
+    MADV_DOFORK: "copied",
+    MADV_WIPEONFORK: "wiped",
+    MADV_KEEPONFORK: "copied",
+}
+
+
+@dataclass(eq=False, slots=True)
+class Origin:
+    """How memory came to its place. area: as it was then.
+
+    regions: every state of it, in order of their ends. lost: what was unmapped of it, and when.
+    """
+
+    mm: int | None
+    area: Area
+    seq: int
+    how: str  # map, remap or fork
+    of: Origin | None = None
+    regions: list[Region] = field(default_factory=list)
+    lost: list[tuple[Area, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
     """A range mapped in one way from one seq until another (None: the run's end).
 
-    A step that changes or cuts it ends it; what remains begins anew, with the same made_seq.
-    offset: of its first byte in the file `input`. name: the file's path, or [vdso], [stack],
-    [heap], [shadow stack], or empty for other anonymous memory.
+    A step that changes or cuts it ends it; what remains begins as a new region, with the same
+    made_seq. offset: of its first byte in the file `input`. name: the file's path, or [vdso],
+    [stack], [heap], [shadow stack], or empty for other anonymous memory. on_fork: whether a child's
+    copy is copied, wiped (zeros) or dropped (not there).
     """
 
     mm: int | None
@@ -43,14 +87,21 @@ class Region:
     name: str
     made_seq: int
     from_seq: int
+    origin: Origin = field(repr=False, compare=False)
     to_seq: int | None = None
+    on_fork: str = "copied"
 
     @property
     def end(self) -> int:
         return self.start + self.length
 
-    def stands(self, seq: int) -> bool:
-        return self.from_seq <= seq and (self.to_seq is None or seq < self.to_seq)
+    @property
+    def area(self) -> Area:
+        return Area(self.start, self.length)
+
+    def over(self, seq: int) -> bool:
+        """Whether it had ended by a time."""
+        return self.to_seq is not None and self.to_seq <= seq
 
     def part(self, start: int, end: int, seq: int) -> Region:
         """What is left of it between two addresses from seq on."""
@@ -58,155 +109,303 @@ class Region:
         return replace(self, start=start, length=end - start, offset=offset, from_seq=seq)
 
 
-class Regions:
-    """Every region of a run, and which one an address was in."""
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an operation did to the contents of a range.
 
-    def __init__(self, run: Run) -> None:
-        self._ended: list[Region] = []
+    kind: cleared (to zeros, or to a file's bytes), ended (unmapped) or copied: a word is now what
+    was at its address + shift in from_mm.
+    """
+
+    seq: int
+    mm: int | None
+    area: Area
+    kind: str
+    from_mm: int | None = None
+    shift: int = 0
+
+
+class Regions:
+    """Every region of a run, and which one an address was in.
+
+    ends: the seq at which each address space was dropped. advice: calls of madvise.
+    """
+
+    def __init__(
+        self,
+        mappings: Rows[Mapping],
+        forks: Rows[Copied],
+        ends: dict[int, int],
+        advice: Rows[Call] | None = None,
+        paths: dict[int, str] | None = None,
+        brks: frozenset[int] = frozenset(),
+    ) -> None:
+        self.origins: list[Origin] = []  # in the order in which they began
+        self.changes: list[Change] = []  # in seq order
+        self.cuts: dict[int, list[Origin]] = {}  # by seq: those that an operation took a part of
         self._now: dict[int | None, list[Region]] = {}  # by start
-        self._paths = dict(run.table("inputs").select("input", "guest_path").iter_rows())
-        self._brks = _brks(run)
-        self._fold(run)
-        rest = [r for here in self._now.values() for r in here]
-        self.all: list[Region] = sorted([*self._ended, *rest], key=_order)
-        self._of: dict[int | None, list[Region]] = {}
-        for region in self.all:
-            self._of.setdefault(region.mm, []).append(region)
-        self._pages: dict[tuple[int | None, int], list[Region]] = {}
+        self._paths = paths or {}
+        self._brks = brks
+        self._fold(mappings, forks, ends, advice)
+        for region in (r for here in self._now.values() for r in here):
+            region.origin.regions.append(region)
+        every = (r for origin in self.origins for r in origin.regions)
+        self.all: list[Region] = sorted(every, key=_order)
+
+    @classmethod
+    def of(cls, run: Run) -> Regions:
+        mms, calls = run.table("mms"), run.scan("syscalls")
+        advises = called("madvise") & (pl.col("a2") % 2**32).is_in(list(_ON_FORK))
+        return cls(
+            read(run.table("mappings"), Mapping),
+            read(mms.filter(pl.col("cause").cast(pl.String) == "fork"), Copied),
+            dict(mms.select("mm", "seq_end").drop_nulls().iter_rows()),
+            read(calls.filter(advises), Call),
+            dict(run.table("inputs").select("input", "guest_path").iter_rows()),
+            frozenset(calls.filter(called("brk")).select("seq").collect()["seq"]),
+        )
+
+    # Questions
 
     def at(self, mm: int | None, address: int, seq: int | None = None) -> Region | None:
-        """The region that an address was in at a time; without seq, the last one that held it."""
-        page = (mm, address >> _PAGE_BITS)
-        if page not in self._pages:
-            held = (r for r in self._of.get(mm, ()) if r.start <= address < r.end)
-            self._pages[page] = list(held)
-        for region in reversed(self._pages[page]):
-            if seq is None or region.stands(seq):
-                return region
-        return None
+        """The region that an address was in at a time; without seq, the last one that had it."""
+        line = self._timelines.get(mm)
+        if line is None:
+            return None
+        return line.last(address) if seq is None else line.at(address, seq)
 
     def within(self, mm: int | None, start: int, end: int, seq: int) -> list[Region]:
         """The regions that reached into a range at a time, by address."""
-        here = (r for r in self._of.get(mm, ()) if r.start < end and start < r.end)
-        return sorted((r for r in here if r.stands(seq)), key=_start)
+        line = self._timelines.get(mm)
+        return list(line.within(start, end, seq)) if line else []
 
     def around(self, mm: int | None, address: int, seq: int) -> tuple[Region | None, Region | None]:
         """The nearest regions that ended at or below, and that began above, an address."""
-        here = [r for r in self._of.get(mm, ()) if r.stands(seq)]
-        below = max((r for r in here if r.end <= address), key=_start, default=None)
-        above = min((r for r in here if r.start > address), key=_start, default=None)
-        return below, above
+        line = self._timelines.get(mm)
+        if line is None:
+            return None, None
+        above = line.after(address, seq)
+        if above and above.start <= address:
+            above = line.after(above.end, seq)
+        return line.before(address, seq), above
 
-    def _fold(self, run: Run) -> None:
-        steps = [(row["seq"], row) for row in run.table("mappings").iter_rows(named=True)]
-        spaces = run.table("mms").select("seq", "mm", "from_mm", "cause", "seq_end")
-        for row in spaces.iter_rows(named=True):
-            if row["cause"] == "fork":
-                steps.append((row["seq"], row))
-            if row["seq_end"] is not None:
-                steps.append((row["seq_end"], {"op": "end", "mm": row["mm"]}))
+    @cached_property
+    def _timelines(self) -> dict[int | None, Timeline[Region]]:
+        of: dict[int | None, list[Region]] = {}
+        for region in self.all:
+            of.setdefault(region.mm, []).append(region)
+        return {mm: Timeline(regions) for mm, regions in of.items()}
+
+    # The fold
+
+    def _fold(
+        self,
+        mappings: Rows[Mapping],
+        forks: Rows[Copied],
+        ends: dict[int, int],
+        advice: Rows[Call] | None,
+    ) -> None:
+        steps: list[tuple[int, Mapping | Copied | Call | int]] = [(m.seq, m) for m in mappings]
+        steps += [(f.seq, f) for f in forks]
+        steps += [(c.seq, c) for c in advice or ()]
+        steps += [(seq, mm) for mm, seq in ends.items()]
         for seq, row in sorted(steps, key=lambda step: step[0]):
-            if "cause" in row:
-                copies = [replace(r, mm=row["mm"], from_seq=seq) for r in self._in(row["from_mm"])]
-                self._now[row["mm"]] = copies
-            elif row["op"] == "end":
-                self._close(self._now.pop(row["mm"], []), seq)
-            elif row["start"] is not None and (row["ret"] >= 0 or row["ret"] < -4095):
+            if isinstance(row, Mapping):
                 self._apply(row)
+            elif isinstance(row, Copied):
+                self._fork(row)
+            elif isinstance(row, Call):
+                self._advise(row)
+            else:
+                self._take(row, _EVERYTHING, seq)
 
-    def _apply(self, row: dict[str, object]) -> None:
-        mm, seq, op = _int(row["mm"]), _int(row["seq"]), row["op"]
-        start, length = _int(row["start"]), _int(row["length"])
-        if op == "map":
-            self._cut(mm, start, length, seq)
+    def _apply(self, row: Mapping) -> None:
+        stopped = row.ret == _ENOMEM and row.op in ("protect", "discard")
+        if row.start is None or not (row.done or stopped):
+            return
+        if row.op == "map":
+            self._take(row.mm, row.area, row.seq)
+            self._change(row.seq, row.mm, row.area, "cleared")
             self._add(self._mapped(row))
-        elif op == "unmap":
-            self._cut(mm, start, length, seq)
-        elif op == "protect":
-            for r in self._cut(mm, start, length, seq):
-                self._add(replace(r, prot=_int(row["prot"])))
-        elif op == "remap":
-            old = _int(row["old_start"])
-            moved = self._cut(mm, old, _int(row["old_length"]), seq)
-            if _int(row["flags"]) & MREMAP_DONTUNMAP:
-                for r in moved:
-                    self._add(r)
-            self._cut(mm, start, length, seq)
-            for r in moved:
-                at = start + r.start - old
-                size = length - (at - start) if r is moved[-1] else r.length
-                if size > 0:
-                    self._add(replace(r, start=at, length=size))
+        elif row.op == "unmap":
+            self._take(row.mm, row.area, row.seq)
+        elif row.op == "protect":
+            self._protect(row)
+        elif row.op == "discard":
+            self._change(row.seq, row.mm, row.area, "cleared")
+        elif row.op == "remap" and row.old_start is not None:
+            self._remap(row, Area(row.old_start, row.old_length or 0))
 
-    def _mapped(self, row: dict[str, object]) -> Region:
-        flags, prot, input = _int(row["flags"]), _int(row["prot"]), row["input"]
-        if row["shadow_stack"]:
-            prot |= PROT_READ | PROT_WRITE  # VM_SHADOW_STACK comes with both, whatever was asked
+    def _protect(self, row: Mapping) -> None:
+        end = row.area.base
+        for region in self._under(row.mm, row.area):
+            if region.start > end:
+                break
+            end = min(region.end, row.area.top)
+        for part in self._cut(row.mm, Area(row.area.base, end - row.area.base), row.seq):
+            self._add(replace(part, prot=_effective(row.prot or 0)))
+
+    def _remap(self, row: Mapping, old: Area) -> None:
+        mm, seq, start = row.mm, row.seq, row.area.base
+        if row.length < old.size:
+            self._take(mm, Area(old.base + row.length, old.size - row.length), seq)
+            old = Area(old.base, row.length)
+        grown = Area(start + old.size, row.length - old.size)
+        if start == old.base:
+            self._take(mm, grown, seq)
+            for last in self._under(mm, Area(grown.base - 1, 1)) if grown.size else ():
+                self._cut(mm, last.area, seq)
+                self._add(replace(last, length=last.length + grown.size, from_seq=seq))
+        else:
+            self._move(row, old, grown)
+        self._change(seq, mm, grown, "cleared")
+
+    def _move(self, row: Mapping, old: Area, grown: Area) -> None:
+        """mremap to another place. An old size of 0 maps shared memory a second time."""
+        mm, seq, start = row.mm, row.seq, row.area.base
+        parts = [
+            r.part(max(r.start, old.base), min(r.end, old.top), seq)
+            for r in self._under(mm, old if old.size else Area(old.base, 1))
+        ]
+        if (row.flags or 0) & MREMAP_DONTUNMAP:
+            self._change(seq, mm, old, "cleared")
+        else:
+            self._take(mm, old, seq)
+        self._take(mm, row.area, seq)
+        self._change(seq, mm, Area(start, old.size), "copied", mm, old.base - start)
+        moved = [replace(p, start=p.start + start - old.base) for p in parts]
+        moved[-1:] = [replace(p, length=p.length + grown.size) for p in moved[-1:]]
+        self._begin("remap", moved)
+
+    def _fork(self, row: Copied) -> None:
+        parents = self._now.get(row.from_mm, [])
+        plain = [_EVERYTHING]
+        for r in parents:
+            if r.on_fork != "copied":
+                plain = [left for area in plain for left in area.minus(r.area)]
+            if r.on_fork == "wiped":
+                self._change(row.seq, row.mm, r.area, "cleared")
+        for area in plain:
+            self._change(row.seq, row.mm, area, "copied", row.from_mm)
+        kept = (r for r in parents if r.on_fork != "dropped")
+        self._begin("fork", [replace(r, mm=row.mm, from_seq=row.seq) for r in kept])
+
+    def _advise(self, row: Call) -> None:
+        if row.ret not in (0, _ENOMEM):
+            return
+        area = Area(row.a0, -(-row.a1 // PAGE) * PAGE)
+        for part in self._cut(row.mm, area, row.seq):
+            self._add(replace(part, on_fork=_ON_FORK[row.a2 % 2**32]))
+
+    def _begin(self, how: str, parts: list[Region]) -> None:
+        """Adds regions that came from elsewhere; those of one origin have one origin here."""
+        origins: dict[Origin, Origin] = {}
+        for part in parts:
+            new = origins.get(part.origin)
+            if new is None:
+                new = Origin(part.mm, part.area, part.from_seq, how, part.origin)
+                origins[part.origin] = new
+                self.origins.append(new)
+            new.area = Area(new.area.base, part.end - new.area.base)
+            self._add(replace(part, origin=new))
+
+    def _mapped(self, row: Mapping) -> Region:
+        flags, prot, input = row.flags or 0, _effective(row.prot or 0), row.input
+        if row.shadow_stack:
+            prot |= PROT_READ | PROT_WRITE  # VM_SHADOW_STACK has both, whatever was asked
         if input is not None:
-            name = str(self._paths.get(input, ""))
-        elif row["shadow_stack"]:
+            name = self._paths.get(input, "")
+        elif row.shadow_stack:
             name = "[shadow stack]"
         elif flags & MAP_GROWSDOWN:
             name = "[stack]"
-        elif row["during"] in self._brks:
+        elif row.during in self._brks:
             name = "[heap]"
         elif flags & MAP_ANONYMOUS and prot == PROT_READ | PROT_EXEC:
             name = "[vdso]"  # no program can use fresh memory that it can only read
         else:
             name = ""
+        origin = Origin(row.mm, row.area, row.seq, "map")
+        self.origins.append(origin)
         return Region(
-            mm=_int(row["mm"]),
-            start=_int(row["start"]),
-            length=_int(row["length"]),
+            mm=row.mm,
+            start=row.area.base,
+            length=row.length,
             prot=prot,
             flags=flags,
-            shadow_stack=bool(row["shadow_stack"]),
-            input=None if input is None else _int(input),
-            offset=_int(row["offset"]),
+            shadow_stack=row.shadow_stack,
+            input=input,
+            offset=row.offset or 0,
             name=name,
-            made_seq=_int(row["seq"]),
-            from_seq=_int(row["seq"]),
+            made_seq=row.seq,
+            from_seq=row.seq,
+            origin=origin,
         )
 
-    def _in(self, mm: int | None) -> list[Region]:
-        return self._now.setdefault(mm, [])
+    # Parts of the operations
+
+    def _change(
+        self,
+        seq: int,
+        mm: int | None,
+        area: Area,
+        kind: str,
+        from_mm: int | None = None,
+        shift: int = 0,
+    ) -> None:
+        if area.size > 0:
+            self.changes.append(Change(seq, mm, area, kind, from_mm, shift))
+
+    def _take(self, mm: int | None, area: Area, seq: int) -> None:
+        """Unmaps a range."""
+        for part in self._cut(mm, area, seq):
+            part.origin.lost.append((part.area, seq))
+            cut = self.cuts.setdefault(seq, [])
+            if part.origin not in cut:
+                cut.append(part.origin)
+        self._change(seq, mm, area, "ended")
+
+    def _cut(self, mm: int | None, area: Area, seq: int) -> list[Region]:
+        """Takes a range out, and returns what was in it, as of seq; what is beside it stays."""
+        low, high = self._span(mm, area)
+        here = self._now.get(mm, [])
+        hit = here[low:high]
+        for region in hit:
+            if region.from_seq < seq:  # what began at the same step never stood
+                region.origin.regions.append(replace(region, to_seq=seq))
+        here[low:high] = list(_outside(hit, area, seq))
+        return [r.part(max(r.start, area.base), min(r.end, area.top), seq) for r in hit]
+
+    def _under(self, mm: int | None, area: Area) -> list[Region]:
+        """The regions that reach into a range now."""
+        low, high = self._span(mm, area)
+        return self._now.get(mm, [])[low:high]
+
+    def _span(self, mm: int | None, area: Area) -> tuple[int, int]:
+        here = self._now.get(mm, [])
+        if area.size <= 0:
+            return 0, 0
+        low = bisect_right(here, area.base, key=_start)
+        if low and here[low - 1].end > area.base:
+            low -= 1
+        return low, bisect_left(here, area.top, key=_start)
 
     def _add(self, region: Region) -> None:
-        here = self._in(region.mm)
+        here = self._now.setdefault(region.mm, [])
         here.insert(bisect_left(here, region.start, key=_start), region)
 
-    def _close(self, regions: list[Region], seq: int) -> None:
-        """They ended; what began at the same step never stood."""
-        self._ended += [replace(r, to_seq=seq) for r in regions if r.from_seq < seq]
 
-    def _cut(self, mm: int | None, start: int, length: int, seq: int) -> list[Region]:
-        """Ends what stands in a range; returns the parts inside it, as of seq."""
-        here, end = self._in(mm), start + length
-        low = bisect_right(here, start, key=_start)
-        if low and here[low - 1].end > start:
-            low -= 1
-        high = bisect_left(here, end, key=_start)
-        hit = here[low:high]
-        self._close(hit, seq)
-        here[low:high] = list(_outside(hit, start, end, seq))
-        return [r.part(max(r.start, start), min(r.end, end), seq) for r in hit]
-
-
-def _outside(regions: list[Region], start: int, end: int, seq: int) -> Iterator[Region]:
+def _outside(regions: list[Region], area: Area, seq: int) -> Iterator[Region]:
     for r in regions:
-        if r.start < start:
-            yield r.part(r.start, start, seq)
-        if r.end > end:
-            yield r.part(end, r.end, seq)
+        if r.start < area.base:
+            yield r.part(r.start, area.base, seq)
+        if r.end > area.top:
+            yield r.part(area.top, r.end, seq)
 
 
-def _brks(run: Run) -> frozenset[int]:
-    calls = run.scan("syscalls").filter(called("brk")).select("seq").collect()
-    return frozenset(calls["seq"])
-
-
-def _int(value: object) -> int:
-    return value if isinstance(value, int) else 0
+def _effective(prot: int) -> int:
+    """arch_calc_vm_prot_bits: what can be written can be read."""
+    return prot | PROT_READ if prot & PROT_WRITE else prot
 
 
 def _start(region: Region) -> int:

@@ -38,11 +38,6 @@ class Area:
     def holds(self, address: int) -> bool:
         return self.base <= address < self.top
 
-    def both(self, other: Area) -> Area:
-        """What two areas that overlap have in common."""
-        base = max(self.base, other.base)
-        return Area(base, min(self.top, other.top) - base)
-
     def minus(self, other: Area) -> tuple[Area, ...]:
         """What is left of this area: zero, one or two areas."""
         pieces = (
@@ -133,6 +128,7 @@ class Mapping:
     ret: int
     prot: int | None = None
     input: int | None = None
+    offset: int | None = None
 
     @property
     def done(self) -> bool:
@@ -141,6 +137,16 @@ class Mapping:
     @property
     def area(self) -> Area:
         return Area(self.start or 0, self.length)
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A row of mms made by fork."""
+
+    seq: int
+    tid: int | None
+    mm: int | None
+    from_mm: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +245,7 @@ def _seq(row: _Row) -> int:
     return row.seq
 
 
-def read(frame: pl.DataFrame, kind: type[R]) -> Rows[R]:
+def read(frame: pl.DataFrame | pl.LazyFrame, kind: type[R]) -> Rows[R]:
     """The frame's rows as records of `kind`, whose fields are the columns."""
     names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    return Rows(kind(*row) for row in frame.select(names).iter_rows())
+    return Rows(kind(*row) for row in frame.lazy().select(names).collect().iter_rows())

@@ -11,8 +11,7 @@ from shstk.replay.derive.history import History, Task
 from shstk.replay.derive.law import Law
 from shstk.replay.derive.lives import with_life
 from shstk.replay.derive.pieces import pieces
-from shstk.replay.derive.places import Mark, last_marks
-from shstk.replay.derive.stacks import Stack
+from shstk.replay.derive.stacks import Ledger, Stack
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
@@ -40,7 +39,7 @@ class _Pushed:
 
 
 def clashes(
-    run: Run, history: History, stacks: list[Stack], law: Law, path: pl.DataFrame
+    run: Run, history: History, ledger: Ledger, law: Law, path: pl.DataFrame
 ) -> tuple[int, list[Clash]]:
     """The number of pushes on known stacks, and the first clash of each intruder on each stack.
 
@@ -53,11 +52,12 @@ def clashes(
     by: dict[int, dict[Task | None, _Pushed]] = {}  # stack, then task, in all pieces so far
     for piece in pieces(run):
         cfi = piece.cfi.lazy().filter(pl.col("kind").cast(pl.String) == "sspush")
-        pushes = on_stacks(cfi, stacks)
+        pushes = on_stacks(cfi, ledger)
         count += pushes.height
         lives = with_life(run, pushes.lazy().sort("seq")).collect()
         for mark, tid, seq, addr, last, highest in _turns(lives).iter_rows():
-            stack, here, task = stacks[mark], by.setdefault(mark, {}), history.task(tid, seq)
+            stack, here = ledger.stacks[mark], by.setdefault(mark, {})
+            task = history.task(tid, seq)
             for other, theirs in here.items():
                 if other is task or other is None or task is None:
                     continue
@@ -111,11 +111,10 @@ class _Places:
         return ssp
 
 
-def on_stacks(rows: pl.LazyFrame, stacks: list[Stack]) -> pl.DataFrame:
-    """The rows on a stack; mark is its index in `stacks`, mark_seq is when it was mapped."""
-    marks = [Mark(s.mm, s.area, s.seq, i) for i, s in enumerate(stacks)]
+def on_stacks(rows: pl.LazyFrame, ledger: Ledger) -> pl.DataFrame:
+    """The rows on a stack, with mark and gone (Ledger.marked)."""
     wanted = rows.select("seq", "tid", "mm", "addr", "fault").collect()
-    return last_marks(wanted, marks).filter(pl.col("mark").is_not_null())
+    return ledger.marked(wanted).filter(pl.col("mark").is_not_null())
 
 
 def _placed(history: History, law: Law) -> dict[Task, int]:

@@ -7,7 +7,7 @@ and discard clear it, remap moves it, and a fork child inherits what the parent'
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -15,8 +15,9 @@ import polars as pl
 
 from shstk.replay.derive.pieces import shares
 from shstk.replay.derive.places import Mark, last_marks
-from shstk.replay.derive.rows import Area, Mapping, Rows, Transfer
-from shstk.replay.derive.stacks import Copied, Stack
+from shstk.replay.derive.regions import Change
+from shstk.replay.derive.rows import Area, Rows, Transfer
+from shstk.replay.derive.stacks import Ledger
 from shstk.schemas.causes import SOFTWARE_CHECK
 from shstk.schemas.uapi import PAGE
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 _WORD: Final = 8
-_CLEARS, _ENDS, _MOVES, _FORKS = range(4)  # what a mark does to a slot
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,15 @@ class Loads:
     wrong: pl.DataFrame
 
 
-def loads(
-    run: Run,
-    transfers: Rows[Transfer],
-    stacks: list[Stack],
-    mappings: Rows[Mapping],
-    forks: Rows[Copied],
-) -> Loads:
+def loads(run: Run, transfers: Rows[Transfer], ledger: Ledger, changes: Sequence[Change]) -> Loads:
     """Every load of a run, judged by every n-th word of the stacks at a time: what happens to one
     word tells nothing of another."""
     right: Counter[str] = Counter()
     wrong = []
     count = shares(run)
     for share in range(count):
-        rows = accesses(run.scan("cfi"), transfers, stacks, (share, count))
-        found = wrong_loads(rows, mappings, forks)
+        rows = accesses(run.scan("cfi"), transfers, ledger, (share, count))
+        found = wrong_loads(rows, changes)
         right.update(dict(rows["load"].drop_nulls().value_counts().iter_rows()))
         right.subtract(dict(found["load"].value_counts().iter_rows()))
         wrong.append(found)
@@ -63,7 +57,7 @@ def loads(
 def accesses(
     cfi: pl.LazyFrame,
     transfers: Rows[Transfer],
-    stacks: list[Stack],
+    ledger: Ledger,
     share: tuple[int, int] = (0, 1),
 ) -> pl.DataFrame:
     """Loads from and writes to shadow-stack words, in seq order.
@@ -91,22 +85,19 @@ def accesses(
         )
         .collect()
     )
-    kernels = list(_of_kernel(transfers, stacks))
+    kernels = list(_of_kernel(transfers, ledger))
     others = pl.DataFrame(kernels, schema=rows.schema, orient="row").filter(mine)
     return pl.concat([rows, others]).sort("seq") if others.height else rows
 
 
 def _of_kernel(
-    transfers: Rows[Transfer], stacks: list[Stack]
+    transfers: Rows[Transfer], ledger: Ledger
 ) -> Iterator[tuple[int, int | None, int | None, int, int | None, str | None, int | None]]:
     """The words of shadow stacks that the kernel wrote or read."""
-    areas: dict[int | None, list[Area]] = {}
-    for stack in stacks:
-        areas.setdefault(stack.mm, []).append(stack.area)
     for t in transfers:
         old, new = (t.bytes[:_WORD], t.bytes[_WORD:]) if t.op == "swap" else (t.bytes, t.bytes)
         touched = Area(t.addr, len(new))
-        if not any(a.overlaps(touched) for a in areas.get(t.mm, ())):
+        if not ledger.touches(t.mm, touched, t.seq):
             continue
         load = None if t.op == "write" else t.op
         for addr in range(t.addr // _WORD * _WORD, touched.top, _WORD):
@@ -121,16 +112,13 @@ def _word(data: bytes, at: int) -> int | None:
     return int.from_bytes(word, "little") if len(word) == _WORD else None
 
 
-_OPS: Final = {"map": _CLEARS, "discard": _CLEARS, "unmap": _ENDS}
-
-
-def wrong_loads(rows: pl.DataFrame, mappings: Rows[Mapping], forks: Rows[Copied]) -> pl.DataFrame:
+def wrong_loads(rows: pl.DataFrame, changes: Sequence[Change]) -> pl.DataFrame:
     """The loads among `accesses` that did not find what should stand there.
 
     Adds due u64 (what should) and due_seq u64 (who wrote it; null: nobody, so 0). Loads of words
     whose contents the run does not tell are left out, and those of what is not mapped: I4's.
     """
-    marks = [*_marks(mappings), *(Mark(f.mm, Area(0, 2**64 - 1), f.seq, _FORKS) for f in forks)]
+    marks = [Mark(c.mm, c.area, c.seq, number) for number, c in enumerate(changes)]
     times = pl.Series(sorted({m.seq for m in marks}), dtype=pl.UInt64)
     slot = ["addr"] if rows["mm"].n_unique() == 1 else ["mm", "addr"]
     loads = rows.with_columns(
@@ -140,35 +128,20 @@ def wrong_loads(rows: pl.DataFrame, mappings: Rows[Mapping], forks: Rows[Copied]
     since = times.search_sorted(loads["due_seq"].fill_null(0))
     plain = (since == times.search_sorted(loads["seq"])) & loads["due_seq"].is_not_null()
     rest = loads.filter(~plain).drop("due", "due_seq")
-    found = pl.concat([loads.filter(plain), _trace_back(rest, rows, marks, mappings, forks)])
+    found = pl.concat([loads.filter(plain), _trace_back(rest, rows, marks, changes)])
     # ssamoswap.w, which no column tells from ssamoswap.d, gives half a word
     half = (pl.col("load") == "ssamoswap") & (pl.col("found") == pl.col("due") % 2**32)
     return found.filter((pl.col("due") != pl.col("found")) & ~half).sort("seq")
 
 
-def _marks(mappings: Rows[Mapping]) -> Iterator[Mark]:
-    for m in mappings:
-        if not m.done or m.start is None:
-            continue
-        if m.op in _OPS:
-            yield Mark(m.mm, m.area, m.seq, _OPS[m.op])
-        elif m.op == "remap" and m.old_start is not None:
-            kept = min(m.old_length or 0, m.length)
-            yield Mark(m.mm, Area(m.old_start, m.old_length or 0), m.seq, _ENDS)
-            yield Mark(m.mm, Area(m.start + kept, m.length - kept), m.seq, _CLEARS)
-            yield Mark(m.mm, Area(m.start, kept), m.seq, _MOVES)
-
-
 def _trace_back(
-    loads: pl.DataFrame,
-    rows: pl.DataFrame,
-    marks: list[Mark],
-    mappings: Rows[Mapping],
-    forks: Rows[Copied],
+    loads: pl.DataFrame, rows: pl.DataFrame, marks: list[Mark], changes: Sequence[Change]
 ) -> pl.DataFrame:
     """Follows each loaded word back through remaps and forks to who wrote it last."""
-    origin = {f.seq: f.from_mm for f in forks}
-    shifts = {m.seq: (m.old_start or 0) - (m.start or 0) for m in mappings if m.op == "remap"}
+    cleared_by, copied_by = (
+        [number for number, c in enumerate(changes) if c.kind == kind]
+        for kind in ("cleared", "copied")
+    )
     known = rows.select("mm", "addr", due="word", due_seq="seq", at="seq")
     nobody = pl.lit(None, pl.UInt64)
     done = [loads.clear().with_columns(due=nobody, due_seq=nobody)]
@@ -187,8 +160,8 @@ def _trace_back(
             )
         )
         written = (pl.col("due_seq") > pl.col("mark_seq").fill_null(0)).fill_null(False)
-        cleared = (~written & (pl.col("mark") == _CLEARS)).fill_null(False)
-        onward = (~written & (pl.col("mark") > _ENDS)).fill_null(False)
+        cleared = (~written & pl.col("mark").is_in(cleared_by)).fill_null(False)
+        onward = (~written & pl.col("mark").is_in(copied_by)).fill_null(False)
         answered = [
             held.filter(written),
             held.filter(cleared).with_columns(due=pl.lit(0, pl.UInt64), due_seq=nobody),
@@ -199,8 +172,8 @@ def _trace_back(
         ]
         earlier = held.filter(onward)
         places = [
-            (origin[at], addr) if mark == _FORKS else (mm, addr + shifts[at])
-            for mm, addr, at, mark in earlier.select("mm", "addr", "mark_seq", "mark").iter_rows()
+            (changes[mark].from_mm, addr + changes[mark].shift)
+            for addr, mark in earlier.select("addr", "mark").iter_rows()
         ]
         place = pl.DataFrame(places, schema={"mm": pl.UInt32, "addr": pl.UInt64}, orient="row")
         asked = earlier.select(asked.columns).with_columns(

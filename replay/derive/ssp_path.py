@@ -23,7 +23,7 @@ def ssp_path(run: Run, piece: Piece | None = None) -> pl.LazyFrame:
     call's name, delivery, sigreturn, first_user, exec_done, ptrace), ssp_before u64 and ssp_after
     u64 (null: unknown).
     """
-    others = _others(run)
+    others = other_events(run)
     if piece:
         others = [piece.span(frame) for frame in others]
     cfi = _cfi(piece.cfi.lazy() if piece else run.scan("cfi"))
@@ -37,7 +37,7 @@ def stretches(run: Run) -> tuple[int, pl.DataFrame]:
     each of which has the ssp that the previous one left. Sorted by tid and seq. Columns as in
     ssp_path; ssp_after is that of the stretch's last row, and last u64 is its seq.
     """
-    others = pl.concat(_others(run)).collect()
+    others = pl.concat(other_events(run)).collect()
     times = pl.concat([others["seq"], run.table("task_events")["seq"]]).unique().sort()
     count, found = others.height, [others.with_columns(last=pl.col("seq"))]
     for piece in pieces(run):
@@ -63,10 +63,13 @@ def stretches(run: Run) -> tuple[int, pl.DataFrame]:
     return count, pl.concat(found).sort("tid", "seq", maintain_order=True)
 
 
-def _others(run: Run) -> list[pl.LazyFrame]:
-    """The events with an ssp from tables other than cfi."""
+def other_events(run: Run, until: int = 2**64 - 1) -> list[pl.LazyFrame]:
+    """The events with an ssp from tables other than cfi.
+
+    until: a call that returned later has not moved ssp.
+    """
     return [
-        _calls(run),
+        _calls(run, until),
         _signals(run),
         run.scan("task_events")
         .filter(pl.col("kind").cast(pl.String).is_in(STARTS))
@@ -102,7 +105,7 @@ def _signals(run: Run) -> pl.LazyFrame:
     )
 
 
-def _calls(run: Run) -> pl.LazyFrame:
+def _calls(run: Run, until: int) -> pl.LazyFrame:
     """System calls, without the changes of ssp by a sigreturn or by a signal within the call."""
     calls = run.scan("syscalls")
     inside = (
@@ -116,7 +119,9 @@ def _calls(run: Run) -> pl.LazyFrame:
             check_sortedness=False,
         )
         .with_columns(
-            inner=(pl.col("signal") <= pl.col("seq_end")).fill_null(False) | called("rt_sigreturn")
+            inner=(pl.col("signal") <= pl.col("seq_end")).fill_null(False)
+            | (pl.col("seq_end") > until).fill_null(False)
+            | called("rt_sigreturn")
         )
         .select(
             "seq",

@@ -52,7 +52,7 @@ def with_reasons(path: pl.DataFrame, ledger: Ledger) -> pl.DataFrame:
 
 def motion(ledger: Ledger, mm: int | None, before: int, after: int, seq: int) -> str:
     """The meaning of a write of csr ssp: longjmp, rewind, pivot or astray."""
-    here, there = ledger.at(mm, before, seq), ledger.at(mm, after, seq)
+    here, there = ledger.on(mm, before, seq), ledger.on(mm, after, seq)
     if there is None:
         return "astray"
     if here is not there:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shstk.replay.derive.law import page_align
-from shstk.replay.derive.occupied import Place, occupied_of
+from shstk.replay.derive.regions import Regions
 from shstk.replay.derive.rows import Area, Call, Mapping, Rows, Transfer
-from shstk.replay.derive.stacks import Copied
 from shstk.schemas.uapi import SHADOW_STACK_SET_TOKEN
 
 
@@ -55,12 +54,11 @@ class StackMap:
 
 
 def stack_maps(
-    calls: Rows[Call], mappings: Rows[Mapping], transfers: Rows[Transfer], forks: Rows[Copied]
+    calls: Rows[Call], mappings: Rows[Mapping], transfers: Rows[Transfer], regions: Regions
 ) -> list[StackMap]:
     """Every call, in seq order."""
     inside = [(call, mappings.of(call.tid, call.seq, call.seq_end)) for call in calls]
     places = [_place(call, [m for m in rows if m.op == "map" and m.done]) for call, rows in inside]
-    taken = occupied_of((p for p in places if p), mappings, forks)
     made = []
     for (call, rows), place in zip(inside, places, strict=True):
         written = transfers.of(call.tid, call.seq, call.seq_end)
@@ -71,14 +69,15 @@ def stack_maps(
                 refused=tuple(m for m in rows if m.op == "map" and not m.done),
                 gone=tuple(m for m in rows if m.op == "unmap" and m.done),
                 written=tuple(t for t in written if t.op != "read"),
-                taken=place in taken,
+                taken=place is not None
+                and bool(regions.within(call.mm, place.base, place.top, call.seq - 1)),
             )
         )
     return made
 
 
-def _place(call: Call, made: list[Mapping]) -> Place | None:
+def _place(call: Call, made: list[Mapping]) -> Area | None:
     """The range that a call requests, or else the one that it maps."""
     if call.a0:
-        return Place(call.seq, call.mm, Area(call.a0, page_align(call.a1)))
-    return Place(call.seq, call.mm, made[0].area) if made else None
+        return Area(call.a0, page_align(call.a1))
+    return made[0].area if made else None

@@ -1,34 +1,43 @@
-"""Every shadow stack of a run: who got it, how, and how it ended; from mappings and the history.
+"""Every shadow stack of a run: who got it, how, and how it ended; from regions and the history.
 
-A stack is one allocation, not one VMA: adjacent areas merge, and a munmap inside splits.
+A stack is one allocation, not one VMA: adjacent areas merge, and a munmap inside splits. What
+mremap moves is a stack of its own at the new place, with the same owner.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
+import polars as pl
+
 from shstk.replay.derive.history import History, Task
-from shstk.replay.derive.places import Mark
-from shstk.replay.derive.rows import Area, Mapping, Rows
+from shstk.replay.derive.regions import Origin, Region, Regions
+from shstk.replay.derive.rows import Area, Copied, Mapping, Rows
+from shstk.replay.derive.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
-    """A row of mms made by fork."""
+class Ended:
+    """How memory went: exit, exec, prctl, failed clone, munmap, mmap, mremap or mm dropped."""
 
     seq: int
-    tid: int | None
-    mm: int | None
-    from_mm: int | None
+    by: int | None  # the tid under which the task called
+    how: str
+    step: int  # seq of the step in which it did
 
 
 @dataclass(eq=False)
 class Stack:
-    """One allocation. `owner` is None where no task has it recorded (map_shadow_stack, copies)."""
+    """One allocation, copy or move. area: as it was then; regions and lost of `origin` say what
+    became of it.
 
+    owner: the task it was made for; None for map_shadow_stack and copies of such stacks.
+    """
+
+    number: int  # index in Ledger.stacks
     mm: int | None
     area: Area
     how: str  # clone, prctl, map_shadow_stack, fork copy, mremap
@@ -36,77 +45,82 @@ class Stack:
     step: int  # seq of the clone, call or fork in which it was
     by: int | None  # tid
     owner: Task | None
-    left: tuple[Area, ...] = field(default=())
-    lost: list[tuple[Area, Ended]] = field(default_factory=list)  # piece by piece, if it was cut
-    cut: int | None = None  # seq at which some of it was first taken
+    origin: Origin
     ended: Ended | None = None
 
     def lives(self, seq: int) -> bool:
         return self.seq < seq and (self.ended is None or seq <= self.ended.seq)
 
     @property
+    def cut(self) -> int | None:
+        """When some of it was first taken."""
+        return min((seq for _, seq in self.origin.lost), default=None)
+
+    @property
     def name(self) -> str:
         whose = f"task {self.owner.tid}'s" if self.owner else "no task's"
         return f"{whose} stack {self.area} ({self.how} by task {self.by})"
 
+    def taken(self, address: int, seq: int) -> Area:
+        """What was taken of it at a seq, around an address."""
+        lost = joined(area for area, at in self.origin.lost if at == seq)
+        return next(area for area in lost if area.holds(address))
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a stack ended: exit, exec, prctl, failed clone, munmap, mmap, mremap or mm dropped."""
-
-    seq: int
-    by: int | None  # tid
-    how: str
-    step: int  # seq of the step in which it did
+    def standing(self, seq: int) -> list[Area]:
+        """What stands of it just after seq, by address."""
+        return joined(r.area for r in self.origin.regions if r.from_seq <= seq and not r.over(seq))
 
 
 class Ledger:
-    """All stacks in the order in which they came to be, and who is asked for by place or owner."""
+    """All stacks in the order in which they came to be, and who is asked for by place or owner.
+
+    Every question about a seq is about the moment just before it.
+    """
 
     def __init__(
-        self,
-        history: History,
-        mappings: Rows[Mapping],  # of any kind
-        forks: Rows[Copied],
-        mm_ends: dict[int, int],  # mm → seq
+        self, history: History, regions: Regions, mappings: Rows[Mapping], forks: Rows[Copied]
     ) -> None:
         self.stacks: list[Stack] = []
         self._history = history
-        self._touched: dict[int, list[Stack]] = {}  # by the seq of the unmap
-        self._pieces: dict[int | None, list[tuple[Area, Stack]]] = {}  # what stands now, by base
+        self._cuts = regions.cuts
+        self._rows = {row.seq: row for row in mappings}
+        self._children = {fork.seq: fork.tid for fork in forks}
         self._makers, self._enders = _steps(history)
-        for row in sorted([*mappings, *forks], key=lambda row: row.seq):
-            if isinstance(row, Copied):
-                self._copy(row)
-            elif row.done:
-                self._apply(row)
-        for stack in self.stacks:
-            end = mm_ends.get(stack.mm) if stack.mm is not None else None
-            if end is not None and stack.ended is None:
-                stack.ended = Ended(end, None, "mm dropped", end)
+        self._drops = {x.dropped.seq for x in history.exits if x.dropped}
+        self._of: dict[Origin, Stack] = {}
+        for origin in regions.origins:
+            if any(r.shadow_stack for r in origin.regions[:1]):
+                self._add(origin)
         self._owned: dict[Task | None, list[Stack]] = {}
         self._placed: dict[tuple[int | None, int], list[Stack]] = {}
-        self._bases: dict[int | None, list[int]] = {}
         for stack in self.stacks:
             self._owned.setdefault(stack.owner, []).append(stack)
             self._placed.setdefault((stack.mm, stack.area.base), []).append(stack)
-        for mm, base in sorted(self._placed, key=lambda place: place[1]):
-            self._bases.setdefault(mm, []).append(base)
-        self._largest = max((s.area.size for s in self.stacks), default=0)
+        of: dict[int | None, list[Region]] = {}
+        for stack in self.stacks:
+            of.setdefault(stack.mm, []).extend(stack.origin.regions)
+        self._lines = {mm: Timeline(regions) for mm, regions in of.items()}
+        self._times = {
+            mm: sorted({t for r in regions for t in (r.from_seq, r.to_seq) if t is not None})
+            for mm, regions in of.items()
+        }
 
     def at(self, mm: int | None, address: int, seq: int) -> Stack | None:
         """The stack that an address lies in, or else is the top of, at a time."""
-        bases = self._bases.get(mm, [])
-        top = None
-        for base in reversed(bases[: bisect_right(bases, address)]):
-            if base + self._largest < address:
-                break
-            for stack in reversed(self._placed[mm, base]):
-                if stack.lives(seq) and stack.area.holds(address):
-                    return stack
-                if stack.lives(seq) and stack.area.top == address:
-                    top = stack
-        return top
+        return self._held(mm, address, seq) or self._held(mm, address - 1, seq)
+
+    def on(self, mm: int | None, ssp: int, seq: int) -> Stack | None:
+        """The stack that an ssp is on. Between two neighbours it is the empty one below: a stack
+        that is full to its last word is rarer."""
+        below = self._held(mm, ssp - 1, seq)
+        here = self._held(mm, ssp, seq)
+        return below or here
+
+    def within(self, mm: int | None, area: Area, seq: int) -> list[Stack]:
+        """The stacks that reach into a range, by address."""
+        line = self._lines.get(mm)
+        found = line.within(area.base, area.top, seq - 1) if line else ()
+        return list(dict.fromkeys(self._of[region.origin] for region in found))
 
     def under(self, row: Mapping) -> Stack | None:
         """The stack that a mapping's area begins in, at the time of the mapping."""
@@ -129,110 +143,144 @@ class Ledger:
 
     def victims(self, unmap: Mapping, actor: Task | None) -> Iterator[tuple[Stack, Task]]:
         """Stacks of live tasks other than `actor` that an unmap touches, with their owners."""
-        for stack in self._touched.get(unmap.seq, ()):
-            owner = stack.owner
-            if owner is not None and owner is not actor and owner.lives(unmap.seq):
+        touched = (self._of.get(origin) for origin in self._cuts.get(unmap.seq, ()))
+        for stack in touched:
+            owner = stack.owner if stack else None
+            if stack and owner and owner is not actor and owner.lives(unmap.seq):
                 yield stack, owner
 
-    def _apply(self, row: Mapping) -> None:
-        moved: list[Stack] = []
-        if row.op == "remap" and row.old_start is not None:
-            moved = self._cut(row, Area(row.old_start, row.old_length or 0), "mremap")
-        if row.op in _CUTS:
-            self._cut(row, row.area, _CUTS[row.op])
-        for stack in moved:
-            how, seq = "mremap", row.seq
-            self._add(
-                replace(
-                    stack, area=row.area, how=how, seq=seq, step=seq, lost=[], cut=None, ended=None
-                )
-            )
-        if row.op == "map" and row.shadow_stack:
-            step = row.during or row.seq
-            how, step, owner = self._makers.get(row.seq, ("map_shadow_stack", step, None))
-            self._add(Stack(row.mm, row.area, how, row.seq, step, row.tid, owner))
+    def ended(self, seq: int) -> Ended:
+        """How what was taken of a stack at a seq went."""
+        row = self._rows.get(seq)
+        if row is None or row.during in self._drops:
+            return Ended(seq, None, "mm dropped", seq)
+        if seq in self._enders:
+            how, step, by = self._enders[seq]
+            return Ended(seq, by, how, step)
+        return Ended(seq, row.tid, _CUTS[row.op], row.during or seq)
 
-    def _add(self, stack: Stack) -> None:
-        stack.left = (stack.area,)
-        self.stacks.append(stack)
-        insort(self._pieces.setdefault(stack.mm, []), (stack.area, stack), key=_base)
+    @property
+    def span(self) -> tuple[int, int]:
+        """From the lowest to above the highest address that any shadow stack ever had."""
+        bounds = [b for line in self._lines.values() for b in (line.bounds[0], line.bounds[-1])]
+        return min(bounds, default=0), max(bounds, default=0)
 
-    def _cut(self, row: Mapping, area: Area, how: str) -> list[Stack]:
-        """Takes an area out of the stacks of an address space; those that are gone with it."""
-        pieces = self._pieces.get(row.mm, [])
-        low, high = (
-            bisect_right(pieces, area.base, key=_base),
-            bisect_left(pieces, area.top, key=_base),
+    def touches(self, mm: int | None, area: Area, seq: int) -> bool:
+        """Whether a shadow stack reaches into a range."""
+        line = self._lines.get(mm)
+        if line is None or not area.size:
+            return False
+        one = bisect_right(line.bounds, area.base) == bisect_left(line.bounds, area.top)
+        if one:
+            return line.at(area.base, seq - 1) is not None
+        return any(line.within(area.base, area.top, seq - 1))
+
+    def last(self, mm: int | None, address: int, seq: int) -> tuple[Stack | None, int | None]:
+        """The last stack that had an address, and when that part of it was taken (None: it
+        stands)."""
+        line = self._lines.get(mm)
+        found = line.last(address, seq - 1) if line else None
+        if found is None:
+            return None, None
+        return self._of[found.origin], found.to_seq if found.over(seq - 1) else None
+
+    def row(self, seq: int | None) -> Mapping | None:
+        """The operation at a seq."""
+        return None if seq is None else self._rows.get(seq)
+
+    def marked(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Adds to rows with mm, addr and seq the last stack that had the address: mark u32 (its
+        number) and gone u64, when that part of it was taken, if before seq. Null: none, or it
+        stood. The order of the rows is kept only within an mm.
+        """
+        parts = [self._marked(part) for part in rows.partition_by("mm", maintain_order=True)]
+        return pl.concat(parts) if parts else self._marked(rows)
+
+    def _marked(self, rows: pl.DataFrame) -> pl.DataFrame:
+        mm = rows["mm"][0] if rows.height else None
+        line, times = self._lines.get(mm), self._times.get(mm, [])
+        bounds = pl.Series(line.bounds if line else [], dtype=pl.UInt64)
+        keyed = rows.with_columns(
+            segment=bounds.search_sorted(rows["addr"], side="right").cast(pl.UInt32),
+            epoch=pl.Series(times, dtype=pl.UInt64)
+            .search_sorted(rows["seq"], side="left")
+            .cast(pl.UInt32),
         )
-        if low and pieces[low - 1][0].top > area.base:
-            low -= 1
-        hit = pieces[low:high]
-        pieces[low:high] = [(left, stack) for piece, stack in hit for left in piece.minus(area)]
-        end = Ended(row.seq, row.tid, *self._enders.get(row.seq, (how, row.during or row.seq)))
-        for piece, stack in hit:
-            stack.lost.append((piece.both(area), end))
-        touched = list(dict.fromkeys(stack for _, stack in hit))
-        gone = []
-        for stack in touched:
-            stack.cut = stack.cut or row.seq
-            stack.left = tuple(left for old in stack.left for left in old.minus(area))
-            if not stack.left:
-                stack.ended = end
-                gone.append(stack)
-        self._touched[row.seq] = touched
-        return gone
+        asked = keyed.select("segment", "epoch").unique().rows() if line else ()
+        known = []
+        for segment, epoch in asked:
+            if line and segment and epoch:
+                last = self.last(mm, line.bounds[segment - 1], times[epoch - 1] + 1)
+                known.append((segment, epoch, last[0] and last[0].number, last[1]))
+        schema = {"segment": pl.UInt32, "epoch": pl.UInt32, "mark": pl.UInt32, "gone": pl.UInt64}
+        found = pl.DataFrame(known, schema=schema, orient="row")
+        return keyed.join(found, on=["segment", "epoch"], how="left", maintain_order="left").drop(
+            "segment", "epoch"
+        )
 
-    def _copy(self, row: Copied) -> None:
-        child = self._history.task(row.tid, row.seq)
-        parent = child.creator if child else None
-        stacks = dict.fromkeys(stack for _, stack in self._pieces.get(row.from_mm, ()))
-        for stack in stacks:
-            own = parent is not None and stack.owner is parent
+    def _held(self, mm: int | None, address: int, seq: int) -> Stack | None:
+        line = self._lines.get(mm)
+        found = line.at(address, seq - 1) if line else None
+        return self._of[found.origin] if found else None
+
+    def _add(self, origin: Origin) -> None:
+        source = self._of.get(origin.of) if origin.of else None
+        step, owner, by = origin.seq, source.owner if source else None, None
+        if origin.how == "fork":
+            how, child = "fork copy", self._history.task(self._children.get(step), step)
+            parent = child.creator if child else None
+            owner = child if parent and owner is parent else None
             by = parent.tid if parent else None
-            owner = child if own else None
-            self._add(Stack(row.mm, stack.area, "fork copy", row.seq, row.seq, by, owner))
-
-
-def stack_marks(stacks: list[Stack]) -> list[Mark]:
-    """What happened to the areas of stacks. Numbers: a stack's index where it was mapped; where a
-    piece of it was taken, their count, and its place in `losses` more."""
-    lost = [
-        Mark(stack.mm, area, end.seq, len(stacks) + n)
-        for n, (stack, area, end) in enumerate(losses(stacks))
-    ]
-    return [*lost, *(Mark(s.mm, s.area, s.seq, i) for i, s in enumerate(stacks))]
-
-
-def losses(stacks: list[Stack]) -> list[tuple[Stack, Area, Ended]]:
-    """Every piece that was taken from a stack."""
-    return [(stack, area, end) for stack in stacks for area, end in stack.lost]
+        else:
+            row = self._rows[step]
+            how, by, step = "mremap", row.tid, row.during or step
+            if origin.how == "map":
+                how, step, owner = self._makers.get(row.seq, ("map_shadow_stack", step, None))
+        stack = Stack(
+            len(self.stacks), origin.mm, origin.area, how, origin.seq, step, by, owner, origin
+        )
+        ends = [r.to_seq for r in origin.regions]
+        if None not in ends:
+            stack.ended = self.ended(max(end for end in ends if end is not None))
+        self._of[origin] = stack
+        self.stacks.append(stack)
 
 
 _CUTS: Final = {"map": "mmap", "unmap": "munmap", "remap": "mremap"}
+
+
+def joined(areas: Iterable[Area]) -> list[Area]:
+    """The same addresses as few areas, by address."""
+    found: list[Area] = []
+    for area in sorted(areas, key=lambda area: area.base):
+        if found and found[-1].top == area.base:
+            low = found.pop().base
+            area = Area(low, area.top - low)
+        found.append(area)
+    return found
 
 
 def _made(stack: Stack) -> int:
     return stack.seq
 
 
-def _base(piece: tuple[Area, Stack]) -> int:
-    return piece[0].base
-
-
 def _steps(
     history: History,
-) -> tuple[dict[int, tuple[str, int, Task | None]], dict[int, tuple[str, int]]]:
-    """By the seq of a mapping: in what, when, for whom it was made; in what and when it went."""
+) -> tuple[dict[int, tuple[str, int, Task | None]], dict[int, tuple[str, int, int | None]]]:
+    """By the seq of a mapping: in what, when, for whom it was made; in what, when, by whom it went.
+
+    A thread that execs goes on under its leader's tid: what it unmaps then is still its doing.
+    """
     makers: dict[int, tuple[str, int, Task | None]] = {}
-    enders: dict[int, tuple[str, int]] = {}
+    enders: dict[int, tuple[str, int, int | None]] = {}
     for c in history.clones:
         makers |= {m.seq: ("clone", c.seq, c.child) for m in c.mapped.made}
-        enders |= {m.seq: ("failed clone", c.seq) for m in c.mapped.gone if c.failed}
+        enders |= {m.seq: ("failed clone", c.seq, m.tid) for m in c.mapped.gone if c.failed}
     for p in history.prctls:
         makers |= {m.seq: ("prctl", p.seq, p.task) for m in p.mapped.made}
-        enders |= {m.seq: ("prctl", p.seq) for m in p.mapped.gone}
+        enders |= {m.seq: ("prctl", p.seq, m.tid) for m in p.mapped.gone}
     for x in history.exits:
-        enders |= {m.seq: ("exit", x.seq) for m in x.mapped.gone}
+        enders |= {m.seq: ("exit", x.seq, m.tid) for m in x.mapped.gone}
     for e in history.execs:
-        enders |= {m.seq: ("exec", e.seq) for m in e.mapped.gone}
+        enders |= {m.seq: ("exec", e.seq, e.task.tid) for m in e.mapped.gone}
     return makers, enders

@@ -26,7 +26,6 @@ COLUMNS: Final = {
     "popped_seq": "UInt64",
 }
 _WORD: Final = 8
-_ENDS: Final = ("map", "unmap", "discard")
 
 
 def words(facts: Facts) -> pl.DataFrame:
@@ -37,8 +36,9 @@ def words(facts: Facts) -> pl.DataFrame:
     mremap copy the words not popped yet, with the same write_seq.
     """
     made = _writes(facts)
-    marks = list(_marks(facts))
-    done = [_with_ends(facts, made, made, marks)]
+    marks = _marks(facts)
+    following = _following(facts, made)
+    done = [_with_ends(made, following, marks)]
     for seq, source, target, area, shift in _copies(facts):
         standing = pl.concat(
             [
@@ -58,7 +58,7 @@ def words(facts: Facts) -> pl.DataFrame:
                 addr=(pl.col("addr").cast(pl.Int128) + shift).cast(pl.UInt64),
                 from_seq=pl.lit(seq, pl.UInt64),
             )
-            done.append(_with_ends(facts, copied, made, marks))
+            done.append(_with_ends(copied, following, marks))
     return pl.concat(done).select(*COLUMNS).sort("from_seq", "mm", "addr", maintain_order=True)
 
 
@@ -79,13 +79,10 @@ def _kernels(facts: Facts) -> Iterator[tuple[Any, ...]]:
     """The whole words of shadow stacks that the kernel wrote."""
     tokens = set(facts.run.table("signals")["token_addr"].drop_nulls())
     maps = {call.seq for call in facts.calls("map_shadow_stack")}
-    areas: dict[int | None, list[Area]] = {}
-    for stack in facts.stacks:
-        areas.setdefault(stack.mm, []).append(stack.area)
     for t in facts.transfers:
         new = t.bytes[_WORD:] if t.op == "swap" else t.bytes
         range_ = Area(t.addr, len(new))
-        if t.op == "read" or not any(a.overlaps(range_) for a in areas.get(t.mm, ())):
+        if t.op == "read" or not facts.ledger.touches(t.mm, range_, t.seq):
             continue
         if t.during in maps:
             writer = "map_shadow_stack"
@@ -98,10 +95,8 @@ def _kernels(facts: Facts) -> Iterator[tuple[Any, ...]]:
             yield t.mm, addr, word, writer, t.tid, None, t.seq
 
 
-def _with_ends(
-    facts: Facts, rows: pl.DataFrame, writes: pl.DataFrame, marks: list[Mark]
-) -> pl.DataFrame:
-    """Adds to_seq and popped_seq."""
+def _following(facts: Facts, writes: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """The writes and pops that may end a word, by the column that has their seq."""
     kind = pl.col("kind").cast(pl.String)
     pops = (
         facts.run.scan("cfi")
@@ -109,14 +104,20 @@ def _with_ends(
         .select("mm", "addr", popped_seq="seq")
         .collect()
     )
-    following = {
-        "next_seq": writes.select("mm", "addr", next_seq="write_seq"),
-        "popped_seq": pops,
+    return {
+        "next_seq": writes.select("mm", "addr", next_seq="write_seq").sort("next_seq"),
+        "popped_seq": pops.sort("popped_seq"),
     }
+
+
+def _with_ends(
+    rows: pl.DataFrame, following: dict[str, pl.DataFrame], marks: list[Mark]
+) -> pl.DataFrame:
+    """Adds to_seq and popped_seq."""
     rows = rows.sort("from_seq", maintain_order=True)
     for name, events in following.items():
         rows = rows.join_asof(
-            events.sort(name),
+            events,
             left_on="from_seq",
             right_on=name,
             by=["mm", "addr"],
@@ -132,30 +133,13 @@ def _with_ends(
 
 
 def _marks(facts: Facts) -> list[Mark]:
-    """The operations that end words; number is unused."""
-    marks = []
-    for m in facts.mappings:
-        if m.done and m.start is not None and m.op in _ENDS:
-            marks.append(Mark(m.mm, m.area, m.seq, 0))
-        elif m.done and m.op == "remap" and m.old_start is not None:
-            marks.append(Mark(m.mm, Area(m.old_start, m.old_length or 0), m.seq, 0))
-    everything = Area(0, 2**64 - 1)
-    ends = facts.run.table("mms").select("mm", "seq_end").drop_nulls()
-    return [*marks, *(Mark(mm, everything, seq, 0) for mm, seq in ends.iter_rows())]
+    """What ends words; the number has no meaning."""
+    return [Mark(c.mm, c.area, c.seq, 0) for c in facts.regions.changes]
 
 
-def _copies(facts: Facts) -> list[tuple[int, int | None, int | None, Area, int]]:
-    """(seq, source mm, target mm, area, shift in bytes) of forks and mremaps, in order."""
-    forks = [(f.seq, f.from_mm, f.mm, Area(0, 2**64 - 1), 0) for f in facts.forks]
-    moves = [
-        (
-            m.seq,
-            m.mm,
-            m.mm,
-            Area(m.old_start, min(m.old_length or 0, m.length)),
-            m.start - m.old_start,
-        )
-        for m in facts.mappings
-        if m.done and m.op == "remap" and m.old_start is not None and m.start is not None
-    ]
-    return sorted([*forks, *moves], key=lambda copy: copy[0])
+def _copies(facts: Facts) -> Iterator[tuple[int, int | None, int | None, Area, int]]:
+    """(seq, from which mm, to which, what, by how far it moves) of forks and mremaps, in order."""
+    for c in facts.regions.changes:
+        if c.kind == "copied":
+            source = Area(c.area.base + c.shift, c.area.size)
+            yield c.seq, c.from_mm, c.mm, source, -c.shift

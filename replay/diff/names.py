@@ -129,7 +129,7 @@ class Names:
             return "the top of its own stack"
         if maker and maker.parent_ssp == ssp:
             return "its parent's ssp"
-        stack = self._facts.ledger.at(mm, ssp, seq)
+        stack = self._facts.ledger.on(mm, ssp, seq)
         if stack is None:
             return "no shadow stack"
         where = "the top of" if ssp == stack.area.top else "inside"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from shstk.replay.decode import signal_code, signal_name
 from shstk.replay.explain import lost, ordinary, pads, pops, states
 from shstk.replay.explain.faults import KINDS, Fault, faults, kind
 from shstk.replay.explain.model import Call, Explanation, Motion, Value, Verdict, Word
@@ -77,8 +78,19 @@ def _explained(scene: Scene, fault: Fault) -> Explanation:
 
 
 def _undelivered(scene: Scene, fault: Fault) -> Verdict:
-    verdict = lost.lost(scene, fault)
-    return replace(verdict, evidence=(*states.no_delivery(scene, fault), *verdict.evidence))
+    verdict = states.no_frame(scene, fault) or lost.lost(scene, fault)
+    raised = fault.raised_by
+    evidence = [*states.no_delivery(scene, fault), *verdict.evidence]
+    if raised:
+        name = kind(raised, scene.symbols.regions)
+        at = f" in {scene.name(fault, raised.pc)}" if raised.pc is not None else ""
+        told = f"{signal_name(raised.signo)} ({signal_code(raised.signo, raised.code)})"
+        evidence.insert(
+            0,
+            f"the signal was {told}, raised at {show(raised.seq)}{at}: {KINDS[name][0]}; its likely"
+            f" cause: {VERDICTS[name](scene, raised).sentence}",
+        )
+    return replace(verdict, evidence=tuple(evidence))
 
 
 # kind → the function that finds its likely cause
@@ -86,6 +98,7 @@ VERDICTS: Final[dict[str, Callable[[Scene, Fault], Verdict]]] = {
     "mismatch": pops.mismatch,
     "landing pad": pads.no_pad,
     "bad sigreturn": states.bad_sigreturn,
+    "exec": states.failed_exec,
     "no delivery": _undelivered,
     "off": states.off,
     "no word": lost.lost,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from shstk.replay.derive.regions import Regions
 from shstk.schemas.causes import (
@@ -29,9 +29,10 @@ _FETCHES: Final = (INSTRUCTION_ACCESS, INSTRUCTION_PAGE)
 @dataclass(frozen=True)
 class Fault:
     """An exception (a row of faults), or an error that the kernel detected (a row of signals): a
-    signal that could not be delivered, or a sigreturn that failed.
+    signal that could not be delivered, a sigreturn or an exec that failed.
 
-    fatal: it ended the task. caught: a handler was entered for it.
+    fatal: its signal ended the task. caught: a handler was entered for it. Neither: the handler
+    could not be entered, or a tracer took the signal.
     """
 
     seq: int
@@ -49,6 +50,8 @@ class Fault:
     expected: int | None = None
     found: int | None = None
     sigreturn: dict[str, int] | None = None  # the signals row, if a sigreturn failed
+    exec_error: int | None = None  # the errno, if an exec failed past its point of no return
+    raised_by: Fault | None = None  # the exception whose signal could not be delivered
 
     @property
     def icount(self) -> int:
@@ -81,18 +84,44 @@ def faults(run: Run) -> list[Fault]:
         if s["kind"] == "delivery" and s["handler"] is not None
     }
     returns = {(s["tid"], s["seq"] // STEPS): s for s in signals if s["kind"] == "sigreturn"}
+    execs = {
+        (e["tid"], e["seq"] // STEPS): -e["status"]
+        for e in run.table("task_events").iter_rows(named=True)
+        if e["kind"] == "exec_done" and e["status"]
+    }
     found = []
     for row in run.table("faults").iter_rows(named=True):
         at = (row["tid"], row["seq"] // STEPS)
         names = ("seq", "tid", "mm", "signo", "code", "pc", "word", "cause", "tval", "address")
         known = {name: row[name] for name in (*names, "expected", "found")}
-        found.append(Fault(**known, fatal=at in deaths, caught=at in entered))
-    exceptions = {(f.tid, f.icount) for f in found}
+        fatal = at in deaths and _same(row, deaths[at])
+        found.append(Fault(**known, fatal=fatal, caught=at in entered and not fatal))
+    exceptions = {(f.tid, f.icount): f for f in found}
     for at, row in deaths.items():
-        if at not in exceptions and row["code"] == SI_KERNEL and row["signo"] == SIGNALS["SIGSEGV"]:
+        exception = exceptions.get(at)
+        forced = row["code"] == SI_KERNEL and row["signo"] == SIGNALS["SIGSEGV"]
+        if forced and not (exception and exception.fatal):
             known = {name: row[name] for name in ("seq", "tid", "mm", "signo", "code")}
-            found.append(Fault(**known, fatal=True, caught=False, sigreturn=returns.get(at)))
+            why: dict[str, Any] = {"exec_error": execs.get(at)}
+            if at in returns and not _restored(returns[at]):
+                why["sigreturn"] = returns[at]
+            if exception and not exception.caught:
+                why["raised_by"] = exception
+            found.append(Fault(**known, fatal=True, caught=False, **why))
     return sorted(found, key=lambda f: f.seq)
+
+
+def _same(fault: dict[str, Any], death: dict[str, Any]) -> bool:
+    """Whether a task died of the signal of its exception, and not of one that the kernel forced
+    because the handler could not be entered, or that another task sent."""
+    codes = (fault["code"], death["code"])
+    return fault["signo"] in (None, death["signo"]) and (None in codes or codes[0] == codes[1])
+
+
+def _restored(row: dict[str, Any]) -> bool:
+    """Whether a sigreturn found its token, and ssp is where it leads."""
+    token, word = row["token_addr"], row["token_value"]
+    return token is not None and word == token + 8 and row["ssp_after"] == word
 
 
 def kind(fault: Fault, regions: Regions) -> str:
@@ -124,8 +153,12 @@ KINDS: Final[dict[str, tuple[str, Callable[[Fault, Regions], bool]]]] = {
         "rt_sigreturn could not restore the signal frame",
         lambda f, r: f.sigreturn is not None,
     ),
+    "exec": (
+        "execve failed when the old program was already gone",
+        lambda f, r: f.exec_error is not None,
+    ),
     "no delivery": (
-        "a signal could not be delivered",
+        "a signal could not be delivered: the kernel found no room to enter its handler",
         lambda f, r: f.cause is None,
     ),
     "off": (
@@ -146,7 +179,7 @@ KINDS: Final[dict[str, tuple[str, Callable[[Fault, Regions], bool]]]] = {
     ),
     "store": (
         "an ordinary store accessed a word of a shadow stack",
-        lambda f, r: f.cause == STORE_ACCESS and _on_shadow_stack(f, r),
+        lambda f, r: f.cause in (STORE_ACCESS, STORE_PAGE) and _on_shadow_stack(f, r),
     ),
     "fetch": (
         "execution reached memory that is not executable",

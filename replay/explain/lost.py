@@ -17,7 +17,7 @@ from shstk.replay.explain.model import Verdict
 from shstk.replay.explain.scene import Frame, Scene
 from shstk.replay.rules import named
 from shstk.schemas.seq import show
-from shstk.schemas.uapi import PROT_WRITE
+from shstk.schemas.uapi import PROT_READ, PROT_WRITE
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,22 @@ class Reach:
         return [
             s for s in self.scene.facts.stacks if s.mm == self.fault.mm and s.lives(self.fault.seq)
         ]
+
+    def beside(self, address: int, edge: Callable[[Area], int]) -> tuple[Stack | None, Area | None]:
+        """The stack, and the part of it, that has its base (or its top) at an address."""
+        fault = self.fault
+        for at in (address, address - 8):
+            stack = self.scene.stack(fault.mm, at, fault.seq)
+            for area in stack.standing(fault.seq) if stack else ():
+                if edge(area) == address:
+                    return stack, area
+        return None, None
+
+    @property
+    def there(self) -> str:
+        """What is at the address, in words."""
+        region = self.scene.symbols.regions.at(self.fault.mm, self.address, self.fault.seq)
+        return (region.name or "ordinary memory") if region else "the unmapped page"
 
     @property
     def frames(self) -> list[Frame]:
@@ -79,10 +95,12 @@ def base_for_token(reach: Reach) -> Verdict | None:
     return None
 
 
-def _base_for_token(reach: Reach, stack: Stack, seq: int, ssp: int) -> Verdict:
+def _base_for_token(reach: Reach, stack: Stack, seq: int, ssp: int) -> Verdict | None:
     pc = reach.scene.pc_of(seq)
     token = reach.scene.slots(stack.mm, stack.area.base, stack.area.top, reach.fault.seq)
     tokens = [s for s in token if s.writer == "map_shadow_stack"]
+    if not tokens:
+        return None
     evidence = [
         f"map_shadow_stack, at {show(stack.step)}, made {stack.area}",
         f"ssp was set to {ssp:#x} at {show(seq)}"
@@ -102,18 +120,19 @@ def _base_for_token(reach: Reach, stack: Stack, seq: int, ssp: int) -> Verdict:
 def released(reach: Reach) -> Verdict | None:
     fault, scene = reach.fault, reach.scene
     task = scene.facts.history.task
-    if any(s.area.holds(reach.address) and _whole(s, reach.address) for s in reach.stacks):
+    region = scene.symbols.regions.at(fault.mm, reach.address, fault.seq)
+    stack, gone = scene.facts.ledger.last(fault.mm, reach.address, fault.seq)
+    unmap = scene.facts.ledger.row(gone)
+    if stack is None or unmap is None or (region and region.origin.seq != gone):
         return None
-    unmap = _taken(reach)
-    if unmap is None:
-        return None
-    stack = scene.stack(fault.mm, reach.address, unmap.seq)
-    ended = stack.ended if stack and stack.ended and stack.ended.seq == unmap.seq else None
-    how = _ENDINGS[ended.how if ended else _OPS[unmap.op]]
+    ended = scene.facts.ledger.ended(unmap.seq).how
+    pattern, verb, what = _TAKEN.get(ended, ("stack was freed", "unmapped", "unmapped it"))
+    how = f" ({_ENDINGS[ended]})" if ended in _ENDINGS else ""
     pc = scene.pc_of(unmap.during or unmap.seq)
+    area = next(a for a in (_old(unmap), unmap.area) if a.holds(reach.address))
     evidence = [
-        f"{reach.address:#x} lay in {stack.name}, mapped at {show(stack.seq)}" if stack else "",
-        f"task {unmap.tid} unmapped {unmap.area} at {show(unmap.seq)}"
+        f"{reach.address:#x} lay in {stack.name}, mapped at {show(stack.seq)}",
+        f"task {unmap.tid} {verb} {area} at {show(unmap.seq)}"
         + (f" in {scene.name(fault, pc)}" if pc is not None else ""),
     ]
     violations = scene.violated("only-the-owner-frees", "borrower-keeps-the-parents-stack")
@@ -121,53 +140,53 @@ def released(reach: Reach) -> Verdict | None:
     if told:
         evidence.append(str(told))
     sentence = (
-        f"another task freed the shadow stack in use: task {unmap.tid} unmapped it ({how})"
+        f"another task freed the shadow stack in use: task {unmap.tid} {what}{how}"
         if task(unmap.tid, unmap.seq) is not task(fault.tid, fault.seq)
-        else f"the task itself had unmapped the shadow stack in use ({how})"
+        else f"the task itself had {verb} the shadow stack in use{how}"
     )
     rule = told.rule.id if told else None
-    return Verdict("stack was freed", sentence, tuple(e for e in evidence if e), rule)
+    return Verdict(pattern, sentence, tuple(evidence), rule)
 
 
-def _whole(stack: Stack, address: int) -> bool:
-    return any(left.holds(address) for left in stack.left)
+def _old(row: Mapping) -> Area:
+    """Where mremap took memory from; empty for other operations."""
+    return Area(row.old_start or 0, row.old_length or 0)
 
 
-def _taken(reach: Reach) -> Mapping | None:
-    """The last operation that unmapped a shadow stack's page at the address."""
-    for m in reversed(list(reach.scene.facts.mappings)):
-        if m.mm != reach.fault.mm or m.seq >= reach.fault.seq or not m.done or m.op not in _OPS:
-            continue
-        area = Area(m.old_start, m.old_length or 0) if m.old_start is not None else m.area
-        if area.holds(reach.address) and not (m.op == "map" and m.shadow_stack):
-            return m if reach.scene.stack(m.mm, reach.address, m.seq) else None
-    return None
-
-
-_OPS: Final = {"unmap": "munmap", "map": "mmap", "remap": "mremap"}
 _ENDINGS: Final = {
     "prctl": "by switching its own shadow stack off",
     "exit": "at its exit",
     "exec": "at its exec",
     "failed clone": "in a clone that failed",
     "munmap": "munmap",
-    "mmap": "by mapping something else over it",
-    "mremap": "mremap",
+}
+# how it ended → the cause, and what was done
+_TAKEN: Final = {
+    "mmap": ("stack was mapped over", "mapped over", "mapped other memory over it"),
+    "mremap": ("stack was moved", "moved", "moved or shrank it with mremap"),
 }
 
 
 def overflow(reach: Reach) -> Verdict | None:
-    stack = next((s for s in reach.stacks if reach.address + 8 == s.area.base), None)
-    if stack is None or not reach.push:
+    stack, area = reach.beside(reach.address + 8, lambda area: area.base)
+    if stack is None or area is None or not reach.push:
         return None
-    held = reach.scene.slots(stack.mm, stack.area.base, stack.area.top, reach.fault.seq)
+    held = reach.scene.slots(stack.mm, area.base, area.top, reach.fault.seq)
     functions = Counter(
         reach.scene.symbols.function(s.mm, s.value) for s in held if s.writer == "sspush"
     )
-    sentence = (
-        f"the shadow stack is full: {stack.area.size // 8} return addresses fit into its"
-        f" {size_in_words(stack.area.size)}, and the next push reached the unmapped page below"
-    )
+    size = f"{area.size // 8} return addresses fit into its {size_in_words(area.size)}"
+    if reach.fault.cause is None:
+        pattern = "no room for token"
+        sentence = (
+            f"the shadow stack was full when the signal was delivered: {size}, ssp was at its base,"
+            " and the token for the handler had no room below it"
+        )
+    else:
+        pattern = "overflow"
+        sentence = (
+            f"the shadow stack is full: {size}, and the next push reached {reach.there} below"
+        )
     evidence = [f"{stack.name}, mapped at {show(stack.seq)}"]
     if functions:
         name, count = functions.most_common(1)[0]
@@ -179,12 +198,12 @@ def overflow(reach: Reach) -> Verdict | None:
         evidence.append(
             f"its size is from clone3's stack_size {clone.row.stack_size:#x}, {show(clone.seq)}"
         )
-    return Verdict("overflow", sentence, tuple(evidence))
+    return Verdict(pattern, sentence, tuple(evidence))
 
 
 def underflow(reach: Reach) -> Verdict | None:
-    stack = next((s for s in reach.stacks if reach.address == s.area.top), None)
-    if stack is None or reach.push:
+    stack, area = reach.beside(reach.address, lambda area: area.top)
+    if stack is None or area is None or reach.push:
         return None
     scene, fault = reach.scene, reach.fault
     switched = scene.switched_on(fault)
@@ -204,9 +223,9 @@ def underflow(reach: Reach) -> Verdict | None:
         & (pl.col("seq") < fault.seq - 1)
         & (pl.col("kind").cast(pl.String) == "sspopchk")
         & pl.col("fault").is_null()
-        & pl.col("addr").is_between(stack.area.base, stack.area.top)
+        & pl.col("addr").is_between(area.base, area.top)
     )
-    evidence_ = [f"ssp was {stack.area.top:#x}, the top of {stack.name}"]
+    evidence_ = [f"ssp was {area.top:#x}, the top of {stack.name}"]
     if pops.height:
         seq, pc = pops.select("seq", "pc").row(pops.height - 1)
         evidence_.append(f"its last word was popped at {show(seq)} in {scene.name(fault, pc)}")
@@ -225,8 +244,12 @@ def protected(reach: Reach) -> Verdict | None:
         f"mprotect({region.prot}) at {show(seq)}, by task {tid}"
         for seq, tid in changes.select("seq", "tid").tail(1).iter_rows()
     ]
-    sentence = "mprotect made the shadow stack read-only"
-    return Verdict("made read-only", sentence, tuple(evidence))
+    what = _UNWRITABLE.get(region.prot, "unwritable")
+    sentence = f"mprotect made the shadow stack {what}"
+    return Verdict(f"made {what}", sentence, tuple(evidence))
+
+
+_UNWRITABLE: Final = {0: "inaccessible", PROT_READ: "read-only"}
 
 
 def astray(reach: Reach) -> Verdict:

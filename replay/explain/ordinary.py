@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from shstk.replay.derive.branches import RETURN, blocks
 from shstk.replay.explain.faults import Fault
 from shstk.replay.explain.model import Verdict
 from shstk.replay.explain.scene import Scene
 from shstk.schemas.seq import show
 from shstk.schemas.uapi import PAGE
+
+_AMO: Final = 0x2F  # opcode
 
 
 def store(scene: Scene, fault: Fault) -> Verdict:
@@ -17,8 +21,9 @@ def store(scene: Scene, fault: Fault) -> Verdict:
     evidence = [f"{address:#x} lies in {stack.name}"] if stack else []
     for slot in scene.slots(fault.mm, address & -8, (address & -8) + 8, fault.seq):
         evidence.append(f"the word there is {scene.name(fault, slot.value)}: {scene.who(slot)}")
+    what = "an AMO" if (fault.word or 0) & 0x7F == _AMO else "an ordinary store"
     sentence = (
-        "an ordinary store went to a shadow stack, which only shadow-stack instructions may write:"
+        f"{what} went to a shadow stack, which only shadow-stack instructions may write:"
         " a wrong or overrun pointer, or an attack on the return addresses"
     )
     return Verdict("store to a shadow stack", sentence, tuple(evidence))
@@ -58,6 +63,11 @@ def access(scene: Scene, fault: Fault) -> Verdict:
     below, above = scene.symbols.regions.around(fault.mm, address, fault.seq)
     if address < PAGE:
         return Verdict("null pointer", f"a null pointer was used: the address is {address:#x}")
+    if region is not None and region.shadow_stack:
+        sentence = (
+            f"the shadow stack could not be read: its protection is {region.prot}, set by mprotect"
+        )
+        return Verdict("unreadable shadow stack", sentence)
     if region is not None:
         what = region.name or "ordinary memory"
         sentence = f"the access is not allowed there: {what}, mapped with prot {region.prot}"

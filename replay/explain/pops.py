@@ -134,6 +134,32 @@ def token(pop: Pop) -> Verdict | None:
     return Verdict("popped a token", sentence, evidence)
 
 
+def discarded(pop: Pop) -> Verdict | None:
+    """The word was zeroed by an operation on the mapping after it was pushed."""
+    if pop.slot is not None or pop.expected:
+        return None
+    fault, scene = pop.fault, pop.scene
+    before = scene.words.filter(
+        pl.col("mm").eq_missing(pl.lit(fault.mm, pl.UInt32))
+        & (pl.col("addr") == pop.address)
+        & (pl.col("to_seq") < fault.seq)
+    ).sort("to_seq")
+    row = scene.facts.ledger.row(before["to_seq"][-1]) if before.height else None
+    if row is None or row.op not in _ZEROED:
+        return None
+    pc = scene.pc_of(row.during or row.seq)
+    evidence = (
+        f"the word was {scene.name(fault, before['value'][-1])} until {show(row.seq)}: task"
+        f" {row.tid}'s {_ZEROED[row.op]}"
+        + (f" in {scene.name(fault, pc)}" if pc is not None else ""),
+    )
+    sentence = f"the return addresses on the shadow stack were zeroed: {_ZEROED[row.op]}"
+    return Verdict("words discarded", sentence, evidence)
+
+
+_ZEROED: Final = {"discard": "madvise(MADV_DONTNEED)", "map": "a new mapping over it"}
+
+
 def never_pushed(pop: Pop) -> Verdict | None:
     if pop.slot is not None:
         return None
@@ -264,6 +290,7 @@ PATTERNS: Final[tuple[Callable[[Pop], Verdict | None], ...]] = (
     two_tasks,
     left_handler,
     token,
+    discarded,
     never_pushed,
     longjmp,
     extra_pop,

@@ -80,7 +80,7 @@ class Scene:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.facts = Facts(run, run.row, "intent")
-        self.symbols = Symbols(run)
+        self.symbols = Symbols(run, self.facts.regions)
         self._results: dict[str, Result] = {}
 
     @cached_property

@@ -9,7 +9,7 @@ from shstk.replay.explain.model import Verdict
 from shstk.replay.explain.scene import Scene
 from shstk.replay.rules import named
 from shstk.schemas.seq import show
-from shstk.schemas.uapi import ERRNO_NAMES
+from shstk.schemas.uapi import ERRNO_NAMES, PROT_WRITE
 
 
 def off(scene: Scene, fault: Fault) -> Verdict:
@@ -75,7 +75,9 @@ def bad_sigreturn(scene: Scene, fault: Fault) -> Verdict:
             f" {made['token_addr'] or 0:#x}"
         )
     if pointer is None:
-        if made and made["token_addr"] and task and not task.state.enabled:
+        if not made:
+            return _forged(evidence)
+        if made["token_addr"] and task and not task.state.enabled:
             sentence = (
                 "the handler switched the shadow stack off: the frame's shadow-stack pointer is no"
                 " longer meaningful"
@@ -97,12 +99,39 @@ def bad_sigreturn(scene: Scene, fault: Fault) -> Verdict:
     slots = scene.slots(fault.mm, pointer, pointer + 8, fault.seq)
     evidence += [f"the word found at {pointer:#x} is {word:#x}: {scene.who(s)}" for s in slots[-1:]]
     if not made:
-        sentence = "no signal was delivered with this frame: it was forged"
-        return Verdict("forged frame", sentence, tuple(evidence))
+        return _forged(evidence)
     sentence = (
         "the token on the shadow stack was used up or overwritten before the handler returned"
     )
     return Verdict("token gone", sentence, tuple(evidence))
+
+
+def _forged(evidence: list[str]) -> Verdict:
+    sentence = "no signal was delivered with this frame: it was forged, or sp is wrong"
+    return Verdict("forged frame", sentence, tuple(evidence))
+
+
+def failed_exec(scene: Scene, fault: Fault) -> Verdict:
+    error = ERRNO_NAMES.get(fault.exec_error or 0, str(fault.exec_error))
+    sentence = (
+        f"execve failed with {error} after it had dropped the old address space, so there was"
+        " nothing to return to"
+    )
+    return Verdict("exec failed", sentence)
+
+
+def no_frame(scene: Scene, fault: Fault) -> Verdict | None:
+    """The verdict if the token would have fit, so that it was the frame that did not."""
+    ssp = scene.ssp(fault)
+    if scene.facts.history.state(fault.tid, fault.seq).enabled:
+        below = scene.facts.regions.at(fault.mm, (ssp or 0) - 8, fault.seq)
+        if below is None or not below.shadow_stack or not below.prot & PROT_WRITE:
+            return None
+    sentence = (
+        "the signal frame could not be stored: the stack pointer, or the alternate signal stack,"
+        " leaves no writable room for it"
+    )
+    return Verdict("no room for frame", sentence)
 
 
 def no_delivery(scene: Scene, fault: Fault) -> list[str]:

@@ -45,5 +45,5 @@ APPLIES = "ordinary load from a shadow stack"
 def check(facts: Facts) -> Iterator[Outcome]:
     for fault in memory_faults.of(facts, "load"):
         yield wrong(fault, "no fault", f"cause {fault.cause}", "a shadow stack may be read")
-    if count := plain_accesses(facts.run, facts.stacks, LOADS).height:
+    if count := plain_accesses(facts.run, facts.ledger, LOADS).height:
         yield Satisfied(count)

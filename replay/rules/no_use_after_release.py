@@ -37,10 +37,10 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from shstk.replay.derive.history import Task
 from shstk.replay.derive.pieces import pieces
-from shstk.replay.derive.places import last_marks
-from shstk.replay.derive.rows import Area
-from shstk.replay.derive.stacks import Ended, Stack, losses, stack_marks
+from shstk.replay.derive.sharing import on_stacks
+from shstk.replay.derive.stacks import Stack
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules.outcome import Finding, Outcome, Satisfied
 
@@ -51,43 +51,36 @@ _PROGRAMS_OWN = ("munmap", "mmap", "mremap")
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    marks, lost = stack_marks(facts.stacks), losses(facts.stacks)
-    reported: set[tuple[Stack, int | None]] = set()
+    reported: set[tuple[Stack, Task | None]] = set()
     for piece in pieces(facts.run):
-        rows = piece.cfi.filter(pl.col("addr").is_not_null())
-        known = last_marks(rows.select("seq", "tid", "mm", "addr", "fault"), marks)
-        late = known.filter(pl.col("mark") >= len(facts.stacks)).sort("seq")
-        count = known["mark"].count() - late.height
-        if count:
+        rows = on_stacks(piece.cfi.lazy().filter(pl.col("addr").is_not_null()), facts.ledger)
+        late = rows.filter(pl.col("gone").is_not_null()).sort("seq")
+        if count := rows.height - late.height:
             yield Satisfied(count)
-        yield from _late(facts, lost, late, reported)
+        yield from _late(facts, late, reported)
 
 
 def _late(
-    facts: Facts,
-    lost: list[tuple[Stack, Area, Ended]],
-    late: pl.DataFrame,
-    reported: set[tuple[Stack, int | None]],
+    facts: Facts, late: pl.DataFrame, reported: set[tuple[Stack, Task | None]]
 ) -> Iterator[Outcome]:
     """Accesses to released pieces; only the first of each task to each stack is reported."""
-    task = facts.history.task
-    names = ["seq", "tid", "mm", "addr", "fault", "mark"]
-    for seq, tid, mm, addr, fault, mark in late.select(names).iter_rows():
-        stack, area, end = lost[mark - len(facts.stacks)]
-        if (stack, tid) in reported:
+    names = ["seq", "tid", "mm", "addr", "fault", "mark", "gone"]
+    for seq, tid, mm, addr, fault, mark, gone in late.select(names).iter_rows():
+        stack, end = facts.stacks[mark], facts.ledger.ended(gone)
+        user, ender = facts.history.task(tid, seq), facts.history.task(end.by, end.seq)
+        if (stack, user) in reported:
             continue
-        ender = task(end.by, end.seq)
         owners = stack.owner is not None and stack.owner is ender
-        own_doing = end.how in _PROGRAMS_OWN and (task(tid, seq) is not ender or fault is None)
+        own_doing = end.how in _PROGRAMS_OWN and (user is not ender or fault is None)
         if not (own_doing or (end.how in ("exit", "exec", "prctl") and owners)):
             continue
-        reported.add((stack, tid))
+        reported.add((stack, user))
         yield Finding(
             seq=seq,
             tid=tid,
             mm=mm,
             addr=addr,
-            expected=f"no access to {area} after task {end.by}'s {end.how}",
+            expected=f"no access to {stack.taken(addr, gone)} after task {end.by}'s {end.how}",
             actual=f"access to {addr:#x}" + (f", fault {fault}" if fault is not None else ""),
             note=f"{stack.name} was released by task {end.by}'s {end.how}",
             evidence=(stack.step, end.seq, seq),

@@ -47,7 +47,7 @@ APPLIES = "sspush on a known shadow stack"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    count, found = clashes(facts.run, facts.history, facts.stacks, facts.law, facts.stretches[1])
+    count, found = clashes(facts.run, facts.history, facts.ledger, facts.law, facts.stretches[1])
     if count > len(found):
         yield Satisfied(count - len(found))
     for clash in found:

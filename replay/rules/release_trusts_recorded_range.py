@@ -81,6 +81,6 @@ def _elsewhere(facts: Facts, step: Exited) -> Iterator[Outcome]:
         )
     if beside or ssp is None or ssp == own.top:
         return
-    on = facts.ledger.at(step.task.mm, ssp, step.seq)
+    on = facts.ledger.on(step.task.mm, ssp, step.seq)
     if on and on.owner is None:
         yield OK

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from shstk.replay.derive.history import Execed, Exited
-from shstk.replay.derive.occupied import occupied
 from shstk.replay.derive.stacks import Stack
 from shstk.replay.facts import Facts
 from shstk.replay.rules import words
@@ -25,14 +24,9 @@ def case_of(facts: Facts, step: Exited) -> str:
         return "undue"
     made = facts.ledger.made(task, stack, step.seq)
     if made and made.cut is not None and made.cut < step.seq:
-        anothers = any(
-            s.owner not in (None, task)
-            and s.mm == task.mm
-            and s.lives(step.seq)
-            and s.area.overlaps(stack)
-            for s in facts.stacks
-        )
-        there = occupied(task.mm, stack, step.seq, facts.mappings, facts.forks)
+        here = facts.ledger.within(task.mm, stack, step.seq)
+        anothers = any(s.owner not in (None, task) for s in here)
+        there = facts.regions.within(task.mm, stack.base, stack.top, step.seq - 1)
         return "replaced" if there and not anothers else "gone"
     if task.tid == task.pid and step.threads:
         return "leader"

@@ -54,7 +54,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
     for fault in memory_faults.of(facts, "store"):
         due = at_pc(fault, STORE_ACCESS, SEGV_ACCERR)
         yield judge(facts, fault, due, "an ordinary store to a shadow stack")
-    for row in plain_accesses(facts.run, facts.stacks, STORES).iter_rows(named=True):
+    for row in plain_accesses(facts.run, facts.ledger, STORES).iter_rows(named=True):
         stack = facts.stacks[row["mark"]]
         yield Finding(
             seq=row["seq"],

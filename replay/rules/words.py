@@ -45,7 +45,7 @@ def pages(length: int) -> str:
 
 def on_whose(facts: Facts, task: Task, ssp: int, seq: int) -> str:
     """The stack that an ssp of this task is on."""
-    stack = facts.ledger.at(task.mm, ssp, seq)
+    stack = facts.ledger.on(task.mm, ssp, seq)
     if stack is None:
         return f"ssp {ssp:#x} is on no shadow stack"
     place = "the top of " if stack.area.top == ssp else ""

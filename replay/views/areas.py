@@ -17,7 +17,7 @@ COLUMNS: Final = (
     Column("mm", "u32?", "number", "address space"),
     Column("start", "u64", "address", "first byte"),
     Column("length", "u64", "size", "bytes as first mapped; a stack grows"),
-    Column("prot", "u32", "bits", "PROT_* bits"),
+    Column("prot", "u32", "bits", "PROT_* bits in effect: PROT_WRITE brings PROT_READ"),
     Column("flags", "u32", "bits", "MAP_* bits it was mapped with"),
     Column("shadow_stack", "bool", "truth", "made with VM_SHADOW_STACK"),
     Column("input", "u32?", "number", "the file (inputs.input)"),
@@ -32,5 +32,5 @@ COLUMNS: Final = (
 def build(run: Run) -> pl.DataFrame:
     """Columns of COLUMNS, by from_seq, then start."""
     names = [c.name for c in COLUMNS]
-    rows = (tuple(getattr(region, name) for name in names) for region in Regions(run).all)
+    rows = (tuple(getattr(region, name) for name in names) for region in Regions.of(run).all)
     return frame(COLUMNS, rows)

@@ -24,7 +24,7 @@ COLUMNS: Final = (
         "str",
         "kind",
         "mismatch, no word, ordinary page, misaligned, store, off, landing pad, bad sigreturn,"
-        " no delivery, fetch, illegal, other",
+        " exec, no delivery, fetch, illegal, other",
     ),
     Column("signal", "str", "name", "the signal it raised"),
     Column("fatal", "bool", "truth", "whether it ended the task"),

@@ -11,9 +11,12 @@ from shstk import render
 from shstk.cli.common import Address, Seq, format_option, open_run, run_argument
 from shstk.replay.decode import size
 from shstk.schemas import seq as positions
+from shstk.schemas.errors import Exit
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from shstk.replay.run import Run
 
 
 @click.command()
@@ -24,24 +27,39 @@ if TYPE_CHECKING:
 def command(run: Path, addr: int | None, at: int | None, format: str) -> None:
     """List the shadow stacks of RUN: the owner, who allocated it, who freed it or should have.
 
-    With ADDR, only the stack that contains it. `deepest` is the most bytes ever in use.
+    With ADDR, only the stack that contains it; exit code 1 if none does. `deepest` is the most
+    bytes ever in use. `others` are tasks on a stack that is not their own.
     """
-    frame = shstk.stacks(open_run(run), at=at, addr=addr)
+    opened = open_run(run)
+    frame = shstk.stacks(opened, at=at, addr=addr)
+    when = f" at {positions.show(at)}" if at is not None else ""
     if format != "text":
         from shstk.replay.views import VIEWS
 
         render.write_frame(frame, VIEWS["shadow_stacks"].units, format)
-    elif frame.is_empty():
-        where = f" contains {addr:#x}" if addr is not None else ""
-        when = f" at {positions.show(at)}" if at is not None else ""
-        click.echo(f"no shadow stack{where}{when}")
-    else:
+    elif not frame.is_empty():
         write_text(frame, sys.stdout)
+    elif addr is None:
+        click.echo(f"no shadow stack{when}")
+    if addr is not None and frame.is_empty():
+        click.echo(
+            f"no shadow stack contains {addr:#x}{when}: {_there(opened, addr, at)}", err=True
+        )
+        raise SystemExit(Exit.FINDINGS)
+
+
+def _there(run: Run, addr: int, at: int | None) -> str:
+    from shstk.replay.symbols import Symbols
+
+    place = Symbols(run).at(None, addr, at)
+    return f"it is in {place.name}" if place else "nothing is mapped there"
 
 
 def write_text(frame: pl.DataFrame, out: TextIO) -> None:
     """One line for each stack, followed by the tasks that should have freed a leaked stack."""
-    header = ["base", "size", "mm", "owner", "ssp", "deepest", "allocated by", "freed by"]
+    shared = frame["others"].count() > 0
+    header = ["base", "size", "mm", "owner", *(["others"] if shared else []), "ssp", "deepest"]
+    header += ["allocated by", "freed by"]
     rows, late = [], []
     for row in frame.iter_rows(named=True):
         rows.append(
@@ -50,6 +68,7 @@ def write_text(frame: pl.DataFrame, out: TextIO) -> None:
                 size(row["size"]),
                 row["mm"],
                 row["owner"],
+                *([row["others"]] if shared else []),
                 None if row["ssp"] is None else hex(row["ssp"]),
                 row["high_water"],
                 _who(row["how"], row["made_by"], row["made_seq"]),

@@ -21,6 +21,7 @@ CASES = {
     "thread-off": "v3",
     "handler": "7.2",
     "token": "7.2",
+    "full-fault": "7.2",
     "exec": "v26",
 }
 

@@ -13,6 +13,8 @@ import pytest
 from listings import threaded
 
 from shstk.replay.explain import end, explain
+from shstk.replay.explain.faults import faults
+from shstk.replay.explain.text import text
 from shstk.replay.run import Run
 from shstk.replay.views import VIEWS
 from shstk.schemas.errors import UsageError
@@ -145,6 +147,30 @@ CASES = (
     Case("handler", "landing pad", "handler without lpad", "handler_without_pad"),
     Case("token", "bad sigreturn", "tampered pointer", None),
     Case("no-stack", "no delivery", "ssp astray", None),
+    Case("full-signal", "no delivery", "no room for token", None),
+    Case("full-fault", "no delivery", "no room for token", None),
+    Case("full-overflow", "no delivery", "no room for token", None),
+    Case("no-frame", "no delivery", "no room for frame", None),
+    Case("zeroed-token", "bad sigreturn", "token gone", None),
+    Case("ordinary-pointer", "bad sigreturn", "tampered pointer", None),
+    Case("off-in-handler", "bad sigreturn", "switched off in a handler", None),
+    Case("damaged-frame", "bad sigreturn", "damaged frame", None),
+    Case("forged-frame", "bad sigreturn", "forged frame", None),
+    Case("read-only", "no word", "made read-only", "descend"),
+    Case("moved", "no word", "stack was moved", "moved_away"),
+    Case("mapped-over", "ordinary page", "stack was mapped over", "mapped_over"),
+    Case("discarded", "mismatch", "words discarded", "discarded"),
+    Case("no-load", "other", "unreadable shadow stack", "load_without_permission"),
+    Case("runs-stack", "fetch", "no code there", None),
+    Case("misaligned", "misaligned", "misaligned", "swap_misaligned"),
+    Case("swap-ordinary", "ordinary page", "swap elsewhere", "swap_on_ordinary_page"),
+    Case("pop-ordinary", "ordinary page", "ssp astray", "pop_on_ordinary_page"),
+    Case("amo", "store", "store to a shadow stack", "amo_to_shadow_stack"),
+    Case("enable-fails", "off", "enabling failed", "reads_ssp"),
+    Case("entered-off", "no word", "entered while off", "entered_while_off"),
+    Case("underflow-above", "ordinary page", "underflow", "underflow_into_memory"),
+    Case("no-lpad", "landing pad", "no lpad", "without_pad"),
+    Case("odd-lpad", "landing pad", "misaligned lpad", "odd_pad"),
 )
 
 
@@ -297,6 +323,57 @@ def test_the_view_has_them_as_rows(recorded: Callable[..., Run]) -> None:
     assert row["line"] == line_of("faulty.c", "return (int)sink;")
     assert (row["written_by"], row["written_in"]) == (102, "takes_its_turn")
     assert (row["cause"], row["rule"]) == ("two tasks on one stack", "A5")
+
+
+@pytest.mark.parametrize(
+    ("case", "code", "cause"),
+    [("full-fault", "SEGV_CPERR", "never pushed"), ("full-overflow", "SEGV_MAPERR", "overflow")],
+)
+def test_a_fault_whose_handler_had_no_room_for_its_token(
+    case: str, code: str, cause: str, recorded: Callable[..., Run]
+) -> None:
+    """The task dies of the SIGSEGV that the kernel forces, and not of the exception's."""
+    raised, forced = explain(recorded(case), every=True)
+    assert (raised.verdict.pattern, raised.fault.fatal, raised.fault.caught) == (
+        cause,
+        False,
+        False,
+    )
+    assert "killed by SIGSEGV (SI_KERNEL)" in text(forced)
+    assert "raised SIGSEGV" in text(raised)
+    assert f"the signal was SIGSEGV ({code})" in forced.verdict.evidence[0]
+    assert forced.verdict.sentence.startswith("the shadow stack was full when the signal was")
+
+
+def test_a_signal_from_elsewhere_is_not_the_exceptions() -> None:
+    """A breakpoint that a handler caught, and at the same instruction a SIGTERM that kills."""
+    run = threaded(
+        """30 t1 sspopchk 0x10234 fault=18
+   t1 fault 18 tval=3 signo=SIGSEGV code=SEGV_CPERR expected=0x10234 found=0x666
+   t1 deliver SIGSEGV token code=SEGV_CPERR handler=0x10400
+   t1 fatal SIGTERM code=0
+   t1 exit_begin 15
+   t1 mm_dropped 0
+```"""
+    )
+    (fault,) = faults(run)
+    assert (fault.fatal, fault.caught) == (False, True)
+
+
+def test_an_exec_that_fails_past_its_point_of_no_return() -> None:
+    run = threaded(
+        """30 t1 execve(0, 0, 0) = -ENOEXEC {
+   exec_begin
+   exec_done -8
+   fatal SIGSEGV code=0x80
+   exit_begin 11
+   mm_dropped 0
+   }
+```"""
+    )
+    (found,) = explain(run)
+    assert (found.kind, found.verdict.pattern) == ("exec", "exec failed")
+    assert "ENOEXEC" in found.verdict.sentence
 
 
 def test_no_fault() -> None:

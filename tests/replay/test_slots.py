@@ -6,9 +6,9 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shstk.replay.derive.rows import Mapping, Rows
+from shstk.replay.derive.regions import Regions
+from shstk.replay.derive.rows import Copied, Mapping, Rows
 from shstk.replay.derive.slots import wrong_loads
-from shstk.replay.derive.stacks import Copied
 
 SCHEMA = {
     "seq": pl.UInt64,
@@ -100,5 +100,6 @@ def test_wrong_loads_are_those_of_the_model(steps: list) -> None:  # type: ignor
     for i, step in enumerate(steps):
         machine.step(100 + i, step)
     rows = pl.DataFrame(machine.rows, schema=SCHEMA, orient="row")
-    found = wrong_loads(rows, Rows(machine.mappings), Rows(machine.forks))
+    regions = Regions(Rows(machine.mappings), Rows(machine.forks), {})
+    found = wrong_loads(rows, regions.changes)
     assert found.select("seq", "due").rows() == machine.wrong
