@@ -19,6 +19,9 @@ from shstk.schemas.causes import (
     STORE_PAGE,
 )
 from shstk.schemas.uapi import (
+    BUS_ADRALN,
+    BUS_ADRERR,
+    ILL_ILLOPC,
     PROT_EXEC,
     PROT_READ,
     PROT_WRITE,
@@ -27,16 +30,11 @@ from shstk.schemas.uapi import (
     SEGV_MAPERR,
     SI_KERNEL,
     SIGNALS,
+    TRAP_BRKPT,
 )
 from shstk.tracer._core import FAULT_NO_FRAME
 from shstk.tracer.kernel.signal import signals
-from shstk.tracer.kernel.signal.siginfo import (
-    BUS_ADRALN,
-    BUS_ADRERR,
-    ILL_ILLOPC,
-    SIGKILL,
-    TRAP_BRKPT,
-)
+from shstk.tracer.kernel.signal.siginfo import SIGKILL
 from shstk.tracer.kernel.task import Task
 
 if TYPE_CHECKING:
