@@ -109,4 +109,6 @@ def _check(vma: Vma, advice: int) -> None:
             raise Errno("EINVAL")  # no huge page has a place in it
 
 
-CALLS: Final = (Call("madvise", sys_madvise),)
+CALLS: Final = (
+    Call("madvise", sys_madvise, why="no MADV_REMOVE, HWPOISON and SOFT_OFFLINE: -EINVAL"),
+)
