@@ -9,7 +9,19 @@ from shstk.schemas import uapi
 from shstk.schemas.argument_types import ENUMS, FLAGS
 from shstk.schemas.syscalls import BY_NUMBER
 
-_SEGV_CODES: Final = {code: name for name, code in uapi.constants("SEGV_").items()}
+# si_code by signal, and those that any signal can have
+_CODES: Final = {
+    uapi.SIGNALS[signal]: {code: name for name, code in uapi.constants(prefix).items()}
+    for signal, prefix in {
+        "SIGILL": "ILL_",
+        "SIGTRAP": "TRAP_",
+        "SIGBUS": "BUS_",
+        "SIGFPE": "FPE_",
+        "SIGSEGV": "SEGV_",
+        "SIGCHLD": "CLD_",
+    }.items()
+}
+_ANY_CODES: Final = {code: name for name, code in uapi.constants("SI_").items()}
 
 
 def size(length: int) -> str:
@@ -47,7 +59,8 @@ def signal_name(number: int | None) -> str:
 def signal_code(signo: int | None, code: int | None) -> str:
     if code is None:
         return "-"
-    return _SEGV_CODES.get(code, str(code)) if signo == uapi.SIGNALS["SIGSEGV"] else str(code)
+    known = _ANY_CODES | _CODES.get(signo or 0, {})
+    return known.get(code, str(code))
 
 
 def wait_status(status: int) -> str:

@@ -11,7 +11,7 @@ class Exit(IntEnum):
     OK = 0  # success, nothing found
     FINDINGS = 1  # findings, or a difference
     USAGE = 2  # the command line is wrong
-    INPUT = 3  # unreadable or invalid input, or an output that cannot be written
+    INPUT = 3  # input that cannot be read, or output that cannot be written
     DISAGREES = 4  # a replay disagrees with the record
     INTERNAL = 70  # a bug in shstk itself
 
@@ -57,4 +57,10 @@ class BadPlugin(ShstkError):
 
 
 class CannotWrite(ShstkError):
-    """An output cannot be written (exists already, disk full, no permission)."""
+    """An output cannot be written (disk full, no permission)."""
+
+
+class OutputExists(CannotWrite):
+    """An output exists already, and --force was not given."""
+
+    exit = Exit.USAGE

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shstk.render import shown_rows
-from shstk.schemas.errors import CannotWrite, UsageError
+from shstk.schemas.errors import CannotWrite, OutputExists, UsageError
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
@@ -28,7 +28,7 @@ def export(run: Run, out: Path, format: str = "arrow", force: bool = False) -> l
     if format not in _WRITERS:
         raise UsageError(f"no format {format!r}", f"formats: {' '.join(_WRITERS)}")
     if out.exists() and not force:
-        raise CannotWrite(f"{out} already exists", "choose another with -o, or use --force")
+        raise OutputExists(f"{out} already exists", "choose another with -o, or use --force")
     try:
         out.mkdir(parents=True, exist_ok=True)
         written = []

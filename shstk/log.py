@@ -16,12 +16,14 @@ from shstk.replay import decode
 from shstk.replay.decode import size
 from shstk.schemas import seq as positions
 from shstk.schemas.argument_types import FLAGS
+from shstk.schemas.errors import UsageError
 from shstk.schemas.syscalls import name_of
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 Row = dict[str, Any]
+_SHOWN: Final = 20  # tasks that a hint names
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,10 @@ def _clone(row: Row) -> str:
     return f"{row['api']} {flags}{stack} -> {made}"
 
 
+# What the value of an event counts.
+_VALUES: Final = {"futex_wake": "woken", "mm_dropped": "users"}
+
+
 def _task_event(row: Row) -> str:
     kind = row["kind"]
     if kind == "created":
@@ -76,13 +82,23 @@ def _task_event(row: Row) -> str:
     if kind in ("exit_begin", "reaped") and row["status"] is not None:
         by = f" by {row['value']}" if kind == "reaped" and row["value"] else ""
         return f"{kind}{by}: {decode.wait_status(row['status'])}"
-    extras = [f"{name}={_hex(row[name])}" for name in ("addr", "value") if row[name] is not None]
-    return " ".join([kind, *extras])
+    if kind == "exec_done" and row["status"]:
+        return f"exec_done = {decode.result(row['status'])}"
+    if kind == "vfork_done" and row["value"] is not None:
+        return f"vfork_done: task {row['value']} goes on"
+    told = [] if row["addr"] is None else [f"addr={row['addr']:#x}"]
+    if row["value"] is not None:
+        told.append(f"{_VALUES.get(kind, 'value')}={row['value']}")
+    return " ".join([kind, *told])
 
 
 def _mapping(row: Row) -> str:
     what = row["op"] + (" shadow stack" if row["shadow_stack"] else "")
-    where = f"{_hex(row['start'])}+{size(row['length'])}"
+    where = f"{size(row['length'])}"
+    if row["start"] is not None:
+        where = f"{row['start']:#x}+{where}"
+    elif row["hint"]:
+        where = f"{row['hint']:#x}+{where}"
     if row["op"] == "remap" and row["old_start"] is not None:
         where = f"{row['old_start']:#x} -> {where}"
     prot = "" if row["prot"] is None else " " + decode.flags(row["prot"], FLAGS["prot"])
@@ -198,7 +214,10 @@ def tell(
 
     tid: only this task's. around, context: only `context` lines before and after that seq.
     calls: only system calls. cfi: only shadow-stack and landing-pad events (omitted otherwise).
+
+    Raises UsageError: the run has no such task, or ends before that seq.
     """
+    _check(run, tid, around)
     if calls or cfi:
         chosen = ["syscalls"] * calls + ["cfi"] * cfi
     else:
@@ -207,6 +226,23 @@ def tell(
         return heapq.merge(*(_lines(run, table, tid, None, None) for table in chosen))
     low, high = _window(run, chosen, tid, around, context)
     return heapq.merge(*(_lines(run, table, tid, low, high) for table in chosen))
+
+
+def _check(run: Run, tid: int | None, around: int | None) -> None:
+    icount = run.manifest.icount
+    if around is not None and around >= positions.pack(icount + 1, 0):
+        last = positions.show(positions.pack(icount, 0))
+        raise UsageError(f"--around {positions.show(around)}: the run ends at {last}")
+    if tid is None:
+        return
+    known: set[int | None] = set()
+    for table in ("task_events", "syscalls", *_TELLERS):  # the first knows a recorded run's tasks
+        known |= set(run.scan(table).select(pl.col("tid").unique()).collect()["tid"])
+        if tid in known:
+            return
+    tids = [str(t) for t in sorted(t for t in known if t is not None)]
+    some = " ".join(tids[:_SHOWN]) + " …" * (len(tids) > _SHOWN)
+    raise UsageError(f"--tid {tid}: the run has no such task", f"tasks: {some}")
 
 
 def _window(

@@ -14,6 +14,7 @@ from shstk.replay.derive.rows import Area, Mapping
 from shstk.replay.derive.stacks import Stack
 from shstk.replay.explain.faults import Fault
 from shstk.replay.explain.model import Verdict
+from shstk.replay.explain.ordinary import guarded
 from shstk.replay.explain.scene import Frame, Scene
 from shstk.replay.rules import named
 from shstk.schemas.seq import show
@@ -73,6 +74,10 @@ def misaligned(reach: Reach) -> Verdict | None:
         return None
     sentence = "ssamoswap needs an address that is aligned to the word it swaps"
     return Verdict("misaligned", sentence, (f"its address was {reach.address:#x}",))
+
+
+def in_guard_region(reach: Reach) -> Verdict | None:
+    return guarded(reach.scene, reach.fault, reach.address)
 
 
 def swapped_elsewhere(reach: Reach) -> Verdict | None:
@@ -267,6 +272,7 @@ def astray(reach: Reach) -> Verdict:
 
 PATTERNS: Final[tuple[Callable[[Reach], Verdict | None], ...]] = (
     misaligned,
+    in_guard_region,
     swapped_elsewhere,
     base_for_token,
     released,

@@ -29,6 +29,14 @@ def store(scene: Scene, fault: Fault) -> Verdict:
     return Verdict("store to a shadow stack", sentence, tuple(evidence))
 
 
+def guarded(scene: Scene, fault: Fault, address: int) -> Verdict | None:
+    """An access to a guard region."""
+    if not scene.facts.guards.at(fault.mm, address, fault.seq):
+        return None
+    sentence = f"{address:#x} is in a guard region: the program had it made by MADV_GUARD_INSTALL"
+    return Verdict("guard region", sentence)
+
+
 def fetch(scene: Scene, fault: Fault) -> Verdict:
     """Execution reached memory that is not executable."""
     target = fault.pc or 0
@@ -61,6 +69,8 @@ def access(scene: Scene, fault: Fault) -> Verdict:
     address = fault.address if fault.address is not None else fault.tval
     region = scene.symbols.regions.at(fault.mm, address, fault.seq)
     below, above = scene.symbols.regions.around(fault.mm, address, fault.seq)
+    if verdict := guarded(scene, fault, address):
+        return verdict
     if address < PAGE:
         return Verdict("null pointer", f"a null pointer was used: the address is {address:#x}")
     if region is not None and region.shadow_stack:

@@ -86,8 +86,8 @@ class Commands(click.Group):
 @click.command(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 success; 1 findings or a difference; 2 wrong usage; 3 unreadable input;"
-    " 4 a replay disagrees with the record.",
+    epilog="Exit codes: 0 success; 1 findings or a difference; 2 wrong usage; 3 unreadable input or"
+    " unwritable output; 4 a replay disagrees with the record.",
 )
 @click.version_option(VERSION, "-V", "--version", prog_name="shstk")
 @click.pass_context

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from shstk.replay.run import Run
     from shstk.tracer.guest import Guest
 
-# How often a guest that only sleeps may read the clock past the record's last instruction.
-_PATIENCE: Final = 1 << 8
+# Turns of the loop that a guest which only sleeps may take past the record's last instruction.
+_PATIENCE: Final = 1 << 14
 # Manifest fields that describe the end of a complete run.
 _ENDED: Final = ("auxv", "ending", "exit_status", "icount", "warnings")
 

@@ -6,6 +6,7 @@ import hashlib
 import multiprocessing
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from shstk.replay.check import check
 from shstk.replay.rules.outcome import Result
@@ -22,6 +23,8 @@ from shstk.schemas.errors import ShstkError
 from shstk.tracer.guest import set_up
 from shstk.tracer.options import GuestOptions
 from shstk.tracer.record import record_guest
+
+_CTRL_C: Final = 0.2  # seconds in which a Ctrl-C reaches all processes of the terminal
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,13 @@ def explore(
         jobs, multiprocessing.get_context("spawn"), initializer=_let_ctrl_c_end_it
     )
     try:
-        ahead = (pool.submit(attempt, replace(options, seed=seed), judging) for seed in seeds)
+        ahead = (_submit(pool, replace(options, seed=seed), judging) for seed in seeds)
         waiting: list[Future[Tried]] = list(islice(ahead, 2 * jobs))
         while waiting:
             yield waiting.pop(0).result()
             waiting += islice(ahead, 1)
     except BrokenProcessPool as error:
+        time.sleep(_CTRL_C)  # the terminal interrupts this process too: it ends here
         raise ShstkError(
             "a process that ran a seed was killed", "memory may have run out: try --jobs 1"
         ) from error
@@ -100,8 +104,18 @@ def attempt(options: GuestOptions, judging: Judging) -> Tried:
         )
 
 
+def _submit(pool: ProcessPoolExecutor, options: GuestOptions, judging: Judging) -> Future[Tried]:
+    """A process that this starts inherits the signal mask: Ctrl-C waits for its initializer."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(attempt, options, judging)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 def _let_ctrl_c_end_it() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _values(run: Run, table: str) -> str:

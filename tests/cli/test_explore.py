@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,3 +72,31 @@ def test_nothing_found(capfd: pytest.CaptureFixture[str]) -> None:
 def test_findings_may_be_left_out(capfd: pytest.CaptureFixture[str]) -> None:
     code, _ = explore(f"--seeds 2 -k v6 --ignore X1 {DEADLOCKS}", capfd)
     assert code == 0
+
+
+@pytest.mark.parametrize("after", [0.5, 3])
+def test_ctrl_c_ends_all_its_processes_at_once(after: float) -> None:
+    """The terminal sends SIGINT to each of them; those that are just starting too."""
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "shstk",
+        "explore",
+        "-j",
+        "2",
+        "--all",
+        "--seeds",
+        "5000",
+    ]
+    process = subprocess.Popen(
+        [*command, "--stdin", "/dev/null", DEADLOCKS],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    time.sleep(after + 0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    text, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert text.split() in ([], [b"interrupted"])

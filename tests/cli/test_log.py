@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from shstk.__main__ import run
 from shstk.cli import cli
 from shstk.schemas.syscalls import SYSCALLS
 from shstk.tracer.kernel.table import CALLS
@@ -61,3 +62,58 @@ def test_every_call_of_the_kernel_model_has_words(tmp_path: Path) -> None:
         assert text.startswith(f"{name}(")
         for argument in SYSCALLS[name].arguments:
             assert f"'{argument.name}': " in told, line
+
+
+def told(tmp_path: Path, *lines: str, options: tuple[str, ...] = ()) -> tuple[int, str]:
+    """What log says of a listing: exit code, and text without places and tasks."""
+    (tmp_path / "a.md").write_text("```run\nt1 boot\n" + "\n".join(lines) + "\n```")
+    out = tmp_path / "a.run"
+    assert run(["build", str(tmp_path / "a.md"), "-o", str(out), "--force"]) == 0
+    return run(["log", str(out), *options]), str(out)
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        ("exec_done -2", "exec_done = -ENOENT"),
+        ("exec_done", "exec_done"),
+        ("vfork_done 1", "vfork_done: task 1 goes on"),
+        ("mm_dropped 2", "mm_dropped users=2"),
+        ("fatal SIGTERM code=0", "killed by SIGTERM {si_code=SI_USER}"),
+        ("fatal SIGILL code=1", "killed by SIGILL {si_code=ILL_ILLOPC}"),
+        ("deliver SIGCHLD code=2 handler=0x1000", "SIGCHLD {si_code=CLD_KILLED} -> handler 0x1000"),
+        ("fatal SIGSEGV code=99", "killed by SIGSEGV {si_code=99}"),
+        (
+            "row mappings op=map shadow_stack=true length=4K ret=-17",
+            "map shadow stack 4K = -EEXIST",
+        ),
+        (
+            "row mappings op=map shadow_stack=true hint=0x5000 length=4K ret=-17",
+            "map shadow stack 0x5000+4K = -EEXIST",
+        ),
+    ],
+)
+def test_what_happened_in_words(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], event: str, text: str
+) -> None:
+    code, _ = told(tmp_path, f"10 t1 {event}")
+    assert code == 0
+    [line] = [line for line in capfd.readouterr().out.splitlines() if line.startswith("10.")]
+    assert line.split(maxsplit=2)[2].removesuffix(" frame -") == text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--tid 999", "error: --tid 999: the run has no such task\n  hint: tasks: 1\n"),
+        ("--around 2000.1", "error: --around 2000.1: the run ends at 10.0\n"),
+    ],
+)
+def test_what_the_run_does_not_have(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], options: str, message: str
+) -> None:
+    code, _ = told(tmp_path, "10 t1 getpid() = 1", options=tuple(options.split()))
+    assert (code, capfd.readouterr().err.partition("error")[2]) == (
+        2,
+        message.partition("error")[2],
+    )

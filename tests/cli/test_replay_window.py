@@ -88,7 +88,7 @@ def test_wrong_usage(arguments: str, said: str, capsys: pytest.CaptureFixture[st
 
 def test_a_file_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
     Path("rows.csv").write_text("mine")
-    replay("x.run --window 1..2 -o rows.csv", 3)
+    replay("x.run --window 1..2 -o rows.csv", 2)
     assert "already exists" in capsys.readouterr().err
     assert Path("rows.csv").read_text() == "mine"
     replay("x.run --window 1..2 -o rows.csv --force")

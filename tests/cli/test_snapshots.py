@@ -52,7 +52,7 @@ WRONG = {
     "no-such-program": ("record --stdin /dev/null nothing.elf", 3),
     "not-an-elf": ("record --stdin /dev/null text.elf", 3),
     "no-such-run": ("check nothing.run", 3),
-    "run-exists": ("record --stdin /dev/null -o v3.run text.elf", 3),
+    "run-exists": ("record --stdin /dev/null -o v3.run text.elf", 2),
     "no-such-architecture": ("check v3.run --rules mips", 2),
     "no-csv-of-rules": ("check v3.run --rules x86 --format csv", 2),
     "no-such-rule": ("explain Q9", 2),

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from listings import threaded
 
+from shstk.listing import build
 from shstk.replay.explain import end, explain
 from shstk.replay.explain.faults import faults
 from shstk.replay.explain.text import text
@@ -380,3 +381,27 @@ def test_no_fault() -> None:
     assert explain(threaded()) == []
     assert explain(threaded(), every=True) == []
     assert end(threaded()) is None
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "fault 13 tval=G address=G pc=0x10400 word=0x0005_3503 signo=SIGSEGV code=SEGV_MAPERR",
+        "fault 15 tval=G address=G pc=0x10400 word=0xce10_4073 signo=SIGSEGV code=SEGV_MAPERR",
+    ],
+)
+def test_a_guard_region(fault: str, tmp_path: Path) -> None:
+    text = f"""```run
+G = 0x7fff_f000_0000
+S1 = 4K@G
+t1 boot
+10 t1 map_shadow_stack(0, 4K, 0) = G {{ map S1 ss }}
+11 t1 madvise(G, 4K, MADV_GUARD_INSTALL) = 0 {{ discard S1 flags=MADV_GUARD_INSTALL }}
+20 t1 {fault} si_addr=G
+   t1 fatal SIGSEGV code=SEGV_MAPERR si_addr=G
+   t1 exit_begin 11; t1 mm_dropped 0
+```"""
+    (tmp_path / "a.md").write_text(text)
+    run = Run.open(build(tmp_path / "a.md", tmp_path / "a.run"))
+    [found] = explain(run)
+    assert found.verdict.pattern == "guard region"

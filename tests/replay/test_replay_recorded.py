@@ -18,7 +18,9 @@ from shstk.rerun.kernel import record_under
 from shstk.schemas.errors import BadRun
 from shstk.tracer.guest import set_up
 from shstk.tracer.record import RecordOptions, record_guest
+from shstk.tracer.recording.recorder import Recorder
 from shstk.tracer.recording.rundir import recover
+from shstk.tracer.rerun.setup import set_up_again
 
 DEBIAN = Path("~/.cache/shstk/debian-trixie-riscv64").expanduser()
 ALL = frozenset({"cfi", "flow", "insn"})
@@ -256,6 +258,17 @@ def test_a_run_written_by_hand_cannot_be_executed(tmp_path: Path) -> None:
     run = Run.open(build(listing, tmp_path / "hand.run", run="own-stack"))
     with pytest.raises(BadRun, match="has no program"):
         replay(run)
+
+
+def test_a_run_whose_tree_lost_its_program_cannot_be_executed(tmp_path: Path) -> None:
+    run = recorded(tmp_path / "a.run", PROGRAMS / "sc12.elf")
+    lost = [row | {"sha256": None} for row in rows(run, "tree")]
+    assert run.path is not None
+    with pytest.raises(
+        BadRun, match=r"its program cannot be started again: /sc12\.elf: EACCES"
+    ) as e:
+        set_up_again(run.path, run.manifest, lambda table: lost, Recorder(tmp_path / "b.run"))
+    assert "does not hold the program's file" in e.value.hint
 
 
 def test_more_is_read_than_was_typed(

@@ -84,6 +84,40 @@ def test_a_bad_program_leaves_nothing(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["bad.elf"]
 
 
+def test_a_program_for_another_machine_is_named_as_it_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elf = bytearray((FIXTURES / "sc1.elf").read_bytes())
+    elf[18] = 62  # EM_X86_64
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/ls").write_bytes(elf)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadProgram, match=r"^bin/ls: a 64-bit ELF for EM_X86_64, not RV64"):
+        record(RecordOptions("bin/ls", out=tmp_path / "x.run"))
+
+
+@pytest.mark.parametrize(("root", "hint"), [(False, "--root DIR"), (True, "the tree of --root")])
+def test_a_script_without_its_interpreter(tmp_path: Path, root: bool, hint: str) -> None:
+    script = tmp_path / "bin/script"
+    script.parent.mkdir()
+    script.write_text("#!/no/such/sh\n")
+    script.chmod(0o755)
+    options = {"root": tmp_path} if root else {}
+    program = "/bin/script" if root else str(script)
+    with pytest.raises(BadProgram) as caught:
+        record(RecordOptions(program, out=tmp_path / "x.run", **options))
+    assert caught.value.what == f"{program}: its interpreter /no/such/sh is not there"
+    assert hint in caught.value.hint
+
+
+def test_interrupted_is_asked_on_every_turn_of_the_loop(tmp_path: Path) -> None:
+    """A guest that only sleeps has no time slice that ends by itself."""
+    turns = iter(range(1_000_000))
+    result = recorded(tmp_path / "x.run", interrupted=lambda: next(turns) >= 10)
+    assert result.ending == "interrupted"
+    assert len(pl.read_parquet(tmp_path / "x.run/syscalls.parquet")) <= 10
+
+
 @pytest.mark.parametrize("program", ["/dev/zero", "/"])
 def test_a_program_is_a_regular_file(tmp_path: Path, program: str) -> None:
     with pytest.raises(BadProgram, match="not a regular file"):

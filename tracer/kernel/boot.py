@@ -48,12 +48,12 @@ def boot(
     try:
         program = binfmt.find(k, t, path, argv)
     except Errno as error:
-        raise BadProgram(f"{path}: {error.name}") from None
+        raise BadProgram(f"{k.sandbox.given(path)}: {error.name}") from None
     try:
         execs.begin_new_exec(k, t, program, env)
     except Errno as error:
         raise BadProgram(
-            f"{path}: the program does not fit into the address space ({error.name})",
+            f"{k.sandbox.given(path)}: does not fit into the address space ({error.name})",
             "its segments overlap, or exceed --memory or a resource limit",
         ) from None
     k.event("exec_done", t, status=0)

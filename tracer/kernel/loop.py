@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
 _SLICE: Final = 1 << 20  # most instructions between two checks of the recorder and the limits
-_POLL_EVERY: Final = 64  # turns of the loop between two polls of the host's limits
 _U64: Final = 2**64 - 1
 
 
@@ -33,9 +32,10 @@ def run(
 ) -> str:
     """Run until every task has exited. Returns the ending (schemas.vocabulary.ENDINGS).
 
-    poll: called now and then; returns an ending to stop with, or None. alarms: (icount, callback)
-    in ascending order. A callback is called when exactly that many instructions have been
-    attempted and the kernel has handled them; past alarms are skipped. The guest can't observe it.
+    poll: called on every turn of the loop; returns an ending to stop with, or None.
+    alarms: (icount, callback) in ascending order. A callback is called when exactly that many
+    instructions have been attempted and the kernel has handled them; past alarms are skipped. The
+    guest can't observe it.
     """
     ending = None
     for icount, ring in alarms:
@@ -70,13 +70,11 @@ def advance(
 
     The run stops between two slices, so that it can continue as if it had never stopped.
     """
-    turns = 0
     while until is None or k.machine.icount < until:
         if k.ending is not None:
             return k.ending
-        if turns % _POLL_EVERY == 0 and (ending := poll()) is not None:
+        if (ending := poll()) is not None:
             return ending
-        turns += 1
         TIMERS.of(k).fire(k)
         while (sleeper := k.sched.overdue(k.now_ns())) is not None:
             k.wake(sleeper, "deadline")
@@ -102,8 +100,6 @@ def advance(
         if step and stop in (STOP_BUDGET, STOP_ECALL):
             ptrace.stepped(task)
         k.rec.tick(k.machine)
-        if stop not in (STOP_ECALL, STOP_FAULT) and (ending := poll()) is not None:
-            return ending
     return None
 
 

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from shstk.schemas.errors import BadRun, CannotWrite
+from shstk.schemas.errors import BadRun, CannotWrite, OutputExists
 from shstk.schemas.manifest import NAME as MANIFEST
 from shstk.schemas.manifest import U64, Manifest, PluginEntry, TableEntry
 from shstk.schemas.tables import TABLES, TRACED
@@ -65,7 +65,7 @@ class Partial:
         path = run.with_name(run.name + SUFFIX)
         if path.exists():
             if not force or not (path / FILES).is_dir():
-                raise CannotWrite(
+                raise OutputExists(
                     f"{path} already exists: a recording that was cut off, or is still running",
                     f"salvage it with `shstk recover {path}`, or overwrite it with --force",
                 )
@@ -315,9 +315,9 @@ def _check_target(run: Path, force: bool) -> None:
     if not os.path.lexists(run):
         return
     if not force:
-        raise CannotWrite(f"{run} already exists", "choose another with -o, or use --force")
+        raise OutputExists(f"{run} already exists", "choose another with -o, or use --force")
     if not (run / MANIFEST).is_file() and not (run.is_dir() and not any(run.iterdir())):
-        raise CannotWrite(f"{run} exists and is not a run", "--force overwrites runs only")
+        raise OutputExists(f"{run} exists and is not a run", "--force overwrites runs only")
 
 
 def _remove(directory: Path) -> None:

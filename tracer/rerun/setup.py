@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from shstk.schemas.errors import BadRun
+from shstk.schemas.errors import BadProgram, BadRun
 from shstk.schemas.manifest import Manifest
 from shstk.schemas.revisions import resolve
 from shstk.tracer.guest import Guest, start
@@ -59,7 +59,8 @@ def set_up_again(
     kernel: another revision; None: the recorded switches. max_instructions: icount to stop at.
     timeout, callbacks: as in GuestOptions. Of the host only `run` is read, and nothing is written.
 
-    Raises BadRun (the run has no program), UsageError (`kernel` does not support the machine).
+    Raises BadRun (the run has no program, or lost its file), UsageError (`kernel` does not support
+    the machine).
     """
     if not manifest.trees:
         raise BadRun(
@@ -96,7 +97,13 @@ def set_up_again(
         terminal = TypedAgain((line["bytes"] for line in rows("typed")), manifest.tty)
     sandbox = Sandbox(_mounts(manifest, rows, files), options.stdin)
     sandbox.enter(manifest.cwd)
-    guest = start(options, row, sandbox, manifest.program, terminal, rec, trace)
+    try:
+        guest = start(options, row, sandbox, manifest.program, terminal, rec, trace)
+    except BadProgram as error:
+        raise BadRun(
+            f"{run}: its program cannot be started again: {error.what}",
+            "the run does not hold the program's file; its tables can still be checked and queried",
+        ) from None
     if isinstance(terminal, TypedAgain):
         terminal.warn = guest.k.warn
     return guest

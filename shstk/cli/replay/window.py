@@ -12,7 +12,7 @@ from shstk.cli.terminal import Progress
 from shstk.replay.run import Run
 from shstk.rerun import window
 from shstk.schemas import seq as positions
-from shstk.schemas.errors import CannotWrite, Exit, UsageError
+from shstk.schemas.errors import CannotWrite, Exit, OutputExists, UsageError
 
 
 def show(
@@ -52,7 +52,7 @@ def _opened(path: Path | None, format: str, force: bool) -> Iterator[IO[Any]]:
         with path.open(mode, encoding=None if binary else "utf-8") as out:
             yield out
     except FileExistsError:
-        raise CannotWrite(
+        raise OutputExists(
             f"{path} already exists", "choose another with -o, or use --force"
         ) from None
     except OSError as error:

@@ -19,6 +19,9 @@ from shstk.schemas.causes import (
     STORE_PAGE,
 )
 from shstk.schemas.uapi import (
+    BUS_ADRALN,
+    BUS_ADRERR,
+    ILL_ILLOPC,
     PROT_EXEC,
     PROT_READ,
     PROT_WRITE,
@@ -27,16 +30,12 @@ from shstk.schemas.uapi import (
     SEGV_MAPERR,
     SI_KERNEL,
     SIGNALS,
-)
-from shstk.tracer._core import FAULT_NO_FRAME
-from shstk.tracer.kernel.signal import signals
-from shstk.tracer.kernel.signal.siginfo import (
-    BUS_ADRALN,
-    BUS_ADRERR,
-    ILL_ILLOPC,
-    SIGKILL,
     TRAP_BRKPT,
 )
+from shstk.tracer._core import FAULT_NO_FRAME
+from shstk.tracer.kernel.mm.mm import page_down
+from shstk.tracer.kernel.signal import signals
+from shstk.tracer.kernel.signal.siginfo import SIGKILL
 from shstk.tracer.kernel.task import Task
 
 if TYPE_CHECKING:
@@ -83,8 +82,11 @@ def handle_fault(k: Kernel, t: Task) -> None:
             return
         vma = t.mm.vmas.find(tval)
         signal, code = "SIGSEGV", SEGV_MAPERR if vma is None else SEGV_ACCERR
-        if vma is not None and tval >= vma.backed and vma.prot & PAGE_FAULTS[cause]:
-            signal, code = "SIGBUS", BUS_ADRERR
+        if vma is not None and vma.prot & PAGE_FAULTS[cause]:
+            if page_down(tval) in t.mm.guards:
+                code = SEGV_MAPERR  # mm_fault_error: VM_FAULT_SIGSEGV
+            elif tval >= vma.backed:
+                signal, code = "SIGBUS", BUS_ADRERR
         signo, si_addr = SIGNALS[signal], tval
     else:
         trap = TRAPS[cause]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from shstk.tracer.kernel.mm import mmap, processvm, sysvshm
+from shstk.tracer.kernel.mm import advice, mmap, processvm, sysvshm
 
 CALLS: Final = (
     *mmap.CALLS,
+    *advice.CALLS,
     *processvm.CALLS,
     *sysvshm.CALLS,
 )

@@ -6,13 +6,15 @@ apply to it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import (
     ERRNO,
+    MADV_GUARD_INSTALL,
+    MADV_GUARD_REMOVE,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
@@ -46,6 +48,17 @@ MIN_ADDR: Final = PAGE  # vm.mmap_min_addr
 MAX_MAP_COUNT: Final = 65530
 _PERM_SS: Final = 8
 _PERM_SHARED: Final = 16
+
+
+def runs(pages: Iterable[int]) -> list[tuple[int, int]]:
+    """Ascending addresses of pages as runs: (first, bytes)."""
+    found: list[tuple[int, int]] = []
+    for page in pages:
+        if found and sum(found[-1]) == page:
+            found[-1] = (found[-1][0], found[-1][1] + PAGE)
+        else:
+            found.append((page, PAGE))
+    return found
 
 
 def page_down(value: int) -> int:
@@ -136,6 +149,7 @@ class Mm:
     envs: tuple[int, int] = (0, 0)
     auxv: bytes = b""
     exe: str = ""
+    guards: set[int] = field(default_factory=set)  # pages that MADV_GUARD_INSTALL named
     pmlen: int = 0  # upper bits of pointers that system calls ignore (tagged.py)
     pmlen_locked: bool = False  # a task that shares this mm was created
 
@@ -157,6 +171,7 @@ class Mm:
             birth=birth,
             space=self.space.fork(),
             vmas=self.vmas.copy(),
+            guards=set(self.guards),
             users=1,
             pmlen_locked=False,
         )
@@ -219,6 +234,7 @@ class Mm:
             length = page_up(length)
             row.start, row.length = start, length
             gone = self.vmas.remove(start, start + length)
+            self.guards -= set(self._guards_in(start, start + length))
             row.shadow_stack = any(v.shadow_stack for v in gone)
             self.space.unmap(start, length)
 
@@ -319,6 +335,8 @@ class Mm:
         part = vma.part(old, old + old_length)
         self.vmas.remove(old, old + old_length)
         self.space.move(old, old_length, start)
+        moved = self._guards_in(old, old + old_length)
+        self.guards = self.guards - set(moved) | {page - old + start for page in moved}
         self.vmas.add(replace(part, start=start, end=start + old_length))
         if length > old_length:
             self._install(
@@ -342,6 +360,60 @@ class Mm:
                     self._fill(part)
             if not self.vmas.covers(start, start + length):
                 raise Errno("ENOMEM")
+
+    def advise(self, start: int, end: int, sets: frozenset[str], clears: frozenset[str]) -> None:
+        """Set and clear flags of the area that has [start, end), which may split or merge."""
+        (part,) = self.vmas.remove(start, end)
+        self.vmas.add(replace(part, advice=(part.advice | sets) - clears))
+
+    def populate(self, start: int, end: int, write: bool) -> None:
+        """MADV_POPULATE_READ and _WRITE. Errno: ENOMEM, EINVAL, EFAULT."""
+        at = start
+        for vma in self.vmas.touching(start, end):
+            if vma.start > at:
+                break
+            if not vma.prot & (PROT_WRITE if write else PROT_READ) or (write and vma.shadow_stack):
+                raise Errno("EINVAL")
+            for page in range(at, min(vma.end, end), PAGE):
+                if page in self.guards or page >= vma.backed:
+                    raise Errno("EFAULT")
+                if write and not self.space.write(page, self.space.read(page, 1) or b""):
+                    raise Errno("ENOMEM")
+            at = min(vma.end, end)
+        if at < end:
+            raise Errno("ENOMEM")
+
+    def install_guards(self, k: Kernel, start: int, length: int) -> None:
+        """MADV_GUARD_INSTALL: the pages lose their contents, and every access is a SIGSEGV."""
+        row = _Operation("discard", length, start=start, flags=MADV_GUARD_INSTALL)
+        with self._writing(k, row):
+            for vma in self.vmas.touching(start, start + length):
+                part = vma.part(max(vma.start, start), min(vma.end, start + length))
+                row.shadow_stack |= vma.shadow_stack
+                self.guards |= set(range(part.start, part.end, PAGE))
+                self.space.discard(part.start, part.length)
+                self._permit(part)
+
+    def remove_guards(self, k: Kernel, start: int, length: int) -> None:
+        """MADV_GUARD_REMOVE: the pages are as if never touched. A row for each run of guards."""
+        for first, size in runs(self._guards_in(start, start + length)):
+            self.discard(k, first, size, MADV_GUARD_REMOVE)
+            self.guards -= set(range(first, first + size, PAGE))
+            for vma in self.vmas.touching(first, first + size):
+                self._permit(vma.part(max(vma.start, first), min(vma.end, first + size)))
+
+    def _guards_in(self, start: int, end: int) -> list[int]:
+        return sorted(page for page in self.guards if start <= page < end)
+
+    def forked(self) -> None:
+        """Apply to fork's copy what madvise said of forks. No row: the calls of madvise say it."""
+        for vma in list(self.vmas):
+            if "dc" in vma.advice:
+                self._drop(vma.start, vma.length)
+            elif "wf" in vma.advice:
+                self.guards -= set(self._guards_in(vma.start, vma.end))
+                self._permit(vma)
+                self.space.discard(vma.start, vma.length)
 
     def set_brk(self, k: Kernel, to: int) -> int:
         """brk: returns the new break, or the old one if it can't be moved to `to`."""
@@ -442,7 +514,8 @@ class Mm:
     def check_fork(self, k: Kernel) -> None:
         """dup_mmap's accounting. Errno: ENOMEM."""
         for vma in self.vmas:
-            self._enough(k, vma)
+            if "dc" not in vma.advice:
+                self._enough(k, vma)
 
     @property
     def total(self) -> int:
@@ -456,6 +529,7 @@ class Mm:
 
     def _install(self, vma: Vma) -> None:
         self.vmas.remove(vma.start, vma.end)
+        self.guards -= set(self._guards_in(vma.start, vma.end))
         perm, file = core_perm(vma), vma.file
         if file is not None and file.inode is not None:
             cache = file.inode.data
@@ -477,6 +551,8 @@ class Mm:
         self.space.protect(vma.start, vma.length, core_perm(vma))
         if vma.backed < vma.end:
             self.space.protect(vma.backed, vma.end - vma.backed, 0)
+        for first, size in runs(self._guards_in(vma.start, vma.end)):
+            self.space.protect(first, size, 0)
 
     def file_resized(self, inode: Regular) -> None:
         """Update the access to pages past the end of a file whose size has changed."""
@@ -486,6 +562,7 @@ class Mm:
 
     def _drop(self, start: int, length: int) -> None:
         self.vmas.remove(start, start + length)
+        self.guards -= set(self._guards_in(start, start + length))
         self.space.unmap(start, length)
 
     @contextmanager

@@ -5,23 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import (
-    MADV_COLD,
-    MADV_COLLAPSE,
-    MADV_DODUMP,
-    MADV_DONTDUMP,
-    MADV_DONTNEED,
-    MADV_FREE,
-    MADV_HUGEPAGE,
-    MADV_MERGEABLE,
-    MADV_NOHUGEPAGE,
-    MADV_NORMAL,
-    MADV_PAGEOUT,
-    MADV_POPULATE_READ,
-    MADV_POPULATE_WRITE,
-    MADV_RANDOM,
-    MADV_SEQUENTIAL,
-    MADV_UNMERGEABLE,
-    MADV_WILLNEED,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
@@ -31,6 +14,10 @@ from shstk.schemas.uapi import (
     MAP_TYPE,
     PAGE,
     PROT_EXEC,
+    PROT_GROWSDOWN,
+    PROT_GROWSUP,
+    PROT_READ,
+    PROT_WRITE,
 )
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
@@ -45,31 +32,9 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.mm.vma import MappedFile
     from shstk.tracer.kernel.task import Task
 
-_PROT_KNOWN: Final = 0xF | 0x0100_0000 | 0x0200_0000  # with PROT_SEM, GROWSDOWN, GROWSUP
+_PROT_SEM: Final = 8
+_PROT_KNOWN: Final = PROT_READ | PROT_WRITE | PROT_EXEC | _PROT_SEM
 _U64: Final = 2**64 - 1
-
-# Advice without an effect: access patterns, huge pages, merging, dumps, reclaim. MADV_FREE is here
-# because it may keep the contents.
-_HARMLESS: Final = frozenset(
-    (
-        MADV_NORMAL,
-        MADV_RANDOM,
-        MADV_SEQUENTIAL,
-        MADV_WILLNEED,
-        MADV_FREE,
-        MADV_MERGEABLE,
-        MADV_UNMERGEABLE,
-        MADV_HUGEPAGE,
-        MADV_NOHUGEPAGE,
-        MADV_DONTDUMP,
-        MADV_DODUMP,
-        MADV_COLD,
-        MADV_PAGEOUT,
-        MADV_POPULATE_READ,
-        MADV_POPULATE_WRITE,
-        MADV_COLLAPSE,
-    )
-)
 
 
 def _mm(t: Task) -> Mm:
@@ -102,10 +67,26 @@ def sys_munmap(k: Kernel, t: Task, a: Args) -> int:
 
 
 def sys_mprotect(k: Kernel, t: Task, a: Args) -> int:
-    if a[2] & ~_PROT_KNOWN:
+    start, length, prot = _mm(t).untagged(a[0]), a[1], a[2]
+    grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP)
+    prot &= ~grows
+    if prot & ~_PROT_KNOWN or grows == PROT_GROWSDOWN | PROT_GROWSUP:
         raise Errno("EINVAL")
-    _mm(t).protect(k, _mm(t).untagged(a[0]), a[1], a[2] & 7)
+    if grows and length and not start % PAGE:
+        start, length = _growing(_mm(t), start, page_up(length), grows)
+    _mm(t).protect(k, start, length, prot & 7)
     return 0
+
+
+def _growing(mm: Mm, start: int, length: int, grows: int) -> tuple[int, int]:
+    """From the lowest address of a stack that grows down. Errno: ENOMEM, EINVAL."""
+    vma = mm.vmas.find(start) or mm.vmas.after(start)
+    end = start + length
+    if vma is None or vma.start >= end or (grows == PROT_GROWSUP and vma.start > start):
+        raise Errno("ENOMEM")
+    if grows == PROT_GROWSUP or not vma.grows_down:
+        raise Errno("EINVAL")
+    return vma.start, end - vma.start
 
 
 def sys_mremap(k: Kernel, t: Task, a: Args) -> int:
@@ -114,21 +95,6 @@ def sys_mremap(k: Kernel, t: Task, a: Args) -> int:
 
 def sys_brk(k: Kernel, t: Task, a: Args) -> int:
     return _mm(t).set_brk(k, a[0])
-
-
-def sys_madvise(k: Kernel, t: Task, a: Args) -> int:
-    start, length, advice = _mm(t).untagged(a[0]), page_up(a[1]), a[2] & 0xFFFF_FFFF
-    if advice != MADV_DONTNEED and advice not in _HARMLESS:
-        raise Errno("EINVAL")
-    if start % PAGE or start + length > TASK_SIZE:
-        raise Errno("EINVAL")
-    if not length:
-        return 0
-    if advice == MADV_DONTNEED:
-        _mm(t).discard(k, start, length, advice)
-    elif not _mm(t).vmas.covers(start, start + length):
-        raise Errno("ENOMEM")
-    return 0
 
 
 def sys_mincore(k: Kernel, t: Task, a: Args) -> int:
@@ -169,5 +135,4 @@ CALLS = (
     Call("mlockall", _nothing, "simple", _LOCKING),
     Call("munlockall", _nothing, "simple", _LOCKING),
     Call("mincore", sys_mincore),
-    Call("madvise", sys_madvise),
 )

@@ -43,6 +43,7 @@ class Vma:
     shared: int | None = None  # MAP_SHARED: id of the shared memory, equal in all its mappings
     grows_down: bool = False
     noreserve: bool = False
+    advice: frozenset[str] = frozenset()  # flags that madvise set, by their names in smaps
     accounted: bool = False  # VM_ACCOUNT: the commit limit counts its pages
     name: str = ""  # "[heap]", "[stack]", "[vdso]"
     file: MappedFile | None = None

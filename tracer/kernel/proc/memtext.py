@@ -47,8 +47,12 @@ def _flags(vma: Vma) -> str:
         ("me", True),
         ("ms", shared),
         ("gd", vma.grows_down),
+        ("sr", "sr" in vma.advice),
+        ("rr", "rr" in vma.advice),
+        ("dc", "dc" in vma.advice),
         ("ac", vma.accounted),
         ("nr", vma.noreserve),
+        *((name, name in vma.advice) for name in ("wf", "dd", "hg", "nh", "mg")),
         ("ss", vma.shadow_stack),
     )
     return "".join(f"{name} " for name, on in flags if on)

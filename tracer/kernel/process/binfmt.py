@@ -49,17 +49,18 @@ def find(
 ) -> Program:
     """Raises NotRunnable, and the Errnos of open_exec."""
     file = sandbox.open_exec(k, t, path, dirfd, flags)
+    given = k.sandbox.given
     at = name = raw(_name(path, dirfd))
     for _ in range(_SCRIPTS_DEEP + 1):
         if not file.data.startswith(b"#!"):
             break
-        words = _first_line(file)
+        script, words = given(file.guest_path), _first_line(k, file)
         argv = (*words, at, *argv[1:])
         at = words[0]
-        file = sandbox.open_exec(k, t, text(at))
+        file = _open_interpreter(k, t, script, text(at))
     else:
-        raise NotRunnable("ELOOP", f"{path}: more than {_SCRIPTS_DEEP} #! lines in a row")
-    image = _parse(file, "ENOEXEC")
+        raise NotRunnable("ELOOP", f"{given(path)}: more than {_SCRIPTS_DEEP} #! lines in a row")
+    image = _parse(k, file, "ENOEXEC")
     return Program(name, file, image, argv, _interpreter(k, t, file, image))
 
 
@@ -70,23 +71,38 @@ def _name(path: str, dirfd: int) -> str:
     return f"/dev/fd/{dirfd & 0xFFFF_FFFF}" + (f"/{path}" if path else "")
 
 
-def _first_line(script: ExecFile) -> tuple[bytes, ...]:
+def _first_line(k: Kernel, script: ExecFile) -> tuple[bytes, ...]:
     """The interpreter, and the rest of the line as one argument."""
-    start = script.data[:_BUFFER]
+    name, start = k.sandbox.given(script.guest_path), script.data[:_BUFFER]
     ends = len(start) < _BUFFER or b"\n" in start or b"\0" in start
     words = _SHEBANG.fullmatch(start.split(b"\n")[0].split(b"\0")[0])
     if words is None:
-        raise NotRunnable("ENOEXEC", f"{script.guest_path}: its #! line names no interpreter")
+        raise NotRunnable("ENOEXEC", f"{name}: its #! line names no interpreter")
     if not ends and not words[2]:
-        raise NotRunnable(
-            "ENOEXEC", f"{script.guest_path}: its #! line is longer than {_BUFFER} bytes"
-        )
+        raise NotRunnable("ENOEXEC", f"{name}: its #! line is longer than {_BUFFER} bytes")
     return (words[1], words[3]) if words[3] else (words[1],)
 
 
-def _parse(file: ExecFile, errno: str) -> elf.Image:
+def _open_interpreter(k: Kernel, t: Task, program: str, path: str) -> ExecFile:
+    """The interpreter of a script, or a program's ld.so."""
     try:
-        return elf.parse(file.data, file.guest_path)
+        return sandbox.open_exec(k, t, path)
+    except Errno as error:
+        missing = error.name == "ENOENT"
+        raise NotRunnable(
+            error.name,
+            f"{program}: its interpreter {path} "
+            + ("is not there" if missing else f"can't be opened: {error.name}"),
+            "the guest's / is the tree of --root"
+            if k.sandbox.root.origin is not None
+            else "the guest sees no file of the host but its program: --root DIR gives it a tree"
+            " (an unpacked riscv64 system)",
+        ) from None
+
+
+def _parse(k: Kernel, file: ExecFile, errno: str) -> elf.Image:
+    try:
+        return elf.parse(file.data, k.sandbox.given(file.guest_path))
     except BadProgram as error:
         raise NotRunnable(errno, error.what, error.hint) from None
 
@@ -96,13 +112,5 @@ def _interpreter(
 ) -> tuple[ExecFile, elf.Image] | None:
     if image.interpreter is None:
         return None
-    try:
-        file = sandbox.open_exec(k, t, image.interpreter)
-    except Errno as error:
-        raise NotRunnable(
-            error.name,
-            f"{program.guest_path}: can't open its interpreter {image.interpreter}: {error.name}",
-            "a dynamically linked program needs its system's tree: --root DIR "
-            "(an unpacked riscv64 system)",
-        ) from None
-    return file, _parse(file, "ELIBBAD")
+    file = _open_interpreter(k, t, k.sandbox.given(program.guest_path), image.interpreter)
+    return file, _parse(k, file, "ELIBBAD")

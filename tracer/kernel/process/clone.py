@@ -334,6 +334,7 @@ def _copy_mm(k: Kernel, t: Task, child: Task, args: CloneArgs, undo: ExitStack) 
 def dup_mm(k: Kernel, parent: Mm) -> Mm:
     mm = parent.copy(k.new_mm_id(), Birth(k.seq(), None, "fork", parent.id))
     k.mms[mm.id] = mm
+    mm.forked()
     MODULES.of(k).inherit(mm, parent)
     return mm
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from shstk.schemas.uapi import CLD_EXITED, CLD_KILLED
 from shstk.tracer.kernel.arch import shstk
 from shstk.tracer.kernel.call import NO_RETURN, Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.process import futex, ptrace
 from shstk.tracer.kernel.signal import signals
-from shstk.tracer.kernel.signal.siginfo import CLD_EXITED, CLD_KILLED, SIGCHLD
+from shstk.tracer.kernel.signal.siginfo import SIGCHLD
 from shstk.tracer.kernel.task import DEAD, ZOMBIE, Process, Task
 from shstk.tracer.kernel.tty import pty
 

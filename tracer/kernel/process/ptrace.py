@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.uapi import CLONE_UNTRACED, CLONE_VFORK, ERRNO, SI_USER
+from shstk.schemas.uapi import CLD_TRAPPED, CLONE_UNTRACED, CLONE_VFORK, ERRNO, SI_USER
 from shstk.tracer.kernel.call import End, Wait
 from shstk.tracer.kernel.signal import signals
-from shstk.tracer.kernel.signal.siginfo import CLD_TRAPPED, SIGCHLD, SIGKILL, SIGSTOP, SIGTRAP, bit
+from shstk.tracer.kernel.signal.siginfo import SIGCHLD, SIGKILL, SIGSTOP, SIGTRAP, bit
 from shstk.tracer.kernel.task import (
     BLOCKED,
     STOPPED,

@@ -10,6 +10,11 @@ from shstk.schemas.uapi import (
     __WALL,
     __WCLONE,
     __WNOTHREAD,
+    CLD_CONTINUED,
+    CLD_EXITED,
+    CLD_KILLED,
+    CLD_STOPPED,
+    CLD_TRAPPED,
     WCONTINUED,
     WEXITED,
     WNOHANG,
@@ -20,15 +25,7 @@ from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.process import exit as exits
-from shstk.tracer.kernel.signal.siginfo import (
-    CLD_CONTINUED,
-    CLD_EXITED,
-    CLD_KILLED,
-    CLD_STOPPED,
-    CLD_TRAPPED,
-    SIGCHLD,
-    SIGCONT,
-)
+from shstk.tracer.kernel.signal.siginfo import SIGCHLD, SIGCONT
 from shstk.tracer.kernel.task import DEAD, UID, ZOMBIE, Process, Task
 
 if TYPE_CHECKING:

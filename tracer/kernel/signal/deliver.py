@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.uapi import SI_KERNEL, SI_USER
+from shstk.schemas.uapi import CLD_STOPPED, SI_KERNEL, SI_USER
 from shstk.tracer.kernel.arch import sigframe
 from shstk.tracer.kernel.process import exit as exits
 from shstk.tracer.kernel.process import ptrace
 from shstk.tracer.kernel.process.identity import orphaned
 from shstk.tracer.kernel.signal import signals
 from shstk.tracer.kernel.signal.siginfo import (
-    CLD_STOPPED,
     DEFAULT_IGNORED,
     SIGSEGV,
     SIGSTOP,

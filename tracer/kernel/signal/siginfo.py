@@ -33,17 +33,6 @@ STOPS: Final = bits("SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU")
 DEFAULT_IGNORED: Final = bits("SIGCONT", "SIGCHLD", "SIGWINCH", "SIGURG")
 NEVER_BLOCKED: Final = bits("SIGKILL", "SIGSTOP")
 
-# si_code
-CLD_EXITED: Final = 1
-CLD_KILLED: Final = 2
-CLD_TRAPPED: Final = 4
-CLD_STOPPED: Final = 5
-CLD_CONTINUED: Final = 6
-ILL_ILLOPC: Final = 1
-TRAP_BRKPT: Final = 1
-BUS_ADRALN: Final = 1
-BUS_ADRERR: Final = 2
-
 SIZE: Final = 128
 
 

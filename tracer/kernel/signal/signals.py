@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.uapi import SI_TIMER, SI_USER
+from shstk.schemas.uapi import CLD_CONTINUED, SI_TIMER, SI_USER
 from shstk.tracer.kernel.signal.siginfo import (
-    CLD_CONTINUED,
     CORE_DUMPING,
     DEFAULT_IGNORED,
     NEVER_BLOCKED,

@@ -102,6 +102,7 @@ class Sandbox:
         self.stdin = stdin
         self.stored = 0  # bytes in the guest's own files
         self._inos = 0
+        self._given: dict[str, str] = {}  # PROGRAM, by its path in the guest
         self._kept: list[tuple[Inode, str, HostTree | None]] = []
         origin = None
         if mounts and mounts[0].kind == "root":
@@ -236,7 +237,12 @@ class Sandbox:
                 return path
         mount = program_mount(program, self.root.origin is not None)
         self._put(mount)
+        self._given[mount.guest] = program
         return mount.guest
+
+    def given(self, path: str) -> str:
+        """The name of a guest's file for a message: as the user gave it, if it is PROGRAM."""
+        return self._given.get(path, path)
 
     def new_ino(self) -> int:
         self._inos += 1
