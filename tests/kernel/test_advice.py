@@ -42,7 +42,7 @@ from shstk.schemas.uapi import (
     PROT_GROWSDOWN,
     PROT_GROWSUP,
 )
-from shstk.tracer.kernel.proc.memtext import _flags
+from shstk.tracer.kernel.proc.memtext import vm_flags as flags_of
 from shstk.tracer.kernel.process.clone import dup_mm
 
 PRIVATE, SHARED = MAP_PRIVATE | MAP_ANONYMOUS, MAP_SHARED | MAP_ANONYMOUS
@@ -65,7 +65,7 @@ def shadow(d: Direct, pages: int) -> int:
 def vm_flags(d: Direct, at: int) -> str:
     vma = d.mm.vmas.find(at)
     assert vma is not None
-    return _flags(vma).removeprefix("rd wr ").strip()
+    return flags_of(vma).removeprefix("rd wr ").strip()
 
 
 EVERYWHERE = [

@@ -34,7 +34,7 @@ def _header(vma: Vma) -> str:
     return line.ljust(_NAME_COLUMN) + name if name else line
 
 
-def _flags(vma: Vma) -> str:
+def vm_flags(vma: Vma) -> str:
     """VmFlags, in the order of the VM_* bits."""
     shared = vma.shared is not None
     flags = (
@@ -99,7 +99,7 @@ def smaps(k: Kernel, t: Task) -> bytes:
         numbers = {"size": vma.length // 1024, "page": PAGE // 1024, "rss": rss // 1024, "": 0}
         lines.append(f"{_header(vma)}\n")
         lines += [f"{name + ':':<16}{numbers[which]:>8} kB\n" for name, which in _SMAPS]
-        lines += [f"{'THPeligible:':<16}{0:>8}\n", f"VmFlags: {_flags(vma)}\n"]
+        lines += [f"{'THPeligible:':<16}{0:>8}\n", f"VmFlags: {vm_flags(vma)}\n"]
     return _text(lines)
 
 
