@@ -1,0 +1,70 @@
+"""The rows that an importer gathers from a recording of something else."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pyarrow as pa
+
+from shstk.schemas import seq
+from shstk.schemas.rows import to_batch
+from shstk.schemas.tables import TABLES
+
+Row = dict[str, Any]
+
+_BATCH: Final = 1 << 16  # rows of the executor's tables that wait as Python values
+
+
+class Rows:
+    """Rows of the schema's tables, in the order in which they happened, and their positions.
+
+    An event that is an instruction of the guest begins a new icount; what the kernel does after it
+    takes the steps of that icount. A source that doesn't see every instruction counts those that it
+    sees.
+    """
+
+    def __init__(self) -> None:
+        self.icount = 0
+        self._step = 0
+        self._rows: dict[str, list[Row]] = {name: [] for name in TABLES}
+        self._batches: dict[str, list[pa.RecordBatch]] = {name: [] for name in TABLES}
+
+    def instruction(self, icount: int | None = None) -> int:
+        """The seq of the next instruction. icount: where the source itself counts instructions; one
+        that is not above the last is the last's next step, for a seq is never used twice."""
+        if icount is not None and icount <= self.icount:
+            return self.step()
+        self.icount = self.icount + 1 if icount is None else icount
+        self._step = 0
+        return seq.pack(self.icount, 0)
+
+    def step(self) -> int:
+        """The seq of the kernel's next step."""
+        self._step += 1
+        return seq.pack(self.icount, self._step)
+
+    def put(self, table: str, **columns: Any) -> Row:
+        """Add a row. What is not known yet can be set in the row that is returned, until the run is
+        sealed; a row of an executor's table (one with a `trace`) must be whole."""
+        rows = self._rows[table]
+        rows.append(columns)
+        if TABLES[table].trace and len(rows) >= _BATCH:
+            self._batches[table].append(to_batch(TABLES[table], rows))
+            self._rows[table] = []
+        return columns
+
+    def of(self, table: str) -> list[Row]:
+        """The rows of a table that the executor doesn't write."""
+        assert TABLES[table].trace is None
+        return self._rows[table]
+
+    def tables(self) -> dict[str, pa.Table]:
+        """The tables that have rows, in seq order. Raises BadRow: the importer's mistake."""
+        made = {}
+        for name, table in TABLES.items():
+            batches = self._batches[name]
+            if rows := self._rows[name]:
+                batches = [*batches, to_batch(table, rows)]
+            if batches:
+                made[name] = pa.Table.from_batches(batches).sort_by("seq").combine_chunks()
+        return made

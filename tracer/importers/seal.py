@@ -1,0 +1,92 @@
+"""From an importer's rows to an ordinary run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from shstk.schemas import uapi
+from shstk.schemas.extensions import DEFAULT_CPU
+from shstk.schemas.machine import ABIS
+from shstk.schemas.manifest import U64, Manifest, Rlimit
+from shstk.schemas.revisions import resolve
+from shstk.schemas.tables import TRACES
+from shstk.schemas.version import VERSION
+from shstk.tracer.importers.rows import Rows
+from shstk.tracer.recording.rundir import write
+
+_DEFAULT_STACK: Final = 8 << 20  # RLIMIT_STACK that Linux gives the first process
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What an importer knows of a recording beside its rows.
+
+    recorder: who observed, such as qemu, ftrace or core.
+    facts: of the observed machine, by name, as far as they are known: the kernel's banner, the
+    Image's sha256, the version of QEMU, the firmware, smp.
+    observed: of each table, the columns that this recorder can observe; a table that it doesn't
+    list could not be observed.
+    blind: a table or `table.column` -> why this one recording could not observe it although its
+    recorder can (a symbol that the kernel lacks).
+    """
+
+    recorder: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+    observed: Mapping[str, tuple[str, ...]]
+    blind: Mapping[str, str] = field(default_factory=dict)
+    kernel: str  # the revision whose rules are expected, with switches
+    program: str  # path in the guest
+    argv: tuple[str, ...]
+    environ: tuple[str, ...] = ()
+    rlimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # others: unlimited
+    memory: int | None = None
+    auxv: tuple[tuple[int, int], ...] = ()
+    first_tid: int
+    ending: str  # of vocabulary.ENDINGS
+    exit_status: int | None
+    warnings: tuple[str, ...] = ()
+
+
+def seal(
+    out: Path, rows: Rows, about: About, files: Iterable[bytes] = (), force: bool = False
+) -> Path:
+    """Write the run. files: the bytes of its inputs. Raises UsageError (about.kernel),
+    CannotWrite."""
+    return write(out, _manifest(rows, about), rows.tables(), files, force)
+
+
+def _manifest(rows: Rows, about: About) -> Manifest:
+    revision = resolve(about.kernel)
+    unlimited = (uapi.RLIM_INFINITY, uapi.RLIM_INFINITY)
+    limits = dict.fromkeys(uapi.RLIMITS, unlimited)
+    limits |= {"STACK": (_DEFAULT_STACK, uapi.RLIM_INFINITY)} | dict(about.rlimits)
+    observed = tuple(word for word in TRACES if word in about.observed)
+    return Manifest(
+        tool_version=VERSION,
+        program=about.program,
+        argv=about.argv,
+        environ=about.environ,
+        cwd="/",
+        cpu=DEFAULT_CPU,
+        nousercfi=False,
+        kernel=revision.name,
+        switches=revision.settings,
+        abi=ABIS[0],
+        seed=U64(0),
+        quantum=(1, 1),
+        rlimits={name: Rlimit(U64(soft), U64(hard)) for name, (soft, hard) in limits.items()},
+        memory=None if about.memory is None else U64(about.memory),
+        page_size=uapi.PAGE,
+        auxv=tuple((U64(key), U64(value)) for key, value in about.auxv),
+        first_tid=about.first_tid,
+        max_instructions=None,
+        timeout=None,
+        traced=observed,
+        ending=about.ending,
+        exit_status=about.exit_status,
+        icount=U64(rows.icount),
+        warnings=about.warnings,
+    )
