@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.extensions import OPTIONAL, optional_of
@@ -98,7 +97,10 @@ def set_up(options: GuestOptions, rec: Recorder, trace: int = 0) -> Guest:
     sandbox.enter(options.cwd)
     path = sandbox.place(options.program, _search_path(options))
     terminal = open_terminal(options) if options.tty else None
-    return start(options, row, sandbox, path, terminal, rec, trace)
+    # As a shell does: a name that was found on PATH stays bare.
+    found_on_path = "/" not in options.program and path != f"/{options.program}"
+    argv = (options.program if found_on_path else path, *options.argv)
+    return start(options, row, sandbox, path, argv, terminal, rec, trace)
 
 
 def start(
@@ -106,6 +108,7 @@ def start(
     row: Revision,
     sandbox: Sandbox,
     path: str,
+    argv: tuple[str, ...],
     terminal: Terminal | None,
     rec: Recorder,
     trace: int,
@@ -134,7 +137,6 @@ def start(
         stdout_write=options.on_output or (lambda fd, data: None),
         terminal=terminal,
     )
-    argv = (Path(options.program).name, *options.argv)
     environ = tuple(f"{key}={value}" for key, value in (options.env or {}).items())
     first = boot(k, path, _encoded(argv), _encoded(environ), options.rlimits or {})
     assert first.mm is not None

@@ -60,6 +60,24 @@ def test_fixtures(name: str, tmp_path: Path) -> None:
     agrees(Run.open(moved))
 
 
+@pytest.mark.parametrize(
+    ("program", "argv0"),
+    [
+        ("x5.elf", "x5.elf"),
+        ("/bin/x5.elf", "/bin/x5.elf"),
+        ("bin/x5.elf", "/bin/x5.elf"),
+        (str(PROGRAMS / "sc1.elf"), "/sc1.elf"),
+    ],
+)
+def test_argv0_leads_to_the_program(program: str, argv0: str, tmp_path: Path) -> None:
+    """From the working directory, or on PATH: a program may open or execute itself by it."""
+    (tmp_path / "root/bin").mkdir(parents=True)
+    shutil.copy(PROGRAMS / "x5.elf", tmp_path / "root/bin")
+    run = recorded(tmp_path / "a.run", Path(program), root=tmp_path / "root")
+    assert run.manifest.argv == (argv0,)
+    agrees(run)
+
+
 def test_two_recordings_are_one(tmp_path: Path) -> None:
     one, two = (recorded(tmp_path / f"{n}.run", PTHREAD) for n in "ab")
     assert one.manifest == two.manifest

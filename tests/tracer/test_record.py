@@ -32,7 +32,7 @@ def test_a_run_is_sealed(tmp_path: Path) -> None:
     assert b"own stack" in b"".join(data for fd, data in output if fd == 1)
     manifest = json.loads((tmp_path / "x.run/manifest.json").read_text())
     assert manifest["program"] == "/sc1.elf"
-    assert manifest["argv"] == ["sc1.elf"]
+    assert manifest["argv"] == ["/sc1.elf"]
     assert manifest["kernel"] == "v6"
     assert manifest["first_tid"] == 100
     assert not (tmp_path / "x.run.partial").exists()

@@ -98,7 +98,7 @@ def set_up_again(
     sandbox = Sandbox(_mounts(manifest, rows, files), options.stdin)
     sandbox.enter(manifest.cwd)
     try:
-        guest = start(options, row, sandbox, manifest.program, terminal, rec, trace)
+        guest = start(options, row, sandbox, manifest.program, manifest.argv, terminal, rec, trace)
     except BadProgram as error:
         raise BadRun(
             f"{run}: its program cannot be started again: {error.what}",
