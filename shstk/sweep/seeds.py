@@ -6,10 +6,12 @@ import hashlib
 import multiprocessing
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -106,11 +108,29 @@ def attempt(options: GuestOptions, judging: Judging) -> Tried:
 
 def _submit(pool: ProcessPoolExecutor, options: GuestOptions, judging: Judging) -> Future[Tried]:
     """A process that this starts inherits the signal mask: Ctrl-C waits for its initializer."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    with _ctrl_c_waits():
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return pool.submit(attempt, options, judging)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Raises the KeyboardInterrupt at the end. The signal mask of one thread is not enough: the
+    kernel may deliver SIGINT to another thread, and Python runs its handler in the main one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pending: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: pending.append(number))
     try:
-        return pool.submit(attempt, options, judging)
+        yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, handler)
+    if pending:
+        raise KeyboardInterrupt
 
 
 def _let_ctrl_c_end_it() -> None:
