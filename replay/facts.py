@@ -38,8 +38,9 @@ from shstk.replay.derive.ssp_moves import moved_elsewhere, wrong_moves
 from shstk.replay.derive.ssp_path import ssp_path, stretches
 from shstk.replay.derive.stack_maps import StackMap, stack_maps
 from shstk.replay.derive.stacks import Ledger, Stack
-from shstk.replay.needs import unobserved
+from shstk.replay.needs import unobservable, unobserved
 from shstk.schemas.revisions import Revision
+from shstk.schemas.selections import table_of
 from shstk.schemas.tables import TABLES
 from shstk.schemas.uapi import PTRACE_TRACEME
 
@@ -48,7 +49,11 @@ if TYPE_CHECKING:
 
 # Tables that have rows if a program was loaded; handwritten runs need not have them.
 _OF_EVERY_PROGRAM: Final = ("task_events", "syscalls", "mappings", "kernel_memory")
-STATE: Final = ("task_events", "clones", "syscalls")  # a task's state is derived from these
+STATE: Final = (
+    "task_events[lifetimes]",
+    "clones",
+    "syscalls",
+)  # a task's state is derived from these
 
 
 class Facts:
@@ -79,7 +84,10 @@ class Facts:
         return self._missing[need]
 
     def _why_missing(self, need: str) -> str:
-        table, _, column = need.partition(".")
+        if why := unobservable(self.run.manifest.provenance, need):
+            return why
+        rows, _, column = need.partition(".")
+        table = table_of(rows)
         height = self.run.scan(table).select(pl.len()).collect().item()
         if height:
             return unobserved(self.run, need)
@@ -87,6 +95,8 @@ class Facts:
 
     def _should_have(self, table: str) -> bool:
         """Whether a table without rows was not recorded."""
+        if self.run.manifest.provenance.observed is not None:
+            return False  # it was observed: nothing happened
         if trace := TABLES[table].trace:
             return self.loaded or trace not in self.run.manifest.traced
         if table == "clones":
@@ -103,7 +113,9 @@ class Facts:
     @property
     def of_program(self) -> bool:
         """Whether a recorder wrote every row; a recovered run may lack its last rows."""
-        return bool(self.run.manifest.trees) and self.run.manifest.ending != "recovered"
+        manifest = self.run.manifest
+        recorded = bool(manifest.trees) or manifest.provenance.real
+        return recorded and manifest.ending != "recovered"
 
     @cached_property
     def truncated(self) -> str:

@@ -2,7 +2,8 @@
 
 A null is either unknown or not applicable. A rule cannot judge a run in which a value that it needs
 is unknown: it would take the gap for a violation. Rules name a table, which stands for the columns
-of ESSENTIAL, or a single column as `table.column`.
+of ESSENTIAL, or a selection of its rows (schemas/selections.py), or a single column as
+`table.column`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from shstk.schemas.causes import LOAD_PAGE, SOFTWARE_CHECK, STORE_ACCESS, STORE_PAGE
+from shstk.schemas.selections import table_of
 from shstk.schemas.seq import STEPS
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
+    from shstk.schemas.manifest import Provenance
 
 ESSENTIAL: Final = {
     "task_events": ("tid", "mm", "status"),
@@ -81,15 +84,41 @@ def in_words(needs: Iterable[str]) -> str:
     """The columns of some needs, by table: `syscalls: tid, ret; cfi: tid`."""
     columns: dict[str, dict[str, None]] = {}
     for need in needs:
-        table, _, column = need.partition(".")
-        own = (column,) if column else ESSENTIAL.get(table, ())
-        columns.setdefault(table, {}).update(dict.fromkeys(own))
+        rows, _, column = need.partition(".")
+        own = (column,) if column else ESSENTIAL.get(table_of(rows), ())
+        columns.setdefault(rows, {}).update(dict.fromkeys(own))
     return "; ".join(f"{table}: {', '.join(names)}" for table, names in columns.items())
+
+
+def unobservable(provenance: Provenance, need: str) -> str:
+    """What of a need the run's recorder could not see, in words; empty if it could see all."""
+    rows, _, column = need.partition(".")
+    table = table_of(rows)
+    if table == "sched" and provenance.smp > 1:
+        return f"not observable on {provenance.smp} harts at once: one order of switches"
+    columns = (column,) if column else ESSENTIAL.get(table, ())
+    names = [f"{table}.{name}" for name in columns]
+    who = f"not observable by {provenance.recorder}"
+    for blind in (*dict.fromkeys((table, rows)), *names):
+        if blind in provenance.blind:
+            return f"{who}: {blind}: {provenance.blind[blind]}"
+    if provenance.observed is None:
+        return ""
+    seen = [
+        set(known)
+        for name, known in provenance.observed.items()
+        if name in (table, rows) or (column and table_of(name) == table)
+    ]
+    if not seen:
+        return f"{who}: {rows}"
+    missing = [f"{table}.{name}" for name in columns if name not in set[str]().union(*seen)]
+    return f"{who}: {', '.join(missing)}" if missing else ""
 
 
 def unobserved(run: Run, need: str) -> str:
     """The columns of a need that are unknown in some row, in words; empty if there are none."""
-    table, _, column = need.partition(".")
+    rows, _, column = need.partition(".")
+    table = table_of(rows)
     columns = (column,) if column else ESSENTIAL.get(table, ())
     if not columns:
         return ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from types import UnionType
@@ -17,15 +17,26 @@ from typing import Any, Final, NewType, Union, get_args, get_origin, get_type_hi
 from shstk.schemas import vocabulary as words
 from shstk.schemas.errors import BadRun
 from shstk.schemas.revisions import Revision, Setting, recorded
+from shstk.schemas.selections import SELECTED, table_of
 from shstk.schemas.tables import SCHEMA_VERSION, TABLES
 
 NAME: Final = "manifest.json"
 
 # The schema versions that can be read. Each has the fields that its manifests lack, with the values
 # that are read for them. A table that a version lacks has no rows; no column was ever changed.
+_MODEL: Final = {
+    "provenance": {
+        "recorder": "model",
+        "facts": {},
+        "smp": 1,
+        "observed": None,
+        "blind": {},
+    }
+}
 READABLE: Final[dict[int, dict[str, Any]]] = {
-    1: {"trees": [], "stdin": None, "tty": None, "plugins": {}},
-    2: {},
+    1: {"trees": [], "stdin": None, "tty": None, "plugins": {}, **_MODEL},
+    2: _MODEL,
+    3: {},
 }
 
 U64 = NewType("U64", int)
@@ -71,6 +82,26 @@ class PluginEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Who observed the run, on what, and what of it could be seen.
+
+    A key of `observed` is a table (all of its rows), or a selection of its rows
+    (schemas/selections.py).
+    """
+
+    recorder: str = "model"  # of vocabulary.RECORDERS
+    facts: dict[str, str] = field(default_factory=dict)  # of what it ran on: banner, image, qemu, …
+    smp: int = 1  # harts that ran at once
+    observed: dict[str, tuple[str, ...]] | None = None  # -> columns; null: everything
+    blind: dict[str, str] = field(default_factory=dict)  # rows or column -> why this run lacks them
+
+    @property
+    def real(self) -> bool:
+        """Whether it ran elsewhere than under our model."""
+        return self.recorder not in ("model", "listing")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What was recorded, how, and how it ended. No host paths, no other host data, no clock."""
 
@@ -99,6 +130,7 @@ class Manifest:
     exit_status: int | None  # wait status of the first process, if it ended
     icount: U64  # instructions of the whole run
     trees: tuple[TreeEntry, ...] = ()  # none: not recorded from a program
+    provenance: Provenance = field(default_factory=Provenance)
     stdin: str | None = None  # sha256 of the contents of standard input or the terminal
     tty: tuple[int, int] | None = None  # rows and columns of the terminal, if there was one
     enable_cfi: str = "off"  # what the loader enabled for the program: off, auto or on
@@ -144,6 +176,8 @@ class Manifest:
             ("ending", made.ending, words.ENDINGS),
             *(("tables", name, tuple(TABLES)) for name in made.tables),
             *(("trees", tree.kind, words.TREE_KINDS) for tree in made.trees),
+            ("provenance.recorder", made.provenance.recorder, words.RECORDERS),
+            *(("provenance.observed", *one) for one in _observed(made.provenance)),
         ):
             if value not in known:
                 raise BadRun(f"{where}: {place}: unknown {value!r}", f"known: {' '.join(known)}")
@@ -154,6 +188,19 @@ class Manifest:
         if changed:
             raise BadRun(f"{where} has been changed", "its sha256 is not that of its fields")
         return made
+
+
+def _observed(provenance: Provenance) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each word of `observed` and `blind`, and the words that are known at its place."""
+    for rows, columns in (provenance.observed or {}).items():
+        yield rows, SELECTED
+        for column in columns if rows in SELECTED else ():
+            yield column, TABLES[table_of(rows)].names
+    for need in provenance.blind:
+        rows, _, column = need.partition(".")
+        yield rows, SELECTED
+        if column and rows in SELECTED:
+            yield column, TABLES[table_of(rows)].names
 
 
 class _BadField(ValueError):

@@ -38,5 +38,7 @@ ENDINGS: Final = (
     "stopped",  # by a plugin; manifest.warnings names the plugin and the reason
     "recovered",
 )
+# model: the executor under our model of a kernel; listing: written by hand.
+RECORDERS: Final = ("model", "listing", "qemu", "ftrace", "core", "spike", "strace")
 SEVERITIES: Final = ("error", "warning", "info")
 OUTCOMES: Final = ("violated", "satisfied", "not evaluated")

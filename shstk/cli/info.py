@@ -12,9 +12,11 @@ from shstk.cli.common import format_option, run_argument
 from shstk.replay.decode import size
 from shstk.schemas import seq as positions
 from shstk.schemas import uapi
+from shstk.schemas.selections import table_of
+from shstk.schemas.tables import TABLES
 
 if TYPE_CHECKING:
-    from shstk.schemas.manifest import Manifest
+    from shstk.schemas.manifest import Manifest, Provenance
 
 
 @click.command()
@@ -57,7 +59,27 @@ def _lines(m: Manifest) -> list[tuple[str, str]]:
         ("traced", " ".join(m.traced)),
         ("ended", _ending(m)),
         *(("warning", text) for text in m.warnings),
-        ("recorded by", f"shstk {m.tool_version}, schema {m.schema_version}"),
+        *_provenance(m.provenance),
+        (
+            "imported by" if m.provenance.real else "recorded by",
+            f"shstk {m.tool_version}, schema {m.schema_version}",
+        ),
+    ]
+
+
+def _provenance(p: Provenance) -> list[tuple[str, str]]:
+    """Of a run that was recorded elsewhere: by what, on what, and what could be seen."""
+    if not p.real:
+        return []
+    seen = [
+        rows if set(columns) == {*TABLES[table_of(rows)].names} else f"{rows}: {' '.join(columns)}"
+        for rows, columns in (p.observed or {}).items()
+    ]
+    return [
+        ("recorded by", p.recorder + (f", {p.smp} harts" if p.smp > 1 else "")),
+        *((name, fact) for name, fact in p.facts.items()),
+        *(("observed" if i == 0 else "", text) for i, text in enumerate(seen)),
+        *(("blind", f"{need}: {why}") for need, why in p.blind.items()),
     ]
 
 

@@ -10,9 +10,10 @@ from shstk.schemas import vocabulary as kinds
 from shstk.schemas.errors import UsageError
 from shstk.schemas.extensions import CPUS, DEFAULT_CPU
 from shstk.schemas.machine import ABIS, QUANTUM
-from shstk.schemas.manifest import U64, Manifest, Rlimit, TreeEntry
+from shstk.schemas.manifest import U64, Manifest, Provenance, Rlimit, TreeEntry
 from shstk.schemas.revisions import DEFAULT_REVISION, resolve
-from shstk.schemas.tables import TRACES
+from shstk.schemas.selections import SELECTED, table_of
+from shstk.schemas.tables import TABLES, TRACES
 from shstk.schemas.version import VERSION
 
 
@@ -34,6 +35,9 @@ class Head:
             "argv": ("listing",),
             "traced": None,
             "ending": "exited",
+            "recorder": "listing",
+            "observed": None,
+            "smp": 1,
         }
 
     def takes(self, word: str) -> bool:
@@ -61,10 +65,18 @@ class Head:
             self._set[key] = tuple(map(self._names.text, words))
             for word in words if key == "traced" else ():
                 _among(key, word, TRACES)
-        elif key in ("seed", "memory"):
+        elif key == "observed":
+            seen = [_among(key, word, SELECTED) for word in words]
+            self._set[key] = {rows: TABLES[table_of(rows)].names for rows in seen}
+        elif key in ("seed", "memory", "smp"):
             self._set[key] = self._u64(_one(key, words))
         else:
-            known = {"abi": ABIS, "cpu": CPUS, "ending": kinds.ENDINGS}[key]
+            known = {
+                "abi": ABIS,
+                "cpu": CPUS,
+                "ending": kinds.ENDINGS,
+                "recorder": kinds.RECORDERS,
+            }[key]
             self._set[key] = _among(key, _one(key, words), known)
 
     def _limit(self, text: str) -> int:
@@ -81,9 +93,12 @@ class Head:
     ) -> Manifest:
         """rows: the listing's, by table; last: its last seq."""
         chosen = dict(self._set)
+        about = {name: chosen.pop(name) for name in ("recorder", "observed", "smp")}
         chosen["traced"] = chosen["traced"] or tuple(t for t in TRACES if t == "cfi" or rows.get(t))
         if chosen.pop("recorded"):
             chosen["trees"] = (TreeEntry("program", f"/{chosen['argv'][0]}", False),)
+            if about["recorder"] == "listing":
+                about["recorder"] = "model"
         exits = [
             row["status"]
             for row in rows.get("task_events", ())
@@ -106,6 +121,7 @@ class Head:
             exit_status=exits[-1] if exits else None,
             icount=U64(last // 2**20),
             recovered_up_to=U64(last) if chosen["ending"] == "recovered" else None,
+            provenance=Provenance(**about),
             **chosen,
         )
 

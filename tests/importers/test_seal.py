@@ -10,7 +10,7 @@ from shstk.tracer.importers.rows import Rows
 from shstk.tracer.importers.seal import About, seal
 
 ABOUT = About(
-    recorder="test",
+    recorder="qemu",
     observed={"task_events": ("tid", "kind"), "cfi": ("tid", "pc")},
     kernel="7.2",
     program="/prog",

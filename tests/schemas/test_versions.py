@@ -15,7 +15,7 @@ from shstk.schemas.errors import BadRun
 from shstk.schemas.manifest import READABLE, Manifest
 from shstk.schemas.tables import FINDINGS, SCHEMA_VERSION, TABLES, arrow_schema
 
-FINGERPRINTS = {1: "679bdbfa9f4511e2", 2: "c83b7d8c980aa931"}
+FINGERPRINTS = {1: "679bdbfa9f4511e2", 2: "c83b7d8c980aa931", 3: "ba84a58c2d0cda02"}
 RUNS = Path(__file__).parent / "runs"
 
 
@@ -28,7 +28,7 @@ def fingerprint() -> str:
     ]
     records = [
         getattr(manifest, name)
-        for name in ("Manifest", "TableEntry", "Rlimit", "TreeEntry", "PluginEntry")
+        for name in ("Manifest", "TableEntry", "Rlimit", "TreeEntry", "PluginEntry", "Provenance")
     ]
     parts += [(r.__name__, [(f.name, f.type) for f in fields(r)]) for r in records]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

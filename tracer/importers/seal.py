@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from shstk.schemas import uapi
 from shstk.schemas.extensions import DEFAULT_CPU
 from shstk.schemas.machine import ABIS
-from shstk.schemas.manifest import U64, Manifest, Rlimit
+from shstk.schemas.manifest import U64, Manifest, Provenance, Rlimit
 from shstk.schemas.revisions import resolve
 from shstk.schemas.tables import TRACES
 from shstk.schemas.version import VERSION
 from shstk.tracer.importers.rows import Rows
 from shstk.tracer.recording.rundir import write
-
-_DEFAULT_STACK: Final = 8 << 20  # RLIMIT_STACK that Linux gives the first process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,22 +23,24 @@ class About:
 
     recorder: who observed, such as qemu, ftrace or core.
     facts: of the observed machine, by name, as far as they are known: the kernel's banner, the
-    Image's sha256, the version of QEMU, the firmware, smp.
-    observed: of each table, the columns that this recorder can observe; a table that it doesn't
-    list could not be observed.
-    blind: a table or `table.column` -> why this one recording could not observe it although its
-    recorder can (a symbol that the kernel lacks).
+    Image's sha256, the version of QEMU, the firmware. smp: the harts that ran at once.
+    observed: of each table, or selection of its rows (schemas/selections.py), the columns that this
+    recorder can observe; a table that it doesn't list could not be observed.
+    blind: a table, selection or `table.column` -> why this one recording could not observe it
+    although its recorder can (a symbol that the kernel lacks).
+    rlimits: of the first process, as far as they are known.
     """
 
     recorder: str
     facts: Mapping[str, str] = field(default_factory=dict)
+    smp: int = 1
     observed: Mapping[str, tuple[str, ...]]
     blind: Mapping[str, str] = field(default_factory=dict)
     kernel: str  # the revision whose rules are expected, with switches
     program: str  # path in the guest
     argv: tuple[str, ...]
     environ: tuple[str, ...] = ()
-    rlimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # others: unlimited
+    rlimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     memory: int | None = None
     auxv: tuple[tuple[int, int], ...] = ()
     first_tid: int
@@ -60,9 +59,6 @@ def seal(
 
 def _manifest(rows: Rows, about: About) -> Manifest:
     revision = resolve(about.kernel)
-    unlimited = (uapi.RLIM_INFINITY, uapi.RLIM_INFINITY)
-    limits = dict.fromkeys(uapi.RLIMITS, unlimited)
-    limits |= {"STACK": (_DEFAULT_STACK, uapi.RLIM_INFINITY)} | dict(about.rlimits)
     observed = tuple(word for word in TRACES if word in about.observed)
     return Manifest(
         tool_version=VERSION,
@@ -77,7 +73,9 @@ def _manifest(rows: Rows, about: About) -> Manifest:
         abi=ABIS[0],
         seed=U64(0),
         quantum=(1, 1),
-        rlimits={name: Rlimit(U64(soft), U64(hard)) for name, (soft, hard) in limits.items()},
+        rlimits={
+            name: Rlimit(U64(soft), U64(hard)) for name, (soft, hard) in about.rlimits.items()
+        },
         memory=None if about.memory is None else U64(about.memory),
         page_size=uapi.PAGE,
         auxv=tuple((U64(key), U64(value)) for key, value in about.auxv),
@@ -88,5 +86,12 @@ def _manifest(rows: Rows, about: About) -> Manifest:
         ending=about.ending,
         exit_status=about.exit_status,
         icount=U64(rows.icount),
+        provenance=Provenance(
+            recorder=about.recorder,
+            facts=dict(about.facts),
+            smp=about.smp,
+            observed=dict(about.observed),
+            blind=dict(about.blind),
+        ),
         warnings=about.warnings,
     )

@@ -62,6 +62,11 @@ def set_up_again(
     Raises BadRun (the run has no program, or lost its file), UsageError (`kernel` does not support
     the machine).
     """
+    if manifest.provenance.real:
+        raise BadRun(
+            f"{run} was recorded by {manifest.provenance.recorder}: it cannot be executed again",
+            "runs that `shstk record` makes under a kernel model can be",
+        )
     if not manifest.trees:
         raise BadRun(
             f"{run} has no program: it cannot be executed",
