@@ -12,20 +12,15 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shstk.schemas.door import PLUGINS, faults, read_file, read_manifest
 from shstk.schemas.errors import BadRun
-from shstk.schemas.manifest import NAME as MANIFEST
-from shstk.schemas.manifest import Manifest, PluginEntry, TableEntry
+from shstk.schemas.manifest import Manifest
 from shstk.schemas.revisions import Revision
 from shstk.schemas.rows import schema
 from shstk.schemas.tables import TABLES
 from shstk.schemas.units import UNITS, Unit
 
-PARTIAL: Final = ".partial"
-FILES: Final = "files"
-PLUGINS: Final = "plugins"
 PLUGIN: Final = "plugin_"  # the prefix of a plugin's table
-# Tables that refer to files by their hash.
-_HASHES: Final = ("inputs", "tree")
 _AGAIN: Final = "the run is damaged: copy it again from an intact one, or record it again"
 
 
@@ -52,14 +47,9 @@ class Run:
         Raises BadRun if the run is missing, not sealed or has another schema version, or if a file
         is missing, extra, truncated or changed.
         """
-        manifest = _read_manifest(path)
-        _check_names(path, manifest)
-        if verify:
-            for name, entry in manifest.tables.items():
-                _check_table(path / f"{name}.parquet", entry)
-            for name, plugin in manifest.plugins.items():
-                _check_plugin(path / PLUGINS / f"{name}.parquet", plugin)
-            _check_files(path, manifest)
+        manifest = read_manifest(path)
+        if fault := next(faults(path, manifest, contents=verify), None):
+            raise fault
         return cls(manifest, path)
 
     @classmethod
@@ -134,10 +124,7 @@ class Run:
             return self._files[sha256]
         if not self.path:
             raise BadRun(f"{self.name} is a run in memory, without the file {sha256[:16]}…")
-        try:
-            return (self.path / FILES / sha256).read_bytes()
-        except OSError as e:
-            raise BadRun(f"{self.path / FILES / sha256}: {e.strerror}", _AGAIN) from e
+        return read_file(self.path, sha256)
 
     def held(self, sha256: str) -> bytes | None:
         """The contents of a file; None if a run in memory does not have it."""
@@ -169,97 +156,3 @@ class Run:
             return self.path / f"{name}.parquet"
         plugin = name.removeprefix(PLUGIN)
         return self.path / PLUGINS / f"{plugin}.parquet" if plugin != name else None
-
-
-def _read_manifest(path: Path) -> Manifest:
-    if path.name.endswith(PARTIAL) and path.is_dir():
-        raise BadRun(
-            f"{path} is a recording that was cut off or is still running",
-            f"recover its complete rows with `shstk recover {path}`",
-        )
-    where = path / MANIFEST
-    try:
-        return Manifest.from_json(where.read_bytes().decode(), str(where))
-    except UnicodeDecodeError as e:
-        raise BadRun(f"{where} is not UTF-8: {e}", _AGAIN) from e
-    except OSError as e:
-        partial = path.with_name(path.name + PARTIAL)
-        if partial.is_dir():
-            hint = f"recover its complete rows with `shstk recover {partial}`"
-        elif path.is_dir():
-            hint = f"a run directory has a {MANIFEST}, which is written last"
-        else:
-            hint = "make one with `shstk record PROGRAM` or `shstk build LISTING`"
-        raise BadRun(f"{path} is not a run: {where.name}: {e.strerror}", hint) from e
-
-
-def _check_names(path: Path, manifest: Manifest) -> None:
-    """Check that every file in the manifest exists, and no other."""
-    wanted = {MANIFEST, *(f"{name}.parquet" for name in manifest.tables)}
-    if manifest.stdin is not None or any(name in manifest.tables for name in _HASHES):
-        wanted.add(FILES)
-    if manifest.plugins:
-        wanted.add(PLUGINS)
-        _compare_names(path / PLUGINS, {f"{name}.parquet" for name in manifest.plugins})
-    _compare_names(path, wanted)
-
-
-def _compare_names(directory: Path, wanted: set[str]) -> None:
-    found = {entry.name for entry in directory.iterdir()} if directory.is_dir() else set()
-    if missing := wanted - found:
-        raise BadRun(f"{directory / min(missing)} is missing", _AGAIN)
-    if extra := found - wanted:
-        raise BadRun(
-            f"{directory / min(extra)} does not belong to the run",
-            "a run has only the files in its manifest; move other files out of the directory",
-        )
-
-
-def _check_files(path: Path, manifest: Manifest) -> None:
-    """Check that the files the guest read exist, and that their names are their hashes."""
-    hashes: set[str | None] = {manifest.stdin}
-    for name in _HASHES:
-        if name in manifest.tables:
-            table = pq.read_table(path / f"{name}.parquet", columns=["sha256"])
-            hashes.update(table["sha256"].unique().to_pylist())
-    wanted = sorted(sha256 for sha256 in hashes if sha256 is not None)
-    if wanted:
-        _compare_names(path / FILES, set(wanted))
-    for sha256 in wanted:
-        _check_hash(path / FILES / sha256, sha256)
-
-
-def _check_plugin(file: Path, entry: PluginEntry) -> None:
-    found = _check_file(file, entry)
-    if {field.name: str(field.type) for field in found} != entry.columns:
-        raise BadRun(f"{file} does not have the columns in its manifest", _AGAIN)
-
-
-def _check_table(file: Path, entry: TableEntry) -> None:
-    if not _check_file(file, entry).equals(schema(file.stem)):
-        raise BadRun(f"{file} does not have the columns of {file.stem}", _AGAIN)
-
-
-def _check_file(file: Path, entry: TableEntry | PluginEntry) -> pa.Schema:
-    """The file's columns. Raises BadRun if it does not match the manifest."""
-    size = file.stat().st_size
-    if size != entry.bytes:
-        raise BadRun(f"{file} has {size} bytes, its manifest says {entry.bytes}", _AGAIN)
-    _check_hash(file, entry.sha256)
-    try:
-        metadata = pq.read_metadata(file)
-    except (OSError, pa.ArrowException) as e:
-        raise BadRun(f"{file}: {e}", _AGAIN) from e
-    if metadata.num_rows != entry.rows:
-        raise BadRun(f"{file} has {metadata.num_rows} rows, its manifest says {entry.rows}", _AGAIN)
-    return metadata.schema.to_arrow_schema()
-
-
-def _check_hash(file: Path, sha256: str) -> None:
-    try:
-        with file.open("rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as e:
-        raise BadRun(f"{file}: {e.strerror}", _AGAIN) from e
-    if found != sha256:
-        raise BadRun(f"{file} is not what was recorded: its sha256 is {found[:16]}…", _AGAIN)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from shstk.schemas.door import FILES, read_file
 from shstk.schemas.errors import BadProgram, BadRun
 from shstk.schemas.manifest import Manifest
 from shstk.schemas.revisions import resolve
@@ -72,7 +73,7 @@ def set_up_again(
             f"{run} has no program: it cannot be executed",
             "it was written by hand, or under schema 1; runs that `shstk record` makes can be",
         )
-    files = run / "files"
+    files = run / FILES
     options = GuestOptions(
         program=manifest.program,
         argv=manifest.argv[1:],
@@ -84,7 +85,7 @@ def set_up_again(
         seed=manifest.seed,
         quantum=manifest.quantum,
         env=dict(_variable(text) for text in manifest.environ),
-        stdin=(files / manifest.stdin).read_bytes() if manifest.stdin is not None else b"",
+        stdin=read_file(run, manifest.stdin) if manifest.stdin is not None else b"",
         tty=manifest.tty is not None,
         cwd=manifest.cwd,
         memory=manifest.memory,

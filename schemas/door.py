@@ -1,0 +1,249 @@
+"""The door through which every file of a run directory is opened.
+
+A run may come from anybody. Before a library parses a file of it, the file is known to be a regular
+file of the size and hash in the manifest, and the metadata of a table to lie within what shstk
+writes and this machine can hold. `faults` yields everything that is wrong with a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import resource
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from shstk.schemas.errors import BadRun
+from shstk.schemas.manifest import NAME as MANIFEST
+from shstk.schemas.manifest import Manifest, PluginEntry, TableEntry
+from shstk.schemas.rows import schema
+from shstk.schemas.tables import TRACED
+
+PARTIAL: Final = ".partial"
+FILES: Final = "files"
+PLUGINS: Final = "plugins"
+
+_HASHES: Final = ("inputs", "tree")  # tables that refer to files by their hash
+_AGAIN: Final = "the run is damaged: copy it again from an intact one, or record it again"
+_FOREIGN: Final = "shstk did not write this: do not trust where it came from"
+
+# What shstk writes lies far below these.
+_MANIFEST_BYTES: Final = 2**26
+_GROUP_ROWS: Final = 2**20
+_SLACK: Final = 2**16  # bytes of a column chunk besides its values: page headers, levels
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a sealed run. Raises BadRun."""
+    if path.name.endswith(PARTIAL) and path.is_dir():
+        raise BadRun(
+            f"{path} is a recording that was cut off or is still running",
+            f"recover its complete rows with `shstk recover {path}`",
+        )
+    where = path / MANIFEST
+    try:
+        return Manifest.from_json(_bytes(where, _MANIFEST_BYTES).decode(), str(where))
+    except UnicodeDecodeError as e:
+        raise BadRun(f"{where} is not UTF-8: {e}", _AGAIN) from e
+    except OSError as e:
+        partial = path.with_name(path.name + PARTIAL)
+        if partial.is_dir():
+            hint = f"recover its complete rows with `shstk recover {partial}`"
+        elif path.is_dir():
+            hint = f"a run directory has a {MANIFEST}, which is written last"
+        else:
+            hint = "make one with `shstk record PROGRAM` or `shstk build LISTING`"
+        raise BadRun(f"{path} is not a run: {where.name}: {e.strerror}", hint) from e
+
+
+def read_file(path: Path, sha256: str) -> bytes:
+    """A file that the guest read (inputs.sha256). path: of the run. Raises BadRun."""
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise BadRun(f"{path}: {sha256!r:.40} is not a sha256", _FOREIGN)
+    try:
+        return _bytes(path / FILES / sha256)
+    except OSError as e:
+        raise BadRun(f"{path / FILES / sha256}: {e.strerror}", _AGAIN) from e
+
+
+def faults(path: Path, manifest: Manifest, contents: bool = True) -> Iterator[BadRun]:
+    """Everything that is wrong with the files of a run, in the order of the manifest.
+
+    contents: read every file and compare its hash; without, only names, kinds, sizes and metadata.
+    Takes time in proportion to the bytes of the run.
+    """
+    wanted = {MANIFEST, *(f"{name}.parquet" for name in manifest.tables)}
+    if manifest.stdin is not None or any(name in manifest.tables for name in _HASHES):
+        wanted.add(FILES)
+    if manifest.plugins:
+        wanted.add(PLUGINS)
+        yield from _names(path / PLUGINS, {f"{name}.parquet" for name in manifest.plugins})
+    yield from _names(path, wanted)
+    intact = set()
+    for name, entry in manifest.tables.items():
+        found = list(_table(path / f"{name}.parquet", entry, schema(name), contents))
+        yield from found
+        if not found:
+            intact.add(name)
+    for name, plugin in manifest.plugins.items():
+        yield from _table(path / PLUGINS / f"{name}.parquet", plugin, None, contents)
+    if contents and intact >= manifest.tables.keys() & set(_HASHES):
+        yield from _files(path, manifest)
+
+
+def _names(directory: Path, wanted: set[str]) -> Iterator[BadRun]:
+    """Every file of the manifest exists, and no other."""
+    found = {entry.name for entry in directory.iterdir()} if directory.is_dir() else set()
+    for name in sorted(wanted - found):
+        yield BadRun(f"{directory / name} is missing", _AGAIN)
+    for name in sorted(found - wanted):
+        yield BadRun(
+            f"{directory / name} does not belong to the run",
+            "a run has only the files in its manifest; move other files out of the directory",
+        )
+
+
+def _files(path: Path, manifest: Manifest) -> Iterator[BadRun]:
+    """The files that the guest read exist, and their names are their hashes."""
+    hashes: set[str | None] = {manifest.stdin}
+    for name in _HASHES:
+        if name in manifest.tables:
+            table = pq.read_table(path / f"{name}.parquet", columns=["sha256"])
+            hashes.update(table["sha256"].unique().to_pylist())
+    wanted = {sha256 for sha256 in hashes if sha256 is not None}
+    if wanted:
+        yield from _names(path / FILES, wanted)
+    for sha256 in sorted(wanted):
+        yield from _hash(path / FILES / sha256, sha256)
+
+
+def _table(
+    file: Path, entry: TableEntry | PluginEntry, columns: pa.Schema | None, contents: bool
+) -> Iterator[BadRun]:
+    """Whether a table's file is what its manifest says. columns: None for a plugin's table."""
+    try:
+        size = _regular(file).st_size
+    except BadRun as fault:
+        yield fault
+        return
+    except OSError:
+        return  # `_names` says that it is missing
+    if size != entry.bytes:
+        yield BadRun(f"{file} has {size} bytes, its manifest says {entry.bytes}", _AGAIN)
+        return
+    if contents and (changed := list(_hash(file, entry.sha256))):
+        yield from changed
+        return
+    try:
+        with pq.ParquetFile(file, read_dictionary=_texts(columns)) as opened:
+            yield from _metadata(file, opened, entry, columns)
+    except (OSError, pa.ArrowException) as e:
+        yield BadRun(f"{file}: {e}", _AGAIN)
+
+
+def _metadata(
+    file: Path, opened: pq.ParquetFile, entry: TableEntry | PluginEntry, columns: pa.Schema | None
+) -> Iterator[BadRun]:
+    metadata, found = opened.metadata, pq.read_schema(file)
+    if metadata.num_rows != entry.rows:
+        yield BadRun(f"{file} has {metadata.num_rows} rows, its manifest says {entry.rows}", _AGAIN)
+        return
+    if columns is None:
+        assert isinstance(entry, PluginEntry)
+        if {field.name: str(field.type) for field in found} != entry.columns:
+            yield BadRun(f"{file} does not have the columns in its manifest", _AGAIN)
+        return
+    if not found.equals(columns):
+        yield BadRun(f"{file} does not have the columns of {file.stem}", _AGAIN)
+        return
+    widths = [_width(field.type) for field in columns]
+    for i in range(metadata.num_row_groups):
+        group = metadata.row_group(i)
+        if not 0 <= group.num_rows <= _GROUP_ROWS:
+            yield BadRun(f"{file} has a row group of {group.num_rows} rows", _FOREIGN)
+            return
+        for number, width in enumerate(widths):
+            size = group.column(number).total_uncompressed_size
+            if width and not 0 <= size <= 2 * group.num_rows * width + _SLACK:
+                yield BadRun(
+                    f"{file}: column {columns[number].name} says it has {size} bytes for"
+                    f" {group.num_rows} rows",
+                    _FOREIGN,
+                )
+                return
+    if file.stem in TRACED:
+        return  # read in parts
+    needed = metadata.num_rows * sum(widths) + _text_bytes(opened, columns)
+    if needed > (memory := _memory()):
+        yield BadRun(
+            f"{file} needs {needed:,} bytes of memory, and {memory:,} are there",
+            "judge it on a larger machine, if you trust where it came from",
+        )
+
+
+def _text_bytes(opened: pq.ParquetFile, columns: pa.Schema) -> int:
+    """The bytes of all strings, each counted as often as it occurs."""
+    total = 0
+    for batch in opened.iter_batches(2**16, columns=_texts(columns)):
+        for array in batch.columns:
+            lengths = pc.binary_length(array.dictionary.cast(pa.large_binary()))
+            total += pc.sum(lengths.take(array.indices)).as_py() or 0
+    return total
+
+
+def _texts(columns: pa.Schema | None) -> list[str]:
+    texts = (pa.string(), pa.binary())
+    return [field.name for field in columns if field.type in texts] if columns else []
+
+
+def _width(kind: pa.DataType) -> int:
+    """Bytes of a value; 0 if they differ."""
+    if pa.types.is_dictionary(kind):
+        return 8
+    return -(-kind.bit_width // 8) if pa.types.is_primitive(kind) else 0
+
+
+def _memory() -> int:
+    """Bytes that this process may use: half of the machine, or its limit."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return machine if limit == resource.RLIM_INFINITY else min(machine, limit // 2)
+
+
+def _hash(file: Path, sha256: str) -> Iterator[BadRun]:
+    try:
+        _regular(file)
+        with file.open("rb") as opened:
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
+    except BadRun as fault:
+        yield fault
+    except FileNotFoundError:
+        return  # `_names` says that it is missing
+    except OSError as e:
+        yield BadRun(f"{file}: {e.strerror}", _AGAIN)
+    else:
+        if found != sha256:
+            yield BadRun(f"{file} is not what was recorded: its sha256 is {found[:16]}…", _AGAIN)
+
+
+def _bytes(file: Path, limit: int | None = None) -> bytes:
+    """Raises OSError, BadRun."""
+    size = _regular(file).st_size
+    if limit is not None and size > limit:
+        raise BadRun(f"{file} has {size} bytes, more than {limit}", _FOREIGN)
+    return file.read_bytes()
+
+
+def _regular(file: Path) -> os.stat_result:
+    """Opening a FIFO waits for ever; reading /dev/zero has no end. Raises OSError, BadRun."""
+    found = file.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        raise BadRun(f"{file} is not a regular file", "a run has no links, pipes or devices")
+    return found
