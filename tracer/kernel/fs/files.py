@@ -76,6 +76,10 @@ class OpenFile:
 
     recorded = True  # whether reads write kernel_memory rows
     ignores_data = False  # a write does not read its bytes
+    positioned = False  # FMODE_PREAD: pread and pwrite work
+    reads_nothing = False  # a read of 0 bytes is checked like any other
+    splices_out = True  # f_op->splice_read, splice_write
+    splices_in = True
 
     def __init__(self, inode: Inode, flags: int, path: str) -> None:
         self.inode = inode
@@ -94,6 +98,20 @@ class OpenFile:
         return self.flags & O_ACCMODE != O_RDONLY and not self.flags & O_PATH
 
     @property
+    def can_read(self) -> bool:
+        """FMODE_CAN_READ: this kind of file can be read."""
+        return type(self).peek is not OpenFile.peek
+
+    @property
+    def can_write(self) -> bool:
+        return type(self).write is not OpenFile.write
+
+    @property
+    def seekable(self) -> bool:
+        """FMODE_LSEEK."""
+        return type(self).seek is not OpenFile.seek
+
+    @property
     def key(self) -> Hashable:
         """The wait queue of the file."""
         return ("file", self.inode.ino)
@@ -106,6 +124,9 @@ class OpenFile:
 
     def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
         raise Errno("EINVAL")
+
+    def admit(self, k: Kernel, t: Task, n: int) -> None:
+        """Raise what refuses a write of n bytes before they are read from the caller's memory."""
 
     def unbroken(self, n: int) -> int:
         """The number of bytes transferred if a fault in user memory stops a copy after n bytes.
