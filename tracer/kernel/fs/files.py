@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import (
@@ -219,13 +220,18 @@ class Files:
             raise Errno("EBADF")
         return file
 
+    def unused(self, t: Task, lowest: int = 0, count: int = 1) -> int:
+        """The lowest free descriptor >= `lowest`. Errno EMFILE: there are not `count` of them."""
+        limit = min(t.rlimit("NOFILE"), INT_MAX)
+        free = (fd for fd in range(lowest, limit) if fd not in self.slots)
+        found = list(islice(free, count))
+        if len(found) < count:
+            raise Errno("EMFILE")
+        return found[0]
+
     def add(self, t: Task, file: OpenFile, cloexec: bool, lowest: int = 0) -> int:
         """Install `file` at the lowest free descriptor >= `lowest`. Errno EMFILE."""
-        fd = lowest
-        while fd in self.slots:
-            fd += 1
-        if fd >= min(t.rlimit("NOFILE"), INT_MAX):
-            raise Errno("EMFILE")
+        fd = self.unused(t, lowest)
         self._set(fd, file)
         if cloexec:
             self.cloexec.add(fd)

@@ -65,6 +65,11 @@ def resize(k: Kernel, inode: Regular, size: int) -> None:
 class RegularFile(OpenFile):
     positioned = True
 
+    def __init__(self, inode: Regular, flags: int, path: str) -> None:
+        super().__init__(inode, flags, path)
+        inode.writers += self.writable
+        inode.readers += not self.writable
+
     @property
     def regular(self) -> Regular:
         return cast(Regular, self.inode)
@@ -119,6 +124,8 @@ class RegularFile(OpenFile):
 
     def released(self, k: Kernel) -> None:
         """Free the storage of an unlinked file; its mappings keep their frames."""
+        self.regular.writers -= self.writable
+        self.regular.readers -= not self.writable
         if self.inode.nlink == 0 and not isinstance(self.regular.data, bytes | None):
             k.sandbox.charge(-self.inode.size)
             if isinstance(self.regular.data, bytearray):

@@ -148,7 +148,7 @@ class Mm:
     args: tuple[int, int] = (0, 0)  # where argv's strings are, for /proc/PID/cmdline
     envs: tuple[int, int] = (0, 0)
     auxv: bytes = b""
-    exe: str = ""
+    program: Regular | None = None  # the file that exec loaded
     guards: set[int] = field(default_factory=set)  # pages that MADV_GUARD_INSTALL named
     pmlen: int = 0  # upper bits of pointers that system calls ignore (tagged.py)
     pmlen_locked: bool = False  # a task that shares this mm was created

@@ -120,7 +120,7 @@ def begin_new_exec(k: Kernel, t: Task, program: Program, env: tuple[bytes, ...])
         k.event("mm_dropped", t, mm=old.id, value=old.users - 1)
         exits.mmput(k, old)
     _flush(k, t, program)
-    mm.exe = program.file.guest_path
+    mm.program = program.file.inode
     entry, sp = _load(k, t, mm, program, env)
     _start_thread(k, t, entry, sp)
 
