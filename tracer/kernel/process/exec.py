@@ -24,7 +24,8 @@ from shstk.tracer.kernel.call import Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.mm.mm import STACK_TOP, Birth, Mm, mmap_base, page_down, page_up
-from shstk.tracer.kernel.mm.vma import MappedFile, VmaList
+from shstk.tracer.kernel.mm.vma import MappedFile
+from shstk.tracer.kernel.mm.vmalist import VmaList
 from shstk.tracer.kernel.process import binfmt, enable_cfi, ptrace
 from shstk.tracer.kernel.process import exit as exits
 from shstk.tracer.kernel.process.binfmt import NotRunnable, Program
