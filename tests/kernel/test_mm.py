@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from guest_run import Result, run
 
-from shstk.tracer.kernel.mm.vma import Vma, VmaList
+from shstk.tracer.kernel.mm.vma import Vma
+from shstk.tracer.kernel.mm.vmalist import VmaList
 
 PAGE = 4096
 BASE = 0x7FFFF8000000  # 128 MiB are kept for the stack

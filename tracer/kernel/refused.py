@@ -21,7 +21,6 @@ _REFUSED: Final[dict[tuple[str, str], tuple[str, ...]]] = {
         "umount2",
         "mount",
         "pivot_root",
-        "chroot",
         "vhangup",
         "quotactl",
         "acct",

@@ -18,6 +18,7 @@ from shstk.tracer.kernel.fs import (
     pipes,
     poll,
     signalfds,
+    sizecalls,
     transfer,
 )
 
@@ -35,5 +36,6 @@ CALLS: Final = (
     *pipes.CALLS,
     *poll.CALLS,
     *signalfds.CALLS,
+    *sizecalls.CALLS,
     *transfer.CALLS,
 )

@@ -21,6 +21,8 @@ _GRND_KNOWN: Final = 7
 class DeviceFile(OpenFile):
     """Discards what is written; seeking has no effect."""
 
+    positioned = True
+
     def peek_at(self, k: Kernel, t: Task, n: int, offset: int) -> bytes:
         return self.peek(k, t, n) or b""
 

@@ -11,7 +11,7 @@ from shstk.schemas import uapi
 from shstk.schemas.uapi import O_CLOEXEC, O_RDWR
 from shstk.tracer.kernel.call import Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs.eventfds import anonymous
+from shstk.tracer.kernel.fs.eventfds import Anonymous, anonymous
 from shstk.tracer.kernel.fs.files import POLLERR, POLLHUP, READABLE, OpenFile
 from shstk.tracer.kernel.fs.inode import Directory, Inode, Regular
 from shstk.tracer.kernel.fs.poll import interrupted, swap_mask, wait_until
@@ -39,7 +39,7 @@ class Interest:
     seen: int = -1  # inode.changes at the last report; used by EPOLLET
 
 
-class Epoll(OpenFile):
+class Epoll(Anonymous):
     def __init__(self, inode: Inode, flags: int) -> None:
         super().__init__(inode, flags, "anon_inode:[eventpoll]")
         self.interests: dict[int, Interest] = {}

@@ -26,7 +26,17 @@ def anonymous(k: Kernel) -> Inode:
     return Inode(k.sandbox.new_ino(), stat.S_IRUSR | stat.S_IWUSR, dev=DEV_ANON)
 
 
-class EventFd(OpenFile):
+class Anonymous(OpenFile):
+    """A file that has no bytes: seeking has no effect (noop_llseek), and nothing is spliced."""
+
+    splices_out = splices_in = False
+    reads_nothing = True
+
+    def seek(self, k: Kernel, offset: int, whence: int) -> int:
+        return 0
+
+
+class EventFd(Anonymous):
     def __init__(self, inode: Inode, flags: int, count: int, semaphore: bool) -> None:
         super().__init__(inode, flags, "anon_inode:[eventfd]")
         self.count = count
@@ -43,9 +53,14 @@ class EventFd(OpenFile):
         self.count -= 1 if self.semaphore else self.count
         self.notify(k)
 
+    def admit(self, k: Kernel, t: Task, n: int) -> None:
+        if n < 8:
+            raise Errno("EINVAL")
+
     def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
+        self.admit(k, t, len(data))
         value = int.from_bytes(data[:8], "little")
-        if len(data) < 8 or value > _COUNT_MAX:
+        if value > _COUNT_MAX:
             raise Errno("EINVAL")
         if self.count + value > _COUNT_MAX:
             return None
@@ -57,7 +72,7 @@ class EventFd(OpenFile):
         return (READABLE if self.count else 0) | (WRITABLE if self.count < _COUNT_MAX else 0)
 
 
-class TimerFd(OpenFile):
+class TimerFd(Anonymous):
     def __init__(self, inode: Inode, flags: int, clock: int, owner: Task) -> None:
         super().__init__(inode, flags, "anon_inode:[timerfd]")
         self.ticks = 0

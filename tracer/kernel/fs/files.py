@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import (
@@ -76,6 +77,10 @@ class OpenFile:
 
     recorded = True  # whether reads write kernel_memory rows
     ignores_data = False  # a write does not read its bytes
+    positioned = False  # FMODE_PREAD: pread and pwrite work
+    reads_nothing = False  # a read of 0 bytes is checked like any other
+    splices_out = True  # f_op->splice_read, splice_write
+    splices_in = True
 
     def __init__(self, inode: Inode, flags: int, path: str) -> None:
         self.inode = inode
@@ -94,6 +99,20 @@ class OpenFile:
         return self.flags & O_ACCMODE != O_RDONLY and not self.flags & O_PATH
 
     @property
+    def can_read(self) -> bool:
+        """FMODE_CAN_READ: this kind of file can be read."""
+        return type(self).peek is not OpenFile.peek
+
+    @property
+    def can_write(self) -> bool:
+        return type(self).write is not OpenFile.write
+
+    @property
+    def seekable(self) -> bool:
+        """FMODE_LSEEK."""
+        return type(self).seek is not OpenFile.seek
+
+    @property
     def key(self) -> Hashable:
         """The wait queue of the file."""
         return ("file", self.inode.ino)
@@ -106,6 +125,9 @@ class OpenFile:
 
     def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
         raise Errno("EINVAL")
+
+    def admit(self, k: Kernel, t: Task, n: int) -> None:
+        """Raise what refuses a write of n bytes before they are read from the caller's memory."""
 
     def unbroken(self, n: int) -> int:
         """The number of bytes transferred if a fault in user memory stops a copy after n bytes.
@@ -198,13 +220,18 @@ class Files:
             raise Errno("EBADF")
         return file
 
+    def unused(self, t: Task, lowest: int = 0, count: int = 1) -> int:
+        """The lowest free descriptor >= `lowest`. Errno EMFILE: there are not `count` of them."""
+        limit = min(t.rlimit("NOFILE"), INT_MAX)
+        free = (fd for fd in range(lowest, limit) if fd not in self.slots)
+        found = list(islice(free, count))
+        if len(found) < count:
+            raise Errno("EMFILE")
+        return found[0]
+
     def add(self, t: Task, file: OpenFile, cloexec: bool, lowest: int = 0) -> int:
         """Install `file` at the lowest free descriptor >= `lowest`. Errno EMFILE."""
-        fd = lowest
-        while fd in self.slots:
-            fd += 1
-        if fd >= min(t.rlimit("NOFILE"), INT_MAX):
-            raise Errno("EMFILE")
+        fd = self.unused(t, lowest)
         self._set(fd, file)
         if cloexec:
             self.cloexec.add(fd)

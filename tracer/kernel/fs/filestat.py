@@ -119,7 +119,7 @@ def sys_readlinkat(k: Kernel, t: Task, a: Args) -> int:
         raise Errno("EINVAL")
     inode = find_at(k, t, a[0], a[1], AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)
     if not isinstance(inode, Symlink):
-        raise Errno("EINVAL")
+        raise Errno("ENOENT" if a[1] and not get_path(k, t, a[1]) else "EINVAL")
     inode.see(k)
     target = raw(inode.target)[:size]
     usermem.put(k, t, a[2], target)
@@ -218,15 +218,18 @@ def _new_time(old: int, sec: int, nsec: int, now: int) -> int:
 
 
 def sys_utimensat(k: Kernel, t: Task, a: Args) -> int:
-    """A null path refers to the descriptor itself (futimens)."""
+    """do_utimes(). A null path refers to the descriptor itself (futimens)."""
     flags = a[3] & 0xFFFF_FFFF
-    if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
-        raise Errno("EINVAL")
     now = realtime_ns(k)
     times = (0, _UTIME_NOW, 0, _UTIME_NOW)
     if a[2]:
         times = struct.unpack("<qQqQ", usermem.get(k, t, a[2], 32))
-    inode = t.files.get(a[0]).inode if not a[1] else find_at(k, t, a[0], a[1], flags)
+        if times[1] == times[3] == _UTIME_OMIT:
+            return 0  # not even the path is looked at
+    of_descriptor = not a[1] and a[0] & 0xFFFF_FFFF != AT_FDCWD
+    if flags & ~(0 if of_descriptor else AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
+        raise Errno("EINVAL")
+    inode = t.files.get(a[0]).inode if of_descriptor else find_at(k, t, a[0], a[1], flags)
     _own(inode).see(k)
     atime = _new_time(inode.atime, times[0], times[1], now)
     mtime = _new_time(inode.mtime, times[2], times[3], now)

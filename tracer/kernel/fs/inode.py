@@ -97,6 +97,13 @@ class Inode:
 @dataclass(eq=False)
 class Regular(Inode):
     data: bytes | bytearray | PageCache | None = b""  # None: in the host's tree, not read yet
+    readers: int = 0  # descriptions that can only read (i_readcount)
+    writers: int = 0  # descriptions that can write (i_writecount)
+
+    def permit_write(self, k: Kernel) -> None:
+        """get_write_access(). Errno ETXTBSY: a process executes the file."""
+        if any(mm.program is self for mm in k.mms.values()):
+            raise Errno("ETXTBSY")
 
     @property
     def size(self) -> int:

@@ -22,8 +22,8 @@ from shstk.schemas.uapi import (
 )
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs.eventfds import anonymous
-from shstk.tracer.kernel.fs.files import READABLE, OpenFile
+from shstk.tracer.kernel.fs.eventfds import Anonymous, anonymous
+from shstk.tracer.kernel.fs.files import READABLE
 from shstk.tracer.kernel.fs.fsnotify import EVENTS, Watch
 from shstk.tracer.kernel.fs.inode import READ, Directory, Inode
 from shstk.tracer.kernel.mm import usermem
@@ -40,7 +40,7 @@ _QUEUED_MAX: Final = 16384  # fs.inotify.max_queued_events
 _HEAD: Final = struct.Struct("<iIII")  # struct inotify_event: wd, mask, cookie, len
 
 
-class Inotify(OpenFile):
+class Inotify(Anonymous):
     def __init__(self, inode: Inode, flags: int) -> None:
         super().__init__(inode, flags, "anon_inode:inotify")
         self.watches: dict[int, Watch] = {}

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.task import Task
 
 _CREATION: Final = O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC | O_NOFOLLOW  # not in f_flags
+_MEMFD_NAME: Final = 250  # bytes, with the NUL
 _NEEDS: Final = {O_RDONLY: READ, O_WRONLY: WRITE, O_RDWR: READ | WRITE}
 
 
@@ -69,6 +70,8 @@ def open_inode(k: Kernel, t: Task, inode: Inode, flags: int, path: str) -> OpenF
     inode.permit(_NEEDS.get(flags & O_ACCMODE, READ | WRITE))
     match inode:
         case Regular():
+            if flags & O_ACCMODE != O_RDONLY:
+                inode.permit_write(k)
             return RegularFile(inode, flags, path)
         case Directory():
             if flags & O_ACCMODE != O_RDONLY:
@@ -117,7 +120,9 @@ def _path(found: Found, inode: Inode, asked: str) -> str:
 def open_at(k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int) -> OpenFile | Wait:
     """openat(2) without the descriptor. The open of a named pipe may have to wait."""
     if flags & O_TMPFILE & ~O_DIRECTORY:
-        raise Errno("EOPNOTSUPP")
+        # build_open_flags(): it needs O_DIRECTORY and write access.
+        fits = flags & O_DIRECTORY and flags & O_ACCMODE != O_RDONLY
+        raise Errno("EOPNOTSUPP" if fits else "EINVAL")
     if flags & O_PATH:
         flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
     if flags & O_CREAT and flags & O_DIRECTORY:
@@ -141,11 +146,13 @@ def open_at(k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int) ->
         raise Errno("ENOTDIR")
     if isinstance(inode, Directory) and flags & O_CREAT:
         raise Errno("EISDIR")
+    if flags & O_TRUNC and isinstance(inode, Regular) and not flags & O_PATH:
+        inode.permit(WRITE)
+        inode.permit_write(k)
     file = open_inode(k, t, inode, kept, _path(found, inode, path))
     if isinstance(file, Wait) or flags & O_PATH:
         return file
     if flags & O_TRUNC and isinstance(inode, Regular):
-        inode.permit(WRITE)
         resize(k, inode, 0)
         fsnotify.notify(k, inode, IN_MODIFY)
     fsnotify.notify(k, inode, IN_OPEN)
@@ -153,7 +160,9 @@ def open_at(k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int) ->
 
 
 def _open(k: Kernel, t: Task, dirfd: int, path_addr: int, flags: int, mode: int) -> Outcome:
-    file = open_at(k, t, dirfd, get_path(k, t, path_addr), flags, mode)
+    path = get_path(k, t, path_addr)
+    t.files.unused(t)  # do_sys_openat2() takes a descriptor before it walks the path
+    file = open_at(k, t, dirfd, path, flags, mode)
     return file if isinstance(file, Wait) else t.files.add(t, file, bool(flags & O_CLOEXEC))
 
 
@@ -176,10 +185,12 @@ def sys_openat2(k: Kernel, t: Task, a: Args) -> Outcome:
 
 
 def sys_memfd_create(k: Kernel, t: Task, a: Args) -> int:
-    name, flags = text(usermem.get_cstr(k, t, a[0], 250)), a[1] & 0xFFFF_FFFF
+    flags = a[1] & 0xFFFF_FFFF
     cloexec, allow_sealing, noexec, executable = 1, 2, 8, 16  # MFD_*
-    if flags & ~(cloexec | allow_sealing | noexec | executable):
+    both = noexec | executable
+    if flags & ~(cloexec | allow_sealing | both) or flags & both == both:
         raise Errno("EINVAL")
+    name = text(usermem.get_cstr(k, t, a[0], _MEMFD_NAME, too_long="EINVAL"))
     now = realtime_ns(k)
     bits = 0o666 if flags & noexec else 0o777
     ino = k.sandbox.new_ino()

@@ -49,6 +49,8 @@ class Fifo(Inode):
 class PipeEnd(OpenFile):
     """An end of a pipe; one opened O_RDWR is both."""
 
+    splices_out = False
+
     def __init__(self, inode: Fifo, flags: int, path: str) -> None:
         super().__init__(inode, flags, path)
         inode.readers += self.readable
@@ -70,10 +72,13 @@ class PipeEnd(OpenFile):
         if n:
             self.notify(k)
 
-    def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
-        if not self.fifo.readers:
+    def admit(self, k: Kernel, t: Task, n: int) -> None:
+        if n and not self.fifo.readers:
             signals.send(k, t, SIGNALS["SIGPIPE"], SI_USER, sender=t.pid)
             raise Errno("EPIPE")
+
+    def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
+        self.admit(k, t, len(data))
         room = CAPACITY - len(self.fifo.buffer)
         if data and room < min(len(data), ATOMIC):
             return None

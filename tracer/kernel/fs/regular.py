@@ -43,7 +43,7 @@ def seek_to(pos: int, size: int, offset: int, whence: int) -> int:
         raise Errno("EINVAL")
     target = bases[whence] + offset
     if not 0 <= target <= FILE_MAX:
-        raise Errno("EINVAL" if target < 0 else "EOVERFLOW")
+        raise Errno("EINVAL")
     return target
 
 
@@ -63,6 +63,13 @@ def resize(k: Kernel, inode: Regular, size: int) -> None:
 
 
 class RegularFile(OpenFile):
+    positioned = True
+
+    def __init__(self, inode: Regular, flags: int, path: str) -> None:
+        super().__init__(inode, flags, path)
+        inode.writers += self.writable
+        inode.readers += not self.writable
+
     @property
     def regular(self) -> Regular:
         return cast(Regular, self.inode)
@@ -79,9 +86,22 @@ class RegularFile(OpenFile):
         return self.peek_at(k, t, n, self.pos)
 
     def write_at(self, k: Kernel, t: Task, data: bytes, offset: int) -> int:
+        return self.store(k, t, data, offset, bool(self.flags & O_APPEND))
+
+    def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
+        return self.store(k, t, data, None, bool(self.flags & O_APPEND))
+
+    def store(self, k: Kernel, t: Task, data: bytes, at: int | None, appends: bool) -> int:
+        """Write at an offset, or (None) at the file's position, which moves; appends: at the end
+        instead."""
+        start = self.inode.size if appends else self.pos if at is None else at
+        done = self._store(k, t, data, start)
+        if at is None:
+            self.pos = start + done
+        return done
+
+    def _store(self, k: Kernel, t: Task, data: bytes, offset: int) -> int:
         self.inode.see(k)
-        if self.flags & O_APPEND:
-            offset = self.inode.size
         if not data:
             return 0
         check_size(k, t, offset + 1)
@@ -91,12 +111,6 @@ class RegularFile(OpenFile):
         self.regular.store(k, offset, data)
         self.inode.changed(realtime_ns(k), contents=True)
         return len(data)
-
-    def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
-        start = self.inode.size if self.flags & O_APPEND else self.pos
-        done = self.write_at(k, t, data, start)
-        self.pos = start + done
-        return done
 
     def seek(self, k: Kernel, offset: int, whence: int) -> int:
         if whence >= SEEK_END:
@@ -110,6 +124,8 @@ class RegularFile(OpenFile):
 
     def released(self, k: Kernel) -> None:
         """Free the storage of an unlinked file; its mappings keep their frames."""
+        self.regular.writers -= self.writable
+        self.regular.readers -= not self.writable
         if self.inode.nlink == 0 and not isinstance(self.regular.data, bytes | None):
             k.sandbox.charge(-self.inode.size)
             if isinstance(self.regular.data, bytearray):
@@ -118,6 +134,10 @@ class RegularFile(OpenFile):
 
 class DirectoryFile(OpenFile):
     """The position is an index into the listing, which is read again at position 0."""
+
+    positioned = True
+    reads_nothing = True
+    splices_out = False
 
     _listing: tuple[tuple[str, int, int], ...] = ()  # name, ino, DT_* type
 

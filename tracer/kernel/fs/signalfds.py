@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from shstk.schemas.uapi import O_CLOEXEC, O_NONBLOCK, O_RDWR, SI_TIMER
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs.eventfds import anonymous
-from shstk.tracer.kernel.fs.files import READABLE, OpenFile
+from shstk.tracer.kernel.fs.eventfds import Anonymous, anonymous
+from shstk.tracer.kernel.fs.files import READABLE
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.signal import siginfo, signals
 from shstk.tracer.kernel.signal.siginfo import NEVER_BLOCKED, SIGCHLD
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _INFO: Final = struct.Struct("<IiiIIiIIIIiiQQQQ")
 
 
-class SignalFd(OpenFile):
+class SignalFd(Anonymous):
     def __init__(self, inode: Inode, flags: int, mask: int) -> None:
         super().__init__(inode, flags, "anon_inode:[signalfd]")
         self.mask = mask

@@ -28,6 +28,7 @@ class Input(OpenFile):
     """Standard input: a pipe that holds all the input from the start and has no writer."""
 
     recorded = False
+    splices_out = False
 
     @property
     def stream(self) -> Stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -15,15 +16,17 @@ from shstk.schemas.uapi import (
     RWF_APPEND,
     RWF_DSYNC,
     RWF_HIPRI,
+    RWF_NOAPPEND,
     RWF_NOWAIT,
     RWF_SYNC,
+    SEEK_HOLE,
 )
 from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs import fsnotify
 from shstk.tracer.kernel.fs.files import OpenFile
 from shstk.tracer.kernel.fs.inode import Directory, Regular
-from shstk.tracer.kernel.fs.regular import DirectoryFile, RegularFile
+from shstk.tracer.kernel.fs.regular import DirectoryFile, RegularFile, check_size
 from shstk.tracer.kernel.mm import usermem
 
 if TYPE_CHECKING:
@@ -34,20 +37,32 @@ if TYPE_CHECKING:
 # memory that a guest can make the host allocate.
 TRANSFER_MAX: Final = 64 << 20
 IOV_MAX: Final = 1024
-_RWF_KNOWN: Final = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND
+# RWF_ATOMIC and RWF_DONTCACHE are refused, as by a file system that supports neither.
+_RWF_KNOWN: Final = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | RWF_NOAPPEND
+_POSITION: Final = 2**64 - 1  # preadv2's offset -1: the file's own position
 
 Iov = list[tuple[int, int]]  # address, length
 
 
 def get_iov(k: Kernel, t: Task, addr: int, count: int) -> Iov:
-    """struct iovec[count], truncated to TRANSFER_MAX bytes in total."""
-    count &= 0xFFFF_FFFF
+    """import_iovec(): struct iovec[count], truncated to TRANSFER_MAX bytes in total.
+
+    Errno EINVAL, EFAULT (the array, or an address that no process can have)."""
     if count > IOV_MAX:
         raise Errno("EINVAL")
     parts = list(struct.iter_unpack("<QQ", usermem.get(k, t, addr, 16 * count)))
     if any(length >= 1 << 63 for _, length in parts):
         raise Errno("EINVAL")
-    return cut(parts)
+    parts = cut(parts)
+    for at, length in parts:
+        _check_range(at, length)
+    return parts
+
+
+def _check_range(addr: int, length: int) -> None:
+    """access_ok(). Errno EFAULT."""
+    if not usermem.access_ok(addr, length):
+        raise Errno("EFAULT")
 
 
 def cut(parts: Iov) -> Iov:
@@ -119,23 +134,12 @@ def _unbroken(file: OpenFile, n: int) -> int:
     return moved
 
 
-def _readable(t: Task, fd: int) -> OpenFile:
-    file = t.files.get(fd)
-    if not file.readable:
-        raise Errno("EBADF")
-    return file
-
-
-def _writable(t: Task, fd: int) -> OpenFile:
-    file = t.files.get(fd)
-    if not file.writable:
-        raise Errno("EBADF")
-    return file
-
-
-def would_block(t: Task, file: OpenFile, deadline_ns: int | None = None) -> Outcome:
-    """The outcome for a file that isn't ready: EAGAIN, sleep, or restart after a signal."""
-    if file.flags & O_NONBLOCK:
+def would_block(
+    t: Task, file: OpenFile, deadline_ns: int | None = None, never: bool = False
+) -> Outcome:
+    """The outcome for a file that isn't ready: EAGAIN, sleep, or restart after a signal.
+    never: the call may not sleep."""
+    if never or file.flags & O_NONBLOCK:
         raise Errno("EAGAIN")
     if t.blocked is not None and t.blocked.woken == "signal":
         return RESTART
@@ -157,26 +161,86 @@ def progress(t: Task) -> Progress:
     return t.blocked.state
 
 
-def _read(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
-    file = _readable(t, fd)
+# The checks, in the order of fs/read_write.c. `at`: the offset; None: the file's own position.
+
+
+def _at(t: Task, fd: int, offset: int) -> OpenFile:
+    """ksys_pread64(): the offset is checked before the descriptor, and whether the file has
+    offsets (FMODE_PREAD) before its access mode."""
+    if offset >= 1 << 63:
+        raise Errno("EINVAL")
+    file = t.files.get(fd)
+    if not file.positioned:
+        raise Errno("ESPIPE")
+    return file
+
+
+def _check_read(file: OpenFile) -> None:
+    """FMODE_READ, FMODE_CAN_READ."""
+    if not file.readable:
+        raise Errno("EBADF")
+    if not file.can_read:
+        raise Errno("EINVAL")
+
+
+def _check_write(file: OpenFile) -> None:
+    if not file.writable:
+        raise Errno("EBADF")
+    if not file.can_write:
+        raise Errno("EINVAL")
+
+
+def _check_rwf(flags: int) -> int:
+    """kiocb_set_rw_flags()."""
+    flags &= 0xFFFF_FFFF
+    if flags & ~_RWF_KNOWN:
+        raise Errno("EOPNOTSUPP")
+    if flags & RWF_APPEND and flags & RWF_NOAPPEND:
+        raise Errno("EINVAL")
+    return flags
+
+
+def _one(file: OpenFile, a: Args, at: int | None) -> Iov:
+    """vfs_read(): the buffer of read and its kin. A length that is negative fails access_ok()."""
+    _check_range(a[1], a[2])
+    _check_area(file, at, a[2])
+    return cut([(a[1], a[2])])
+
+
+def _check_area(file: OpenFile, at: int | None, length: int) -> None:
+    """rw_verify_area(): a transfer ends below 2**63."""
+    start = file.pos if at is None else at
+    if isinstance(file, RegularFile) and start + length >= 1 << 63:
+        raise Errno("EINVAL")
+
+
+def _read(k: Kernel, t: Task, file: OpenFile, iov: Iov, at: int | None, flags: int = 0) -> Outcome:
     n = total(iov)
-    if not n and not isinstance(file.inode, Directory):
-        return 0
-    data = file.peek(k, t, n)
+    data = file.peek(k, t, n) if at is None else file.peek_at(k, t, n, at)
     if data is None:
-        return would_block(t, file, file.deadline(k, t))
+        return would_block(t, file, file.deadline(k, t), bool(flags & RWF_NOWAIT))
     done = scatter(k, t, iov, data, file.recorded)
-    if done < len(data):
-        done = _unbroken(file, done)
-    file.advance(k, done)
+    if at is None:
+        if done < len(data):
+            done = _unbroken(file, done)
+        file.advance(k, done)
     fsnotify.used(k, file.inode, IN_ACCESS, done)
     return done
 
 
-def _write(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
+def _write(k: Kernel, t: Task, file: OpenFile, iov: Iov, at: int | None, flags: int = 0) -> Outcome:
     """A blocking write continues until everything is written."""
-    file = _writable(t, fd)
+    file.admit(k, t, total(iov))
     data = bytes(total(iov)) if file.ignores_data else gather(k, t, iov)
+    if isinstance(file, RegularFile):
+        appends = bool(flags & RWF_APPEND or (file.flags & O_APPEND and not flags & RWF_NOAPPEND))
+        done = file.store(k, t, data, at, appends)
+        fsnotify.used(k, file.inode, IN_MODIFY, done)
+        return done
+    if at is not None:
+        done = file.write_at(k, t, data, at)
+        fsnotify.used(k, file.inode, IN_MODIFY, done)
+        return done
     if len(data) < total(iov):
         data = data[: _unbroken(file, len(data))]
     so_far = progress(t)
@@ -189,91 +253,100 @@ def _write(k: Kernel, t: Task, fd: int, iov: Iov) -> Outcome:
                 return done
             raise
         if n is None:
-            if done and (file.flags & O_NONBLOCK or (t.blocked and t.blocked.woken == "signal")):
+            never = bool(file.flags & O_NONBLOCK or flags & RWF_NOWAIT)
+            if done and (never or (t.blocked and t.blocked.woken == "signal")):
                 return done
             so_far.done = done
-            return would_block(t, file)
+            return would_block(t, file, never=never)
         done += n
         fsnotify.used(k, file.inode, IN_MODIFY, n)
-        if done >= len(data) or n == 0 or isinstance(file, RegularFile):
+        if done >= len(data) or n == 0:
             return done
 
 
-def _offset(value: int) -> int:
-    if value >= 1 << 63:
-        raise Errno("EINVAL")
-    return value
+def _read_one(k: Kernel, t: Task, file: OpenFile, a: Args, at: int | None) -> Outcome:
+    _check_read(file)
+    iov = _one(file, a, at)
+    return _read(k, t, file, iov, at) if a[2] or file.reads_nothing else 0
 
 
-def _read_at(k: Kernel, t: Task, fd: int, iov: Iov, offset: int) -> int:
-    file = _readable(t, fd)
-    data = file.peek_at(k, t, total(iov), _offset(offset))
-    done = scatter(k, t, iov, data, file.recorded)
-    fsnotify.used(k, file.inode, IN_ACCESS, done)
-    return done
+def _write_one(k: Kernel, t: Task, file: OpenFile, a: Args, at: int | None) -> Outcome:
+    _check_write(file)
+    return _write(k, t, file, _one(file, a, at), at)
 
 
-def _write_at(k: Kernel, t: Task, fd: int, iov: Iov, offset: int) -> int:
-    file = _writable(t, fd)
-    done = file.write_at(k, t, gather(k, t, iov), _offset(offset))
-    fsnotify.used(k, file.inode, IN_MODIFY, done)
-    return done
+def _read_vector(
+    k: Kernel, t: Task, file: OpenFile, a: Args, at: int | None, flags: int = 0
+) -> Outcome:
+    """vfs_readv(): the array is checked first, and the flags only if there is anything to read."""
+    iov = get_iov(k, t, a[1], a[2])
+    _check_read(file)
+    if not total(iov):
+        return 0
+    _check_area(file, at, total(iov))
+    return _read(k, t, file, iov, at, _check_rwf(flags))
 
 
-def _one(a: Args) -> Iov:
-    if a[2] >= 1 << 63:
-        raise Errno("EINVAL")
-    return cut([(a[1], a[2])])
+def _write_vector(
+    k: Kernel, t: Task, file: OpenFile, a: Args, at: int | None, flags: int = 0
+) -> Outcome:
+    iov = get_iov(k, t, a[1], a[2])
+    _check_write(file)
+    if not total(iov):
+        return 0
+    _check_area(file, at, total(iov))
+    return _write(k, t, file, iov, at, _check_rwf(flags))
 
 
 def sys_read(k: Kernel, t: Task, a: Args) -> Outcome:
-    return _read(k, t, a[0], _one(a))
+    return _read_one(k, t, t.files.get(a[0]), a, None)
 
 
 def sys_write(k: Kernel, t: Task, a: Args) -> Outcome:
-    return _write(k, t, a[0], _one(a))
+    return _write_one(k, t, t.files.get(a[0]), a, None)
 
 
 def sys_readv(k: Kernel, t: Task, a: Args) -> Outcome:
-    return _read(k, t, a[0], get_iov(k, t, a[1], a[2]))
+    return _read_vector(k, t, t.files.get(a[0]), a, None)
 
 
 def sys_writev(k: Kernel, t: Task, a: Args) -> Outcome:
-    return _write(k, t, a[0], get_iov(k, t, a[1], a[2]))
+    return _write_vector(k, t, t.files.get(a[0]), a, None)
 
 
 def sys_pread64(k: Kernel, t: Task, a: Args) -> Outcome:
-    return _read_at(k, t, a[0], _one(a), a[3])
+    return _read_one(k, t, _at(t, a[0], a[3]), a, a[3])
 
 
 def sys_pwrite64(k: Kernel, t: Task, a: Args) -> Outcome:
-    return _write_at(k, t, a[0], _one(a), a[3])
+    return _write_one(k, t, _at(t, a[0], a[3]), a, a[3])
 
 
 def sys_preadv(k: Kernel, t: Task, a: Args) -> Outcome:
-    return _read_at(k, t, a[0], get_iov(k, t, a[1], a[2]), a[3])
+    return _read_vector(k, t, _at(t, a[0], a[3]), a, a[3])
 
 
 def sys_pwritev(k: Kernel, t: Task, a: Args) -> Outcome:
-    return _write_at(k, t, a[0], get_iov(k, t, a[1], a[2]), a[3])
+    return _write_vector(k, t, _at(t, a[0], a[3]), a, a[3])
 
 
 def sys_preadv2(k: Kernel, t: Task, a: Args) -> Outcome:
-    """Offset -1 is the file's own position; the flags are hints."""
-    if a[5] & ~_RWF_KNOWN:
-        raise Errno("EOPNOTSUPP")
-    return sys_readv(k, t, a) if a[3] == 2**64 - 1 else sys_preadv(k, t, a)
+    own = a[3] == _POSITION
+    file = t.files.get(a[0]) if own else _at(t, a[0], a[3])
+    return _read_vector(k, t, file, a, None if own else a[3], a[5])
 
 
 def sys_pwritev2(k: Kernel, t: Task, a: Args) -> Outcome:
-    if a[5] & ~_RWF_KNOWN or a[5] & RWF_APPEND:
-        raise Errno("EOPNOTSUPP")
-    return sys_writev(k, t, a) if a[3] == 2**64 - 1 else sys_pwritev(k, t, a)
+    own = a[3] == _POSITION
+    file = t.files.get(a[0]) if own else _at(t, a[0], a[3])
+    return _write_vector(k, t, file, a, None if own else a[3], a[5])
 
 
 def sys_lseek(k: Kernel, t: Task, a: Args) -> int:
-    offset = a[1] - (1 << 64) if a[1] >> 63 else a[1]
-    return t.files.get(a[0]).seek(k, offset, a[2] & 0xFFFF_FFFF)
+    file, whence = t.files.get(a[0]), a[2] & 0xFFFF_FFFF
+    if whence > SEEK_HOLE:
+        raise Errno("EINVAL")
+    return file.seek(k, a[1] - (1 << 64) if a[1] >> 63 else a[1], whence)
 
 
 def sys_getdents64(k: Kernel, t: Task, a: Args) -> int:
@@ -314,36 +387,77 @@ def _carry(
 
 
 def _get_offset(k: Kernel, t: Task, addr: int) -> int | None:
-    return _offset(usermem.get_u64(k, t, addr)) if addr else None
+    return usermem.get_u64(k, t, addr) if addr else None
+
+
+def _need(t: Task, fd: int, mode: str) -> OpenFile:
+    """The file of a descriptor with this access mode: "readable" or "writable"."""
+    file = t.files.get(fd)
+    if not getattr(file, mode):
+        raise Errno("EBADF")
+    return file
 
 
 def sys_sendfile(k: Kernel, t: Task, a: Args) -> Outcome:
-    out, source = _writable(t, a[0]), _readable(t, a[1])
-    if out.flags & O_APPEND or isinstance(source.inode, Directory):
-        raise Errno("EINVAL")
+    """The offset is read before anything else is checked, and stored again even after an error."""
     at = _get_offset(k, t, a[2])
-    done, outcome = _carry(k, t, out, source, at, None, a[3])
-    if at is not None and done:
-        usermem.put_u64(k, t, a[2], at + done)
+    moved = 0
+    try:
+        moved, outcome = _sendfile(k, t, a, at)
+    finally:
+        if at is not None:
+            usermem.put_u64(k, t, a[2], at + moved)
     return outcome
 
 
+def _sendfile(k: Kernel, t: Task, a: Args, at: int | None) -> tuple[int, Outcome]:
+    """do_sendfile(). The input must have offsets, unless the output is a pipe, and both must know
+    how to splice."""
+    source = _need(t, a[1], "readable")
+    if at is not None and not source.positioned:
+        raise Errno("ESPIPE")
+    if (source.pos if at is None else at) + a[3] >= 1 << 63:
+        raise Errno("EINVAL")
+    out = _need(t, a[0], "writable")
+    into_pipe = stat.S_ISFIFO(out.inode.mode)
+    if not source.splices_out or not out.splices_in or not (source.seekable or into_pipe):
+        raise Errno("EINVAL")
+    if out.flags & O_APPEND and not into_pipe:
+        raise Errno("EINVAL")
+    return _carry(k, t, out, source, at, None, a[3])
+
+
 def sys_copy_file_range(k: Kernel, t: Task, a: Args) -> Outcome:
-    source, out = _readable(t, a[0]), _writable(t, a[2])
+    """vfs_copy_file_range(), generic_copy_file_checks(): both descriptors, both offsets, the flags,
+    the kinds of the files, and only then their access modes."""
+    source, out = t.files.get(a[0]), t.files.get(a[2])
+    in_at, out_at = _get_offset(k, t, a[1]), _get_offset(k, t, a[3])
     if a[5] & 0xFFFF_FFFF:
         raise Errno("EINVAL")
     for file in (source, out):
         if isinstance(file.inode, Directory):
             raise Errno("EISDIR")
+    for file in (source, out):
         if not isinstance(file.inode, Regular):
             raise Errno("EINVAL")
-    if out.flags & O_APPEND:
+    if not source.readable or not out.writable or out.flags & O_APPEND:
         raise Errno("EBADF")
-    in_at, out_at = _get_offset(k, t, a[1]), _get_offset(k, t, a[3])
-    starts = [f.pos if at is None else at for f, at in ((source, in_at), (out, out_at))]
-    if source.inode is out.inode and abs(starts[0] - starts[1]) < a[4]:
+    if source.inode.dev != out.inode.dev:
+        raise Errno("EXDEV")
+    start, to = (f.pos if at is None else at for f, at in ((source, in_at), (out, out_at)))
+    if start + a[4] >= 1 << 64 or to + a[4] >= 1 << 64:
+        raise Errno("EOVERFLOW")
+    source.inode.see(k)
+    n = min(a[4], max(source.inode.size - start, 0))
+    if n:
+        check_size(k, t, to + 1)
+    if source.inode is out.inode and to + n > start and to < start + n:
         raise Errno("EINVAL")
-    done, outcome = _carry(k, t, out, source, in_at, out_at, a[4])
+    if start + n >= 1 << 63 or to + n >= 1 << 63:
+        raise Errno("EINVAL")
+    if not n:
+        return 0
+    done, outcome = _carry(k, t, out, source, in_at, out_at, n)
     for addr, at in ((a[1], in_at), (a[3], out_at)):
         if at is not None and done:
             usermem.put_u64(k, t, addr, at + done)
@@ -363,6 +477,6 @@ CALLS: Final = (
     Call("pwritev", sys_pwritev),
     Call("sendfile", sys_sendfile),
     Call("copy_file_range", sys_copy_file_range),
-    Call("preadv2", sys_preadv2, "simple", "flags are hints"),
-    Call("pwritev2", sys_pwritev2, "simple", "flags are hints; no RWF_APPEND"),
+    Call("preadv2", sys_preadv2, why="no RWF_ATOMIC, RWF_DONTCACHE: -EOPNOTSUPP"),
+    Call("pwritev2", sys_pwritev2, why="no RWF_ATOMIC, RWF_DONTCACHE: -EOPNOTSUPP"),
 )

@@ -32,7 +32,8 @@ from shstk.schemas.uapi import (
 )
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm.pagecache import PageCache
-from shstk.tracer.kernel.mm.vma import STACK_GUARD_GAP, MappedFile, Vma, VmaList
+from shstk.tracer.kernel.mm.vma import STACK_GUARD_GAP, MappedFile, Vma
+from shstk.tracer.kernel.mm.vmalist import VmaList
 from shstk.tracer.kernel.state import Slot
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class Mm:
     args: tuple[int, int] = (0, 0)  # where argv's strings are, for /proc/PID/cmdline
     envs: tuple[int, int] = (0, 0)
     auxv: bytes = b""
-    exe: str = ""
+    program: Regular | None = None  # the file that exec loaded
     guards: set[int] = field(default_factory=set)  # pages that MADV_GUARD_INSTALL named
     pmlen: int = 0  # upper bits of pointers that system calls ignore (tagged.py)
     pmlen_locked: bool = False  # a task that shares this mm was created
@@ -403,7 +404,9 @@ class Mm:
                 self._permit(vma.part(max(vma.start, first), min(vma.end, first + size)))
 
     def _guards_in(self, start: int, end: int) -> list[int]:
-        return sorted(page for page in self.guards if start <= page < end)
+        pages = range(start, end, PAGE)
+        fewer, others = sorted((pages, self.guards), key=len)
+        return sorted(page for page in fewer if page in others)
 
     def forked(self) -> None:
         """Apply to fork's copy what madvise said of forks. No row: the calls of madvise say it."""
@@ -499,9 +502,9 @@ class Mm:
             min(v.end, vma.end) - max(v.start, vma.start)
             for v in self.vmas.touching(vma.start, vma.end)
         )
-        if self.total + new > k.current.rlimit("AS"):
+        if self.vmas.total + new > k.current.rlimit("AS"):
             raise Errno("ENOMEM")
-        if _is_data(vma) and self.data + vma.length > k.current.rlimit("DATA"):
+        if vma.is_data and self.vmas.data + vma.length > k.current.rlimit("DATA"):
             raise Errno("ENOMEM")
         self._enough(k, vma)
 
@@ -516,16 +519,6 @@ class Mm:
         for vma in self.vmas:
             if "dc" not in vma.advice:
                 self._enough(k, vma)
-
-    @property
-    def total(self) -> int:
-        """total_vm, in bytes."""
-        return sum(v.length for v in self.vmas)
-
-    @property
-    def data(self) -> int:
-        """data_vm, in bytes."""
-        return sum(v.length for v in self.vmas if _is_data(v))
 
     def _install(self, vma: Vma) -> None:
         self.vmas.remove(vma.start, vma.end)
@@ -581,13 +574,3 @@ class Mm:
 def _accountable(vma: Vma) -> bool:
     """accountable_mapping."""
     return bool(vma.prot & PROT_WRITE) and vma.shared is None and not vma.noreserve
-
-
-def _is_data(vma: Vma) -> bool:
-    """is_data_mapping: private, writable, not a stack of either kind."""
-    return (
-        bool(vma.prot & PROT_WRITE)
-        and vma.shared is None
-        and not vma.grows_down
-        and not vma.shadow_stack
-    )

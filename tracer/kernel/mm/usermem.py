@@ -65,17 +65,19 @@ def put_u64(k: Kernel, t: Task, addr: int, value: int) -> None:
     put(k, t, addr, _U64.pack(value & 0xFFFF_FFFF_FFFF_FFFF))
 
 
-def get_cstr(k: Kernel, t: Task, addr: int, limit: int = 4096) -> bytes:
+def get_cstr(
+    k: Kernel, t: Task, addr: int, limit: int = 4096, too_long: str = "ENAMETOOLONG"
+) -> bytes:
     """The string without its NUL. It is recorded, so that calls can be printed with their strings.
 
-    Errno: ENAMETOOLONG if there is no NUL in `limit` bytes.
+    Errno: `too_long` if there is no NUL in `limit` bytes.
     """
     addr = _untagged(t, addr)
     data = t.space.read_cstr(addr, limit) if access_ok(addr, 1) else None
     if data is None:
         raise Errno("EFAULT")
     if len(data) >= limit:
-        raise Errno("ENAMETOOLONG")
+        raise Errno(too_long)
     note(k, t, "read", addr, data)
     return data
 

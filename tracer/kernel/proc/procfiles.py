@@ -36,9 +36,13 @@ def open_proc(k: Kernel, inode: ProcFile, flags: int, path: str) -> OpenFile:
 class Text(OpenFile):
     """The text is generated again by each read at position 0."""
 
+    positioned = True
+    splices_in = False
+
     def __init__(self, inode: ProcFile, flags: int, path: str, task: Task | None) -> None:
         super().__init__(inode, flags, path)
         self.task = task
+        self.splices_out = task is None
         self._text: bytes | None = None
 
     def peek_at(self, k: Kernel, t: Task, n: int, offset: int) -> bytes:
@@ -74,6 +78,9 @@ class Mem(OpenFile):
     so a shadow stack can be read and written. A shared mapping can be written only where it is
     writable.
     """
+
+    positioned = True
+    splices_out = splices_in = False
 
     def __init__(self, inode: ProcFile, flags: int, path: str, task: Task) -> None:
         super().__init__(inode, flags, path)

@@ -29,15 +29,9 @@ class ProcFile(Inode):
 
 @dataclass(eq=False)
 class ProcDirectory(Directory):
-    """A directory that the guest can't change. tid: the task it shows, if any."""
+    """A directory whose mode forbids changes. tid: the task it shows, if any."""
 
     tid: int = 0
-
-    def link(self, name: str, inode: Inode, now: int) -> None:
-        raise Errno("EACCES")
-
-    def unlink(self, name: str, now: int) -> None:
-        raise Errno("EPERM")
 
     def names(self, k: Kernel) -> list[str]:
         return sorted(self.entries)

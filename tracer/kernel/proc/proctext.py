@@ -115,7 +115,7 @@ def _stat(k: Kernel, t: Task) -> bytes:
         18: 20 + t.nice,
         19: t.nice,
         20: len(process.tasks),
-        23: mm.total if mm else 0,
+        23: mm.vmas.total if mm else 0,
         24: int(statm(k, t).split()[1]),
         25: RLIM_INFINITY,
         28: mm.stack_start if mm else 0,

@@ -24,7 +24,8 @@ from shstk.tracer.kernel.call import Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.mm.mm import STACK_TOP, Birth, Mm, mmap_base, page_down, page_up
-from shstk.tracer.kernel.mm.vma import MappedFile, VmaList
+from shstk.tracer.kernel.mm.vma import MappedFile
+from shstk.tracer.kernel.mm.vmalist import VmaList
 from shstk.tracer.kernel.process import binfmt, enable_cfi, ptrace
 from shstk.tracer.kernel.process import exit as exits
 from shstk.tracer.kernel.process.binfmt import NotRunnable, Program
@@ -120,7 +121,7 @@ def begin_new_exec(k: Kernel, t: Task, program: Program, env: tuple[bytes, ...])
         k.event("mm_dropped", t, mm=old.id, value=old.users - 1)
         exits.mmput(k, old)
     _flush(k, t, program)
-    mm.exe = program.file.guest_path
+    mm.program = program.file.inode
     entry, sp = _load(k, t, mm, program, env)
     _start_thread(k, t, entry, sp)
 

@@ -87,6 +87,7 @@ class ExecFile:
     data: bytes
     mode: int
     input: int | None  # inputs.input; None for a file that the guest wrote
+    inode: Regular
 
 
 class Sandbox:
@@ -318,7 +319,10 @@ def start_of(t: Task, dirfd: int) -> Directory:
 
 
 def find(k: Kernel, t: Task, dirfd: int, path: str, follow: bool = True) -> Found:
-    """Resolve a path relative to `dirfd`, as the *at calls do."""
+    """Resolve a path relative to `dirfd`, as the *at calls do. An empty path is refused before the
+    descriptor is looked at (getname)."""
+    if not path:
+        raise Errno("ENOENT")
     start = t.fs.cwd if path.startswith("/") else start_of(t, dirfd)
     return walk(k, k.sandbox.root, start, path, follow)
 
@@ -341,7 +345,7 @@ def open_exec(k: Kernel, t: Task, path: str, dirfd: int = AT_FDCWD, flags: int =
     """Read a program for execve or execveat.
 
     Errno: those of `walk`; EACCES (not a regular file, or not executable); ELOOP (a symlink with
-    AT_SYMLINK_NOFOLLOW).
+    AT_SYMLINK_NOFOLLOW); ETXTBSY (open for writing).
     """
     guest_path = path
     if not path and flags & AT_EMPTY_PATH:
@@ -359,5 +363,7 @@ def open_exec(k: Kernel, t: Task, path: str, dirfd: int = AT_FDCWD, flags: int =
     if not isinstance(inode, Regular):
         raise Errno("EACCES")
     inode.permit(EXECUTE)
+    if inode.writers:
+        raise Errno("ETXTBSY")
     inode.see(k)
-    return ExecFile(guest_path, bytes(inode.contents()), inode.mode, inode.input)
+    return ExecFile(guest_path, bytes(inode.contents()), inode.mode, inode.input, inode)

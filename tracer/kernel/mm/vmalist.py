@@ -1,0 +1,173 @@
+"""The areas of an address space, sorted: splits and merges them and finds gaps.
+
+The areas lie in chunks that know their widest gap, so that no operation looks at every area: with
+10,000 of them, a search for a gap looks at the chunks and at the areas of one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain, islice, pairwise
+from typing import Final
+
+from shstk.tracer.kernel.mm.vma import Vma
+
+_ROOM: Final = 128  # areas in a chunk
+
+
+class _Chunk:
+    """Neighbouring areas; never empty, never changed.
+
+    low: where the gap below the first one must begin. widest: the largest gap between two.
+    """
+
+    def __init__(self, vmas: list[Vma]) -> None:
+        self.vmas = vmas
+        self.starts = [v.start for v in vmas]
+        self.low, self.end = vmas[0].gap_start, vmas[-1].end
+        self.widest = max([b.gap_start - a.end for a, b in pairwise(vmas)], default=0)
+
+
+class VmaList:
+    """A sorted list without overlaps. Neighbours that can be merged are merged.
+
+    total, data: total_vm and data_vm, in bytes.
+    """
+
+    def __init__(self, vmas: list[Vma] | None = None) -> None:
+        self._chunks: list[_Chunk] = []
+        self._firsts: list[int] = []  # start of the first area of each chunk
+        self._count = 0
+        self.total = 0
+        self.data = 0
+        if vmas:
+            self._replace([], vmas)
+
+    def __iter__(self) -> Iterator[Vma]:
+        return chain.from_iterable(chunk.vmas for chunk in self._chunks)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def copy(self) -> VmaList:
+        new = VmaList()
+        vars(new).update(vars(self), _chunks=list(self._chunks), _firsts=list(self._firsts))
+        return new
+
+    def find(self, addr: int) -> Vma | None:
+        """The area that covers addr."""
+        if not self._firsts or addr < self._firsts[0]:
+            return None
+        chunk = self._chunks[bisect_right(self._firsts, addr) - 1]
+        vma = chunk.vmas[bisect_right(chunk.starts, addr) - 1]
+        return vma if addr < vma.end else None
+
+    def touching(self, start: int, end: int) -> list[Vma]:
+        """The areas with a byte in [start, end)."""
+        found = [] if (first := self.find(start)) is None else [first]
+        for vma in self._up(start + 1):
+            if vma.start >= end:
+                break
+            found.append(vma)
+        return found
+
+    def after(self, addr: int) -> Vma | None:
+        """The first area that starts at addr or above."""
+        return next(self._up(addr), None)
+
+    def before(self, addr: int) -> Vma | None:
+        """The last area that ends at addr or below."""
+        return next((v for v in self._down(addr - 1) if v.end <= addr), None)
+
+    def remove(self, start: int, end: int) -> list[Vma]:
+        """Cut out [start, end) and return the parts cut."""
+        hit = self.touching(start, end)
+        if not hit:
+            return []
+        keep = [hit[0].part(hit[0].start, start)] if hit[0].start < start else []
+        keep += [hit[-1].part(end, hit[-1].end)] if hit[-1].end > end else []
+        self._replace(hit, keep)
+        return [v.part(max(v.start, start), min(v.end, end)) for v in hit]
+
+    def add(self, vma: Vma) -> None:
+        """Add an area in a free range, and merge it with its neighbours."""
+        old = []
+        below, above = self.before(vma.start), self.after(vma.end)
+        if below and below.end == vma.start and vma.continues(below):
+            old.append(below)
+            vma = replace(below, end=vma.end)
+        if above and above.start == vma.end and above.continues(vma):
+            old.append(above)
+            vma = replace(vma, end=above.end)
+        self._replace(old, [vma])
+
+    def covers(self, start: int, end: int) -> bool:
+        """Whether all of [start, end) is mapped."""
+        return sum(min(v.end, end) - max(v.start, start) for v in self.touching(start, end)) == (
+            end - start
+        )
+
+    def fits(self, start: int, length: int) -> bool:
+        """Whether a hint is usable: the range is free and not in the gap below the next area."""
+        if self.touching(start, start + length):
+            return False
+        above = self.after(start + length)
+        return above is None or start + length <= above.gap_start
+
+    def highest_gap(self, length: int, below: int, low: int, high: int) -> int | None:
+        """Start of the highest free range of `length` bytes in [low, high).
+
+        below: bytes that must also be free below it (the guard of a shadow stack).
+        """
+        top, needed = high, length + below
+        for chunk in reversed(self._chunks):
+            if chunk.end < top and top - chunk.end >= needed:
+                return top - length
+            for vma in reversed(chunk.vmas) if chunk.widest >= needed else ():
+                if vma.end < top and top - vma.end >= needed:
+                    return top - length
+                top = min(top, vma.gap_start)
+            top = min(top, chunk.low)
+            if top - low < needed:
+                return None
+        return top - length if top - low >= needed else None
+
+    def _up(self, addr: int) -> Iterator[Vma]:
+        """The areas that start at addr or above, upwards."""
+        at = max(bisect_right(self._firsts, addr) - 1, 0)
+        for chunk in islice(self._chunks, at, None):
+            yield from islice(chunk.vmas, bisect_left(chunk.starts, addr), None)
+
+    def _down(self, addr: int) -> Iterator[Vma]:
+        """The areas that start at addr or below, downwards."""
+        at = bisect_right(self._firsts, addr) - 1
+        for n in range(at, -1, -1):
+            chunk = self._chunks[n]
+            yield from reversed(chunk.vmas[: bisect_right(chunk.starts, addr)])
+
+    def _replace(self, old: list[Vma], new: list[Vma]) -> None:
+        """Put `new` in the place of `old`, which are neighbours in the list."""
+        every = old or new
+        low = max(bisect_right(self._firsts, every[0].start) - 1, 0)
+        high = max(bisect_right(self._firsts, every[-1].start), 1) if old else low + 1
+        chunks = self._chunks[low:high]
+        vmas = list(new)
+        if chunks:
+            first, last = chunks[0], chunks[-1]
+            begin = bisect_left(first.starts, every[0].start)
+            end = bisect_right(last.starts, old[-1].start) if old else begin
+            vmas = first.vmas[:begin] + new + last.vmas[end:]
+        for next_one in self._chunks[high : high + 1]:
+            if len(vmas) + len(next_one.vmas) <= _ROOM // 2:
+                vmas += next_one.vmas
+                high += 1
+        step = len(vmas) if len(vmas) <= _ROOM else _ROOM // 2
+        pieces = [_Chunk(vmas[n : n + step]) for n in range(0, len(vmas), step or 1)]
+        self._chunks[low:high] = pieces
+        self._firsts[low:high] = [piece.starts[0] for piece in pieces]
+        self._count += len(new) - len(old)
+        for sign, vmas in ((-1, old), (1, new)):
+            self.total += sign * sum(v.length for v in vmas)
+            self.data += sign * sum(v.length for v in vmas if v.is_data)
