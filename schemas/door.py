@@ -40,6 +40,14 @@ _GROUP_ROWS: Final = 2**20
 _SLACK: Final = 2**16  # bytes of a column chunk besides its values: page headers, levels
 
 
+class Fault(BadRun):
+    """Something that is wrong with a file of a run."""
+
+    def __init__(self, where: Path, what: str, hint: str) -> None:
+        super().__init__(f"{where}{what}", hint)
+        self.where = where
+
+
 def read_manifest(path: Path) -> Manifest:
     """The manifest of a sealed run. Raises BadRun."""
     if path.name.endswith(PARTIAL) and path.is_dir():
@@ -73,7 +81,7 @@ def read_file(path: Path, sha256: str) -> bytes:
         raise BadRun(f"{path / FILES / sha256}: {e.strerror}", _AGAIN) from e
 
 
-def faults(path: Path, manifest: Manifest, contents: bool = True) -> Iterator[BadRun]:
+def faults(path: Path, manifest: Manifest, contents: bool = True) -> Iterator[Fault]:
     """Everything that is wrong with the files of a run, in the order of the manifest.
 
     contents: read every file and compare its hash; without, only names, kinds, sizes and metadata.
@@ -98,19 +106,20 @@ def faults(path: Path, manifest: Manifest, contents: bool = True) -> Iterator[Ba
         yield from _files(path, manifest)
 
 
-def _names(directory: Path, wanted: set[str]) -> Iterator[BadRun]:
+def _names(directory: Path, wanted: set[str]) -> Iterator[Fault]:
     """Every file of the manifest exists, and no other."""
     found = {entry.name for entry in directory.iterdir()} if directory.is_dir() else set()
     for name in sorted(wanted - found):
-        yield BadRun(f"{directory / name} is missing", _AGAIN)
+        yield Fault(directory / name, " is missing", _AGAIN)
     for name in sorted(found - wanted):
-        yield BadRun(
-            f"{directory / name} does not belong to the run",
+        yield Fault(
+            directory / name,
+            " does not belong to the run",
             "a run has only the files in its manifest; move other files out of the directory",
         )
 
 
-def _files(path: Path, manifest: Manifest) -> Iterator[BadRun]:
+def _files(path: Path, manifest: Manifest) -> Iterator[Fault]:
     """The files that the guest read exist, and their names are their hashes."""
     hashes: set[str | None] = {manifest.stdin}
     for name in _HASHES:
@@ -126,17 +135,17 @@ def _files(path: Path, manifest: Manifest) -> Iterator[BadRun]:
 
 def _table(
     file: Path, entry: TableEntry | PluginEntry, columns: pa.Schema | None, contents: bool
-) -> Iterator[BadRun]:
+) -> Iterator[Fault]:
     """Whether a table's file is what its manifest says. columns: None for a plugin's table."""
     try:
         size = _regular(file).st_size
-    except BadRun as fault:
+    except Fault as fault:
         yield fault
         return
     except OSError:
         return  # `_names` says that it is missing
     if size != entry.bytes:
-        yield BadRun(f"{file} has {size} bytes, its manifest says {entry.bytes}", _AGAIN)
+        yield Fault(file, f" has {size} bytes, its manifest says {entry.bytes}", _AGAIN)
         return
     if contents and (changed := list(_hash(file, entry.sha256))):
         yield from changed
@@ -145,35 +154,36 @@ def _table(
         with pq.ParquetFile(file, read_dictionary=_texts(columns)) as opened:
             yield from _metadata(file, opened, entry, columns)
     except (OSError, pa.ArrowException) as e:
-        yield BadRun(f"{file}: {e}", _AGAIN)
+        yield Fault(file, f": {e}", _AGAIN)
 
 
 def _metadata(
     file: Path, opened: pq.ParquetFile, entry: TableEntry | PluginEntry, columns: pa.Schema | None
-) -> Iterator[BadRun]:
+) -> Iterator[Fault]:
     metadata, found = opened.metadata, pq.read_schema(file)
     if metadata.num_rows != entry.rows:
-        yield BadRun(f"{file} has {metadata.num_rows} rows, its manifest says {entry.rows}", _AGAIN)
+        yield Fault(file, f" has {metadata.num_rows} rows, its manifest says {entry.rows}", _AGAIN)
         return
     if columns is None:
         assert isinstance(entry, PluginEntry)
         if {field.name: str(field.type) for field in found} != entry.columns:
-            yield BadRun(f"{file} does not have the columns in its manifest", _AGAIN)
+            yield Fault(file, " does not have the columns in its manifest", _AGAIN)
         return
     if not found.equals(columns):
-        yield BadRun(f"{file} does not have the columns of {file.stem}", _AGAIN)
+        yield Fault(file, f" does not have the columns of {file.stem}", _AGAIN)
         return
     widths = [_width(field.type) for field in columns]
     for i in range(metadata.num_row_groups):
         group = metadata.row_group(i)
         if not 0 <= group.num_rows <= _GROUP_ROWS:
-            yield BadRun(f"{file} has a row group of {group.num_rows} rows", _FOREIGN)
+            yield Fault(file, f" has a row group of {group.num_rows} rows", _FOREIGN)
             return
         for number, width in enumerate(widths):
             size = group.column(number).total_uncompressed_size
             if width and not 0 <= size <= 2 * group.num_rows * width + _SLACK:
-                yield BadRun(
-                    f"{file}: column {columns[number].name} says it has {size} bytes for"
+                yield Fault(
+                    file,
+                    f": column {columns[number].name} says it has {size} bytes for"
                     f" {group.num_rows} rows",
                     _FOREIGN,
                 )
@@ -182,8 +192,9 @@ def _metadata(
         return  # read in parts
     needed = metadata.num_rows * sum(widths) + _text_bytes(opened, columns)
     if needed > (memory := _memory()):
-        yield BadRun(
-            f"{file} needs {needed:,} bytes of memory, and {memory:,} are there",
+        yield Fault(
+            file,
+            f" needs {needed:,} bytes of memory, and {memory:,} are there",
             "judge it on a larger machine, if you trust where it came from",
         )
 
@@ -217,33 +228,33 @@ def _memory() -> int:
     return machine if limit == resource.RLIM_INFINITY else min(machine, limit // 2)
 
 
-def _hash(file: Path, sha256: str) -> Iterator[BadRun]:
+def _hash(file: Path, sha256: str) -> Iterator[Fault]:
     try:
         _regular(file)
         with file.open("rb") as opened:
             found = hashlib.file_digest(opened, "sha256").hexdigest()
-    except BadRun as fault:
+    except Fault as fault:
         yield fault
     except FileNotFoundError:
         return  # `_names` says that it is missing
     except OSError as e:
-        yield BadRun(f"{file}: {e.strerror}", _AGAIN)
+        yield Fault(file, f": {e.strerror}", _AGAIN)
     else:
         if found != sha256:
-            yield BadRun(f"{file} is not what was recorded: its sha256 is {found[:16]}…", _AGAIN)
+            yield Fault(file, f" is not what was recorded: its sha256 is {found[:16]}…", _AGAIN)
 
 
 def _bytes(file: Path, limit: int | None = None) -> bytes:
-    """Raises OSError, BadRun."""
+    """Raises OSError, Fault."""
     size = _regular(file).st_size
     if limit is not None and size > limit:
-        raise BadRun(f"{file} has {size} bytes, more than {limit}", _FOREIGN)
+        raise Fault(file, f" has {size} bytes, more than {limit}", _FOREIGN)
     return file.read_bytes()
 
 
 def _regular(file: Path) -> os.stat_result:
-    """Opening a FIFO waits for ever; reading /dev/zero has no end. Raises OSError, BadRun."""
+    """Opening a FIFO waits for ever; reading /dev/zero has no end. Raises OSError, Fault."""
     found = file.lstat()
     if not stat.S_ISREG(found.st_mode):
-        raise BadRun(f"{file} is not a regular file", "a run has no links, pipes or devices")
+        raise Fault(file, " is not a regular file", "a run has no links, pipes or devices")
     return found

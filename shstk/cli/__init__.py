@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "query": "Run SQL over a run's tables and views.",
     "export": "Write a run's tables as Arrow, Parquet or CSV.",
     "info": "Describe a run: program, kernel, how it ended, its tables.",
+    "verify": "Verify that runs are whole: every file is there, and is what was recorded.",
     "rules": "List the rules.",
     "explain": "Explain a rule: what it checks, why, and its source.",
     "syscalls": "List the system calls: modelled, simple or refused, and why.",

@@ -14,7 +14,7 @@ import pytest
 from recording import MANIFEST, FakeMachine, call, contents, push
 
 from shstk.replay.run import Run
-from shstk.schemas.errors import BadRun, CannotWrite
+from shstk.schemas.errors import BadRun, CannotWrite, OutputExists
 from shstk.schemas.seq import STEPS, pack
 from shstk.tracer.recording.recorder import Recorder
 from shstk.tracer.recording.rundir import recover
@@ -142,7 +142,7 @@ def test_a_progress_line_torn_in_the_middle(tmp_path: Path) -> None:
 
 
 def test_nothing_to_recover(tmp_path: Path) -> None:
-    Recorder(tmp_path / "run")
+    Recorder(tmp_path / "run").abandon()
     with pytest.raises(BadRun, match="nothing to recover"):
         recover(tmp_path / "run.partial")
     with pytest.raises(BadRun, match="no such directory"):
@@ -225,3 +225,89 @@ def test_cut_off_between_the_manifest_and_the_name(
             rec.seal(MANIFEST)
     Run.open(recover(tmp_path / "run.partial"))
     assert contents(tmp_path / "run").keys() == {"manifest.json", "syscalls.parquet"}
+
+
+def test_a_table_torn_after_sealing_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manifest is written again from what the recording left, without the damaged table."""
+    partial = abandoned(tmp_path / "run")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError(5, "I/O error")))
+        patched.setattr("shstk.tracer.recording.rundir.Partial.leftovers", lambda _: [])
+        with pytest.raises(CannotWrite):
+            recover(partial)
+    assert (partial / "manifest.json").exists()
+    os.truncate(partial / "cfi.parquet", 100)
+    run = Run.open(recover(partial))
+    assert_complete(run, pack(5000, 1))
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    """A recording that is still running is neither recovered nor overwritten."""
+    rec = Recorder(tmp_path / "run")
+    rec.begin(MANIFEST)
+    with pytest.raises(OutputExists, match="being written by another"):
+        recover(tmp_path / "run.partial")
+    with pytest.raises(OutputExists, match="being written by another"):
+        Recorder(tmp_path / "run", force=True)
+    call(rec, 1)
+    rec.seal(MANIFEST)
+    assert Run.open(tmp_path / "run").table("syscalls").height == 1
+
+
+def test_recover_does_not_overwrite(tmp_path: Path) -> None:
+    old = contents(recover(abandoned(tmp_path / "run")))
+    partial = abandoned(tmp_path / "other").rename(tmp_path / "run.partial")
+    with pytest.raises(OutputExists, match="already exists"):
+        recover(partial)
+    assert contents(tmp_path / "run") == old
+    assert partial.exists()
+    recover(partial, force=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+OVERWRITE = """
+import os, sys
+from pathlib import Path
+from recording import *
+from shstk.schemas.door import faults, read_manifest
+
+def overwrite(out, calls):
+    rec = Recorder(out, force=True)
+    rec.begin(MANIFEST)
+    for i in range(1, calls):
+        call(rec, i)
+    rec.seal(MANIFEST)
+
+def kill_at(number):
+    def hook(event, arguments):
+        nonlocal number
+        if event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "open"):
+            number -= str(arguments[0]).startswith(str(out))
+            if number == 0:
+                os._exit(9)
+    sys.addaudithook(hook)
+
+out = Path(sys.argv[1])
+overwrite(out, 2)
+number, status = 0, 9
+while status:
+    number += 1
+    child = os.fork()
+    if not child:
+        kill_at(number)
+        overwrite(out, 2 + number)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, 9), status
+    found = list(faults(out, read_manifest(out)))
+    assert not found, (number, found)
+print(number)
+"""
+
+
+def test_killed_while_overwriting(tmp_path: Path) -> None:
+    """Before any step on a file: RUN is the old run or the new one, and whole."""
+    out, err = started(OVERWRITE, tmp_path / "run").communicate(timeout=60)
+    assert err == ""
+    assert int(out) > 20, "it was killed at every step"
+    assert [p.name for p in tmp_path.iterdir()] == ["run"], "and leaves nothing behind"

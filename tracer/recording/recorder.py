@@ -213,6 +213,8 @@ class Recorder(Collector):
             self._writer.close()
         except CannotWrite:
             self._writer.stop()
+        finally:
+            self._partial.release()
 
     def discard(self) -> None:
         """The program never started: remove RUN.partial."""

@@ -8,14 +8,20 @@
 
 Sealing writes into RUN.partial, the manifest last, and then renames it. If a full disk or kill -9
 cuts that off, the rows up to the last mark are on disk, and `recover` seals them.
+
+Who writes RUN.partial holds a lock on it. A run that is overwritten changes places with the new one
+and is then removed, under the name RUN.replaced: at every moment RUN is one whole run.
 """
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +33,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from shstk.schemas.door import FILES, PARTIAL, PLUGINS, faults
 from shstk.schemas.errors import BadRun, CannotWrite, OutputExists
 from shstk.schemas.manifest import NAME as MANIFEST
 from shstk.schemas.manifest import U64, Manifest, PluginEntry, TableEntry
@@ -40,11 +47,12 @@ from shstk.tracer.recording.tablefile import (
     read_stream,
 )
 
-SUFFIX: Final = ".partial"
+REPLACED: Final = ".replaced"
 BEGUN: Final = "begun.json"
 PROGRESS: Final = "progress.jsonl"
-FILES: Final = "files"
-PLUGINS: Final = "plugins"
+
+_RENAME_EXCHANGE: Final = 2
+_AT_FDCWD: Final = -100
 
 _TOO_EARLY: Final = "it was cut off before anything was on disk: remove it and record again"
 
@@ -52,8 +60,9 @@ _TOO_EARLY: Final = "it was cut off before anything was on disk: remove it and r
 class Partial:
     """A run directory that is not sealed yet."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lock: int) -> None:
         self.path = path
+        self._unlock = weakref.finalize(self, os.close, lock)
         self._files: dict[str, TableFile] = {}  # of the executor's tables, in seq order
         # Of the other tables, whose rows may be late: a call's comes at its end.
         self._streams: dict[str, pa.RecordBatchStreamWriter] = {}
@@ -62,21 +71,34 @@ class Partial:
     def create(cls, run: Path, force: bool) -> Partial:
         """Create an empty RUN.partial. Raises CannotWrite if it or RUN exists, unless forced."""
         _check_target(run, force)
-        path = run.with_name(run.name + SUFFIX)
+        path = run.with_name(run.name + PARTIAL)
         if path.exists():
-            if not force or not (path / FILES).is_dir():
+            if not force or not _ours(path):
                 raise OutputExists(
                     f"{path} already exists: a recording that was cut off, or is still running",
                     f"salvage it with `shstk recover {path}`, or overwrite it with --force",
                 )
+            lock = _locked(path)
             _remove(path)
+            os.close(lock)
         with _writing(path):
-            (path / FILES).mkdir(parents=True)
-        return cls(path)
+            path.mkdir(parents=True)
+            lock = _locked(path)
+            (path / FILES).mkdir()
+        return cls(path, lock)
+
+    @classmethod
+    def reopen(cls, path: Path) -> Partial:
+        """What a recording left. Raises OutputExists if it is still running."""
+        return cls(path, _locked(path))
+
+    def release(self) -> None:
+        """Unlock the directory."""
+        self._unlock()
 
     @property
     def run(self) -> Path:
-        return self.path.with_name(self.path.name.removesuffix(SUFFIX))
+        return self.path.with_name(self.path.name.removesuffix(PARTIAL))
 
     @property
     def _kept(self) -> str:
@@ -137,6 +159,7 @@ class Partial:
 
     def discard(self) -> None:
         _remove(self.path)
+        self.release()
 
     def seal(self, manifest: Manifest, rows: dict[str, int], force: bool = False) -> Path:
         """Seal the run. rows: the number of rows appended to each table."""
@@ -167,25 +190,30 @@ class Partial:
         self, manifest: Manifest, tables: Mapping[str, Callable[[], TableEntry]], force: bool
     ) -> Path:
         """Write the tables, then the manifest, and rename the directory."""
-        _check_target(self.run, force)
-        with _writing(self.path, self._kept):
-            with ThreadPoolExecutor(2) as pool:
-                entries = pool.map(lambda seal: seal(), tables.values())
-                sealed = dict(zip(tables, entries, strict=True))
-            _write(self.path / MANIFEST, replace(manifest, tables=sealed).to_json().encode())
-            if not manifest.plugins and (self.path / PLUGINS).exists():
-                _remove(self.path / PLUGINS)  # cut off after the plugins finished, before the seal
-            return self.finish(force)
+        try:
+            _check_target(self.run, force)
+            with _writing(self.path, self._kept):
+                self._write_tables(manifest, tables)
+                return self.finish(force)
+        finally:
+            self.release()
+
+    def _write_tables(
+        self, manifest: Manifest, tables: Mapping[str, Callable[[], TableEntry]]
+    ) -> None:
+        for stale in self.path.glob("*.parquet"):  # of a seal that was cut off
+            stale.unlink()
+        with ThreadPoolExecutor(2) as pool:
+            entries = pool.map(lambda seal: seal(), tables.values())
+            sealed = dict(zip(tables, entries, strict=True))
+        _write(self.path / MANIFEST, replace(manifest, tables=sealed).to_json().encode())
+        if not manifest.plugins and (self.path / PLUGINS).exists():
+            _remove(self.path / PLUGINS)  # cut off after the plugins finished, before the seal
 
     def finish(self, force: bool = False) -> Path:
         """Remove the files that only recording needed, and rename. The manifest exists already."""
-        for leftover in (
-            *self.path.rglob("*.new"),
-            *self.path.glob(f"*{STREAM}"),
-            *self.path.glob(f"*{GROUP}"),
-            self.path / BEGUN,
-            self.path / PROGRESS,
-        ):
+        _check_target(self.run, force)
+        for leftover in self.leftovers():
             leftover.unlink(missing_ok=True)
         files = self.path / FILES
         if files.is_dir() and not any(files.iterdir()):
@@ -194,12 +222,27 @@ class Partial:
             for path in (*files.iterdir(), files):
                 _sync(path)
         _sync(self.path)
-        _check_target(self.run, force)
-        if self.run.exists():
-            _remove(self.run)
-        self.path.rename(self.run)
+        replaced = self.run.with_name(self.run.name + REPLACED)
+        if replaced.exists():
+            _remove(replaced)
+        if not os.path.lexists(self.run):
+            self.path.rename(self.run)
+        else:
+            _exchange(self.path, self.run, aside=replaced)
         _sync(self.run.parent)
+        if replaced.exists():
+            _remove(replaced)
         return self.run
+
+    def leftovers(self) -> list[Path]:
+        """The files that only recording needs."""
+        return [
+            *self.path.rglob("*.new"),
+            *self.path.glob(f"*{STREAM}"),
+            *self.path.glob(f"*{GROUP}"),
+            self.path / BEGUN,
+            self.path / PROGRESS,
+        ]
 
 
 def write(
@@ -228,22 +271,32 @@ def write(
         raise
 
 
-def recover(directory: Path) -> Path:
+def recover(directory: Path, force: bool = False) -> Path:
     """Seal the complete part of a recording that was cut off. directory: RUN.partial (or RUN).
+    force: overwrite RUN.
 
     The manifest has the ending `recovered` and the seq up to which every table is complete, unless
     the guest had ended and only sealing was cut off. A call, clone or address space that had not
     ended by then has no row. Raises BadRun, CannotWrite.
     """
-    path = directory if directory.name.endswith(SUFFIX) else Path(f"{directory}{SUFFIX}")
+    path = directory if directory.name.endswith(PARTIAL) else Path(f"{directory}{PARTIAL}")
     if not path.is_dir():
         if (directory / MANIFEST).exists():
             raise BadRun(f"{directory} is already complete", f"there is no {path}")
         raise BadRun(f"{path}: no such directory", "give the RUN.partial that a recording left")
-    partial = Partial(path)
-    if (path / MANIFEST).exists():
+    partial = Partial.reopen(path)
+    try:
+        return _recovered(partial, force)
+    finally:
+        partial.release()
+
+
+def _recovered(partial: Partial, force: bool) -> Path:
+    path = partial.path
+    _check_target(partial.run, force)
+    if _sealed(partial):
         with _writing(path):
-            return partial.finish()
+            return partial.finish(force)
     try:
         begun = Manifest.from_json((path / BEGUN).read_text(), str(path / BEGUN))
         marks = [json.loads(line) for line in _whole_lines(path / PROGRESS)]
@@ -259,7 +312,18 @@ def recover(directory: Path) -> Path:
         raise BadRun(f"{path}: nothing to recover", _TOO_EARLY)
     if not mark["final"]:
         begun = replace(begun, ending="recovered", recovered_up_to=U64(int(mark["seq"], 16)))
-    return partial.seal(begun, mark["rows"])
+    return partial.seal(begun, mark["rows"], force)
+
+
+def _sealed(partial: Partial) -> bool:
+    """Whether all was written, and only the last steps were cut off. A file that does not fit the
+    manifest is written once more, from what the recording left."""
+    try:
+        manifest = Manifest.from_json((partial.path / MANIFEST).read_text(), MANIFEST)
+    except (OSError, ValueError, BadRun):
+        return False
+    temporary = {path.name for path in partial.leftovers()}
+    return all(fault.where.name in temporary for fault in faults(partial.path, manifest))
 
 
 def _first(rows: int, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -318,6 +382,46 @@ def _check_target(run: Path, force: bool) -> None:
         raise OutputExists(f"{run} already exists", "choose another with -o, or use --force")
     if not (run / MANIFEST).is_file() and not (run.is_dir() and not any(run.iterdir())):
         raise OutputExists(f"{run} exists and is not a run", "--force overwrites runs only")
+
+
+def _ours(partial: Path) -> bool:
+    """Whether a recording made all files of the directory, so that --force may remove it."""
+    names = {FILES, PLUGINS, BEGUN, PROGRESS, MANIFEST}
+    kinds = {".parquet", ".new", GROUP, STREAM}
+    return partial.is_dir() and all(
+        entry.name in names or entry.suffix in kinds for entry in partial.iterdir()
+    )
+
+
+def _locked(path: Path) -> int:
+    """A descriptor of the directory, with a lock on it. Raises OutputExists if somebody has it."""
+    with _writing(path):
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(handle).st_ino == path.stat().st_ino:
+            return handle
+    except OSError:
+        pass
+    os.close(handle)
+    raise OutputExists(
+        f"{path} is being written by another shstk", "wait for it, or choose another with -o"
+    )
+
+
+def _exchange(new: Path, old: Path, aside: Path) -> None:
+    """`new` gets the name of `old`, and `old` the name `aside`, so that `old` is always a run.
+
+    Python has no renameat2. File systems without RENAME_EXCHANGE (NFS) leave a moment in which
+    there is no `old`: both runs are there then, as `new` and `aside`.
+    """
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    names = (_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old))
+    if renameat2 is not None and renameat2(*names, _RENAME_EXCHANGE) == 0:
+        new.rename(aside)
+        return
+    old.rename(aside)
+    new.rename(old)
 
 
 def _remove(directory: Path) -> None:
