@@ -256,6 +256,8 @@ def _copy_process(k: Kernel, t: Task, args: CloneArgs) -> Task:
             _make_pidfd(k, t, child, args, undo)
         if args.has("INTO_CGROUP"):
             raise Errno("EBADF")  # no descriptor is a cgroup's
+        if k.pids_max is not None and len(k.tasks) >= k.pids_max:
+            raise Errno("EAGAIN")
         if any(info.signo == 9 for info in (*t.pending, *t.process.pending)):
             raise Errno("EINTR")
         undo.pop_all()
