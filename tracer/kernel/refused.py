@@ -37,9 +37,6 @@ _REFUSED: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ),
     _RSEQ: ("rseq",),
     _ABSENT: (
-        "vmsplice",
-        "splice",
-        "tee",
         "mq_open",
         "msgget",
         "semget",
