@@ -88,6 +88,11 @@ INTENT: Final[dict[str, Starred]] = {
     "cfi_prctl": Starred(
         "landing-pad-prctl", FOLLOW, "include/uapi/linux/prctl.h of 7.0; unknown bits from 7.1"
     ),
+    "clone3_flags": Starred(
+        "failed-clone-frees-the-stack",
+        FOLLOW,
+        "include/uapi/linux/sched.h: a clone3 with an unknown flag fails before it allocates",
+    ),
     "nousercfi": Starred(
         "no-support-no-stack", FOLLOW, "riscv_nousercfi counts as no support, from v13"
     ),

@@ -34,9 +34,10 @@ _MODEL: Final = {
     }
 }
 READABLE: Final[dict[int, dict[str, Any]]] = {
-    1: {"trees": [], "stdin": None, "tty": None, "plugins": {}, **_MODEL},
-    2: _MODEL,
-    3: {},
+    1: {"trees": [], "stdin": None, "tty": None, "plugins": {}, **_MODEL, "pids_max": None},
+    2: {**_MODEL, "pids_max": None},
+    3: {"pids_max": None},
+    4: {},
 }
 
 U64 = NewType("U64", int)
@@ -134,6 +135,7 @@ class Manifest:
     stdin: str | None = None  # sha256 of the contents of standard input or the terminal
     tty: tuple[int, int] | None = None  # rows and columns of the terminal, if there was one
     enable_cfi: str = "off"  # what the loader enabled for the program: off, auto or on
+    pids_max: U64 | None = None  # tasks that the guest's cgroup may have; null: unlimited
     recovered_up_to: U64 | None = None  # seq; later events were lost with the recording process
     warnings: tuple[str, ...] = ()
     tables: dict[str, TableEntry] = field(default_factory=dict)  # tables with rows

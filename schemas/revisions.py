@@ -72,6 +72,12 @@ SWITCHES: Final[dict[str, Switch]] = {
             " where PR_SET_CFI accepts any bits in its argument, or only known bits",
         ),
         Switch(
+            "clone3_flags",
+            ("into_cgroup", "empty_mntns"),
+            "the highest of clone3's flags: CLONE_INTO_CGROUP, or CLONE_EMPTY_MNTNS above AUTOREAP,"
+            " NNP and PIDFD_AUTOKILL; one above it is -EINVAL",
+        ),
+        Switch(
             "nousercfi",
             ("ignored", "obeyed"),
             "riscv_nousercfi on the kernel's command line: an unknown parameter, or no support",
@@ -183,6 +189,7 @@ _v1 = _row(
     signal_ssp=_s("kept", f"no set_active_shstk in save_user_shstk; {_V1.format('23/28', 24)}"),
     prctl_numbers=_s("71", f"include/uapi/linux/prctl.h: 71 to 73; {_V1.format('17/28', 18)}"),
     cfi_prctl=_s("absent", "include/uapi/linux/prctl.h: the options came with 7.0"),
+    clone3_flags=_s("into_cgroup", "include/uapi/linux/sched.h: the others came with 7.1"),
     nousercfi=_s("ignored", "the parameter came with v13"),
     cfi_regset=_s("always", "the check is in 7.2.13, not yet in 7.1.8"),
     ima_ext_1=_s("zicfiss", "the other bits came with 7.3"),
@@ -284,6 +291,11 @@ _7_1 = _row(
     release="7.1.0",
     default_size=_s("2:2G", "calc_shstk_size of 7.1.8, whose usercfi.c is 7.2.13's"),
     cfi_prctl=_s("known_bits", "unknown bits are -EINVAL from 7.1"),
+    clone3_flags=_s(
+        "empty_mntns",
+        "include/uapi/linux/sched.h of 7.1; Message-ID"
+        " 20260226-work-pidfs-autoreap-v5-0-d148b984a989@kernel.org",
+    ),
 )
 _7_2 = _row(
     "7.2",

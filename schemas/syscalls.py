@@ -108,7 +108,7 @@ _TABLE: Final = """
 92 personality personality:hex
 93 exit error_code:int
 94 exit_group error_code:int
-95 waitid which:int upid:pid infop:ptr options:wait ru:ptr
+95 waitid which:idtype upid:pid infop:ptr options:wait ru:ptr
 96 set_tid_address tidptr:ptr -> pid
 97 unshare unshare_flags:clone
 98 futex uaddr:ptr op:futex val:uint utime:ptr uaddr2:ptr val3:uint
@@ -294,7 +294,7 @@ _TABLE: Final = """
 292 io_pgetevents ctx_id:ptr min_nr:int nr:int events:ptr timeout:ptr usig:ptr
 293 rseq rseq:ptr rseq_len:size flags:hex sig:hex
 294 kexec_file_load kernel_fd:fd initrd_fd:fd cmdline_len:size cmdline_ptr:str flags:hex
-424 pidfd_send_signal pidfd:fd sig:sig info:ptr flags:hex
+424 pidfd_send_signal pidfd:fd sig:sig info:ptr flags:pidfd_signal
 425 io_uring_setup entries:uint params:ptr -> fd
 426 io_uring_enter fd:fd to_submit:uint min_complete:uint flags:hex argp:ptr argsz:size
 427 io_uring_register fd:fd opcode:uint arg:ptr nr_args:uint
@@ -304,7 +304,7 @@ _TABLE: Final = """
 431 fsconfig fd:fd cmd:int key:str value:ptr aux:int
 432 fsmount fs_fd:fd flags:hex attr_flags:hex -> fd
 433 fspick dfd:dirfd path:str flags:hex -> fd
-434 pidfd_open pid:pid flags:hex -> fd
+434 pidfd_open pid:pid flags:pidfd -> fd
 435 clone3 uargs:ptr size:size -> pid
 436 close_range fd:uint max_fd:uint flags:hex
 437 openat2 dfd:dirfd filename:str how:ptr usize:size -> fd

@@ -310,7 +310,20 @@ SHM_EXEC: Final = 0o100000
 SHM_LOCK: Final = 11  # of shmctl
 SHM_UNLOCK: Final = 12
 
+# linux/pidfd.h
+PIDFD_THREAD: Final = O_EXCL
+PIDFD_NONBLOCK: Final = O_NONBLOCK
+PIDFD_SIGNAL_THREAD: Final = 1
+PIDFD_SIGNAL_THREAD_GROUP: Final = 2
+PIDFD_SIGNAL_PROCESS_GROUP: Final = 4
+PIDFD_SELF_THREAD: Final = -10000
+PIDFD_SELF_THREAD_GROUP: Final = -10001
+
 # linux/wait.h
+P_ALL: Final = 0
+P_PID: Final = 1
+P_PGID: Final = 2
+P_PIDFD: Final = 3
 WNOHANG: Final = 1
 WUNTRACED: Final = 2
 WEXITED: Final = 4

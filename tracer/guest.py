@@ -134,6 +134,7 @@ def start(
         seed=options.seed,
         quantum=options.quantum,
         memory=options.memory,
+        pids_max=options.pids_max,
         stdout_write=options.on_output or (lambda fd, data: None),
         terminal=terminal,
     )

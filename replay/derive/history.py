@@ -104,13 +104,17 @@ class Mapped:
 
 @dataclass(frozen=True)
 class Cloned:
-    """A clone attempt. `due`: the law requires a stack of `size` bytes (None: unknown)."""
+    """A clone attempt. `due`: the law requires a stack of `size` bytes (None: unknown).
+
+    known: its flags exist under the law.
+    """
 
     row: Attempt
     parent: Task
     before: State
     kind: str  # thread, vfork, fork
     due: bool
+    known: bool
     size: int | None
     mapped: Mapped
     parent_ssp: int | None
@@ -129,7 +133,7 @@ class Cloned:
     @property
     def refused(self) -> bool:
         """Whether the allocation that was due failed: no memory, or a size of 0."""
-        return self.due and (bool(self.mapped.refused) or self.size == 0)
+        return self.due and (bool(self.mapped.refused) or (self.known and self.size == 0))
 
     @property
     def first_ssp(self) -> int | None:
@@ -372,6 +376,7 @@ class Fold:
                 before=before,
                 kind=kind,
                 due=due,
+                known=self.law.knows(row.api, row.flags),
                 size=size,
                 mapped=mapped,
                 parent_ssp=call.ssp_entry if call else None,

@@ -13,7 +13,7 @@ from shstk.replay.intent import FOLLOW, INTENT
 from shstk.schemas.errors import UsageError
 from shstk.schemas.extensions import optional_of
 from shstk.schemas.revisions import Revision, parse_default_size
-from shstk.schemas.uapi import PAGE
+from shstk.schemas.uapi import CLONE_EMPTY_MNTNS, CLONE_INTO_CGROUP, PAGE
 
 # Where release_hook calls shstk_release, and so what is released where. exit_thread runs after
 # exit_mm() has set current->mm = NULL, so its guard skips the release on a normal exit; a clone
@@ -46,6 +46,7 @@ class Law:
     signal_ssp: str
     first_prctl: int
     cfi_prctl: str
+    clone3_flags: str
     cfi_regset: str
     ima_ext_1: str
     # The same in all revisions of riscv, and different on other architectures (below).
@@ -59,6 +60,17 @@ class Law:
     def opens(self, enabled: bool) -> bool:
         """Whether shstk_alloc_thread_stack's test of is_shstk_enabled passes with this status."""
         return enabled == (self.clone_gate == "correct")
+
+    def knows(self, api: str, flags: int) -> bool:
+        """Whether a clone's flags exist. The others fail before anything is allocated; clone
+        ignores those that it can't take."""
+        above = (
+            2
+            * {"into_cgroup": CLONE_INTO_CGROUP, "empty_mntns": CLONE_EMPTY_MNTNS}[
+                self.clone3_flags
+            ]
+        )
+        return api != "clone3" or flags < above
 
     def size(self, asked: int, stack_limit: int | None) -> int | None:
         """calc_shstk_size: bytes; None if it depends on a limit that is not recorded."""

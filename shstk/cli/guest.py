@@ -97,6 +97,12 @@ _OPTIONS: Final = {
         "are marked for it, or always.",
     ),
     "memory": click.option("--memory", type=Size(), metavar="SIZE", help="Memory of the machine."),
+    "pids_max": click.option(
+        "--pids-max",
+        type=click.IntRange(0),
+        metavar="N",
+        help="Limit of the guest's cgroup: more tasks at once are EAGAIN (pids.max).",
+    ),
     "rlimits": click.option(
         "--rlimit",
         "rlimits",

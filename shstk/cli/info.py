@@ -55,6 +55,7 @@ def _lines(m: Manifest) -> list[tuple[str, str]]:
         ("cpu", m.cpu),
         ("seed", str(m.seed)),
         ("memory", "unlimited" if m.memory is None else _amount(m.memory)),
+        *([("pids.max", str(m.pids_max))] if m.pids_max is not None else []),
         ("rlimits", " ".join(limits) or "all infinity"),
         ("traced", " ".join(m.traced)),
         ("ended", _ending(m)),

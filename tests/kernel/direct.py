@@ -18,7 +18,7 @@ from shstk.tracer.kernel.call import Outcome
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.kernel import Kernel
 from shstk.tracer.kernel.table import CALLS
-from shstk.tracer.kernel.task import Blocked, Task
+from shstk.tracer.kernel.task import Blocked, InCall, Task
 from shstk.tracer.kernel.tree.mounts import host_mounts
 from shstk.tracer.kernel.tree.sandbox import AT_FDCWD, Sandbox
 
@@ -104,6 +104,14 @@ class Direct:
         return result
 
     call = start
+
+    def clone(self, flags: int, stack: int = 0) -> Task:
+        """The child of the first task."""
+        args = (flags, stack, 0, 0, 0, 0)
+        self.t.call = InCall(self.k.seq(), 220, "clone", args, self.t.tid, self.mm.id, 0, 0, 0)
+        tid = self.call("clone", *args)
+        self.t.call = None
+        return self.k.tasks[tid]
 
     def idle(self, ns: int) -> None:
         """Advance the clock without running an instruction."""

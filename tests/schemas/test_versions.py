@@ -15,7 +15,12 @@ from shstk.schemas.errors import BadRun
 from shstk.schemas.manifest import READABLE, Manifest
 from shstk.schemas.tables import FINDINGS, SCHEMA_VERSION, TABLES, arrow_schema
 
-FINGERPRINTS = {1: "679bdbfa9f4511e2", 2: "c83b7d8c980aa931", 3: "ba84a58c2d0cda02"}
+FINGERPRINTS = {
+    1: "679bdbfa9f4511e2",
+    2: "c83b7d8c980aa931",
+    3: "ba84a58c2d0cda02",
+    4: "abe8f056fc90750f",
+}
 RUNS = Path(__file__).parent / "runs"
 
 
@@ -80,7 +85,7 @@ def test_a_run_that_has_its_program_is_executed_again(recorded: Path) -> None:
 
 def test_a_changed_manifest_of_each_version_is_noticed(recorded: Path) -> None:
     text = (recorded / manifest.NAME).read_text()
-    assert Manifest.from_json(text, "m").argv == ("sc2.elf",)
+    assert Manifest.from_json(text, "m").program == "/sc2.elf"
     with pytest.raises(BadRun, match="has been changed"):
         Manifest.from_json(text.replace('"exit_status": 0', '"exit_status": 1'), "m")
 

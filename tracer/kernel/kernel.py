@@ -44,7 +44,8 @@ class Recorder(Protocol):
 
 
 class Kernel:
-    """row: the revision's switches. memory: size of the machine's memory in bytes, None: no limit.
+    """row: the revision's switches. memory: size of the machine's memory in bytes, pids_max: how
+    many tasks the guest's cgroup may have; None: no limit.
 
     stdout_write receives (fd, bytes) written to descriptors 1 and 2. terminal: replaces the pipes
     that are otherwise the first process's standard input, output and error.
@@ -64,6 +65,7 @@ class Kernel:
         seed: int = 0,
         quantum: tuple[int, int] = QUANTUM,
         memory: int | None = None,
+        pids_max: int | None = None,
         stdout_write: Callable[[int, bytes], None] = lambda fd, data: None,
         terminal: Terminal | None = None,
         pid_max: int = PID_MAX,
@@ -78,6 +80,7 @@ class Kernel:
         self.enable_cfi = enable_cfi
         self.seed: int = seed
         self.memory = memory
+        self.pids_max = pids_max
         self.stdout_write = stdout_write
         self.terminal = terminal
         self.pid_max: int = pid_max

@@ -37,9 +37,6 @@ _REFUSED: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ),
     _RSEQ: ("rseq",),
     _ABSENT: (
-        "vmsplice",
-        "splice",
-        "tee",
         "mq_open",
         "msgget",
         "semget",
@@ -59,7 +56,6 @@ _REFUSED: Final[dict[tuple[str, str], tuple[str, ...]]] = {
         "io_uring_setup",
         "io_uring_enter",
         "io_uring_register",
-        "pidfd_open",
         "landlock_create_ruleset",
         "landlock_add_rule",
         "landlock_restrict_self",

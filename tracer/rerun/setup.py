@@ -89,6 +89,7 @@ def set_up_again(
         tty=manifest.tty is not None,
         cwd=manifest.cwd,
         memory=manifest.memory,
+        pids_max=manifest.pids_max,
         max_instructions=max_instructions,
         timeout=timeout,
         rlimits={name: limit.soft for name, limit in manifest.rlimits.items()},

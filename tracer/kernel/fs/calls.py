@@ -19,6 +19,7 @@ from shstk.tracer.kernel.fs import (
     poll,
     signalfds,
     sizecalls,
+    splice,
     transfer,
 )
 
@@ -37,5 +38,6 @@ CALLS: Final = (
     *poll.CALLS,
     *signalfds.CALLS,
     *sizecalls.CALLS,
+    *splice.CALLS,
     *transfer.CALLS,
 )

@@ -87,6 +87,13 @@ class Epoll(Anonymous):
     def ready(self, k: Kernel) -> int:
         return READABLE if self.collect(k, 1, take=False) else 0
 
+    def details(self, k: Kernel) -> str:
+        return "".join(
+            f"tfd: {fd:8} events: {i.events:8x} data: {i.data:16x} "
+            f" pos:{i.file.pos} ino:{i.file.inode.ino:x} sdev:{i.file.inode.dev:x}\n"
+            for fd, i in self.interests.items()
+        )
+
 
 def sys_epoll_create1(k: Kernel, t: Task, a: Args) -> int:
     if a[0] & 0xFFFF_FFFF & ~O_CLOEXEC:

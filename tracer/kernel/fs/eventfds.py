@@ -71,6 +71,10 @@ class EventFd(Anonymous):
     def ready(self, k: Kernel) -> int:
         return (READABLE if self.count else 0) | (WRITABLE if self.count < _COUNT_MAX else 0)
 
+    def details(self, k: Kernel) -> str:
+        known = f"eventfd-count: {self.count:16x}\neventfd-id: {self.inode.ino}\n"
+        return f"{known}eventfd-semaphore: {self.semaphore:d}\n"
+
 
 class TimerFd(Anonymous):
     def __init__(self, inode: Inode, flags: int, clock: int, owner: Task) -> None:

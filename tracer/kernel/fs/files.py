@@ -155,6 +155,10 @@ class OpenFile:
     def ioctl(self, k: Kernel, t: Task, request: int, arg: int) -> int:
         raise Errno("ENOTTY")
 
+    def details(self, k: Kernel) -> str:
+        """What /proc/PID/fdinfo says beside pos, flags, mnt_id and ino."""
+        return ""
+
     def pipe_size(self) -> int:
         """F_GETPIPE_SZ."""
         raise Errno("EBADF")

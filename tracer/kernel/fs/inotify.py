@@ -75,6 +75,13 @@ class Inotify(Anonymous):
             watch.inode.watches.remove(watch)
         self.watches.clear()
 
+    def details(self, k: Kernel) -> str:
+        return "".join(
+            f"inotify wd:{watch.wd:x} ino:{watch.inode.ino:x} sdev:{watch.inode.dev:x}"
+            f" mask:{watch.mask & EVENTS:x} ignored_mask:0 \n"
+            for watch in reversed(self.watches.values())
+        )
+
     def add(self, k: Kernel, wd: int, mask: int, cookie: int = 0, name: str = "") -> None:
         """Queue an event, unless it equals the last one in the queue."""
         padded = raw(name) + b"\0" if name else b""

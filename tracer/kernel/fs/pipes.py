@@ -62,6 +62,10 @@ class PipeEnd(OpenFile):
     def fifo(self) -> Fifo:
         return cast(Fifo, self.inode)
 
+    @property
+    def room(self) -> int:
+        return CAPACITY - len(self.fifo.buffer)
+
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
         if not self.fifo.buffer and self.fifo.writers:
             return None
@@ -79,7 +83,7 @@ class PipeEnd(OpenFile):
 
     def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
         self.admit(k, t, len(data))
-        room = CAPACITY - len(self.fifo.buffer)
+        room = self.room
         if data and room < min(len(data), ATOMIC):
             return None
         self.fifo.buffer += data[:room]
@@ -95,7 +99,7 @@ class PipeEnd(OpenFile):
             bits |= READABLE if self.fifo.buffer else 0
             bits |= 0 if self.fifo.writers else POLLHUP
         if self.writable:
-            bits |= WRITABLE if CAPACITY - len(self.fifo.buffer) >= ATOMIC else 0
+            bits |= WRITABLE if self.room >= ATOMIC else 0
             bits |= 0 if self.fifo.readers else POLLERR
         return bits
 

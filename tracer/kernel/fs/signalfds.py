@@ -47,6 +47,9 @@ class SignalFd(Anonymous):
         pending = signals.pending_set((k.current, k.current.process))
         return READABLE if pending & self.mask else 0
 
+    def details(self, k: Kernel) -> str:
+        return f"sigmask:\t{self.mask:016x}\n"
+
     def released(self, k: Kernel) -> None:
         del SIGNAL_FILES.of(k).opened[self]
 

@@ -11,6 +11,7 @@ from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.transfer import gather, get_iov, scatter, total
 from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.process import ptrace
 from shstk.tracer.kernel.task import Task
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def _target(k: Kernel, t: Task, a: Args) -> Task:
     target = k.tasks.get(a[0] & 0xFFFF_FFFF)
     if target is None or target.mm is None:
         raise Errno("ESRCH")
-    if target.process is not t.process and not target.process.dumpable:
+    if not ptrace.may_access(t, target):
         raise Errno("EPERM")
     return target
 

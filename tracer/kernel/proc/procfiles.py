@@ -10,7 +10,7 @@ from shstk.tracer.kernel.fs.files import OpenFile
 from shstk.tracer.kernel.fs.regular import seek_to
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.proc.procfs import ProcFile
-from shstk.tracer.kernel.proc.proctext import TASK_TEXTS, system_text
+from shstk.tracer.kernel.proc.proctext import TASK_TEXTS, fd_info, system_text
 from shstk.tracer.kernel.task import Task
 from shstk.tracer.kernel.tree.hosttree import text
 
@@ -47,11 +47,13 @@ class Text(OpenFile):
 
     def peek_at(self, k: Kernel, t: Task, n: int, offset: int) -> bytes:
         if offset == 0 or self._text is None:
-            name = cast(ProcFile, self.inode).name
+            inode = cast(ProcFile, self.inode)
             if self.task is None:
-                self._text = system_text(k, name)
+                self._text = system_text(k, inode.name)
+            elif inode.fd is not None:
+                self._text = fd_info(k, self.task, inode.fd)
             else:
-                self._text = TASK_TEXTS[name].write(k, self.task)
+                self._text = TASK_TEXTS[inode.name].write(k, self.task)
         return self._text[offset : offset + n]
 
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:

@@ -25,6 +25,7 @@ class ProcFile(Inode):
 
     name: str = ""
     tid: int = 0
+    fd: int | None = None  # of a file in fdinfo
 
 
 @dataclass(eq=False)
@@ -114,6 +115,8 @@ class ProcTask(ProcDirectory):
                 return _magic(self, name, "/", k.sandbox.root)
             case "fd":
                 return _subdirectory(ProcFds, self, name, self.tid)
+            case "fdinfo":
+                return _subdirectory(ProcFdInfos, self, name, self.tid)
             case "task" if not isinstance(self.parent, ProcThreads):
                 return _subdirectory(ProcThreads, self, name, self.tid)
         return None
@@ -129,9 +132,8 @@ class ProcTask(ProcDirectory):
 
     def names(self, k: Kernel) -> list[str]:
         inner = isinstance(self.parent, ProcThreads)
-        return sorted(
-            {*TASK_TEXTS, "mem", "exe", "cwd", "root", "fd", *(() if inner else ("task",))}
-        )
+        own = ("mem", "exe", "cwd", "root", "fd", "fdinfo", *(() if inner else ("task",)))
+        return sorted({*TASK_TEXTS, *own})
 
 
 class ProcThreads(ProcDirectory):
@@ -151,6 +153,15 @@ class ProcFds(ProcDirectory):
 
     def names(self, k: Kernel) -> list[str]:
         return [str(fd) for fd in sorted(self.task(k).files.slots)]
+
+
+class ProcFdInfos(ProcFds):
+    def lookup(self, k: Kernel | None, name: str) -> Inode | None:
+        if super().lookup(k, name) is None:
+            return None
+        file = self.file(name)
+        file.fd = int(name)
+        return file
 
 
 def proc_root(root: Directory) -> Directory:

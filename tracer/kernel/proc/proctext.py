@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.uapi import PAGE, RLIM_INFINITY, RLIMITS
+from shstk.schemas.uapi import O_CLOEXEC, PAGE, RLIM_INFINITY, RLIMITS
 from shstk.tracer.kernel.arch import hwprobe
+from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.proc.memtext import maps, smaps, statm, vm_status
 from shstk.tracer.kernel.process.identity import memory, version
 from shstk.tracer.kernel.task import BLOCKED, DEAD, RUNNABLE, STOPPED, UID, ZOMBIE, Process, Task
@@ -168,6 +169,16 @@ def _limits(k: Kernel, t: Task) -> bytes:
 
 def _mounts(k: Kernel, t: Task) -> bytes:
     return b"root / tmpfs rw 0 0\nproc /proc proc rw 0 0\n"
+
+
+def fd_info(k: Kernel, t: Task, fd: int) -> bytes:
+    """/proc/PID/fdinfo/FD. A file system's device number is its mount's id. Errno ENOENT."""
+    file = t.files.slots.get(fd)
+    if file is None:
+        raise Errno("ENOENT")
+    flags = file.flags | O_CLOEXEC * (fd in t.files.cloexec)
+    head = f"pos:\t{file.pos}\nflags:\t0{flags:o}\nmnt_id:\t{file.inode.dev}\n"
+    return f"{head}ino:\t{file.inode.ino}\n{file.details(k)}".encode()
 
 
 TASK_TEXTS: Final[dict[str, TaskText]] = {

@@ -22,7 +22,7 @@ from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.mm.mm import TASK_SIZE, Birth, Mm
 from shstk.tracer.kernel.process import exit as exits
-from shstk.tracer.kernel.process import limits, ptrace
+from shstk.tracer.kernel.process import limits, pidfd, ptrace
 from shstk.tracer.kernel.process.modules import MODULES
 from shstk.tracer.kernel.signal import signals
 from shstk.tracer.kernel.signal.siginfo import NSIG
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
 _F: Final = constants("CLONE_")
+_SINCE_7_1: Final = sum(
+    _F[f"CLONE_{name}"] for name in ("AUTOREAP", "NNP", "PIDFD_AUTOKILL", "EMPTY_MNTNS")
+)
 _NAMESPACES: Final = sum(
     _F[f"CLONE_{name}"]
     for name in (
@@ -116,8 +119,6 @@ def sys_clone(k: Kernel, t: Task, a: Args) -> Outcome:
     attempt = _attempt(t, api)
     attempt.fill(args)
     attempt.flags = given & ~CSIGNAL  # with the upper half, which clone ignores
-    if args.has("PIDFD") and args.has("PARENT_SETTID"):
-        raise Errno("EINVAL")  # both use one address
     return _kernel_clone(k, t, args, attempt)
 
 
@@ -126,7 +127,7 @@ def sys_clone3(k: Kernel, t: Task, a: Args) -> Outcome:
         return outcome
     attempt = _attempt(t, "clone3")
     args = _copy_clone_args(k, t, a[0], a[1], attempt)
-    _check_clone3(args)
+    _check_clone3(k, args)
     return _kernel_clone(k, t, args, attempt)
 
 
@@ -160,10 +161,10 @@ def _copy_clone_args(
     if size < _CLONE_ARGS_VER0:
         raise Errno("EINVAL")
     data = usermem.get(k, t, pointer, size).ljust(_CLONE_ARGS.size, b"\0")
-    flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, tids, n, cgroup = (
+    flags, pidfd_at, child_tid, parent_tid, exit_signal, stack, stack_size, tls, tids, n, cgroup = (
         _CLONE_ARGS.unpack_from(data)
     )
-    args = CloneArgs(flags, exit_signal, stack, stack_size, tls, parent_tid, child_tid, pidfd)
+    args = CloneArgs(flags, exit_signal, stack, stack_size, tls, parent_tid, child_tid, pidfd_at)
     attempt.fill(args)
     if any(data[_CLONE_ARGS.size :]):
         raise Errno("E2BIG")
@@ -177,9 +178,10 @@ def _copy_clone_args(
     return args
 
 
-def _check_clone3(args: CloneArgs) -> None:
+def _check_clone3(k: Kernel, args: CloneArgs) -> None:
     """clone3_args_valid. Errno: EINVAL."""
-    if args.flags & ~sum(_F.values()) or args.has("DETACHED"):
+    known = sum(_F.values()) & ~(_SINCE_7_1 if k.row["clone3_flags"] == "into_cgroup" else 0)
+    if args.flags & ~known or args.has("DETACHED"):
         raise Errno("EINVAL")
     if args.has("SIGHAND") and args.has("CLEAR_SIGHAND"):
         raise Errno("EINVAL")
@@ -208,9 +210,15 @@ def _kernel_clone(k: Kernel, t: Task, args: CloneArgs, attempt: CloneAttempt) ->
 
 
 def _check_flags(t: Task, args: CloneArgs) -> Outcome | None:
-    """The first refusals of kernel_clone and copy_process; nothing is made yet."""
+    """The first refusals of kernel_clone and copy_process; nothing is made yet.
+
+    Errno: EINVAL; EPERM for CLONE_PIDFD_AUTOKILL without CLONE_NNP.
+    """
+    one_address = args.pidfd == args.parent_tid and args.has("PARENT_SETTID")
+    killing = args.has("PIDFD_AUTOKILL")
     bad = (
         args.exit_signal > NSIG
+        or (args.has("PIDFD") and one_address)
         or (args.has("FS") and args.has("NEWNS", "NEWUSER", "EMPTY_MNTNS"))
         or (args.has("THREAD") and not args.has("SIGHAND"))
         or (args.has("SIGHAND") and not args.has("VM"))
@@ -219,10 +227,12 @@ def _check_flags(t: Task, args: CloneArgs) -> Outcome | None:
         or (args.has("AUTOREAP") and (args.has("THREAD", "PARENT") or args.exit_signal))
         or (args.has("PARENT") and t.process.autoreap)
         or (args.has("NNP") and args.has("THREAD"))
-        or (args.has("PIDFD_AUTOKILL") and not (args.has("PIDFD") and args.has("AUTOREAP")))
+        or (killing and not (args.has("PIDFD") and args.has("AUTOREAP")))
     )
     if bad:
         raise Errno("EINVAL")
+    if killing and not args.has("NNP"):
+        raise Errno("EPERM")
     return RESTART_ALWAYS if signals.has_pending(t) else None
 
 
@@ -239,12 +249,15 @@ def _copy_process(k: Kernel, t: Task, args: CloneArgs) -> Task:
         _copy_mm(k, t, child, args, undo)
         if args.flags & _NAMESPACES:
             raise Errno("EPERM")
-        if args.has("INTO_CGROUP", "PIDFD"):
-            k.warn("CLONE_INTO_CGROUP and CLONE_PIDFD are not modelled: -EINVAL")
-            raise Errno("EINVAL")
         _copy_thread(k, child, args)
         undo.callback(shstk.exit_thread, k, child)
         child.tid = _alloc_pid(k, args.set_tid)
+        if args.has("PIDFD"):
+            _make_pidfd(k, t, child, args, undo)
+        if args.has("INTO_CGROUP"):
+            raise Errno("EBADF")  # no descriptor is a cgroup's
+        if k.pids_max is not None and len(k.tasks) >= k.pids_max:
+            raise Errno("EAGAIN")
         if any(info.signo == 9 for info in (*t.pending, *t.process.pending)):
             raise Errno("EINTR")
         undo.pop_all()
@@ -363,6 +376,14 @@ def _alloc_pid(k: Kernel, set_tid: tuple[int, ...]) -> int:
     if set_tid[0] in k.tasks:
         raise Errno("EEXIST")
     return set_tid[0]
+
+
+def _make_pidfd(k: Kernel, t: Task, child: Task, args: CloneArgs, undo: ExitStack) -> None:
+    """Errno: EMFILE, EFAULT. A number that was stored stays stored if a later step fails."""
+    thread, killing = args.has("THREAD"), args.has("PIDFD_AUTOKILL")
+    fd = pidfd.prepare(k, t, child, thread * pidfd.THREAD | killing * pidfd.AUTOKILL)
+    undo.callback(t.files.close, k, fd)
+    usermem.put_u32(k, t, args.pidfd, fd)
 
 
 def _publish(k: Kernel, t: Task, child: Task, args: CloneArgs) -> None:

@@ -10,7 +10,7 @@ from shstk.tracer.kernel.arch import shstk
 from shstk.tracer.kernel.call import NO_RETURN, Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.process import futex, ptrace
+from shstk.tracer.kernel.process import futex, pidfd, ptrace
 from shstk.tracer.kernel.signal import signals
 from shstk.tracer.kernel.signal.siginfo import SIGCHLD
 from shstk.tracer.kernel.task import DEAD, ZOMBIE, Process, Task
@@ -112,9 +112,11 @@ def _exit_notify(k: Kernel, t: Task) -> None:
         if other.vfork_parent is t:
             other.vfork_parent = None
     signals.retarget(k, t, ~t.sigmask)
-    if t is not process.leader:
+    leader = process.leader
+    if t is not leader:
         _forget(k, t)
     if all(task.state in (ZOMBIE, DEAD) for task in process.tasks):
+        pidfd.changed(k, leader)
         _process_ended(k, process)
 
 
@@ -173,6 +175,7 @@ def reap(k: Kernel, process: Process) -> None:
     del k.processes[process.pid]
     leader.state = DEAD
     del k.tasks[leader.tid]
+    pidfd.changed(k, leader)
 
 
 def _forget(k: Kernel, t: Task) -> None:
@@ -181,6 +184,7 @@ def _forget(k: Kernel, t: Task) -> None:
     del k.tasks[t.tid]
     t.process.tasks.remove(t)
     t.process.utime_icount += t.icount
+    pidfd.changed(k, t)
 
 
 def _exit(k: Kernel, t: Task, a: Args, end: Callable[[Kernel, Task, int], None]) -> Outcome:

@@ -37,6 +37,11 @@ _TRAP_TRACE: Final = 2
 _ENOSYS: Final = 2**64 - ERRNO["ENOSYS"]
 
 
+def may_access(t: Task, target: Task) -> bool:
+    """ptrace_may_access(): all tasks have one uid, so whether the target is dumpable decides."""
+    return target.process is t.process or target.process.dumpable == 1
+
+
 def _event_enabled(t: Task, event: int) -> bool:
     """ptrace_event_enabled(): the event's PTRACE_O_TRACE* option is set."""
     return t.tracer is not None and bool(t.ptrace.options >> event & 1)

@@ -15,6 +15,11 @@ from shstk.schemas.uapi import (
     CLD_KILLED,
     CLD_STOPPED,
     CLD_TRAPPED,
+    O_NONBLOCK,
+    P_ALL,
+    P_PGID,
+    P_PID,
+    P_PIDFD,
     WCONTINUED,
     WEXITED,
     WNOHANG,
@@ -25,6 +30,7 @@ from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.process import exit as exits
+from shstk.tracer.kernel.process import pidfd
 from shstk.tracer.kernel.signal.siginfo import SIGCHLD, SIGCONT
 from shstk.tracer.kernel.task import DEAD, UID, ZOMBIE, Process, Task
 
@@ -33,7 +39,6 @@ if TYPE_CHECKING:
 
 _WAIT4_OPTIONS: Final = WNOHANG | WUNTRACED | WCONTINUED | __WNOTHREAD | __WALL | __WCLONE
 _WAITID_OPTIONS: Final = _WAIT4_OPTIONS | WEXITED | WNOWAIT
-_P_ALL, _P_PID, _P_PGID = 0, 1, 2
 _RUSAGE: Final = 144
 
 
@@ -56,11 +61,11 @@ def sys_wait4(k: Kernel, t: Task, a: Args) -> Outcome:
     if pid == -(2**31):
         raise Errno("ESRCH")
     if pid > 0:
-        kind, id = _P_PID, pid
+        kind, id = P_PID, pid
     elif pid == -1:
-        kind, id = _P_ALL, 0
+        kind, id = P_ALL, 0
     else:
-        kind, id = _P_PGID, -pid or t.process.pgid
+        kind, id = P_PGID, -pid or t.process.pgid
     found = _wait(k, t, kind, id, options | WEXITED)
     if not isinstance(found, _Report):
         return found
@@ -77,12 +82,20 @@ def sys_waitid(k: Kernel, t: Task, a: Args) -> Outcome:
         raise Errno("EINVAL")
     if not options & (WEXITED | WUNTRACED | WCONTINUED):
         raise Errno("EINVAL")
-    id = _signed(id)
-    if kind not in (_P_ALL, _P_PID, _P_PGID) or (kind == _P_PID and id <= 0) or id < 0:
+    kind, id = kind & 0xFFFF_FFFF, _signed(id)
+    if kind not in (P_ALL, P_PID, P_PGID, P_PIDFD) or (kind == P_PID and id <= 0):
         raise Errno("EINVAL")
-    if kind == _P_PGID and id == 0:
+    if kind != P_ALL and id < 0:
+        raise Errno("EINVAL")
+    nonblocking = False
+    if kind == P_PGID and id == 0:
         id = t.process.pgid
-    found = _wait(k, t, kind, id, options)
+    elif kind == P_PIDFD:
+        file = _of_pidfd(k, t, id)
+        kind, id, nonblocking = P_PID, file.tid, bool(file.flags & O_NONBLOCK)
+    found = _wait(k, t, kind, id, options | WNOHANG * nonblocking)
+    if found == 0 and nonblocking and not options & WNOHANG:
+        raise Errno("EAGAIN")
     if isinstance(found, _Report):
         if rusage_at:
             usermem.put(k, t, rusage_at, _rusage(found))
@@ -96,6 +109,19 @@ def sys_waitid(k: Kernel, t: Task, a: Args) -> Outcome:
     return 0
 
 
+def _of_pidfd(k: Kernel, t: Task, fd: int) -> pidfd.PidFd:
+    """The pidfd that the call got: it keeps it if the descriptor is closed while it waits.
+
+    Errno EBADF; ECHILD: nobody has the pid any more.
+    """
+    assert t.blocked is not None
+    if not isinstance(t.blocked.state, pidfd.PidFd):
+        t.blocked.state = pidfd.pidfd(t, fd)
+    if t.blocked.state.target(k) is None:
+        raise Errno("ECHILD")
+    return t.blocked.state
+
+
 def _wait(k: Kernel, t: Task, kind: int, id: int, options: int) -> _Report | Outcome:
     """do_wait: returns a report, 0 under WNOHANG, or a Wait. Errno: ECHILD."""
     assert t.blocked is not None
@@ -105,7 +131,7 @@ def _wait(k: Kernel, t: Task, kind: int, id: int, options: int) -> _Report | Out
         for task in k.tasks.values()
         if task.tracer is not None and task.tracer.process is t.process and _matches(task, kind, id)
     ]
-    ends = [e for e in t.process.tracee_ends if kind == _P_ALL or (kind == _P_PID and e.tid == id)]
+    ends = [e for e in t.process.tracee_ends if kind == P_ALL or (kind == P_PID and e.tid == id)]
     found = ends[0] if ends else None
     if not children and not tracees and found is None:
         raise Errno("ECHILD")
@@ -138,7 +164,7 @@ def _ended(pid: int, status: int, icount: int) -> _Report:
 def _eligible(child: Process, kind: int, id: int, options: int) -> bool:
     """eligible_child: a clone child (exit signal not SIGCHLD) needs __WCLONE or __WALL."""
     leader = child.leader
-    if (kind == _P_PID and leader.tid != id) or (kind == _P_PGID and child.pgid != id):
+    if (kind == P_PID and leader.tid != id) or (kind == P_PGID and child.pgid != id):
         return False
     clone_child = child.exit_signal != SIGCHLD
     return bool(options & __WALL) or clone_child == bool(options & __WCLONE)
@@ -146,9 +172,9 @@ def _eligible(child: Process, kind: int, id: int, options: int) -> bool:
 
 def _matches(task: Task, kind: int, id: int) -> bool:
     return (
-        kind == _P_ALL
-        or (kind == _P_PID and task.tid == id)
-        or (kind == _P_PGID and task.process.pgid == id)
+        kind == P_ALL
+        or (kind == P_PID and task.tid == id)
+        or (kind == P_PGID and task.process.pgid == id)
     )
 
 
