@@ -81,10 +81,13 @@ def read_file(path: Path, sha256: str) -> bytes:
         raise BadRun(f"{path / FILES / sha256}: {e.strerror}", _AGAIN) from e
 
 
-def faults(path: Path, manifest: Manifest, contents: bool = True) -> Iterator[Fault]:
+def faults(
+    path: Path, manifest: Manifest, contents: bool = True, memory: int | None = None
+) -> Iterator[Fault]:
     """Everything that is wrong with the files of a run, in the order of the manifest.
 
     contents: read every file and compare its hash; without, only names, kinds, sizes and metadata.
+    memory: bytes for a table that is read whole; by default half of what this process may have.
     Takes time in proportion to the bytes of the run.
     """
     wanted = {MANIFEST, *(f"{name}.parquet" for name in manifest.tables)}
@@ -96,12 +99,12 @@ def faults(path: Path, manifest: Manifest, contents: bool = True) -> Iterator[Fa
     yield from _names(path, wanted)
     intact = set()
     for name, entry in manifest.tables.items():
-        found = list(_table(path / f"{name}.parquet", entry, schema(name), contents))
+        found = list(_table(path / f"{name}.parquet", entry, schema(name), contents, memory))
         yield from found
         if not found:
             intact.add(name)
     for name, plugin in manifest.plugins.items():
-        yield from _table(path / PLUGINS / f"{name}.parquet", plugin, None, contents)
+        yield from _table(path / PLUGINS / f"{name}.parquet", plugin, None, contents, memory)
     if contents and intact >= manifest.tables.keys() & set(_HASHES):
         yield from _files(path, manifest)
 
@@ -134,7 +137,11 @@ def _files(path: Path, manifest: Manifest) -> Iterator[Fault]:
 
 
 def _table(
-    file: Path, entry: TableEntry | PluginEntry, columns: pa.Schema | None, contents: bool
+    file: Path,
+    entry: TableEntry | PluginEntry,
+    columns: pa.Schema | None,
+    contents: bool,
+    memory: int | None,
 ) -> Iterator[Fault]:
     """Whether a table's file is what its manifest says. columns: None for a plugin's table."""
     try:
@@ -152,13 +159,17 @@ def _table(
         return
     try:
         with pq.ParquetFile(file, read_dictionary=_texts(columns)) as opened:
-            yield from _metadata(file, opened, entry, columns)
+            yield from _metadata(file, opened, entry, columns, memory or _memory())
     except (OSError, pa.ArrowException) as e:
         yield Fault(file, f": {e}", _AGAIN)
 
 
 def _metadata(
-    file: Path, opened: pq.ParquetFile, entry: TableEntry | PluginEntry, columns: pa.Schema | None
+    file: Path,
+    opened: pq.ParquetFile,
+    entry: TableEntry | PluginEntry,
+    columns: pa.Schema | None,
+    memory: int,
 ) -> Iterator[Fault]:
     metadata, found = opened.metadata, pq.read_schema(file)
     if metadata.num_rows != entry.rows:
@@ -191,7 +202,7 @@ def _metadata(
     if file.stem in TRACED:
         return  # read in parts
     needed = metadata.num_rows * sum(widths) + _text_bytes(opened, columns)
-    if needed > (memory := _memory()):
+    if needed > memory:
         yield Fault(
             file,
             f" needs {needed:,} bytes of memory, and {memory:,} are there",

@@ -16,11 +16,15 @@ from typing import Any, Final, NewType, Union, get_args, get_origin, get_type_hi
 
 from shstk.schemas import vocabulary as words
 from shstk.schemas.errors import BadRun
-from shstk.schemas.revisions import Revision, Setting, recorded
+from shstk.schemas.extensions import CPUS
+from shstk.schemas.revisions import SWITCHES, Revision, Setting, recorded
 from shstk.schemas.selections import SELECTED, table_of
-from shstk.schemas.tables import SCHEMA_VERSION, TABLES
+from shstk.schemas.seq import STEPS
+from shstk.schemas.tables import SCHEMA_VERSION, TABLES, TRACES
 
 NAME: Final = "manifest.json"
+
+_DAMAGED: Final = "the run is damaged; record it again"
 
 # The schema versions that can be read. Each has the fields that its manifests lack, with the values
 # that are read for them. A table that a version lacks has no rows; no column was ever changed.
@@ -161,7 +165,7 @@ class Manifest:
         try:
             raw = json.loads(text)
         except ValueError as e:
-            raise BadRun(f"{where} is not JSON: {e}", "the run is damaged; record it again") from e
+            raise BadRun(f"{where} is not JSON: {e}", _DAMAGED) from e
         version = raw.get("schema_version") if isinstance(raw, dict) else None
         if not isinstance(version, int) or version not in READABLE:
             raise BadRun(
@@ -173,16 +177,31 @@ class Manifest:
             raw.pop("sha256", None)
             made: Manifest = _decode(Manifest, READABLE[version] | raw, "")
         except _BadField as e:
-            raise BadRun(f"{where}: {e}", "the run is damaged; record it again") from None
+            raise BadRun(f"{where}: {e}", _DAMAGED) from None
         for place, value, known in (
             ("ending", made.ending, words.ENDINGS),
             *(("tables", name, tuple(TABLES)) for name in made.tables),
             *(("trees", tree.kind, words.TREE_KINDS) for tree in made.trees),
             ("provenance.recorder", made.provenance.recorder, words.RECORDERS),
             *(("provenance.observed", *one) for one in _observed(made.provenance)),
+            ("cpu", made.cpu, CPUS),
+            *(("traced", trace, TRACES) for trace in made.traced),
         ):
             if value not in known:
                 raise BadRun(f"{where}: {place}: unknown {value!r}", f"known: {' '.join(known)}")
+        if missing := SWITCHES.keys() - made.row.settings.keys():
+            raise BadRun(
+                f"{where}: kernel: unknown {made.kernel!r}, and no switch {min(missing)}",
+                f"use the shstk that recorded it: {made.tool_version}",
+            )
+        for place, numbers, low, high in (
+            ("icount", [made.icount], 0, 2**63 // STEPS),
+            ("quantum", made.quantum, 1, 2**32 - 1),
+            ("tty", made.tty or (), 0, 2**16 - 1),
+            ("first_tid", [made.first_tid], 1, 2**31 - 1),
+        ):
+            if wrong := [n for n in numbers if not low <= n <= high]:
+                raise BadRun(f"{where}: {place}: {wrong[0]} is not in {low}..{high}", _DAMAGED)
         try:
             changed = _sealed(raw) != text
         except UnicodeEncodeError:  # half a surrogate pair: valid JSON, but not in any manifest

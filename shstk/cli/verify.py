@@ -33,10 +33,11 @@ def command(runs: tuple[Path, ...], format: str) -> int:
 
 def _faults(run: Path) -> list[tuple[str, BadRun]]:
     """Each with the file's name in the run."""
-    from shstk.schemas.door import MANIFEST, faults, read_manifest
+    from shstk.schemas.door import faults, read_manifest
+    from shstk.schemas.manifest import NAME
 
     try:
         manifest = read_manifest(run)
     except BadRun as fault:
-        return [(MANIFEST, fault)]
+        return [(NAME, fault)]
     return [(str(fault.where.relative_to(run)), fault) for fault in faults(run, manifest)]

@@ -1,15 +1,21 @@
-"""A run that was changed after recording is rejected."""
+"""A run that was changed after recording, or forged, is rejected."""
 
+import hashlib
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recording import MANIFEST, FakeMachine, call, contents, push
 
 from shstk.replay.run import Run
+from shstk.schemas.door import faults, read_manifest
 from shstk.schemas.errors import BadRun
 from shstk.schemas.seq import pack
 from shstk.tracer.recording.recorder import Recorder
@@ -115,3 +121,73 @@ def test_in_memory_and_on_disk_are_the_same(run: Path) -> None:
         assert sum(b.num_rows for b in memory.batches(name)) == len(disk.table(name))
     with pytest.raises(KeyError):
         disk.table("nonsense")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "cfi.parquet", "files/{elf}"])
+@pytest.mark.parametrize("how", ["fifo", "link", "device", "directory"])
+def test_only_regular_files_are_opened(copy: Path, name: str, how: str) -> None:
+    """Opening a FIFO would wait, and reading /dev/zero would not end."""
+    file = copy / name.format(elf=hashlib.sha256(b"the program").hexdigest())
+    moved = file.rename(copy.parent / "moved")
+    {
+        "fifo": os.mkfifo,
+        "link": lambda file: file.symlink_to(moved),
+        "device": lambda file: file.symlink_to("/dev/zero"),
+        "directory": Path.mkdir,
+    }[how](file)
+    with pytest.raises(BadRun, match="is not a regular file"):
+        Run.open(copy)
+
+
+def forge(copy: Path, name: str, rows: pa.Table, group: int) -> None:
+    """Replace a table, and seal the run again."""
+    file = copy / f"{name}.parquet"
+    pq.write_table(rows, file, row_group_size=group, compression="zstd")
+    data = file.read_bytes()
+    manifest = read_manifest(copy)
+    entry = replace(
+        manifest.tables[name],
+        rows=rows.num_rows,
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+    sealed = replace(manifest, tables=manifest.tables | {name: entry})
+    (copy / "manifest.json").write_text(sealed.to_json())
+
+
+def repeated(run: Path, name: str, count: int) -> pa.Table:
+    """The first row of a table many times."""
+    return pq.read_table(run / f"{name}.parquet").take([0] * count)
+
+
+def test_a_row_group_that_is_too_large(copy: Path) -> None:
+    forge(copy, "cfi", repeated(copy, "cfi", 2**21), group=2**21)
+    with pytest.raises(BadRun, match="row group of 2097152 rows") as error:
+        Run.open(copy)
+    assert "trust" in error.value.hint
+
+
+def test_a_small_file_with_strings_that_no_memory_holds(copy: Path) -> None:
+    rows = repeated(copy, "inputs", 100)
+    at = rows.schema.get_field_index("guest_path")
+    paths = pa.array(["x" * 2**20] * 100)
+    forge(copy, "inputs", rows.set_column(at, rows.schema.field(at), paths), group=2**20)
+    assert (copy / "inputs.parquet").stat().st_size < 2**18
+    [fault] = faults(copy, read_manifest(copy), memory=2**26)
+    assert "needs 104," in fault.what
+    assert list(faults(copy, read_manifest(copy))) == []
+
+
+def test_an_input_is_named_by_a_hash_only(run: Path) -> None:
+    with pytest.raises(BadRun, match="is not a sha256"):
+        Run.open(run).file("../manifest.json")
+
+
+def test_every_fault_is_named(copy: Path) -> None:
+    (copy / "cfi.parquet").unlink()
+    os.truncate(copy / "syscalls.parquet", 10)
+    (copy / "mine").touch()
+    found = [
+        (fault.where.name, fault.what.split()[-1]) for fault in faults(copy, read_manifest(copy))
+    ]
+    assert [name for name, _ in found] == ["cfi.parquet", "mine", "syscalls.parquet"]
