@@ -141,12 +141,38 @@ F_SETOWN: Final = 8
 F_GETOWN: Final = 9
 F_SETSIG: Final = 10
 F_GETSIG: Final = 11
+F_SETOWN_EX: Final = 15
+F_GETOWN_EX: Final = 16
+F_GETOWNER_UIDS: Final = 17
 F_OFD_GETLK: Final = 36
 F_OFD_SETLK: Final = 37
 F_OFD_SETLKW: Final = 38
+F_SETLEASE: Final = 1024
+F_GETLEASE: Final = 1025
+F_DUPFD_QUERY: Final = 1027
+F_CREATED_QUERY: Final = 1028
 F_DUPFD_CLOEXEC: Final = 1030
 F_SETPIPE_SZ: Final = 1031
 F_GETPIPE_SZ: Final = 1032
+F_ADD_SEALS: Final = 1033
+F_GET_SEALS: Final = 1034
+F_GET_RW_HINT: Final = 1035
+F_SET_RW_HINT: Final = 1036
+
+F_RDLCK: Final = 0  # of locks and leases
+F_WRLCK: Final = 1
+F_UNLCK: Final = 2
+
+F_OWNER_TID: Final = 0
+F_OWNER_PID: Final = 1
+F_OWNER_PGRP: Final = 2
+
+F_SEAL_SEAL: Final = 1
+F_SEAL_SHRINK: Final = 2
+F_SEAL_GROW: Final = 4
+F_SEAL_WRITE: Final = 8
+F_SEAL_FUTURE_WRITE: Final = 0x10
+F_SEAL_EXEC: Final = 0x20
 
 LOCK_SH: Final = 1
 LOCK_EX: Final = 2

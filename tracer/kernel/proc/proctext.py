@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from shstk.schemas.uapi import O_CLOEXEC, PAGE, RLIM_INFINITY, RLIMITS
 from shstk.tracer.kernel.arch import hwprobe
 from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs.leases import BREAK_TIME
 from shstk.tracer.kernel.proc.memtext import maps, smaps, statm, vm_status
 from shstk.tracer.kernel.process.identity import memory, version
 from shstk.tracer.kernel.task import BLOCKED, DEAD, RUNNABLE, STOPPED, UID, ZOMBIE, Process, Task
@@ -235,6 +236,8 @@ SYSTEM_TEXTS: Final[dict[str, Callable[[Kernel], str]]] = {
 
 SYSCTLS: Final[dict[str, Callable[[Kernel], str]]] = {
     "sys/fs/file-max": lambda k: f"{2**63 - 1}\n",
+    "sys/fs/lease-break-time": lambda k: f"{BREAK_TIME}\n",
+    "sys/fs/leases-enable": lambda k: "1\n",
     "sys/fs/pipe-max-size": lambda k: "1048576\n",
     "sys/kernel/cap_last_cap": lambda k: "40\n",
     "sys/kernel/hostname": lambda k: "shstk\n",
