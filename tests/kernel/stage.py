@@ -100,7 +100,7 @@ class Stage(Direct):
             assert isinstance(got, int), (line, got)
             assert got >= 0
         else:
-            assert got == (int(answer, 0) if answer.lstrip("-").isdecimal() else answer), line
+            assert got == (int(answer, 0) if not answer[0].isalpha() else answer), line
 
 
 def _number(word: str) -> int:

@@ -151,6 +151,7 @@ class Mm:
     auxv: bytes = b""
     program: Regular | None = None  # the file that exec loaded
     guards: set[int] = field(default_factory=set)  # pages that MADV_GUARD_INSTALL named
+    membarriers: int = 0  # registrations of membarrier(2)
     pmlen: int = 0  # upper bits of pointers that system calls ignore (tagged.py)
     pmlen_locked: bool = False  # a task that shares this mm was created
 

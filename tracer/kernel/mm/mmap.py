@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.task import Task
 
 _PROT_SEM: Final = 8
+_READ_IMPLIES_EXEC: Final = 0x40_0000
 _PROT_KNOWN: Final = PROT_READ | PROT_WRITE | PROT_EXEC | _PROT_SEM
 _U64: Final = 2**64 - 1
 
@@ -42,8 +43,15 @@ def _mm(t: Task) -> Mm:
     return t.mm
 
 
+def _implied(t: Task, prot: int) -> int:
+    """READ_IMPLIES_EXEC of personality(2)."""
+    reads = prot & PROT_READ and t.personality & _READ_IMPLIES_EXEC
+    return prot | PROT_EXEC if reads else prot
+
+
 def sys_mmap(k: Kernel, t: Task, a: Args) -> int:
     hint, length, prot, flags, fd, offset = a
+    prot = _implied(t, prot)
     if offset % PAGE:
         raise Errno("EINVAL")
     kind = flags & MAP_TYPE
@@ -74,7 +82,7 @@ def sys_mprotect(k: Kernel, t: Task, a: Args) -> int:
         raise Errno("EINVAL")
     if grows and length and not start % PAGE:
         start, length = _growing(_mm(t), start, page_up(length), grows)
-    _mm(t).protect(k, start, length, prot & 7)
+    _mm(t).protect(k, start, length, _implied(t, prot) & 7)
     return 0
 
 
