@@ -49,7 +49,7 @@ ENUMS: Final[Mapping[str, Mapping[int, str]]] = {
     "epoll_ctl": _one_of("EPOLL_CTL_"),
     "fadvise": _one_of("POSIX_FADV_"),
     "family": _one_of("AF_"),
-    "fcntl": _one_of("F_"),
+    "fcntl": _one_of("F_", but=("F_RDLCK", "F_WRLCK", "F_UNLCK", "F_OWNER_", "F_SEAL_")),
     "futex": _one_of("FUTEX_", but=("FUTEX_PRIVATE_FLAG", "FUTEX_CLOCK_REALTIME")),
     "idtype": _one_of("P_"),
     "ioctl": _one_of("TC", "TIOC", "FIO"),

@@ -11,6 +11,7 @@ from direct import Direct
 
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.process import binfmt
+from shstk.tracer.kernel.tree import sandbox
 
 
 def run(tmp_path: Path, files: dict[str, bytes], path: str, *argv: bytes) -> Any:
@@ -20,7 +21,8 @@ def run(tmp_path: Path, files: dict[str, bytes], path: str, *argv: bytes) -> Any
         (tmp_path / name).chmod(0o755)
     d = Direct(tmp_path)
     try:
-        program = binfmt.find(d.k, d.t, path, (path.encode(), *argv))
+        file = sandbox.open_exec(d.k, d.t, path)
+        program = binfmt.find(d.k, d.t, file, path, (path.encode(), *argv))
     except binfmt.NotRunnable as error:
         return error.errno
     except Errno as error:
@@ -73,4 +75,4 @@ def test_a_file_that_may_not_be_executed(tmp_path: Path) -> None:
     (tmp_path / "plain").chmod(0o644)
     d = Direct(tmp_path)
     with pytest.raises(Errno, match="EACCES"):
-        binfmt.find(d.k, d.t, "/plain", (b"/plain",))
+        sandbox.open_exec(d.k, d.t, "/plain")

@@ -163,9 +163,3 @@ def test_refusals_say_why_and_refuse(d: Direct) -> None:
 def test_every_simple_call_says_what_was_left_out() -> None:
     assert {call.klass for call in CALLS.values()} == {"modelled", "simple", "refused"}
     assert [c.name for c in CALLS.values() if c.klass == "simple" and not c.why] == []
-
-
-def test_addresses_may_be_asked_not_to_be_random(d: Direct) -> None:
-    assert d.call("personality", 0x40000) == 0
-    assert d.call("personality", 0xFFFF_FFFF) == 0x40000
-    assert d.call("personality", 8) == "EINVAL"  # PER_LINUX32

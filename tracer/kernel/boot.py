@@ -16,6 +16,7 @@ from shstk.tracer.kernel.process import exec as execs
 from shstk.tracer.kernel.process.limits import DEFAULTS, limit_cpu
 from shstk.tracer.kernel.process.modules import module_at
 from shstk.tracer.kernel.task import Process, Sighand, Task
+from shstk.tracer.kernel.tree import sandbox
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -46,7 +47,8 @@ def boot(
     k.during = k.event("created", t)
     k.event("exec_begin", t)
     try:
-        program = binfmt.find(k, t, path, argv)
+        file = sandbox.open_exec(k, t, path)
+        program = binfmt.find(k, t, file, path, argv)
     except Errno as error:
         raise BadProgram(f"{k.sandbox.given(path)}: {error.name}") from None
     try:

@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from shstk.schemas.uapi import SCHED_FIFO, SCHED_OTHER, SCHED_RR
 from shstk.tracer.kernel.call import Args, End
 
 if TYPE_CHECKING:
@@ -78,6 +79,25 @@ class Siginfo:
     value: int = 0  # si_value, or si_status for SIGCHLD
     fields: bytes | None = None  # what follows si_code, as rt_sigqueueinfo's caller gave it
     timer: SignalTimer | None = None  # that expired
+
+
+@dataclass
+class Scheduling:
+    """What a program sets about the scheduling of a task. It is kept and has no effect."""
+
+    policy: int = 0  # SCHED_OTHER
+    priority: int = 0  # of SCHED_FIFO and SCHED_RR
+    nice: int = 0
+    reset_on_fork: bool = False
+    ioprio: int = 0
+
+    def forked(self) -> Scheduling:
+        """sched_fork(), copy_io()."""
+        if not self.reset_on_fork:
+            return replace(self)
+        real_time = self.policy in (SCHED_FIFO, SCHED_RR)
+        policy = SCHED_OTHER if real_time else self.policy
+        return replace(self, policy=policy, priority=0, nice=max(self.nice, 0), reset_on_fork=False)
 
 
 @dataclass
@@ -186,6 +206,7 @@ class Process:
     argv: tuple[bytes, ...] = ()
     dumpable: int = 1
     child_subreaper: bool = False
+    has_execed: bool = False  # since it was created: setpgid no longer moves it
     utime_icount: int = 0  # instructions of threads that have exited
     child_icount: int = 0  # instructions of children waited for
     cpu_limit: CpuLimit | None = None  # once RLIMIT_CPU is finite
@@ -238,8 +259,10 @@ class Task:
     icount: int = 0  # instructions attempted by this task
     no_new_privs: bool = False
     timer_slack_ns: int = 50_000
+    default_timer_slack_ns: int = 50_000  # its parent's when it was created
     personality: int = 0
-    nice: int = 0
+    securebits: int = 0
+    scheduling: Scheduling = field(default_factory=Scheduling)
     v_control: int = 2  # PR_RISCV_V_SET_CONTROL's: on (vectors.py)
 
     @property

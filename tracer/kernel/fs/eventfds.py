@@ -5,19 +5,33 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.uapi import EFD_SEMAPHORE, O_CLOEXEC, O_NONBLOCK, O_RDWR, TIMER_ABSTIME
+from shstk.schemas.uapi import (
+    CLOCK_BOOTTIME,
+    CLOCK_BOOTTIME_ALARM,
+    CLOCK_MONOTONIC,
+    CLOCK_REALTIME,
+    CLOCK_REALTIME_ALARM,
+    EFD_SEMAPHORE,
+    O_CLOEXEC,
+    O_NONBLOCK,
+    O_RDWR,
+    TFD_TIMER_CANCEL_ON_SET,
+    TIMER_ABSTIME,
+)
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import READABLE, WRITABLE, OpenFile
 from shstk.tracer.kernel.fs.inode import DEV_ANON, Inode
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.time.clock import CLOCKS, CPU_CLOCKS, pack_timespec
+from shstk.tracer.kernel.time.clock import pack_timespec
 from shstk.tracer.kernel.time.timers import Timer, get_itimerspec
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
+_TICKING: Final = (CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME)  # those of a timerfd
+_ALARMS: Final = (CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM)
 _COUNT_MAX: Final = 2**64 - 2
 
 
@@ -125,8 +139,10 @@ def sys_eventfd2(k: Kernel, t: Task, a: Args) -> int:
 
 def sys_timerfd_create(k: Kernel, t: Task, a: Args) -> int:
     clock, flags = a[0] & 0xFFFF_FFFF, a[1] & 0xFFFF_FFFF
-    if flags & ~(O_NONBLOCK | O_CLOEXEC) or clock not in CLOCKS or clock in CPU_CLOCKS:
+    if flags & ~(O_NONBLOCK | O_CLOEXEC) or clock not in (*_TICKING, *_ALARMS):
         raise Errno("EINVAL")
+    if clock in _ALARMS:
+        raise Errno("EPERM")  # CAP_WAKE_ALARM
     file = TimerFd(anonymous(k), O_RDWR | flags & O_NONBLOCK, clock, t)
     return t.files.add(t, file, bool(flags & O_CLOEXEC))
 
@@ -139,8 +155,11 @@ def _timer_of(t: Task, fd: int) -> TimerFd:
 
 
 def sys_timerfd_settime(k: Kernel, t: Task, a: Args) -> int:
-    file = _timer_of(t, a[0])
+    """The time and the flags are checked before the descriptor."""
     value, interval = get_itimerspec(k, t, a[2])
+    if a[1] & 0xFFFF_FFFF & ~(TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET):
+        raise Errno("EINVAL")
+    file = _timer_of(t, a[0])
     old = file.timer.get(k, pack_timespec)
     file.ticks = 0
     file.timer.set(k, value, interval, bool(a[1] & TIMER_ABSTIME))

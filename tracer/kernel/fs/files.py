@@ -7,57 +7,32 @@ shares it. Neither refers to a descriptor of the host.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import (
-    F_DUPFD,
-    F_DUPFD_CLOEXEC,
-    F_GETFD,
-    F_GETFL,
-    F_GETLK,
-    F_GETOWN,
-    F_GETPIPE_SZ,
-    F_GETSIG,
-    F_OFD_GETLK,
-    F_OFD_SETLK,
-    F_OFD_SETLKW,
-    F_SETFD,
-    F_SETFL,
-    F_SETLK,
-    F_SETLKW,
-    F_SETOWN,
-    F_SETPIPE_SZ,
-    F_SETSIG,
+    MAP_GROWSDOWN,
     MAP_PRIVATE,
     MAP_TYPE,
     O_ACCMODE,
-    O_APPEND,
-    O_ASYNC,
     O_CLOEXEC,
-    O_DIRECT,
-    O_NOATIME,
-    O_NONBLOCK,
     O_PATH,
     O_RDONLY,
     O_WRONLY,
     PROT_WRITE,
 )
-from shstk.tracer.kernel.call import Args, Call, Outcome
+from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs import fsnotify, locks, sigio
+from shstk.tracer.kernel.fs import fsnotify, leases, locks, seals, sigio
 from shstk.tracer.kernel.fs.inode import Directory, Inode, Regular
-from shstk.tracer.kernel.fs.locks import get_lock, set_lock
+from shstk.tracer.kernel.fs.sigio import Owner
 from shstk.tracer.kernel.mm.vma import MappedFile
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
-
-_SETTABLE: Final = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME  # by F_SETFL
 
 POLLIN, POLLPRI, POLLOUT, POLLERR, POLLHUP, POLLNVAL = 1, 2, 4, 8, 0x10, 0x20
 POLLRDNORM, POLLWRNORM, POLLRDHUP = 0x40, 0x100, 0x2000
@@ -88,7 +63,9 @@ class OpenFile:
         self.path = path
         self.pos = 0
         self.refs = 0  # descriptors, and messages in flight that carry it
-        self.owner = 0  # F_SETOWN: the process (or -group) that SIGIO is sent to
+        self.created = False  # FMODE_CREATED: the open that returned it created the file
+        self.owner: Owner | None = None  # F_SETOWN: whom its signals are sent to
+        self.signal = 0  # F_SETSIG: which; 0: SIGIO
 
     @property
     def readable(self) -> bool:
@@ -159,10 +136,6 @@ class OpenFile:
         """What /proc/PID/fdinfo says beside pos, flags, mnt_id and ino."""
         return ""
 
-    def pipe_size(self) -> int:
-        """F_GETPIPE_SZ."""
-        raise Errno("EBADF")
-
     def map_data(self, k: Kernel) -> bytes | bytearray | None:
         """The bytes that mmap(2) maps; None: zeros of any length."""
         raise Errno("ENODEV")
@@ -175,6 +148,7 @@ class OpenFile:
         self.refs -= 1
         if self.refs == 0:
             sigio.closed(k, self)
+            leases.closed(k, self)
             locks.release(k, self.inode, self)
             fsnotify.closed(k, self)
             self.released(k)
@@ -275,21 +249,28 @@ class Fs:
         return Fs(self.cwd, self.umask)
 
 
-def mappable(k: Kernel, t: Task, fd: int, prot: int, flags: int) -> MappedFile | None:
+def mappable(k: Kernel, file: OpenFile, prot: int, flags: int) -> MappedFile | None:
     """The file for mmap(2), recorded as an input if its contents are the host's; None for
     /dev/zero.
 
-    Errno EBADF, EACCES, ENODEV.
+    Errno EACCES, ENODEV, EINVAL (MAP_GROWSDOWN), EPERM (a seal).
     """
-    file = t.files.get(fd)
     writes_back = flags & MAP_TYPE != MAP_PRIVATE and prot & PROT_WRITE
     if not file.readable or (writes_back and not file.writable):
         raise Errno("EACCES")
+    if type(file).map_data is OpenFile.map_data:
+        raise Errno("ENODEV")
+    if flags & MAP_GROWSDOWN:
+        raise Errno("EINVAL")
     if flags & MAP_TYPE != MAP_PRIVATE and isinstance(file.inode, Regular):
+        sealed = bool(file.inode.seals & seals.WRITE_SEALS)
+        if prot & PROT_WRITE and sealed:
+            raise Errno("EPERM")
         file.inode.pages(k)
         if prot & PROT_WRITE:
             file.inode.own(k)
-        return MappedFile(file.path, b"", file.inode.input, file.inode, file.writable)
+        may_write = file.writable and not sealed
+        return MappedFile(file.path, b"", file.inode.input, file.inode, may_write)
     data = file.map_data(k)
     return None if data is None else MappedFile(file.path, bytes(data), file.inode.input)
 
@@ -332,83 +313,9 @@ def sys_dup3(k: Kernel, t: Task, a: Args) -> int:
     return new
 
 
-def _dupfd(k: Kernel, t: Task, fd: int, arg: int, cloexec: bool = False) -> int:
-    if arg & 0xFFFF_FFFF >= min(t.rlimit("NOFILE"), INT_MAX):
-        raise Errno("EINVAL")
-    return t.files.add(t, t.files.get(fd, path_only=True), cloexec, lowest=arg & 0xFFFF_FFFF)
-
-
-def _dupfd_cloexec(k: Kernel, t: Task, fd: int, arg: int) -> int:
-    return _dupfd(k, t, fd, arg, cloexec=True)
-
-
-def _getfd(k: Kernel, t: Task, fd: int, arg: int) -> int:
-    return int(fd in t.files.cloexec)
-
-
-def _setfd(k: Kernel, t: Task, fd: int, arg: int) -> int:
-    if arg & 1:
-        t.files.cloexec.add(fd)
-    else:
-        t.files.cloexec.discard(fd)
-    return 0
-
-
-def _getfl(k: Kernel, t: Task, fd: int, arg: int) -> int:
-    return t.files.get(fd, path_only=True).flags
-
-
-def _setfl(k: Kernel, t: Task, fd: int, arg: int) -> int:
-    file = t.files.get(fd)
-    file.flags = file.flags & ~_SETTABLE | arg & _SETTABLE
-    if (file.flags ^ arg) & O_ASYNC and not isinstance(file.inode, Regular | Directory):
-        sigio.switch(k, file, bool(arg & O_ASYNC))
-    return 0
-
-
-def _pipe_size(k: Kernel, t: Task, fd: int, arg: int) -> int:
-    return t.files.get(fd).pipe_size()
-
-
-def _zero(k: Kernel, t: Task, fd: int, arg: int) -> int:
-    t.files.get(fd)
-    return 0
-
-
-_FCNTL: Final[dict[int, Callable[[Kernel, Task, int, int], Outcome]]] = {
-    F_DUPFD: _dupfd,
-    F_GETFD: _getfd,
-    F_SETFD: _setfd,
-    F_GETFL: _getfl,
-    F_SETFL: _setfl,
-    F_GETLK: get_lock,
-    F_SETLK: set_lock,
-    F_SETLKW: partial(set_lock, may_wait=True),
-    F_SETOWN: sigio.set_owner,
-    F_GETOWN: sigio.get_owner,
-    F_SETSIG: sigio.set_signal,
-    F_GETSIG: _zero,
-    F_OFD_GETLK: partial(get_lock, ofd=True),
-    F_OFD_SETLK: partial(set_lock, ofd=True),
-    F_OFD_SETLKW: partial(set_lock, may_wait=True, ofd=True),
-    F_DUPFD_CLOEXEC: _dupfd_cloexec,
-    F_SETPIPE_SZ: _pipe_size,  # the size does not change
-    F_GETPIPE_SZ: _pipe_size,
-}
-
-
-def sys_fcntl(k: Kernel, t: Task, a: Args) -> Outcome:
-    fd, command = a[0] & 0xFFFF_FFFF, a[1] & 0xFFFF_FFFF
-    t.files.get(fd, path_only=True)
-    if command not in _FCNTL:
-        raise Errno("EINVAL")
-    return _FCNTL[command](k, t, fd, a[2])
-
-
 CALLS: Final = (
     Call("dup", sys_dup),
     Call("dup3", sys_dup3),
-    Call("fcntl", sys_fcntl),
     Call("close", sys_close),
     Call("close_range", sys_close_range),
 )

@@ -15,8 +15,8 @@ from shstk.schemas.uapi import (
 )
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs import fsnotify
-from shstk.tracer.kernel.fs.inode import DEV_PROC, NAME_MAX, Inode, Symlink
+from shstk.tracer.kernel.fs import fsnotify, seals
+from shstk.tracer.kernel.fs.inode import DEV_PROC, NAME_MAX, Inode, Regular, Symlink
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.task import UID
 from shstk.tracer.kernel.time.clock import SECOND, realtime_ns
@@ -160,6 +160,8 @@ def _changed(k: Kernel, inode: Inode) -> None:
 
 def _chmod(k: Kernel, inode: Inode, mode: int) -> int:
     _own(inode).see(k)
+    if isinstance(inode, Regular):
+        seals.check_mode(inode, mode)
     inode.mode = stat.S_IFMT(inode.mode) | mode & 0o7777
     _changed(k, inode)
     return 0

@@ -14,6 +14,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from shstk.schemas.uapi import F_SEAL_SEAL
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm.pagecache import PageCache
 from shstk.tracer.kernel.time.clock import EPOCH_NS
@@ -21,6 +22,7 @@ from shstk.tracer.kernel.tree.hosttree import Tree, raw
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.fs.fsnotify import Watch
+    from shstk.tracer.kernel.fs.leases import Lease
     from shstk.tracer.kernel.fs.locks import Lock
     from shstk.tracer.kernel.kernel import Kernel
 
@@ -61,6 +63,7 @@ class Inode:
     read_only: bool = False  # bound without :rw
     mount: bool = False  # can't be removed or renamed
     changes: int = 0  # number of readiness changes, for edge-triggered epoll
+    write_hint: int = 0  # F_SET_RW_HINT
     place: tuple[Directory, str] | None = None  # the name it was last linked under
     locks: list[Lock] = field(default_factory=list)
     watches: list[Watch] = field(default_factory=list)
@@ -99,6 +102,8 @@ class Regular(Inode):
     data: bytes | bytearray | PageCache | None = b""  # None: in the host's tree, not read yet
     readers: int = 0  # descriptions that can only read (i_readcount)
     writers: int = 0  # descriptions that can write (i_writecount)
+    leases: list[Lease] = field(default_factory=list)
+    seals: int = F_SEAL_SEAL  # no more can be added, unless memfd_create allowed it
 
     def permit_write(self, k: Kernel) -> None:
         """get_write_access(). Errno ETXTBSY: a process executes the file."""

@@ -37,7 +37,7 @@ def _fioasync(k: Kernel, t: Task, fd: int, arg: int) -> int:
     file, on = t.files.get(fd), bool(usermem.get_u32(k, t, arg))
     if isinstance(file.inode, Regular | Directory):
         raise Errno("ENOTTY")
-    sigio.switch(k, file, on)
+    sigio.switch(k, file, on, fd)
     return 0
 
 

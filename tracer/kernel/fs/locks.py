@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.uapi import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN
+from shstk.schemas.uapi import F_RDLCK, F_UNLCK, F_WRLCK, LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN
 from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-_RDLCK, _WRLCK, _UNLCK = 0, 1, 2
+_LOCK_MAND: Final = 32
 _OFFSET_MAX: Final = 2**63 - 1
 _FLOCK: Final = struct.Struct("<hh4xqqi4x")  # struct flock: l_type, l_whence, l_start, l_len, l_pid
 
@@ -133,10 +133,14 @@ def _acquire(k: Kernel, t: Task, inode: Inode, wanted: Lock, may_wait: bool) -> 
 
 
 def sys_flock(k: Kernel, t: Task, a: Args) -> Outcome:
-    file, operation = t.files.get(a[0]), a[1] & 0xFFFF_FFFF
+    """flock: the operation is checked before the descriptor."""
+    operation = a[1] & 0xFFFF_FFFF
+    if operation & _LOCK_MAND:
+        return 0  # no longer supported, and ignored
     kind = operation & ~LOCK_NB
     if kind not in (LOCK_SH, LOCK_EX, LOCK_UN):
         raise Errno("EINVAL")
+    file = t.files.get(a[0])
     wanted = Lock(file, kind == LOCK_EX, whole=True)
     if kind == LOCK_UN:
         _drop(k, file.inode, wanted)
@@ -151,22 +155,38 @@ def _drop_other_kind(k: Kernel, inode: Inode, wanted: Lock) -> None:
         _drop(k, inode, wanted)
 
 
-def _get_flock(k: Kernel, t: Task, file: OpenFile, addr: int, ofd: bool) -> tuple[int, Lock]:
-    """(l_type, the lock that a struct flock describes). Errno EINVAL, EOVERFLOW."""
+def _get_flock(
+    k: Kernel, t: Task, file: OpenFile, addr: int, ofd: bool, asks: bool = False
+) -> tuple[int, Lock]:
+    """(l_type, the lock that a struct flock describes): flock64_to_posix_lock(), in its order.
+
+    Errno EINVAL, EOVERFLOW; EBADF for the access mode."""
     kind, whence, start, length, pid = _FLOCK.unpack(usermem.get(k, t, addr, _FLOCK.size))
     bases = {0: 0, 1: file.pos, 2: file.inode.size}
-    if whence not in bases or kind not in (_RDLCK, _WRLCK, _UNLCK) or (ofd and pid):
+    if asks and kind not in (F_RDLCK, F_WRLCK):
+        raise Errno("EINVAL")
+    if whence not in bases:
         raise Errno("EINVAL")
     start += bases[whence]
+    if start > _OFFSET_MAX:
+        raise Errno("EOVERFLOW")
+    if start < 0 or start + min(length, 0) < 0:
+        raise Errno("EINVAL")
     end = start + length - 1 if length > 0 else _OFFSET_MAX
+    if end > _OFFSET_MAX:
+        raise Errno("EOVERFLOW")
     if length < 0:
         start, end = start + length, start - 1
-    if start < 0:
+    if kind not in (F_RDLCK, F_WRLCK, F_UNLCK):
         raise Errno("EINVAL")
-    if max(start, end) > _OFFSET_MAX:
-        raise Errno("EOVERFLOW")
+    if not asks and (
+        (kind == F_RDLCK and not file.readable) or (kind == F_WRLCK and not file.writable)
+    ):
+        raise Errno("EBADF")
+    if ofd and pid:
+        raise Errno("EINVAL")
     owner = file if ofd else t.files
-    return kind, Lock(owner, kind == _WRLCK, start, end, -1 if ofd else t.pid)
+    return kind, Lock(owner, kind == F_WRLCK, start, end, -1 if ofd else t.pid)
 
 
 def set_lock(
@@ -175,9 +195,7 @@ def set_lock(
     """fcntl's F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW."""
     file = t.files.get(fd)
     kind, wanted = _get_flock(k, t, file, addr, ofd)
-    if (kind == _RDLCK and not file.readable) or (kind == _WRLCK and not file.writable):
-        raise Errno("EBADF")
-    if kind == _UNLCK:
+    if kind == F_UNLCK:
         _drop(k, file.inode, wanted)
         return 0
     return _acquire(k, t, file.inode, wanted, may_wait)
@@ -186,15 +204,13 @@ def set_lock(
 def get_lock(k: Kernel, t: Task, fd: int, addr: int, ofd: bool = False) -> int:
     """fcntl's F_GETLK and F_OFD_GETLK: the first conflicting lock, or l_type F_UNLCK."""
     file = t.files.get(fd)
-    kind, wanted = _get_flock(k, t, file, addr, ofd)
-    if kind == _UNLCK:
-        raise Errno("EINVAL")
+    kind, wanted = _get_flock(k, t, file, addr, ofd, asks=True)
     lock = _conflicting(file.inode, wanted)
     if lock is None:
-        usermem.put(k, t, addr, _UNLCK.to_bytes(2, "little"))
+        usermem.put(k, t, addr, F_UNLCK.to_bytes(2, "little"))
         return 0
     length = 0 if lock.end == _OFFSET_MAX else lock.end - lock.start + 1
-    kind = _WRLCK if lock.exclusive else _RDLCK
+    kind = F_WRLCK if lock.exclusive else F_RDLCK
     usermem.put(k, t, addr, _FLOCK.pack(kind, 0, lock.start, length, lock.pid))
     return 0
 

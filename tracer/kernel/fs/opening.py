@@ -6,6 +6,7 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import (
+    F_SEAL_EXEC,
     IN_CREATE,
     IN_MODIFY,
     IN_OPEN,
@@ -24,9 +25,9 @@ from shstk.schemas.uapi import (
     O_TRUNC,
     O_WRONLY,
 )
-from shstk.tracer.kernel.call import Args, Call, Outcome, Wait
+from shstk.tracer.kernel.call import Args, Call, End, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs import fsnotify
+from shstk.tracer.kernel.fs import fsnotify, leases
 from shstk.tracer.kernel.fs.devices import open_device
 from shstk.tracer.kernel.fs.files import OpenFile
 from shstk.tracer.kernel.fs.inode import (
@@ -60,7 +61,7 @@ _MEMFD_NAME: Final = 250  # bytes, with the NUL
 _NEEDS: Final = {O_RDONLY: READ, O_WRONLY: WRITE, O_RDWR: READ | WRITE}
 
 
-def open_inode(k: Kernel, t: Task, inode: Inode, flags: int, path: str) -> OpenFile | Wait:
+def open_inode(k: Kernel, t: Task, inode: Inode, flags: int, path: str) -> OpenFile | Wait | End:
     """A new description of an existing inode. flags: access mode and status flags."""
     if flags & O_PATH:
         return OpenFile(inode, flags, path)
@@ -72,7 +73,8 @@ def open_inode(k: Kernel, t: Task, inode: Inode, flags: int, path: str) -> OpenF
         case Regular():
             if flags & O_ACCMODE != O_RDONLY:
                 inode.permit_write(k)
-            return RegularFile(inode, flags, path)
+            waits = leases.broken(k, t, inode, flags)
+            return RegularFile(inode, flags, path) if waits is None else waits
         case Directory():
             if flags & O_ACCMODE != O_RDONLY:
                 raise Errno("EISDIR")
@@ -117,8 +119,11 @@ def _path(found: Found, inode: Inode, asked: str) -> str:
     return asked
 
 
-def open_at(k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int) -> OpenFile | Wait:
-    """openat(2) without the descriptor. The open of a named pipe may have to wait."""
+def open_at(
+    k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int
+) -> OpenFile | Wait | End:
+    """openat(2) without the descriptor. The open of a named pipe, or of a file with a lease, may
+    have to wait."""
     if flags & O_TMPFILE & ~O_DIRECTORY:
         # build_open_flags(): it needs O_DIRECTORY and write access.
         fits = flags & O_DIRECTORY and flags & O_ACCMODE != O_RDONLY
@@ -137,7 +142,9 @@ def open_at(k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int) ->
         created = _create(k, t, found, mode)
         fsnotify.notify(k, created, IN_CREATE)
         fsnotify.notify(k, created, IN_OPEN)
-        return RegularFile(created, kept, _path(found, created, path))
+        new = RegularFile(created, kept, _path(found, created, path))
+        new.created = True
+        return new
     if flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL:
         raise Errno("EEXIST")
     if isinstance(inode, Symlink) and not flags & O_PATH:
@@ -150,7 +157,7 @@ def open_at(k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int) ->
         inode.permit(WRITE)
         inode.permit_write(k)
     file = open_inode(k, t, inode, kept, _path(found, inode, path))
-    if isinstance(file, Wait) or flags & O_PATH:
+    if isinstance(file, Wait | End) or flags & O_PATH:
         return file
     if flags & O_TRUNC and isinstance(inode, Regular):
         resize(k, inode, 0)
@@ -163,7 +170,7 @@ def _open(k: Kernel, t: Task, dirfd: int, path_addr: int, flags: int, mode: int)
     path = get_path(k, t, path_addr)
     t.files.unused(t)  # do_sys_openat2() takes a descriptor before it walks the path
     file = open_at(k, t, dirfd, path, flags, mode)
-    return file if isinstance(file, Wait) else t.files.add(t, file, bool(flags & O_CLOEXEC))
+    return file if isinstance(file, Wait | End) else t.files.add(t, file, bool(flags & O_CLOEXEC))
 
 
 def sys_openat(k: Kernel, t: Task, a: Args) -> Outcome:
@@ -197,12 +204,14 @@ def sys_memfd_create(k: Kernel, t: Task, a: Args) -> int:
     inode = Regular(
         ino, stat.S_IFREG | bits, nlink=0, atime=now, mtime=now, ctime=now, dev=DEV_ANON
     )
+    if flags & (allow_sealing | noexec):
+        inode.seals = F_SEAL_EXEC if flags & noexec else 0
     file = RegularFile(inode, O_RDWR | O_LARGEFILE, f"/memfd:{name} (deleted)")
     return t.files.add(t, file, bool(flags & cloexec))
 
 
 CALLS: Final = (
     Call("openat", sys_openat),
-    Call("memfd_create", sys_memfd_create, "simple", "no seals, no huge pages"),
+    Call("memfd_create", sys_memfd_create, why="no huge pages"),
     Call("openat2", sys_openat2, "simple", "without RESOLVE_* restrictions"),
 )

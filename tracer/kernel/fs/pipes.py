@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import stat
+from collections import deque
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final, cast
 
 from shstk.schemas.uapi import (
@@ -21,7 +23,14 @@ from shstk.schemas.uapi import (
 )
 from shstk.tracer.kernel.call import Args, Call, Wait
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs.files import POLLERR, POLLHUP, READABLE, WRITABLE, OpenFile
+from shstk.tracer.kernel.fs.files import (
+    POLL_KEY,
+    POLLERR,
+    POLLHUP,
+    READABLE,
+    WRITABLE,
+    OpenFile,
+)
 from shstk.tracer.kernel.fs.inode import DEV_ANON, Inode
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.signal import signals
@@ -30,16 +39,32 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-CAPACITY: Final = 65536
-ATOMIC: Final = 4096  # PIPE_BUF: a write of up to this size is never split
+_SLOTS: Final = 16  # PIPE_DEF_BUFFERS
+_SIZE_MAX: Final = 1 << 20  # fs.pipe-max-size
+
+
+@dataclass
+class Buffer:
+    """A page of a pipe. start: where the data, of which some may have been read, begins in it.
+    packet: a read takes nothing after it, and drops what it leaves (O_DIRECT)."""
+
+    data: bytearray
+    start: int = 0
+    packet: bool = False
+
+    def takes(self, n: int) -> bool:
+        """Whether n more bytes fit into its page."""
+        return not self.packet and self.start + len(self.data) + n <= PAGE
 
 
 @dataclass(eq=False)
 class Fifo(Inode):
     """A pipe or a named pipe. readers, writers: open file descriptions of each end now;
-    reads_opened, writes_opened: how many have been opened so far."""
+    reads_opened, writes_opened: how many have been opened so far. slots: how many pages it may
+    have."""
 
-    buffer: bytearray = field(default_factory=bytearray)
+    buffers: deque[Buffer] = field(default_factory=deque)
+    slots: int = _SLOTS
     readers: int = 0
     writers: int = 0
     reads_opened: int = 0
@@ -64,15 +89,31 @@ class PipeEnd(OpenFile):
 
     @property
     def room(self) -> int:
-        return CAPACITY - len(self.fifo.buffer)
+        """Bytes that surely fit."""
+        return max(self.fifo.slots - len(self.fifo.buffers), 0) * PAGE
 
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
-        if not self.fifo.buffer and self.fifo.writers:
+        if not self.fifo.buffers and self.fifo.writers:
             return None
-        return bytes(self.fifo.buffer[:n])
+        out = bytearray()
+        for buffer in self.fifo.buffers:
+            out += buffer.data[: n - len(out)]
+            if len(out) == n or buffer.packet:
+                break
+        return bytes(out)
 
     def advance(self, k: Kernel, n: int) -> None:
-        del self.fifo.buffer[:n]
+        buffers, left = self.fifo.buffers, n
+        while left > 0:
+            first = buffers[0]
+            taken = min(left, len(first.data))
+            del first.data[:taken]
+            first.start += taken
+            left -= taken
+            if first.packet:
+                left = 0
+            if not first.data or first.packet:
+                buffers.popleft()
         if n:
             self.notify(k)
 
@@ -83,41 +124,83 @@ class PipeEnd(OpenFile):
 
     def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
         self.admit(k, t, len(data))
-        room = self.room
-        if data and room < min(len(data), ATOMIC):
+        done = self._merge(data)
+        while done < len(data) and len(self.fifo.buffers) < self.fifo.slots:
+            page = bytearray(data[done : done + PAGE])
+            self.fifo.buffers.append(Buffer(page, packet=bool(self.flags & O_DIRECT)))
+            done += len(page)
+        if not done and data:
             return None
-        self.fifo.buffer += data[:room]
         self.notify(k)
-        return min(len(data), room)
+        return done
+
+    def _merge(self, data: bytes) -> int:
+        """Put the part of a write that doesn't fill a page into the last page, if it fits there."""
+        part = len(data) % PAGE
+        if not part or not self.fifo.buffers or not self.fifo.buffers[-1].takes(part):
+            return 0
+        self.fifo.buffers[-1].data += data[:part]
+        return part
 
     def unbroken(self, n: int) -> int:
-        return n // PAGE * PAGE
+        """A read takes whole buffers, a write fills whole pages."""
+        if not self.readable:
+            return n // PAGE * PAGE
+        sizes = accumulate(len(buffer.data) for buffer in self.fifo.buffers)
+        return max((size for size in sizes if size <= n), default=0)
 
     def ready(self, k: Kernel) -> int:
         bits = 0
         if self.readable:
-            bits |= READABLE if self.fifo.buffer else 0
+            bits |= READABLE if self.fifo.buffers else 0
             bits |= 0 if self.fifo.writers else POLLHUP
         if self.writable:
-            bits |= WRITABLE if self.room >= ATOMIC else 0
+            bits |= WRITABLE if len(self.fifo.buffers) < self.fifo.slots else 0
             bits |= 0 if self.fifo.readers else POLLERR
         return bits
 
     def ioctl(self, k: Kernel, t: Task, request: int, arg: int) -> int:
         if request != FIONREAD:
             raise Errno("ENOTTY")
-        usermem.put_u32(k, t, arg, len(self.fifo.buffer))
+        usermem.put_u32(k, t, arg, sum(len(buffer.data) for buffer in self.fifo.buffers))
         return 0
-
-    def pipe_size(self) -> int:
-        return CAPACITY
 
     def released(self, k: Kernel) -> None:
         self.fifo.readers -= self.readable
         self.fifo.writers -= self.writable
         if not self.fifo.readers and not self.fifo.writers:
-            self.fifo.buffer.clear()
+            self.fifo.buffers.clear()
         self.notify(k)
+
+
+def _fifo(t: Task, fd: int) -> Fifo:
+    """get_pipe_info(). Errno EBADF."""
+    inode = t.files.get(fd).inode
+    if not isinstance(inode, Fifo):
+        raise Errno("EBADF")
+    return inode
+
+
+def get_pipe_size(k: Kernel, t: Task, fd: int, arg: int) -> int:
+    """F_GETPIPE_SZ."""
+    return _fifo(t, fd).slots * PAGE
+
+
+def set_pipe_size(k: Kernel, t: Task, fd: int, arg: int) -> int:
+    """F_SETPIPE_SZ, pipe_set_size(): a power of two, at least a page. Errno EINVAL; EPERM: more
+    than an ordinary user may have; EBUSY: its contents would not fit."""
+    fifo, wanted = _fifo(t, fd), arg & 0xFFFF_FFFF
+    if wanted > 1 << 31:
+        raise Errno("EINVAL")
+    size = max(PAGE, 1 << (wanted - 1).bit_length()) if wanted else PAGE
+    if size // PAGE > fifo.slots and size > _SIZE_MAX:
+        raise Errno("EPERM")
+    if size // PAGE < len(fifo.buffers):
+        raise Errno("EBUSY")
+    fifo.slots = size // PAGE
+    for key in (("file", fifo.ino), POLL_KEY):
+        k.wake_key(key)
+    return size
 
 
 @dataclass(frozen=True)

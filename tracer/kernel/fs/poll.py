@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.task import Task
 
 _FD_MAX: Final = 1 << 20
+_STICKY_TIMEOUTS: Final = 0x400_0000  # of personality(2)
 # The POLL* bits that select a descriptor in each of the three sets (POLLIN_SET and its kin).
 _SETS: Final = (READABLE | POLLHUP | POLLERR, WRITABLE | POLLERR, POLLPRI)
 
@@ -56,7 +57,7 @@ def interrupted(t: Task) -> bool:
 
 def _put_left(k: Kernel, t: Task, addr: int, deadline: int | None) -> None:
     """Write back the remaining time, as Linux does; a bad address is not an error."""
-    if addr and deadline is not None:
+    if addr and deadline is not None and not t.personality & _STICKY_TIMEOUTS:
         try:
             usermem.put(k, t, addr, pack_timespec(max(0, deadline - k.now_ns())))
         except Errno:

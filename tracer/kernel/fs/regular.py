@@ -16,6 +16,7 @@ from shstk.schemas.uapi import (
     SIGNALS,
 )
 from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs import seals
 from shstk.tracer.kernel.fs.files import OpenFile
 from shstk.tracer.kernel.fs.inode import (
     Directory,
@@ -55,7 +56,8 @@ def check_size(k: Kernel, t: Task, size: int) -> None:
 
 
 def resize(k: Kernel, inode: Regular, size: int) -> None:
-    """ftruncate. Errno ENOSPC."""
+    """ftruncate. Errno EPERM (a seal), ENOSPC."""
+    seals.check_size(inode, size)
     inode.see(k)
     k.sandbox.charge(size - inode.size)
     inode.truncate(k, size)
@@ -106,6 +108,7 @@ class RegularFile(OpenFile):
             return 0
         check_size(k, t, offset + 1)
         data = data[: t.rlimit("FSIZE") - offset]
+        data = data[: seals.check_write(self.regular, offset, len(data))]
         if offset + len(data) > self.inode.size:
             resize(k, self.regular, offset + len(data))
         self.regular.store(k, offset, data)

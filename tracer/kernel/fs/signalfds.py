@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.uapi import O_CLOEXEC, O_NONBLOCK, O_RDWR, SI_TIMER
+from shstk.schemas.uapi import O_CLOEXEC, O_NONBLOCK, O_RDWR, SI_TIMER, SIGSET_SIZE
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.eventfds import Anonymous, anonymous
@@ -74,9 +74,11 @@ def _pack(info: Siginfo) -> bytes:
 def sys_signalfd4(k: Kernel, t: Task, a: Args) -> int:
     """Create a signalfd, or change the mask of the given one."""
     fd, flags = a[0] & 0xFFFF_FFFF, a[3] & 0xFFFF_FFFF
-    if flags & ~(O_NONBLOCK | O_CLOEXEC) or a[2] != 8:
+    if a[2] != SIGSET_SIZE:
         raise Errno("EINVAL")
     mask = usermem.get_u64(k, t, a[1]) & ~NEVER_BLOCKED
+    if flags & ~(O_NONBLOCK | O_CLOEXEC):
+        raise Errno("EINVAL")
     if fd != 0xFFFF_FFFF:
         file = t.files.get(fd)
         if not isinstance(file, SignalFd):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.uapi import IN_MODIFY, POSIX_FADV_NOREUSE
-from shstk.tracer.kernel.call import Args, Call
+from shstk.schemas.uapi import IN_MODIFY, O_WRONLY, POSIX_FADV_NOREUSE
+from shstk.tracer.kernel.call import Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs import fsnotify
+from shstk.tracer.kernel.fs import fsnotify, leases, seals
 from shstk.tracer.kernel.fs.inode import WRITE, Directory, Inode, Regular
 from shstk.tracer.kernel.fs.regular import FILE_MAX, check_size, resize
 from shstk.tracer.kernel.time.clock import realtime_ns
@@ -31,7 +31,7 @@ def _resize(k: Kernel, t: Task, inode: Regular, size: int) -> None:
     fsnotify.notify(k, inode, IN_MODIFY)
 
 
-def sys_truncate(k: Kernel, t: Task, a: Args) -> int:
+def sys_truncate(k: Kernel, t: Task, a: Args) -> Outcome:
     """do_sys_truncate(), vfs_truncate()."""
     if a[1] > FILE_MAX:
         raise Errno("EINVAL")
@@ -42,6 +42,8 @@ def sys_truncate(k: Kernel, t: Task, a: Args) -> int:
         raise Errno("EINVAL")
     inode.permit(WRITE)
     inode.permit_write(k)
+    if (outcome := leases.broken(k, t, inode, O_WRONLY)) is not None:
+        return outcome
     _resize(k, t, inode, a[1])
     return 0
 
@@ -72,12 +74,15 @@ def sys_fallocate(k: Kernel, t: Task, a: Args) -> int:
     if mode & ~(_KEEP_SIZE | _PUNCH_HOLE):
         raise Errno("EOPNOTSUPP")
     if mode & _PUNCH_HOLE:
+        if inode.seals & seals.WRITE_SEALS:
+            raise Errno("EPERM")
         hole = min(end, inode.size) - offset
         if hole > 0:
             inode.store(k, offset, bytes(hole))
             inode.changed(realtime_ns(k), contents=True)
         return 0
     check_size(k, t, end)
+    seals.check_size(inode, max(end, inode.size))
     if not mode and end > inode.size:
         resize(k, inode, end)
     return 0

@@ -151,7 +151,7 @@ def sys_vmsplice(k: Kernel, t: Task, a: Args) -> Outcome:
     return done
 
 
-_BYTES: Final = "a pipe holds bytes, not pages: its room is counted in bytes"
+_BYTES: Final = "copies: the small buffers of a pipe are packed into whole pages"
 
 CALLS: Final = (
     Call("splice", sys_splice, why=_BYTES),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, cast
 
 from shstk.schemas.uapi import PAGE, SEEK_CUR
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
 _COMM_MAX: Final = 15
+_NUMBER: Final = re.compile(rb"\+?([0-9]+)\n?")  # kstrtoull()
 
 
 def open_proc(k: Kernel, inode: ProcFile, flags: int, path: str) -> OpenFile:
@@ -60,10 +62,23 @@ class Text(OpenFile):
         return self.peek_at(k, t, n, self.pos)
 
     def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
-        """Only comm is writable, by the threads of the same process."""
+        """comm is writable by the threads of the same process, timerslack_ns by the task itself."""
+        if cast(ProcFile, self.inode).name == "timerslack_ns":
+            return self._set_slack(t, data)
         if self.task is None or self.task.process is not t.process:
             raise Errno("EINVAL")
         self.task.comm = text(data[:_COMM_MAX].split(b"\0")[0].rstrip(b"\n"))
+        return len(data)
+
+    def _set_slack(self, t: Task, data: bytes) -> int:
+        """That of another task takes a capability."""
+        assert self.task is not None
+        if self.task is not t:
+            raise Errno("EPERM")
+        number = _NUMBER.fullmatch(data)
+        if number is None:
+            raise Errno("EINVAL")
+        self.task.timer_slack_ns = int(number[1]) or self.task.default_timer_slack_ns
         return len(data)
 
     def seek(self, k: Kernel, offset: int, whence: int) -> int:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 from shstk.schemas.uapi import O_CLOEXEC, PAGE, RLIM_INFINITY, RLIMITS
 from shstk.tracer.kernel.arch import hwprobe
 from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs.leases import BREAK_TIME
 from shstk.tracer.kernel.proc.memtext import maps, smaps, statm, vm_status
-from shstk.tracer.kernel.process.identity import memory, version
+from shstk.tracer.kernel.process.identity import CAP_LAST, memory, version
 from shstk.tracer.kernel.task import BLOCKED, DEAD, RUNNABLE, STOPPED, UID, ZOMBIE, Process, Task
 from shstk.tracer.kernel.time.clock import SECOND, USER_HZ
 
@@ -89,7 +90,9 @@ def _status(k: Kernel, t: Task) -> bytes:
         ("Threads", len(process.tasks)),
         ("SigQ", f"{len(process.pending)}/{process.rlimits['SIGPENDING'][0]}"),
         *((name, f"{bits:016x}") for name, bits in _signal_sets(t).items()),
-        *((f"Cap{name}", f"{0:016x}") for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")),
+        *((f"Cap{name}", f"{0:016x}") for name in ("Inh", "Prm", "Eff")),
+        ("CapBnd", f"{(1 << CAP_LAST + 1) - 1:016x}"),
+        ("CapAmb", f"{0:016x}"),
         ("NoNewPrivs", int(t.no_new_privs)),
         ("Seccomp", 0),
         ("Cpus_allowed", 1),
@@ -113,8 +116,8 @@ def _stat(k: Kernel, t: Task) -> bytes:
         8: -1,  # tpgid: no terminal
         14: (process.utime_icount + sum(x.icount for x in process.tasks)) // ticks,
         16: process.child_icount // ticks,
-        18: 20 + t.nice,
-        19: t.nice,
+        18: 20 + t.scheduling.nice,
+        19: t.scheduling.nice,
         20: len(process.tasks),
         23: mm.vmas.total if mm else 0,
         24: int(statm(k, t).split()[1]),
@@ -167,6 +170,14 @@ def _limits(k: Kernel, t: Task) -> bytes:
     return "".join(f"{a:<25} {b:<20} {c:<20} {d:<10}\n" for a, b, c, d in rows).encode()
 
 
+def _timerslack(k: Kernel, t: Task) -> bytes:
+    return f"{t.timer_slack_ns}\n".encode()
+
+
+def _personality(k: Kernel, t: Task) -> bytes:
+    return f"{t.personality:08x}\n".encode()
+
+
 def _mounts(k: Kernel, t: Task) -> bytes:
     return b"root / tmpfs rw 0 0\nproc /proc proc rw 0 0\n"
 
@@ -189,10 +200,12 @@ TASK_TEXTS: Final[dict[str, TaskText]] = {
     "limits": TaskText(_limits),
     "maps": TaskText(maps),
     "mounts": TaskText(_mounts),
+    "personality": TaskText(_personality, 0o400),
     "smaps": TaskText(smaps),
     "stat": TaskText(_stat),
     "statm": TaskText(statm),
     "status": TaskText(_status),
+    "timerslack_ns": TaskText(_timerslack, 0o666),
 }
 
 
@@ -235,6 +248,8 @@ SYSTEM_TEXTS: Final[dict[str, Callable[[Kernel], str]]] = {
 
 SYSCTLS: Final[dict[str, Callable[[Kernel], str]]] = {
     "sys/fs/file-max": lambda k: f"{2**63 - 1}\n",
+    "sys/fs/lease-break-time": lambda k: f"{BREAK_TIME}\n",
+    "sys/fs/leases-enable": lambda k: "1\n",
     "sys/fs/pipe-max-size": lambda k: "1048576\n",
     "sys/kernel/cap_last_cap": lambda k: "40\n",
     "sys/kernel/hostname": lambda k: "shstk\n",

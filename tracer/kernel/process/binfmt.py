@@ -45,10 +45,10 @@ class Program:
 
 
 def find(
-    k: Kernel, t: Task, path: str, argv: tuple[bytes, ...], dirfd: int = AT_FDCWD, flags: int = 0
+    k: Kernel, t: Task, file: ExecFile, path: str, argv: tuple[bytes, ...], dirfd: int = AT_FDCWD
 ) -> Program:
-    """Raises NotRunnable, and the Errnos of open_exec."""
-    file = sandbox.open_exec(k, t, path, dirfd, flags)
+    """The program that is run for `file`, which was opened as `path`. Raises NotRunnable, and the
+    Errnos of open_exec."""
     given = k.sandbox.given
     at = name = raw(_name(path, dirfd))
     for _ in range(_SCRIPTS_DEEP + 1):

@@ -289,8 +289,10 @@ def _dup_task_struct(k: Kernel, t: Task, args: CloneArgs) -> Task:
         born_during=k.during,
         no_new_privs=t.no_new_privs or args.has("NNP"),
         timer_slack_ns=t.timer_slack_ns,
+        default_timer_slack_ns=t.timer_slack_ns,
         personality=t.personality,
-        nice=t.nice,
+        securebits=t.securebits,
+        scheduling=t.scheduling.forked(),
         v_control=t.v_control,
     )
 

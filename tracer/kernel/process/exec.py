@@ -26,7 +26,7 @@ from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.mm.mm import STACK_TOP, Birth, Mm, mmap_base, page_down, page_up
 from shstk.tracer.kernel.mm.vma import MappedFile
 from shstk.tracer.kernel.mm.vmalist import VmaList
-from shstk.tracer.kernel.process import binfmt, enable_cfi, ptrace
+from shstk.tracer.kernel.process import binfmt, enable_cfi, identity, ptrace
 from shstk.tracer.kernel.process import exit as exits
 from shstk.tracer.kernel.process.binfmt import NotRunnable, Program
 from shstk.tracer.kernel.process.modules import MODULES
@@ -63,10 +63,11 @@ def _do_execve(
     no_return = False
     try:
         path = sandbox.get_path(k, t, path_at)
+        file = sandbox.open_exec(k, t, path, dirfd, flags)  # alloc_bprm(): before the arguments
         limit = max(min(t.rlimit("STACK") // 4, _MAX_STRINGS), _MIN_STRINGS)
         argv = _strings(k, t, argv_at, limit) or (b"",)
         env = _strings(k, t, env_at, limit - _size(argv))
-        program = _find(k, t, path, argv, dirfd, flags)
+        program = _find(k, t, file, path, argv, dirfd)
         no_return = True
         begin_new_exec(k, t, program, env)
     except Errno as error:
@@ -101,10 +102,10 @@ def _size(strings: Sequence[bytes]) -> int:
 
 
 def _find(
-    k: Kernel, t: Task, path: str, argv: tuple[bytes, ...], dirfd: int, flags: int
+    k: Kernel, t: Task, file: ExecFile, path: str, argv: tuple[bytes, ...], dirfd: int
 ) -> Program:
     try:
-        return binfmt.find(k, t, path, argv, dirfd, flags)
+        return binfmt.find(k, t, file, path, argv, dirfd)
     except NotRunnable as error:
         raise Errno(error.errno) from None
 
@@ -165,6 +166,8 @@ def _flush(k: Kernel, t: Task, program: Program) -> None:
     t.comm = text(program.name.rsplit(b"/", 1)[-1][:15])
     t.process.exe, t.process.argv = program.file.guest_path, program.argv
     t.process.dumpable = 1
+    t.process.has_execed = True
+    identity.start_program(t)
     TIMERS.of(k).forget(k, t.process)
 
 

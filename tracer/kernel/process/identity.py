@@ -6,6 +6,7 @@ that people trace, permission bits have an effect, and nothing succeeds that wou
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -25,8 +26,12 @@ NODENAME: Final = "shstk"
 _BUILD: Final = "#1 SMP PREEMPT Wed Apr  3 23:40:54 UTC 2024"
 _UTS_FIELD: Final = 65
 _MINUS_ONE: Final = 0xFFFF_FFFF
-_ADDR_NO_RANDOMIZE: Final = 0x40000
+_UNAME26, _PER_LINUX32, _PER_MASK = 0x20000, 8, 0xFF
 _CAPABILITY_VERSION: Final = 0x2008_0522
+# How many structs of three words each version of the header stands for.
+_CAPABILITY_STRUCTS: Final = {0x1998_0330: 1, 0x2007_1026: 2, _CAPABILITY_VERSION: 2}
+CAP_LAST: Final = 40
+_CAP_VALID: Final = (1 << CAP_LAST + 1) - 1
 
 
 def version(k: Kernel) -> tuple[str, str]:
@@ -35,8 +40,14 @@ def version(k: Kernel) -> tuple[str, str]:
 
 
 def sys_uname(k: Kernel, t: Task, a: Args) -> int:
-    """struct new_utsname."""
-    fields = ("Linux", NODENAME, *version(k), "riscv64", "(none)")
+    """struct new_utsname. A personality may ask for the release of a 2.6 kernel, and for the name
+    of the 32-bit machine (override_release, override_architecture)."""
+    release, build = version(k)
+    if t.personality & _UNAME26:
+        minor, rest = re.fullmatch(r"\d+\.(\d+)(?:\.\d+)?(.*)", release).groups()  # type: ignore[union-attr]
+        release = f"2.6.{int(minor) + 60}{rest}"
+    machine = "riscv" if t.personality & _PER_MASK == _PER_LINUX32 else "riscv64"
+    fields = ("Linux", NODENAME, release, build, machine, "(none)")
     usermem.put(k, t, a[0], b"".join(f.encode().ljust(_UTS_FIELD, b"\0") for f in fields))
     return 0
 
@@ -78,6 +89,8 @@ def _set_ids(count: int) -> Callable[[Kernel, Task, Args], int]:
     """set*id with `count` ids. Each must be the current id, or -1 if there are several."""
 
     def handler(k: Kernel, t: Task, a: Args) -> int:
+        if count == 1 and a[0] & 0xFFFF_FFFF == _MINUS_ONE:
+            raise Errno("EINVAL")  # uid_valid()
         allowed = (UID,) if count == 1 else (UID, _MINUS_ONE)
         if any(value & 0xFFFF_FFFF not in allowed for value in a[:count]):
             raise Errno("EPERM")
@@ -106,25 +119,33 @@ def _refuse(k: Kernel, t: Task, a: Args) -> int:
 
 
 def _process(k: Kernel, t: Task, pid: int) -> Process:
-    """The process of a pid; 0 is the caller's own. Errno: ESRCH."""
+    """The process of a thread; 0 is the caller's own. Errno: ESRCH."""
     pid &= 0xFFFF_FFFF
-    process = k.processes.get(pid) if pid else t.process
-    if process is None:
+    task = k.tasks.get(pid) if pid else t
+    if task is None:
         raise Errno("ESRCH")
-    return process
+    return task.process
 
 
 def sys_setpgid(k: Kernel, t: Task, a: Args) -> int:
-    process = _process(k, t, a[0])
-    pgid = a[1] & 0xFFFF_FFFF or process.pid
+    pid = a[0] & 0xFFFF_FFFF or t.pid
+    pgid = a[1] & 0xFFFF_FFFF or pid
     if pgid >> 31:
         raise Errno("EINVAL")
-    if process is not t.process and process.parent is not t.process:
+    process = _process(k, t, pid)
+    if process.pid != pid:
+        raise Errno("EINVAL")  # not a leader of threads
+    if process.parent is t.process:
+        if process.sid != t.process.sid:
+            raise Errno("EPERM")
+        if process.has_execed:
+            raise Errno("EACCES")
+    elif process is not t.process:
         raise Errno("ESRCH")
-    if process.sid != t.process.sid or process.sid == process.pid:
+    if process.sid == process.pid:
         raise Errno("EPERM")
-    members = [p for p in k.processes.values() if p.pgid == pgid and p.sid == process.sid]
-    if pgid != process.pid and not members:
+    members = [p for p in k.processes.values() if p.pgid == pgid and p.sid == t.process.sid]
+    if pgid != pid and not members:
         raise Errno("EPERM")
     process.pgid = pgid
     return 0
@@ -154,38 +175,58 @@ def orphaned(k: Kernel, process: Process) -> bool:
     )
 
 
+def _capability_structs(k: Kernel, t: Task, header: int) -> int:
+    """cap_validate_magic(). Errno EINVAL: an unknown version; the header gets the newest one."""
+    structs = _CAPABILITY_STRUCTS.get(usermem.get_u32(k, t, header))
+    if structs is None:
+        usermem.put_u32(k, t, header, _CAPABILITY_VERSION)
+        raise Errno("EINVAL")
+    return structs
+
+
 def sys_capget(k: Kernel, t: Task, a: Args) -> int:
-    """No capabilities. A header of another version gets the supported version."""
-    asked = usermem.get_u32(k, t, a[0])
-    if asked != _CAPABILITY_VERSION:
-        usermem.put_u32(k, t, a[0], _CAPABILITY_VERSION)
-        if a[1]:
-            raise Errno("EINVAL")
+    """No task has capabilities. Without room for them, the call only asks for the version."""
+    try:
+        structs = _capability_structs(k, t, a[0])
+    except Errno as error:
+        if error.name == "EINVAL" and not a[1]:
+            return 0
+        raise
+    if not a[1]:
         return 0
-    if a[1]:
-        usermem.put(k, t, a[1], struct.pack("<6I", 0, 0, 0, 0, 0, 0))
+    pid = usermem.get_u32(k, t, a[0] + 4)
+    if pid >> 31:
+        raise Errno("EINVAL")
+    _process(k, t, pid)
+    usermem.put(k, t, a[1], bytes(12 * structs))
     return 0
 
 
 def sys_capset(k: Kernel, t: Task, a: Args) -> int:
-    """The empty set is accepted. Errno: EPERM for any capability."""
-    if usermem.get_u32(k, t, a[0]) != _CAPABILITY_VERSION:
-        usermem.put_u32(k, t, a[0], _CAPABILITY_VERSION)
-        raise Errno("EINVAL")
-    if any(usermem.get(k, t, a[1], 24)):
+    """Only the caller's own, and only to none. Unknown capabilities are ignored. Errno: EPERM."""
+    structs = _capability_structs(k, t, a[0])
+    if usermem.get_u32(k, t, a[0] + 4) not in (0, t.tid):
+        raise Errno("EPERM")
+    words = struct.unpack(f"<{3 * structs}I", usermem.get(k, t, a[1], 12 * structs))
+    low, high = words[:3], words[3:] or (0, 0, 0)
+    if any((b << 32 | a) & _CAP_VALID for a, b in zip(low, high, strict=True)):
         raise Errno("EPERM")
     return 0
 
 
 def sys_personality(k: Kernel, t: Task, a: Args) -> int:
-    """PER_LINUX and ADDR_NO_RANDOMIZE, which has no effect: addresses are never random."""
+    """Any value is taken. READ_IMPLIES_EXEC, STICKY_TIMEOUTS, UNAME26 and PER_LINUX32's machine
+    have effects; addresses are never random."""
     wanted, old = a[0] & 0xFFFF_FFFF, t.personality
-    if wanted == _MINUS_ONE:
-        return old
-    if wanted & ~_ADDR_NO_RANDOMIZE:
-        raise Errno("EINVAL")
-    t.personality = wanted
+    if wanted != _MINUS_ONE:
+        t.personality = wanted
     return old
+
+
+def start_program(t: Task) -> None:
+    """SET_PERSONALITY(): the program is one of Linux, unless 32-bit programs were asked for."""
+    if t.personality & _PER_MASK != _PER_LINUX32:
+        t.personality &= ~_PER_MASK
 
 
 _ONE_USER: Final = "one fixed user without capabilities"
@@ -193,7 +234,7 @@ _ONE_USER: Final = "one fixed user without capabilities"
 CALLS: Final = (
     Call("capget", sys_capget, "simple", _ONE_USER),
     Call("capset", sys_capset, "simple", _ONE_USER),
-    Call("personality", sys_personality, "simple", "PER_LINUX; ADDR_NO_RANDOMIZE is kept"),
+    Call("personality", sys_personality, why="no MMAP_PAGE_ZERO, ADDR_COMPAT_LAYOUT, ADDR_LIMIT_*"),
     Call("setregid", _set_ids(2), "simple", _ONE_USER),
     Call("setgid", _set_ids(1), "simple", _ONE_USER),
     Call("setreuid", _set_ids(2), "simple", _ONE_USER),

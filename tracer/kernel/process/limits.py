@@ -80,12 +80,14 @@ def _set(k: Kernel, process: Process, name: str, soft: int, hard: int) -> None:
 
 
 def sys_prlimit64(k: Kernel, t: Task, a: Args) -> int:
+    """The new limit is read first, and the resource checked last."""
     pid, resource, new, old, *_ = a
-    target = k.tasks.get(pid & 0xFFFF_FFFF) if pid else t
+    wanted = _LIMIT.unpack(usermem.get(k, t, new, _LIMIT.size)) if new else None
+    pid &= 0xFFFF_FFFF
+    target = k.tasks.get(pid) if pid else t
     if target is None:
         raise Errno("ESRCH")
     name = _name(resource)
-    wanted = _LIMIT.unpack(usermem.get(k, t, new, _LIMIT.size)) if new else None
     before = target.process.rlimits[name]
     if wanted is not None:
         _set(k, target.process, name, *wanted)

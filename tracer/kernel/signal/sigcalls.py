@@ -208,6 +208,9 @@ def sys_rt_sigqueueinfo(k: Kernel, t: Task, a: Args) -> Outcome:
 
 def sys_rt_tgsigqueueinfo(k: Kernel, t: Task, a: Args) -> Outcome:
     tgid, tid = i32(a[0]), i32(a[1])
+    if tid <= 0 or tgid <= 0:
+        usermem.get(k, t, a[3], siginfo.SIZE)  # it is read before the ids are checked
+        raise Errno("EINVAL")
     info = _own_info(k, t, tid, i32(a[2]), a[3])
     return _post(k, _thread(k, tgid, tid), info)
 

@@ -345,8 +345,10 @@ def open_exec(k: Kernel, t: Task, path: str, dirfd: int = AT_FDCWD, flags: int =
     """Read a program for execve or execveat.
 
     Errno: those of `walk`; EACCES (not a regular file, or not executable); ELOOP (a symlink with
-    AT_SYMLINK_NOFOLLOW); ETXTBSY (open for writing).
+    AT_SYMLINK_NOFOLLOW); ETXTBSY (open for writing); EINVAL (flags).
     """
+    if flags & 0xFFFF_FFFF & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
+        raise Errno("EINVAL")
     guest_path = path
     if not path and flags & AT_EMPTY_PATH:
         file = t.files.get(dirfd, path_only=True)
