@@ -12,7 +12,8 @@ def command(format: str) -> None:
     """List the system calls of the kernel model, one row each.
 
     modelled: behaves as in Linux. simple: returns a constant, or nearly so. refused: always fails,
-    although Linux may not. Any other call returns -ENOSYS and adds a warning to the run.
+    although Linux may not. why: what is left out; a run that meets it has a warning with these
+    words. Any other call returns -ENOSYS and adds a warning to the run.
     """
     from shstk.tracer.kernel.table import CALLS
 

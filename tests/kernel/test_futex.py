@@ -211,3 +211,27 @@ def test_waitv_follows_a_requeue() -> None:
 def test_answers_of_waitv(entries: tuple[str, ...], call: str, ret: int) -> None:
     result = run(f"{call}\nsys 94, 0\n{DATA}{vector(*entries)}")
     assert [r["ret"] for r in result.rows("syscalls") if r["name"] == "futex_waitv"] == [ret]
+
+
+def test_the_calls_of_futex2() -> None:
+    """wait, wake and requeue, each a call of its own."""
+    wait = "sys 455, word, 0, 1, 2, 0, 1"
+    main = """
+        sys 456, vector, 0, 0, 1
+        report a0
+        sys 454, other, 1, 1, 2
+        report a0
+        sys 454, word, 0, 1, 2
+        report a0
+        sys 454, word, 1, 1, 3
+        report a0
+        sys 455, word, 1, 1, 2, 0, 1
+        report a0
+        sys 455, word, 0, 1, 2, nap, 1
+        report a0
+    """
+    result = run(waiters(1, wait, main) + vector("0, word, 2", "0, other, 2"))
+    answers = [1, 1, EINVAL, EINVAL, EAGAIN, ETIMEDOUT]
+    assert result.words == [answer % 2**64 for answer in answers]
+    waits = [r for r in result.rows("syscalls") if r["name"] == "futex_wait" and r["tid"] == 101]
+    assert [row["ret"] for row in waits] == [0]

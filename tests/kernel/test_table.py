@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
 
 from shstk.schemas.syscalls import SYSCALLS
 from shstk.tracer.kernel.call import Call
+from shstk.tracer.kernel.process.ptracecalls import UNMODELLED
 from shstk.tracer.kernel.table import CALLS, gather
+
+KERNEL = Path(__file__).parents[2] / "tracer" / "kernel"
+BY_NAME = {call.name: call for call in CALLS.values()}
 
 
 def _nothing(k: object, t: object, a: object) -> int:
@@ -25,3 +32,32 @@ def test_a_name_that_schemas_does_not_know_is_refused() -> None:
 def test_two_handlers_for_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="two rows for call 'openat'"):
         gather([Call("openat", _nothing), Call("openat", _nothing)])
+
+
+def _limits() -> list[tuple[str, str]]:
+    """The calls of Kernel.limit in the model: system call and words."""
+    found = [("ptrace", words) for words in UNMODELLED.values()]
+    for file in KERNEL.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            given = [a.value for a in node.args if isinstance(a, ast.Constant)]
+            if node.func.attr == "limit" and len(given) == 2:
+                found.append((str(given[0]), str(given[1])))
+    return found
+
+
+def test_a_limit_that_is_met_is_one_of_the_words_of_its_row() -> None:
+    limits = _limits()
+    assert len(limits) >= 9
+    assert [(name, words) for name, words in limits if words not in BY_NAME[name].why] == []
+
+
+def test_a_call_that_is_not_simply_modelled_says_why() -> None:
+    assert [call.name for call in CALLS.values() if call.klass != "modelled" and not call.why] == []
+
+
+def test_nearly_every_call_of_linux_has_a_row() -> None:
+    """A refusal by name tells more than "unknown"."""
+    missing = {name for name, call in SYSCALLS.items() if call.number not in CALLS}
+    assert missing <= {"mlock2", "process_madvise", "remap_file_pages"}

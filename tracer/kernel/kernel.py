@@ -144,6 +144,10 @@ class Kernel:
         if message not in self.warnings:
             self.warnings.append(message)
 
+    def limit(self, call: str, words: str, detail: str = "") -> None:
+        """Report that a call has met a limit of the model. words: of those of its table row."""
+        self.warn(f"{call} met a limit of the model: {words}" + (detail and f" ({detail})"))
+
     # Numbers and names.
 
     def new_tid(self) -> int | None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _ROOT: Final = "EPERM", "needs a capability that an ordinary user lacks"
 _ABSENT: Final = "ENOSYS", "not in this kernel's configuration"
+_REMOVED: Final = "ENOSYS", "Linux has removed it"
+_NO_KEYS: Final = "ENOSYS", "RISC-V has no protection keys"
 _RSEQ: Final = "ENOSYS", "programs work without it: no critical section is restarted"
 
 # (errno, reason) -> calls.
@@ -34,8 +36,21 @@ _REFUSED: Final[dict[tuple[str, str], tuple[str, ...]]] = {
         "open_by_handle_at",
         "setns",
         "finit_module",
+        "kexec_file_load",
+        "open_tree",
+        "open_tree_attr",
+        "move_mount",
+        "fsopen",
+        "fsconfig",
+        "fsmount",
+        "fspick",
+        "mount_setattr",
+        "quotactl_fd",
+        "fanotify_mark",
     ),
     _RSEQ: ("rseq",),
+    _REMOVED: ("lookup_dcookie", "nfsservctl"),
+    _NO_KEYS: ("pkey_mprotect", "pkey_alloc", "pkey_free"),
     _ABSENT: (
         "add_key",
         "request_key",
@@ -55,6 +70,30 @@ _REFUSED: Final[dict[tuple[str, str], tuple[str, ...]]] = {
         "landlock_add_rule",
         "landlock_restrict_self",
         "memfd_secret",
+        "io_setup",
+        "io_destroy",
+        "io_submit",
+        "io_cancel",
+        "io_getevents",
+        "io_pgetevents",
+        "migrate_pages",
+        "move_pages",
+        "set_mempolicy_home_node",
+        "process_mrelease",
+        "cachestat",
+        "statmount",
+        "listmount",
+        "listns",
+        "lsm_get_self_attr",
+        "lsm_set_self_attr",
+        "lsm_list_modules",
+        "setxattrat",
+        "getxattrat",
+        "listxattrat",
+        "removexattrat",
+        "file_getattr",
+        "file_setattr",
+        "rseq_slice_yield",
         "mseal",
     ),
 }

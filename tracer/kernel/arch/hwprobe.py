@@ -112,7 +112,7 @@ def sys_riscv_flush_icache(k: Kernel, t: Task, a: Args) -> int:
 
 
 CALLS: Final = (
-    Call("riscv_hwprobe", sys_riscv_hwprobe),
+    Call("riscv_hwprobe", sys_riscv_hwprobe, why="one hart"),
     Call(
         "riscv_flush_icache", sys_riscv_flush_icache, "simple", "stores to text are visible at once"
     ),

@@ -86,4 +86,4 @@ def sys_getrandom(k: Kernel, t: Task, a: Args) -> int:
     return scatter(k, t, [(a[0], len(data))], data, record=True) if data else 0
 
 
-CALLS: Final = (Call("getrandom", sys_getrandom),)
+CALLS: Final = (Call("getrandom", sys_getrandom, why="determined by --seed; never blocks"),)

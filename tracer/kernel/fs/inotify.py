@@ -149,6 +149,8 @@ def sys_inotify_rm_watch(k: Kernel, t: Task, a: Args) -> int:
 
 CALLS: Final = (
     Call("inotify_init1", sys_inotify_init1),
-    Call("inotify_add_watch", sys_inotify_add_watch),
+    Call(
+        "inotify_add_watch", sys_inotify_add_watch, why="changes that the host makes are not seen"
+    ),
     Call("inotify_rm_watch", sys_inotify_rm_watch),
 )

@@ -70,4 +70,11 @@ def sys_ioctl(k: Kernel, t: Task, a: Args) -> int:
     return file.ioctl(k, t, request, a[2])
 
 
-CALLS: Final = (Call("ioctl", sys_ioctl),)
+CALLS: Final = (
+    Call(
+        "ioctl",
+        sys_ioctl,
+        why="terminals, pipes, sockets, pidfds and FIO*; no FICLONE, FIEMAP, FS_IOC_*, no namespaces"
+        " of pidfds",
+    ),
+)

@@ -238,7 +238,7 @@ def sys_memfd_create(k: Kernel, t: Task, a: Args) -> int:
 
 
 CALLS: Final = (
-    Call("openat", sys_openat),
+    Call("openat", sys_openat, why="no O_TMPFILE: -EOPNOTSUPP; O_DIRECT and O_SYNC have no effect"),
     Call("memfd_create", sys_memfd_create, why="no huge pages"),
-    Call("openat2", sys_openat2, why="every name counts as cached"),
+    Call("openat2", sys_openat2, why="as openat; for RESOLVE_CACHED every name is cached"),
 )

@@ -295,5 +295,5 @@ CALLS: Final = (
     Call("fchdir", sys_fchdir),
     Call("chroot", sys_chroot, "refused", "needs a capability that an ordinary user lacks"),
     Call("umask", sys_umask),
-    Call("renameat2", sys_renameat2),
+    Call("renameat2", sys_renameat2, why="no RENAME_WHITEOUT: -EINVAL"),
 )

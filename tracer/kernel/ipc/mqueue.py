@@ -332,7 +332,7 @@ def sys_mq_notify(k: Kernel, t: Task, a: Args) -> int:
         if how == _SIGEV_SIGNAL and not 0 <= signo <= NSIG:
             raise Errno("EINVAL")
         if how == _SIGEV_THREAD:
-            k.warn("mq_notify: SIGEV_THREAD needs a netlink socket, which is not modelled (EBADF)")
+            k.limit("mq_notify", "no SIGEV_THREAD")  # it needs a netlink socket
             raise Errno("EBADF")
         signo *= how == _SIGEV_SIGNAL
     queue = _file(t, a[0]).queue

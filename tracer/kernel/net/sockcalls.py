@@ -135,7 +135,7 @@ def _check_kind(k: Kernel, a: Args) -> tuple[int, int, bool]:
         raise Errno("EINVAL")
     if domain not in (AF_UNIX, AF_INET, AF_INET6):
         name = _FAMILIES.get(domain, f"address family {domain}")
-        k.warn(f"socket: {name} is not modelled (EAFNOSUPPORT)")
+        k.limit("socket", "no others", name)
         raise Errno("EAFNOSUPPORT")
     kind &= 0xF
     if domain == AF_UNIX:
@@ -457,18 +457,24 @@ def sys_recvmmsg(k: Kernel, t: Task, a: Args) -> Outcome:
 CALLS: Final = (
     Call("socket", sys_socket, "modelled", "AF_UNIX; TCP and UDP over loopback; no others"),
     Call("socketpair", sys_socketpair),
-    Call("bind", sys_bind),
+    Call("bind", sys_bind, why="addresses of loopback only"),
     Call("listen", sys_listen),
     Call("accept", sys_accept),
-    Call("connect", sys_connect),
+    Call("connect", sys_connect, why="addresses of loopback only"),
     Call("getsockname", sys_getsockname),
     Call("getpeername", sys_getpeername),
-    Call("sendto", sys_sendto),
-    Call("recvfrom", sys_recvfrom),
+    Call("sendto", sys_sendto, why="no MSG_OOB, MSG_ZEROCOPY, MSG_FASTOPEN"),
+    Call("recvfrom", sys_recvfrom, why="no MSG_OOB, MSG_ERRQUEUE"),
     Call("shutdown", sys_shutdown),
-    Call("sendmsg", sys_sendmsg),
-    Call("recvmsg", sys_recvmsg),
+    Call(
+        "sendmsg",
+        sys_sendmsg,
+        why="no MSG_OOB, MSG_ZEROCOPY, MSG_FASTOPEN; SCM_RIGHTS and SCM_CREDENTIALS only",
+    ),
+    Call(
+        "recvmsg", sys_recvmsg, why="no MSG_OOB, MSG_ERRQUEUE; SCM_RIGHTS and SCM_CREDENTIALS only"
+    ),
     Call("accept4", sys_accept4),
     Call("recvmmsg", sys_recvmmsg, "simple", "its timeout is ignored"),
-    Call("sendmmsg", sys_sendmmsg),
+    Call("sendmmsg", sys_sendmmsg, why="as sendmsg"),
 )

@@ -120,5 +120,5 @@ def sys_setsockopt(k: Kernel, t: Task, a: Args) -> int:
 
 CALLS: Final = (
     Call("setsockopt", sys_setsockopt, "simple", "sizes and TCP options have no effect"),
-    Call("getsockopt", sys_getsockopt),
+    Call("getsockopt", sys_getsockopt, why="SOL_SOCKET, and the options that setsockopt has kept"),
 )

@@ -252,7 +252,7 @@ def _copy_process(k: Kernel, t: Task, args: CloneArgs) -> Task:
         _copy_files(k, t, child, args, undo)
         _copy_mm(k, t, child, args, undo)
         if args.has("NEWUSER"):
-            k.warn("clone: user namespaces are not modelled (EPERM)")
+            k.limit("clone", "no namespaces")
         if args.flags & _NAMESPACES:
             raise Errno("EPERM")
         _copy_thread(k, child, args)
@@ -416,6 +416,10 @@ def sys_set_tid_address(k: Kernel, t: Task, a: Args) -> int:
 
 CALLS = (
     Call("set_tid_address", sys_set_tid_address),
-    Call("clone", sys_clone),
-    Call("clone3", sys_clone3),
+    Call("clone", sys_clone, why="no namespaces: -EPERM; CLONE_PTRACE and CLONE_IO are ignored"),
+    Call(
+        "clone3",
+        sys_clone3,
+        why="no namespaces: -EPERM; no cgroups: -EBADF; CLONE_PTRACE and CLONE_IO are ignored",
+    ),
 )

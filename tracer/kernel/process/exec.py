@@ -237,4 +237,7 @@ def _start_thread(k: Kernel, t: Task, entry: int, sp: int) -> None:
     shstk.start_thread(k, t)
 
 
-CALLS = (Call("execve", sys_execve), Call("execveat", sys_execveat))
+CALLS = (
+    Call("execve", sys_execve, why="set-user-ID bits are ignored; no binfmt_misc"),
+    Call("execveat", sys_execveat, why="set-user-ID bits are ignored; no binfmt_misc"),
+)

@@ -49,6 +49,7 @@ _PI: Final = (
 
 _WAITV_MAX: Final = 128
 _WAITV: Final = struct.Struct("<QQII")  # struct futex_waitv: val, uaddr, flags, __reserved
+_FUTEX2: Final = "32-bit futexes without FUTEX2_NUMA and FUTEX2_MPOL"
 _FUTEX2_SIZE_U32: Final = 2
 _FUTEX2_PRIVATE: Final = 128
 
@@ -178,6 +179,10 @@ def _requeue(k: Kernel, t: Task, a: Args, private: bool, expected: int | None) -
     source, target = key_of(t, addr, private), key_of(t, to, private)
     if expected is not None and usermem.get_u32(k, t, addr) != expected:
         raise Errno("EAGAIN")
+    return _move(k, source, target, n_wake, n_move)
+
+
+def _move(k: Kernel, source: Hashable, target: Hashable, n_wake: int, n_move: int) -> int:
     woken = _wake(k, source, n_wake)
     moved = k.waiting(source)[:n_move]
     for task in moved:
@@ -242,6 +247,60 @@ def _signed(value: int) -> int:
     return value - (1 << 32) if value >> 31 else value
 
 
+def _check_futex2(flags: int) -> None:
+    """FUTEX2_*: 32 bits, private or not. Errno EINVAL."""
+    if flags & 0xFFFF_FFFF & ~_FUTEX2_PRIVATE != _FUTEX2_SIZE_U32:
+        raise Errno("EINVAL")
+
+
+def _futex2_deadline(k: Kernel, t: Task, timeout: int, clock: int) -> int | None:
+    """Of an absolute time."""
+    if not timeout:
+        return None
+    if clock not in (CLOCK_REALTIME, CLOCK_MONOTONIC):
+        raise Errno("EINVAL")
+    offset = realtime_ns(k) - k.now_ns() if clock == CLOCK_REALTIME else 0
+    return get_timespec(k, t, timeout) - offset
+
+
+def sys_futex_wake(k: Kernel, t: Task, a: Args) -> Outcome:
+    addr, bitset, count, flags, *_ = a
+    _check_futex2(flags)
+    if not bitset or bitset >> 32:
+        raise Errno("EINVAL")
+    return _wake(k, key_of(t, addr, bool(flags & _FUTEX2_PRIVATE)), _signed(count), bitset)
+
+
+def sys_futex_wait(k: Kernel, t: Task, a: Args) -> Outcome:
+    addr, value, bitset, flags, timeout, clock = a
+    assert t.blocked is not None
+    private, deadline = bool(flags & _FUTEX2_PRIVATE), t.blocked.expires
+    if t.blocked.woken is None:
+        _check_futex2(flags)
+        if value >> 32 or bitset >> 32:
+            raise Errno("EINVAL")
+        deadline = _futex2_deadline(k, t, timeout, clock)
+    return _wait(k, t, addr, private, value, bitset, deadline)
+
+
+def sys_futex_requeue(k: Kernel, t: Task, a: Args) -> Outcome:
+    """Two struct futex_waitv: from where, if it has the value, and to where."""
+    addr, flags, n_wake, n_move, *_ = a
+    if flags & 0xFFFF_FFFF or not addr:
+        raise Errno("EINVAL")
+    entries = list(_WAITV.iter_unpack(usermem.get(k, t, addr, 2 * _WAITV.size)))
+    for value, _, how, reserved in entries:
+        _check_futex2(how)
+        if reserved or value >> 32:
+            raise Errno("EINVAL")
+    if _signed(n_wake) < 0 or _signed(n_move) < 0:
+        raise Errno("EINVAL")
+    source, target = (key_of(t, at, bool(how & _FUTEX2_PRIVATE)) for _, at, how, _ in entries)
+    if usermem.get_u32(k, t, entries[0][1]) != entries[0][0]:
+        raise Errno("EAGAIN")
+    return _move(k, source, target, _signed(n_wake), _signed(n_move))
+
+
 def sys_futex_waitv(k: Kernel, t: Task, a: Args) -> Outcome:
     """Sleep on up to 128 futexes; returns the index of one that was woken."""
     addr, count, flags, timeout, clock, _ = a
@@ -256,15 +315,11 @@ def sys_futex_waitv(k: Kernel, t: Task, a: Args) -> Outcome:
     count &= 0xFFFF_FFFF
     if flags & 0xFFFF_FFFF or not 0 < count <= _WAITV_MAX or not addr:
         raise Errno("EINVAL")
-    deadline = None
-    if timeout:
-        if clock not in (CLOCK_REALTIME, CLOCK_MONOTONIC):
-            raise Errno("EINVAL")
-        offset = realtime_ns(k) - k.now_ns() if clock == CLOCK_REALTIME else 0
-        deadline = get_timespec(k, t, timeout) - offset
+    deadline = _futex2_deadline(k, t, timeout, clock)
     entries = list(_WAITV.iter_unpack(usermem.get(k, t, addr, _WAITV.size * count)))
     for value, _, how, reserved in entries:
-        if how & ~_FUTEX2_PRIVATE != _FUTEX2_SIZE_U32 or reserved or value >> 32:
+        _check_futex2(how)
+        if reserved or value >> 32:
             raise Errno("EINVAL")
     keys = [key_of(t, at, bool(how & _FUTEX2_PRIVATE)) for _, at, how, _ in entries]
     for value, at, _, _ in entries:
@@ -328,7 +383,10 @@ def sys_get_robust_list(k: Kernel, t: Task, a: Args) -> int:
 
 CALLS = (
     Call("futex", sys_futex, why="no priority inheritance"),
-    Call("futex_waitv", sys_futex_waitv, why="32-bit futexes without FUTEX2_NUMA"),
+    Call("futex_waitv", sys_futex_waitv, why=_FUTEX2),
+    Call("futex_wake", sys_futex_wake, why=_FUTEX2),
+    Call("futex_wait", sys_futex_wait, why=_FUTEX2),
+    Call("futex_requeue", sys_futex_requeue, why=_FUTEX2),
     Call("set_robust_list", sys_set_robust_list),
     Call("get_robust_list", sys_get_robust_list),
 )

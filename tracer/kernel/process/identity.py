@@ -261,5 +261,5 @@ CALLS: Final = (
     Call("getgid", _get_id, "simple", _ONE_USER),
     Call("getegid", _get_id, "simple", _ONE_USER),
     Call("gettid", sys_gettid),
-    Call("sysinfo", sys_sysinfo),
+    Call("sysinfo", sys_sysinfo, why="no swap, no load"),
 )

@@ -109,6 +109,14 @@ def sys_setrlimit(k: Kernel, t: Task, a: Args) -> int:
 
 CALLS = (
     Call("getrlimit", sys_getrlimit),
-    Call("setrlimit", sys_setrlimit),
-    Call("prlimit64", sys_prlimit64),
+    Call(
+        "setrlimit",
+        sys_setrlimit,
+        why="LOCKS, RSS, NICE, RTPRIO and RTTIME are kept but have no effect",
+    ),
+    Call(
+        "prlimit64",
+        sys_prlimit64,
+        why="LOCKS, RSS, NICE, RTPRIO and RTTIME are kept but have no effect",
+    ),
 )

@@ -88,7 +88,7 @@ class PidFd(OpenFile):
             return self._info(k, t, arg, request >> 16 & 0x3FFF)
         if request not in _NAMESPACES:
             raise Errno("ENOTTY")
-        k.warn("ioctl: a pidfd gives no namespaces (EOPNOTSUPP)")
+        k.limit("ioctl", "no namespaces of pidfds")
         raise Errno("EOPNOTSUPP")
 
     def _info(self, k: Kernel, t: Task, addr: int, size: int) -> int:

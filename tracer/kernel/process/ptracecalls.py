@@ -106,7 +106,7 @@ def _detach(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
 
 def _check_options(k: Kernel, options: int) -> None:
     if options & ~_OPTIONS:
-        k.warn(f"ptrace: options {options & ~_OPTIONS:#x} are not modelled (EINVAL)")
+        k.limit("ptrace", "no other options", f"{options & ~_OPTIONS:#x}")
         raise Errno("EINVAL")
 
 
@@ -263,9 +263,9 @@ REQUESTS: Final[dict[int, Request]] = {
     PTRACE_GET_SYSCALL_INFO: _get_syscall_info,
 }
 UNMODELLED: Final = {
-    PTRACE_SYSEMU: "PTRACE_SYSEMU",
-    PTRACE_LISTEN: "PTRACE_LISTEN",
-    PTRACE_PEEKSIGINFO: "PTRACE_PEEKSIGINFO",
+    PTRACE_SYSEMU: "SYSEMU",
+    PTRACE_LISTEN: "LISTEN",
+    PTRACE_PEEKSIGINFO: "PEEKSIGINFO",
 }
 
 
@@ -277,7 +277,7 @@ def sys_ptrace(k: Kernel, t: Task, a: Args) -> Outcome:
     if child is None:
         raise Errno("ESRCH")
     if request in UNMODELLED:
-        k.warn(f"ptrace: {UNMODELLED[request]} is not modelled (EIO)")
+        k.limit("ptrace", UNMODELLED[request])
         raise Errno("EIO")
     if request in ATTACHING:
         return ATTACHING[request](k, t, child, addr, data)
@@ -296,6 +296,7 @@ CALLS: Final = (
     Call(
         "ptrace",
         sys_ptrace,
-        why="no LISTEN, SYSEMU; no PTRACE_EVENT_EXIT if a signal or another thread ends the task",
+        why="no LISTEN, SYSEMU, PEEKSIGINFO, no other options (SUSPEND_SECCOMP);"
+        " no PTRACE_EVENT_EXIT if a signal or another thread ends the task",
     ),
 )

@@ -373,7 +373,7 @@ CALLS: Final = (
     Call("sched_get_priority_min", sys_sched_get_priority_min),
     Call("sched_rr_get_interval", sys_sched_rr_get_interval, "simple", _ONE_CPU),
     Call("setpriority", sys_setpriority, "simple", "nice values are kept but have no effect"),
-    Call("getpriority", sys_getpriority),
+    Call("getpriority", sys_getpriority, why="nice values have no effect"),
     Call("getcpu", sys_getcpu, "simple", "everything runs on cpu 0"),
     Call("sched_setattr", sys_sched_setattr, "simple", _ONE_CPU),
     Call("sched_getattr", sys_sched_getattr, "simple", _ONE_CPU),

@@ -51,7 +51,7 @@ def sys_unshare(k: Kernel, t: Task, a: Args) -> int:
         flags |= CLONE_THREAD
     _check_alone(k, t, flags)
     if flags & CLONE_NEWUSER:
-        k.warn("unshare: user namespaces are not modelled (EPERM)")
+        k.limit("unshare", "no namespaces")
         raise Errno("EPERM")
     if flags & (_PRIVILEGED | _EMPTY_MNTNS):
         raise Errno("EPERM")

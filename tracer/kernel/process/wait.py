@@ -208,4 +208,7 @@ def _signed(value: int) -> int:
     return value - (1 << 32) if value >> 31 else value
 
 
-CALLS = (Call("waitid", sys_waitid), Call("wait4", sys_wait4))
+CALLS = (
+    Call("waitid", sys_waitid, why="__WNOTHREAD is ignored; rusage has user time only"),
+    Call("wait4", sys_wait4, why="__WNOTHREAD is ignored; rusage has user time only"),
+)

@@ -190,12 +190,14 @@ _FIXED: Final = "the clock can't be set"
 CALLS: Final = (
     Call("nanosleep", sys_nanosleep),
     Call("clock_settime", _refuse_setting, "refused", _FIXED),
-    Call("clock_gettime", sys_clock_gettime),
-    Call("clock_getres", sys_clock_getres),
+    Call(
+        "clock_gettime", sys_clock_gettime, why="virtual time: a ns an instruction, and idle time"
+    ),
+    Call("clock_getres", sys_clock_getres, why="1 ns for every clock"),
     Call("clock_nanosleep", sys_clock_nanosleep),
-    Call("times", sys_times),
+    Call("times", sys_times, why="user time only"),
     Call("getrusage", sys_getrusage, "simple", "user time only"),
-    Call("gettimeofday", sys_gettimeofday),
+    Call("gettimeofday", sys_gettimeofday, why="virtual time; the time zone is UTC"),
     Call("settimeofday", _refuse_setting, "refused", _FIXED),
     Call("adjtimex", _refuse_setting, "refused", _FIXED),
     Call("clock_adjtime", _refuse_setting, "refused", _FIXED),
