@@ -74,7 +74,7 @@ CALLS: Final = (
     Call(
         "ioctl",
         sys_ioctl,
-        why="terminals, pipes, sockets, pidfds and FIO*; no FICLONE, FIEMAP, FS_IOC_*, no namespaces"
-        " of pidfds",
+        why="terminals, pipes, sockets, pidfds and FIO*; no FICLONE, FIEMAP, FS_IOC_*,"
+        " no namespaces of pidfds",
     ),
 )
