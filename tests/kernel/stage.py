@@ -11,6 +11,7 @@ is an errno, a number, or "ok" for any number that isn't negative.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ class Stage(Direct):
     """A task with a descriptor of each kind and addresses of each kind.
 
     Addresses: room and other (memory to write to), bad (unmapped), wild (above what any process can
-    have), readonly, edge (the last byte before an unmapped page).
+    have), readonly, edge (the last byte before a page without access).
     """
 
     def __init__(self, kernel: str = "7.2") -> None:
@@ -41,7 +42,7 @@ class Stage(Direct):
         self.at("mkdirat", "/tmp/d", 0o755)
         self.words = {"cwd": uapi.AT_FDCWD, "none": -1, "closed": 99, "null": 0}
         pages = self.mm.map(self.k, 0, 2 * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS)
-        self.mm.unmap(self.k, pages + PAGE, PAGE)
+        self.mm.protect(self.k, pages + PAGE, PAGE, 0)
         readonly = self.mm.map(self.k, 0, PAGE, 1, MAP_PRIVATE | MAP_ANONYMOUS)
         self.words |= {
             "bad": 8,
@@ -92,15 +93,25 @@ class Stage(Direct):
             total |= self.words[part] if part in self.words else _number(part)
         return total
 
-    def hold(self, line: str) -> None:
-        """Assert that the call of a line gives its answer."""
-        name, *arguments, answer = line.split()
-        got = self.call(name, *map(self.value, arguments))
-        if answer == "ok":
-            assert isinstance(got, int), (line, got)
-            assert got >= 0
-        else:
-            assert got == (int(answer, 0) if not answer[0].isalpha() else answer), line
+
+_KEPT: dict[Callable[[], Stage], Stage] = {}
+
+
+def hold(make: Callable[[], Stage], line: str) -> None:
+    """Assert that the call of a line gives its answer, on a stage that `make` made.
+
+    A call that fails leaves the stage as it was, so that the next line can have it.
+    """
+    stage = _KEPT.pop(make, None) or make()
+    name, *arguments, answer = line.split()
+    got = stage.call(name, *map(stage.value, arguments))
+    if answer == "ok":
+        assert isinstance(got, int), (line, got)
+        assert got >= 0
+    else:
+        assert got == (int(answer, 0) if not answer[0].isalpha() else answer), line
+    if isinstance(got, str):
+        _KEPT[make] = stage
 
 
 def _number(word: str) -> int:

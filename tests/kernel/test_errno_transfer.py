@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from stage import Stage, table
+from stage import Stage, hold, table
 
 READ_AND_WRITE = """
 read closed bad 1               EBADF
@@ -129,18 +129,23 @@ copy_file_range file u64:10 file u64:12 10 0    0   # at the end, there is nothi
 """
 
 
-@pytest.fixture
-def stage() -> Stage:
-    return Stage()
-
-
-@table(READ_AND_WRITE + AT_AN_OFFSET + VECTORS + BETWEEN_FILES)
-def test_which_error_comes_first(stage: Stage, line: str) -> None:
+def made() -> Stage:
+    stage = Stage()
     room, wild = stage.words["room"], stage.words["wild"]
     for name, part in {"iov": (room, 1), "empty": (room, 0), "long": (room, 1 << 63)}.items():
         stage.words[name] = stage.put(struct.pack("<QQ", *part) * 2)
     stage.words["wild_iov"] = stage.put(struct.pack("<QQ", wild, 1))
-    stage.hold(line)
+    return stage
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return made()
+
+
+@table(READ_AND_WRITE + AT_AN_OFFSET + VECTORS + BETWEEN_FILES)
+def test_which_error_comes_first(line: str) -> None:
+    hold(made, line)
 
 
 def test_a_readers_absence_is_noticed_before_a_bad_address(stage: Stage) -> None:

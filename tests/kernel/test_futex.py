@@ -50,7 +50,7 @@ def waiters(n: int, wait: str, main: str) -> str:
         ("sys 98, word, 0, 0, past", EINVAL),
         ("sys 98, word, 9, 0, nap, 0, 0", EINVAL),  # an empty bitset
         ("sys 98, word, 1, 1", 0),
-        ("sys 98, 8, 1, 1", 0),  # a wake doesn't read the word
+        ("sys 98, 8, 129, 1", 0),  # a private wake doesn't look at the page
         ("sys 98, word, 4, 1, 1, other, 5", EAGAIN),
         ("sys 98, word, 6, 0, 0", ENOSYS),
     ],

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import (
+    MAP_GROWSDOWN,
     MAP_PRIVATE,
     MAP_TYPE,
     O_ACCMODE,
@@ -248,16 +249,19 @@ class Fs:
         return Fs(self.cwd, self.umask)
 
 
-def mappable(k: Kernel, t: Task, fd: int, prot: int, flags: int) -> MappedFile | None:
+def mappable(k: Kernel, file: OpenFile, prot: int, flags: int) -> MappedFile | None:
     """The file for mmap(2), recorded as an input if its contents are the host's; None for
     /dev/zero.
 
-    Errno EBADF, EACCES, ENODEV, EPERM (a seal).
+    Errno EACCES, ENODEV, EINVAL (MAP_GROWSDOWN), EPERM (a seal).
     """
-    file = t.files.get(fd)
     writes_back = flags & MAP_TYPE != MAP_PRIVATE and prot & PROT_WRITE
     if not file.readable or (writes_back and not file.writable):
         raise Errno("EACCES")
+    if type(file).map_data is OpenFile.map_data:
+        raise Errno("ENODEV")
+    if flags & MAP_GROWSDOWN:
+        raise Errno("EINVAL")
     if flags & MAP_TYPE != MAP_PRIVATE and isinstance(file.inode, Regular):
         sealed = bool(file.inode.seals & seals.WRITE_SEALS)
         if prot & PROT_WRITE and sealed:

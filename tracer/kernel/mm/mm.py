@@ -192,8 +192,11 @@ class Mm:
         file: MappedFile | None = None,
         offset: int = 0,
         name: str = "",
+        refused: Errno | None = None,
     ) -> int:
-        """do_mmap: returns the address. Errno: EINVAL, ENOMEM, EEXIST, EPERM, EOVERFLOW."""
+        """do_mmap: returns the address. Errno: EINVAL, ENOMEM, EEXIST, EPERM, EOVERFLOW.
+
+        refused: raised once the length and the place are found good."""
         row = _Operation("map", length, hint=hint, prot=prot, flags=flags & 0xFFFF_FFFF)
         row.shadow_stack = shadow_stack
         if file is not None:
@@ -206,6 +209,9 @@ class Mm:
                 raise Errno("ENOMEM")
             if offset + length > 1 << 64:
                 raise Errno("EOVERFLOW")
+            start = self._place(k, hint, length, flags, shadow_stack)
+            if refused is not None:
+                raise refused
             shared = None
             if flags & MAP_TYPE != MAP_PRIVATE:
                 shared = -file.inode.ino if file and file.inode else _SHARED.of(k).new()
@@ -222,7 +228,6 @@ class Mm:
                 offset=offset if file else 0,
             )
             vma = replace(vma, accounted=_accountable(vma))
-            start = self._place(k, hint, length, flags, shadow_stack)
             self._charge(k, replace(vma, start=start, end=start + length))
             self._install(replace(vma, start=start, end=start + length))
             row.start, row.length, row.ret = start, length, start

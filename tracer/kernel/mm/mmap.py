@@ -8,10 +8,15 @@ from shstk.schemas.uapi import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
+    MAP_GROWSDOWN,
+    MAP_HUGETLB,
     MAP_PRIVATE,
     MAP_SHARED,
     MAP_SHARED_VALIDATE,
     MAP_TYPE,
+    MS_ASYNC,
+    MS_INVALIDATE,
+    MS_SYNC,
     PAGE,
     PROT_EXEC,
     PROT_GROWSDOWN,
@@ -29,12 +34,13 @@ from shstk.tracer.kernel.process.modules import MODULES
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
-    from shstk.tracer.kernel.mm.vma import MappedFile
     from shstk.tracer.kernel.task import Task
 
 _PROT_SEM: Final = 8
 _READ_IMPLIES_EXEC: Final = 0x40_0000
 _PROT_KNOWN: Final = PROT_READ | PROT_WRITE | PROT_EXEC | _PROT_SEM
+# LEGACY_MAP_MASK: also EXECUTABLE, NONBLOCK, HUGE_2MB, HUGE_1GB
+_LEGACY_FLAGS: Final = 0x7FFFF & ~0x6CC | 31 << 26
 _U64: Final = 2**64 - 1
 
 
@@ -50,23 +56,41 @@ def _implied(t: Task, prot: int) -> int:
 
 
 def sys_mmap(k: Kernel, t: Task, a: Args) -> int:
+    """do_mmap() looks for a place before it looks at the kind of the mapping and the file's mode:
+    what is wrong with those is told last."""
     hint, length, prot, flags, fd, offset = a
     prot = _implied(t, prot)
     if offset % PAGE:
         raise Errno("EINVAL")
-    kind = flags & MAP_TYPE
-    if kind not in (MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE):
-        raise Errno("EINVAL")
-    file: MappedFile | None = None
-    if not flags & MAP_ANONYMOUS:
-        file = files.mappable(k, t, fd, prot, flags)
-        if offset + length > SPAN:
-            raise Errno("EOVERFLOW")
+    opened = None if flags & MAP_ANONYMOUS else t.files.get(fd)
+    if flags & MAP_HUGETLB:
+        raise Errno("EINVAL" if opened is not None else "ENOMEM")  # the pool of huge pages is empty
+    file, refused = None, None
+    try:
+        _check_kind(flags)
+        if opened is not None:
+            if offset + length > SPAN:
+                raise Errno("EOVERFLOW")
+            file = files.mappable(k, opened, prot, flags)
+    except Errno as error:
+        refused = error
     hint = hint if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) else hint & -PAGE
-    start = _mm(t).map(k, hint, length, prot, flags, file=file, offset=offset)
+    start = _mm(t).map(k, hint, length, prot, flags, file=file, offset=offset, refused=refused)
     if file is not None and prot & PROT_EXEC:
         MODULES.of(k).add_mapping(k, _mm(t), start, start + page_up(length), file, offset)
     return start
+
+
+def _check_kind(flags: int) -> None:
+    """The types of a mapping, and the flags that only MAP_SHARED_VALIDATE checks."""
+    kind, anonymous = flags & MAP_TYPE, flags & MAP_ANONYMOUS
+    if kind == MAP_SHARED_VALIDATE and not anonymous:
+        if flags & ~_LEGACY_FLAGS:
+            raise Errno("EOPNOTSUPP")
+    elif kind not in (MAP_SHARED, MAP_PRIVATE):
+        raise Errno("EINVAL")
+    if flags & MAP_GROWSDOWN and kind == MAP_SHARED and anonymous:
+        raise Errno("EINVAL")
 
 
 def sys_munmap(k: Kernel, t: Task, a: Args) -> int:
@@ -78,9 +102,13 @@ def sys_mprotect(k: Kernel, t: Task, a: Args) -> int:
     start, length, prot = _mm(t).untagged(a[0]), a[1], a[2]
     grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP)
     prot &= ~grows
-    if prot & ~_PROT_KNOWN or grows == PROT_GROWSDOWN | PROT_GROWSUP:
+    if grows == PROT_GROWSDOWN | PROT_GROWSUP or start % PAGE:
         raise Errno("EINVAL")
-    if grows and length and not start % PAGE:
+    if start + page_up(length) >= 1 << 64:
+        raise Errno("ENOMEM")
+    if length and prot & ~_PROT_KNOWN:
+        raise Errno("EINVAL")  # arch_validate_prot(), after the range
+    if grows and length:
         start, length = _growing(_mm(t), start, page_up(length), grows)
     _mm(t).protect(k, start, length, _implied(t, prot) & 7)
     return 0
@@ -117,8 +145,20 @@ def sys_mincore(k: Kernel, t: Task, a: Args) -> int:
     return 0
 
 
+def sys_msync(k: Kernel, t: Task, a: Args) -> int:
+    """Stores have reached the file. What isn't mapped is told after the flags and the alignment."""
+    flags, start, length = a[2] & 0xFFFF_FFFF, _mm(t).untagged(a[0]), page_up(a[1])
+    if flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC) or start % PAGE:
+        raise Errno("EINVAL")
+    if flags & MS_ASYNC and flags & MS_SYNC:
+        raise Errno("EINVAL")
+    if start + length >= 1 << 64 or not _mm(t).vmas.covers(start, start + length):
+        raise Errno("ENOMEM")
+    return 0
+
+
 def _mapped(k: Kernel, t: Task, a: Args) -> int:
-    """msync, mlock and munlock only check that the range is mapped."""
+    """mlock and munlock only check that the range is mapped."""
     start, length = _mm(t).untagged(a[0]) & -PAGE, page_up(a[0] % PAGE + a[1])
     if length and (start + length > TASK_SIZE or not _mm(t).vmas.covers(start, start + length)):
         raise Errno("ENOMEM")
@@ -137,7 +177,7 @@ CALLS = (
     Call("mremap", sys_mremap),
     Call("mmap", sys_mmap),
     Call("mprotect", sys_mprotect),
-    Call("msync", _mapped, "simple", "stores reach the file at once"),
+    Call("msync", sys_msync, "simple", "stores reach the file at once"),
     Call("mlock", _mapped, "simple", _LOCKING),
     Call("munlock", _mapped, "simple", _LOCKING),
     Call("mlockall", _nothing, "simple", _LOCKING),

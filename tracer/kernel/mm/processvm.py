@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs.transfer import gather, get_iov, scatter, total
+from shstk.tracer.kernel.fs.transfer import Iov, gather, get_iov, scatter, total
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.process import ptrace
 from shstk.tracer.kernel.task import Task
@@ -18,33 +18,40 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
 
-def _target(k: Kernel, t: Task, a: Args) -> Task:
-    """Errno: EINVAL for flags; ESRCH; EPERM for a process that isn't dumpable."""
+def _checked(k: Kernel, t: Task, a: Args) -> tuple[Iov, Iov, Task] | None:
+    """process_vm_rw(): the memory here, the memory there, and its task; None if there is nothing to
+    copy, in which case the task need not exist.
+
+    Errno: EINVAL, EFAULT, ESRCH, EPERM."""
     if a[5]:
         raise Errno("EINVAL")
+    here = get_iov(k, t, a[1], a[2])
+    if not total(here):
+        return None
+    there = get_iov(k, t, a[3], a[4])
+    if not total(there):
+        return None
     target = k.tasks.get(a[0] & 0xFFFF_FFFF)
     if target is None or target.mm is None:
         raise Errno("ESRCH")
     if not ptrace.may_access(t, target):
         raise Errno("EPERM")
-    return target
+    return here, there, target
 
 
 def sys_process_vm_readv(k: Kernel, t: Task, a: Args) -> int:
-    here, there = get_iov(k, t, a[1], a[2]), get_iov(k, t, a[3], a[4])
-    target = _target(k, t, a)
-    if not total(here) or not total(there):
+    if (checked := _checked(k, t, a)) is None:
         return 0
+    here, there, target = checked
     data = gather(k, target, there)[: total(here)]
     usermem.note(k, target, "read", there[0][0], data)
     return scatter(k, t, here, data, record=True)
 
 
 def sys_process_vm_writev(k: Kernel, t: Task, a: Args) -> int:
-    here, there = get_iov(k, t, a[1], a[2]), get_iov(k, t, a[3], a[4])
-    target = _target(k, t, a)
-    if not total(here) or not total(there):
+    if (checked := _checked(k, t, a)) is None:
         return 0
+    here, there, target = checked
     return scatter(k, target, there, gather(k, t, here)[: total(there)], record=True)
 
 

@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING, Final
 from shstk.schemas.uapi import (
     FUTEX_CLOCK_REALTIME,
     FUTEX_CMP_REQUEUE,
+    FUTEX_CMP_REQUEUE_PI,
+    FUTEX_LOCK_PI,
+    FUTEX_LOCK_PI2,
+    FUTEX_PRIVATE_FLAG,
     FUTEX_REQUEUE,
+    FUTEX_TRYLOCK_PI,
+    FUTEX_UNLOCK_PI,
     FUTEX_WAIT,
     FUTEX_WAIT_BITSET,
+    FUTEX_WAIT_REQUEUE_PI,
     FUTEX_WAKE,
     FUTEX_WAKE_BITSET,
     FUTEX_WAKE_OP,
+    PAGE,
+    PROT_WRITE,
 )
 from shstk.tracer.kernel.call import RESTART, RESTART_NO_HAND, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
@@ -28,6 +37,14 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.task import Task
 
 _ANY: Final = 0xFFFF_FFFF
+_PI: Final = (
+    FUTEX_LOCK_PI,
+    FUTEX_UNLOCK_PI,
+    FUTEX_TRYLOCK_PI,
+    FUTEX_WAIT_REQUEUE_PI,
+    FUTEX_CMP_REQUEUE_PI,
+    FUTEX_LOCK_PI2,
+)
 
 _WAITERS: Final = 0x8000_0000
 _OWNER_DIED: Final = 0x4000_0000
@@ -61,24 +78,39 @@ class _Waiter:
     bitset: int
 
 
-def key_of(t: Task, addr: int) -> Hashable:
-    """The key is (mm, address) in private memory, and (object, offset) in shared memory."""
+def key_of(t: Task, addr: int, private: bool = False) -> Hashable:
+    """get_futex_key(): with FUTEX_PRIVATE_FLAG the address itself, mapped or not. Otherwise the
+    page must be there: (object, offset) in shared memory, (mm, address) in other memory. The two
+    kinds never meet.
+
+    Errno EINVAL; EFAULT, also for private memory that can't be written to."""
     if addr % 4:
         raise Errno("EINVAL")
     assert t.mm is not None
+    if not usermem.access_ok(addr, 4):
+        raise Errno("EFAULT")
+    if private:
+        return ("futex", "private", t.mm.id, addr)
     vma = t.mm.vmas.find(addr)
-    if vma is not None and vma.shared is not None:
+    if vma is None or t.space.read(addr, 1) is None:
+        raise Errno("EFAULT")
+    if vma.shared is not None:
         return ("futex", "shared", vma.shared, vma.offset + addr - vma.start)
-    return ("futex", t.mm.id, addr)
+    unwritable = not vma.prot & PROT_WRITE
+    if vma.shadow_stack:  # only gup_fast finds its page, which must be there already
+        unwritable = not t.space.resident(addr & -PAGE, PAGE)
+    if vma.file is None and unwritable:
+        raise Errno("EFAULT")
+    return ("futex", "anonymous", t.mm.id, addr)
 
 
-def wake(k: Kernel, t: Task, addr: int, n: int, bitset: int = _ANY) -> int:
-    """Wake up to n waiters, the longest waiting first. Returns how many. `addr` is not read."""
+def wake(k: Kernel, t: Task, addr: int, n: int) -> int:
+    """FUTEX_WAKE from within the kernel: not private, and without errors. Returns how many."""
     try:
         key = key_of(t, addr)
     except Errno:
         return 0
-    return _wake(k, key, n, bitset)
+    return _wake(k, key, n)
 
 
 def _wake(k: Kernel, key: Hashable, n: int, bitset: int = _ANY) -> int:
@@ -95,7 +127,7 @@ def _wake(k: Kernel, key: Hashable, n: int, bitset: int = _ANY) -> int:
 
 
 def _wait(
-    k: Kernel, t: Task, addr: int, value: int, bitset: int, deadline_ns: int | None
+    k: Kernel, t: Task, addr: int, private: bool, value: int, bitset: int, deadline_ns: int | None
 ) -> Outcome:
     blocked = t.blocked
     assert blocked is not None
@@ -107,7 +139,7 @@ def _wait(
         return RESTART if blocked.expires is None else RESTART_NO_HAND
     if not bitset:
         raise Errno("EINVAL")
-    key = key_of(t, addr)
+    key = key_of(t, addr, private)
     if usermem.get_u32(k, t, addr) != value:
         raise Errno("EAGAIN")
     blocked.state, blocked.expires = _Waiter(bitset), deadline_ns
@@ -130,9 +162,15 @@ def _deadline(k: Kernel, t: Task, pointer: int, op: int, realtime: bool) -> int 
     return at - (realtime_ns(k) - k.now_ns()) if realtime else at
 
 
-def _requeue(k: Kernel, t: Task, addr: int, to: int, n_wake: int, n_move: int) -> int:
-    """Wake n_wake waiters and move up to n_move others. Returns how many of both."""
-    source, target = key_of(t, addr), key_of(t, to)
+def _requeue(k: Kernel, t: Task, a: Args, private: bool, expected: int | None) -> int:
+    """Wake as many waiters as the third argument says, and move up to as many others as the fourth
+    does. Returns how many of both. Errno EAGAIN: the word is not `expected`."""
+    addr, to, n_wake, n_move = a[0], a[4], _signed(a[2]), _signed(a[3])
+    if n_wake < 0 or n_move < 0:
+        raise Errno("EINVAL")
+    source, target = key_of(t, addr, private), key_of(t, to, private)
+    if expected is not None and usermem.get_u32(k, t, addr) != expected:
+        raise Errno("EAGAIN")
     woken = _wake(k, source, n_wake)
     moved = k.waiting(source)[:n_move]
     for task in moved:
@@ -140,16 +178,16 @@ def _requeue(k: Kernel, t: Task, addr: int, to: int, n_wake: int, n_move: int) -
     return woken + len(moved)
 
 
-def _wake_op(k: Kernel, t: Task, a: Args) -> int:
+def _wake_op(k: Kernel, t: Task, a: Args, private: bool) -> int:
     """FUTEX_WAKE_OP: modify *uaddr2, wake on uaddr, and on uaddr2 if its old value compares."""
     addr, _, n_wake, n_wake2, to, encoded = a
+    source, target = key_of(t, addr, private), key_of(t, to, private)
     op, cmp = encoded >> 28 & 0xF, encoded >> 24 & 0xF
     arg, cmp_arg = _sign12(encoded >> 12), _sign12(encoded)
     if op & 8:
         arg, op = 1 << (arg & 31), op & 7
     if op >= len(_OPS) or cmp >= len(_COMPARISONS):
         raise Errno("ENOSYS")
-    source, target = key_of(t, addr), key_of(t, to)
     old = usermem.get_u32(k, t, to)
     usermem.put_u32(k, t, to, _OPS[op](old, arg))
     woken = _wake(k, source, n_wake & 0x7FFF_FFFF)
@@ -164,28 +202,27 @@ def _sign12(value: int) -> int:
 
 
 def sys_futex(k: Kernel, t: Task, a: Args) -> Outcome:
-    """Priority-inheritance operations return ENOSYS, as without CONFIG_FUTEX_PI."""
-    addr, full_op, value, fourth, to, last = a
-    op = full_op & 0x7F
-    value &= 0xFFFF_FFFF
-    if op in (FUTEX_WAIT, FUTEX_WAIT_BITSET):
-        bitset = _ANY if op == FUTEX_WAIT else last & _ANY
-        deadline = _deadline(k, t, fourth, op, bool(full_op & FUTEX_CLOCK_REALTIME))
-        return _wait(k, t, addr, value, bitset, deadline)
+    """do_futex(). CLOCK_REALTIME is for WAIT_BITSET only."""
+    full_op, last = a[1], a[5] & 0xFFFF_FFFF
+    op, private = full_op & 0x7F, bool(full_op & FUTEX_PRIVATE_FLAG)
+    waits = op in (FUTEX_WAIT, FUTEX_WAIT_BITSET)
+    realtime = bool(full_op & FUTEX_CLOCK_REALTIME)
+    deadline = _deadline(k, t, a[3], op, realtime) if waits else None
+    if op in _PI or (realtime and op != FUTEX_WAIT_BITSET):
+        if op in _PI:
+            k.warn("futexes with priority inheritance are not modelled (-ENOSYS)")
+        raise Errno("ENOSYS")
+    bitset = last if op in (FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET) else _ANY
+    if waits:
+        return _wait(k, t, a[0], private, a[2] & 0xFFFF_FFFF, bitset, deadline)
     if op in (FUTEX_WAKE, FUTEX_WAKE_BITSET):
-        bitset = _ANY if op == FUTEX_WAKE else last & _ANY
         if not bitset:
             raise Errno("EINVAL")
-        return _wake(k, key_of(t, addr), max(_signed(value), 1), bitset)
+        return _wake(k, key_of(t, a[0], private), max(_signed(a[2]), 1), bitset)
     if op in (FUTEX_REQUEUE, FUTEX_CMP_REQUEUE):
-        n_wake, n_move = _signed(value), _signed(fourth)
-        if n_wake < 0 or n_move < 0:
-            raise Errno("EINVAL")
-        if op == FUTEX_CMP_REQUEUE and usermem.get_u32(k, t, addr) != last & 0xFFFF_FFFF:
-            raise Errno("EAGAIN")
-        return _requeue(k, t, addr, to, n_wake, n_move)
+        return _requeue(k, t, a, private, last if op == FUTEX_CMP_REQUEUE else None)
     if op == FUTEX_WAKE_OP:
-        return _wake_op(k, t, a)
+        return _wake_op(k, t, a, private)
     raise Errno("ENOSYS")
 
 
@@ -247,7 +284,7 @@ def sys_get_robust_list(k: Kernel, t: Task, a: Args) -> int:
 
 
 CALLS = (
-    Call("futex", sys_futex),
+    Call("futex", sys_futex, why="no priority inheritance"),
     Call("set_robust_list", sys_set_robust_list),
     Call("get_robust_list", sys_get_robust_list),
 )
