@@ -26,6 +26,7 @@ from shstk.schemas.uapi import (
     FUTEX_WAKE,
     FUTEX_WAKE_BITSET,
     FUTEX_WAKE_OP,
+    PAGE,
     PROT_WRITE,
 )
 from shstk.tracer.kernel.call import RESTART, RESTART_NO_HAND, Args, Call, Outcome, Wait
@@ -106,7 +107,10 @@ def key_of(t: Task, addr: int, private: bool = False) -> Hashable:
         raise Errno("EFAULT")
     if vma.shared is not None:
         return ("futex", "shared", vma.shared, vma.offset + addr - vma.start)
-    if vma.file is None and (vma.shadow_stack or not vma.prot & PROT_WRITE):
+    unwritable = not vma.prot & PROT_WRITE
+    if vma.shadow_stack:  # only gup_fast finds its page, which must be there already
+        unwritable = not t.space.resident(addr & -PAGE, PAGE)
+    if vma.file is None and unwritable:
         raise Errno("EFAULT")
     return ("futex", "anonymous", t.mm.id, addr)
 
