@@ -37,9 +37,6 @@ _REFUSED: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ),
     _RSEQ: ("rseq",),
     _ABSENT: (
-        "mq_open",
-        "msgget",
-        "semget",
         "add_key",
         "request_key",
         "keyctl",
