@@ -58,6 +58,7 @@ ENUMS: Final[Mapping[str, Mapping[int, str]]] = {
     "ioctl": _one_of("TC", "TIOC", "FIO"),
     "ioprio": _one_of("IOPRIO_WHO_"),
     "ipc_cmd": _one_of("IPC_", "SHM_LOCK", "SHM_UNLOCK", but=tuple(FLAGS["ipc"])),
+    "kcmp": _one_of("KCMP_"),
     "madvise": _one_of("MADV_"),
     "msg_cmd": _one_of("IPC_", *_OF_MSGCTL, but=tuple(FLAGS["ipc"])),
     "prctl": _one_of("PR_", but=("PR_SHADOW_STACK_", "PR_CFI_")),

@@ -271,7 +271,7 @@ _TABLE: Final = """
 269 sendmmsg fd:fd mmsg:ptr vlen:uint flags:msg
 270 process_vm_readv pid:pid lvec:ptr liovcnt:uint rvec:ptr riovcnt:uint flags:hex
 271 process_vm_writev pid:pid lvec:ptr liovcnt:uint rvec:ptr riovcnt:uint flags:hex
-272 kcmp pid1:pid pid2:pid type:int idx1:hex idx2:hex
+272 kcmp pid1:pid pid2:pid type:kcmp idx1:hex idx2:hex
 273 finit_module fd:fd uargs:str flags:hex
 274 sched_setattr pid:pid uattr:ptr flags:hex
 275 sched_getattr pid:pid uattr:ptr usize:size flags:hex

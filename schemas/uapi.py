@@ -129,6 +129,13 @@ O_CLOEXEC: Final = 0o2000000
 O_PATH: Final = 0o10000000
 O_TMPFILE: Final = 0o20000000 | O_DIRECTORY
 
+RESOLVE_NO_XDEV: Final = 1
+RESOLVE_NO_MAGICLINKS: Final = 2
+RESOLVE_NO_SYMLINKS: Final = 4
+RESOLVE_BENEATH: Final = 8
+RESOLVE_IN_ROOT: Final = 0x10
+RESOLVE_CACHED: Final = 0x20
+
 F_DUPFD: Final = 0
 F_GETFD: Final = 1
 F_SETFD: Final = 2
@@ -330,6 +337,16 @@ MSG_COPY: Final = 0o40000
 MSG_STAT: Final = 11  # of msgctl
 MSG_INFO: Final = 12
 MSG_STAT_ANY: Final = 13
+
+# linux/kcmp.h
+KCMP_FILE: Final = 0
+KCMP_VM: Final = 1
+KCMP_FILES: Final = 2
+KCMP_FS: Final = 3
+KCMP_SIGHAND: Final = 4
+KCMP_IO: Final = 5
+KCMP_SYSVSEM: Final = 6
+KCMP_EPOLL_TFD: Final = 7
 
 # linux/pidfd.h
 PIDFD_THREAD: Final = O_EXCL

@@ -45,8 +45,6 @@ _REFUSED: Final[dict[tuple[str, str], tuple[str, ...]]] = {
         "set_mempolicy",
         "perf_event_open",
         "fanotify_init",
-        "name_to_handle_at",
-        "kcmp",
         "seccomp",
         "bpf",
         "userfaultfd",

@@ -251,6 +251,8 @@ def _copy_process(k: Kernel, t: Task, args: CloneArgs) -> Task:
             undo.callback(sysvsem.left, k, child)
         _copy_files(k, t, child, args, undo)
         _copy_mm(k, t, child, args, undo)
+        if args.has("NEWUSER"):
+            k.warn("clone: user namespaces are not modelled (EPERM)")
         if args.flags & _NAMESPACES:
             raise Errno("EPERM")
         _copy_thread(k, child, args)
