@@ -10,6 +10,8 @@ from typing import Final
 
 from shstk.schemas.uapi import RLIMITS, constants
 
+_OF_MSGCTL: Final = ("MSG_STAT", "MSG_INFO")
+
 FLAGS: Final[Mapping[str, Mapping[str, int]]] = {
     "at": constants("AT_", but=("AT_FDCWD", "AT_EACCESS")),
     "clone": constants("CLONE_"),
@@ -22,7 +24,8 @@ FLAGS: Final[Mapping[str, Mapping[str, int]]] = {
     "map": constants("MAP_", but=("MAP_TYPE", "MAP_SHARED_VALIDATE")),
     "mlockall": constants("MCL_"),
     "mremap": constants("MREMAP_"),
-    "msg": constants("MSG_"),
+    "msg": constants("MSG_", but=("MSG_NOERROR", "MSG_EXCEPT", "MSG_COPY", *_OF_MSGCTL)),
+    "msgrcv": constants("IPC_NOWAIT", "MSG_NOERROR", "MSG_EXCEPT", "MSG_COPY"),
     "new_fd": constants("O_NONBLOCK", "O_DIRECT", "O_CLOEXEC"),
     "open": constants("O_", but=("O_RDONLY", "O_ACCMODE", "O_TMPFILE")),
     "pidfd": constants("PIDFD_NONBLOCK", "PIDFD_THREAD"),
@@ -55,12 +58,15 @@ ENUMS: Final[Mapping[str, Mapping[int, str]]] = {
     "ioctl": _one_of("TC", "TIOC", "FIO"),
     "ioprio": _one_of("IOPRIO_WHO_"),
     "ipc_cmd": _one_of("IPC_", "SHM_LOCK", "SHM_UNLOCK", but=tuple(FLAGS["ipc"])),
+    "kcmp": _one_of("KCMP_"),
     "madvise": _one_of("MADV_"),
+    "msg_cmd": _one_of("IPC_", *_OF_MSGCTL, but=tuple(FLAGS["ipc"])),
     "prctl": _one_of("PR_", but=("PR_SHADOW_STACK_", "PR_CFI_")),
     "priority": _one_of("PRIO_"),
     "ptrace": _one_of("PTRACE_", but=("PTRACE_CFI_",)),
     "rlimit": {number: f"RLIMIT_{name}" for number, name in enumerate(RLIMITS)},
     "sched": _one_of("SCHED_"),
+    "sem_cmd": _one_of("IPC_", "GET", "SET", "SEM_", but=("SEM_UNDO", *FLAGS["ipc"])),
     "sigmask": _one_of("SIG_"),
     "socktype": _one_of("SOCK_"),
     "whence": _one_of("SEEK_"),

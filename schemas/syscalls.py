@@ -200,11 +200,11 @@ _TABLE: Final = """
 184 mq_notify mqdes:fd notification:ptr
 185 mq_getsetattr mqdes:fd mqstat:ptr omqstat:ptr
 186 msgget key:hex msgflg:ipc
-187 msgctl msqid:int cmd:ipc_cmd buf:ptr
-188 msgrcv msqid:int msgp:ptr msgsz:size msgtyp:int msgflg:ipc
+187 msgctl msqid:int cmd:msg_cmd buf:ptr
+188 msgrcv msqid:int msgp:ptr msgsz:size msgtyp:int msgflg:msgrcv
 189 msgsnd msqid:int msgp:ptr msgsz:size msgflg:ipc
 190 semget key:hex nsems:int semflg:ipc
-191 semctl semid:int semnum:int cmd:ipc_cmd arg:hex
+191 semctl semid:int semnum:int cmd:sem_cmd arg:hex
 192 semtimedop semid:int tsops:ptr nsops:uint timeout:ptr
 193 semop semid:int tsops:ptr nsops:uint
 194 shmget key:hex size:size shmflg:ipc
@@ -271,7 +271,7 @@ _TABLE: Final = """
 269 sendmmsg fd:fd mmsg:ptr vlen:uint flags:msg
 270 process_vm_readv pid:pid lvec:ptr liovcnt:uint rvec:ptr riovcnt:uint flags:hex
 271 process_vm_writev pid:pid lvec:ptr liovcnt:uint rvec:ptr riovcnt:uint flags:hex
-272 kcmp pid1:pid pid2:pid type:int idx1:hex idx2:hex
+272 kcmp pid1:pid pid2:pid type:kcmp idx1:hex idx2:hex
 273 finit_module fd:fd uargs:str flags:hex
 274 sched_setattr pid:pid uattr:ptr flags:hex
 275 sched_getattr pid:pid uattr:ptr usize:size flags:hex

@@ -169,3 +169,45 @@ def test_a_dead_owner() -> None:
     (mark,) = (r for r in result.rows("kernel_memory") if r["addr"] == result.labels["lock"])
     assert events["exit_begin"] < mark["seq"] < events["robust_done"] < events["mm_dropped"]
     assert mark["during"] == events["exit_begin"]
+
+
+def waitv(*entries: str, timeout: str = "0", clock: int = 1) -> str:
+    """A guest's call on entries of `value, address, flags`."""
+    return f"sys 449, vector, {len(entries)}, 0, {timeout}, {clock}"
+
+
+def vector(*entries: str) -> str:
+    return ".align 8\nvector: .dword " + ", ".join(entries) + "\n"
+
+
+def test_waitv_tells_which_futex_woke_it() -> None:
+    text = waiters(1, waitv("", ""), f"sys 98, other, {WAKE}, 5\nreport a0\nsys 101, nap, 0")
+    result = run(text + vector("0, word, 2", "0, other, 130"))
+    assert result.words == [1]
+    assert [r["ret"] for r in result.rows("syscalls") if r["name"] == "futex_waitv"] == [1]
+
+
+def test_waitv_follows_a_requeue() -> None:
+    move = f"sys 98, word, {REQUEUE}, 0, 1, other\nsys 98, other, {WAKE}, 1\nreport a0"
+    text = waiters(1, waitv("", ""), move + "\nsys 101, nap, 0")
+    result = run(text + vector("0, word, 2", "0, top3, 2"))
+    assert result.words == [1]
+    assert [r["ret"] for r in result.rows("syscalls") if r["name"] == "futex_waitv"] == [0]
+
+
+@pytest.mark.parametrize(
+    ("entries", "call", "ret"),
+    [
+        (("0, word, 2", "1, other, 2"), waitv("", ""), EAGAIN),
+        (("0, word, 2", "0, 8, 2"), waitv("", ""), EFAULT),
+        (("0, word, 3",), waitv(""), EINVAL),  # FUTEX2_SIZE_U64
+        (("0, word, 2",), waitv("", timeout="nap"), ETIMEDOUT),
+        (("0, word, 2",), waitv("", timeout="nap", clock=2), EINVAL),
+        (("0, word, 2",), "sys 449, vector, 0, 0, 0, 1", EINVAL),
+        (("0, word, 2",), "sys 449, vector, 129, 0, 0, 1", EINVAL),
+        (("0, word, 2",), "sys 449, vector, 1, 1, 0, 1", EINVAL),
+    ],
+)
+def test_answers_of_waitv(entries: tuple[str, ...], call: str, ret: int) -> None:
+    result = run(f"{call}\nsys 94, 0\n{DATA}{vector(*entries)}")
+    assert [r["ret"] for r in result.rows("syscalls") if r["name"] == "futex_waitv"] == [ret]

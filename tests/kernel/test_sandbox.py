@@ -257,3 +257,74 @@ def test_state_is_plain_data(tree: Path) -> None:
     copy, files, fs = pickle.loads(pickle.dumps((d.k.sandbox, d.t.files, d.t.fs)))
     assert fs.cwd is copy.root
     assert sorted(files.slots) == sorted(d.t.files.slots)
+
+
+RESOLVE = {"xdev": 1, "magic": 2, "links": 4, "beneath": 8, "root": 16, "cached": 32}
+
+
+@pytest.mark.parametrize(
+    ("path", "how", "answer"),
+    [
+        ("f", "beneath", None),
+        ("sub/../f", "beneath", None),
+        ("../f", "beneath", "EXDEV"),
+        ("/dir/f", "beneath", "EXDEV"),
+        ("out", "beneath", "EXDEV"),
+        ("up", "beneath", "EXDEV"),
+        ("sub/in", "beneath", None),
+        ("/f", "root", None),
+        ("../../f", "root", None),
+        ("absolute", "root", None),
+        ("out", "root", "ENOENT"),
+        ("sub/in", "links", "ELOOP"),
+        ("f", "links", None),
+        ("/proc/self/fd/0", "magic", "ELOOP"),
+        ("/proc/self/stat", "magic", None),
+        ("/proc/self/stat", "links", "ELOOP"),
+        ("/proc/self/stat", "xdev", "EXDEV"),
+        ("out", "xdev", None),
+        ("f", "cached", None),
+    ],
+)
+def test_openat2_stays_where_it_is_told(path: str, how: str, answer: str | None) -> None:
+    d = Direct()
+    for name in ("/dir", "/dir/sub"):
+        d.at("mkdirat", name, 0o755)
+    d.save("/dir/f", b"")
+    d.save("/elsewhere", b"")
+    for name, target in (
+        ("/dir/out", "/elsewhere"),
+        ("/dir/up", "../elsewhere"),
+        ("/dir/sub/in", "../f"),
+        ("/dir/absolute", "/f"),
+    ):
+        assert d.call("symlinkat", target.encode() + b"\0", -100, name.encode() + b"\0") == 0
+    fd = d.open("/dir", 0o200000)
+    asked = b"".join(n.to_bytes(8, "little") for n in (0, 0, RESOLVE[how]))
+    got = d.call("openat2", fd, path.encode() + b"\0", asked, 24)
+    assert (got if isinstance(got, str) else None) == answer
+
+
+@pytest.mark.parametrize(
+    ("flags", "mode", "resolve", "size", "answer"),
+    [
+        (0, 0, 0, 23, "EINVAL"),
+        (0, 0, 0, 4097, "E2BIG"),
+        (0, 0, 0x40, 24, "EINVAL"),
+        (0, 0, 0x18, 24, "EINVAL"),
+        (1 << 35, 0, 0, 24, "EINVAL"),
+        (0, 0o600, 0, 24, "EINVAL"),
+        (O_CREAT, 0o10000, 0, 24, "EINVAL"),
+        (O_PATH | O_WRONLY, 0, 0, 24, "EINVAL"),
+        (O_CREAT | O_WRONLY, 0o600, 0x20, 24, "EAGAIN"),
+        (O_WRONLY | 0o4010000, 0, 0, 24, None),
+    ],
+)
+def test_openat2_refuses_what_it_does_not_know(
+    flags: int, mode: int, resolve: int, size: int, answer: str | None
+) -> None:
+    d = Direct()
+    d.save("/f", b"")
+    how = b"".join(n.to_bytes(8, "little") for n in (flags, mode, resolve, 0))
+    got = d.call("openat2", -100, b"/f\0", how, size)
+    assert (got if isinstance(got, str) else None) == answer

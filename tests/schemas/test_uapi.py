@@ -19,12 +19,13 @@ pytestmark = pytest.mark.skipif(not importlib.util.find_spec("ziglang"), reason=
 # The kernel's own first: what a libc calls the same is not always the same (musl's O_ACCMODE).
 HEADERS = {
     "kernel": """
-        asm/hwprobe.h asm/ptrace.h asm/sigcontext.h asm/unistd.h asm-generic/errno.h
-        asm-generic/ioctls.h asm-generic/siginfo.h asm-generic/socket.h linux/elf.h
-        linux/eventpoll.h linux/fadvise.h linux/falloc.h linux/fcntl.h linux/fs.h linux/futex.h
-        linux/in.h linux/inotify.h linux/ioprio.h linux/ipc.h linux/mman.h linux/net.h linux/pidfd.h
-        linux/prctl.h linux/ptrace.h linux/resource.h linux/sched.h linux/shm.h linux/sockios.h
-        linux/time.h linux/timerfd.h linux/wait.h linux/xattr.h
+        asm-generic/errno.h asm-generic/ioctls.h asm-generic/siginfo.h asm-generic/socket.h
+        asm/hwprobe.h asm/ptrace.h asm/sigcontext.h asm/unistd.h linux/elf.h linux/eventpoll.h
+        linux/fadvise.h linux/falloc.h linux/fcntl.h linux/fs.h linux/futex.h linux/in.h
+        linux/inotify.h linux/ioprio.h linux/ipc.h linux/mman.h linux/msg.h linux/net.h
+        linux/openat2.h linux/pidfd.h linux/prctl.h linux/ptrace.h linux/resource.h linux/sched.h
+        linux/sem.h linux/shm.h linux/sockios.h linux/time.h linux/timerfd.h linux/wait.h
+        linux/xattr.h
     """,
     "libc": """
         errno.h fcntl.h netinet/in.h sched.h signal.h sys/eventfd.h sys/file.h sys/mman.h
@@ -35,6 +36,7 @@ NOT_IN_HEADERS = {
     "PAGE": "a size that the kernel is built with",
     "SIGSET_SIZE": "a sizeof",
     "PTRACE_SYSEMU": "of other architectures; here its number is what a program may try",
+    **dict.fromkeys((name for name in vars(uapi) if name.startswith("KCMP_")), "an enum"),
     "IOPRIO_WHO_PROCESS": "an enum",
     "IOPRIO_WHO_PGRP": "an enum",
     "IOPRIO_WHO_USER": "an enum",

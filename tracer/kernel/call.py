@@ -20,13 +20,14 @@ class Wait:
 
     `Kernel.wake_key(key)` wakes it, or the virtual clock when it reaches `deadline_ns`, or (if
     `interruptible`) a signal. `Task.blocked.woken` is then "key", "deadline" or "signal".
-    `reason` is for messages: "futex", "wait4", "pipe".
+    `also`: further keys that wake it. `reason` is for messages: "futex", "wait4", "pipe".
     """
 
     reason: str
     key: Hashable | None = None
     deadline_ns: int | None = None
     interruptible: bool = True
+    also: tuple[Hashable, ...] = ()
 
 
 class End(Enum):

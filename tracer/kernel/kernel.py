@@ -165,7 +165,7 @@ class Kernel:
         """Make a blocked task runnable. Its call is retried with `blocked.woken` = why."""
         if task.state != BLOCKED or task.blocked is None:
             return
-        self._unqueue(task, task.blocked.key)
+        self._unqueue(task)
         task.blocked.woken = why
         task.state = RUNNABLE
         self.sched.add(task)
@@ -181,23 +181,28 @@ class Kernel:
         """The tasks blocked on `key`, the longest waiting first."""
         return list(self._waiters.get(key, ()))
 
-    def requeue(self, task: Task, key: Hashable) -> None:
-        """Move a blocked task to the wait queue of another key."""
+    def requeue(self, task: Task, key: Hashable, to: Hashable) -> None:
+        """Move a blocked task from the wait queue of one of its keys to that of another."""
         assert task.blocked is not None
-        self._unqueue(task, task.blocked.key)
-        task.blocked.key = key
-        self._waiters.setdefault(key, {})[task] = None
+        self._unqueue(task)
+        task.blocked.keys = [to if own == key else own for own in task.blocked.keys]
+        self._queue(task)
 
-    def _unqueue(self, task: Task, key: Hashable) -> None:
-        if queue := self._waiters.get(key):
-            queue.pop(task, None)
-            if not queue:
-                del self._waiters[key]
+    def _queue(self, task: Task) -> None:
+        assert task.blocked is not None
+        for key in task.blocked.keys:
+            self._waiters.setdefault(key, {})[task] = None
+
+    def _unqueue(self, task: Task) -> None:
+        for key in task.blocked.keys if task.blocked else ():
+            if queue := self._waiters.get(key):
+                queue.pop(task, None)
+                if not queue:
+                    del self._waiters[key]
 
     def retire(self, task: Task) -> None:
         """Take an exiting task off its wait queue and the run queue."""
-        if task.blocked is not None:
-            self._unqueue(task, task.blocked.key)
+        self._unqueue(task)
         task.state = ZOMBIE
         self.sched.remove(task)
 
@@ -205,13 +210,13 @@ class Kernel:
         """Block a task in its call. A signal that is already pending wakes it at once."""
         blocked = task.blocked
         assert blocked is not None
-        blocked.reason, blocked.key = wait.reason, wait.key
+        blocked.reason = wait.reason
+        blocked.keys = [*(() if wait.key is None else (wait.key,)), *wait.also]
         blocked.deadline_ns, blocked.interruptible = wait.deadline_ns, wait.interruptible
         blocked.woken = None
         task.state = BLOCKED
         self.sched.remove(task)
-        if wait.key is not None:
-            self._waiters.setdefault(wait.key, {})[task] = None
+        self._queue(task)
         if wait.deadline_ns is not None:
             self.sched.sleep_until(wait.deadline_ns, task)
         if wait.interruptible and task.sigpending:

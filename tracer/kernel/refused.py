@@ -37,9 +37,6 @@ _REFUSED: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ),
     _RSEQ: ("rseq",),
     _ABSENT: (
-        "mq_open",
-        "msgget",
-        "semget",
         "add_key",
         "request_key",
         "keyctl",
@@ -48,8 +45,6 @@ _REFUSED: Final[dict[tuple[str, str], tuple[str, ...]]] = {
         "set_mempolicy",
         "perf_event_open",
         "fanotify_init",
-        "name_to_handle_at",
-        "kcmp",
         "seccomp",
         "bpf",
         "userfaultfd",

@@ -10,13 +10,14 @@ from shstk.tracer.kernel import refused
 from shstk.tracer.kernel.arch import calls as arch
 from shstk.tracer.kernel.call import Call
 from shstk.tracer.kernel.fs import calls as fs
+from shstk.tracer.kernel.ipc import calls as ipc
 from shstk.tracer.kernel.mm import calls as mm
 from shstk.tracer.kernel.net import calls as net
 from shstk.tracer.kernel.process import calls as process
 from shstk.tracer.kernel.signal import calls as signal
 from shstk.tracer.kernel.time import calls as time
 
-_FOLDERS: Final = (arch, fs, mm, net, process, signal, time, refused)
+_FOLDERS: Final = (arch, fs, ipc, mm, net, process, signal, time, refused)
 
 
 def gather(calls: Iterable[Call]) -> dict[int, Call]:

@@ -128,7 +128,7 @@ class Blocked:
     """Created at the entry of every call, so that a try can keep state for the next one."""
 
     reason: str = ""
-    key: Hashable | None = None
+    keys: list[Hashable] = field(default_factory=list)
     deadline_ns: int | None = None  # of this sleep
     interruptible: bool = True
     woken: str | None = None  # None on the first try; then "key", "deadline" or "signal"

@@ -140,6 +140,9 @@ class OpenFile:
         """The bytes that mmap(2) maps; None: zeros of any length."""
         raise Errno("ENODEV")
 
+    def flushed(self, k: Kernel) -> None:
+        """Called when k.current closes a descriptor of it (f_op->flush)."""
+
     def released(self, k: Kernel) -> None:
         """Called when the last reference is dropped (f_op->release)."""
 
@@ -231,6 +234,7 @@ class Files:
             raise Errno("EBADF")
         self.cloexec.discard(fd & 0xFFFF_FFFF)
         locks.release(k, file.inode, self)
+        file.flushed(k)
         file.put(k)
 
     def _set(self, fd: int, file: OpenFile) -> None:

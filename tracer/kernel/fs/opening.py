@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import stat
+import struct
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import (
@@ -24,6 +27,11 @@ from shstk.schemas.uapi import (
     O_TMPFILE,
     O_TRUNC,
     O_WRONLY,
+    PAGE,
+    RESOLVE_BENEATH,
+    RESOLVE_CACHED,
+    RESOLVE_IN_ROOT,
+    constants,
 )
 from shstk.tracer.kernel.call import Args, Call, End, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
@@ -56,8 +64,14 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
+_O_SYNC: Final = 0o4010000  # O_DSYNC and __O_SYNC
 _CREATION: Final = O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC | O_NOFOLLOW  # not in f_flags
 _MEMFD_NAME: Final = 250  # bytes, with the NUL
+_WITH_PATH: Final = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
+_KNOWN: Final = reduce(or_, constants("O_").values(), _O_SYNC)
+_OPEN_HOW: Final = struct.Struct("<3Q")
+_RESOLVE: Final = sum(constants("RESOLVE_").values())
+_SCOPED: Final = RESOLVE_BENEATH | RESOLVE_IN_ROOT
 _NEEDS: Final = {O_RDONLY: READ, O_WRONLY: WRITE, O_RDWR: READ | WRITE}
 
 
@@ -120,7 +134,7 @@ def _path(found: Found, inode: Inode, asked: str) -> str:
 
 
 def open_at(
-    k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int
+    k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int, resolve: int = 0
 ) -> OpenFile | Wait | End:
     """openat(2) without the descriptor. The open of a named pipe, or of a file with a lease, may
     have to wait."""
@@ -129,11 +143,11 @@ def open_at(
         fits = flags & O_DIRECTORY and flags & O_ACCMODE != O_RDONLY
         raise Errno("EOPNOTSUPP" if fits else "EINVAL")
     if flags & O_PATH:
-        flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
+        flags &= _WITH_PATH
     if flags & O_CREAT and flags & O_DIRECTORY:
         raise Errno("EINVAL")
     follow = not (flags & O_NOFOLLOW or flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL)
-    found = find(k, t, dirfd, path, follow)
+    found = find(k, t, dirfd, path, follow, resolve)
     inode = found.inode
     kept = flags & ~_CREATION | O_LARGEFILE
     if inode is None:
@@ -166,10 +180,12 @@ def open_at(
     return file
 
 
-def _open(k: Kernel, t: Task, dirfd: int, path_addr: int, flags: int, mode: int) -> Outcome:
+def _open(
+    k: Kernel, t: Task, dirfd: int, path_addr: int, flags: int, mode: int, resolve: int = 0
+) -> Outcome:
     path = get_path(k, t, path_addr)
     t.files.unused(t)  # do_sys_openat2() takes a descriptor before it walks the path
-    file = open_at(k, t, dirfd, path, flags, mode)
+    file = open_at(k, t, dirfd, path, flags, mode, resolve)
     return file if isinstance(file, Wait | End) else t.files.add(t, file, bool(flags & O_CLOEXEC))
 
 
@@ -178,17 +194,28 @@ def sys_openat(k: Kernel, t: Task, a: Args) -> Outcome:
 
 
 def sys_openat2(k: Kernel, t: Task, a: Args) -> Outcome:
-    """struct open_how {flags, mode, resolve}; a nonzero resolve is rejected."""
-    if a[3] < 24:
+    """struct open_how: flags, mode, resolve. Unlike openat, it refuses what it does not know."""
+    if a[3] < _OPEN_HOW.size:
         raise Errno("EINVAL")
-    how = usermem.get(k, t, a[2], 24)
-    flags, mode, resolve = (int.from_bytes(how[i : i + 8], "little") for i in (0, 8, 16))
-    if resolve:
-        k.warn(f"openat2: RESOLVE_* restrictions {resolve:#x} are not modelled (EOPNOTSUPP)")
-        raise Errno("EOPNOTSUPP")
-    if flags >> 32 or mode & ~0o7777 or (mode and not flags & O_CREAT):
+    if a[3] > PAGE:
+        raise Errno("E2BIG")
+    how = usermem.get(k, t, a[2], a[3])
+    if any(how[_OPEN_HOW.size :]):
+        raise Errno("E2BIG")
+    flags, mode, resolve = _OPEN_HOW.unpack_from(how)
+    creates = flags & (O_CREAT | O_TMPFILE & ~O_DIRECTORY)
+    bad = (
+        flags & ~_KNOWN
+        or resolve & ~_RESOLVE
+        or resolve & _SCOPED == _SCOPED
+        or mode & ~(0o7777 if creates else 0)
+        or (flags & O_PATH and flags & ~_WITH_PATH)
+    )
+    if bad:
         raise Errno("EINVAL")
-    return _open(k, t, a[0], a[1], flags, mode)
+    if resolve & RESOLVE_CACHED and (creates or flags & O_TRUNC):
+        raise Errno("EAGAIN")
+    return _open(k, t, a[0], a[1], flags, mode, resolve)
 
 
 def sys_memfd_create(k: Kernel, t: Task, a: Args) -> int:
@@ -213,5 +240,5 @@ def sys_memfd_create(k: Kernel, t: Task, a: Args) -> int:
 CALLS: Final = (
     Call("openat", sys_openat),
     Call("memfd_create", sys_memfd_create, why="no huge pages"),
-    Call("openat2", sys_openat2, "simple", "without RESOLVE_* restrictions"),
+    Call("openat2", sys_openat2, why="every name counts as cached"),
 )

@@ -11,6 +11,8 @@ from shstk.schemas.uapi import O_CLOEXEC, PAGE, RLIM_INFINITY, RLIMITS
 from shstk.tracer.kernel.arch import hwprobe
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.leases import BREAK_TIME
+from shstk.tracer.kernel.ipc import mqueue, sysvmsg, sysvsem
+from shstk.tracer.kernel.ipc.ids import IPC_OBJECTS_MAX, Object
 from shstk.tracer.kernel.proc.memtext import maps, smaps, statm, vm_status
 from shstk.tracer.kernel.process.identity import CAP_LAST, memory, version
 from shstk.tracer.kernel.task import BLOCKED, DEAD, RUNNABLE, STOPPED, UID, ZOMBIE, Process, Task
@@ -246,22 +248,64 @@ SYSTEM_TEXTS: Final[dict[str, Callable[[Kernel], str]]] = {
     "version": _version,
 }
 
+
+def _sysv_queues(k: Kernel) -> str:
+    head = "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid"
+    rows = [f"{head}      stime      rtime      ctime\n"]
+    for q in sysvmsg.QUEUES.of(k).queues.by_number.values():
+        counts = f"{q.bytes:10} {len(q.messages):10} {q.sender:5} {q.receiver:5}"
+        times = f"{q.sent_at:10} {q.received_at:10} {q.changed_at:10}"
+        rows.append(f"{_sysv_object(q)}  {counts} {_sysv_owner(q)} {times}\n")
+    return "".join(rows)
+
+
+def _sysv_semaphores(k: Kernel) -> str:
+    head = "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n"
+    rows = [head]
+    for s in sysvsem.SEMAPHORES.of(k).sets.by_number.values():
+        times = f"{s.operated_at:10} {s.changed_at:10}"
+        rows.append(f"{_sysv_object(s)} {len(s.values):10} {_sysv_owner(s)} {times}\n")
+    return "".join(rows)
+
+
+def _sysv_object(o: Object) -> str:
+    return f"{o.key:10} {o.number:10}  {o.mode:4o}"
+
+
+def _sysv_owner(o: Object) -> str:
+    return f"{o.uid:5} {o.gid:5} {UID:5} {UID:5}"
+
+
 SYSCTLS: Final[dict[str, Callable[[Kernel], str]]] = {
     "sys/fs/file-max": lambda k: f"{2**63 - 1}\n",
     "sys/fs/lease-break-time": lambda k: f"{BREAK_TIME}\n",
     "sys/fs/leases-enable": lambda k: "1\n",
+    "sys/fs/mqueue/msg_default": lambda k: f"{mqueue.MESSAGES_MAX}\n",
+    "sys/fs/mqueue/msg_max": lambda k: f"{mqueue.MESSAGES_MAX}\n",
+    "sys/fs/mqueue/msgsize_default": lambda k: f"{mqueue.SIZE_MAX}\n",
+    "sys/fs/mqueue/msgsize_max": lambda k: f"{mqueue.SIZE_MAX}\n",
+    "sys/fs/mqueue/queues_max": lambda k: f"{mqueue.QUEUES_MAX}\n",
     "sys/fs/pipe-max-size": lambda k: "1048576\n",
     "sys/kernel/cap_last_cap": lambda k: "40\n",
     "sys/kernel/hostname": lambda k: "shstk\n",
+    "sys/kernel/msgmax": lambda k: f"{sysvmsg.MESSAGE_MAX}\n",
+    "sys/kernel/msgmnb": lambda k: f"{sysvmsg.QUEUE_MAX}\n",
+    "sys/kernel/msgmni": lambda k: f"{IPC_OBJECTS_MAX}\n",
     "sys/kernel/ngroups_max": lambda k: "65536\n",
     "sys/kernel/osrelease": lambda k: f"{version(k)[0]}\n",
     "sys/kernel/ostype": lambda k: "Linux\n",
     "sys/kernel/pid_max": lambda k: f"{k.pid_max}\n",
     "sys/kernel/random/boot_id": lambda k: f"{_uuid(k.seed)}\n",
+    "sys/kernel/sem": lambda k: (
+        f"{sysvsem.SET_MAX}\t{sysvsem.ALL_MAX}\t{sysvsem.OPERATIONS_MAX}\t{IPC_OBJECTS_MAX}\n"
+    ),
+    "sys/kernel/tainted": lambda k: "0\n",
     "sys/kernel/threads-max": lambda k: f"{k.pid_max}\n",
     "sys/vm/max_map_count": lambda k: "65530\n",
     "sys/vm/mmap_min_addr": lambda k: f"{PAGE}\n",
     "sys/vm/overcommit_memory": lambda k: "0\n",
+    "sysvipc/msg": _sysv_queues,
+    "sysvipc/sem": _sysv_semaphores,
 }
 
 

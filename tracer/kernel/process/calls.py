@@ -10,11 +10,13 @@ from shstk.tracer.kernel.process import (
     exit,
     futex,
     identity,
+    kcmp,
     limits,
     pidfd,
     prctl,
     ptracecalls,
     schedcalls,
+    unshare,
     wait,
 )
 
@@ -24,10 +26,12 @@ CALLS: Final = (
     *exit.CALLS,
     *futex.CALLS,
     *identity.CALLS,
+    *kcmp.CALLS,
     *limits.CALLS,
     *pidfd.CALLS,
     *prctl.CALLS,
     *ptracecalls.CALLS,
     *schedcalls.CALLS,
+    *unshare.CALLS,
     *wait.CALLS,
 )

@@ -19,6 +19,7 @@ from shstk.schemas.uapi import (
 from shstk.tracer.kernel.arch import shstk
 from shstk.tracer.kernel.call import RESTART_ALWAYS, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.ipc import sysvsem
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.mm.mm import TASK_SIZE, Birth, Mm
 from shstk.tracer.kernel.process import exit as exits
@@ -245,8 +246,13 @@ def _copy_process(k: Kernel, t: Task, args: CloneArgs) -> Task:
             child.process = t.process
         else:
             child.process = _copy_signal(t, args)
+        if args.has("SYSVSEM"):
+            sysvsem.cloned(k, t, child)
+            undo.callback(sysvsem.left, k, child)
         _copy_files(k, t, child, args, undo)
         _copy_mm(k, t, child, args, undo)
+        if args.has("NEWUSER"):
+            k.warn("clone: user namespaces are not modelled (EPERM)")
         if args.flags & _NAMESPACES:
             raise Errno("EPERM")
         _copy_thread(k, child, args)

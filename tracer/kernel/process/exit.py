@@ -9,6 +9,7 @@ from shstk.schemas.uapi import CLD_EXITED, CLD_KILLED
 from shstk.tracer.kernel.arch import shstk
 from shstk.tracer.kernel.call import NO_RETURN, Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.ipc import sysvsem
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.process import futex, pidfd, ptrace
 from shstk.tracer.kernel.signal import signals
@@ -37,6 +38,7 @@ def do_exit(k: Kernel, t: Task, status: int) -> None:
     if t.mm is not None:
         mm_release(k, t)
         drop_mm(k, t)
+    sysvsem.left(k, t)
     t.files.drop(k)
     shstk.exit_thread(k, t)
     own = t.call is not None and t.call.name in _OWN_CALLS and t is runner

@@ -5,10 +5,12 @@ from __future__ import annotations
 import operator
 import struct
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import (
+    CLOCK_MONOTONIC,
+    CLOCK_REALTIME,
     FUTEX_CLOCK_REALTIME,
     FUTEX_CMP_REQUEUE,
     FUTEX_CMP_REQUEUE_PI,
@@ -29,7 +31,7 @@ from shstk.schemas.uapi import (
 from shstk.tracer.kernel.call import RESTART, RESTART_NO_HAND, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.time.clock import realtime_ns
+from shstk.tracer.kernel.time.clock import get_timespec, realtime_ns
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -44,6 +46,11 @@ _PI: Final = (
     FUTEX_CMP_REQUEUE_PI,
     FUTEX_LOCK_PI2,
 )
+
+_WAITV_MAX: Final = 128
+_WAITV: Final = struct.Struct("<QQII")  # struct futex_waitv: val, uaddr, flags, __reserved
+_FUTEX2_SIZE_U32: Final = 2
+_FUTEX2_PRIVATE: Final = 128
 
 _WAITERS: Final = 0x8000_0000
 _OWNER_DIED: Final = 0x4000_0000
@@ -70,11 +77,14 @@ _COMPARISONS: Final[tuple[Callable[[int, int], bool], ...]] = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Waiter:
-    """A task blocked on a futex (struct futex_q)."""
+    """A task blocked on futexes (struct futex_q). keys, woken: of futex_waitv: where it sleeps,
+    and where it was woken."""
 
     bitset: int
+    keys: list[Hashable] = field(default_factory=list)
+    woken: Hashable | None = None
 
 
 def key_of(t: Task, addr: int, private: bool = False) -> Hashable:
@@ -117,6 +127,7 @@ def _wake(k: Kernel, key: Hashable, n: int, bitset: int = _ANY) -> int:
         assert task.blocked is not None
         assert isinstance(task.blocked.state, _Waiter)
         if task.blocked.state.bitset & bitset:
+            task.blocked.state.woken = key
             k.wake(task)
             woken += 1
     return woken
@@ -170,7 +181,11 @@ def _requeue(k: Kernel, t: Task, a: Args, private: bool, expected: int | None) -
     woken = _wake(k, source, n_wake)
     moved = k.waiting(source)[:n_move]
     for task in moved:
-        k.requeue(task, target)
+        k.requeue(task, source, target)
+        assert task.blocked is not None
+        assert isinstance(task.blocked.state, _Waiter)
+        waiter = task.blocked.state
+        waiter.keys = [target if key == source else key for key in waiter.keys]
     return woken + len(moved)
 
 
@@ -227,6 +242,38 @@ def _signed(value: int) -> int:
     return value - (1 << 32) if value >> 31 else value
 
 
+def sys_futex_waitv(k: Kernel, t: Task, a: Args) -> Outcome:
+    """Sleep on up to 128 futexes; returns the index of one that was woken."""
+    addr, count, flags, timeout, clock, _ = a
+    assert t.blocked is not None
+    waiter = t.blocked.state
+    if isinstance(waiter, _Waiter):
+        if waiter.woken is not None:
+            return len(waiter.keys) - 1 - waiter.keys[::-1].index(waiter.woken)
+        if t.blocked.woken == "deadline":
+            raise Errno("ETIMEDOUT")
+        return RESTART
+    count &= 0xFFFF_FFFF
+    if flags & 0xFFFF_FFFF or not 0 < count <= _WAITV_MAX or not addr:
+        raise Errno("EINVAL")
+    deadline = None
+    if timeout:
+        if clock not in (CLOCK_REALTIME, CLOCK_MONOTONIC):
+            raise Errno("EINVAL")
+        offset = realtime_ns(k) - k.now_ns() if clock == CLOCK_REALTIME else 0
+        deadline = get_timespec(k, t, timeout) - offset
+    entries = list(_WAITV.iter_unpack(usermem.get(k, t, addr, _WAITV.size * count)))
+    for value, _, how, reserved in entries:
+        if how & ~_FUTEX2_PRIVATE != _FUTEX2_SIZE_U32 or reserved or value >> 32:
+            raise Errno("EINVAL")
+    keys = [key_of(t, at, bool(how & _FUTEX2_PRIVATE)) for _, at, how, _ in entries]
+    for value, at, _, _ in entries:
+        if usermem.get_u32(k, t, at) != value:
+            raise Errno("EAGAIN")
+    t.blocked.state = _Waiter(_ANY, keys)
+    return Wait("futex_waitv", None, deadline, also=tuple(keys))
+
+
 # Robust lists.
 
 
@@ -281,6 +328,7 @@ def sys_get_robust_list(k: Kernel, t: Task, a: Args) -> int:
 
 CALLS = (
     Call("futex", sys_futex, why="no priority inheritance"),
+    Call("futex_waitv", sys_futex_waitv, why="32-bit futexes without FUTEX2_NUMA"),
     Call("set_robust_list", sys_set_robust_list),
     Call("get_robust_list", sys_get_robust_list),
 )

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from shstk.schemas import uapi
 from shstk.schemas.errors import BadProgram
-from shstk.schemas.uapi import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW
+from shstk.schemas.uapi import (
+    AT_EMPTY_PATH,
+    AT_SYMLINK_NOFOLLOW,
+    RESOLVE_BENEATH,
+    RESOLVE_IN_ROOT,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_SYMLINKS,
+    RESOLVE_NO_XDEV,
+)
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.inode import (
     DEV_BOUND,
@@ -257,21 +265,32 @@ class Sandbox:
 
 
 def walk(
-    k: Kernel | None, root: Directory, start: Directory, path: str, follow: bool = True
+    k: Kernel | None,
+    root: Directory,
+    start: Directory,
+    path: str,
+    follow: bool = True,
+    resolve: int = 0,
 ) -> Found:
     """Resolve a path from `start`, or from the root if it is absolute.
 
-    follow: resolve the last component too, if it is a symlink. k is None before the run, when
-    nothing is recorded and /proc has no tasks.
+    follow: resolve the last component too, if it is a symlink. resolve: openat2's RESOLVE_*. k is
+    None before the run, when nothing is recorded and /proc has no tasks.
 
-    Errno: ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG.
+    Errno: ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG; EXDEV for a step that `resolve` forbids.
     """
     if not path:
         raise Errno("ENOENT")
     if len(raw(path)) >= PATH_MAX:
         raise Errno("ENAMETOOLONG")
+    if resolve & RESOLVE_IN_ROOT:
+        root = start
+    if resolve & RESOLVE_BENEATH and path.startswith("/"):
+        raise Errno("EXDEV")
     parent = start
     here: Inode | None = root if path.startswith("/") else start
+    assert here is not None
+    device = here.dev
     name, links = "", 0
     must_be_dir = path.endswith("/")
     names = deque(part for part in path.split("/") if part)
@@ -286,7 +305,11 @@ def walk(
         if part == ".":
             continue
         if part == "..":
-            here = parent.parent
+            if resolve & RESOLVE_BENEATH and parent is start:
+                raise Errno("EXDEV")
+            if not resolve & RESOLVE_IN_ROOT or parent is not start:
+                here = parent.parent
+            _stay(resolve, here, device)
             continue
         if len(raw(part)) > NAME_MAX:
             raise Errno("ENAMETOOLONG")
@@ -295,17 +318,36 @@ def walk(
             links += 1
             if links > SYMLINKS_MAX:
                 raise Errno("ELOOP")
+            if resolve & _no_link(here):
+                raise Errno("ELOOP")
             if isinstance(here, MagicLink):
                 here = here.jump(k)
+                if resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT):
+                    raise Errno("EXDEV")
+                _stay(resolve, here, device)
                 continue
+            if resolve & RESOLVE_BENEATH and here.target.startswith("/"):
+                raise Errno("EXDEV")
             here.see(k)
             must_be_dir = must_be_dir or (not names and here.target.endswith("/"))
             names.extendleft(p for p in reversed(here.target.split("/")) if p)
             here = root if here.target.startswith("/") else parent
             name = "."
+        _stay(resolve, here, device)
     if must_be_dir and here is not None and not isinstance(here, Directory):
         raise Errno("ENOTDIR")
     return Found(parent, name, here, must_be_dir)
+
+
+def _no_link(link: Symlink) -> int:
+    """The RESOLVE_* bits that forbid to follow it."""
+    return RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS * isinstance(link, MagicLink)
+
+
+def _stay(resolve: int, here: Inode | None, device: int) -> None:
+    """RESOLVE_NO_XDEV: a file system is one mount."""
+    if resolve & RESOLVE_NO_XDEV and here is not None and here.dev != device:
+        raise Errno("EXDEV")
 
 
 def start_of(t: Task, dirfd: int) -> Directory:
@@ -318,13 +360,14 @@ def start_of(t: Task, dirfd: int) -> Directory:
     return inode
 
 
-def find(k: Kernel, t: Task, dirfd: int, path: str, follow: bool = True) -> Found:
+def find(k: Kernel, t: Task, dirfd: int, path: str, follow: bool = True, resolve: int = 0) -> Found:
     """Resolve a path relative to `dirfd`, as the *at calls do. An empty path is refused before the
     descriptor is looked at (getname)."""
     if not path:
         raise Errno("ENOENT")
-    start = t.fs.cwd if path.startswith("/") else start_of(t, dirfd)
-    return walk(k, k.sandbox.root, start, path, follow)
+    scoped = resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT)
+    start = t.fs.cwd if path.startswith("/") and not scoped else start_of(t, dirfd)
+    return walk(k, k.sandbox.root, start, path, follow, resolve)
 
 
 def get_path(k: Kernel, t: Task, addr: int) -> str:
