@@ -181,7 +181,7 @@ def vector(*entries: str) -> str:
 
 
 def test_waitv_tells_which_futex_woke_it() -> None:
-    text = waiters(1, waitv("", ""), f"sys 98, other, {WAKE}, 5\nreport a0\nsys 101, nap, 0")
+    text = waiters(1, waitv("", ""), f"sys 98, other, {WAKE | 128}, 5\nreport a0\nsys 101, nap, 0")
     result = run(text + vector("0, word, 2", "0, other, 130"))
     assert result.words == [1]
     assert [r["ret"] for r in result.rows("syscalls") if r["name"] == "futex_waitv"] == [1]
