@@ -33,7 +33,8 @@ class Report:
     def findings(self) -> pl.DataFrame:
         """The results with the columns of schemas.tables.FINDINGS.
 
-        One row for each violation, and one for each rule that is satisfied or was not evaluated.
+        One row for each violation and each deviation of the emulator, and one for each rule that is
+        satisfied or was not evaluated.
         """
         rows = [row for result in self.results for row in _rows(result, self.row.name)]
         columns = {name: [row[name] for row in rows] for name in FINDINGS.names}
@@ -113,11 +114,13 @@ def _rows(result: Result, kernel: str) -> Iterator[dict[str, Any]]:
         "kernel": kernel,
         "doubtful": result.doubtful,
         "checked": result.checked or None,
-        "why": result.not_evaluated or None,
+        "why": result.not_evaluated or " and ".join(result.unseen) or None,
         "evidence": (),
         "source": rule.source,
     }
     for finding in result.findings:
         yield about | vars(finding)
+    for finding, why in result.deviations:
+        yield about | vars(finding) | {"outcome": "deviation", "why": why}
     if not result.findings:
         yield about

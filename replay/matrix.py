@@ -62,6 +62,7 @@ class Line:
                     "violated": len(result.findings),
                     "checked": result.checked,
                     "why": result.not_evaluated or None,
+                    "unseen": result.unseen,
                     "doubtful": result.doubtful,
                 }
                 for kernel, result in self.results.items()
@@ -83,8 +84,10 @@ def matrix(programs: Mapping[str, Mapping[str, Report]], all_rules: bool = False
 
 
 def _cell(result: Result) -> str:
-    """The count of violations, `ok (n)`, or `-` for not evaluated; (?) marks doubt."""
+    """The count of violations, `ok (n)`, or `-` for not evaluated; (?) marks doubt, * a rule of
+    which the recorder could not see a part."""
     if result.not_evaluated:
         return "-"
     words = str(len(result.findings)) if result.findings else f"ok ({result.checked})"
+    words += "*" if result.unseen and not result.findings else ""
     return f"{words} (?)" if result.doubtful else words

@@ -27,11 +27,12 @@ ESSENTIAL: Final = {
     "syscalls": ("tid", "seq_end", "ret"),
     "mappings": ("tid", "mm", "start", "old_start", "old_length"),
     "kernel_memory": ("tid", "mm"),
-    "cfi": ("tid", "mm", "addr"),
+    "cfi": ("tid", "mm", "addr", "fault"),
     "signals": ("tid",),
-    "faults": ("tid", "mm"),
+    "faults": ("tid", "mm", "signo", "code", "si_addr"),
     "flow": ("tid", "mm"),
     "sched": ("tid", "from_tid"),
+    "mms": ("mm", "from_mm"),
 }
 
 
@@ -39,6 +40,7 @@ def _word(column: str, *words: str) -> pl.Expr:
     return pl.col(column).cast(pl.String).is_in(words)
 
 
+_NEVER: Final = pl.lit(False)  # its null is a value
 _RETURNED: Final = _word("outcome", "returned", "loader")
 _DONE: Final = (pl.col("ret") >= 0) | (pl.col("ret") < -4095)
 _RUNS: Final = pl.col("seq") >= STEPS  # the first task has neither a parent nor an mm at boot
@@ -64,6 +66,11 @@ _APPLIES: Final[dict[str, pl.Expr]] = {
     "mappings.flags": _word("op", "map", "remap") & _DONE,
     "mappings.old_start": _word("op", "remap") & _DONE,
     "mappings.old_length": _word("op", "remap") & _DONE,
+    "syscalls.pc": ~_word("outcome", "loader"),
+    "mappings.input": _NEVER,  # anonymous memory
+    "kernel_memory.during": _NEVER,  # a signal frame
+    "mms.from_mm": _word("cause", "fork"),
+    "cfi.fault": _NEVER,  # it retired
     "cfi.addr": _word("kind", "sspush", "sspopchk", "ssamoswap"),
     "cfi.value": _RETIRED | (pl.col("fault") == SOFTWARE_CHECK),
     "cfi.operand": _word("kind", "sspopchk", "ssamoswap", "lpad")
@@ -71,11 +78,15 @@ _APPLIES: Final[dict[str, pl.Expr]] = {
     "signals.frame": _word("kind", "delivery", "sigreturn"),
     "signals.signo": _FROM_SIGNAL,
     "signals.code": _FROM_SIGNAL,
+    "signals.handler": _NEVER,  # none was entered
     "signals.ssp_before": ~_word("kind", "fatal"),
     "signals.ssp_after": ~_word("kind", "fatal"),
     "faults.address": pl.col("cause").is_in([LOAD_PAGE, STORE_ACCESS, STORE_PAGE]),
     "faults.expected": pl.col("cause") == SOFTWARE_CHECK,
     "faults.found": pl.col("cause") == SOFTWARE_CHECK,
+    "faults.signo": _NEVER,  # it raised none
+    "faults.code": _NEVER,
+    "faults.si_addr": _NEVER,
     "sched.from_tid": ~_word("why", "start"),
 }
 

@@ -43,3 +43,5 @@ def _rules() -> Iterator[str]:
         yield f"## {rule.id} {rule.slug}\n"
         yield rule.doc.replace("\n## ", "\n### ")
         yield f"\n### Not evaluated without\n{in_words(rule.needs)}\n"
+        if rule.also:
+            yield f"### Evaluated in part without\n{in_words(rule.also)}\n"

@@ -50,9 +50,17 @@ def _text(report: Report, verbose: bool) -> str:
         for finding in result.findings:
             lines += finding_lines(finding, result.doubtful)
         lines.append(f"    source    {rule.source}")
+    for result in report.results:
+        lines += _deviations(result)
     lines.append("")
     if satisfied:
-        lines.append(f"satisfied: {', '.join(f'{r.rule.id} ({r.checked})' for r in satisfied)}")
+        lines.append(f"satisfied: {', '.join(map(_count, satisfied))}")
+    in_part = [r for r in satisfied if r.unseen]
+    if in_part and verbose:
+        lines.append("in part:")
+        lines += [f"  {r.rule.id:4} {' and '.join(r.unseen)}" for r in in_part]
+    elif in_part:
+        lines.append("* the recorder could not see a part of what the rule reads (-v tells which)")
     if not_evaluated and verbose:
         lines.append("not evaluated:")
         lines += [f"  {r.rule.id:4} {r.not_evaluated}" for r in not_evaluated]
@@ -66,6 +74,25 @@ def _text(report: Report, verbose: bool) -> str:
         f" {len(satisfied)} satisfied, {len(not_evaluated)} not evaluated"
     )
     return "\n".join(lines) + "\n"
+
+
+def _deviations(result: Result) -> Iterator[str]:
+    """The findings that the emulator explains."""
+    if not result.deviations:
+        return
+    yield ""
+    yield (
+        f"{result.rule.id} {result.rule.slug}: not the kernel's, {len(result.deviations)} of the"
+        " emulator's deviations"
+    )
+    for finding, why in result.deviations:
+        yield from finding_lines(finding, result.doubtful)
+        yield f"    {why}"
+
+
+def _count(result: Result) -> str:
+    """How many instances satisfied a rule; a star, if a part of it could not be judged."""
+    return f"{result.rule.id} ({result.checked})" + ("*" if result.unseen else "")
 
 
 def finding_lines(finding: Finding, doubtful: bool) -> Iterator[str]:
@@ -84,12 +111,14 @@ def finding_lines(finding: Finding, doubtful: bool) -> Iterator[str]:
 
 def findings_json(result: Result) -> list[dict[str, Any]]:
     """A rule's findings as JSON values."""
+    return [_finding_json(result, finding) for finding in result.findings]
+
+
+def _finding_json(result: Result, finding: Finding) -> dict[str, Any]:
     rule = result.rule
     about = {"rule": rule.id, "slug": rule.slug, "severity": rule.severity}
-    return [
-        about | {"doubtful": result.doubtful} | _shown(vars(finding)) | {"source": rule.source}
-        for finding in result.findings
-    ]
+    shown = {name: value for name, value in vars(finding).items() if name != "deviation"}
+    return about | {"doubtful": result.doubtful} | _shown(shown) | {"source": rule.source}
 
 
 def _json(report: Report) -> dict[str, Any]:
@@ -99,8 +128,19 @@ def _json(report: Report) -> dict[str, Any]:
         "unconfirmed": list(report.row.unconfirmed),
         "expect": report.expect,
         "findings": [f for result in report.results for f in findings_json(result)],
+        "deviations": [
+            _finding_json(result, finding) | {"why": why}
+            for result in report.results
+            for finding, why in result.deviations
+        ],
         "satisfied": [
-            {"rule": r.rule.id, "slug": r.rule.slug, "doubtful": r.doubtful, "checked": r.checked}
+            {
+                "rule": r.rule.id,
+                "slug": r.rule.slug,
+                "doubtful": r.doubtful,
+                "checked": r.checked,
+                "unseen": r.unseen,
+            }
             for r in report.of("satisfied")
         ],
         "not_evaluated": [

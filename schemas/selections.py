@@ -9,13 +9,11 @@ from typing import Final
 
 from shstk.schemas.tables import TABLES
 
-# Selection -> the column that tells, and its values.
-SELECTIONS: Final[dict[str, tuple[str, tuple[str | bool, ...]]]] = {
-    "mappings[shadow_stack]": ("shadow_stack", (True,)),
-    "task_events[lifetimes]": (
-        "kind",
-        ("created", "first_user", "exec_begin", "exec_done", "exit_begin"),
-    ),
+# What rows each selects.
+SELECTIONS: Final = {
+    "mappings[shadow_stack]": "those of shadow stacks, and every unmap",
+    "task_events[lifetimes]": "created, first_user, exec_begin, exec_done, exit_begin",
+    "task_events[mm_dropped]": "mm_dropped",
 }
 # Every name of rows: the tables, and the selections.
 SELECTED: Final = (*TABLES, *SELECTIONS)

@@ -41,4 +41,5 @@ ENDINGS: Final = (
 # model: the executor under our model of a kernel; listing: written by hand.
 RECORDERS: Final = ("model", "listing", "qemu", "ftrace", "core", "spike", "strace")
 SEVERITIES: Final = ("error", "warning", "info")
-OUTCOMES: Final = ("violated", "satisfied", "not evaluated")
+# deviation: a finding that the emulator explains (replay/deviations.py).
+OUTCOMES: Final = ("violated", "satisfied", "not evaluated", "deviation")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def plain_accesses(run: Run, ledger: Ledger, kinds: Collection[str]) -> pl.DataFrame:
-    """The retired accesses of these kinds, in seq order; a failed SC stores nothing.
+    """The retired accesses of these kinds, in seq order; an SC only if rd
+    tells that it stored.
 
     Columns: seq u64, tid u32, mm u32, pc u64, addr u64, access str, mark u32 (index in stacks).
     """
@@ -26,7 +27,7 @@ def plain_accesses(run: Run, ledger: Ledger, kinds: Collection[str]) -> pl.DataF
         .with_columns(access=accesses(pl.col("word")))
         .filter(
             pl.col("access").is_in(list(kinds))
-            & ((pl.col("access") != "sc") | (pl.col("rd_value").fill_null(0) == 0))
+            & ((pl.col("access") != "sc") | (pl.col("rd_value") == 0))
         )
         .select("seq", "tid", "mm", "pc", "access", addr="mem_addr")
         .collect()

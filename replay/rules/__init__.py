@@ -117,6 +117,7 @@ def _load(id: str, name: str, severity: str) -> Rule:
         doc=doc,
         source=_source(doc),
         needs=module.NEEDS,
+        also=getattr(module, "ALSO", ()),
         applies=module.APPLIES,
         rests_on=getattr(module, "RESTS_ON", ()),
         instances=module.check,

@@ -37,7 +37,7 @@ from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 from shstk.schemas.uapi import ERRNO
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "mappings[shadow_stack]")
 APPLIES = "clone whose shadow stack could not be mapped"
 RESTS_ON = ("clone_gate",)
 

@@ -40,7 +40,8 @@ from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import prctls, words
 from shstk.replay.rules.outcome import OK, Outcome
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "mappings[shadow_stack]")
+ALSO = ("cfi", "syscalls.ssp_entry", "syscalls.ssp_exit")
 APPLIES = "PR_SET_SHADOW_STACK_STATUS of a vfork child on its parent's stack"
 RESTS_ON = ("clone_gate", "default_size")
 

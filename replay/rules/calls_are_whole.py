@@ -53,6 +53,7 @@ _EXPECTED: Final = {
 }
 
 NEEDS = ("syscalls",)
+ALSO = ("code", "syscalls.pc")
 APPLIES = "system call of a recorded run"
 
 
@@ -71,7 +72,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
         "name": pl.col("name").is_null() | (pl.col("name") == name),
         "pc": pl.col("pc").is_in(sorted(facts.code.ecalls)) | (outcome == "loader"),
     }
-    if not facts.run.table("code").height:
+    if not facts.run.table("code").height or facts.missing("syscalls.pc"):
         del laws["pc"]
     rows = facts.run.table("syscalls").with_columns(
         pl.struct([(~law.fill_null(False)).alias(key) for key, law in laws.items()]).alias(

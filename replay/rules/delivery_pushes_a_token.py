@@ -47,7 +47,8 @@ from shstk.replay.rules.outcome import OK, Outcome, Unknown
 from shstk.replay.rules.signal_steps import deliveries, then, wrong
 from shstk.schemas.uapi import SIGNALS
 
-NEEDS = (*STATE, "signals", "signals.signo")
+NEEDS = (*STATE, "signals", "signals.signo", "kernel_memory", "signals.handler")
+ALSO = ("signals.ss_ptr", "signals.ssp_after", "signals.token_value")
 APPLIES = "delivery of a signal"
 RESTS_ON = ("signal_ssp",)
 
@@ -105,8 +106,6 @@ def _pushed(facts: Facts, step: Handling) -> Outcome:
         actual = f"token {row.token_value:#x}"
         return wrong(step, f"token {before:#x}", actual, "the token is the old ssp", slot)
     stored = [t.bytes for t in step.tokens if t.addr == slot]
-    if not stored and not facts.recorded("kernel_memory"):
-        return Unknown("the kernel's writes to memory are not recorded")
     if stored != [before.to_bytes(8, "little")]:
         actual = "nothing" if not stored else f"{int.from_bytes(stored[-1][-8:], 'little'):#x}"
         return wrong(step, f"{before:#x} stored", actual, "the token is the old ssp", slot)

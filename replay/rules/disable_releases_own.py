@@ -39,7 +39,8 @@ from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import prctls, words
 from shstk.replay.rules.outcome import OK, Outcome
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "mappings[shadow_stack]")
+ALSO = ("cfi", "syscalls.ssp_entry", "syscalls.ssp_exit")
 APPLIES = "PR_SET_SHADOW_STACK_STATUS(0)"
 
 

@@ -42,7 +42,7 @@ from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import inheritance
 from shstk.replay.rules.outcome import Outcome
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "mappings[shadow_stack]")
 APPLIES = "clone that the test of is_shstk_enabled skips"
 RESTS_ON = ("clone_gate",)
 

@@ -38,7 +38,7 @@ from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import releases
 from shstk.replay.rules.outcome import Outcome
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "task_events[mm_dropped]", "mappings[shadow_stack]")
 APPLIES = "exit or exec of a task whose shadow stack is off"
 RESTS_ON = ("release_hook",)
 

@@ -41,7 +41,14 @@ from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import Outcome, Satisfied
 from shstk.schemas import seq as positions
 
-NEEDS = ("syscalls", "task_events", "kernel_memory.tid", "signals.tid", "clones.child_tid")
+NEEDS = (
+    "syscalls",
+    "task_events",
+    "kernel_memory.tid",
+    "kernel_memory.during",
+    "signals.tid",
+    "clones.child_tid",
+)
 APPLIES = "operation within an event of a recorded run"
 
 

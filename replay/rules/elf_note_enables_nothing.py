@@ -49,7 +49,8 @@ from shstk.schemas.uapi import GNU_PROPERTY_RISCV_FEATURE_1_CFI_LP_UNLABELED as 
 from shstk.schemas.uapi import GNU_PROPERTY_RISCV_FEATURE_1_CFI_SS as SHADOW_STACK
 from shstk.schemas.uapi import PR_SET_CFI
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "mappings[shadow_stack]")
+ALSO = ("cfi", "task_events.ssp")
 APPLIES = "exec of a program whose ELF note asks for landing pads or a shadow stack"
 
 

@@ -36,7 +36,8 @@ from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import prctls
 from shstk.replay.rules.outcome import Outcome
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "mappings[shadow_stack]")
+ALSO = ("kernel_memory", "syscalls.ssp_exit")
 APPLIES = "PR_SET_SHADOW_STACK_STATUS(1) by a disabled task that owns no shadow stack"
 RESTS_ON = ("default_size",)
 

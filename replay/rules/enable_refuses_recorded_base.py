@@ -39,6 +39,7 @@ from shstk.replay.rules import prctls
 from shstk.replay.rules.outcome import Outcome
 
 NEEDS = STATE
+ALSO = ("mappings[shadow_stack]",)
 APPLIES = "PR_SET_SHADOW_STACK_STATUS(1) by a disabled task that has a base recorded"
 
 

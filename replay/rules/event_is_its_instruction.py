@@ -44,7 +44,7 @@ from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import Outcome, Satisfied, Unknown
 from shstk.schemas.causes import STORE_ACCESS
 
-NEEDS = ("cfi",)
+NEEDS = ("cfi", "cfi.value")
 APPLIES = "shadow-stack instruction or landing pad of a recorded run"
 
 

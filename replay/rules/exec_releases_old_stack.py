@@ -39,7 +39,7 @@ from shstk.replay.intent import INTENT
 from shstk.replay.rules import releases, words
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "task_events[mm_dropped]", "mappings[shadow_stack]")
 APPLIES = "successful exec of an enabled task with a shadow stack of its own"
 RESTS_ON = ("release_hook",)
 

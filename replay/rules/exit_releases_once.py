@@ -45,7 +45,8 @@ from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import releases
 from shstk.replay.rules.outcome import Outcome
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "task_events[mm_dropped]", "mappings[shadow_stack]")
+ALSO = ("task_events",)
 APPLIES = "exit of an enabled task with a shadow stack of its own"
 RESTS_ON = ("release_hook",)
 

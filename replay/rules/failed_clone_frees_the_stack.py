@@ -43,7 +43,7 @@ from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Finding, Outcome
 from shstk.schemas.uapi import CLONE_VM
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "mappings[shadow_stack]")
 APPLIES = "clone that failed after it had mapped a shadow stack"
 RESTS_ON = ("release_hook",)
 

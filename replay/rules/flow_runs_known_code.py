@@ -48,7 +48,17 @@ from shstk.schemas import seq as positions
 from shstk.schemas.seq import STEPS
 from shstk.schemas.uapi import MAP_SHARED, PROT_WRITE
 
-NEEDS = ("flow", "kernel_memory.mm", "mappings.flags")
+NEEDS = (
+    "flow",
+    "code",
+    "kernel_memory.mm",
+    "mappings",
+    "mappings.flags",
+    "faults",
+    "sched",
+    "signals",
+)
+ALSO = ("mappings.input", "mappings.during", "inputs")
 APPLIES = "block that ran in a recorded run"
 
 

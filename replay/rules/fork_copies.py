@@ -42,7 +42,7 @@ from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import inheritance, words
 from shstk.replay.rules.outcome import Finding, Outcome
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "mappings[shadow_stack]")
 APPLIES = "clone by an enabled task with neither CLONE_VM nor CLONE_VFORK"
 RESTS_ON = ("clone_gate",)
 

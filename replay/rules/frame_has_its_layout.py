@@ -73,6 +73,7 @@ from shstk.replay.rules.signal_steps import deliveries, wrong
 from shstk.schemas.uapi import RISCV_V_MAGIC, RISCV_ZICFISS_MAGIC
 
 NEEDS = (*STATE, "signals", "kernel_memory.tid")
+ALSO = ("signals.si_addr", "signals.signo", "signals.token_addr")
 APPLIES = "delivery of a signal to a handler"
 RESTS_ON = ("sigframe",)
 

@@ -58,6 +58,7 @@ NEEDS = (
     "signals.signo",
     "signals.frame",
 )
+ALSO = ("signals.sigreturn_seq", "syscalls.pc")
 APPLIES = "delivery after which the handler's registers or first instructions are recorded"
 
 _PROLOGUE = 16  # bytes in which a first push is that of ra

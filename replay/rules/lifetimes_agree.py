@@ -47,7 +47,8 @@ from shstk.replay.rules.outcome import OK, Finding, Outcome, Satisfied
 
 _SETTERS: Final = ("created", "first_user", "exec_done")
 
-NEEDS = ("cfi", *STATE, "task_events.addr")
+NEEDS = ("cfi", *STATE, "task_events", "task_events.addr", "kernel_memory")
+ALSO = ("task_events.ssp", "syscalls.ssp_entry")
 APPLIES = "event of a task's life in a recorded run"
 
 

@@ -30,20 +30,23 @@ where mprotect to PROT_NONE and PROT_EXEC makes them fail.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from shstk.replay.derive.memory_access import LOADS
 from shstk.replay.derive.plain_accesses import plain_accesses
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import memory_faults
-from shstk.replay.rules.memory_faults import wrong
+from shstk.replay.rules.memory_faults import while_off, wrong
 from shstk.replay.rules.outcome import Outcome, Satisfied
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "mappings", "mappings.flags")
+ALSO = ("insn",)
 APPLIES = "ordinary load from a shadow stack"
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
     for fault in memory_faults.of(facts, "load"):
-        yield wrong(fault, "no fault", f"cause {fault.cause}", "a shadow stack may be read")
+        found = wrong(fault, "no fault", f"cause {fault.cause}", "a shadow stack may be read")
+        yield replace(found, deviation=while_off(facts, fault))
     if count := plain_accesses(facts.run, facts.ledger, LOADS).height:
         yield Satisfied(count)

@@ -38,6 +38,7 @@ from shstk.replay.rules import prctls
 from shstk.replay.rules.outcome import Outcome
 
 NEEDS = STATE
+ALSO = ("mappings[shadow_stack]",)
 APPLIES = "PR_LOCK_SHADOW_STACK_STATUS"
 RESTS_ON = ("lock_arg",)
 

@@ -63,12 +63,14 @@ def judge(facts: Facts, kinds: Sequence[str], *relations: Relation) -> Iterator[
     if right := count.item() - wrong.height:
         yield Satisfied(right)
     for row in wrong.iter_rows(named=True):
-        yield finding(row, laws[row["law"]].column, laws[row["law"]].due(row))
+        law = laws[row["law"]]
+        yield finding(row, law.column, law.due(row))
 
 
 def finding(row: dict[str, Any], column: str, expected: str) -> Finding:
     """A violation at a row of cfi."""
     value = row[column]
+    low_bits = value is not None and expected == f"{value // 8 * 8:#x}"
     shown = "none" if value is None else str(value) if column == "fault" else f"{value:#x}"
     return Finding(
         seq=row["seq"],
@@ -79,4 +81,5 @@ def finding(row: dict[str, Any], column: str, expected: str) -> Finding:
         actual=f"{column} {shown}",
         note=f"{row['kind']} at pc {row['pc']:#x}",
         evidence=(row["seq"],),
+        deviation="low bits" if low_bits else "",
     )

@@ -35,6 +35,7 @@ from shstk.replay.rules.outcome import Outcome
 from shstk.schemas.uapi import ERRNO
 
 NEEDS = ("syscalls",)
+ALSO = ("mappings[shadow_stack]",)
 APPLIES = "map_shadow_stack without support"
 RESTS_ON = ("nousercfi",)
 

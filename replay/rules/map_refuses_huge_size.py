@@ -37,6 +37,7 @@ from shstk.replay.rules.outcome import Outcome
 from shstk.schemas.uapi import ERRNO
 
 NEEDS = ("syscalls",)
+ALSO = ("mappings[shadow_stack]",)
 APPLIES = "map_shadow_stack of an impossible size"
 
 _ERRORS = {"size overflows": "EOVERFLOW", "too large": "ENOMEM"}

@@ -36,6 +36,7 @@ from shstk.replay.rules.outcome import Outcome
 from shstk.schemas.uapi import ERRNO
 
 NEEDS = ("syscalls",)
+ALSO = ("mappings[shadow_stack]",)
 APPLIES = "map_shadow_stack with unknown flags"
 
 

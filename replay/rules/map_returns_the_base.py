@@ -36,7 +36,7 @@ from shstk.replay.facts import Facts
 from shstk.replay.rules import stack_mapping
 from shstk.replay.rules.outcome import OK, Outcome
 
-NEEDS = ("syscalls", "mappings")
+NEEDS = ("syscalls", "mappings[shadow_stack]")
 APPLIES = "map_shadow_stack that succeeded"
 RESTS_ON = ("map_token_returns",)
 

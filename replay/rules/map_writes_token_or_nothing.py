@@ -39,10 +39,10 @@ from collections.abc import Iterator
 from shstk.replay.derive.stack_maps import StackMap
 from shstk.replay.facts import Facts
 from shstk.replay.rules import stack_mapping
-from shstk.replay.rules.outcome import OK, Outcome, Unknown
+from shstk.replay.rules.outcome import OK, Outcome
 from shstk.schemas.uapi import ERRNO
 
-NEEDS = ("syscalls", "mappings")
+NEEDS = ("syscalls", "mappings[shadow_stack]", "kernel_memory")
 APPLIES = "map_shadow_stack that mapped something, or whose token is unaligned"
 
 _EINVAL = -ERRNO["EINVAL"]
@@ -54,17 +54,15 @@ def check(facts: Facts) -> Iterator[Outcome]:
             yield stack_mapping.refused(step, _EINVAL, "the token would be unaligned")
     for step in stack_mapping.of(facts, "good"):
         if step.made:
-            yield _judge(facts, step)
+            yield _judge(step)
 
 
-def _judge(facts: Facts, step: StackMap) -> Outcome:
+def _judge(step: StackMap) -> Outcome:
     base = step.made[0].area.base
     token = (base + step.size - 8, (base + step.size).to_bytes(8, "little"))
     due = [token] if step.token else []
     # the second word of a swap is the one written
     written = [(t.addr, t.bytes[-8:] if t.op == "swap" else t.bytes) for t in step.written]
-    if step.token and not written and not facts.recorded("kernel_memory"):
-        return Unknown("the kernel's writes to memory are not recorded")
     if step.token and step.failed:
         return stack_mapping.wrong(
             step, "the token written", stack_mapping.answer(step), "there is room for it"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shstk.replay.derive.memory_access import LOADS, SHADOW, STORES, access_of
 from shstk.replay.derive.regions import Region
@@ -11,7 +11,13 @@ from shstk.replay.derive.rows import Fault, Signal
 from shstk.replay.facts import Facts
 from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
-from shstk.schemas.causes import LANDING_PAD_FAULT, SHADOW_STACK_FAULT, SOFTWARE_CHECK
+from shstk.schemas.causes import (
+    LANDING_PAD_FAULT,
+    LOAD_PAGE,
+    SHADOW_STACK_FAULT,
+    SOFTWARE_CHECK,
+    STORE_PAGE,
+)
 from shstk.schemas.seq import STEPS
 from shstk.schemas.uapi import (
     PROT_READ,
@@ -104,7 +110,8 @@ def of(facts: Facts, *cases: str) -> Iterator[Fault]:
 def judge(facts: Facts, fault: Fault, due: Due, why: str) -> Outcome:
     """Check that a fault has this cause, raised this signal, and that the signal was delivered."""
     if fault.cause != due.cause:
-        return wrong(fault, f"cause {due.cause}", f"cause {fault.cause}", why)
+        found = wrong(fault, f"cause {due.cause}", f"cause {fault.cause}", why)
+        return replace(found, deviation=while_off(facts, fault))
     raised = (fault.signo, fault.code, fault.si_addr)
     if None not in raised and raised != (SIGSEGV, due.code, due.si_addr):
         return wrong(fault, _shown(SIGSEGV, due.code, due.si_addr), _shown(*raised), why)
@@ -119,6 +126,13 @@ def judge(facts: Facts, fault: Fault, due: Due, why: str) -> Outcome:
     if got != (SIGSEGV, due.code, due.si_addr):
         return wrong(fault, _shown(SIGSEGV, due.code, due.si_addr), _shown(*got), why, signal.seq)
     return OK
+
+
+def while_off(facts: Facts, fault: Fault) -> str:
+    """The deviation that explains an ordinary access's page fault in a task whose shadow stack is
+    off."""
+    page = fault.cause in (LOAD_PAGE, STORE_PAGE) and access_of(fault.word) not in SHADOW
+    return "status off" if page and not facts.history.state(fault.tid, fault.seq).enabled else ""
 
 
 def _at_once(facts: Facts, fault: Fault) -> Signal | None:

@@ -40,6 +40,7 @@ from shstk.schemas.causes import SOFTWARE_CHECK
 from shstk.schemas.uapi import SEGV_CPERR
 
 NEEDS = ("faults",)
+ALSO = ("signals",)
 APPLIES = "indirect jump that met no landing pad"
 
 

@@ -37,7 +37,7 @@ from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import inheritance
 from shstk.replay.rules.outcome import Outcome
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "mappings[shadow_stack]")
 APPLIES = "clone without CPU support for shadow stacks"
 RESTS_ON = ("nousercfi",)
 

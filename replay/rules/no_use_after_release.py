@@ -44,7 +44,7 @@ from shstk.replay.derive.stacks import Stack
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules.outcome import Finding, Outcome, Satisfied
 
-NEEDS = ("cfi", *STATE, "mappings")
+NEEDS = ("cfi", *STATE, "mappings[shadow_stack]")
 APPLIES = "access to a known shadow stack"
 
 _PROGRAMS_OWN = ("munmap", "mmap", "mremap")

@@ -42,7 +42,7 @@ from shstk.replay.derive.sharing import clashes
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules.outcome import Finding, Outcome, Satisfied
 
-NEEDS = ("cfi", *STATE, "mappings", "task_events.ssp")
+NEEDS = ("cfi", *STATE, "mappings[shadow_stack]", "task_events.ssp", "syscalls.ssp_exit")
 APPLIES = "sspush on a known shadow stack"
 
 

@@ -43,7 +43,7 @@ from shstk.replay.rules.outcome import OK, Finding, Outcome
 from shstk.replay.rules.releases import ends
 from shstk.schemas.uapi import CLONE_VM
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "mappings[shadow_stack]")
 APPLIES = "unmapping by an exit, an exec, PR_SET(0) or a failed clone"
 RESTS_ON = ("clone_gate", "release_hook")
 

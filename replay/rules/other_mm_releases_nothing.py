@@ -37,7 +37,7 @@ from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Finding, Outcome
 from shstk.schemas.uapi import CLONE_VM
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "mappings[shadow_stack]")
 APPLIES = "failed clone by an enabled task without CLONE_VM"
 RESTS_ON = ("release_hook",)
 

@@ -6,13 +6,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from shstk.replay.deviations import DEVIATIONS
+from shstk.replay.needs import unobservable
+
 if TYPE_CHECKING:
     from shstk.replay.facts import Facts
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A violation: place, task, expected and actual values. `evidence`: seqs that show it."""
+    """A violation: place, task, expected and actual values. `evidence`: seqs that show it.
+
+    deviation: the emulator's, of replay/deviations.py, that would explain it.
+    """
 
     seq: int
     tid: int | None
@@ -22,6 +28,7 @@ class Finding:
     actual: str
     note: str
     evidence: tuple[int, ...] = ()
+    deviation: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,8 @@ class Result:
     """A rule's result for a run.
 
     checked: the number of instances judged, including violations. not_evaluated: why none was.
+    unseen: why parts of the rule were judged for none, because the recorder cannot see them.
+    deviations: findings that the emulator explains, and how; they are no violations.
     doubtful: it depends on the value of a switch that no source confirms.
     """
 
@@ -55,6 +64,8 @@ class Result:
     findings: tuple[Finding, ...]
     not_evaluated: str
     doubtful: bool
+    unseen: tuple[str, ...] = ()
+    deviations: tuple[tuple[Finding, str], ...] = ()
 
     @property
     def outcome(self) -> str:
@@ -69,7 +80,8 @@ class Rule:
     """One rule.
 
     doc: what `explain` prints. needs: the tables and columns that it cannot do without
-    (replay/needs.py). rests_on: the switches of a revision on whose values its findings depend.
+    (replay/needs.py). also: those that it reads where the recorder can see them. rests_on: the
+    switches of a revision on whose values its findings depend.
     """
 
     id: str
@@ -78,6 +90,7 @@ class Rule:
     doc: str
     source: str
     needs: tuple[str, ...]
+    also: tuple[str, ...]
     applies: str  # what an instance is; printed if there is none
     rests_on: tuple[str, ...]
     instances: Callable[[Facts], Iterator[Outcome]]
@@ -93,25 +106,44 @@ class Rule:
 
     def check(self, facts: Facts) -> Result:
         doubtful = any(switch in facts.row.unconfirmed for switch in self.rests_on)
-        return Result(self, *self._judge(facts), doubtful)
-
-    def _judge(self, facts: Facts) -> tuple[int, tuple[Finding, ...], str]:
-        """The number checked, the findings, and why none was checked."""
         missing = dict.fromkeys(why for name in self.needs if (why := facts.missing(name)))
         if missing:
-            return 0, (), " and ".join(missing)
-        count, findings, unknown = 0, [], []
+            return Result(self, 0, (), " and ".join(missing), doubtful)
+        seen = facts.run.manifest.provenance
+        known = DEVIATIONS.get(seen.recorder, {})
+        count, found, deviating, unknown = 0, [], [], []
         for outcome in self.instances(facts):
             if isinstance(outcome, Satisfied):
                 count += outcome.count
-            elif isinstance(outcome, Finding):
-                findings.append(outcome)
-            else:
+            elif isinstance(outcome, Unknown):
                 unknown.append(outcome.why)
-        if findings or count:
-            findings.sort(key=lambda f: (f.seq, f.tid or 0, f.addr or 0))
-            return count + len(findings), tuple(findings), ""
-        if unknown:
-            return 0, (), unknown[0]
+            elif outcome.deviation in known:
+                deviating.append((outcome, known[outcome.deviation]))
+            else:
+                found.append(outcome)
+        found.sort(key=_place)
+        deviating.sort(key=lambda one: _place(one[0]))
+        why = ""
+        if not (found or count):
+            why = unknown[0] if unknown else self._nothing(facts, bool(deviating))
+        unseen = dict.fromkeys(unobservable(seen, name) for name in self.also)
+        return Result(
+            rule=self,
+            checked=count + len(found),
+            findings=tuple(found),
+            not_evaluated=why,
+            doubtful=doubtful,
+            unseen=() if why else tuple(filter(None, unseen)),
+            deviations=tuple(deviating),
+        )
+
+    def _nothing(self, facts: Facts, deviating: bool) -> str:
+        """Why there was no instance."""
+        if deviating:
+            return f"no {self.applies} but where the emulator deviates from the ISA"
         truncated = facts.truncated
-        return 0, (), f"no {self.applies}" + (f" ({truncated})" if truncated else "")
+        return f"no {self.applies}" + (f" ({truncated})" if truncated else "")
+
+
+def _place(finding: Finding) -> tuple[int, int, int]:
+    return finding.seq, finding.tid or 0, finding.addr or 0

@@ -41,6 +41,7 @@ from shstk.schemas.causes import STORE_PAGE
 from shstk.schemas.uapi import SEGV_MAPERR
 
 NEEDS = (*STATE, "faults", "mappings")
+ALSO = ("signals",)
 APPLIES = "push that faults below a shadow stack's base"
 
 

@@ -41,7 +41,7 @@ from shstk.replay.facts import Facts
 from shstk.replay.rules import visits
 from shstk.replay.rules.outcome import Outcome
 
-NEEDS = ("cfi", "mappings", "mappings.prot")
+NEEDS = ("cfi", "mappings", "mappings.prot", "mappings.input")
 APPLIES = "access by a shadow-stack instruction"
 
 

@@ -45,6 +45,7 @@ from shstk.schemas.causes import STORE_PAGE
 from shstk.schemas.uapi import SEGV_ACCERR, SEGV_MAPERR
 
 NEEDS = ("faults", "mappings")
+ALSO = ("signals",)
 APPLIES = "fault of a shadow-stack operation on a read-only or unmapped page"
 
 

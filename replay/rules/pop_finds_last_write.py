@@ -42,7 +42,8 @@ from shstk.replay.facts import Facts
 from shstk.replay.rules.last_write import wrong_loads
 from shstk.replay.rules.outcome import Outcome, Satisfied
 
-NEEDS = ("cfi", "mappings", "kernel_memory")
+NEEDS = ("cfi", "mappings", "kernel_memory", "cfi.value")
+ALSO = ("mms",)
 APPLIES = "sspopchk that loaded its word"
 
 

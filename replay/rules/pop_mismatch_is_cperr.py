@@ -42,6 +42,7 @@ from shstk.schemas.causes import SOFTWARE_CHECK
 from shstk.schemas.uapi import SEGV_CPERR
 
 NEEDS = ("faults",)
+ALSO = ("faults.expected", "faults.found", "signals")
 APPLIES = "sspopchk that found another value"
 
 

@@ -54,7 +54,8 @@ _NAMES: Final = (
     ("mms", "from_mm", "mms", "mm"),
 )
 
-NEEDS = ("task_events", "mms.mm", "task_events.value")
+NEEDS = ("task_events", "mms.mm", "task_events.value", "inputs")
+ALSO = ("mms.seq_end",)
 APPLIES = "reference in a recorded run"
 
 

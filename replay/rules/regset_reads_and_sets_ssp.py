@@ -57,6 +57,7 @@ from shstk.schemas.uapi import PTRACE_CFI_SHADOW_STACK_LOCK_STATE as SS_LOCK
 from shstk.schemas.uapi import PTRACE_CFI_SHADOW_STACK_PTR_STATE as SS_PTR
 
 NEEDS = (*STATE, "signals.tid", "cfi.tid", "syscalls.ssp_exit", "kernel_memory.tid")
+ALSO = ("faults",)
 APPLIES = "ptrace of the register set NT_RISCV_USER_CFI"
 RESTS_ON = ("cfi_regset",)
 

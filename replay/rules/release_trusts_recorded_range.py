@@ -44,7 +44,8 @@ from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import releases
 from shstk.replay.rules.outcome import OK, Finding, Outcome
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "task_events[mm_dropped]", "mappings[shadow_stack]")
+ALSO = ("task_events",)
 APPLIES = "exit of a task whose stack was replaced, or that runs on another stack"
 RESTS_ON = ("release_hook",)
 

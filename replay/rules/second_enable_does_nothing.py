@@ -36,6 +36,7 @@ from shstk.replay.rules import prctls
 from shstk.replay.rules.outcome import OK, Outcome
 
 NEEDS = STATE
+ALSO = ("mappings[shadow_stack]", "syscalls.ssp_entry", "syscalls.ssp_exit")
 APPLIES = "PR_SET_SHADOW_STACK_STATUS(1) while enabled"
 
 

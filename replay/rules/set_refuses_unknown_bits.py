@@ -36,6 +36,7 @@ from shstk.replay.rules import prctls
 from shstk.replay.rules.outcome import Outcome
 
 NEEDS = STATE
+ALSO = ("mappings[shadow_stack]",)
 APPLIES = "PR_SET_SHADOW_STACK_STATUS with unknown bits"
 
 

@@ -38,6 +38,7 @@ from shstk.replay.rules.outcome import Outcome
 from shstk.schemas.uapi import ERRNO
 
 NEEDS = STATE
+ALSO = ("mappings[shadow_stack]",)
 APPLIES = "PR_SET_SHADOW_STACK_STATUS by a locked task"
 
 

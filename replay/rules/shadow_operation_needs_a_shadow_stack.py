@@ -44,6 +44,7 @@ from shstk.schemas.causes import STORE_ACCESS
 from shstk.schemas.uapi import SEGV_ACCERR
 
 NEEDS = ("faults", "mappings")
+ALSO = ("signals",)
 APPLIES = "fault of a shadow-stack operation on an ordinary page"
 
 

@@ -61,6 +61,7 @@ from shstk.replay.rules.signal_steps import first_blocks, returns, then, wrong
 from shstk.schemas.uapi import RISCV_V_MAGIC, RISCV_ZICFISS_MAGIC, SIGNALS
 
 NEEDS = (*STATE, "signals", "kernel_memory.tid", "sched.tid")
+ALSO = ("code", "flow", "signals.code", "signals.signo", "signals.ssp_before", "signals.ssp_after")
 APPLIES = "rt_sigreturn"
 RESTS_ON = ("sigframe",)
 

@@ -37,7 +37,8 @@ from collections.abc import Iterator
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules.outcome import OK, Finding, Outcome
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "mappings[shadow_stack]")
+ALSO = ("task_events.ssp",)
 APPLIES = "clone that mapped a shadow stack and whose child ran"
 RESTS_ON = ("clone_gate",)
 

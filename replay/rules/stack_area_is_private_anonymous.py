@@ -36,7 +36,8 @@ from shstk.replay.facts import Facts
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 from shstk.schemas.uapi import MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PROT_EXEC
 
-NEEDS = ("mappings",)
+NEEDS = ("mappings[shadow_stack]",)
+ALSO = ("mappings.prot", "mappings.input")
 APPLIES = "new shadow stack"
 
 _ALL = MAP_ANONYMOUS | MAP_PRIVATE | MAP_SHARED

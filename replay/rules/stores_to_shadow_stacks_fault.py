@@ -46,7 +46,8 @@ from shstk.replay.rules.outcome import Finding, Outcome
 from shstk.schemas.causes import STORE_ACCESS
 from shstk.schemas.uapi import SEGV_ACCERR
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "mappings", "faults")
+ALSO = ("signals", "insn")
 APPLIES = "ordinary store to a shadow stack"
 
 

@@ -45,7 +45,8 @@ from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Finding, Outcome
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "mappings[shadow_stack]")
+ALSO = ("kernel_memory", "mappings.hint")
 APPLIES = "clone by an enabled task with CLONE_VM and without CLONE_VFORK"
 RESTS_ON = ("clone_gate",)
 

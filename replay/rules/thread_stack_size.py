@@ -40,7 +40,7 @@ from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "mappings[shadow_stack]")
 APPLIES = "shadow stack mapped by a clone"
 RESTS_ON = ("clone_gate", "default_size")
 

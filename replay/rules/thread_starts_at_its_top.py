@@ -44,7 +44,7 @@ from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "mappings[shadow_stack]")
 APPLIES = "clone with CLONE_VM and without CLONE_VFORK that gave its child a shadow stack"
 RESTS_ON = ("clone_gate",)
 

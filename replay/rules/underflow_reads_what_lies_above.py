@@ -42,6 +42,7 @@ from shstk.schemas.causes import STORE_PAGE
 from shstk.schemas.uapi import SEGV_MAPERR
 
 NEEDS = (*STATE, "faults", "mappings")
+ALSO = ("signals",)
 APPLIES = "pop that faults at a shadow stack's top"
 
 

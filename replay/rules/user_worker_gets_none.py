@@ -38,7 +38,7 @@ from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Finding, Outcome
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "mappings[shadow_stack]")
 APPLIES = "user worker of the kernel"
 
 

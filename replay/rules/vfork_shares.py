@@ -39,7 +39,7 @@ from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import inheritance
 from shstk.replay.rules.outcome import Outcome
 
-NEEDS = (*STATE, "mappings")
+NEEDS = (*STATE, "mappings[shadow_stack]")
 APPLIES = "clone by an enabled task with CLONE_VFORK"
 RESTS_ON = ("clone_gate",)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from shstk.replay.derive.pages import Visit
 from shstk.replay.rules.outcome import Finding, Outcome, Satisfied, Unknown
+from shstk.schemas.causes import STORE_ACCESS
 
 
 def judge(visit: Visit, count: int | None = None) -> Outcome:
@@ -23,6 +24,7 @@ def judge(visit: Visit, count: int | None = None) -> Outcome:
         actual=_shown(visit.fault),
         note=visit.what,
         evidence=(visit.seq,),
+        deviation="ordinary page" if visit.fault is None and STORE_ACCESS in visit.due else "",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,15 +42,33 @@ def outcomes(run: Run) -> dict[str, str]:
 
 def test_what_was_not_observed_is_named() -> None:
     seen = judged(STATE)
-    assert seen["P6"] == "not observable by ftrace: mappings"
-    assert seen["A5"] == "not observable by ftrace: mappings"
+    assert seen["P6"] == "not observable by ftrace: mappings[shadow_stack]"
+    assert seen["X1"].startswith("not observable by ftrace: task_events[mm_dropped] and ")
     assert seen["Z1"] == "not observable by ftrace: cfi"
     assert seen["P9"].startswith("no PR_LOCK_SHADOW_STACK_STATUS")
 
 
 def test_a_leak_is_found_by_those_rows_that_were_observed() -> None:
-    assert judged(f"{STATE} mappings")["A5"] == "satisfied"
-    assert judged(f"{STATE} task_events mappings")["X1"] == "violated"
+    few = f"{STATE} task_events[mm_dropped] mappings[shadow_stack]"
+    assert judged(few)["A5"] == "satisfied"
+    assert judged(few)["X1"] == "violated"
+    assert judged(few)["V2"] == "not observable by ftrace: mappings"
+
+
+def test_what_is_satisfied_in_part_is_marked(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    listing = tmp_path / "few.md"
+    listing.write_text(LISTING.format(recorder="ftrace", observed=f"{STATE} mappings"))
+    made = str(build(listing, tmp_path / "few.run"))
+    assert run(["check", made, "--select", "A5,A6"]) == 0
+    said = capfd.readouterr().out
+    assert "satisfied: A5 (1)*, A6 (1)\n* the recorder could not see a part" in said
+    run(["check", made, "--select", "A5", "-v"])
+    assert "in part:\n  A5   not observable by ftrace: kernel_memory\n" in capfd.readouterr().out
+    run(["check", made, "--select", "A5", "--format", "json"])
+    (report,) = json.loads(capfd.readouterr().out)
+    assert report["satisfied"][0]["unseen"] == ["not observable by ftrace: kernel_memory"]
 
 
 def test_a_column_that_one_recording_lacks_has_a_reason() -> None:
@@ -121,3 +140,48 @@ def test_a_run_of_the_model_observed_everything() -> None:
     assert shstk.open(build_run("```run\n0.1 t1 boot\n```")).manifest.provenance == Provenance(
         recorder="listing"
     )
+
+
+STATUS_OFF = """```run
+recorder {recorder}
+S1 = 4K@0x7fff_f000_0000
+0.1  t1 boot mm1
+10   t1 prctl(PR_SET_SHADOW_STACK_STATUS, 1) = 0 {{ map S1 ss; map 4K@0x7000_0000 }}
+20   t1 sspush 0x10234 pc=0x10000
+21   t1 sspush 0x10234 pc=0x10004 addr=0x7000_0ff8 ssp_before=0x7000_1000 ssp_after=0x7000_0ff8
+22   t1 ssp_write 0x7000_1004 pc=0x10008
+25   t1 prctl(PR_SET_SHADOW_STACK_STATUS, 0) = 0 ssp_exit=0
+30   t1 fault 13 address=S1.top-8 word=0x00053503
+31   t1 fault 15 tval=S1.top-8 address=S1.top-8 word=0x00b53023
+```
+"""
+CAUSED: dict[str, str] = {
+    "Z8": "QEMU executes shadow-stack instructions on an ordinary page",
+    "Z4": "QEMU keeps ssp's low bits",
+    "F4": "QEMU raises page faults on a touched shadow-stack page while SSE is 0",
+    "F3": "QEMU raises page faults on a touched shadow-stack page while SSE is 0",
+}
+
+
+def test_what_qemu_does_otherwise_than_the_isa_is_named_and_not_charged(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "off.md").write_text(STATUS_OFF.format(recorder="qemu"))
+    made = str(build(tmp_path / "off.md", tmp_path / "off.run"))
+    assert run(["check", made, "--select", ",".join(CAUSED), "--format", "json"]) == 0
+    (report,) = json.loads(capfd.readouterr().out)
+    assert report["findings"] == []
+    told = {one["rule"]: one["why"] for one in report["deviations"]}
+    assert told.keys() == CAUSED.keys()
+    assert all(told[rule].startswith(why) for rule, why in CAUSED.items())
+    run(["check", made, "--select", "Z4"])
+    said = capfd.readouterr().out
+    assert "Z4 writes-set-ssp: not the kernel's, 1 of the emulator's deviations\n  22.0" in said
+    assert "0 findings in 0 rules, 0 satisfied, 1 not evaluated" in said
+    frame = shstk.check(made, select=["Z4"]).findings
+    assert frame["outcome"].to_list() == ["deviation", "not evaluated"]
+
+
+def test_the_same_of_a_kernel_is_a_violation() -> None:
+    found = outcomes(build_run(STATUS_OFF.format(recorder="model")))
+    assert {found[rule] for rule in CAUSED} == {"violated"}
