@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from shstk.sweep.seeds import Tried
     from shstk.tracer.guest import RunResult
     from shstk.tracer.options import Callbacks, GuestArguments, Settings
+    from shstk.tracer.realkernel.imports import Imported
+    from shstk.tracer.realkernel.options import KernelFiles, RealOptions
+    from shstk.tracer.realkernel.plugin_files import PluginFiles
+    from shstk.tracer.realkernel.record import RealResult
     from shstk.tracer.record import RecordResult
 
 
@@ -67,6 +71,53 @@ def record(
         **guest,
     )
     return run_record(options)
+
+
+def record_real_kernel(options: RealOptions) -> RealResult:
+    """Boot a real kernel in QEMU, run a program there as the only guest, and record it.
+
+    Raises UsageError, BadProgram, BadImage, NoQemu, NoCompiler, NeverStarted, CannotWrite.
+    """
+    from shstk.tracer.realkernel.record import record as record_real
+
+    return record_real(options)
+
+
+def import_qemu(
+    events: str | Path,
+    out: str | Path,
+    *,
+    program: str | None = None,
+    executable: str | Path | None = None,
+    root: str | Path | None = None,
+    kernel: str | None = None,
+    force: bool = False,
+) -> Imported:
+    """Make a run of the events that the QEMU plugin wrote (`qemu_plugin`).
+
+    program: the name or path that the guest executes; by default the first program that a task
+    executes. executable: its ELF file. root: the guest's file tree. Both name addresses. kernel:
+    the revision whose rules are expected; by default that of the kernel's banner. Raises BadEvents,
+    NeverStarted, BadProgram, UsageError, CannotWrite.
+    """
+    from shstk.tracer.realkernel.imports import Files, Known, import_events, program_file
+
+    files = Files(Path(root) if root is not None else None)
+    if executable is not None:
+        files.add(program or Path(executable).name, program_file(Path(executable)))
+        program = program or Path(executable).name
+    known = Known(program=program, kernel=kernel, files=files)
+    return import_events(Path(events), Path(out), known, force)
+
+
+def qemu_plugin(files: KernelFiles, out: str | Path, qemu: str | None = None) -> PluginFiles:
+    """Write the plugin for a QEMU, and its table for a kernel, into a directory.
+
+    Raises BadImage, NoQemu, NoCompiler, CannotWrite.
+    """
+    from shstk.tracer.realkernel.plugin_files import write
+
+    return write(files, Path(out), qemu)
 
 
 def execute(

@@ -25,6 +25,9 @@ TRACE_CFI: Final = 1
 TRACE_FLOW: Final = 2
 TRACE_INSN: Final = 4
 
+C_COMPILER: Final[str]
+"""The C compiler of the machine that this was built on."""
+
 TABLES: Final[dict[str, tuple[int, dict[str, str]]]]
 """For each table the TRACE_* bit that selects it, and its columns: name -> format of the memoryview
 from `drain`. They are the columns of that table in schemas/tables.py, except code's

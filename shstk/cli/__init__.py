@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "plugins": "List the plugins that come with shstk, and their arguments.",
     "kernels": "List the kernel revisions and their switches.",
     "build": "Build a run from a Markdown listing of events.",
+    "qemu-plugin": "Write the QEMU plugin that records a real kernel, for a machine of your own.",
     "recover": "Salvage a recording that was cut off.",
     "completion": "Print the shell completion script.",
 }

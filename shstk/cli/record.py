@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import click
 import shstk
 from shstk.cli.common import plugin_option, show_plugins
 from shstk.cli.guest import guest_options, settings
+from shstk.cli.realkernel import REAL_OPTIONS, check_given, given, machine_options, real_options
 from shstk.cli.terminal import Interrupt, PassThrough, Progress, show_warnings
 from shstk.schemas.tables import DEFAULT_TRACE, TRACES
 
@@ -26,8 +28,12 @@ from shstk.schemas.tables import DEFAULT_TRACE, TRACES
     help=f"Executor tables to record: {', '.join(TRACES)}. Rules read only cfi.",
 )
 @plugin_option
+@machine_options
 @click.option("--exit-guest", is_flag=True, help="Exit as the program did (128 + signal).")
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     program: str,
     args: tuple[str, ...],
     output: Path | None,
@@ -41,7 +47,15 @@ def command(
 
     The program's output is passed through. RUN is PROGRAM's name with .run unless -o is given. The
     exit code is 0 if the program was recorded, whatever its own exit code.
+
+    With --real-kernel the program runs on that kernel instead, in QEMU, and --kernel names the
+    revision whose rules are expected (default: the release in the kernel's banner).
     """
+    real = options["real_kernel"] is not None
+    check_given(ctx, real)
+    if real:
+        return _on_real_kernel(ctx, program, args, output, force, exit_guest, options)
+    options = {name: options[name] for name in options if name not in REAL_OPTIONS}
     passing = PassThrough()
     result = shstk.record(
         program,
@@ -59,5 +73,35 @@ def command(
     end = result.describe()
     click.echo(f"shstk: {end}, {result.icount} instructions, recorded in {result.path}", err=True)
     show_plugins(result.plugins)
+    passing.check()
+    return (result.exit_code or 0) if exit_guest else 0
+
+
+def _on_real_kernel(
+    ctx: click.Context,
+    program: str,
+    args: tuple[str, ...],
+    output: Path | None,
+    force: bool,
+    exit_guest: bool,
+    options: dict[str, Any],
+) -> int:
+    passing = PassThrough()
+    real = replace(
+        real_options(program, args, settings(options), options),
+        kernel=options["kernel"] if given(ctx, "kernel") else None,
+        out=output,
+        force=force,
+        on_output=passing,
+        interrupted=Interrupt(),
+    )
+    result = shstk.record_real_kernel(real)
+    show_warnings(result.warnings)
+    expected = shstk.open(result.path, verify=False).manifest.kernel
+    click.echo(
+        f"shstk: {result.describe()}, {result.icount} instructions, recorded in {result.path},"
+        f" to be judged by {expected}",
+        err=True,
+    )
     passing.check()
     return (result.exit_code or 0) if exit_guest else 0

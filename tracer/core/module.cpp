@@ -258,6 +258,7 @@ nb::tuple fault(const Hart& h) {
 NB_MODULE(_core, module) {
     // A plugin may keep batches, and so buffers of the core, until the process ends.
     nb::set_leak_warnings(false);
+    module.attr("C_COMPILER") = SHSTK_C_COMPILER;
     for (auto [name, value] : {std::pair{"STOP_BUDGET", int{stop_budget}},
                                {"STOP_ECALL", int{stop_ecall}},
                                {"STOP_FAULT", int{stop_fault}},

@@ -1,0 +1,190 @@
+"""Signals: a handler's frame, rt_sigreturn, and death."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from shstk.schemas.uapi import SI_KERNEL, SI_QUEUE, SI_TKILL, SI_USER, SIGNALS
+from shstk.tracer.realkernel.events import Call, Return
+from shstk.tracer.realkernel.importer import memory
+from shstk.tracer.realkernel.importer.lifetimes import first_user
+from shstk.tracer.realkernel.importer.state import (
+    Delivery,
+    OnCall,
+    OnReturn,
+    Story,
+    Task,
+    number,
+    s64,
+)
+
+_SA_RESTART: Final = 0x1000_0000
+_RESTARTSYS, _NOINTR, _NOHAND, _BLOCK = -512, -513, -514, -516
+_EINTR: Final = -4
+_SENT: Final = (SI_USER, SI_QUEUE, SI_TKILL)  # a task sent it
+_FAULTS: Final = tuple(SIGNALS[f"SIG{name}"] for name in ("ILL", "TRAP", "BUS", "FPE", "SEGV"))
+_INFO: Final = struct.Struct("<iii4xiI")  # kernel_siginfo: signo, errno, code, then pid and uid
+
+
+def _looks(s: Story, t: Task, e: Call) -> None:
+    """arch_do_signal_or_restart: regs->a0 is what the interrupted call returned."""
+    t.result = number(e.seen.get("a0"))
+
+
+def _got(s: Story, t: Task, call: Call, e: Return) -> None:
+    """get_signal has one for a handler. The call that it interrupts ends here."""
+    if not e.a0 & 0xFF:
+        return
+    first_user(s, t)
+    if t.call is not None:
+        t.call["seq_end"] = s.step()
+        t.call["ssp_exit"] = t.ssp
+        t.settled = (t.call, s64(t.result))
+        _settle(t, 0)
+        if t.attempt is not None and t.call["outcome"] == "returned":
+            t.attempt |= {"seq_end": t.call["seq_end"], "ret": t.call["ret"]}
+        t.call = t.attempt = None
+    t.delivery = Delivery(s.step())
+
+
+def _settle(t: Task, sa_flags: int) -> None:
+    """As arch_do_signal_or_restart decides before it enters a handler."""
+    if t.settled is None:
+        return
+    row, result = t.settled
+    again = result == _NOINTR or (result == _RESTARTSYS and sa_flags & _SA_RESTART)
+    if again:
+        row |= {"outcome": "restarted", "ret": None}
+    else:
+        restart = result in (_RESTARTSYS, _NOHAND, _BLOCK)
+        row |= {"outcome": "returned", "ret": _EINTR if restart else result}
+
+
+def _set_up(s: Story, t: Task, e: Call) -> None:
+    """signal_setup_done: whether the frame could be built is its first argument."""
+    _settle(t, number(e.seen.get("sa_flags")))
+    t.settled = None
+    if t.delivery is None:
+        return
+    signo, _, code, pid, _ = _INFO.unpack_from(e.seen.get("info", b"").ljust(_INFO.size, b"\0"))
+    t.delivery.failed = bool(e.a[0] & 0xFFFF_FFFF)
+    t.delivery.alt = (number(e.seen.get("alt_sp")), number(e.seen.get("alt_size")))
+    address = number(e.seen.get("info", b"")[16:24])
+    t.delivery.row = {
+        "signo": signo,
+        "code": code,
+        "si_addr": address if signo in _FAULTS and 0 < code < SI_KERNEL else None,
+        "sender": pid if code in _SENT or (signo == SIGNALS["SIGCHLD"] and code > 0) else None,
+    }
+
+
+def _delivered(s: Story, t: Task, call: Call, e: Return) -> None:
+    """arch_do_signal_or_restart returns: regs are the handler's."""
+    d, t.delivery = t.delivery, None
+    if d is None or d.row is None or (d.failed and d.token is None):
+        return
+    before = t.ssp
+    t.pc, t.sp = number(e.seen.get("pc")), number(e.seen.get("sp"))
+    if d.token is not None:
+        t.ssp = number(e.seen.get("ssp"))
+    low, size = d.alt
+    address, word = d.token or (None, None)
+    s.put(
+        "signals",
+        t,
+        seq=d.seq,
+        kind="delivery",
+        handler=None if d.failed else t.pc,
+        frame=None if d.failed else t.sp,
+        ss_ptr=address,
+        token_addr=address,
+        token_value=word,
+        ssp_before=before,
+        ssp_after=t.ssp,
+        alt_stack=None if d.failed else low < t.sp <= low + size,
+        **d.row,
+    )
+
+
+# The token, which save_user_shstk pushes and restore_user_shstk takes, each with an AMO.
+
+
+def _begin_swap(s: Story, t: Task, e: Call) -> None:
+    t.swap = []
+
+
+def _saved(s: Story, t: Task, call: Call, e: Return) -> None:
+    swap, t.swap = t.swap or [], None
+    for access in swap:
+        if access.store:
+            memory.transfer(s, t, "write", access.address, access.data)
+            if t.delivery is not None:
+                t.delivery.token = (access.address, number(access.data))
+
+
+def _restored(s: Story, t: Task, call: Call, e: Return) -> None:
+    swap, t.swap = t.swap or [], None
+    loads = [access for access in swap if not access.store]
+    stores = [access for access in swap if access.store]
+    old = loads[0].data if loads else None
+    if t.sigreturn is not None:
+        t.sigreturn |= {"ss_ptr": call.a[1], "token_addr": call.a[1]}
+        t.sigreturn["token_value"] = None if old is None else number(old)
+    if old is not None and stores:
+        memory.transfer(s, t, "swap", stores[0].address, old + stores[0].data)
+
+
+# Death
+
+
+def _sent(s: Story, t: Task, e: Call) -> None:
+    if "info" in e.seen:
+        tgid = number(e.seen.get("tgid"))
+        if tgid in s.processes:
+            s.processes[tgid].sent[e.a[0]] = e.seen["info"]
+
+
+def _group_exit(s: Story, t: Task, e: Call) -> None:
+    """The first task of a process that a signal kills. The others get a SIGKILL that nobody sent,
+    and so do those whose process is replaced by exec."""
+    process = s.process(t)
+    first = not process.dying and not process.replacing
+    process.dying = True
+    if not first or not t.inside("get_signal"):
+        return
+    first_user(s, t)
+    signo = e.a[0] & 0x7F
+    code, address, sender = None, None, None
+    if t.forced is not None and t.forced[0] == signo:
+        _, code, address = t.forced
+    elif signo in process.sent:
+        _, _, code, pid, _ = _INFO.unpack_from(process.sent[signo])
+        sender = pid if code in _SENT else None
+    s.put(
+        "signals",
+        t,
+        kind="fatal",
+        signo=signo,
+        code=code,
+        si_addr=address,
+        sender=sender,
+        ssp_before=t.ssp,
+        ssp_after=t.ssp,
+    )
+
+
+ON_CALL: Final[dict[str, OnCall]] = {
+    "arch_do_signal_or_restart": _looks,
+    "signal_setup_done": _set_up,
+    "save_user_shstk": _begin_swap,
+    "restore_user_shstk": _begin_swap,
+    "send_signal_locked": _sent,
+    "do_group_exit": _group_exit,
+}
+ON_RETURN: Final[dict[str, OnReturn]] = {
+    "get_signal": _got,
+    "arch_do_signal_or_restart": _delivered,
+    "save_user_shstk": _saved,
+    "restore_user_shstk": _restored,
+}

@@ -1,0 +1,166 @@
+"""A program recorded on a real kernel: prepared, booted in QEMU, imported."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from shstk.schemas.errors import BadProgram, CannotWrite, UsageError
+from shstk.schemas.uapi import RLIMITS
+from shstk.tracer.guest import RunResult
+from shstk.tracer.kernel.boot import initial_limits
+from shstk.tracer.realkernel import initramfs, qemu, table
+from shstk.tracer.realkernel.importer.read import NeverStarted
+from shstk.tracer.realkernel.imports import (
+    PROGRAM,
+    Files,
+    Known,
+    expected,
+    import_events,
+    program_file,
+)
+from shstk.tracer.realkernel.initramfs import INIT, Job
+from shstk.tracer.realkernel.options import RealOptions
+from shstk.tracer.realkernel.prepare import Prepared, prepare
+
+_SHADOW_STACKS: Final = "arch_set_shadow_stack_status"
+_LEAST_MEMORY: Final = 512 << 20
+_APPEND: Final = "console=ttyS0 quiet loglevel=1 panic=-1 nokaslr rdinit="
+# The kernel derives these from the machine's memory.
+_BY_MEMORY: Final = ("NPROC", "SIGPENDING")
+_FOLDERS: Final = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+_SHOWN: Final = 5  # lines of the console, if the program did not start
+
+
+@dataclass(frozen=True)
+class RealResult(RunResult):
+    path: Path
+
+
+def record(options: RealOptions) -> RealResult:
+    """Raises UsageError, BadProgram, BadImage, NoQemu, NoCompiler, BadEvents, NeverStarted,
+    CannotWrite."""
+    found = qemu.find(options.qemu)
+    firmware = qemu.find_firmware(options.firmware)
+    if options.smp < 1:
+        raise UsageError(f"--smp {options.smp}: a machine has at least one hart")
+    guest = _placed(options)
+    prepared = prepare(options.files)
+    expected(options.kernel, prepared.banner)
+    out = options.out or Path(Path(options.program).name).with_suffix(".run")
+    try:
+        with tempfile.TemporaryDirectory(prefix="shstk-") as work:
+            return _record(options, guest, prepared, found, firmware, Path(work), out)
+    except OSError as error:
+        raise CannotWrite(f"{error.filename}: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class _Guest:
+    """path: of the program in the guest. data: its bytes, unless it lies in the root."""
+
+    path: str
+    argv: tuple[str, ...]
+    data: bytes
+    own: bool
+
+
+def _placed(options: RealOptions) -> _Guest:
+    """The program in the root, or else the host's, in the guest's /. Raises BadProgram."""
+    program = options.program
+    for place in _inside(options):
+        assert options.root is not None
+        host = options.root / place.lstrip("/")
+        if host.is_file():
+            bare = "/" not in program and place != f"/{program}"
+            return _Guest(
+                place, (program if bare else place, *options.argv), program_file(host), False
+            )
+    path = f"/{os.path.basename(program)}"
+    return _Guest(path, (path, *options.argv), program_file(Path(program)), True)
+
+
+def _inside(options: RealOptions) -> Iterator[str]:
+    if options.root is None:
+        return
+    if not options.root.is_dir():
+        raise BadProgram(f"--root {options.root}: not a directory")
+    yield "/" + options.program.lstrip("/")
+    if "/" not in options.program:
+        for folder in (options.env or {}).get("PATH", _FOLDERS).split(":"):
+            yield f"{folder}/{options.program}"
+
+
+def _record(
+    options: RealOptions,
+    guest: _Guest,
+    prepared: Prepared,
+    found: qemu.Qemu,
+    firmware: Path | None,
+    work: Path,
+    out: Path,
+) -> RealResult:
+    environ = tuple(f"{key}={value}" for key, value in (options.env or {}).items())
+    job = Job(guest.path, guest.argv, environ, options.cwd, options.stdin, options.uid)
+    own = [(guest.path, guest.data)] if guest.own else []
+    archive = initramfs.build(job, own, options.root, options.binds)
+    append = " ".join(filter(None, (_APPEND + INIT, options.append)))
+    (work / "Image").write_bytes(prepared.image)
+    (work / "initrd").write_bytes(archive)
+    notes = {PROGRAM: guest.path, "qemu": found.name, "append": append}
+    (work / "table").write_text(table.with_notes(prepared.table, notes))
+    memory = options.memory or max(_LEAST_MEMORY, 3 * len(archive) + (_LEAST_MEMORY >> 1))
+    machine = qemu.Machine(
+        kernel=work / "Image",
+        initrd=work / "initrd",
+        append=append,
+        firmware=firmware,
+        smp=options.smp,
+        memory=memory,
+        seed=options.seed,
+    )
+    events = options.events or work / "events"
+    booted = qemu.boot(found, machine, work / "table", events, _stop(options))
+    files = Files(options.root)
+    files.add(guest.path, guest.data)
+    limits = initial_limits({})
+    known = Known(
+        program=guest.path,
+        argv=guest.argv,
+        environ=environ,
+        kernel=options.kernel,
+        files=files,
+        facts={"firmware": booted.firmware} if booted.firmware else {},
+        rlimits={name: limits[name] for name in RLIMITS if name not in _BY_MEMORY},
+        memory=memory,
+        ended=booted.ended,
+        warnings=_warnings(prepared),
+    )
+    try:
+        made = import_events(events, out, known, options.force, options.on_output)
+    except NeverStarted as error:
+        shown = "\n  ".join(booted.console.strip().splitlines()[-_SHOWN:])
+        raise NeverStarted(error.what, f"{error.hint}\n  the console's end:\n  {shown}") from None
+    return RealResult(made.ending, made.exit_status, made.icount, made.warnings, path=made.path)
+
+
+def _warnings(prepared: Prepared) -> tuple[str, ...]:
+    if _SHADOW_STACKS not in prepared.symbols:
+        return ("the kernel has no shadow stacks: it was built without CONFIG_RISCV_USER_CFI",)
+    return ()
+
+
+def _stop(options: RealOptions) -> Callable[[], str | None]:
+    deadline = time.monotonic() + options.timeout
+
+    def stop() -> str | None:
+        if options.interrupted and options.interrupted():
+            return "interrupted"
+        return "timeout" if time.monotonic() >= deadline else None
+
+    return stop
