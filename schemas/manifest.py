@@ -37,10 +37,11 @@ _MODEL: Final = {
         "blind": {},
     }
 }
+_NEW_IN_4: Final = {"pids_max": None, "call_ns": 0}
 READABLE: Final[dict[int, dict[str, Any]]] = {
-    1: {"trees": [], "stdin": None, "tty": None, "plugins": {}, **_MODEL, "pids_max": None},
-    2: {**_MODEL, "pids_max": None},
-    3: {"pids_max": None},
+    1: {"trees": [], "stdin": None, "tty": None, "plugins": {}, **_MODEL, **_NEW_IN_4},
+    2: {**_MODEL, **_NEW_IN_4},
+    3: _NEW_IN_4,
     4: {},
 }
 
@@ -123,6 +124,7 @@ class Manifest:
     abi: str  # merged or own
     seed: U64
     quantum: tuple[int, int]  # instructions, lowest and highest
+    call_ns: int = 0  # virtual time of a system call
     rlimits: dict[str, Rlimit]  # of the first process, keys as uapi.RLIMITS
     memory: U64 | None  # bytes of the machine; null: unlimited
     page_size: int

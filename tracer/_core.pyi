@@ -51,8 +51,9 @@ class Machine:
         above it stops with a fault of cause `FAULT_NO_FRAME`."""
     icount: int
     """Index of the last attempted instruction (retired or trapped), from 1; 0 is the loader's.
-    cfi, flow and insn rows of an instruction have seq = icount * 2**20. The counters cycle, time
-    and instret read as icount."""
+    cfi, flow and insn rows of an instruction have seq = icount * 2**20."""
+    time_offset: int
+    """csr time reads icount + time_offset."""
     trace: int
     @property
     def frames(self) -> int:
@@ -83,8 +84,9 @@ class Machine:
         """
 
     def save(self, spaces: Sequence[AddressSpace], harts: Sequence[Hart]) -> bytes:
-        """The frames of these spaces and their sharing, the harts, icount, and the block ids; not
-        decoded text, `trace` or waiting rows. ValueError for spaces or harts of another machine."""
+        """The frames of these spaces and their sharing, the harts, icount, time_offset, block ids;
+        not decoded text, `trace` or waiting rows. ValueError for spaces or harts of another
+        machine."""
     def restore(self, state: bytes) -> tuple[list[AddressSpace], list[Hart]]:
         """New spaces and harts, in the order of the save; the machine continues from there.
         ValueError, without a change, for bytes that `save` can't have returned and for more frames

@@ -133,6 +133,7 @@ def start(
         enable_cfi=options.enable_cfi,
         seed=options.seed,
         quantum=options.quantum,
+        call_ns=options.call_ns,
         memory=options.memory,
         pids_max=options.pids_max,
         stdout_write=options.on_output or (lambda fd, data: None),

@@ -12,7 +12,7 @@ from typing import TypedDict
 
 from shstk.schemas.errors import UsageError
 from shstk.schemas.extensions import CPUS, DEFAULT_CPU
-from shstk.schemas.machine import ABIS, CFI_MODES, QUANTUM
+from shstk.schemas.machine import ABIS, CALL_NS, CFI_MODES, QUANTUM
 from shstk.schemas.revisions import DEFAULT_REVISION, Revision, first_with
 from shstk.schemas.uapi import RLIMITS
 
@@ -23,11 +23,11 @@ class GuestOptions:
 
     program: a path in `root` or on the host. argv: without argv[0]. kernel: the name of a revision,
     followed by changed switches after commas. quantum: minimum and maximum instructions of a time
-    slice. tty: a terminal instead of pipes: the host's if there is one and no stdin. overlay: the
-    directory that keeps the guest's changes to `root`. binds: (path on the host, path in the guest,
-    writable). memory: bytes. pids_max: as in a cgroup's pids.max. timeout: seconds of the host.
-    rlimits: bytes or counts. on_output is called with (fd, bytes) when the guest writes,
-    on_progress with the icount; interrupted is polled.
+    slice. call_ns: virtual time that a system call takes. tty: a terminal instead of pipes: the
+    host's if there is one and no stdin. overlay: the directory that keeps the guest's changes to
+    `root`. binds: (path on the host, path in the guest, writable). memory: bytes. pids_max: as in a
+    cgroup's pids.max. timeout: seconds of the host. rlimits: bytes or counts. on_output is called
+    with (fd, bytes) when the guest writes, on_progress with the icount; interrupted is polled.
     """
 
     program: str
@@ -39,6 +39,7 @@ class GuestOptions:
     enable_cfi: str = CFI_MODES[0]
     seed: int = 0
     quantum: tuple[int, int] = QUANTUM
+    call_ns: int = CALL_NS
     env: Mapping[str, str] | None = None
     stdin: bytes = b""
     tty: bool = False
@@ -74,6 +75,7 @@ class Settings(TypedDict, total=False):
     enable_cfi: str
     seed: int
     quantum: tuple[int, int]
+    call_ns: int
     env: Mapping[str, str] | None
     stdin: bytes
     tty: bool
@@ -114,6 +116,8 @@ def check_options(options: GuestOptions, row: Revision) -> None:
         raise UsageError(
             f"--quantum {low}:{high}: not a range of instructions", "give MIN:MAX, such as 100:1000"
         )
+    if not 0 <= options.call_ns < 2**32:
+        raise UsageError(f"--call-ns: {options.call_ns} is not a 32-bit number of nanoseconds")
     for option, number in numbers.items():
         if number is not None and not 0 <= number < 2**64:
             raise UsageError(f"{option}: {number} is not a 64-bit number")

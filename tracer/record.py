@@ -135,6 +135,7 @@ def _manifest(guest: Guest, traced: tuple[str, ...], stdin: str | None) -> Manif
         abi=options.abi,
         seed=U64(options.seed),
         quantum=options.quantum,
+        call_ns=options.call_ns,
         rlimits={n: Rlimit(U64(soft), U64(hard)) for n, (soft, hard) in limits.items()},
         memory=U64(options.memory) if options.memory is not None else None,
         pids_max=U64(options.pids_max) if options.pids_max is not None else None,

@@ -41,6 +41,14 @@ _OPTIONS: Final = {
         metavar="LOW:HIGH",
         help="Instructions in a time slice while other tasks wait, drawn from the seed.",
     ),
+    "call_ns": click.option(
+        "--call-ns",
+        type=click.IntRange(0, 2**32 - 1),
+        default=GuestOptions.call_ns,
+        show_default=True,
+        metavar="NS",
+        help="Virtual time that a system call takes; an instruction takes one nanosecond.",
+    ),
     "env": click.option(
         "--env",
         multiple=True,

@@ -217,6 +217,7 @@ OTHERS: dict[str, Callable[[Assembler, list[str]], int]] = {
     "bnez": lambda s, a: _b(1, REGISTERS[a[0]], 0, s.value(a[1]) - s.at),
     "jr": lambda s, a: _i(0x67, 0, 0, REGISTERS[a[0]], 0),
     "jalr": lambda s, a: _i(0x67, 0, 1, REGISTERS[a[0]], 0),
+    "csrr": lambda s, a: _i(0x73, 2, REGISTERS[a[0]], 0, int(a[1], 0)),
     "csrr_ssp": lambda s, a: _i(0x73, 2, REGISTERS[a[0]], 0, SSP),
     "csrw_ssp": lambda s, a: _i(0x73, 1, 0, REGISTERS[a[0]], SSP),
     "ssrdp": lambda s, a: 0xCDC04073 | REGISTERS[a[0]] << 7,

@@ -10,13 +10,13 @@ from guest_run import run
 
 from shstk.tracer.kernel.call import RESTART_NO_HAND, Wait
 from shstk.tracer.kernel.signal import signals
-from shstk.tracer.kernel.task import SigAction
+from shstk.tracer.kernel.task import CpuTime, SigAction
 from shstk.tracer.kernel.time.timers import TIMERS
 
 EPOCH = 1_712_187_654  # 2024-04-03 23:40:54 UTC
 REALTIME, MONOTONIC, PROCESS_CPU, THREAD_CPU, BOOTTIME = 0, 1, 2, 3, 7
 SECOND = 10**9
-SIGALRM, SIGVTALRM = 14, 26
+SIGALRM, SIGVTALRM, SIGPROF = 14, 26, 27
 
 
 @pytest.fixture
@@ -53,21 +53,104 @@ def test_clocks_start_at_a_fixed_moment(d: Direct) -> None:
     assert d.call("clock_settime", REALTIME, addr) == "EPERM"
 
 
-def test_cpu_time_is_instructions_and_stands_still_in_sleep(d: Direct) -> None:
-    d.t.icount = 500
+def test_cpu_time_is_instructions_and_calls_and_stands_still_in_sleep(d: Direct) -> None:
+    d.t.icount, d.t.system_ns = 400, 100
     d.idle(10**9)
-    d.t.process.utime_icount = 70
+    d.t.process.exited_cpu = CpuTime(60, 10)
     assert (now(d, THREAD_CPU), now(d, PROCESS_CPU)) == (500, 570)
     assert now(d, ~d.t.pid << 3 | 2) == 570
     assert now(d, ~d.t.tid << 3 | 6) == 500
     assert now(d, ~9999 << 3 | 2) == "EINVAL"
-    d.t.process.child_icount = 3 * SECOND
+    d.t.process.children_cpu = CpuTime(3 * SECOND, 2 * SECOND)
     addr = d.room(144)
     d.call("getrusage", -1, addr)
-    assert struct.unpack_from("<qq", d.get(addr, 16)) == (3, 0)
+    assert struct.unpack_from("<4q", d.get(addr, 32)) == (3, 0, 2, 0)
+    d.t.system_ns = SECOND
     assert d.call("times", addr) == 100
-    assert struct.unpack("<4q", d.get(addr, 32)) == (0, 0, 300, 0)
+    assert struct.unpack("<4q", d.get(addr, 32)) == (0, 100, 300, 200)
     assert d.call("getrusage", 5, addr) == "EINVAL"
+
+
+@pytest.mark.parametrize(
+    ("poll", "at_addr"),
+    [
+        ("sys 113, 1, time", 0),  # clock_gettime
+        ("sys 169, time, 0", 0),  # gettimeofday
+        ("sys 165, 0, time", 16),  # getrusage: system time
+    ],
+)
+def test_polling_for_a_second_ends(poll: str, at_addr: int) -> None:
+    """A call takes time, so that a program that waits by calling runs for about as long as real."""
+    start = EPOCH if "169" in poll else 0
+    body = f"""
+        li s2, {start}
+        loop: {poll}
+        li s1, time
+        ld s0, {at_addr}(s1)
+        beq s0, s2, loop
+        exit 0
+        .align 8
+    time: .zero 144
+    """
+    result = run(body, call_ns=10**7)
+    assert result.ending == "exited"
+    assert len(result.rows("syscalls")) == 1 + 100
+
+
+def test_a_short_timer_leaves_the_program_time() -> None:
+    """rt_sigreturn takes none: else each return finds the next signal."""
+    result = run("""
+        sys 134, 14, action, 0, 8
+        sys 103, 0, value, 0
+        li s0, 5000
+        loop: addi s0, s0, -1
+        bnez s0, loop
+        exit 0
+    handler: ret
+        .align 8
+    action: .dword handler, 0, 0
+    value: .dword 0, 1, 0, 1
+    """)
+    assert (result.ending, result.status) == ("exited", 0)
+    assert len(result.rows("signals")) >= 5
+
+
+def test_the_virtual_timer_stands_still_in_calls() -> None:
+    text = """
+        sys 103, {}, value, 0
+        loop: sys 124
+        j loop
+        .align 8
+    value: .dword 0, 0, 0, 2
+    """
+    virtual, prof = run(text.format(1)), run(text.format(2))
+    assert (virtual.status, prof.status) == (SIGVTALRM, SIGPROF)
+    assert len(prof.rows("syscalls")) == 2
+    assert 600 < len(virtual.rows("syscalls")) < 1000  # 2000 instructions
+
+
+def test_a_sleep_beyond_the_clock_never_ends() -> None:
+    body = "sys 101, value, 0\nexit 0\n.align 8\nvalue: .dword 0x7fffffffffffffff, 0"
+    assert run(body).ending == "deadlock"
+
+
+def test_csr_time_is_the_clock_and_the_other_counters_are_closed() -> None:
+    """In ns (hwprobe's TIME_CSR_FREQ). Linux lets only `time` through since 6.6."""
+    rdtime, rdcycle = "csrr s{}, 0xc01", "csrr s2, 0xc00"
+    result = run(f"""
+        {rdtime.format(0)}
+        sys 101, span, 0
+        {rdtime.format(1)}
+        sub s1, s1, s0
+        report s1
+        {rdcycle}
+        report s2
+        .align 8
+    span: .dword 1, 0
+    """)
+    assert result.status == 4  # SIGILL
+    (slept,) = result.words
+    assert SECOND < slept < SECOND + 20_000
 
 
 def test_sleeping(d: Direct) -> None:

@@ -19,7 +19,7 @@ FINGERPRINTS = {
     1: "679bdbfa9f4511e2",
     2: "c83b7d8c980aa931",
     3: "ba84a58c2d0cda02",
-    4: "abe8f056fc90750f",
+    4: "cd3fb00297f12c15",
 }
 RUNS = Path(__file__).parent / "runs"
 

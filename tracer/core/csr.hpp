@@ -14,9 +14,7 @@ enum Csr : u32 {
     csr_vxrm = 0x00a,
     csr_vcsr = 0x00f,
     csr_ssp = 0x011,
-    csr_cycle = 0xc00,
     csr_time = 0xc01,
-    csr_instret = 0xc02,
     csr_vl = 0xc20,
     csr_vtype = 0xc21,
     csr_vlenb = 0xc22,
@@ -31,7 +29,8 @@ inline bool ssp_accessible(const Hart& h) {
     return h.machine->extensions.has(Extension::Zicfiss) && h.sse;
 }
 
-// False: user mode has no such register. Every counter reads as `icount`.
+// False: user mode has no such register. Of the counters Linux lets only `time` through since 6.6
+// (drivers/perf/riscv_pmu_sbi.c: CSR_SCOUNTEREN = 0x2): cycle, instret and hpmcounterN are illegal.
 inline bool read_csr(Hart& h, u32 csr, u64 icount, u64& value) {
     if (is_vector_csr(csr)) {
         if (!h.v.enabled) return false;
@@ -49,9 +48,7 @@ inline bool read_csr(Hart& h, u32 csr, u64 icount, u64& value) {
         case csr_vtype: value = h.v.vtype; return true;
         case csr_vlenb: value = VectorState::vlenb; return true;
         case csr_ssp: value = h.ssp; return ssp_accessible(h);
-        case csr_cycle:
-        case csr_time:
-        case csr_instret: value = icount; return true;
+        case csr_time: value = icount + h.machine->time_offset; return true;
         default: return false;
     }
 }

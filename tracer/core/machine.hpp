@@ -54,6 +54,7 @@ class Machine final : public FrameOwner {
     const Extensions extensions;
     unsigned trace;
     u64 icount = 0;
+    u64 time_offset = 0;  // csr time reads icount + time_offset
     Tables tables;
 
     // Where a hart stopped within a block: if it runs next, the block continues without a flow row.

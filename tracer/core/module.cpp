@@ -292,6 +292,7 @@ NB_MODULE(_core, module) {
             nb::kw_only(), nb::arg("without") = nb::tuple(), nb::arg("trace") = 0,
             nb::arg("max_frames") = 0)
         .def_rw("icount", &Machine::icount)
+        .def_rw("time_offset", &Machine::time_offset)
         .def_rw("trace", &Machine::trace)
         .def_prop_ro("frames", &Machine::frames)
         .def("pending", pending, nb::arg("table"))

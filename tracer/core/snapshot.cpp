@@ -1,5 +1,5 @@
 // The layout, in 64-bit words except for the pages and the flow keys:
-//   magic, icount, lineages, interrupted (hart, space, pc, icount)
+//   magic, icount, time offset, lineages, interrupted (hart, space, pc, icount)
 //   frames: lineage, page
 //   shared mappings: pages of (page, frame)
 //   spaces: areas of (first, count, permissions, frame or none), ranges of (first, count, offset,
@@ -18,7 +18,7 @@ namespace core {
 
 namespace {
 
-constexpr u64 magic = 0x31544f4853504e53;  // "SNPSHOT1"
+constexpr u64 magic = 0x32544f4853504e53;  // "SNPSHOT2"
 constexpr u64 none = ~u64{0};
 constexpr u64 pages_limit = address_limit >> page_shift;
 
@@ -115,8 +115,8 @@ std::string Snapshot::save(const Machine& machine, const Spaces& spaces, const H
     Writer out;
     out.bytes.reserve(frames.list.size() * (page_size + 8) + (std::size_t{1} << 16));
     const auto& at = machine.interrupted;
-    out.words(magic, machine.icount, machine.lineages_, index_of(harts, at.hart),
-              index_of(spaces, at.space), at.pc, at.icount);
+    out.words(magic, machine.icount, machine.time_offset, machine.lineages_,
+              index_of(harts, at.hart), index_of(spaces, at.space), at.pc, at.icount);
     out.word(frames.list.size());
     for (const Frame* frame : frames.list) {
         out.word(frame->lineage);
@@ -166,13 +166,14 @@ class Snapshot::Reader {
 
     Spaces spaces;
     Harts harts;
-    u64 icount, lineages;
+    u64 icount, time_offset, lineages;
     u64 interrupted[4];  // hart, space, pc, icount
     FlowIds flow_ids;
 
     void read() {
         if (word() != magic) malformed("wrong magic");
         icount = word();
+        time_offset = word();
         lineages = word();
         for (u64& value : interrupted) value = word();
         read_frames();
@@ -287,6 +288,7 @@ std::pair<Spaces, Harts> Snapshot::restore(const std::shared_ptr<Machine>& machi
     Machine& m = *machine;
     m.forget_all_code();
     m.icount = in.icount;
+    m.time_offset = in.time_offset;
     m.lineages_ = in.lineages;
     m.flow_ids_ = std::move(in.flow_ids);
     m.interrupted = {};

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from shstk.schemas.extensions import OPTIONAL
-from shstk.schemas.machine import QUANTUM
+from shstk.schemas.machine import CALL_NS, QUANTUM
 from shstk.schemas.revisions import Revision
 from shstk.schemas.seq import STEPS
 from shstk.tracer.kernel.call import RESTART, RESTART_ALWAYS, Wait
@@ -64,6 +64,7 @@ class Kernel:
         enable_cfi: str = "off",
         seed: int = 0,
         quantum: tuple[int, int] = QUANTUM,
+        call_ns: int = CALL_NS,
         memory: int | None = None,
         pids_max: int | None = None,
         stdout_write: Callable[[int, bytes], None] = lambda fd, data: None,
@@ -86,6 +87,7 @@ class Kernel:
         self.pid_max: int = pid_max
         self.rng = random.Random(f"getrandom {seed}")
         self.sched = Scheduler(seed, quantum)
+        self.call_ns: int = call_ns
         self.tasks: dict[int, Task] = {}  # live tasks and zombies
         self.processes: dict[int, Process] = {}
         self.mms: dict[int, Mm] = {}  # those with users
@@ -99,7 +101,6 @@ class Kernel:
         self._waiters: dict[Hashable, dict[Task, None]] = {}
         self._mm_count = 0
         self._last_pid = FIRST_PID - 1
-        self._slept_ns = 0
         self._icount, self._step = 0, 0
 
     # Time, order, rows.
@@ -121,8 +122,8 @@ class Kernel:
         return self.seq()
 
     def now_ns(self) -> int:
-        """Virtual time since boot: one ns per instruction, plus the time spent idle."""
-        return self.machine.icount + self._slept_ns
+        """Virtual time since boot (time/clock.py)."""
+        return self.machine.icount + self.machine.time_offset
 
     def event(self, kind: str, task: Task, **columns: Any) -> int:
         """Write one task_events row and return its seq."""
@@ -228,7 +229,7 @@ class Kernel:
 
     def idle_until(self, ns: int) -> None:
         """No task is runnable: advance the clock to `ns` (as in now_ns)."""
-        self._slept_ns += max(ns - self.now_ns(), 0)
+        self.machine.time_offset += max(ns - self.now_ns(), 0)
 
     # The end of a call.
 

@@ -15,6 +15,7 @@ from shstk.tracer.kernel.process import ptrace
 from shstk.tracer.kernel.signal.deliver import deliver_pending
 from shstk.tracer.kernel.table import CALLS
 from shstk.tracer.kernel.task import DEAD, RUNNABLE, ZOMBIE, Blocked, InCall, Task
+from shstk.tracer.kernel.time.clock import spend
 from shstk.tracer.kernel.time.timers import TIMERS
 
 if TYPE_CHECKING:
@@ -213,6 +214,9 @@ def _enter_call(k: Kernel, task: Task) -> None:
     )
     task.blocked = Blocked()
     hart.pc = pc + 4
+    # Otherwise a periodic timer whose handler ends sooner leaves the program no instruction.
+    if task.call.name != "rt_sigreturn":
+        spend(k, task, k.call_ns)
     if k.on_entry is not None:
         k.on_entry(task.call)
     _try_call(k, task)

@@ -10,6 +10,8 @@ from typing import Final
 from shstk.schemas.machine import QUANTUM
 from shstk.tracer.kernel.task import BLOCKED, DEAD, STOPPED, ZOMBIE, Task
 
+KTIME_MAX: Final = 2**63 - 1  # ns: the clock does not reach it
+
 # `why` of a `sched` row, by the state of the task that is switched away from.
 _WHY: Final = {BLOCKED: "blocked", STOPPED: "blocked", ZOMBIE: "exited", DEAD: "exited"}
 
@@ -80,6 +82,8 @@ class Scheduler:
     # Sleepers.
 
     def sleep_until(self, deadline_ns: int, task: Task) -> None:
+        if deadline_ns >= KTIME_MAX:
+            return
         self._order += 1
         heapq.heappush(self._sleepers, (deadline_ns, self._order, task))
 

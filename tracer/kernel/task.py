@@ -173,12 +173,27 @@ class PtraceState:
 
 
 @dataclass(frozen=True)
+class CpuTime:
+    """ns: a nanosecond an instruction, and what its system calls took."""
+
+    user: int = 0
+    system: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.user + self.system
+
+    def __add__(self, other: CpuTime) -> CpuTime:
+        return CpuTime(self.user + other.user, self.system + other.system)
+
+
+@dataclass(frozen=True)
 class TraceeEnd:
-    """The end of a tracee, for its tracer. icount: the instructions it has attempted."""
+    """The end of a tracee, for its tracer."""
 
     tid: int
     status: int  # wait status
-    icount: int
+    cpu: CpuTime
 
 
 @dataclass(eq=False)
@@ -207,8 +222,8 @@ class Process:
     dumpable: int = 1
     child_subreaper: bool = False
     has_execed: bool = False  # since it was created: setpgid no longer moves it
-    utime_icount: int = 0  # instructions of threads that have exited
-    child_icount: int = 0  # instructions of children waited for
+    exited_cpu: CpuTime = CpuTime()  # of threads that have exited
+    children_cpu: CpuTime = CpuTime()  # of children waited for, and theirs
     cpu_limit: CpuLimit | None = None  # once RLIMIT_CPU is finite
 
     @property
@@ -218,6 +233,16 @@ class Process:
     @property
     def leader(self) -> Task:
         return self.tasks[0]
+
+    @property
+    def cpu(self) -> CpuTime:
+        """Of all its threads."""
+        return sum((task.cpu for task in self.tasks), self.exited_cpu)
+
+    @property
+    def with_children_cpu(self) -> CpuTime:
+        """And of the children that it waited for."""
+        return self.cpu + self.children_cpu
 
 
 @dataclass(eq=False)
@@ -257,6 +282,7 @@ class Task:
     tracer: Task | None = None
     ptrace: PtraceState = field(default_factory=PtraceState)
     icount: int = 0  # instructions attempted by this task
+    system_ns: int = 0  # what its system calls took
     no_new_privs: bool = False
     timer_slack_ns: int = 50_000
     default_timer_slack_ns: int = 50_000  # its parent's when it was created
@@ -272,6 +298,10 @@ class Task:
     @property
     def mm_id(self) -> int | None:
         return self.mm.id if self.mm else None
+
+    @property
+    def cpu(self) -> CpuTime:
+        return CpuTime(self.icount, self.system_ns)
 
     @property
     def space(self) -> AddressSpace:

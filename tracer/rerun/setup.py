@@ -84,6 +84,7 @@ def set_up_again(
         enable_cfi=manifest.enable_cfi,
         seed=manifest.seed,
         quantum=manifest.quantum,
+        call_ns=manifest.call_ns,
         env=dict(_variable(text) for text in manifest.environ),
         stdin=read_file(run, manifest.stdin) if manifest.stdin is not None else b"",
         tty=manifest.tty is not None,

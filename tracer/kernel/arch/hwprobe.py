@@ -54,7 +54,7 @@ def values(k: Kernel) -> dict[int, int]:
         5: 3,  # CPUPERF_0, MISALIGNED_SCALAR_PERF: fast
         6: _CACHE_BLOCK,  # ZICBOZ_BLOCK_SIZE
         7: (1 << 47) - 1,  # HIGHEST_VIRT_ADDRESS
-        8: 10**9,  # TIME_CSR_FREQ: one tick an instruction
+        8: 10**9,  # TIME_CSR_FREQ: one tick a nanosecond
         9: 3,
         10: 3,  # MISALIGNED_VECTOR_PERF: fast
         12: _CACHE_BLOCK,  # ZICBOM_BLOCK_SIZE

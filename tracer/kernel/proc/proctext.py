@@ -116,8 +116,10 @@ def _stat(k: Kernel, t: Task) -> bytes:
         5: process.pgid,
         6: process.sid,
         8: -1,  # tpgid: no terminal
-        14: (process.utime_icount + sum(x.icount for x in process.tasks)) // ticks,
-        16: process.child_icount // ticks,
+        14: process.cpu.user // ticks,
+        15: process.cpu.system // ticks,
+        16: process.children_cpu.user // ticks,
+        17: process.children_cpu.system // ticks,
         18: 20 + t.scheduling.nice,
         19: t.scheduling.nice,
         20: len(process.tasks),
@@ -294,6 +296,7 @@ SYSCTLS: Final[dict[str, Callable[[Kernel], str]]] = {
     "sys/kernel/ngroups_max": lambda k: "65536\n",
     "sys/kernel/osrelease": lambda k: f"{version(k)[0]}\n",
     "sys/kernel/ostype": lambda k: "Linux\n",
+    "sys/kernel/perf_user_access": lambda k: "1\n",
     "sys/kernel/pid_max": lambda k: f"{k.pid_max}\n",
     "sys/kernel/random/boot_id": lambda k: f"{_uuid(k.seed)}\n",
     "sys/kernel/sem": lambda k: (

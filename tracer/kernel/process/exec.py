@@ -137,7 +137,7 @@ def _de_thread(k: Kernel, t: Task) -> None:
     if old is t:
         return
     process.tasks.remove(old)
-    process.utime_icount += old.icount
+    process.exited_cpu += old.cpu
     del k.tasks[t.tid]
     t.tid = old.tid
     k.tasks[t.tid] = t

@@ -173,7 +173,7 @@ def reap(k: Kernel, process: Process) -> None:
     )
     if parent is not None:
         parent.children.remove(process)
-        parent.child_icount += process.utime_icount + leader.icount + process.child_icount
+        parent.children_cpu += process.with_children_cpu
     del k.processes[process.pid]
     leader.state = DEAD
     del k.tasks[leader.tid]
@@ -185,7 +185,7 @@ def _forget(k: Kernel, t: Task) -> None:
     t.state = DEAD
     del k.tasks[t.tid]
     t.process.tasks.remove(t)
-    t.process.utime_icount += t.icount
+    t.process.exited_cpu += t.cpu
     pidfd.changed(k, t)
 
 

@@ -190,7 +190,7 @@ def _report_end(k: Kernel, t: Task, status: int) -> None:
     if t.tracer is None:
         return
     tracer, t.tracer = t.tracer.process, None
-    tracer.tracee_ends.append(TraceeEnd(t.tid, status, t.icount))
+    tracer.tracee_ends.append(TraceeEnd(t.tid, status, t.process.with_children_cpu))
     k.wake_key(("child", tracer.pid))
 
 

@@ -32,14 +32,14 @@ from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.process import exit as exits
 from shstk.tracer.kernel.process import pidfd
 from shstk.tracer.kernel.signal.siginfo import SIGCHLD, SIGCONT
-from shstk.tracer.kernel.task import DEAD, UID, ZOMBIE, Process, Task
+from shstk.tracer.kernel.task import DEAD, UID, ZOMBIE, CpuTime, Process, Task
+from shstk.tracer.kernel.time.clock import pack_rusage
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
 _WAIT4_OPTIONS: Final = WNOHANG | WUNTRACED | WCONTINUED | __WNOTHREAD | __WALL | __WCLONE
 _WAITID_OPTIONS: Final = _WAIT4_OPTIONS | WEXITED | WNOWAIT
-_RUSAGE: Final = 144
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class _Report:
     status: int
     code: int
     value: int
-    icount: int
+    cpu: CpuTime  # RUSAGE_BOTH: of the process and the children that it waited for
 
 
 def sys_wait4(k: Kernel, t: Task, a: Args) -> Outcome:
@@ -72,7 +72,7 @@ def sys_wait4(k: Kernel, t: Task, a: Args) -> Outcome:
     if status_at:
         usermem.put_u32(k, t, status_at, found.status)
     if rusage_at:
-        usermem.put(k, t, rusage_at, _rusage(found))
+        usermem.put(k, t, rusage_at, pack_rusage(found.cpu))
     return found.pid
 
 
@@ -98,7 +98,7 @@ def sys_waitid(k: Kernel, t: Task, a: Args) -> Outcome:
         raise Errno("EAGAIN")
     if isinstance(found, _Report):
         if rusage_at:
-            usermem.put(k, t, rusage_at, _rusage(found))
+            usermem.put(k, t, rusage_at, pack_rusage(found.cpu))
         fields = (SIGCHLD, 0, found.code, 0, found.pid, UID, found.value)
     elif found == 0:
         fields = (0,) * 7
@@ -139,12 +139,13 @@ def _wait(k: Kernel, t: Task, kind: int, id: int, options: int) -> _Report | Out
     if found is not None and options & WEXITED:
         if not keep:
             t.process.tracee_ends.remove(found)
-        return _ended(found.tid, found.status, found.icount)
+        return _ended(found.tid, found.status, found.cpu)
     for task in tracees:
         stop = task.ptrace.stop
         if stop is not None and not stop.reported:
             stop.reported = not keep
-            return _Report(task.tid, stop.status, CLD_TRAPPED, stop.status >> 8, task.icount)
+            cpu = task.process.with_children_cpu
+            return _Report(task.tid, stop.status, CLD_TRAPPED, stop.status >> 8, cpu)
     for child in children:
         if (report := _look(k, child, options, keep)) is not None:
             return report
@@ -155,10 +156,10 @@ def _wait(k: Kernel, t: Task, kind: int, id: int, options: int) -> _Report | Out
     return Wait("wait4", ("child", t.pid))
 
 
-def _ended(pid: int, status: int, icount: int) -> _Report:
+def _ended(pid: int, status: int, cpu: CpuTime) -> _Report:
     if status & 0x7F:
-        return _Report(pid, status, CLD_KILLED, status & 0x7F, icount)
-    return _Report(pid, status, CLD_EXITED, status >> 8, icount)
+        return _Report(pid, status, CLD_KILLED, status & 0x7F, cpu)
+    return _Report(pid, status, CLD_EXITED, status >> 8, cpu)
 
 
 def _eligible(child: Process, kind: int, id: int, options: int) -> bool:
@@ -179,28 +180,22 @@ def _matches(task: Task, kind: int, id: int) -> bool:
 
 
 def _look(k: Kernel, child: Process, options: int, keep: bool) -> _Report | None:
-    icount = child.utime_icount + sum(task.icount for task in child.tasks)
+    cpu = child.with_children_cpu
     dead = all(task.state in (ZOMBIE, DEAD) for task in child.tasks)
     if dead and options & WEXITED:
         status = child.exit_status or 0
         if not keep:
             exits.reap(k, child)
-        return _ended(child.pid, status, icount)
+        return _ended(child.pid, status, cpu)
     if child.stop_status is not None and child.stopped and options & WUNTRACED:
         signo = child.stop_status
         if not keep:
             child.stop_status = None
-        return _Report(child.pid, signo << 8 | 0x7F, CLD_STOPPED, signo, icount)
+        return _Report(child.pid, signo << 8 | 0x7F, CLD_STOPPED, signo, cpu)
     if child.continued and options & WCONTINUED:
         child.continued = keep
-        return _Report(child.pid, 0xFFFF, CLD_CONTINUED, SIGCONT, icount)
+        return _Report(child.pid, 0xFFFF, CLD_CONTINUED, SIGCONT, cpu)
     return None
-
-
-def _rusage(report: _Report) -> bytes:
-    """struct rusage: user time only."""
-    seconds, rest = divmod(report.icount // 1000, 10**6)
-    return struct.pack("<qq", seconds, rest).ljust(_RUSAGE, b"\0")
 
 
 def _signed(value: int) -> int:

@@ -1,6 +1,7 @@
 """Virtual time: the clocks, and the calls that sleep.
 
-One instruction takes one nanosecond. While no task is runnable, time jumps to the next deadline.
+One instruction takes one nanosecond, and a system call `Kernel.call_ns` more, so that a program
+that polls for a second ends in time. While no task is runnable, time jumps to the next deadline.
 The time of boot is fixed, so every run has the same dates.
 """
 
@@ -30,7 +31,7 @@ from shstk.tracer.kernel.mm import usermem
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
-    from shstk.tracer.kernel.task import Process, Task
+    from shstk.tracer.kernel.task import CpuTime, Task
 
 SECOND: Final = 10**9
 # 2024-04-03 23:40:54 UTC, the day of the seed patch.
@@ -43,9 +44,10 @@ def realtime_ns(k: Kernel) -> int:
     return EPOCH_NS + k.now_ns()
 
 
-def process_cpu_ns(process: Process) -> int:
-    """CPU time of all its threads, including those that have exited."""
-    return process.utime_icount + sum(task.icount for task in process.tasks)
+def spend(k: Kernel, t: Task, ns: int) -> None:
+    """The kernel works for a task, which takes time."""
+    k.machine.time_offset += ns
+    t.system_ns += ns
 
 
 def _monotonic(k: Kernel, t: Task) -> int:
@@ -55,8 +57,8 @@ def _monotonic(k: Kernel, t: Task) -> int:
 CLOCKS: Final[dict[int, Callable[[Kernel, Task], int]]] = {
     CLOCK_REALTIME: lambda k, t: realtime_ns(k),
     CLOCK_MONOTONIC: _monotonic,
-    CLOCK_PROCESS_CPUTIME_ID: lambda k, t: process_cpu_ns(t.process),
-    CLOCK_THREAD_CPUTIME_ID: lambda k, t: t.icount,
+    CLOCK_PROCESS_CPUTIME_ID: lambda k, t: t.process.cpu.total,
+    CLOCK_THREAD_CPUTIME_ID: lambda k, t: t.cpu.total,
     CLOCK_MONOTONIC_RAW: _monotonic,
     CLOCK_REALTIME_COARSE: lambda k, t: realtime_ns(k),
     CLOCK_MONOTONIC_COARSE: _monotonic,
@@ -81,11 +83,11 @@ def clock_ns(k: Kernel, t: Task, clock: int) -> int:
         task = k.tasks.get(number) if number else t
         if task is None or task.process is not t.process:
             raise Errno("EINVAL")
-        return task.icount
+        return task.cpu.total
     process = k.processes.get(number) if number else t.process
     if process is None:
         raise Errno("EINVAL")
-    return process_cpu_ns(process)
+    return process.cpu.total
 
 
 def pack_timespec(ns: int) -> bytes:
@@ -94,6 +96,11 @@ def pack_timespec(ns: int) -> bytes:
 
 def pack_timeval(ns: int) -> bytes:
     return struct.pack("<qq", ns // SECOND, ns % SECOND // 1000)
+
+
+def pack_rusage(cpu: CpuTime) -> bytes:
+    """struct rusage with the times; all else is zero."""
+    return (pack_timeval(cpu.user) + pack_timeval(cpu.system)).ljust(144, b"\0")
 
 
 def get_timespec(k: Kernel, t: Task, addr: int) -> int:
@@ -170,18 +177,18 @@ def sys_clock_nanosleep(k: Kernel, t: Task, a: Args) -> Outcome:
 def sys_times(k: Kernel, t: Task, a: Args) -> int:
     tick = SECOND // USER_HZ
     if a[0]:
-        own, children = process_cpu_ns(t.process) // tick, t.process.child_icount // tick
-        usermem.put(k, t, a[0], struct.pack("<4q", own, 0, children, 0))
+        own, children = t.process.cpu, t.process.children_cpu
+        spent = (own.user, own.system, children.user, children.system)
+        usermem.put(k, t, a[0], struct.pack("<4q", *(ns // tick for ns in spent)))
     return k.now_ns() // tick
 
 
 def sys_getrusage(k: Kernel, t: Task, a: Args) -> int:
-    """struct rusage with the user time. All else is zero: the kernel takes no time."""
-    used = {0: process_cpu_ns(t.process), -1: t.process.child_icount, 1: t.icount}
+    used = {0: t.process.cpu, -1: t.process.children_cpu, 1: t.cpu}
     who = (a[0] & 0xFFFF_FFFF ^ 0x8000_0000) - 0x8000_0000
     if who not in used:
         raise Errno("EINVAL")
-    usermem.put(k, t, a[1], pack_timeval(used[who]).ljust(144, b"\0"))
+    usermem.put(k, t, a[1], pack_rusage(used[who]))
     return 0
 
 
@@ -190,13 +197,11 @@ _FIXED: Final = "the clock can't be set"
 CALLS: Final = (
     Call("nanosleep", sys_nanosleep),
     Call("clock_settime", _refuse_setting, "refused", _FIXED),
-    Call(
-        "clock_gettime", sys_clock_gettime, why="virtual time: a ns an instruction, and idle time"
-    ),
+    Call("clock_gettime", sys_clock_gettime, why="virtual time"),
     Call("clock_getres", sys_clock_getres, why="1 ns for every clock"),
     Call("clock_nanosleep", sys_clock_nanosleep),
-    Call("times", sys_times, why="user time only"),
-    Call("getrusage", sys_getrusage, "simple", "user time only"),
+    Call("times", sys_times),
+    Call("getrusage", sys_getrusage, "simple", "the times only"),
     Call("gettimeofday", sys_gettimeofday, why="virtual time; the time zone is UTC"),
     Call("settimeofday", _refuse_setting, "refused", _FIXED),
     Call("adjtimex", _refuse_setting, "refused", _FIXED),

@@ -23,6 +23,7 @@ from shstk.schemas.uapi import (
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.sched import KTIME_MAX
 from shstk.tracer.kernel.signal import signals
 from shstk.tracer.kernel.signal.siginfo import NSIG
 from shstk.tracer.kernel.state import Slot
@@ -74,7 +75,7 @@ class Timer:
             TIMERS.of(k).armed.remove(self)
         self.interval, self.expires, self.idle = interval, None, False
         if value:
-            self.expires = value if absolute else self.now(k) + value
+            self.expires = min(value if absolute else self.now(k) + value, KTIME_MAX)
             TIMERS.of(k).armed.append(self)
 
     def expire(self, k: Kernel) -> None:
@@ -129,6 +130,13 @@ class IntervalTimer(Timer):
         self.rearm(k)
 
 
+class VirtualTimer(IntervalTimer):
+    """ITIMER_VIRTUAL: its clock stands still in system calls."""
+
+    def now(self, k: Kernel) -> int:
+        return self.owner.process.cpu.user
+
+
 class PosixTimer(Timer):
     """timer_create's; signo 0: SIGEV_NONE."""
 
@@ -170,9 +178,8 @@ class Timers:
     def deadline(self, k: Kernel, idle: bool = False) -> int | None:
         """The earliest time (now_ns) at which a timer can expire, None if none can.
         idle: no task is running, so the CPU clocks don't advance."""
-        return min(
-            (t.due(k) for t in self.armed if not (idle and t.clock in CPU_CLOCKS)), default=None
-        )
+        timers = (t for t in self.armed if not (idle and t.clock in CPU_CLOCKS))
+        return min((due for t in timers if (due := t.due(k)) < KTIME_MAX), default=None)
 
     def fire(self, k: Kernel) -> None:
         """Expire all timers that are due, the earliest first."""
@@ -201,11 +208,11 @@ class Timers:
 
 TIMERS: Final = Slot(Timers)
 
-# ITIMER_REAL, VIRTUAL, PROF -> clock, signal
-_ITIMERS: Final = {
-    0: (CLOCK_MONOTONIC, SIGNALS["SIGALRM"]),
-    1: (CLOCK_PROCESS_CPUTIME_ID, SIGNALS["SIGVTALRM"]),
-    2: (CLOCK_PROCESS_CPUTIME_ID, SIGNALS["SIGPROF"]),
+# ITIMER_REAL, VIRTUAL, PROF -> kind, clock, signal
+_ITIMERS: Final[dict[int, tuple[type[IntervalTimer], int, int]]] = {
+    0: (IntervalTimer, CLOCK_MONOTONIC, SIGNALS["SIGALRM"]),
+    1: (VirtualTimer, CLOCK_PROCESS_CPUTIME_ID, SIGNALS["SIGVTALRM"]),
+    2: (IntervalTimer, CLOCK_PROCESS_CPUTIME_ID, SIGNALS["SIGPROF"]),
 }
 
 
@@ -213,8 +220,8 @@ def _interval_timer(k: Kernel, t: Task, which: int) -> IntervalTimer:
     which &= 0xFFFF_FFFF
     if which not in _ITIMERS:
         raise Errno("EINVAL")
-    clock, signo = _ITIMERS[which]
-    made = IntervalTimer(clock, t.process.leader, signo)
+    kind, clock, signo = _ITIMERS[which]
+    made = kind(clock, t.process.leader, signo)
     return TIMERS.of(k).interval.setdefault((t.pid, which), made)
 
 
