@@ -144,8 +144,13 @@ def sys_unlinkat(k: Kernel, t: Task, a: Args) -> int:
     flags = a[2] & 0xFFFF_FFFF
     if flags & ~AT_REMOVEDIR:
         raise Errno("EINVAL")
-    path = get_path(k, t, a[1])
-    found = find(k, t, a[0], path, follow=False)
+    unlink(k, t, a[0], get_path(k, t, a[1]), flags)
+    return 0
+
+
+def unlink(k: Kernel, t: Task, dirfd: int, path: str, flags: int = 0) -> None:
+    """flags: AT_REMOVEDIR or 0."""
+    found = find(k, t, dirfd, path, follow=False)
     if flags & AT_REMOVEDIR and found.name in (".", "..", ""):
         raise Errno({".": "EINVAL", "..": "ENOTEMPTY", "": "EBUSY"}[found.name])
     if found.name in (".", "..", ""):
@@ -162,7 +167,6 @@ def sys_unlinkat(k: Kernel, t: Task, a: Args) -> int:
     found.parent.unlink(found.name, realtime_ns(k))
     _forget(k, inode)
     fsnotify.unlinked(k, inode, (found.parent, found.name))
-    return 0
 
 
 def _to_rename(k: Kernel, t: Task, a: Args) -> tuple[Found, Found, Inode]:

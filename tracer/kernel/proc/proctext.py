@@ -289,6 +289,8 @@ SYSCTLS: Final[dict[str, Callable[[Kernel], str]]] = {
     "sys/fs/mqueue/queues_max": lambda k: f"{mqueue.QUEUES_MAX}\n",
     "sys/fs/pipe-max-size": lambda k: "1048576\n",
     "sys/kernel/cap_last_cap": lambda k: "40\n",
+    "sys/kernel/core_pattern": lambda k: "core\n",
+    "sys/kernel/core_uses_pid": lambda k: "0\n",
     "sys/kernel/hostname": lambda k: "shstk\n",
     "sys/kernel/msgmax": lambda k: f"{sysvmsg.MESSAGE_MAX}\n",
     "sys/kernel/msgmnb": lambda k: f"{sysvmsg.QUEUE_MAX}\n",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.uapi import CLD_EXITED, CLD_KILLED
+from shstk.schemas.uapi import CLD_DUMPED, CLD_EXITED, CLD_KILLED
 from shstk.tracer.kernel.arch import shstk
 from shstk.tracer.kernel.call import NO_RETURN, Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
@@ -135,7 +135,9 @@ def _process_ended(k: Kernel, process: Process) -> None:
         reap(k, process)
         return
     if process.exit_signal:
-        code, value = (CLD_KILLED, status & 0x7F) if status & 0x7F else (CLD_EXITED, status >> 8)
+        code, value = CLD_EXITED, status >> 8
+        if status & 0x7F:
+            code, value = CLD_DUMPED if status & 0x80 else CLD_KILLED, status & 0x7F
         ignored = process.exit_signal == SIGCHLD and signals.reaps_itself(parent)
         signals.send(k, parent, process.exit_signal, code, sender=process.pid, value=value)
         if ignored:

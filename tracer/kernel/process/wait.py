@@ -11,6 +11,7 @@ from shstk.schemas.uapi import (
     __WCLONE,
     __WNOTHREAD,
     CLD_CONTINUED,
+    CLD_DUMPED,
     CLD_EXITED,
     CLD_KILLED,
     CLD_STOPPED,
@@ -158,7 +159,8 @@ def _wait(k: Kernel, t: Task, kind: int, id: int, options: int) -> _Report | Out
 
 def _ended(pid: int, status: int, cpu: CpuTime) -> _Report:
     if status & 0x7F:
-        return _Report(pid, status, CLD_KILLED, status & 0x7F, cpu)
+        code = CLD_DUMPED if status & 0x80 else CLD_KILLED
+        return _Report(pid, status, code, status & 0x7F, cpu)
     return _Report(pid, status, CLD_EXITED, status >> 8, cpu)
 
 

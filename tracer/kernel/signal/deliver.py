@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import CLD_STOPPED, SI_KERNEL, SI_USER
 from shstk.tracer.kernel.arch import sigframe
+from shstk.tracer.kernel.process import coredump, ptrace
 from shstk.tracer.kernel.process import exit as exits
-from shstk.tracer.kernel.process import ptrace
 from shstk.tracer.kernel.process.identity import orphaned
 from shstk.tracer.kernel.signal import signals
 from shstk.tracer.kernel.signal.siginfo import (
+    CORE_DUMPING,
     DEFAULT_IGNORED,
     SIGSEGV,
     SIGSTOP,
@@ -28,6 +29,7 @@ from shstk.tracer.kernel.task import RUNNABLE, STOPPED, AltStack, Process, SigAc
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
+_WCOREFLAG: Final = 0x80
 SA_RESTART: Final = 0x1000_0000
 SA_NODEFER: Final = 0x4000_0000
 SA_RESETHAND: Final = 0x8000_0000
@@ -102,7 +104,7 @@ def _default(k: Kernel, t: Task, info: Siginfo) -> None:
 
 
 def _die(k: Kernel, t: Task, info: Siginfo) -> None:
-    """Kill the process. No core is ever written, so the wait status doesn't have 0x80."""
+    """Kill the process. Its wait status has 0x80 if a core was written."""
     k.rec.row(
         "signals",
         seq=k.seq(),
@@ -116,7 +118,8 @@ def _die(k: Kernel, t: Task, info: Siginfo) -> None:
         ssp_before=t.hart.ssp,
         ssp_after=t.hart.ssp,
     )
-    exits.do_group_exit(k, t, info.signo)
+    dumped = bool(bit(info.signo) & CORE_DUMPING) and coredump.write(k, t, info)
+    exits.do_group_exit(k, t, info.signo | (_WCOREFLAG if dumped else 0))
 
 
 def _group_stop(k: Kernel, process: Process, signo: int) -> None:
