@@ -10,7 +10,7 @@ from importlib import import_module
 import pytest
 from imports import circles, imports, modules
 
-from shstk.cli import COMMANDS
+from shstk.cli import COMMANDS, module_of
 from shstk.tracer.kernel.call import Call
 from shstk.tracer.kernel.table import CALLS as TABLE
 
@@ -73,7 +73,7 @@ def test_light_commands_load_neither_polars_nor_pyarrow(arguments: list[str]) ->
 
 def test_no_command_loads_them_before_it_runs() -> None:
     """So that every --help, and completion, is there at once."""
-    modules = [f"shstk.cli.{name.replace('-', '_')}" for name in COMMANDS]
+    modules = [module_of(name) for name in COMMANDS]
     loads_nothing_heavy(f"import shstk, {', '.join(modules)}")
 
 

@@ -39,6 +39,7 @@ from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import OK, Outcome
 from shstk.schemas.causes import SOFTWARE_CHECK, STORE_ACCESS, STORE_PAGE
+from shstk.schemas.seq import STEPS
 
 NEEDS = (
     "cfi",
@@ -55,9 +56,10 @@ APPLIES = "shadow-stack instruction that trapped in a recorded run"
 def check(facts: Facts) -> Iterator[Outcome]:
     if not facts.of_program:
         return
-    cfi = facts.run.scan("cfi").filter(done().not_()).collect().with_columns(at=pl.col("seq") + 1)
-    faults = facts.run.table("faults").with_columns(at=pl.col("seq"))
-    both = cfi.join(faults, on="at", how="left", suffix="_f", maintain_order="left")
+    icount = (pl.col("seq") // STEPS).alias("icount")  # a real kernel may look at the code first
+    cfi = facts.run.scan("cfi").filter(done().not_()).collect().with_columns(icount)
+    faults = facts.run.table("faults").with_columns(icount)
+    both = cfi.join(faults, on=["icount", "tid"], how="left", suffix="_f", maintain_order="left")
     pad, check_ = kind() == "lpad", pl.col("fault") == SOFTWARE_CHECK
     loaded = pl.when(pad).then("operand").otherwise("value")
     compared = pl.when(pad).then("value").otherwise("operand")
@@ -65,8 +67,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
     # tval: the address of a memory fault, the code of the check that failed, or the instruction
     tval = pl.when(memory).then("addr").when(check_).then(pl.when(pad).then(2).otherwise(3))
     same = (
-        (pl.col("tid") == pl.col("tid_f"))
-        & (pl.col("pc") == pl.col("pc_f"))
+        (pl.col("pc") == pl.col("pc_f"))
         & (pl.col("fault") == pl.col("cause"))
         & (~memory | (pl.col("addr") == pl.col("address")))
         & (~check_ | ((loaded == pl.col("expected")) & (compared == pl.col("found"))))
@@ -79,6 +80,8 @@ def check(facts: Facts) -> Iterator[Outcome]:
         actual = "none" if row["cause"] is None else f"fault {row['cause']} at {row['pc_f']:#x}"
         expected = f"a row of faults: {row['fault']} at {row['pc']:#x}, with its words"
         yield trace.odd(row, expected, actual, f"{row['kind']} at {row['pc']:#x}", row["addr"])
-    checks = faults.filter(pl.col("cause") == SOFTWARE_CHECK).join(cfi, on="at", how="anti")
+    checks = faults.filter(pl.col("cause") == SOFTWARE_CHECK).join(
+        cfi, on=["icount", "tid"], how="anti"
+    )
     for row in checks.iter_rows(named=True):
         yield trace.odd(row, "a row of cfi before it", "none", "a software check", row["pc"])

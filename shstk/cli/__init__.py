@@ -9,6 +9,7 @@ the command's body.
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 from typing import Any, Final
 
@@ -39,10 +40,17 @@ COMMANDS: Final = {
     "plugins": "List the plugins that come with shstk, and their arguments.",
     "kernels": "List the kernel revisions and their switches.",
     "build": "Build a run from a Markdown listing of events.",
+    "import": "Make a run of what another recorder wrote.",
     "qemu-plugin": "Write the QEMU plugin that records a real kernel, for a machine of your own.",
     "recover": "Salvage a recording that was cut off.",
     "completion": "Print the shell completion script.",
 }
+
+
+def module_of(command: str) -> str:
+    """The module that has a command."""
+    name = command.replace("-", "_")
+    return f"shstk.cli.{name}_" if keyword.iskeyword(name) else f"shstk.cli.{name}"
 
 
 class ReaderGone(Exception):
@@ -50,7 +58,7 @@ class ReaderGone(Exception):
 
 
 class Commands(click.Group):
-    """Loads shstk/cli/<name>.py only when that command is called."""
+    """Loads the module of a command only when that command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -58,7 +66,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        found = importlib.import_module(f"shstk.cli.{cmd_name.replace('-', '_')}").command
+        found = importlib.import_module(module_of(cmd_name)).command
         assert isinstance(found, click.Command)
         return found
 

@@ -68,7 +68,7 @@ _MACHINE: Final = (
 # Options of a guest that a real machine does not have.
 _MODEL_ONLY: Final = (
     *("abi", "cpu", "enable_cfi", "max_instructions", "nousercfi", "overlay", "plugins"),
-    *("pids_max", "quantum", "rlimits", "trace", "tty"),
+    *("quantum", "rlimits", "trace", "tty"),
 )
 _REAL_ONLY: Final = (
     "firmware",
@@ -148,6 +148,7 @@ def real_options(
         stdin=both.get("stdin", b""),
         cwd=both.get("cwd", "/"),
         memory=both.get("memory"),
+        pids_max=both.get("pids_max"),
         seed=both.get("seed", 0),
         timeout=DEFAULT_TIMEOUT if timeout is None else timeout,
     )

@@ -26,8 +26,10 @@ def content(command: click.Command) -> Iterator[tuple[str, ...]]:
     """A paragraph or a parameter each, in the pieces that layout keeps whole."""
     text = cleandoc(command.help or "").replace("\b", "")  # click's mark: do not wrap
     yield from ((paragraph,) for paragraph in text.split("\n\n"))
-    if isinstance(command, click.Group):
+    if command is cli:
         yield from COMMANDS.items()
+    elif isinstance(command, click.Group):
+        yield from ((name,) for name in command.commands)
     yield from map(parameter, command.params)
     yield (command.epilog or "",)
 

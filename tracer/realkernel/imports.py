@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +13,17 @@ from typing import Final
 from shstk.schemas.errors import BadProgram, UsageError
 from shstk.schemas.revisions import REVISIONS, resolve
 from shstk.schemas.tables import TABLES
+from shstk.schemas.uapi import RLIMITS
 from shstk.tracer import elf
 from shstk.tracer.importers.seal import About, seal
-from shstk.tracer.realkernel.events import Events
+from shstk.tracer.realkernel.events import BadEvents, Events
 from shstk.tracer.realkernel.importer.read import Recording, read
 from shstk.tracer.realkernel.importer.state import File
 from shstk.tracer.realkernel.table import BLIND
 
 # The names of the table's notes; those of FACTS become facts of the manifest.
 PROGRAM: Final = "program"
+LIMIT: Final = "rlimit:"  # and a name -> the soft and the hard limit of the first process
 FACTS: Final = ("banner", "image", "qemu", "firmware", "append")
 # What the plugin can't see.
 _UNSEEN: Final = ("state_hash",)
@@ -41,7 +43,6 @@ class Known:
     kernel: str | None = None
     files: Files | None = None
     facts: dict[str, str] = field(default_factory=dict)
-    rlimits: dict[str, tuple[int, int]] = field(default_factory=dict)
     memory: int | None = None
     ended: str = "exited"
     warnings: tuple[str, ...] = ()
@@ -140,7 +141,7 @@ def import_events(
         program=guest,
         argv=known.argv or (guest,),
         environ=known.environ,
-        rlimits=known.rlimits,
+        rlimits=_limits(notes),
         memory=known.memory,
         first_tid=recording.first_tid,
         ending=ending,
@@ -153,6 +154,18 @@ def import_events(
         on_output(row["fd"], row["bytes"])
     sealed = seal(out, rows, about, files.used(), force)
     return Imported(sealed, ending, status, rows.icount, about.warnings)
+
+
+def _limits(notes: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+    """Raises BadEvents."""
+    found = {}
+    for key, value in notes.items():
+        if key.startswith(LIMIT) and (name := key.removeprefix(LIMIT)) in RLIMITS:
+            soft, _, hard = value.partition(" ")
+            if not soft.isdigit() or not hard.isdigit():
+                raise BadEvents(f"the events' table is damaged: {key} {value}")
+            found[name] = (int(soft), int(hard))
+    return found
 
 
 def _observed() -> dict[str, tuple[str, ...]]:

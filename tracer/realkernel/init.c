@@ -1,14 +1,17 @@
 // The first process of a machine that is booted to record one program: it starts the program, waits
 // until every task has ended, and turns the machine off. fixtures/build.py builds it.
 //
-// What to start is in a file: how many arguments and variables there are, the user, then strings:
-// the working directory, the program's path, its arguments, its environment.
+// What to start is in a file: how many arguments and variables there are, the user, how many tasks
+// its cgroup may have, then strings: the working directory, the program's path, its arguments, its
+// environment.
 #include "guest.h"
 
 enum { STRINGS = 64 << 10, MOST = 4096 };
 enum {
-    SYS_mount = 40,
+    SYS_mkdirat = 34,
     SYS_unlinkat = 35,
+    SYS_umount2 = 39,
+    SYS_mount = 40,
     SYS_chdir = 49,
     SYS_dup3 = 24,
     SYS_capset = 91,
@@ -22,7 +25,7 @@ enum { PR_SET_KEEPCAPS = 8, PR_CAP_AMBIENT = 47, PR_CAP_AMBIENT_RAISE = 2 };
 enum { CAP_CHECKPOINT_RESTORE = 40 }; // lets clone3 choose the tid
 
 static struct {
-    u32 argc, envc, uid;
+    u32 argc, envc, uid, pids_max; // 0: as many as it wants
     char strings[STRINGS];
 } job;
 static char *argv_of[MOST + 1], *envp_of[MOST + 1];
@@ -47,6 +50,27 @@ static void become(u32 uid) {
     sys(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_CHECKPOINT_RESTORE);
 }
 
+static void write_file(const char *path, const char *text, u64 size) {
+    i64 file = sys(SYS_openat, AT_FDCWD, path, 1 /* O_WRONLY */);
+    sys(SYS_write, file, text, size);
+    sys(SYS_close, file);
+}
+
+// Into a cgroup of its own, which may have so many tasks.
+static void limit_tasks(u32 most) {
+    char digits[24];
+    struct text number = {digits, digits + sizeof digits};
+    if (!most)
+        return;
+    put_number(&number, most, 10);
+    sys(SYS_mount, "cgroup", "/.shstk", "cgroup2");
+    write_file("/.shstk/cgroup.subtree_control", "+pids", 5);
+    sys(SYS_mkdirat, AT_FDCWD, "/.shstk/program", 0755);
+    write_file("/.shstk/program/pids.max", digits, number.at - digits);
+    write_file("/.shstk/program/cgroup.procs", "0", 1);
+    sys(SYS_umount2, "/.shstk");
+}
+
 int main(int argc, char **argv, char **envp) {
     sys(SYS_mount, "proc", "/proc", "proc");
     i64 file = sys(SYS_openat, AT_FDCWD, "/.shstk/start");
@@ -64,8 +88,9 @@ int main(int argc, char **argv, char **envp) {
                                        "/.shstk/stderr", "/.shstk/init"};
     for (u32 i = 0; i < sizeof gone / sizeof *gone; i++)
         sys(SYS_unlinkat, AT_FDCWD, gone[i]);
-    sys(SYS_unlinkat, AT_FDCWD, "/.shstk", AT_REMOVEDIR);
     if (fork_child() == 0) {
+        limit_tasks(job.pids_max);
+        sys(SYS_unlinkat, AT_FDCWD, "/.shstk", AT_REMOVEDIR);
         sys(SYS_setsid);
         for (int fd = 0; fd < 3; fd++)
             sys(SYS_dup3, fds[fd], fd);

@@ -38,6 +38,7 @@ class Job:
     cwd: str = "/"
     stdin: bytes = b""
     uid: int = 1000
+    pids_max: int | None = None
 
     def start_file(self) -> bytes:
         """Raises BadImage: it doesn't fit."""
@@ -48,7 +49,10 @@ class Job:
                 "the arguments and the environment are too long to be handed to a real kernel",
                 f"they may have {_STRINGS} bytes together, and {_MOST} words each",
             )
-        return struct.pack("<3I", len(self.argv), len(self.environ), self.uid) + text
+        return (
+            struct.pack("<4I", len(self.argv), len(self.environ), self.uid, self.pids_max or 0)
+            + text
+        )
 
 
 def build(

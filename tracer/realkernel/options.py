@@ -42,6 +42,7 @@ class RealOptions:
     memory: int | None = None
     seed: int = 0
     uid: int = 1000
+    pids_max: int | None = None
     timeout: float = DEFAULT_TIMEOUT
     events: Path | None = None  # keep the events there
     on_output: Callable[[int, bytes], None] | None = None

@@ -17,6 +17,7 @@ from shstk.tracer.kernel.boot import initial_limits
 from shstk.tracer.realkernel import initramfs, qemu, table
 from shstk.tracer.realkernel.importer.read import NeverStarted
 from shstk.tracer.realkernel.imports import (
+    LIMIT,
     PROGRAM,
     Files,
     Known,
@@ -106,13 +107,23 @@ def _record(
     out: Path,
 ) -> RealResult:
     environ = tuple(f"{key}={value}" for key, value in (options.env or {}).items())
-    job = Job(guest.path, guest.argv, environ, options.cwd, options.stdin, options.uid)
+    job = Job(
+        guest.path,
+        guest.argv,
+        environ,
+        cwd=options.cwd,
+        stdin=options.stdin,
+        uid=options.uid,
+        pids_max=options.pids_max,
+    )
     own = [(guest.path, guest.data)] if guest.own else []
     archive = initramfs.build(job, own, options.root, options.binds)
     append = " ".join(filter(None, (_APPEND + INIT, options.append)))
     (work / "Image").write_bytes(prepared.image)
     (work / "initrd").write_bytes(archive)
+    limits = {name: initial_limits({})[name] for name in RLIMITS if name not in _BY_MEMORY}
     notes = {PROGRAM: guest.path, "qemu": found.name, "append": append}
+    notes |= {LIMIT + name: f"{soft} {hard}" for name, (soft, hard) in limits.items()}
     (work / "table").write_text(table.with_notes(prepared.table, notes))
     memory = options.memory or max(_LEAST_MEMORY, 3 * len(archive) + (_LEAST_MEMORY >> 1))
     machine = qemu.Machine(
@@ -128,7 +139,6 @@ def _record(
     booted = qemu.boot(found, machine, work / "table", events, _stop(options))
     files = Files(options.root)
     files.add(guest.path, guest.data)
-    limits = initial_limits({})
     known = Known(
         program=guest.path,
         argv=guest.argv,
@@ -136,7 +146,6 @@ def _record(
         kernel=options.kernel,
         files=files,
         facts={"firmware": booted.firmware} if booted.firmware else {},
-        rlimits={name: limits[name] for name in RLIMITS if name not in _BY_MEMORY},
         memory=memory,
         ended=booted.ended,
         warnings=_warnings(prepared),

@@ -17,7 +17,7 @@ Step = str | int
 @dataclass(frozen=True)
 class Peek:
     """Bytes to read. base: an argument (a0 to a7, as at the entry), task (the current one), result
-    (what the function returned), or trap_pc (where the task was in user mode). size: a number,
+    (what the function returned). size: a number,
     `sizeof STRUCT`, or the argument that holds it. columns: what is unknown without it."""
 
     name: str
@@ -174,11 +174,7 @@ WATCHES: Final = (
         ),
         feeds=("signals.sender",),
     ),
-    Watch(
-        "force_sig_fault",
-        entry=(Peek("word", "trap_pc", (0,), 4),),
-        feeds=("faults", "signals.code"),
-    ),
+    Watch("force_sig_fault", feeds=("faults", "signals.code")),
     # Tokens, and copies that the exception table's instructions don't show.
     Watch("save_user_shstk", returns=True, feeds=("signals.token_value",)),
     Watch("restore_user_shstk", returns=True, feeds=("signals.token_value",)),

@@ -162,13 +162,13 @@ def _copy_clone_args(
     if size < _CLONE_ARGS_VER0:
         raise Errno("EINVAL")
     data = usermem.get(k, t, pointer, size).ljust(_CLONE_ARGS.size, b"\0")
+    if any(data[_CLONE_ARGS.size :]):  # copy_struct_from_user looks at it before it copies
+        raise Errno("E2BIG")
     flags, pidfd_at, child_tid, parent_tid, exit_signal, stack, stack_size, tls, tids, n, cgroup = (
         _CLONE_ARGS.unpack_from(data)
     )
     args = CloneArgs(flags, exit_signal, stack, stack_size, tls, parent_tid, child_tid, pidfd_at)
     attempt.fill(args)
-    if any(data[_CLONE_ARGS.size :]):
-        raise Errno("E2BIG")
     if n > _MAX_SET_TID or bool(tids) != bool(n) or exit_signal & ~CSIGNAL or exit_signal > 64:
         raise Errno("EINVAL")
     if args.has("INTO_CGROUP") and (cgroup > 2**31 - 1 or size < _CLONE_ARGS.size):

@@ -5,21 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from shstk.schemas.syscalls import BY_NUMBER
-from shstk.schemas.uapi import CLONE_VFORK, CLONE_VM, CSIGNAL
 from shstk.tracer.realkernel.events import Ecall, User
+from shstk.tracer.realkernel.importer import attempts
 from shstk.tracer.realkernel.importer.instructions import settle
 from shstk.tracer.realkernel.importer.lifetimes import first_user
-from shstk.tracer.realkernel.importer.memory import AT_RETURN
-from shstk.tracer.realkernel.importer.state import Story, Task, number, read_back, s64, words
+from shstk.tracer.realkernel.importer.memory import AT_RETURN, end_delivery
+from shstk.tracer.realkernel.importer.state import Story, Task, s64
 
-_APIS: Final = {CLONE_VM | CLONE_VFORK: "vfork", 0: "fork"}
 _EXECS: Final = ("execve", "execveat")
 _NO_RETURN: Final = ("exit", "exit_group", "rt_sigreturn")
-# struct clone_args, in the names of the table's columns.
-_CLONE_ARGS: Final = (
-    *("flags", "pidfd", "child_tid_addr", "parent_tid", "exit_signal", "stack", "stack_size"),
-    *("tls", "tids", "set_tid_size"),
-)
 
 
 def entered(s: Story, t: Task, e: Ecall) -> None:
@@ -45,7 +39,7 @@ def entered(s: Story, t: Task, e: Ecall) -> None:
         ssp_entry=e.ssp,
         ssp_exit=None,
     )
-    t.attempt = _attempt(s, t, name, e.args) if name in ("clone", "clone3") else None
+    t.attempt = attempts.begin(s, t, name, e.args) if name in attempts.CALLS else None
     if name in _EXECS:
         t.exec_done = None
         s.event(t, "exec_begin")
@@ -61,47 +55,11 @@ def entered(s: Story, t: Task, e: Ecall) -> None:
         )
 
 
-def _attempt(s: Story, t: Task, name: str, a: tuple[int, ...]) -> dict[str, object]:
-    """The columns of a clones row. clone3's arguments are in memory: see _read_arguments."""
-    assert t.call is not None
-    row = dict.fromkeys(
-        ("flags", "stack", "stack_size", "tls", "parent_tid", "child_tid_addr", "exit_signal"), 0
-    )
-    if name == "clone":
-        row |= {
-            "flags": a[0] & ~CSIGNAL,
-            "stack": a[1],
-            "parent_tid": a[2],
-            "tls": a[3],
-            "child_tid_addr": a[4],
-            "exit_signal": a[0] & CSIGNAL,
-        }
-        api = _APIS.get(a[0] & 0xFFFF_FFFF & ~CSIGNAL, "clone")
-    else:
-        api = "clone3"
-    unknown = dict.fromkeys(("set_tid", "child_tid", "ret", "seq_end"))
-    return s.put("clones", t, seq=t.call["seq"], api=api, **row, **unknown)
-
-
-def read_arguments(t: Task) -> None:
-    """Fill clone3's columns in, as soon as the kernel has read them."""
-    row, call = t.attempt, t.call
-    if row is None or call is None or row["api"] != "clone3" or row["flags"]:
-        return
-    data = read_back(t, call["a0"], min(call["a1"], 8 * len(_CLONE_ARGS)))
-    given = dict(zip(_CLONE_ARGS, words(data), strict=False))
-    row |= {key: value for key, value in given.items() if key in row}
-    row["exit_signal"] &= 0xFFFF_FFFF
-    if given.get("tids") and given.get("set_tid_size"):
-        first = read_back(t, given["tids"], 4)
-        row["set_tid"] = number(first) if len(first) == 4 else None
-
-
 def returned(s: Story, t: Task, e: User) -> None:
     """The task goes back to user mode. A call that a handler interrupted has ended already."""
     settle(s, t)
     t.pc, t.sp, t.ssp = e.pc, e.sp, e.ssp
-    t.delivery = None
+    end_delivery(s, t)
     if t.call is not None:
         _end(s, t, e)
     first_user(s, t)
@@ -128,7 +86,7 @@ def _end(s: Story, t: Task, e: User) -> None:
     call["outcome"] = "restarted" if again else "returned"
     call["ret"] = None if again else ret
     if t.attempt is not None:
-        read_arguments(t)
+        attempts.read_arguments(t)
         if not again:
             t.attempt |= {"seq_end": call["seq_end"], "ret": ret}
     t.call = t.attempt = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from shstk.schemas.causes import (
+    INSTRUCTION_ACCESS,
     INSTRUCTION_PAGE,
     LANDING_PAD_FAULT,
     LOAD_ACCESS,
@@ -15,8 +16,9 @@ from shstk.schemas.causes import (
     STORE_PAGE,
 )
 from shstk.tracer.realkernel.events import Call, Cfi, Trap
-from shstk.tracer.realkernel.importer.state import OnCall, Story, Task, number
+from shstk.tracer.realkernel.importer.state import OnCall, Story, Task
 
+_UNFETCHED: Final = (INSTRUCTION_ACCESS, INSTRUCTION_PAGE)
 _PAGE_FAULTS: Final = (INSTRUCTION_PAGE, LOAD_PAGE, STORE_PAGE)
 _DATA: Final = (LOAD_ACCESS, STORE_ACCESS, LOAD_PAGE, STORE_PAGE)
 _NO_FAULT: Final = 255
@@ -78,7 +80,8 @@ def executed(s: Story, t: Task, e: Cfi) -> None:
         "ssp_after": e.after,
         "fault": None if e.fault == _NO_FAULT else e.fault,
     }
-    t.word, t.pc, t.ssp = e.word, e.pc, e.after
+    t.word, t.cfi_pc = e.word, e.pc
+    t.pc, t.ssp = e.pc, e.after
 
 
 def settle(s: Story, t: Task, retried: int | None = None, signalled: bool = False) -> None:
@@ -135,7 +138,7 @@ def _force_sig_fault(s: Story, t: Task, e: Call) -> None:
         "faults",
         t,
         pc=trap.pc,
-        word=number(e.seen["word"]) if "word" in e.seen else None,
+        word=_word(s, t, trap),
         cause=trap.cause & 0xFF,
         tval=trap.tval,
         address=row["addr"] if popped and row is not None else address_of_data,
@@ -145,6 +148,19 @@ def _force_sig_fault(s: Story, t: Task, e: Call) -> None:
         code=code,
         si_addr=address,
     )
+
+
+def _word(s: Story, t: Task, trap: Trap) -> int | None:
+    """The instruction at the trap. The kernel's own right to read there is off while it handles it,
+    so the plugin can't: it is a shadow-stack instruction, or it is in a file that is known."""
+    if trap.cause in _UNFETCHED:
+        return None
+    if t.word and t.cfi_pc == trap.pc:
+        return t.word
+    low = s.code_at(t.mm, trap.pc)
+    if low is None:
+        return None
+    return low if low & 3 == 3 else low & 0xFFFF
 
 
 ON_CALL: Final[dict[str, OnCall]] = {"force_sig_fault": _force_sig_fault}

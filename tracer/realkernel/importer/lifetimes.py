@@ -6,6 +6,8 @@ from typing import Final
 
 from shstk.schemas.uapi import CLONE_VFORK
 from shstk.tracer.realkernel.events import Call, Return, Switch
+from shstk.tracer.realkernel.importer.attempts import read_arguments
+from shstk.tracer.realkernel.importer.memory import end_delivery
 from shstk.tracer.realkernel.importer.state import (
     OnCall,
     OnReturn,
@@ -32,6 +34,7 @@ def _created(s: Story, t: Task, e: Call) -> None:
     shared = child.mm_pointer == t.mm_pointer
     child.mm = t.mm if shared else s.new_mm(child.mm_pointer, child.tid, "fork", t.mm)
     s.tasks[child.pointer] = child
+    read_arguments(t)
     if t.attempt is not None and t.attempt["child_tid"] is None:
         t.attempt["child_tid"] = child.tid
         if t.attempt["flags"] & CLONE_VFORK:
@@ -80,7 +83,7 @@ def _exec_ends(s: Story, t: Task, call: Call, e: Return) -> None:
 def _do_exit(s: Story, t: Task, e: Call) -> None:
     if t.call is not None and t.call["name"] in ("execve", "execveat") and t.exec_done is None:
         s.event(t, "exec_done", status=s32(t.result) if s32(t.result) < 0 else -1)
-    t.delivery = None
+    end_delivery(s, t)
     t.exit = s.event(t, "exit_begin", status=e.a[0] & 0xFFFF)
 
 
@@ -148,6 +151,7 @@ def release_task(s: Story, current: Task | None, e: Call) -> None:
 def end_call(s: Story, t: Task) -> None:
     """The call that a task was in when it ended."""
     if t.exit is not None and t.call is not None:
+        read_arguments(t)
         t.call["outcome"] = "no_return" if t.call["name"] in _EXITS else "killed"
         t.call["seq_end"] = s.step()
         t.call = t.attempt = None

@@ -78,6 +78,7 @@ def _mmap_returns(s: Story, t: Task, call: Call, e: Return) -> None:
     if shadow:
         s.shadow[t.mm or 0].append((e.a0, end))
     if known and prot & PROT_EXEC:
+        s.add_code(t.mm, e.a0, end, known, page * PAGE)
         _module(s, t, known, e.a0, page * PAGE)
 
 
@@ -282,11 +283,21 @@ def accessed(s: Story, t: Task, e: Access) -> None:
 
 
 def transfer(s: Story, t: Task, op: str, address: int, data: bytes) -> None:
+    if t.delivery is not None:
+        t.delivery.transfers.append((op, address, data))
+        return
     if op == "read":
         t.reads.append((address, data))
         data = _string(t, address, data)
     if data:
         s.put("kernel_memory", t, during=s.during(t), op=op, addr=address, bytes=data)
+
+
+def end_delivery(s: Story, t: Task) -> None:
+    """The delivery's row is written, or it has none."""
+    d, t.delivery = t.delivery, None
+    for op, address, data in d.transfers if d else ():
+        s.put("kernel_memory", t, during=None, op=op, addr=address, bytes=data)
 
 
 def _string(t: Task, address: int, data: bytes) -> bytes:

@@ -101,7 +101,6 @@ def _handle_of(s: Story, t: Task, e: Event) -> None:
         calls.returned(s, t, e)
     elif isinstance(e, Access):
         memory.accessed(s, t, e)
-        calls.read_arguments(t)
     elif isinstance(e, Trap):
         instructions.trapped(s, t, e)
     elif isinstance(e, Call):

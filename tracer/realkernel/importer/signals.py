@@ -8,6 +8,7 @@ from typing import Final
 from shstk.schemas.uapi import SI_KERNEL, SI_QUEUE, SI_TKILL, SI_USER, SIGNALS
 from shstk.tracer.realkernel.events import Call, Return
 from shstk.tracer.realkernel.importer import memory
+from shstk.tracer.realkernel.importer.attempts import read_arguments
 from shstk.tracer.realkernel.importer.lifetimes import first_user
 from shstk.tracer.realkernel.importer.state import (
     Delivery,
@@ -33,8 +34,9 @@ def _looks(s: Story, t: Task, e: Call) -> None:
 
 
 def _got(s: Story, t: Task, call: Call, e: Return) -> None:
-    """get_signal has one for a handler. The call that it interrupts ends here."""
-    if not e.a0 & 0xFF:
+    """get_signal has one for a handler. The call that it interrupts ends here. io workers ask for
+    signals too, but have no handlers."""
+    if not e.a0 & 0xFF or not t.inside("arch_do_signal_or_restart"):
         return
     first_user(s, t)
     if t.call is not None:
@@ -42,10 +44,11 @@ def _got(s: Story, t: Task, call: Call, e: Return) -> None:
         t.call["ssp_exit"] = t.ssp
         t.settled = (t.call, s64(t.result))
         _settle(t, 0)
+        read_arguments(t)
         if t.attempt is not None and t.call["outcome"] == "returned":
             t.attempt |= {"seq_end": t.call["seq_end"], "ret": t.call["ret"]}
         t.call = t.attempt = None
-    t.delivery = Delivery(s.step())
+    t.delivery = Delivery()
 
 
 def _settle(t: Task, sa_flags: int) -> None:
@@ -81,30 +84,31 @@ def _set_up(s: Story, t: Task, e: Call) -> None:
 
 def _delivered(s: Story, t: Task, call: Call, e: Return) -> None:
     """arch_do_signal_or_restart returns: regs are the handler's."""
-    d, t.delivery = t.delivery, None
-    if d is None or d.row is None or (d.failed and d.token is None):
+    d = t.delivery
+    if d is None:
         return
-    before = t.ssp
-    t.pc, t.sp = number(e.seen.get("pc")), number(e.seen.get("sp"))
-    if d.token is not None:
-        t.ssp = number(e.seen.get("ssp"))
-    low, size = d.alt
-    address, word = d.token or (None, None)
-    s.put(
-        "signals",
-        t,
-        seq=d.seq,
-        kind="delivery",
-        handler=None if d.failed else t.pc,
-        frame=None if d.failed else t.sp,
-        ss_ptr=address,
-        token_addr=address,
-        token_value=word,
-        ssp_before=before,
-        ssp_after=t.ssp,
-        alt_stack=None if d.failed else low < t.sp <= low + size,
-        **d.row,
-    )
+    if d.row is not None and (not d.failed or d.token is not None):
+        before = t.ssp
+        t.pc, t.sp = number(e.seen.get("pc")), number(e.seen.get("sp"))
+        if d.token is not None:
+            t.ssp = number(e.seen.get("ssp"))
+        low, size = d.alt
+        address, word = d.token or (None, None)
+        s.put(
+            "signals",
+            t,
+            kind="delivery",
+            handler=None if d.failed else t.pc,
+            frame=None if d.failed else t.sp,
+            ss_ptr=address,
+            token_addr=address,
+            token_value=word,
+            ssp_before=before,
+            ssp_after=t.ssp,
+            alt_stack=None if d.failed else low < t.sp <= low + size,
+            **d.row,
+        )
+    memory.end_delivery(s, t)
 
 
 # The token, which save_user_shstk pushes and restore_user_shstk takes, each with an AMO.

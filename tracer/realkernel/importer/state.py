@@ -47,13 +47,14 @@ class File:
 
 @dataclass
 class Delivery:
-    """A signal that is being delivered: from get_signal to the return of arch_do_signal."""
+    """A signal that is being delivered: from get_signal to the return of arch_do_signal. What it
+    stores is a row after its own, so `transfers` (op, address, bytes) wait for that."""
 
-    seq: int
     row: Row | None = None  # what its siginfo says
     token: tuple[int, int] | None = None  # address, word
     failed: bool = False
     alt: tuple[int, int] = (0, 0)  # the alternate stack: sp, size
+    transfers: list[tuple[str, int, bytes]] = field(default_factory=list)
 
 
 @dataclass
@@ -93,7 +94,8 @@ class Task:
     result: int = 0  # a0 when signals were looked at
     settled: tuple[Row, int] | None = None  # the call that a handler interrupts, and its result
     cfi: Row | None = None  # the last one, not yet known to be more than a first try
-    word: int = 0  # its instruction
+    word: int = 0  # the last such instruction, and where it is
+    cfi_pc: int = 0
 
     def inside(self, *names: str) -> bool:
         return any(call.name in names for call in self.open)
@@ -129,6 +131,9 @@ class Story:
         self.running: int | None = None  # the tid that was last switched to
         self.why: dict[int, str] = {}  # why each task stopped running
         self.modules = 0
+        self._code: list[
+            tuple[int | None, int, int, File, int]
+        ] = []  # mm, start, end, from, offset
         self._counted: dict[int, int] = {}  # by hart
         self._icount = 0
         self.boot_seq: int | None = None  # of `created`, while the first program is being loaded
@@ -190,6 +195,17 @@ class Story:
         mm = self.mms.pop(pointer, None)
         if mm is not None:
             self.mm_rows[mm]["seq_end"] = self.step()
+
+    def add_code(self, mm: int | None, start: int, end: int, file: File, offset: int) -> None:
+        self._code.append((mm, start, end, file, offset))
+
+    def code_at(self, mm: int | None, pc: int) -> int | None:
+        """The 4 bytes there, if they are of a known file: of the mm, or of that it is a fork of."""
+        for space in (mm, self.mm_rows[mm]["from_mm"] if mm in self.mm_rows else None):
+            for owner, start, end, file, offset in reversed(self._code):
+                if owner == space and start <= pc < end:
+                    return int.from_bytes(file.data[pc - start + offset :][:4], "little")
+        return None
 
     def touches_shadow(self, mm: int | None, start: int, length: int) -> bool:
         areas = self.shadow.get(mm or 0, ())

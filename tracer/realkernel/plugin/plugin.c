@@ -38,7 +38,7 @@ struct peek {
     int size_of;  // the argument that holds the size, or -1
     u64 size;
 };
-enum { BASE_TASK = 8, BASE_RESULT, BASE_TRAP_PC };
+enum { BASE_TASK = 8, BASE_RESULT };
 
 struct watch {
     u64 address;
@@ -201,10 +201,7 @@ static void begin(const void* fixed, size_t size) {
 // Appends a u32 length and the bytes; the length is 0 if they could not be read.
 static void append(unsigned hart, const struct peek* p, const u64* a, struct task* task,
                    u64 result) {
-    u64 at = p->base == BASE_TASK      ? task->pointer
-             : p->base == BASE_RESULT  ? result
-             : p->base == BASE_TRAP_PC ? task->trap.pc
-                                       : a[p->base];
+    u64 at = p->base == BASE_TASK ? task->pointer : p->base == BASE_RESULT ? result : a[p->base];
     u64 size = p->size_of < 0 ? p->size : a[p->size_of];
     for (int i = 0; i < p->steps - 1 && at; i++) at = word(hart, at + p->offset[i]);
     u64 room = sizeof body.bytes - body.size - 4;
@@ -605,7 +602,6 @@ static int base_of(const char* word) {
     if (word[0] == 'a' && word[1] >= '0' && word[1] <= '7') return word[1] - '0';
     if (!strcmp(word, "task")) return BASE_TASK;
     if (!strcmp(word, "result")) return BASE_RESULT;
-    if (!strcmp(word, "trap_pc")) return BASE_TRAP_PC;
     return -1;
 }
 
