@@ -176,6 +176,28 @@ def test_several_messages_a_call(d: Direct) -> None:
     assert d.call("recvmmsg", one, heads, 5, 0x10000, 0) == 3  # MSG_WAITFORONE
     assert [d.get(data + 4 * i, 2) for i in range(3)] == [b"ab", b"cd", b"ef"]
 
+    def left() -> tuple[int, ...]:
+        return struct.unpack("<qq", d.get(timeout, 16))
+
+    def arrives(data: bytes) -> None:
+        waiting = d.pending, d.t.blocked
+        assert d.call("write", other, data, 1) == 1
+        d.pending, d.t.blocked = waiting
+
+    # The timeout is looked at after each message only.
+    timeout = d.put(struct.pack("<qq", 0, 250_000_000))
+    assert isinstance(d.start("recvmmsg", one, heads, 5, 0, timeout), Wait)
+    d.idle(100_000_000)
+    arrives(b"x")
+    assert isinstance(d.retry(), Wait)
+    d.idle(200_000_000)
+    arrives(b"y")
+    assert (d.retry(), left()) == (2, (0, 0))
+    timeout = d.put(struct.pack("<qq", 3, 7))
+    d.call("write", other, b"z", 1)
+    assert (d.call("recvmmsg", one, heads, 1, 0, timeout), left()) == (1, (3, 7))
+    assert d.call("recvmmsg", one, heads, 1, 0, struct.pack("<qq", -1, 0)) == "EINVAL"
+
 
 def test_a_receive_that_gives_up(d: Direct) -> None:
     fd = sock(d, kind=DGRAM)

@@ -155,6 +155,7 @@ class Progress:
 
     done: int = 0  # bytes of a write, or of the message that is being sent
     messages: int = 0  # messages that sendmmsg or recvmmsg has finished
+    until: int | None = None  # now_ns at which recvmmsg's timeout ends
 
 
 def progress(t: Task) -> Progress:

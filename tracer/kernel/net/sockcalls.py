@@ -54,7 +54,7 @@ from shstk.tracer.kernel.net.sockets import (
     socket_of,
 )
 from shstk.tracer.kernel.net.sockmsg import Header, gather_all, get_header, receive, rights, send
-from shstk.tracer.kernel.time.clock import realtime_ns
+from shstk.tracer.kernel.time.clock import get_timespec, pack_timespec, realtime_ns
 from shstk.tracer.kernel.tree.hosttree import text
 from shstk.tracer.kernel.tree.sandbox import AT_FDCWD, find
 
@@ -412,9 +412,15 @@ def sys_sendmsg(k: Kernel, t: Task, a: Args) -> Outcome:
     return _send(k, t, sock, get_header(k, t, a[1], sends=True), a[2] & _U32)
 
 
-def _each(t: Task, count: int, stop_early: bool, one: Callable[[int], Outcome]) -> Outcome:
+def _each(
+    t: Task,
+    count: int,
+    stop_early: bool,
+    one: Callable[[int], Outcome],
+    enough: Callable[[], bool] = lambda: False,
+) -> Outcome:
     """Send or receive messages up to the first that fails or blocks; return their number.
-    one: the call for the nth message."""
+    one: the call for the nth message. enough: whether to stop, asked after each message."""
     assert t.blocked is not None
     so_far = progress(t)
     done = so_far.messages
@@ -432,6 +438,8 @@ def _each(t: Task, count: int, stop_early: bool, one: Callable[[int], Outcome]) 
             return outcome
         done += 1
         so_far.done, t.blocked.expires = 0, None
+        if enough():
+            break
     return done
 
 
@@ -482,6 +490,11 @@ def sys_recvmsg(k: Kernel, t: Task, a: Args) -> Outcome:
 
 
 def sys_recvmmsg(k: Kernel, t: Task, a: Args) -> Outcome:
+    """do_recvmmsg() looks at its timeout only after a message: it ends no wait for one."""
+    so_far = progress(t)
+    if a[4] and so_far.until is None:
+        so_far.until = k.now_ns() + get_timespec(k, t, a[4])
+    until = so_far.until
     sock, flags = socket_of(t, a[0]), a[3] & _U32
 
     def one(n: int) -> Outcome:
@@ -492,7 +505,12 @@ def sys_recvmmsg(k: Kernel, t: Task, a: Args) -> Outcome:
             usermem.put_u32(k, t, at + 56, got)
         return got
 
-    return _each(t, a[2] & _U32, bool(flags & MSG_WAITFORONE), one)
+    if until is None:
+        return _each(t, a[2] & _U32, bool(flags & MSG_WAITFORONE), one)
+    got = _each(t, a[2] & _U32, bool(flags & MSG_WAITFORONE), one, lambda: k.now_ns() >= until)
+    if isinstance(got, int) and got > 0:
+        usermem.put(k, t, a[4], pack_timespec(max(0, until - k.now_ns())))
+    return got
 
 
 CALLS: Final = (
@@ -516,6 +534,6 @@ CALLS: Final = (
         "recvmsg", sys_recvmsg, why="no MSG_OOB, MSG_ERRQUEUE; SCM_RIGHTS and SCM_CREDENTIALS only"
     ),
     Call("accept4", sys_accept4),
-    Call("recvmmsg", sys_recvmmsg, "simple", "its timeout is ignored"),
+    Call("recvmmsg", sys_recvmmsg, why="as recvmsg"),
     Call("sendmmsg", sys_sendmmsg, why="as sendmsg"),
 )
