@@ -57,20 +57,10 @@ MUTANTS = {
             "a-page-off",
             "a thread's ssp is a page below the top of its stack",
             (
-                # add a0,a0,a1, where a5 is -PAGE
-                Patch(
-                    _ALLOC,
-                    0x86,
-                    "2e95",
-                    ("c.j", _ALLOC, 0xA6),
-                ),
-                Patch(_ALLOC, 0xA6, "0100" * 2, "2e953e95"),
-                Patch(
-                    _ALLOC,
-                    0xAA,
-                    "0100",
-                    ("c.j", _ALLOC, 0x88),
-                ),
+                # the size is loaded, and it and the base are stored; then a page is taken off it
+                Patch(_ALLOC, 0x76, "833584fda8ecacf0", ("auipc", _UNUSED, _BODY)),
+                Patch(_UNUSED, _BODY, "", "833584fda8ecacf0" + "be95"),  # add a1,a1,a5: -PAGE
+                Patch(_UNUSED, _BODY + 10, "", ("auipc", _ALLOC, 0x7E)),
             ),
         ),
         Mutant(
@@ -110,19 +100,9 @@ def _bytes(patch: Patch, at: int, where: dict[str, int]) -> bytes:
         return bytes.fromhex(patch.new)
     kind, symbol, offset = patch.new
     distance = where[symbol] + offset - at
-    if kind == "c.j":
-        return _short_jump(distance)
     low = (distance & 0xFFF) - (0x1000 if distance & 0x800 else 0)
     high = (distance - low) & 0xFFFF_F000
     link, scratch = (1, 1) if kind == "call" else (0, _T1)
     auipc = high | scratch << 7 | 0x17
     jalr = (low & 0xFFF) << 20 | scratch << 15 | link << 7 | 0x67
     return struct.pack("<II", auipc, jalr)
-
-
-def _short_jump(distance: int) -> bytes:
-    bits = {12: 11, 11: 4, 10: 9, 9: 8, 8: 10, 7: 6, 6: 7, 5: 3, 4: 2, 3: 1, 2: 5}
-    word = 0xA001
-    for place, bit in bits.items():
-        word |= (distance >> bit & 1) << place
-    return struct.pack("<H", word)
