@@ -55,7 +55,7 @@ ENUMS: Final[Mapping[str, Mapping[int, str]]] = {
     "fcntl": _one_of("F_", but=("F_RDLCK", "F_WRLCK", "F_UNLCK", "F_OWNER_", "F_SEAL_")),
     "futex": _one_of("FUTEX_", but=("FUTEX_PRIVATE_FLAG", "FUTEX_CLOCK_REALTIME")),
     "idtype": _one_of("P_"),
-    "ioctl": _one_of("TC", "TIOC", "FIO"),
+    "ioctl": _one_of("TC", "TIOC", "FIO", "SIOCA", "SIOCG", "SIOCS"),
     "ioprio": _one_of("IOPRIO_WHO_"),
     "ipc_cmd": _one_of("IPC_", "SHM_LOCK", "SHM_UNLOCK", but=tuple(FLAGS["ipc"])),
     "kcmp": _one_of("KCMP_"),

@@ -40,7 +40,7 @@ def sock(d: Direct, family: int = AF_INET, kind: int = STREAM) -> int:
     return fd
 
 
-def server(d: Direct, host: str = "127.0.0.1", port: int = 80) -> int:
+def server(d: Direct, host: str = "127.0.0.1", port: int = 8080) -> int:
     fd = sock(d, AF_INET6 if ":" in host else AF_INET)
     assert named(d, "bind", fd, host, port) == 0
     assert d.call("listen", fd, 5) == 0
@@ -77,10 +77,10 @@ def ready(d: Direct, fd: int) -> int:
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "127.9.9.9"])
 def test_a_connection(d: Direct, host: str) -> None:
     listener, client = server(d, host), sock(d)
-    assert named(d, "connect", client, host, 80) == 0
+    assert named(d, "connect", client, host, 8080) == 0
     end = d.call("accept", listener, 0, 0)
     assert name_of(d, "getpeername", end) == name_of(d, "getsockname", client)
-    assert name_of(d, "getpeername", client)[1] == 80
+    assert name_of(d, "getpeername", client)[1] == 8080
     assert d.call("write", client, b"hello", 5) == 5
     assert read(d, end) == b"hello"
     assert d.call("shutdown", client, 1) == 0
@@ -93,54 +93,54 @@ def test_a_connection(d: Direct, host: str) -> None:
 
 
 def test_ipv4_reaches_an_ipv6_wildcard_unless_it_is_for_ipv6_only(d: Direct) -> None:
-    server(d, "::", 81)
+    server(d, "::", 8081)
     four, six = sock(d), sock(d, AF_INET6)
-    assert named(d, "connect", four, "127.0.0.1", 81) == 0
-    assert named(d, "connect", six, "::1", 81) == 0
+    assert named(d, "connect", four, "127.0.0.1", 8081) == 0
+    assert named(d, "connect", six, "::1", 8081) == 0
     only = sock(d, AF_INET6)
     assert d.call("setsockopt", only, 41, 26, struct.pack("<i", 1), 4) == 0
-    assert named(d, "bind", only, "::", 82) == 0
+    assert named(d, "bind", only, "::", 8082) == 0
     assert d.call("listen", only, 1) == 0
-    assert named(d, "connect", sock(d), "127.0.0.1", 82) == "ECONNREFUSED"
-    server(d, "0.0.0.0", 82)
-    assert named(d, "bind", sock(d), "0.0.0.0", 81) == "EADDRINUSE"
+    assert named(d, "connect", sock(d), "127.0.0.1", 8082) == "ECONNREFUSED"
+    server(d, "0.0.0.0", 8082)
+    assert named(d, "bind", sock(d), "0.0.0.0", 8081) == "EADDRINUSE"
 
 
 def test_names_that_are_taken_or_elsewhere(d: Direct) -> None:
-    server(d, "127.0.0.1", 80)
-    assert named(d, "bind", sock(d), "127.0.0.1", 80) == "EADDRINUSE"
-    assert named(d, "bind", sock(d), "0.0.0.0", 80) == "EADDRINUSE"
-    assert named(d, "bind", sock(d), "127.0.0.2", 80) == 0
-    server(d, "::1", 83)
-    server(d, "0.0.0.0", 83)
-    assert named(d, "bind", sock(d, kind=DGRAM), "127.0.0.1", 80) == 0
-    assert named(d, "bind", sock(d), "10.0.0.1", 80) == "EADDRNOTAVAIL"
-    assert named(d, "connect", sock(d), "10.0.0.1", 80) == "ENETUNREACH"
-    assert named(d, "connect", sock(d), "127.0.0.1", 99) == "ECONNREFUSED"
-    assert named(d, "bind", sock(d), "::1", 80) == "EAFNOSUPPORT"
+    server(d, "127.0.0.1", 8080)
+    assert named(d, "bind", sock(d), "127.0.0.1", 8080) == "EADDRINUSE"
+    assert named(d, "bind", sock(d), "0.0.0.0", 8080) == "EADDRINUSE"
+    assert named(d, "bind", sock(d), "127.0.0.2", 8080) == 0
+    server(d, "::1", 8083)
+    server(d, "0.0.0.0", 8083)
+    assert named(d, "bind", sock(d, kind=DGRAM), "127.0.0.1", 8080) == 0
+    assert named(d, "bind", sock(d), "10.0.0.1", 8080) == "EADDRNOTAVAIL"
+    assert named(d, "connect", sock(d), "10.0.0.1", 8080) == "ENETUNREACH"
+    assert named(d, "connect", sock(d), "127.0.0.1", 9999) == "ECONNREFUSED"
+    assert named(d, "bind", sock(d), "::1", 8080) == "EAFNOSUPPORT"
     assert d.call("socket", AF_INET, RAW, 1) == "EPERM"
     assert d.call("socket", AF_INET, STREAM, 17) == "EPROTONOSUPPORT"
-    assert named(d, "connect", (twice := sock(d)), "127.0.0.1", 80) == 0
-    assert named(d, "connect", twice, "127.0.0.1", 80) == "EISCONN"
+    assert named(d, "connect", (twice := sock(d)), "127.0.0.1", 8080) == 0
+    assert named(d, "connect", twice, "127.0.0.1", 8080) == "EISCONN"
 
 
 def test_connecting_without_waiting(d: Direct) -> None:
     listener = server(d)
     client = d.call("socket", AF_INET, STREAM | NONBLOCK, 0)
-    assert named(d, "connect", client, "127.0.0.1", 80) == "EINPROGRESS"
+    assert named(d, "connect", client, "127.0.0.1", 8080) == "EINPROGRESS"
     assert ready(d, client) == POLLOUT
     assert option(d, client, SOL_SOCKET, SO_ERROR) == 0
     assert ready(d, listener) == POLLIN
     refused = d.call("socket", AF_INET, STREAM | NONBLOCK, 0)
-    assert named(d, "connect", refused, "127.0.0.1", 99) == "EINPROGRESS"
+    assert named(d, "connect", refused, "127.0.0.1", 9999) == "EINPROGRESS"
     assert ready(d, refused) & POLLERR
     assert option(d, refused, SOL_SOCKET, SO_ERROR) == 111
 
 
 def test_datagrams(d: Direct) -> None:
     one, other = sock(d, kind=DGRAM), sock(d, kind=DGRAM)
-    assert named(d, "bind", one, "0.0.0.0", 53) == 0
-    to = address("127.0.0.1", 53)
+    assert named(d, "bind", one, "0.0.0.0", 5353) == 0
+    to = address("127.0.0.1", 5353)
     assert d.call("sendto", other, b"ask", 3, 0, to, len(to)) == 3
     room, name, length = d.room(9), d.room(16), d.put(struct.pack("<I", 16))
     assert d.call("recvfrom", one, room, 9, 0, name, length) == 3
@@ -149,17 +149,17 @@ def test_datagrams(d: Direct) -> None:
     assert d.call("sendto", one, b"", 0, 0, back, 16) == 0
     assert d.call("recvfrom", other, room, 9, 0, 0, 0) == 0
     assert d.call("write", one, b"x", 1) == "EDESTADDRREQ"
-    nobody = address("127.0.0.1", 9)
+    nobody = address("127.0.0.1", 9009)
     assert d.call("sendto", other, b"x", 1, 0, nobody, 16) == 1
-    assert named(d, "connect", other, "127.0.0.1", 9) == 0
+    assert named(d, "connect", other, "127.0.0.1", 9009) == 0
     assert d.call("write", other, b"x", 1) == 1
     assert d.call("write", other, b"x", 1) == "ECONNREFUSED"
 
 
 def test_several_messages_a_call(d: Direct) -> None:
     one, other = sock(d, kind=DGRAM), sock(d, kind=DGRAM)
-    assert named(d, "bind", one, "127.0.0.1", 53) == 0
-    assert named(d, "connect", other, "127.0.0.1", 53) == 0
+    assert named(d, "bind", one, "127.0.0.1", 5353) == 0
+    assert named(d, "connect", other, "127.0.0.1", 5353) == 0
 
     def vector(size: int, count: int) -> tuple[int, int]:
         data = d.put(b"abcdefgh"[: size * count].ljust(size * count, b"."))
@@ -179,7 +179,7 @@ def test_several_messages_a_call(d: Direct) -> None:
 
 def test_a_receive_that_gives_up(d: Direct) -> None:
     fd = sock(d, kind=DGRAM)
-    assert named(d, "bind", fd, "127.0.0.1", 53) == 0
+    assert named(d, "bind", fd, "127.0.0.1", 5353) == 0
     timeval = struct.pack("<qq", 0, 250_000)
     assert d.call("setsockopt", fd, SOL_SOCKET, SO_RCVTIMEO, timeval, 16) == 0
     wait = d.start("recvfrom", fd, d.room(8), 8, 0, 0, 0)

@@ -125,8 +125,8 @@ class OpenFile:
         """The POLL* bits that are set now."""
         return READABLE | WRITABLE
 
-    def deadline(self, k: Kernel, t: Task) -> int | None:
-        """When a blocking read gives up, in ns; None: never."""
+    def deadline(self, k: Kernel, t: Task, writes: bool = False) -> int | None:
+        """When a blocking read (or write) gives up, in ns; None: never."""
         return None
 
     def ioctl(self, k: Kernel, t: Task, request: int, arg: int) -> int:

@@ -135,7 +135,7 @@ def _unbroken(file: OpenFile, n: int) -> int:
 
 
 def would_block(
-    t: Task, file: OpenFile, deadline_ns: int | None = None, never: bool = False
+    k: Kernel, t: Task, file: OpenFile, writes: bool = False, never: bool = False
 ) -> Outcome:
     """The outcome for a file that isn't ready: EAGAIN, sleep, or restart after a signal.
     never: the call may not sleep."""
@@ -143,7 +143,10 @@ def would_block(
         raise Errno("EAGAIN")
     if t.blocked is not None and t.blocked.woken == "signal":
         return RESTART
-    return Wait("file", file.key, deadline_ns)
+    deadline = file.deadline(k, t, writes)
+    if deadline is not None and k.now_ns() >= deadline:
+        raise Errno("EAGAIN")
+    return Wait("file", file.key, deadline)
 
 
 @dataclass
@@ -218,7 +221,7 @@ def _read(k: Kernel, t: Task, file: OpenFile, iov: Iov, at: int | None, flags: i
     n = total(iov)
     data = file.peek(k, t, n) if at is None else file.peek_at(k, t, n, at)
     if data is None:
-        return would_block(t, file, file.deadline(k, t), bool(flags & RWF_NOWAIT))
+        return would_block(k, t, file, never=bool(flags & RWF_NOWAIT))
     done = scatter(k, t, iov, data, file.recorded)
     if at is None:
         if done < len(data):
@@ -257,7 +260,7 @@ def _write(k: Kernel, t: Task, file: OpenFile, iov: Iov, at: int | None, flags: 
             if done and (never or (t.blocked and t.blocked.woken == "signal")):
                 return done
             so_far.done = done
-            return would_block(t, file, never=never)
+            return would_block(k, t, file, writes=True, never=never)
         done += n
         fsnotify.used(k, file.inode, IN_MODIFY, n)
         if done >= len(data) or n == 0:
@@ -373,12 +376,12 @@ def _carry(
     n = min(n, TRANSFER_MAX)
     data = source.peek(k, t, n) if in_at is None else source.peek_at(k, t, n, in_at)
     if data is None:
-        return 0, would_block(t, source)
+        return 0, would_block(k, t, source)
     if not data:
         return 0, 0
     done = out.write(k, t, data) if out_at is None else out.write_at(k, t, data, out_at)
     if done is None:
-        return 0, would_block(t, out)
+        return 0, would_block(k, t, out, writes=True)
     if in_at is None:
         source.advance(k, done)
     fsnotify.used(k, source.inode, IN_ACCESS, done)

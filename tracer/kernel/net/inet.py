@@ -7,10 +7,21 @@ sockaddr after the family: the port (big endian) and the address, for IPv6 with 
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.uapi import AF_INET, IPPROTO_TCP, IPPROTO_UDP, SOCK_DGRAM, SOCK_STREAM
+from shstk.schemas.uapi import (
+    AF_INET,
+    AF_INET6,
+    AF_UNSPEC,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    MSG_ERRQUEUE,
+    MSG_OOB,
+    SOCK_DGRAM,
+    SOCK_STREAM,
+)
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import POLLERR, POLLHUP, POLLRDHUP, READABLE, WRITABLE, OpenFile
 from shstk.tracer.kernel.net.sockets import CAPACITY, RECEIVE, SEND, Message, Socket
@@ -23,8 +34,12 @@ if TYPE_CHECKING:
 PROTOCOLS: Final = {SOCK_STREAM: IPPROTO_TCP, SOCK_DGRAM: IPPROTO_UDP}
 _EPHEMERAL: Final = range(32768, 61000)  # net.ipv4.ip_local_port_range
 _DATAGRAM_MAX: Final = 65507
+_PRIVILEGED: Final = 1024  # net.ipv4.ip_unprivileged_port_start
+NAME_SIZES: Final = {AF_INET: 16, AF_INET6: 24}  # of the shortest sockaddr; SIN6_LEN_RFC2133
 _V4: Final = struct.Struct(">H4s8x")
 _V6: Final = struct.Struct(">HI16s4x")
+
+UDP_CORK: Final = (IPPROTO_UDP, 1)
 
 Address = IPv4Address | IPv6Address
 Place = tuple[Address, int]  # address, port
@@ -40,10 +55,8 @@ def pack(family: int, place: Place) -> bytes:
 
 
 def unpack(family: int, name: bytes) -> Place:
-    """Errno EINVAL: the name is too short."""
+    """name: at least NAME_SIZES[family] - 2 bytes; the scope of an IPv6 address may be missing."""
     form = _V4 if family == AF_INET else _V6
-    if len(name) < form.size - (0 if family == AF_INET else 4):
-        raise Errno("EINVAL")
     name = name.ljust(form.size, b"\0")[: form.size]
     if family == AF_INET:
         port, raw = _V4.unpack(name)
@@ -83,22 +96,38 @@ class Ports:
 _PORTS: Final = Slot(Ports)
 
 
+@dataclass
+class Corked:
+    """The parts of a datagram that is not sent yet."""
+
+    place: Place
+    data: bytearray = field(default_factory=bytearray)
+
+
 class InetSocket(Socket):
+    inet = True
+
     def __init__(self, k: Kernel, family: int, kind: int, flags: int, pid: int) -> None:
         super().__init__(k, kind, flags, pid)
         self.family = family
         self.protocol = PROTOCOLS[kind]
         self.place: Place | None = None
         self.v6only = False
-        self.options: dict[tuple[int, int], int] = {}
         self.connecting = False  # connect(2) returned EINPROGRESS and was not called again
+        self.corked: Corked | None = None
         self.other: Place | None = None  # the destination of a connected datagram socket
 
     # Names.
 
     def bind(self, k: Kernel, place: Place) -> None:
-        """Errno: EADDRNOTAVAIL, EADDRINUSE."""
+        """Errno: EADDRNOTAVAIL, EACCES, EINVAL, EADDRINUSE; IPv6 looks at the address last."""
         address, port = place
+        if self.family == AF_INET and not _own(address):
+            raise Errno("EADDRNOTAVAIL")
+        if 0 < port < _PRIVILEGED:
+            raise Errno("EACCES")
+        if self.place is not None or self.connected:
+            raise Errno("EINVAL")
         if not _own(address):
             raise Errno("EADDRNOTAVAIL")
         if not port:
@@ -160,6 +189,15 @@ class InetSocket(Socket):
         self.autobind(k, place[0])
         return listener.arrive(k, self)
 
+    def disconnect(self, k: Kernel) -> None:
+        """connect(2) to AF_UNSPEC. The peer of a stream sees a reset."""
+        self.other = None
+        if self.kind == SOCK_STREAM and self.peer is not None and not self.peer.closed:
+            self.peer.error, self.peer.shut = "ECONNRESET", RECEIVE | SEND
+            self.peer.notify(k)
+        self.peer, self.shut = None, 0
+        self.notify(k)
+
     def arrival(self, k: Kernel, client: Socket) -> Socket:
         assert isinstance(client, InetSocket)
         assert self.place is not None
@@ -179,12 +217,15 @@ class InetSocket(Socket):
         return pack(self.family, place)
 
     def shutdown(self, k: Kernel, how: int) -> None:
-        """The peer of a stream sees the end of its input; its own sends go on."""
+        """The peer of a stream sees the end of its input; its own sends go on. Errno ENOTCONN; the
+        waiters are woken all the same."""
         self.shut |= how
         self.notify(k)
         if how & SEND and self.peer is not None and self.kind == SOCK_STREAM:
             self.peer.shut |= RECEIVE
             self.peer.notify(k)
+        if self.peer is None and self.other is None and self.backlog is None:
+            raise Errno("ENOTCONN")
 
     def released(self, k: Kernel) -> None:
         if self in _PORTS.of(k).sockets:
@@ -201,14 +242,78 @@ class InetSocket(Socket):
     def not_connected(self) -> Errno:
         return Errno("ENOTCONN")
 
-    def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
+    def check_receive(self, flags: int) -> None:
+        if self.kind == SOCK_STREAM and self.backlog is not None:
+            raise Errno("ENOTCONN")
+        if flags & MSG_ERRQUEUE:  # there are no reports of errors
+            raise Errno("EAGAIN")
+        if flags & MSG_OOB and self.kind == SOCK_STREAM:
+            raise Errno("EINVAL")  # nor urgent data
+
+    def check_size(self, n: int) -> None:
+        if self.kind == SOCK_DGRAM and n > _DATAGRAM_MAX:
+            raise Errno("EMSGSIZE")
+
+    def check_send(self, k: Kernel, t: Task, to: Socket | None, quiet: bool) -> None:
+        """tcp_sendmsg_locked(); a datagram's size and destination."""
         if self.kind == SOCK_DGRAM:
+            if self.corked is None:
+                self.destination(b"")
+        elif self.error is not None:
+            raise Errno(self.take_error() or "")
+        elif to is None or self.shut & SEND:
+            self._broken(k, t, quiet)
+
+    def destination(self, name: bytes) -> Place:
+        """Where a datagram goes: to the place that is named, or to the connected one.
+
+        Errno EDESTADDRREQ, EINVAL, EAFNOSUPPORT."""
+        if not name:
             if self.other is None:
                 raise Errno("EDESTADDRREQ")
-            return self.send_to(k, t, data, self.other)
-        if not self.connected:
-            self._broken(k, t, quiet=False)
+            return self.other
+        family = int.from_bytes(name[:2], "little")
+        if self.family == AF_INET6 and family not in (AF_INET, AF_INET6):
+            raise Errno("EINVAL")
+        if len(name) < NAME_SIZES[family if self.family == AF_INET6 else AF_INET]:
+            raise Errno("EINVAL")
+        if self.family == AF_INET and family not in (AF_INET, AF_UNSPEC):
+            raise Errno("EAFNOSUPPORT")
+        place = unpack(AF_INET6 if family == AF_INET6 else AF_INET, name[2:])
+        if not place[1]:
+            raise Errno("EINVAL")
+        return place
+
+    def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
+        if self.kind == SOCK_DGRAM:
+            place = None if self.corked is not None else self.destination(b"")
+            return self.send_datagram(k, t, data, place)
         return super().write(k, t, data)
+
+    def send_datagram(
+        self, k: Kernel, t: Task, data: bytes, place: Place | None, more: bool = False
+    ) -> int:
+        """more: MSG_MORE, as if UDP_CORK were set for this call. The datagram goes to the place of
+        its first part, once a part comes without it. Errno EMSGSIZE: all parts are dropped."""
+        more = more or bool(self.options.get(UDP_CORK))
+        if self.corked is None:
+            assert place is not None
+            if not more:
+                return self.send_to(k, t, data, place)
+            self.corked = Corked(place)
+        self.corked.data += data
+        if len(self.corked.data) > _DATAGRAM_MAX:
+            self.corked = None
+            raise Errno("EMSGSIZE")
+        if not more:
+            self.uncork(k, t)
+        return len(data)
+
+    def uncork(self, k: Kernel, t: Task) -> None:
+        """udp_push_pending_frames()."""
+        if (corked := self.corked) is not None:
+            self.corked = None
+            self.send_to(k, t, bytes(corked.data), corked.place)
 
     def send(
         self,
@@ -219,12 +324,7 @@ class InetSocket(Socket):
         to: Socket | None,
         quiet: bool = False,
     ) -> int | None:
-        if self.kind == SOCK_DGRAM:
-            if self.other is None:
-                raise Errno("EDESTADDRREQ")
-            return self.send_to(k, t, data, self.other)
-        if not self.connected:
-            self._broken(k, t, quiet)
+        self.check_send(k, t, to, quiet)
         return super().send(k, t, data, [], to, quiet)
 
     def send_to(self, k: Kernel, t: Task, data: bytes, place: Place) -> int:
@@ -233,8 +333,7 @@ class InetSocket(Socket):
             raise Errno(self.take_error() or "")
         if self.shut & SEND:
             self._broken(k, t, quiet=True)
-        if len(data) > _DATAGRAM_MAX:
-            raise Errno("EMSGSIZE")
+        self.check_size(len(data))
         self.autobind(k, place[0])
         to = self.find(k, place)
         if to is None:

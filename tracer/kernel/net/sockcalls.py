@@ -12,9 +12,13 @@ from shstk.schemas.uapi import (
     AF_NETLINK,
     AF_PACKET,
     AF_UNIX,
+    AF_UNSPEC,
     AF_VSOCK,
     IN_CREATE,
     MSG_DONTWAIT,
+    MSG_MORE,
+    MSG_NOSIGNAL,
+    MSG_OOB,
     MSG_WAITFORONE,
     O_CLOEXEC,
     O_NONBLOCK,
@@ -26,20 +30,30 @@ from shstk.schemas.uapi import (
 from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs import fsnotify
-from shstk.tracer.kernel.fs.inode import WRITE
-from shstk.tracer.kernel.fs.transfer import cut, gather, progress
+from shstk.tracer.kernel.fs.inode import EXECUTE, WRITE
+from shstk.tracer.kernel.fs.transfer import Iov, cut, progress, total
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.net.inet import PROTOCOLS, InetSocket, Place, pack, unpack, unspecified
+from shstk.tracer.kernel.net.inet import PROTOCOLS, InetSocket, pack, unspecified
+from shstk.tracer.kernel.net.names import (
+    family_of,
+    get_sockaddr,
+    inet_place,
+    named,
+    put_address,
+    sockaddr,
+    unix_name,
+)
 from shstk.tracer.kernel.net.sockets import (
     ABSTRACT_NAMES,
     BACKLOG_MAX,
     RECEIVE,
+    SO_RCVTIMEO,
+    SO_SNDTIMEO,
     Socket,
     SocketNode,
     socket_of,
 )
-from shstk.tracer.kernel.net.sockmsg import Header, get_header, receive, rights, send
-from shstk.tracer.kernel.net.sockopts import SO_RCVTIMEO, SO_SNDTIMEO
+from shstk.tracer.kernel.net.sockmsg import Header, gather_all, get_header, receive, rights, send
 from shstk.tracer.kernel.time.clock import realtime_ns
 from shstk.tracer.kernel.tree.hosttree import text
 from shstk.tracer.kernel.tree.sandbox import AT_FDCWD, find
@@ -49,7 +63,10 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.task import Task
 
 _FAMILIES: Final = {AF_NETLINK: "AF_NETLINK", AF_PACKET: "AF_PACKET", AF_VSOCK: "AF_VSOCK"}
-_SUN_PATH: Final = 108
+_FAMILIES_MAX: Final = 46  # NPROTO
+_KIND, _KINDS_MAX = 0xF, 11  # SOCK_TYPE_MASK, SOCK_MAX
+_PROTOCOLS_MAX: Final = 263  # IPPROTO_MAX
+_ICMP, _ICMPV6 = 1, 58
 _MMSGHDR: Final = 64  # sizeof(struct mmsghdr): msg_hdr, msg_len
 _MESSAGES_MAX: Final = 1024
 _U32: Final = 0xFFFF_FFFF
@@ -65,153 +82,130 @@ def sleep(
     assert t.blocked is not None
     if t.blocked.woken == "signal":
         return RESTART
-    if timeout not in sock.timeouts:
-        return Wait("socket", key)
-    if t.blocked.expires is None:
-        t.blocked.expires = k.now_ns() + sock.timeouts[timeout]
-    if k.now_ns() >= t.blocked.expires:
+    expires = sock.deadline(k, t, writes=timeout == SO_SNDTIMEO)
+    if expires is not None and k.now_ns() >= expires:
         raise Errno("EAGAIN")
-    return Wait("socket", key, t.blocked.expires)
-
-
-# Names. A sun_path is b"" (unnamed), a path, or begins with NUL (abstract); inet.py has the names
-# of AF_INET and AF_INET6.
-
-
-def _get_address(k: Kernel, t: Task, sock: Socket, addr: int, length: int) -> bytes:
-    """Errno EFAULT, EINVAL; EAFNOSUPPORT (AF_UNIX: EINVAL too) for another family."""
-    length &= _U32
-    most = 128 if isinstance(sock, InetSocket) else _SUN_PATH + 2
-    if not 2 <= length <= most:
-        raise Errno("EINVAL")
-    data = usermem.get(k, t, addr, length)
-    if int.from_bytes(data[:2], "little") != sock.family:
-        raise Errno("EINVAL" if sock.family == AF_UNIX else "EAFNOSUPPORT")
-    name = data[2:]
-    if sock.family == AF_UNIX and name[:1] != b"\0":
-        name = name.split(b"\0")[0]
-    usermem.note(k, t, "read", addr, data)
-    return name
-
-
-def _sockaddr(sock: Socket, name: bytes) -> bytes:
-    end = b"\0" if sock.family == AF_UNIX and name and name[:1] != b"\0" else b""
-    return sock.family.to_bytes(2, "little") + name + end
-
-
-def _put_address(k: Kernel, t: Task, addr: int, length_at: int, sock: Socket, name: bytes) -> None:
-    """move_addr_to_user: copy what fits, and store the full length."""
-    room = usermem.get_u32(k, t, length_at)
-    if room >> 31:
-        raise Errno("EINVAL")
-    data = _sockaddr(sock, name)
-    usermem.put(k, t, addr, data[:room])
-    usermem.put_u32(k, t, length_at, len(data))
-
-
-def _named(k: Kernel, t: Task, name: bytes, kind: int) -> Socket:
-    """The socket with this name. Errno ECONNREFUSED (none), EPROTOTYPE, those of a path walk."""
-    if name[:1] == b"\0":
-        found = ABSTRACT_NAMES.of(k).sockets.get(name)
-    else:
-        inode = find(k, t, AT_FDCWD, text(name)).existing()
-        inode.permit(WRITE)
-        found = inode.socket if isinstance(inode, SocketNode) else None
-    if found is None or found.closed:
-        raise Errno("ECONNREFUSED")
-    if found.kind != kind:
-        raise Errno("EPROTOTYPE")
-    return found
+    return Wait("socket", key, expires)
 
 
 # Creation.
 
 
-def _check_kind(k: Kernel, a: Args) -> tuple[int, int, bool]:
-    """(kind, status flags, close-on-exec) of socket's and socketpair's first three arguments."""
-    domain, kind, protocol = (v & _U32 for v in a[:3])
-    flags = kind & ~0xF
+def _create(k: Kernel, t: Task, domain: int, kind: int, protocol: int, status: int) -> Socket:
+    """__sock_create(): the family, the kind, and then what the family says of the protocol."""
+    domain, kind, protocol = domain & _U32, kind & _KIND, protocol & _U32
+    if domain >= _FAMILIES_MAX:
+        raise Errno("EAFNOSUPPORT")
+    if kind >= _KINDS_MAX:
+        raise Errno("EINVAL")
+    if domain == AF_UNIX:
+        return _create_unix(k, t, kind, protocol, status)
+    if domain in (AF_INET, AF_INET6):
+        _check_protocol(kind, protocol)
+        return InetSocket(k, domain, kind, status, t.pid)
+    name = _FAMILIES.get(domain, f"address family {domain}")
+    k.limit("socket", "no others", name)
+    raise Errno("EAFNOSUPPORT")
+
+
+def _create_unix(k: Kernel, t: Task, kind: int, protocol: int, status: int) -> Socket:
+    if protocol not in (0, AF_UNIX):
+        raise Errno("EPROTONOSUPPORT")
+    kind = SOCK_DGRAM if kind == SOCK_RAW else kind
+    if kind not in (SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET):
+        raise Errno("ESOCKTNOSUPPORT")
+    return Socket(k, kind, status, t.pid)
+
+
+def _check_protocol(kind: int, protocol: int) -> None:
+    """inet_create(). Raw sockets need a capability, and those for ICMP a range of groups."""
+    if protocol >= _PROTOCOLS_MAX:
+        raise Errno("EINVAL")
+    if kind == SOCK_RAW:
+        raise Errno("EPERM" if protocol else "EPROTONOSUPPORT")
+    if kind not in PROTOCOLS:
+        raise Errno("ESOCKTNOSUPPORT")
+    if kind == SOCK_DGRAM and protocol in (_ICMP, _ICMPV6):
+        raise Errno("EACCES")
+    if protocol not in (0, PROTOCOLS[kind]):
+        raise Errno("EPROTONOSUPPORT")
+
+
+def _flags(kind: int) -> tuple[int, bool]:
+    """(status flags, close-on-exec) of socket's and socketpair's second argument."""
+    flags = kind & _U32 & ~_KIND
     if flags & ~(O_NONBLOCK | O_CLOEXEC):
         raise Errno("EINVAL")
-    if domain not in (AF_UNIX, AF_INET, AF_INET6):
-        name = _FAMILIES.get(domain, f"address family {domain}")
-        k.limit("socket", "no others", name)
-        raise Errno("EAFNOSUPPORT")
-    kind &= 0xF
-    if domain == AF_UNIX:
-        kinds: dict[int, int] = {SOCK_STREAM: AF_UNIX, SOCK_DGRAM: AF_UNIX, SOCK_SEQPACKET: AF_UNIX}
-        kind = SOCK_DGRAM if kind == SOCK_RAW else kind
-    else:
-        kinds = PROTOCOLS
-        if kind == SOCK_RAW:
-            raise Errno("EPERM")
-    if kind not in kinds:
-        raise Errno("ESOCKTNOSUPPORT")
-    if protocol not in (0, kinds[kind]):
-        raise Errno("EPROTONOSUPPORT")
-    return kind, flags & O_NONBLOCK, bool(flags & O_CLOEXEC)
+    return flags & O_NONBLOCK, bool(flags & O_CLOEXEC)
 
 
 def sys_socket(k: Kernel, t: Task, a: Args) -> int:
-    kind, status, cloexec = _check_kind(k, a)
-    family = a[0] & _U32
-    sock = (
-        Socket(k, kind, status, t.pid)
-        if family == AF_UNIX
-        else InetSocket(k, family, kind, status, t.pid)
-    )
-    return t.files.add(t, sock, cloexec)
+    status, cloexec = _flags(a[1])
+    return t.files.add(t, _create(k, t, a[0], a[1], a[2], status), cloexec)
 
 
 def sys_socketpair(k: Kernel, t: Task, a: Args) -> int:
-    kind, status, cloexec = _check_kind(k, a)
-    if a[0] & _U32 != AF_UNIX:
+    """The descriptors are taken, and stored, before the sockets are made."""
+    status, cloexec = _flags(a[1])
+    first = t.files.unused(t, count=2)
+    second = t.files.unused(t, first + 1)
+    usermem.put(k, t, a[3], struct.pack("<2i", first, second))
+    one, other = (_create(k, t, a[0], a[1], a[2], status) for _ in range(2))
+    if isinstance(one, InetSocket):
         raise Errno("EOPNOTSUPP")
-    one, other = (Socket(k, kind, status, t.pid) for _ in range(2))
     one.join(other)
-    fds: list[int] = []
-    try:
-        for end in (one, other):
-            fds.append(t.files.add(t, end, cloexec))
-        usermem.put(k, t, a[3], struct.pack("<2i", *fds))
-    except Errno:
-        for fd in fds:
-            t.files.close(k, fd)
-        raise
+    for end in (one, other):
+        t.files.add(t, end, cloexec)
     return 0
 
 
 def sys_bind(k: Kernel, t: Task, a: Args) -> int:
     sock = socket_of(t, a[0])
-    name = _get_address(k, t, sock, a[1], a[2])
-    if sock.name:
-        raise Errno("EINVAL")
+    data = get_sockaddr(k, t, a[1], a[2])
     if isinstance(sock, InetSocket):
-        sock.bind(k, unpack(sock.family, name))
+        sock.bind(k, inet_place(sock, data, binds=True))
         return 0
-    if not name:
-        name = _unused(k)
+    if len(data) == 2 and family_of(data) == AF_UNIX:
+        if not sock.name:
+            _bind_abstract(k, sock, _unused(k, sock.kind))
+        return 0
+    name = unix_name(data)
     if name[:1] == b"\0":
-        if name in ABSTRACT_NAMES.of(k).sockets:
-            raise Errno("EADDRINUSE")
-        ABSTRACT_NAMES.of(k).sockets[name] = sock
+        _bind_abstract(k, sock, name)
     else:
-        found = find(k, t, AT_FDCWD, text(name), follow=False)
-        if found.inode is not None:
-            raise Errno("EADDRINUSE")
-        now = realtime_ns(k)
-        bits = 0o140777 & ~t.fs.umask
-        node = SocketNode(k.sandbox.new_ino(), bits, atime=now, mtime=now, ctime=now, socket=sock)
-        found.parent.link(found.name, node, now)
-        fsnotify.notify(k, node, IN_CREATE)
-    sock.name = name
+        _bind_path(k, t, sock, name)
     return 0
 
 
-def _unused(k: Kernel) -> bytes:
+def _bind_abstract(k: Kernel, sock: Socket, name: bytes) -> None:
+    if sock.name:
+        raise Errno("EINVAL")
+    if (sock.kind, name) in ABSTRACT_NAMES.of(k).sockets:
+        raise Errno("EADDRINUSE")
+    ABSTRACT_NAMES.of(k).sockets[sock.kind, name] = sock
+    sock.name = name
+
+
+def _bind_path(k: Kernel, t: Task, sock: Socket, name: bytes) -> None:
+    """unix_bind_bsd(): the path is created before the socket is looked at."""
+    found = find(k, t, AT_FDCWD, text(name), follow=False)
+    if found.inode is not None:
+        raise Errno("EADDRINUSE")
+    found.parent.permit(WRITE | EXECUTE)
+    if sock.name:
+        raise Errno("EINVAL")
+    now = realtime_ns(k)
+    bits = 0o140777 & ~t.fs.umask
+    node = SocketNode(k.sandbox.new_ino(), bits, atime=now, mtime=now, ctime=now, socket=sock)
+    found.parent.link(found.name, node, now)
+    fsnotify.notify(k, node, IN_CREATE)
+    sock.name = name
+
+
+def _unused(k: Kernel, kind: int) -> bytes:
     """unix_autobind: five hexadecimal digits."""
     names = (b"\0%05x" % number for number in range(1 << 20))
-    return next(name for name in names if name not in ABSTRACT_NAMES.of(k).sockets)
+    return next(name for name in names if (kind, name) not in ABSTRACT_NAMES.of(k).sockets)
 
 
 def sys_listen(k: Kernel, t: Task, a: Args) -> int:
@@ -230,17 +224,13 @@ def sys_listen(k: Kernel, t: Task, a: Args) -> int:
 
 def sys_connect(k: Kernel, t: Task, a: Args) -> Outcome:
     sock = socket_of(t, a[0])
-    if (a[2] & _U32) >= 2 and usermem.get(k, t, a[1], 2) == b"\0\0":
-        if sock.kind != SOCK_DGRAM:
-            raise Errno("EINVAL")
-        sock.peer = None  # AF_UNSPEC disconnects
-        if isinstance(sock, InetSocket):
-            sock.other = None
-        return 0
-    name = _get_address(k, t, sock, a[1], a[2])
+    data = get_sockaddr(k, t, a[1], a[2])
     if isinstance(sock, InetSocket):
-        return _connect_inet(k, t, sock, unpack(sock.family, name))
-    other = _named(k, t, name, sock.kind)
+        return _connect_inet(k, t, sock, data)
+    if sock.kind == SOCK_DGRAM and family_of(data) == AF_UNSPEC:
+        sock.peer = None
+        return 0
+    other = named(k, t, unix_name(data), sock.kind)
     if sock.kind == SOCK_DGRAM:
         if other.peer not in (None, sock):
             raise Errno("EPERM")
@@ -256,14 +246,21 @@ def sys_connect(k: Kernel, t: Task, a: Args) -> Outcome:
     return 0 if other.arrive(k, sock) else sleep(k, t, sock, other.key, 0, SO_SNDTIMEO)
 
 
-def _connect_inet(k: Kernel, t: Task, sock: InetSocket, place: Place) -> Outcome:
-    """A nonblocking connect returns EINPROGRESS although the peer already exists, as on Linux,
-    where the reply over loopback arrives while the caller holds the socket lock."""
+def _connect_inet(k: Kernel, t: Task, sock: InetSocket, data: bytes) -> Outcome:
+    """The state of a stream is looked at before the address. A nonblocking connect returns
+    EINPROGRESS although the peer already exists, as on Linux, where the reply over loopback arrives
+    while the caller holds the socket lock."""
+    if family_of(data) == AF_UNSPEC:
+        sock.disconnect(k)
+        return 0
     if sock.connecting:
         sock.connecting = False
         if sock.error is not None:
             raise Errno(sock.take_error() or "")
         return 0
+    if sock.kind == SOCK_STREAM and (sock.connected or sock.backlog is not None):
+        raise Errno("EISCONN")
+    place = inet_place(sock, data)
     waits = not sock.flags & O_NONBLOCK or sock.kind == SOCK_DGRAM
     try:
         done = sock.connect(k, place)
@@ -282,9 +279,12 @@ def _connect_inet(k: Kernel, t: Task, sock: InetSocket, place: Place) -> Outcome
 
 
 def sys_accept4(k: Kernel, t: Task, a: Args) -> Outcome:
-    sock, flags = socket_of(t, a[0]), a[3] & _U32
+    t.files.get(a[0])
+    flags = a[3] & _U32
     if flags & ~(O_NONBLOCK | O_CLOEXEC):
         raise Errno("EINVAL")
+    t.files.unused(t)
+    sock = socket_of(t, a[0])
     if sock.kind == SOCK_DGRAM:
         raise Errno("EOPNOTSUPP")
     if sock.backlog is None or (sock.shut & RECEIVE and not sock.arrivals):
@@ -298,7 +298,7 @@ def sys_accept4(k: Kernel, t: Task, a: Args) -> Outcome:
     if a[1]:
         assert end.peer is not None
         try:
-            _put_address(k, t, a[1], a[2], end, _other_name(end))
+            put_address(k, t, a[1], a[2], end, _other_name(end))
         except Errno:
             t.files.close(k, fd)
             raise
@@ -322,7 +322,7 @@ def sys_getsockname(k: Kernel, t: Task, a: Args) -> int:
     name = sock.name
     if isinstance(sock, InetSocket) and not name:
         name = pack(sock.family, (unspecified(sock.family), 0))
-    _put_address(k, t, a[1], a[2], sock, name)
+    put_address(k, t, a[1], a[2], sock, name)
     return 0
 
 
@@ -337,7 +337,7 @@ def _other_name(sock: Socket) -> bytes:
 
 def sys_getpeername(k: Kernel, t: Task, a: Args) -> int:
     sock = socket_of(t, a[0])
-    _put_address(k, t, a[1], a[2], sock, _other_name(sock))
+    put_address(k, t, a[1], a[2], sock, _other_name(sock))
     return 0
 
 
@@ -345,31 +345,71 @@ def sys_getpeername(k: Kernel, t: Task, a: Args) -> int:
 
 
 def _send(k: Kernel, t: Task, sock: Socket, head: Header, flags: int) -> Outcome:
-    if head.name_at and head.name_size:
-        if sock.kind == SOCK_STREAM:
-            raise Errno("EISCONN" if sock.connected else "EOPNOTSUPP")
-        name = _get_address(k, t, sock, head.name_at, head.name_size)
-        if isinstance(sock, InetSocket):
-            data = gather(k, t, head.iov)
-            return sock.send_to(k, t, data, unpack(sock.family, name))
-        to = sock.peer if sock.kind == SOCK_SEQPACKET else _named(k, t, name, sock.kind)
+    if isinstance(sock, InetSocket):
+        outcome = _send_inet(k, t, sock, head, flags)
     else:
-        to = sock.peer
-    files = rights(k, t, head)
-    outcome = send(k, t, sock, head, flags, to, files)
+        outcome = _send_unix(k, t, sock, head, flags)
     if outcome is not None:
         return outcome
     # A datagram's sender sleeps until a read of the receiver makes room and wakes it.
     return sleep(k, t, sock, sock.key, flags, SO_SNDTIMEO)
 
 
+def _send_unix(k: Kernel, t: Task, sock: Socket, head: Header, flags: int) -> int | None:
+    """unix_stream_sendmsg(), unix_dgram_sendmsg()."""
+    files = rights(k, t, head)
+    if sock.kind == SOCK_SEQPACKET and sock.peer is None:
+        raise Errno("ENOTCONN")
+    if flags & MSG_OOB:
+        raise Errno("EOPNOTSUPP")
+    to = sock.peer
+    if head.name and sock.kind == SOCK_STREAM:
+        raise Errno("EISCONN" if sock.connected else "EOPNOTSUPP")
+    if head.name and sock.kind == SOCK_DGRAM:
+        # The message is copied before the receiver is looked for.
+        name = unix_name(head.name)
+        sock.check_size(total(head.iov))
+        data = gather_all(k, t, head.iov)
+        return send(k, t, sock, data, flags, named(k, t, name, sock.kind), files)
+    sock.check_send(k, t, to, quiet=bool(flags & MSG_NOSIGNAL))
+    sock.check_size(total(head.iov))
+    return send(k, t, sock, gather_all(k, t, head.iov), flags, to, files)
+
+
+def _send_inet(k: Kernel, t: Task, sock: InetSocket, head: Header, flags: int) -> int | None:
+    """tcp_sendmsg(), which takes no notice of a name; udp_sendmsg()."""
+    if sock.kind == SOCK_STREAM:
+        sock.check_send(k, t, sock.peer, quiet=bool(flags & MSG_NOSIGNAL))
+        if flags & MSG_OOB:
+            k.limit("sendto", "no MSG_OOB")
+            raise Errno("EOPNOTSUPP")
+        return send(k, t, sock, gather_all(k, t, head.iov), flags, sock.peer, [])
+    sock.check_size(total(head.iov))
+    if flags & MSG_OOB:
+        raise Errno("EOPNOTSUPP")
+    place = None if sock.corked is not None else sock.destination(head.name)
+    data = gather_all(k, t, head.iov)
+    return sock.send_datagram(k, t, data, place, more=bool(flags & MSG_MORE))
+
+
+def _one_part(addr: int, length: int) -> Iov:
+    """import_ubuf(): checked before the descriptor. Errno EFAULT."""
+    iov = cut([(addr, length)])
+    if not usermem.access_ok(addr, iov[0][1]):
+        raise Errno("EFAULT")
+    return iov
+
+
 def sys_sendto(k: Kernel, t: Task, a: Args) -> Outcome:
-    head = Header(a[4], a[5] & _U32, cut([(a[1], a[2] & (1 << 63) - 1)]))
-    return _send(k, t, socket_of(t, a[0]), head, a[3] & _U32)
+    iov = _one_part(a[1], a[2])
+    sock = socket_of(t, a[0])
+    name = get_sockaddr(k, t, a[4], a[5]) if a[4] else b""
+    return _send(k, t, sock, Header(name, 0, 0, iov), a[3] & _U32)
 
 
 def sys_sendmsg(k: Kernel, t: Task, a: Args) -> Outcome:
-    return _send(k, t, socket_of(t, a[0]), get_header(k, t, a[1]), a[2] & _U32)
+    sock = socket_of(t, a[0])
+    return _send(k, t, sock, get_header(k, t, a[1], sends=True), a[2] & _U32)
 
 
 def _each(t: Task, count: int, stop_early: bool, one: Callable[[int], Outcome]) -> Outcome:
@@ -400,7 +440,7 @@ def sys_sendmmsg(k: Kernel, t: Task, a: Args) -> Outcome:
 
     def one(n: int) -> Outcome:
         at = a[1] + n * _MMSGHDR
-        sent = _send(k, t, sock, get_header(k, t, at), a[3] & _U32)
+        sent = _send(k, t, sock, get_header(k, t, at, sends=True), a[3] & _U32)
         if isinstance(sent, int):
             usermem.put_u32(k, t, at + 56, sent)
         return sent
@@ -409,26 +449,27 @@ def sys_sendmmsg(k: Kernel, t: Task, a: Args) -> Outcome:
 
 
 def sys_recvfrom(k: Kernel, t: Task, a: Args) -> Outcome:
+    iov = _one_part(a[1], a[2])
     sock, flags = socket_of(t, a[0]), a[3] & _U32
-    got = receive(k, t, sock, cut([(a[1], a[2] & (1 << 63) - 1)]), flags)
+    got = receive(k, t, sock, iov, flags)
     if got is None:
         return sleep(k, t, sock, sock.key, flags, SO_RCVTIMEO)
     for file in got.files:
         file.put(k)
     if a[4]:
-        _put_address(k, t, a[4], a[5], sock, got.sender)
+        put_address(k, t, a[4], a[5], sock, got.sender)
     return got.result
 
 
 def _recvmsg(k: Kernel, t: Task, sock: Socket, addr: int, flags: int) -> Outcome:
-    head = get_header(k, t, addr)
+    head = get_header(k, t, addr, sends=False)
     got = receive(k, t, sock, head.iov, flags)
     if got is None:
         return sleep(k, t, sock, sock.key, flags, SO_RCVTIMEO)
     control, cut_off = got.control(k, t, sock, head.control_size, flags)
     usermem.put(k, t, head.control_at, control)
     if head.name_at:
-        name = _sockaddr(sock, got.sender) if got.sender or sock.kind != SOCK_STREAM else b""
+        name = sockaddr(sock, got.sender) if got.sender or sock.kind != SOCK_STREAM else b""
         usermem.put(k, t, head.name_at, name[: head.name_size])
         usermem.put_u32(k, t, addr + 8, len(name))
     usermem.put_u32(k, t, addr + 48, got.flags | cut_off)

@@ -7,11 +7,19 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.uapi import FIONREAD, O_RDWR, SI_USER, SIGNALS, SIOCOUTQ, SOCK_DGRAM, SOCK_STREAM
+from shstk.schemas.uapi import (
+    MSG_OOB,
+    O_RDWR,
+    SI_USER,
+    SIGNALS,
+    SOCK_DGRAM,
+    SOCK_SEQPACKET,
+    SOCK_STREAM,
+)
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import POLLERR, POLLHUP, POLLRDHUP, READABLE, WRITABLE, OpenFile
 from shstk.tracer.kernel.fs.inode import DEV_ANON, Inode
-from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.net import sockioctl
 from shstk.tracer.kernel.signal import signals
 from shstk.tracer.kernel.state import Slot
 
@@ -19,6 +27,7 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
+SO_RCVTIMEO, SO_SNDTIMEO = 20, 21
 RECEIVE, SEND = 1, 2  # RCV_SHUTDOWN, SEND_SHUTDOWN
 CAPACITY: Final = 212992  # net.core.wmem_default
 BACKLOG_MAX: Final = 4096  # net.core.somaxconn
@@ -59,6 +68,7 @@ class Socket(OpenFile):
 
     family = 1  # AF_UNIX
     protocol = 0
+    inet = False
 
     def __init__(self, k: Kernel, kind: int, flags: int, pid: int) -> None:
         ino = k.sandbox.new_ino()
@@ -75,6 +85,8 @@ class Socket(OpenFile):
         self.shut = 0
         self.error: str | None = None
         self.passcred = False
+        self.linger = bytes(8)  # SO_LINGER's struct
+        self.options: dict[tuple[int, int], int] = {}  # that setsockopt stored: (level, option)
         self.timeouts: dict[int, int] = {}  # SO_RCVTIMEO, SO_SNDTIMEO: ns
         self.closed = False
         self.turned_away: dict[Socket, None] = {}  # senders that found the inbox full
@@ -117,6 +129,20 @@ class Socket(OpenFile):
             if self.kind != SOCK_STREAM or len(out) >= n or message.files:
                 break
         return bytes(out)
+
+    def check_receive(self, flags: int) -> None:
+        """What the flags of a receiving call ask for in vain."""
+        if self.kind == SOCK_SEQPACKET and self.peer is None:
+            raise Errno("ENOTCONN")
+        if self.kind == SOCK_STREAM and not self.connected:
+            raise self.not_connected()
+        if flags & MSG_OOB:  # there is no urgent data
+            raise Errno("EINVAL" if self.kind == SOCK_STREAM else "EOPNOTSUPP")
+
+    def check_size(self, n: int) -> None:
+        """Errno EMSGSIZE: a message of n bytes is never sent."""
+        if self.kind != SOCK_STREAM and n > CAPACITY - 32:
+            raise Errno("EMSGSIZE")
 
     def not_connected(self) -> Errno:
         return Errno("EINVAL" if self.kind == SOCK_STREAM else "ENOTCONN")
@@ -161,8 +187,20 @@ class Socket(OpenFile):
 
     # Sending.
 
+    def admit(self, k: Kernel, t: Task, n: int) -> None:
+        self.check_send(k, t, self.peer, quiet=False)
+
     def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
         return self.send(k, t, data, [], self.peer)
+
+    def check_send(self, k: Kernel, t: Task, to: Socket | None, quiet: bool) -> None:
+        """What refuses to send, before a byte of the message is read. quiet: no SIGPIPE."""
+        if self.kind == SOCK_SEQPACKET and self.error is not None:
+            raise Errno(self.take_error() or "")
+        if to is None:
+            raise Errno("ENOTCONN")
+        if self.kind == SOCK_STREAM and self.shut & SEND:
+            self._broken(k, t, quiet)
 
     def send(
         self,
@@ -187,8 +225,7 @@ class Socket(OpenFile):
             raise Errno("ECONNREFUSED")
         if self.kind == SOCK_DGRAM and to.peer not in (None, self):
             raise Errno("EPERM")
-        if self.kind != SOCK_STREAM and len(data) > CAPACITY - 32:
-            raise Errno("EMSGSIZE")
+        self.check_size(len(data))
         if self.kind == SOCK_STREAM and not data:
             return 0
         if not to.has_room(self):
@@ -240,8 +277,8 @@ class Socket(OpenFile):
     def released(self, k: Kernel) -> None:
         self.closed = True
         abstract = ABSTRACT_NAMES.of(k).sockets
-        if abstract.get(self.name) is self:
-            del abstract[self.name]
+        if abstract.get((self.kind, self.name)) is self:
+            del abstract[self.kind, self.name]
         if self.connected and self.peer is not None and not self.peer.closed:
             if self.inbox:
                 self.peer.error = "ECONNRESET"
@@ -274,21 +311,23 @@ class Socket(OpenFile):
     def _fits(self) -> bool:
         return self.peer is None or self.peer.closed or self.peer.has_room(self)
 
+    def deadline(self, k: Kernel, t: Task, writes: bool = False) -> int | None:
+        timeout = self.timeouts.get(SO_SNDTIMEO if writes else SO_RCVTIMEO)
+        assert t.blocked is not None
+        if timeout is not None and t.blocked.expires is None:
+            t.blocked.expires = k.now_ns() + timeout
+        return t.blocked.expires
+
     def ioctl(self, k: Kernel, t: Task, request: int, arg: int) -> int:
-        if request not in (FIONREAD, SIOCOUTQ):
-            raise Errno("ENOTTY")
-        if self.backlog is not None:
-            raise Errno("EINVAL")
-        sent = self.peer.used if self.peer is not None else 0
-        usermem.put_u32(k, t, arg, self.queued if request == FIONREAD else sent)
-        return 0
+        return sockioctl.ioctl(k, t, self, request, arg)
 
 
 class AbstractNames:
-    """The abstract names: they begin with NUL and are not in the file system."""
+    """The abstract names: they begin with NUL and are not in the file system. Each kind of sockets
+    has its own."""
 
     def __init__(self) -> None:
-        self.sockets: dict[bytes, Socket] = {}
+        self.sockets: dict[tuple[int, bytes], Socket] = {}
 
 
 ABSTRACT_NAMES: Final = Slot(AbstractNames)

@@ -12,7 +12,6 @@ from shstk.schemas.uapi import (
     MSG_CTRUNC,
     MSG_DONTWAIT,
     MSG_NOSIGNAL,
-    MSG_OOB,
     MSG_PEEK,
     MSG_TRUNC,
     MSG_WAITALL,
@@ -23,8 +22,9 @@ from shstk.schemas.uapi import (
 )
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import OpenFile
-from shstk.tracer.kernel.fs.transfer import Iov, gather, get_iov, progress, scatter, total
+from shstk.tracer.kernel.fs.transfer import IOV_MAX, Iov, gather, get_iov, progress, scatter, total
 from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.net.names import get_sockaddr
 from shstk.tracer.kernel.net.sockets import CAPACITY, RECEIVE, Socket
 from shstk.tracer.kernel.task import UID
 
@@ -36,13 +36,15 @@ _SCM_RIGHTS, _SCM_CREDENTIALS = 1, 2
 _FD_MAX: Final = 253  # SCM_MAX_FD
 _MSGHDR: Final = struct.Struct("<QI4xQQQQ")  # name, namelen, iov, iovlen, control, controllen
 _CMSGHDR: Final = struct.Struct("<Qii")  # len, level, type
-_CONTROL_MAX: Final = 1 << 16
+_CONTROL_MAX: Final = 1 << 17  # net.core.optmem_max
 
 
 @dataclass(frozen=True)
 class Header:
-    """name: struct sockaddr_un, or none."""
+    """name: the receiver's struct sockaddr, of a message that is sent. name_at and name_size: where
+    the sender's is stored."""
 
+    name: bytes
     name_at: int
     name_size: int
     iov: Iov
@@ -50,24 +52,35 @@ class Header:
     control_size: int = 0
 
 
-def get_header(k: Kernel, t: Task, addr: int) -> Header:
-    """Errno EINVAL, EFAULT, EMSGSIZE."""
+def get_header(k: Kernel, t: Task, addr: int, sends: bool) -> Header:
+    """copy_msghdr_from_user(). Errno EFAULT, EINVAL, EMSGSIZE."""
     name_at, name_size, iov_at, count, control_at, size = _MSGHDR.unpack(
         usermem.get(k, t, addr, 48)
     )
     if name_size >> 31:
         raise Errno("EINVAL")
-    if count > 1024:
+    name_size = min(name_size, 128) if name_at else 0
+    name = get_sockaddr(k, t, name_at, name_size) if sends and name_size else b""
+    if count > IOV_MAX:
         raise Errno("EMSGSIZE")
     iov = get_iov(k, t, iov_at, count)
-    return Header(name_at, name_size, iov, control_at, size if control_at else 0)
+    return Header(name, name_at, name_size, iov, control_at, size if control_at else 0)
+
+
+def gather_all(k: Kernel, t: Task, iov: Iov) -> bytes:
+    """A message that can't be read to its end is not sent. Errno EFAULT."""
+    data = gather(k, t, iov)
+    if len(data) < total(iov):
+        raise Errno("EFAULT")
+    return data
 
 
 def rights(k: Kernel, t: Task, head: Header) -> list[OpenFile]:
-    """The files that a message carries. Errno: EINVAL, EBADF, EPERM (foreign credentials)."""
+    """The files that a message carries. Errno: ENOBUFS, EINVAL, EBADF, EPERM (foreign
+    credentials)."""
     files: list[OpenFile] = []
-    if head.control_size > _CONTROL_MAX:
-        raise Errno("EINVAL")
+    if head.control_size >= _CONTROL_MAX:
+        raise Errno("ENOBUFS")
     data = usermem.get(k, t, head.control_at, head.control_size)
     at = 0
     while at + _CMSGHDR.size <= len(data):
@@ -80,6 +93,8 @@ def rights(k: Kernel, t: Task, head: Header) -> list[OpenFile]:
             continue
         if kind == _SCM_RIGHTS:
             fds = struct.unpack(f"<{len(body) // 4}I", body[: len(body) & ~3])
+            if len(fds) > _FD_MAX:
+                raise Errno("EINVAL")
             files += [t.files.get(fd, path_only=True) for fd in fds]
         elif kind == _SCM_CREDENTIALS:
             if len(body) != 12:
@@ -97,17 +112,12 @@ def send(
     k: Kernel,
     t: Task,
     sock: Socket,
-    head: Header,
+    data: bytes,
     flags: int,
     to: Socket | None,
     files: list[OpenFile],
 ) -> int | None:
     """The number of bytes sent; None if it would block. A stream continues until all is sent."""
-    if flags & MSG_OOB:
-        raise Errno("EOPNOTSUPP")
-    data = gather(k, t, head.iov)
-    if len(data) < total(head.iov):
-        raise Errno("EFAULT")
     assert t.blocked is not None
     so_far = progress(t)
     done = so_far.done
@@ -186,8 +196,7 @@ def _copy_out(k: Kernel, t: Task, sock: Socket, iov: Iov, data: bytes, flags: in
 
 def receive(k: Kernel, t: Task, sock: Socket, iov: Iov, flags: int) -> Received | None:
     """None if nothing has arrived yet."""
-    if flags & MSG_OOB:
-        raise Errno("EOPNOTSUPP")
+    sock.check_receive(flags)
     room = total(iov)
     stream = sock.kind == SOCK_STREAM
     data = sock.peek(k, t, room)

@@ -150,9 +150,9 @@ class SlaveFile(OpenFile):
         until = self.deadline(k, t)
         return until is None or k.now_ns() >= until
 
-    def deadline(self, k: Kernel, t: Task) -> int | None:
+    def deadline(self, k: Kernel, t: Task, writes: bool = False) -> int | None:
         discipline = self.slave.discipline
-        if discipline.canonical or discipline.cc(VMIN) or not discipline.cc(VTIME):
+        if writes or discipline.canonical or discipline.cc(VMIN) or not discipline.cc(VTIME):
             return None
         assert t.blocked is not None
         if t.blocked.expires is None:
