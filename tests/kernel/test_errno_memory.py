@@ -138,7 +138,7 @@ def test_which_error_comes_first(line: str) -> None:
 
 def test_priority_inheritance_is_refused_aloud(stage: Stage) -> None:
     assert stage.call("futex", stage.words["room"], 6, 0, 0, 0, 0) == "ENOSYS"
-    assert stage.k.warnings == ["futexes with priority inheritance are not modelled (-ENOSYS)"]
+    assert stage.k.warnings == ["futex met a limit of the model: no priority inheritance"]
 
 
 def test_private_and_shared_waits_never_meet(stage: Stage) -> None:

@@ -230,7 +230,7 @@ def sys_futex(k: Kernel, t: Task, a: Args) -> Outcome:
     deadline = _deadline(k, t, a[3], op, realtime) if waits else None
     if op in _PI or (realtime and op != FUTEX_WAIT_BITSET):
         if op in _PI:
-            k.warn("futexes with priority inheritance are not modelled (-ENOSYS)")
+            k.limit("futex", "no priority inheritance")
         raise Errno("ENOSYS")
     bitset = last if op in (FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET) else _ANY
     if waits:
