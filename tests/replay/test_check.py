@@ -112,6 +112,7 @@ SATISFIED = {
     "violated": 0,
     "checked": 2,
     "why": None,
+    "unseen": (),
     "doubtful": False,
 }
 

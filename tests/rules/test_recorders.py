@@ -129,7 +129,8 @@ def wrong(
     rule: str, run: Run, expect: str, recorder: str, observed: dict[str, tuple[str, ...]]
 ) -> Iterator[str]:
     """What a rule says of what a recorder saw that it does not say of the whole."""
-    whole = RULES[rule].check(Facts(run, run.row, expect))
+    everything = {name: TABLES[name].names for name in TABLES}
+    whole = RULES[rule].check(Facts(as_seen(run, everything), run.row, expect))
     seen = as_seen(run, observed)
     found = RULES[rule].check(Facts(seen, seen.row, expect))
     known = {(f.seq, f.tid) for f in whole.findings}

@@ -381,7 +381,7 @@ def _send_inet(k: Kernel, t: Task, sock: InetSocket, head: Header, flags: int) -
     if sock.kind == SOCK_STREAM:
         sock.check_send(k, t, sock.peer, quiet=bool(flags & MSG_NOSIGNAL))
         if flags & MSG_OOB:
-            k.limit("sendto", "no urgent data (MSG_OOB) over TCP")
+            k.limit("sendto", "no MSG_OOB")
             raise Errno("EOPNOTSUPP")
         return send(k, t, sock, gather_all(k, t, head.iov), flags, sock.peer, [])
     sock.check_size(total(head.iov))
