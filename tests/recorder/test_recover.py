@@ -266,10 +266,11 @@ def test_recover_does_not_overwrite(tmp_path: Path) -> None:
 
 
 OVERWRITE = """
-import os, sys
+import os, shutil, sys
 from pathlib import Path
 from recording import *
 from shstk.schemas.door import faults, read_manifest
+from shstk.tracer.recording.rundir import recover
 
 def overwrite(out, calls):
     rec = Recorder(out, force=True)
@@ -301,12 +302,20 @@ while status:
     assert status in (0, 9), status
     found = list(faults(out, read_manifest(out)))
     assert not found, (number, found)
+    partial = out.with_name("run.partial")
+    if (partial / "manifest.json").exists():
+        copy = out.with_name("copy.partial")
+        shutil.copytree(partial, copy)
+        new = recover(copy)
+        assert not list(faults(new, read_manifest(new))), number
+        shutil.rmtree(new)
 print(number)
 """
 
 
 def test_killed_while_overwriting(tmp_path: Path) -> None:
-    """Before any step on a file: RUN is the old run or the new one, and whole."""
+    """Before any step on a file: RUN is the old run or the new one, and whole; and once its
+    manifest is written, what is left of the new one can be recovered."""
     out, err = started(OVERWRITE, tmp_path / "run").communicate(timeout=60)
     assert err == ""
     assert int(out) > 20, "it was killed at every step"

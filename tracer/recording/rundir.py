@@ -323,6 +323,8 @@ def _sealed(partial: Partial) -> bool:
     except (OSError, ValueError, BadRun):
         return False
     temporary = {path.name for path in partial.leftovers()}
+    if not any((partial.path / FILES).glob("*")):
+        temporary.add(FILES)
     return all(fault.where.name in temporary for fault in faults(partial.path, manifest))
 
 
@@ -399,10 +401,13 @@ def _locked(path: Path) -> int:
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(handle).st_ino == path.stat().st_ino:
-            return handle
+        free = os.fstat(handle).st_ino == path.stat().st_ino
+    except (BlockingIOError, FileNotFoundError):
+        free = False
     except OSError:
-        pass
+        free = True  # a file system without locks
+    if free:
+        return handle
     os.close(handle)
     raise OutputExists(
         f"{path} is being written by another shstk", "wait for it, or choose another with -o"
