@@ -99,12 +99,12 @@ def faults(
     yield from _names(path, wanted)
     intact = set()
     for name, entry in manifest.tables.items():
-        found = list(_table(path / f"{name}.parquet", entry, schema(name), contents, memory))
+        found = list(_table(path / f"{name}.parquet", entry, contents, memory))
         yield from found
         if not found:
             intact.add(name)
     for name, plugin in manifest.plugins.items():
-        yield from _table(path / PLUGINS / f"{name}.parquet", plugin, None, contents, memory)
+        yield from _table(path / PLUGINS / f"{name}.parquet", plugin, contents, memory)
     if contents and intact >= manifest.tables.keys() & set(_HASHES):
         yield from _files(path, manifest)
 
@@ -137,13 +137,9 @@ def _files(path: Path, manifest: Manifest) -> Iterator[Fault]:
 
 
 def _table(
-    file: Path,
-    entry: TableEntry | PluginEntry,
-    columns: pa.Schema | None,
-    contents: bool,
-    memory: int | None,
+    file: Path, entry: TableEntry | PluginEntry, contents: bool, memory: int | None
 ) -> Iterator[Fault]:
-    """Whether a table's file is what its manifest says. columns: None for a plugin's table."""
+    """Whether a table's file is what its manifest says."""
     try:
         size = _regular(file).st_size
     except Fault as fault:
@@ -158,50 +154,55 @@ def _table(
         yield from changed
         return
     try:
+        columns = pq.read_schema(file)
         with pq.ParquetFile(file, read_dictionary=_texts(columns)) as opened:
-            yield from _metadata(file, opened, entry, columns, memory or _memory())
+            yield from _metadata(file, opened.metadata, entry, columns)
+            if file.stem not in TRACED:  # those are read in parts
+                yield from _held(file, opened, columns, memory or _memory())
     except (OSError, pa.ArrowException) as e:
         yield Fault(file, f": {e}", _AGAIN)
 
 
 def _metadata(
     file: Path,
-    opened: pq.ParquetFile,
+    metadata: pq.FileMetaData,
     entry: TableEntry | PluginEntry,
-    columns: pa.Schema | None,
-    memory: int,
+    columns: pa.Schema,
 ) -> Iterator[Fault]:
-    metadata, found = opened.metadata, pq.read_schema(file)
     if metadata.num_rows != entry.rows:
         yield Fault(file, f" has {metadata.num_rows} rows, its manifest says {entry.rows}", _AGAIN)
-        return
-    if columns is None:
-        assert isinstance(entry, PluginEntry)
-        if {field.name: str(field.type) for field in found} != entry.columns:
+    elif isinstance(entry, PluginEntry):
+        if {field.name: str(field.type) for field in columns} != entry.columns:
             yield Fault(file, " does not have the columns in its manifest", _AGAIN)
-        return
-    if not found.equals(columns):
+    elif not columns.equals(schema(file.stem)):
         yield Fault(file, f" does not have the columns of {file.stem}", _AGAIN)
-        return
-    widths = [_width(field.type) for field in columns]
-    for i in range(metadata.num_row_groups):
-        group = metadata.row_group(i)
+    for group in _groups(metadata):
         if not 0 <= group.num_rows <= _GROUP_ROWS:
             yield Fault(file, f" has a row group of {group.num_rows} rows", _FOREIGN)
             return
-        for number, width in enumerate(widths):
-            size = group.column(number).total_uncompressed_size
+        for field in columns:
+            size, width = _size(group, columns, field.name), _width(field.type)
             if width and not 0 <= size <= 2 * group.num_rows * width + _SLACK:
                 yield Fault(
                     file,
-                    f": column {columns[number].name} says it has {size} bytes for"
-                    f" {group.num_rows} rows",
+                    f": column {field.name} says it has {size} bytes for {group.num_rows} rows",
                     _FOREIGN,
                 )
                 return
-    if file.stem in TRACED:
-        return  # read in parts
-    needed = metadata.num_rows * sum(widths) + _text_bytes(opened, columns)
+
+
+def _held(file: Path, opened: pq.ParquetFile, columns: pa.Schema, memory: int) -> Iterator[Fault]:
+    """Whether memory can hold a table that is read whole.
+
+    A dictionary makes a small file of long strings. A string is no longer than its column is in its
+    row group; only if that does not settle it are the strings looked at.
+    """
+    groups, texts = _groups(opened.metadata), _texts(columns)
+    fixed = opened.metadata.num_rows * sum(_width(field.type) for field in columns)
+    at_most = sum(g.num_rows * _size(g, columns, name) for g in groups for name in texts)
+    if fixed + at_most <= memory:
+        return
+    needed = fixed + _text_bytes(opened, texts)
     if needed > memory:
         yield Fault(
             file,
@@ -210,19 +211,29 @@ def _metadata(
         )
 
 
-def _text_bytes(opened: pq.ParquetFile, columns: pa.Schema) -> int:
+def _text_bytes(opened: pq.ParquetFile, texts: list[str]) -> int:
     """The bytes of all strings, each counted as often as it occurs."""
     total = 0
-    for batch in opened.iter_batches(2**16, columns=_texts(columns)):
+    for batch in opened.iter_batches(2**16, columns=texts):
         for array in batch.columns:
             lengths = pc.binary_length(array.dictionary.cast(pa.large_binary()))
             total += pc.sum(lengths.take(array.indices)).as_py() or 0
     return total
 
 
-def _texts(columns: pa.Schema | None) -> list[str]:
-    texts = (pa.string(), pa.binary())
-    return [field.name for field in columns if field.type in texts] if columns else []
+def _groups(metadata: pq.FileMetaData) -> list[pq.RowGroupMetaData]:
+    return [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+
+
+def _size(group: pq.RowGroupMetaData, columns: pa.Schema, name: str) -> int:
+    """Bytes of a column in a row group, uncompressed; 0 if a plugin's nested columns hide it."""
+    if group.num_columns != len(columns):
+        return 0
+    return int(group.column(columns.get_field_index(name)).total_uncompressed_size)
+
+
+def _texts(columns: pa.Schema) -> list[str]:
+    return [field.name for field in columns if field.type in (pa.string(), pa.binary())]
 
 
 def _width(kind: pa.DataType) -> int:
