@@ -59,8 +59,7 @@ def signal_name(number: int | None) -> str:
 def signal_code(signo: int | None, code: int | None) -> str:
     if code is None:
         return "-"
-    known = _ANY_CODES | _CODES.get(signo or 0, {})
-    return known.get(code, str(code))
+    return _CODES.get(signo or 0, {}).get(code) or _ANY_CODES.get(code, str(code))
 
 
 def wait_status(status: int) -> str:

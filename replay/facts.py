@@ -49,11 +49,8 @@ if TYPE_CHECKING:
 
 # Tables that have rows if a program was loaded; handwritten runs need not have them.
 _OF_EVERY_PROGRAM: Final = ("task_events", "syscalls", "mappings", "kernel_memory")
-STATE: Final = (
-    "task_events[lifetimes]",
-    "clones",
-    "syscalls",
-)  # a task's state is derived from these
+# A task's state is derived from these.
+STATE: Final = ("task_events[lifetimes]", "clones", "syscalls")
 
 
 class Facts:

@@ -82,8 +82,8 @@ def _deviations(result: Result) -> Iterator[str]:
         return
     yield ""
     yield (
-        f"{result.rule.id} {result.rule.slug}: not the kernel's, {len(result.deviations)} of the"
-        " emulator's deviations"
+        f"{result.rule.id} {result.rule.slug}: not the kernel's, {len(result.deviations)} that the"
+        " emulator explains"
     )
     for finding, why in result.deviations:
         yield from finding_lines(finding, result.doubtful)

@@ -26,21 +26,15 @@ NAME: Final = "manifest.json"
 
 _DAMAGED: Final = "the run is damaged; record it again"
 
-# The schema versions that can be read. Each has the fields that its manifests lack, with the values
-# that are read for them. A table that a version lacks has no rows; no column was ever changed.
-_MODEL: Final = {
-    "provenance": {
-        "recorder": "model",
-        "facts": {},
-        "smp": 1,
-        "observed": None,
-        "blind": {},
-    }
+_NEW_IN_3: Final = {
+    "provenance": {"recorder": "model", "facts": {}, "smp": 1, "observed": None, "blind": {}}
 }
 _NEW_IN_4: Final = {"pids_max": None, "call_ns": 0}
+# The schema versions that can be read. Each has the fields that its manifests lack, with the values
+# that are read for them. A table that a version lacks has no rows; no column was ever changed.
 READABLE: Final[dict[int, dict[str, Any]]] = {
-    1: {"trees": [], "stdin": None, "tty": None, "plugins": {}, **_MODEL, **_NEW_IN_4},
-    2: {**_MODEL, **_NEW_IN_4},
+    1: {"trees": [], "stdin": None, "tty": None, "plugins": {}, **_NEW_IN_3, **_NEW_IN_4},
+    2: {**_NEW_IN_3, **_NEW_IN_4},
     3: _NEW_IN_4,
     4: {},
 }

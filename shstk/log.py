@@ -94,7 +94,7 @@ def _task_event(row: Row) -> str:
 
 def _mapping(row: Row) -> str:
     what = row["op"] + (" shadow stack" if row["shadow_stack"] else "")
-    where = f"{size(row['length'])}"
+    where = size(row["length"])
     if row["start"] is not None:
         where = f"{row['start']:#x}+{where}"
     elif row["hint"]:

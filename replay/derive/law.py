@@ -22,6 +22,8 @@ _RELEASES: Final = {
     "exit_thread": {"exit": "nothing", "exec": "nothing", "failed_clone": "recorded base"},
     "deactivate_mm": {"exit": "release", "exec": "release", "failed_clone": "nothing"},
 }
+# By clone3_flags: the highest flag that exists.
+_HIGHEST: Final = {"into_cgroup": CLONE_INTO_CGROUP, "empty_mntns": CLONE_EMPTY_MNTNS}
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,7 @@ class Law:
     def knows(self, api: str, flags: int) -> bool:
         """Whether a clone's flags exist. The others fail before anything is allocated; clone
         ignores those that it can't take."""
-        above = (
-            2
-            * {"into_cgroup": CLONE_INTO_CGROUP, "empty_mntns": CLONE_EMPTY_MNTNS}[
-                self.clone3_flags
-            ]
-        )
-        return api != "clone3" or flags < above
+        return api != "clone3" or flags < 2 * _HIGHEST[self.clone3_flags]
 
     def size(self, asked: int, stack_limit: int | None) -> int | None:
         """calc_shstk_size: bytes; None if it depends on a limit that is not recorded."""

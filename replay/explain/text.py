@@ -10,7 +10,6 @@ from shstk.replay.decode import signal_code, signal_name
 from shstk.replay.explain.model import Call, Explanation, Motion, Value, Word, Writer
 from shstk.replay.symbols import Place
 from shstk.schemas.seq import show
-from shstk.schemas.uapi import SI_KERNEL
 
 _WIDTH = 100
 _FIRST, _LAST = 8, 4  # lines of a call stack that are shown; the others are counted
@@ -49,8 +48,7 @@ def short(explanation: Explanation) -> str:
 def ending(e: Explanation) -> str:
     """`task 100 was killed by SIGSEGV (SEGV_CPERR) at 151.1 in f (f.c:3)`"""
     signal = signal_name(e.fault.signo)
-    kernels = e.fault.code == SI_KERNEL
-    code = "SI_KERNEL" if kernels else signal_code(e.fault.signo, e.fault.code)
+    code = signal_code(e.fault.signo, e.fault.code)
     named = f"{signal} ({code})" if code.startswith(("SEGV", "SI_KERNEL")) else signal
     how = "was killed by" if e.fault.fatal else "caught" if e.fault.caught else "raised"
     where = f" in {e.place}" if e.place else f" at pc {e.fault.pc:#x}" if e.fault.pc else ""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.argument("addr", type=Address(), required=False)
 @click.option("--at", type=Seq(), metavar="SEQ", help="As of icount.n instead of the run's end.")
 @format_option("text", "json", "csv")
-def command(run: Path, addr: int | None, at: int | None, format: str) -> None:
+def command(run: Path, addr: int | None, at: int | None, format: str) -> int:
     """List the shadow stacks of RUN: the owner, who allocated it, who freed it or should have.
 
     With ADDR, only the stack that contains it; exit code 1 if none does. `deepest` is the most
@@ -45,7 +45,8 @@ def command(run: Path, addr: int | None, at: int | None, format: str) -> None:
         click.echo(
             f"no shadow stack contains {addr:#x}{when}: {_there(opened, addr, at)}", err=True
         )
-        raise SystemExit(Exit.FINDINGS)
+        return Exit.FINDINGS
+    return Exit.OK
 
 
 def _there(run: Run, addr: int, at: int | None) -> str:
