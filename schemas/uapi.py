@@ -385,6 +385,9 @@ SHM_REMAP: Final = 0o40000
 SHM_EXEC: Final = 0o100000
 SHM_LOCK: Final = 11  # of shmctl
 SHM_UNLOCK: Final = 12
+SHM_STAT: Final = 13
+SHM_INFO: Final = 14
+SHM_STAT_ANY: Final = 15
 
 # linux/sem.h
 SEM_UNDO: Final = 0o10000  # of a sembuf
