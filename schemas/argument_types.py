@@ -57,7 +57,9 @@ ENUMS: Final[Mapping[str, Mapping[int, str]]] = {
     "idtype": _one_of("P_"),
     "ioctl": _one_of("TC", "TIOC", "FIO", "SIOCA", "SIOCG", "SIOCS"),
     "ioprio": _one_of("IOPRIO_WHO_"),
-    "ipc_cmd": _one_of("IPC_", "SHM_LOCK", "SHM_UNLOCK", but=tuple(FLAGS["ipc"])),
+    "ipc_cmd": _one_of(
+        "IPC_", "SHM_LOCK", "SHM_UNLOCK", "SHM_STAT", "SHM_INFO", but=tuple(FLAGS["ipc"])
+    ),
     "kcmp": _one_of("KCMP_"),
     "madvise": _one_of("MADV_"),
     "msg_cmd": _one_of("IPC_", *_OF_MSGCTL, but=tuple(FLAGS["ipc"])),

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(not importlib.util.find_spec("ziglang"), reason=
 HEADERS = {
     "kernel": """
         asm-generic/errno.h asm-generic/ioctls.h asm-generic/siginfo.h asm-generic/socket.h
+        asm-generic/termbits.h linux/fiemap.h
         asm/hwprobe.h asm/ptrace.h asm/sigcontext.h asm/unistd.h linux/elf.h linux/eventpoll.h
         linux/fadvise.h linux/falloc.h linux/fcntl.h linux/fs.h linux/futex.h linux/in.h
         linux/inotify.h linux/ioprio.h linux/ipc.h linux/mman.h linux/msg.h linux/net.h

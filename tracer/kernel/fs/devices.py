@@ -22,6 +22,7 @@ class DeviceFile(OpenFile):
     """Discards what is written; seeking has no effect."""
 
     positioned = True
+    pollable = False
 
     def peek_at(self, k: Kernel, t: Task, n: int, offset: int) -> bytes:
         return self.peek(k, t, n) or b""
@@ -60,6 +61,8 @@ class Full(Zero):
 
 class Random(DeviceFile):
     """Draws from the run's seed, even if the copy to the guest then fails."""
+
+    pollable = True
 
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
         return k.rng.randbytes(n)

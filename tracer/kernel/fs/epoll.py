@@ -13,7 +13,7 @@ from shstk.tracer.kernel.call import Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.eventfds import Anonymous, anonymous
 from shstk.tracer.kernel.fs.files import POLLERR, POLLHUP, READABLE, OpenFile
-from shstk.tracer.kernel.fs.inode import Directory, Inode, Regular
+from shstk.tracer.kernel.fs.inode import Inode
 from shstk.tracer.kernel.fs.poll import interrupted, swap_mask, wait_until
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.time.clock import timeout_at
@@ -128,8 +128,9 @@ def sys_epoll_ctl(k: Kernel, t: Task, a: Args) -> int:
     event = (0, 0)
     if command != uapi.EPOLL_CTL_DEL:
         event = _EVENT.unpack(usermem.get(k, t, a[3], _EVENT.size))
+    t.files.get(a[0])
     file = t.files.get(fd)
-    if isinstance(file.inode, Regular | Directory):
+    if not file.pollable:
         raise Errno("EPERM")
     epoll = _epoll(t, a[0])
     if file is epoll:
@@ -162,16 +163,22 @@ def sys_epoll_ctl(k: Kernel, t: Task, a: Args) -> int:
 
 
 def _wait(k: Kernel, t: Task, a: Args, deadline: int | None) -> Outcome:
-    epoll, most = _epoll(t, a[0]), a[2] & 0xFFFF_FFFF
+    """do_epoll_wait(), ep_check_params(). Events that can't be stored are not lost."""
+    swap_mask(k, t, a[4], a[5])
+    t.files.get(a[0])
+    most = a[2] & 0xFFFF_FFFF
     if not 0 < most < 1 << 27:
         raise Errno("EINVAL")
-    swap_mask(k, t, a[4], a[5])
-    events = epoll.collect(k, most)
+    if not usermem.access_ok(a[1], most * _EVENT.size):
+        raise Errno("EFAULT")
+    epoll = _epoll(t, a[0])
+    events = epoll.collect(k, most, take=False)
     if not events:
         if interrupted(t):
             raise Errno("EINTR")
         return wait_until(k, deadline) or 0
     usermem.put(k, t, a[1], b"".join(_EVENT.pack(*event) for event in events))
+    epoll.collect(k, most)
     return len(events)
 
 

@@ -52,6 +52,7 @@ class OpenFile:
 
     recorded = True  # whether reads write kernel_memory rows
     ignores_data = False  # a write does not read its bytes
+    pollable = True  # file_can_poll(): there is a f_op->poll
     positioned = False  # FMODE_PREAD: pread and pwrite work
     reads_nothing = False  # a read of 0 bytes is checked like any other
     splices_out = True  # f_op->splice_read, splice_write

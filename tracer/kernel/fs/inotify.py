@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _HOW: Final = IN_ONLYDIR | IN_DONT_FOLLOW | IN_EXCL_UNLINK | IN_MASK_CREATE | IN_MASK_ADD
 _KNOWN: Final = EVENTS | _HOW | IN_ONESHOT
+_SHOWN: Final = EVENTS | IN_EXCL_UNLINK | IN_ONESHOT  # by /proc/PID/fdinfo
 _QUEUED_MAX: Final = 16384  # fs.inotify.max_queued_events
 _HEAD: Final = struct.Struct("<iIII")  # struct inotify_event: wd, mask, cookie, len
 
@@ -78,7 +79,7 @@ class Inotify(Anonymous):
     def details(self, k: Kernel) -> str:
         return "".join(
             f"inotify wd:{watch.wd:x} ino:{watch.inode.ino:x} sdev:{watch.inode.dev:x}"
-            f" mask:{watch.mask & EVENTS:x} ignored_mask:0 \n"
+            f" mask:{watch.mask & _SHOWN:x} ignored_mask:0 \n"
             for watch in reversed(self.watches.values())
         )
 

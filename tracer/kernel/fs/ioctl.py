@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.uapi import FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD, O_NONBLOCK
+from shstk.schemas.uapi import (
+    FICLONE,
+    FICLONERANGE,
+    FIGETBSZ,
+    FIOASYNC,
+    FIOCLEX,
+    FIONBIO,
+    FIONCLEX,
+    FIONREAD,
+    FIOQSIZE,
+    FS_IOC_FIEMAP,
+    O_NONBLOCK,
+    PAGE,
+)
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs import sigio
@@ -50,12 +63,37 @@ def _fionread(k: Kernel, t: Task, fd: int, arg: int) -> int:
     return 0
 
 
+def _fioqsize(k: Kernel, t: Task, fd: int, arg: int) -> int:
+    inode = t.files.get(fd).inode
+    if not isinstance(inode, Regular | Directory):
+        raise Errno("ENOTTY")
+    inode.see(k)
+    usermem.put_u64(k, t, arg, inode.size)
+    return 0
+
+
+def _figetbsz(k: Kernel, t: Task, fd: int, arg: int) -> int:
+    t.files.get(fd)
+    usermem.put_u32(k, t, arg, PAGE)
+    return 0
+
+
+def _not_on_tmpfs(k: Kernel, t: Task, fd: int, arg: int) -> int:
+    t.files.get(fd)
+    raise Errno("EOPNOTSUPP")
+
+
 _REQUESTS: Final = {
     FIONCLEX: _fionclex,
     FIOCLEX: _fioclex,
     FIONBIO: _fionbio,
     FIOASYNC: _fioasync,
     FIONREAD: _fionread,
+    FIOQSIZE: _fioqsize,
+    FIGETBSZ: _figetbsz,
+    FICLONE: _not_on_tmpfs,
+    FICLONERANGE: _not_on_tmpfs,
+    FS_IOC_FIEMAP: _not_on_tmpfs,
 }
 
 
@@ -74,7 +112,6 @@ CALLS: Final = (
     Call(
         "ioctl",
         sys_ioctl,
-        why="terminals, pipes, sockets, pidfds and FIO*; no FICLONE, FIEMAP, FS_IOC_*,"
-        " no namespaces of pidfds",
+        why="terminals, pipes, sockets, pidfds and FIO*; no FS_IOC_*, no namespaces of pidfds",
     ),
 )

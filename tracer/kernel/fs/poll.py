@@ -67,11 +67,11 @@ def _put_left(k: Kernel, t: Task, addr: int, deadline: int | None) -> None:
 def sys_ppoll(k: Kernel, t: Task, a: Args) -> Outcome:
     """struct pollfd: fd, events, revents."""
     addr, count = a[0], a[1] & 0xFFFF_FFFF
+    deadline = timeout_at(k, t, a[2])
+    swap_mask(k, t, a[3], a[4])
     if count > t.rlimit("NOFILE"):
         raise Errno("EINVAL")
-    deadline = timeout_at(k, t, a[2])
     entries = list(struct.iter_unpack("<iHH", usermem.get(k, t, addr, 8 * count)))
-    swap_mask(k, t, a[3], a[4])
     answers = [(fd, events, _revents(k, t, fd, events)) for fd, events, _ in entries]
     found = sum(revents != 0 for _, _, revents in answers)
     if not found and interrupted(t):
@@ -92,14 +92,14 @@ def _revents(k: Kernel, t: Task, fd: int, events: int) -> int:
 
 def sys_pselect6(k: Kernel, t: Task, a: Args) -> Outcome:
     """a[5]: {address of the signal mask, its size}."""
+    mask = struct.unpack("<QQ", usermem.get(k, t, a[5], 16)) if a[5] else (0, 0)
+    deadline = timeout_at(k, t, a[4])
+    swap_mask(k, t, *mask)
     count = a[0] & 0xFFFF_FFFF
     if count >> 31:
         raise Errno("EINVAL")
     count = min(count, max(t.files.slots, default=-1) + 1, _FD_MAX)
     size = -(-count // 64) * 8
-    deadline = timeout_at(k, t, a[4])
-    if a[5]:
-        swap_mask(k, t, *struct.unpack("<QQ", usermem.get(k, t, a[5], 16)))
     asked = [usermem.get(k, t, addr, size) if addr else bytes(size) for addr in a[1:4]]
     answers, found = _select(k, t, asked, count)
     if not found and interrupted(t):

@@ -66,6 +66,7 @@ def resize(k: Kernel, inode: Regular, size: int) -> None:
 
 class RegularFile(OpenFile):
     positioned = True
+    pollable = False
 
     def __init__(self, inode: Regular, flags: int, path: str) -> None:
         super().__init__(inode, flags, path)
@@ -139,6 +140,7 @@ class DirectoryFile(OpenFile):
     """The position is an index into the listing, which is read again at position 0."""
 
     positioned = True
+    pollable = False
     reads_nothing = True
     splices_out = False
 

@@ -22,6 +22,8 @@ WRITE: Final = 0o222
 IPC_OBJECTS_MAX: Final = 32000  # SEMMNI, MSGMNI
 _PERM: Final = struct.Struct("<i5I2H4x16x")  # struct ipc64_perm: key, uid, gid, cuid, cgid, mode
 
+PERM_SIZE: Final = _PERM.size
+
 
 @dataclass(eq=False)
 class Object:
@@ -97,6 +99,10 @@ class Ids(Generic[T]):
     def remove(self, item: T) -> None:
         del self.by_number[item.number]
         item.removed = True
+
+    @property
+    def all(self) -> list[T]:
+        return list(self.by_number.values())
 
     @property
     def highest(self) -> int:

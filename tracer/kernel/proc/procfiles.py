@@ -39,6 +39,7 @@ class Text(OpenFile):
     """The text is generated again by each read at position 0."""
 
     positioned = True
+    pollable = False
     splices_in = False
 
     def __init__(self, inode: ProcFile, flags: int, path: str, task: Task | None) -> None:
@@ -97,6 +98,7 @@ class Mem(OpenFile):
     """
 
     positioned = True
+    pollable = False
     splices_out = splices_in = False
 
     def __init__(self, inode: ProcFile, flags: int, path: str, task: Task) -> None:

@@ -13,6 +13,7 @@ from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.leases import BREAK_TIME
 from shstk.tracer.kernel.ipc import mqueue, sysvmsg, sysvsem
 from shstk.tracer.kernel.ipc.ids import IPC_OBJECTS_MAX, Object
+from shstk.tracer.kernel.mm import sysvshm
 from shstk.tracer.kernel.proc.memtext import maps, smaps, statm, vm_status
 from shstk.tracer.kernel.process.identity import CAP_LAST, memory, version
 from shstk.tracer.kernel.task import BLOCKED, DEAD, RUNNABLE, STOPPED, UID, ZOMBIE, Process, Task
@@ -270,6 +271,18 @@ def _sysv_semaphores(k: Kernel) -> str:
     return "".join(rows)
 
 
+def _sysv_segments(k: Kernel) -> str:
+    head = "       key      shmid perms                  size  cpid  lpid nattch   uid   gid"
+    tail = "  cuid  cgid      atime      dtime      ctime                   rss"
+    rows = [f"{head}{tail}                  swap\n"]
+    for s in sysvshm.segments_of(k).all:
+        use = f"{s.size:21} {s.creator:5} {s.last:5}  {s.users(k):5}"
+        times = f"{s.attached_at:10} {s.detached_at:10} {s.changed_at:10}"
+        pages = f"{s.pages * PAGE:21} {0:21}"
+        rows.append(f"{_sysv_object(s)} {use} {_sysv_owner(s)} {times} {pages}\n")
+    return "".join(rows)
+
+
 def _sysv_object(o: Object) -> str:
     return f"{o.key:10} {o.number:10}  {o.mode:4o}"
 
@@ -304,6 +317,9 @@ SYSCTLS: Final[dict[str, Callable[[Kernel], str]]] = {
     "sys/kernel/sem": lambda k: (
         f"{sysvsem.SET_MAX}\t{sysvsem.ALL_MAX}\t{sysvsem.OPERATIONS_MAX}\t{IPC_OBJECTS_MAX}\n"
     ),
+    "sys/kernel/shmall": lambda k: f"{sysvshm.SIZE_MAX}\n",
+    "sys/kernel/shmmax": lambda k: f"{sysvshm.SIZE_MAX}\n",
+    "sys/kernel/shmmni": lambda k: f"{sysvshm.SEGMENTS_MAX}\n",
     "sys/kernel/tainted": lambda k: "0\n",
     "sys/kernel/threads-max": lambda k: f"{k.pid_max}\n",
     "sys/vm/max_map_count": lambda k: "65530\n",
@@ -311,6 +327,7 @@ SYSCTLS: Final[dict[str, Callable[[Kernel], str]]] = {
     "sys/vm/overcommit_memory": lambda k: "0\n",
     "sysvipc/msg": _sysv_queues,
     "sysvipc/sem": _sysv_semaphores,
+    "sysvipc/shm": _sysv_segments,
 }
 
 

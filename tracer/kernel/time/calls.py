@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from shstk.tracer.kernel.time import clock, timers
+from shstk.tracer.kernel.time import clock, setting, timers
 
 CALLS: Final = (
     *clock.CALLS,
+    *setting.CALLS,
     *timers.CALLS,
 )

@@ -29,8 +29,10 @@ from shstk.tracer.kernel.signal.siginfo import NSIG
 from shstk.tracer.kernel.state import Slot
 from shstk.tracer.kernel.task import Process, Siginfo, Task
 from shstk.tracer.kernel.time.clock import (
+    ALARMS,
     CPU_CLOCKS,
     SECOND,
+    TIMERLESS,
     clock_ns,
     get_timespec,
     pack_timespec,
@@ -40,6 +42,7 @@ from shstk.tracer.kernel.time.clock import (
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
+_SIGEVENT: Final = struct.Struct("<Qiii40x")  # struct sigevent: value, signo, notify, tid
 _OVERRUN_MAX: Final = 2**31 - 1  # timer_overrun_to_int()
 _SIGEV_SIGNAL, _SIGEV_NONE, _SIGEV_THREAD, _SIGEV_THREAD_ID = 0, 1, 2, 4
 
@@ -237,9 +240,10 @@ def sys_getitimer(k: Kernel, t: Task, a: Args) -> int:
 
 
 def sys_setitimer(k: Kernel, t: Task, a: Args) -> int:
-    timer = _interval_timer(k, t, a[0])
+    """The new setting is checked before which timer it is for."""
     new = struct.unpack("<4q", usermem.get(k, t, a[1], 32)) if a[1] else (0, 0, 0, 0)
     interval, value = _microseconds(*new[:2]), _microseconds(*new[2:])
+    timer = _interval_timer(k, t, a[0])
     old = timer.get(k, pack_timeval)
     timer.set(k, value, interval)
     if a[2]:
@@ -249,13 +253,17 @@ def sys_setitimer(k: Kernel, t: Task, a: Args) -> int:
 
 def sys_timer_create(k: Kernel, t: Task, a: Args) -> int:
     """struct sigevent: value, signo, notify, tid. Without one: SIGALRM with the id as value."""
-    clock_ns(k, t, a[0] & 0xFFFF_FFFF)
+    event = usermem.get(k, t, a[1], _SIGEVENT.size) if a[1] else None
+    clock = a[0] & 0xFFFF_FFFF
+    clock_ns(k, t, clock)
+    if clock in TIMERLESS:
+        raise Errno("EOPNOTSUPP")
     number = 0
     while (t.pid, number) in TIMERS.of(k).posix:
         number += 1
     value, signo, notify, tid = number, 14, _SIGEV_SIGNAL, 0
-    if a[1]:
-        value, signo, notify, tid = struct.unpack("<Qiii", usermem.get(k, t, a[1], 20))
+    if event is not None:
+        value, signo, notify, tid = _SIGEVENT.unpack(event)
     target: Task | Process = t.process
     if notify == _SIGEV_THREAD_ID:
         thread = k.tasks.get(tid)
@@ -269,7 +277,8 @@ def sys_timer_create(k: Kernel, t: Task, a: Args) -> int:
     elif not 0 < signo <= NSIG:
         raise Errno("EINVAL")
     usermem.put_u32(k, t, a[2], number)
-    clock = a[0] & 0xFFFF_FFFF
+    if clock in ALARMS:
+        raise Errno("EPERM")  # CAP_WAKE_ALARM
     TIMERS.of(k).posix[t.pid, number] = PosixTimer(clock, t, number, target, signo, value)
     return 0
 
@@ -282,13 +291,17 @@ def _posix_timer(k: Kernel, t: Task, number: int) -> PosixTimer:
 
 
 def get_itimerspec(k: Kernel, t: Task, addr: int) -> tuple[int, int]:
-    """(value, interval), ns."""
+    """(value, interval), ns. Errno: EFAULT, EINVAL."""
+    usermem.get(k, t, addr, 32)
     return get_timespec(k, t, addr + 16), get_timespec(k, t, addr)
 
 
 def sys_timer_settime(k: Kernel, t: Task, a: Args) -> int:
-    timer = _posix_timer(k, t, a[0])
+    """The new setting is read before the timer is looked for."""
+    if not a[2]:
+        raise Errno("EINVAL")
     value, interval = get_itimerspec(k, t, a[2])
+    timer = _posix_timer(k, t, a[0])
     old = timer.get(k, pack_timespec)
     timer.set(k, value, interval, bool(a[1] & TIMER_ABSTIME))
     if a[3]:

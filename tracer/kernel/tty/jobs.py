@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from shstk.schemas.uapi import SI_KERNEL, SIGNALS
 from shstk.tracer.kernel.call import Interrupted
 from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.process.identity import orphaned
 from shstk.tracer.kernel.signal import signals
 
@@ -35,3 +36,17 @@ def check_foreground(k: Kernel, t: Task, session: int | None, foreground: int, n
         raise Errno("EIO")
     to_group(k, t.process.pgid, signo)
     raise Interrupted
+
+
+def new_foreground(k: Kernel, t: Task, addr: int) -> int:
+    """tiocspgrp(): the process group at `addr`. Errno EFAULT, EINVAL, ESRCH; EPERM: it is of
+    another session."""
+    pgid = usermem.get_u32(k, t, addr)
+    if pgid >> 31:
+        raise Errno("EINVAL")
+    members = [p for p in k.processes.values() if p.pgid == pgid]
+    if not members and pgid not in k.tasks:
+        raise Errno("ESRCH")
+    if not any(p.sid == t.process.sid for p in members):
+        raise Errno("EPERM")
+    return pgid

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from shstk.schemas.uapi import (
@@ -12,11 +13,10 @@ from shstk.schemas.uapi import (
     O_NOCTTY,
     SIGNALS,
     TCFLSH,
-    TCGETS,
     TCSBRK,
-    TCSETS,
-    TCSETSF,
-    TCSETSW,
+    TCSBRKP,
+    TCXONC,
+    TIOCGETD,
     TIOCGPGRP,
     TIOCGPTLCK,
     TIOCGPTN,
@@ -27,6 +27,7 @@ from shstk.schemas.uapi import (
     TIOCOUTQ,
     TIOCPKT,
     TIOCSCTTY,
+    TIOCSETD,
     TIOCSPGRP,
     TIOCSPTLCK,
     TIOCSWINSZ,
@@ -35,8 +36,15 @@ from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import POLLHUP, READABLE, WRITABLE, OpenFile
 from shstk.tracer.kernel.fs.inode import DEV_ANON, Inode
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.tty.discipline import TERMIOS, TOSTOP, VMIN, VTIME, Discipline
-from shstk.tracer.kernel.tty.jobs import check_foreground, to_group
+from shstk.tracer.kernel.tty import termio
+from shstk.tracer.kernel.tty.discipline import TOSTOP, VMIN, VTIME, Discipline
+from shstk.tracer.kernel.tty.jobs import check_foreground, new_foreground, to_group
+from shstk.tracer.kernel.tty.termio import (
+    TCION,
+    Settings,
+    line_discipline,
+    set_line_discipline,
+)
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -263,24 +271,22 @@ def session_ended(k: Kernel, process: Process) -> None:
 # ioctl.
 
 
-def _get_termios(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
-    usermem.put(k, t, arg, slave.discipline.termios)
-    return 0
+def _settings(k: Kernel, t: Task, slave: Slave) -> Settings:
+    def apply(termios: bytes, flush: bool) -> None:
+        if flush:
+            slave.discipline.flush()
+        slave.discipline.set(termios)
+        slave.notify(k)
 
+    def permit() -> None:
+        slave.permit_use(k, t, "SIGTTOU")
 
-def _set_termios(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
-    slave.discipline.set(usermem.get(k, t, arg, TERMIOS.size))
-    slave.notify(k)
-    return 0
-
-
-def _set_termios_flush(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
-    slave.discipline.flush()
-    return _set_termios(k, t, slave, arg)
+    return Settings(slave.discipline.termios, apply, permit)
 
 
 def _flush(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
     """TCFLSH: TCIFLUSH (0) discards input, TCOFLUSH (1) output, TCIOFLUSH (2) both."""
+    slave.permit_use(k, t, "SIGTTOU")
     if arg > 2:
         raise Errno("EINVAL")
     if arg != 1:
@@ -288,6 +294,20 @@ def _flush(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
     if arg != 0:
         slave.output.clear()
     slave.notify(k)
+    return 0
+
+
+def _flow(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
+    """TCXONC: output is never suspended here."""
+    slave.permit_use(k, t, "SIGTTOU")
+    if arg > TCION:
+        raise Errno("EINVAL")
+    return 0
+
+
+def _break(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
+    """TCSBRK (tcdrain, tcsendbreak): output is never pending, and there is no line to break."""
+    slave.permit_use(k, t, "SIGTTOU")
     return 0
 
 
@@ -312,11 +332,8 @@ def _get_foreground(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
 def _set_foreground(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
     if slave.session != t.process.sid:
         raise Errno("ENOTTY")
-    pgid = usermem.get_u32(k, t, arg)
-    if pgid not in {p.pgid for p in k.processes.values() if p.sid == t.process.sid}:
-        raise Errno("EPERM")
     slave.permit_use(k, t, "SIGTTOU")
-    slave.foreground = pgid
+    slave.foreground = new_foreground(k, t, arg)
     return 0
 
 
@@ -383,24 +400,34 @@ def _nothing(k: Kernel, t: Task, slave: Slave, arg: int) -> int:
 
 Request = Callable[["Kernel", "Task", Slave, int], int]
 
+
+def _own(k: Kernel, t: Task, slave: Slave, arg: int, of: Request) -> int:
+    """Asked of the slave, and answered only for the caller's controlling terminal."""
+    if slave.session != t.process.sid:
+        raise Errno("ENOTTY")
+    return of(k, t, slave, arg)
+
+
 _OF_BOTH: Final[dict[int, Request]] = {
-    TCGETS: _get_termios,
-    TCSETS: _set_termios,
-    TCSETSW: _set_termios,
-    TCSETSF: _set_termios_flush,
-    TCSBRK: _nothing,  # tcdrain: output is never pending
+    TCSBRK: _break,
+    TCSBRKP: _break,
+    TCXONC: _flow,
     TCFLSH: _flush,
+    TIOCGETD: line_discipline,
+    TIOCSETD: set_line_discipline,
     TIOCSCTTY: _make_controlling,
-    TIOCGPGRP: _get_foreground,
+    TIOCGPGRP: partial(_own, of=_get_foreground),
     TIOCSPGRP: _set_foreground,
     TIOCOUTQ: _unsent,
     TIOCGWINSZ: _get_size,
     TIOCSWINSZ: _set_size,
     FIONREAD: _left,
     TIOCNOTTY: _give_up,
-    TIOCGSID: _get_session,
+    TIOCGSID: partial(_own, of=_get_session),
 }
 _OF_MASTER: Final[dict[int, Request]] = {
+    TIOCGPGRP: _get_foreground,
+    TIOCGSID: _get_session,
     FIONREAD: _unsent,
     TIOCPKT: _nothing,  # packet mode: the events it reports never happen
     TIOCGPTN: _number,
@@ -413,6 +440,8 @@ _OF_MASTER: Final[dict[int, Request]] = {
 def _ioctl(
     k: Kernel, t: Task, slave: Slave, request: int, arg: int, own: dict[int, Request]
 ) -> int:
+    if termio.ioctl(k, t, _settings(k, t, slave), request, arg):
+        return 0
     handler = own.get(request) or _OF_BOTH.get(request)
     if handler is None:
         raise Errno("ENOTTY")

@@ -10,21 +10,22 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from shstk.schemas.uapi import (
     FIONREAD,
     O_RDWR,
     TCFLSH,
-    TCGETS,
     TCSBRK,
-    TCSETS,
-    TCSETSF,
-    TCSETSW,
+    TCSBRKP,
+    TCXONC,
+    TIOCGETD,
     TIOCGPGRP,
     TIOCGSID,
     TIOCGWINSZ,
     TIOCSCTTY,
+    TIOCSETD,
     TIOCSPGRP,
     TIOCSWINSZ,
 )
@@ -32,8 +33,15 @@ from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import READABLE, WRITABLE, OpenFile
 from shstk.tracer.kernel.fs.inode import Inode
 from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.tty import termio
 from shstk.tracer.kernel.tty.discipline import COOKED, ICANON, TERMIOS, TOSTOP
-from shstk.tracer.kernel.tty.jobs import check_foreground
+from shstk.tracer.kernel.tty.jobs import check_foreground, new_foreground
+from shstk.tracer.kernel.tty.termio import (
+    TCION,
+    Settings,
+    line_discipline,
+    set_line_discipline,
+)
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -136,21 +144,24 @@ class TerminalFile(OpenFile):
         return READABLE | WRITABLE
 
     def ioctl(self, k: Kernel, t: Task, request: int, arg: int) -> int:
+        if termio.ioctl(k, t, _settings(k, t, self.node), request, arg):
+            return 0
         if request not in _REQUESTS:
             raise Errno("ENOTTY")
         return _REQUESTS[request](k, t, self.node, arg)
 
 
-def _get_termios(k: Kernel, t: Task, node: TerminalNode, arg: int) -> int:
-    usermem.put(k, t, arg, node.termios)
-    return 0
+def _settings(k: Kernel, t: Task, node: TerminalNode) -> Settings:
+    def apply(termios: bytes, flush: bool) -> None:
+        """Nothing is there to flush: input counts as typed after the call."""
+        assert k.terminal is not None
+        node.termios = termios
+        k.terminal.set_attributes(termios)
 
+    def permit() -> None:
+        node.permit_use(k, t, "SIGTTOU")
 
-def _set_termios(k: Kernel, t: Task, node: TerminalNode, arg: int) -> int:
-    assert k.terminal is not None
-    node.termios = usermem.get(k, t, arg, TERMIOS.size)
-    k.terminal.set_attributes(node.termios)
-    return 0
+    return Settings(node.termios, apply, permit)
 
 
 def _get_size(k: Kernel, t: Task, node: TerminalNode, arg: int) -> int:
@@ -172,12 +183,8 @@ def _get_foreground(k: Kernel, t: Task, node: TerminalNode, arg: int) -> int:
 
 
 def _set_foreground(k: Kernel, t: Task, node: TerminalNode, arg: int) -> int:
-    pgid = usermem.get_u32(k, t, arg)
-    groups = {p.pgid for p in k.processes.values() if p.sid == t.process.sid}
-    if pgid not in groups:
-        raise Errno("EPERM")
     node.permit_use(k, t, "SIGTTOU")
-    node.foreground = pgid
+    node.foreground = new_foreground(k, t, arg)
     return 0
 
 
@@ -195,13 +202,27 @@ def _nothing(k: Kernel, t: Task, node: TerminalNode, arg: int) -> int:
     return 0
 
 
+def _break(k: Kernel, t: Task, node: TerminalNode, arg: int) -> int:
+    """TCSBRK (tcdrain, tcsendbreak): output is never pending, and there is no line to break."""
+    node.permit_use(k, t, "SIGTTOU")
+    return 0
+
+
+def _flow_or_flush(k: Kernel, t: Task, node: TerminalNode, arg: int, most: int) -> int:
+    """TCXONC, TCFLSH: nothing is ever suspended or queued here."""
+    node.permit_use(k, t, "SIGTTOU")
+    if arg > most:
+        raise Errno("EINVAL")
+    return 0
+
+
 _REQUESTS: Final[dict[int, Callable[[Kernel, Task, TerminalNode, int], int]]] = {
-    TCGETS: _get_termios,
-    TCSETS: _set_termios,
-    TCSETSW: _set_termios,
-    TCSETSF: _set_termios,  # nothing to flush: input counts as typed after the call
-    TCSBRK: _nothing,  # tcdrain: output is never pending
-    TCFLSH: _nothing,
+    TCSBRK: _break,
+    TCSBRKP: _break,
+    TCXONC: partial(_flow_or_flush, most=TCION),
+    TCFLSH: partial(_flow_or_flush, most=2),
+    TIOCGETD: line_discipline,
+    TIOCSETD: set_line_discipline,
     TIOCSCTTY: _nothing,
     TIOCGPGRP: _get_foreground,
     TIOCSPGRP: _set_foreground,
