@@ -164,7 +164,6 @@ class PtraceState:
     message: int = 0  # of the last trap
     traps: list[PtraceTrap] = field(default_factory=list)  # due on the return to user mode
     resumed: Siginfo | None = None  # the signal that the tracer delivers
-    step: str = ""  # PTRACE_SINGLESTEP: "wanted", then "done" once the instruction has run
     calls: bool = False  # PTRACE_SYSCALL: the tracee stops before and after each call
     entered: int | None = None  # seq of the last call before which it stopped
     entering: bool = False  # it has not been resumed from that stop
