@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.process.clone import CloneAttempt
     from shstk.tracer.kernel.process.limits import CpuLimit
 
+# What started the first process, as a shell script does: it is not modelled, but without a terminal
+# the first process is in its group and session. With one it leads its own.
+SHELL_PID: Final = 99
 UID: Final = 1000  # not root, so RLIMIT_NPROC applies; but with CAP_CHECKPOINT_RESTORE
 RUNNABLE, BLOCKED, STOPPED, ZOMBIE, DEAD = "runnable", "blocked", "stopped", "zombie", "dead"
 
