@@ -168,6 +168,7 @@ def pending(stage: Stage) -> list[tuple[int, int]]:
 
 def test_an_owner_is_a_thread_a_process_or_a_group(stage: Stage) -> None:
     fd, room, pid = stage.words["unix"], stage.words["room"], stage.t.pid
+    assert stage.call("setpgid", 0, 0) == 0
     for kind, plain in ((0, pid), (1, pid), (2, -pid)):
         assert stage.call("fcntl", fd, uapi.F_SETOWN_EX, struct.pack("<ii", kind, pid)) == 0
         assert stage.call("fcntl", fd, uapi.F_GETOWN_EX, room) == 0

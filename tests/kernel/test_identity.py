@@ -8,6 +8,7 @@ import pytest
 from direct import Direct
 
 from shstk.tracer.kernel.arch.hwprobe import isa
+from shstk.tracer.kernel.process.identity import orphaned
 from shstk.tracer.kernel.table import CALLS
 
 OTHER_EXT_0 = {"FD": 0, "C": 1, "Zba": 3, "Zicond": 35, "Zimop": 42, "Zcb": 44, "Zcmop": 47}
@@ -54,10 +55,18 @@ def test_one_ordinary_user(d: Direct) -> None:
 
 
 def test_groups_and_sessions(d: Direct) -> None:
+    """As if a shell script had started the guest: it leads neither at first."""
     pid = d.t.pid
-    assert d.call("getpid") == d.call("getpgid", 0) == d.call("getsid", pid) == pid
+    assert d.call("getpid") == pid
+    assert d.call("getpgid", 0) == d.call("getsid", pid) == pid - 1
+    assert orphaned(d.k, d.t.process)
+    assert d.call("setpgid", 0, 0) == 0
+    assert not orphaned(d.k, d.t.process)
     assert d.call("setsid") == "EPERM"  # it leads its group
-    assert d.call("setpgid", 0, 0) == "EPERM"  # and its session
+    assert d.call("setpgid", 0, pid - 1) == 0
+    assert d.call("setsid") == d.call("getpgid", 0) == d.call("getsid", 0) == pid
+    assert d.call("setpgid", 0, 0) == "EPERM"  # it leads its session
+    assert orphaned(d.k, d.t.process)
     assert d.call("getpgid", 4242) == "ESRCH"
 
 

@@ -274,6 +274,76 @@ def test_what_goes_with_an_exclusive_wait(d: Direct) -> None:
     assert epoll.ctl(MODIFY, reader, POLLIN) == "EINVAL"
 
 
+def test_one_event_wakes_one_exclusive_waiter() -> None:
+    """The other sleeps on, until its timeout."""
+    result = run("""
+        sys 59, fds, 0
+        sys 220, 17, 0, 0, 0, 0
+        beqz a0, child
+        sys 220, 17, 0, 0, 0, 0
+        beqz a0, child
+        sys 101, soon, 0
+        li s0, fds
+        lw a0, 4(s0)
+        li a1, fds
+        li a2, 1
+        sys 64
+        sys 101, soon, 0
+        sys 260, -1, 0, 0, 0
+        sys 260, -1, 0, 0, 0
+        exit 0
+    child:
+        sys 20, 0
+        mv s1, a0
+        li s0, fds
+        lw a2, 0(s0)
+        li a1, 1
+        li a3, event
+        sys 21
+        mv a0, s1
+        li a1, event
+        li a2, 1
+        li a3, 100
+        li a4, 0
+        sys 22
+        sys 93
+        .align 8
+    fds: .dword 0
+    event: .dword 0x90000001, 0
+    soon: .dword 0, 1000000
+    """)
+    statuses = {e["tid"]: e["status"] for e in result.rows("task_events") if e["kind"] == "reaped"}
+    assert statuses == {100: 0, 101: 1 << 8, 102: 0}
+
+
+def test_an_edge_belongs_to_a_direction(d: Direct) -> None:
+    """Each wake names its events, and a pipe wakes writers only when it was full."""
+    watch = Watch(d)
+    reader, writer = d.pipe()
+    watch.ctl(ADD, writer, POLLOUT | EPOLLET, 1)
+    assert (watch.wait(), watch.wait()) == ([(POLLOUT, 1)], [])
+    assert d.write(writer, bytes(65536)) == 65536
+    d.read(reader, 100)
+    assert watch.wait() == []
+    d.read(reader, 4096)
+    assert (watch.wait(), watch.wait()) == ([(POLLOUT, 1)], [])
+    d.read(reader, 8192)
+    assert watch.wait() == []
+    pair = d.room(8)
+    d.call("socketpair", 1, 1, 0, pair)
+    one, other = struct.unpack("<ii", d.get(pair, 8))
+    watch.ctl(ADD, one, POLLOUT | EPOLLET, 2)
+    assert watch.wait() == [(POLLOUT, 2)]
+    d.write(other, b"x")
+    assert watch.wait() == []
+    watch.ctl(MODIFY, one, POLLIN | POLLOUT | EPOLLET, 2)
+    assert (watch.wait(), watch.wait()) == ([(POLLIN | POLLOUT, 2)], [])
+    d.write(one, b"y")
+    assert watch.wait() == []
+    d.read(other, 1)  # unix_write_space()
+    assert watch.wait() == [(POLLIN | POLLOUT, 2)]
+
+
 def test_epoll_waits_and_forgets_what_is_closed(d: Direct) -> None:
     watch = Watch(d)
     reader, writer = d.pipe()

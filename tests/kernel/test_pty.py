@@ -49,7 +49,10 @@ class Pair:
 
 @pytest.fixture
 def d() -> Direct:
-    return Direct()
+    """A leader of its session: the first terminal that it opens controls it."""
+    d = Direct()
+    assert d.call("setsid") == d.t.pid
+    return d
 
 
 def test_a_line_goes_one_way_its_echo_the_other(d: Direct) -> None:

@@ -15,7 +15,7 @@ from shstk.tracer.kernel.process import binfmt, enable_cfi
 from shstk.tracer.kernel.process import exec as execs
 from shstk.tracer.kernel.process.limits import DEFAULTS, limit_cpu
 from shstk.tracer.kernel.process.modules import module_at
-from shstk.tracer.kernel.task import Process, Sighand, Task
+from shstk.tracer.kernel.task import SHELL_PID, Process, Sighand, Task
 from shstk.tracer.kernel.tree import sandbox
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def boot(
     k.rec.module_of = partial(module_at, k)
     tid = k.new_tid()
     assert tid is not None
-    process = Process(tid, None, Sighand(), initial_limits(rlimits), pgid=tid, sid=tid)
+    group = tid if k.terminal is not None else SHELL_PID
+    process = Process(tid, None, Sighand(), initial_limits(rlimits), pgid=group, sid=group)
     name = path.rsplit("/", 1)[-1]
     t = Task(tid, process, Hart(k.machine), None, standard_files(k), Fs(k.sandbox.cwd), name[:15])
     process.tasks.append(t)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from shstk.tracer._core import STOP_BUDGET, STOP_ECALL, STOP_FAULT, STOP_FLUSH
+from shstk.tracer._core import STOP_ECALL, STOP_FAULT, STOP_FLUSH
 from shstk.tracer.kernel.arch import traps
 from shstk.tracer.kernel.call import NO_RETURN, RESTART, End, Interrupted, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
@@ -96,10 +96,7 @@ def advance(
             return "limit"
         if until is not None:
             budget = min(budget, until - k.machine.icount)
-        step = ptrace.stepping(task)
-        stop = _run_slice(k, task, 1 if step else budget)
-        if step and stop in (STOP_BUDGET, STOP_ECALL):
-            ptrace.stepped(task)
+        _run_slice(k, task, budget)
         k.rec.tick(k.machine)
     return None
 
@@ -141,7 +138,6 @@ def _to_user(k: Kernel, task: Task) -> bool:
         return False
     if not task.entered:
         _first_entry(k, task)
-    ptrace.report_step(k, task)
     deliver_pending(k, task)
     if task.state != RUNNABLE:
         return False
@@ -173,8 +169,7 @@ def _budget(k: Kernel, max_instructions: int | None) -> int:
     return budget
 
 
-def _run_slice(k: Kernel, task: Task, budget: int) -> int:
-    """The reason why the slice ended, a STOP_*."""
+def _run_slice(k: Kernel, task: Task, budget: int) -> None:
     assert task.mm is not None
     before = k.machine.icount
     stop = task.hart.run(task.mm.space, budget, task.tid, task.mm.id)
@@ -188,7 +183,6 @@ def _run_slice(k: Kernel, task: Task, budget: int) -> int:
         traps.handle_fault(k, task)
     elif stop == STOP_FLUSH:
         k.rec.drain(k.machine)
-    return stop
 
 
 def _enter_call(k: Kernel, task: Task) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.process.clone import CloneAttempt
     from shstk.tracer.kernel.process.limits import CpuLimit
 
+# What started the first process, as a shell script does: it is not modelled, but without a terminal
+# the first process is in its group and session. With one it leads its own.
+SHELL_PID: Final = 99
 UID: Final = 1000  # not root, so RLIMIT_NPROC applies; but with CAP_CHECKPOINT_RESTORE
 RUNNABLE, BLOCKED, STOPPED, ZOMBIE, DEAD = "runnable", "blocked", "stopped", "zombie", "dead"
 
@@ -164,7 +167,6 @@ class PtraceState:
     message: int = 0  # of the last trap
     traps: list[PtraceTrap] = field(default_factory=list)  # due on the return to user mode
     resumed: Siginfo | None = None  # the signal that the tracer delivers
-    step: str = ""  # PTRACE_SINGLESTEP: "wanted", then "done" once the instruction has run
     calls: bool = False  # PTRACE_SYSCALL: the tracee stops before and after each call
     entered: int | None = None  # seq of the last call before which it stopped
     entering: bool = False  # it has not been resumed from that stop

@@ -12,7 +12,7 @@ from shstk.schemas.uapi import O_CLOEXEC, O_RDWR
 from shstk.tracer.kernel.call import Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.eventfds import Anonymous, anonymous
-from shstk.tracer.kernel.fs.files import POLLERR, POLLHUP, READABLE, OpenFile
+from shstk.tracer.kernel.fs.files import ANY, POLLERR, POLLHUP, READABLE, OpenFile
 from shstk.tracer.kernel.fs.inode import Inode
 from shstk.tracer.kernel.fs.poll import interrupted, swap_mask, wait_until
 from shstk.tracer.kernel.mm import usermem
@@ -31,57 +31,84 @@ _PRIVATE: Final = _ONESHOT | _EDGE | 3 << 28  # EPOLLWAKEUP, EXCLUSIVE: not read
 _EVENT: Final = struct.Struct("<I4xQ")  # struct epoll_event: events, data
 
 
-@dataclass
+@dataclass(eq=False)
 class Interest:
+    """An item of an epoll. listed: on its ready list: it was just added, or an event that it waits
+    for has happened since it was reported. Only edge-triggered and exclusive items need that; all
+    others are asked for their readiness."""
+
+    epoll: Epoll
+    fd: int
     file: OpenFile
     events: int
     data: int
-    seen: int = -1  # inode.changes at the last report; used by EPOLLET
+    listed: bool = True
+
+    @property
+    def wanted(self) -> int:
+        """The POLL* bits to report; 0 after a one-shot."""
+        bits = self.events & ~_PRIVATE
+        return bits | POLLERR | POLLHUP if bits else 0
+
+    @property
+    def exclusive(self) -> bool:
+        return bool(self.events & _EXCLUSIVE)
+
+    def tell(self, k: Kernel, events: int) -> bool:
+        """ep_poll_callback(): a wake of its file with POLL* bits. Whether the wake ends here: an
+        exclusive item takes it for a task that waits."""
+        if not events & self.wanted:
+            return False
+        taken = self.exclusive and events != ANY and bool(k.waiting(self.epoll.key))
+        self.listed = True
+        self.epoll.notify(k, READABLE)
+        return taken
 
 
 class Epoll(Anonymous):
     def __init__(self, inode: Inode, flags: int) -> None:
         super().__init__(inode, flags, "anon_inode:[eventpoll]")
-        self.interests: dict[int, Interest] = {}
-        self.outer: list[Epoll] = []  # the epolls that watch this one, once per descriptor
+        self.interests: dict[tuple[int, OpenFile], Interest] = {}
 
-    def add(self, fd: int, interest: Interest) -> None:
-        self.interests[fd] = interest
-        if isinstance(interest.file, Epoll):
-            interest.file.outer.append(self)
+    def add(self, interest: Interest) -> None:
+        """Exclusive items wait at the end of the file's queue."""
+        self.interests[interest.fd, interest.file] = interest
+        queue = interest.file.inode.interests
+        queue.insert(len(queue) if interest.exclusive else 0, interest)
 
-    def remove(self, fd: int) -> None:
-        file = self.interests.pop(fd).file
-        if isinstance(file, Epoll):
-            file.outer.remove(self)
+    def remove(self, interest: Interest) -> None:
+        del self.interests[interest.fd, interest.file]
+        interest.file.inode.interests.remove(interest)
 
     def inner(self) -> list[Epoll]:
         return [i.file for i in self.interests.values() if isinstance(i.file, Epoll)]
 
+    def outer(self) -> list[Epoll]:
+        return [i.epoll for i in self.inode.interests]
+
     def released(self, k: Kernel) -> None:
-        for fd in list(self.interests):
-            self.remove(fd)
+        for interest in list(self.interests.values()):
+            self.remove(interest)
 
     def collect(self, k: Kernel, most: int, take: bool = True) -> list[tuple[int, int]]:
-        """(events, data) of the ready interests; a reported one moves to the end of the list.
+        """(events, data) of the ready items; a reported one moves to the end of the list.
         take: consume edges and one-shots."""
-        for fd in [fd for fd, i in self.interests.items() if not i.file.refs]:
-            self.remove(fd)
         out: list[tuple[int, int]] = []
-        for fd, interest in list(self.interests.items()):
+        for key, interest in list(self.interests.items()):
             if len(out) == most:
                 break
-            always = POLLERR | POLLHUP if interest.events & ~_PRIVATE else 0
-            events = interest.file.ready(k) & (interest.events & ~_PRIVATE | always)
-            changes = interest.file.inode.changes
-            if not events or (interest.events & _EDGE and interest.seen == changes):
+            if interest.events & (_EDGE | _EXCLUSIVE) and not interest.listed:
+                continue
+            events = interest.file.ready(k) & interest.wanted
+            if not events:
+                interest.listed = False
                 continue
             out.append((events, interest.data))
             if take:
-                interest.seen = changes
+                interest.listed = not interest.events & _EDGE
                 if interest.events & _ONESHOT:
                     interest.events &= _PRIVATE
-                self.interests[fd] = self.interests.pop(fd)
+                self.interests[key] = self.interests.pop(key)
         return out
 
     def ready(self, k: Kernel) -> int:
@@ -91,7 +118,7 @@ class Epoll(Anonymous):
         return "".join(
             f"tfd: {fd:8} events: {i.events:8x} data: {i.data:16x} "
             f" pos:{i.file.pos} ino:{i.file.inode.ino:x} sdev:{i.file.inode.dev:x}\n"
-            for fd, i in self.interests.items()
+            for (fd, _), i in self.interests.items()
         )
 
 
@@ -110,7 +137,7 @@ def _epoll(t: Task, fd: int) -> Epoll:
 
 def _nested_too_deep(outer: Epoll, inner: Epoll) -> bool:
     """ep_loop_check(): whether adding `inner` creates a cycle or nests deeper than EP_MAX_NESTS."""
-    below, above = _levels(inner, Epoll.inner), _levels(outer, lambda epoll: epoll.outer)
+    below, above = _levels(inner, Epoll.inner), _levels(outer, Epoll.outer)
     looped = any(outer in level for level in below)
     return looped or len(below) + len(above) - 1 > _NESTS_MAX
 
@@ -140,25 +167,26 @@ def sys_epoll_ctl(k: Kernel, t: Task, a: Args) -> int:
         command == uapi.EPOLL_CTL_MOD or isinstance(file, Epoll) or event[0] & ~_WITH_EXCLUSIVE
     ):
         raise Errno("EINVAL")
-    known = fd in epoll.interests and epoll.interests[fd].file is file
-    match command:
-        case uapi.EPOLL_CTL_ADD if known:
-            raise Errno("EEXIST")
-        case uapi.EPOLL_CTL_DEL | uapi.EPOLL_CTL_MOD if not known:
-            raise Errno("ENOENT")
-        case uapi.EPOLL_CTL_ADD if isinstance(file, Epoll) and _nested_too_deep(epoll, file):
+    known = epoll.interests.get((fd, file))
+    if command == uapi.EPOLL_CTL_ADD:
+        if isinstance(file, Epoll) and _nested_too_deep(epoll, file):
             raise Errno("ELOOP")
-        case uapi.EPOLL_CTL_MOD if epoll.interests[fd].events & _EXCLUSIVE:
-            raise Errno("EINVAL")
-        case uapi.EPOLL_CTL_ADD | uapi.EPOLL_CTL_MOD:
-            if fd in epoll.interests:
-                epoll.remove(fd)
-            epoll.add(fd, Interest(file, *event))
-            epoll.notify(k)
-        case uapi.EPOLL_CTL_DEL:
-            epoll.remove(fd)
-        case _:
-            raise Errno("EINVAL")
+        if known is not None:
+            raise Errno("EEXIST")
+        epoll.add(Interest(epoll, fd, file, *event))
+        epoll.notify(k, READABLE)
+        return 0
+    if command not in (uapi.EPOLL_CTL_DEL, uapi.EPOLL_CTL_MOD):
+        raise Errno("EINVAL")
+    if known is None:
+        raise Errno("ENOENT")
+    if command == uapi.EPOLL_CTL_DEL:
+        epoll.remove(known)
+        return 0
+    if known.exclusive:
+        raise Errno("EINVAL")
+    known.events, known.data, known.listed = *event, True
+    epoll.notify(k, READABLE)
     return 0
 
 
@@ -176,7 +204,7 @@ def _wait(k: Kernel, t: Task, a: Args, deadline: int | None) -> Outcome:
     if not events:
         if interrupted(t):
             raise Errno("EINTR")
-        return wait_until(k, deadline) or 0
+        return wait_until(k, deadline, epoll.key) or 0
     usermem.put(k, t, a[1], b"".join(_EVENT.pack(*event) for event in events))
     epoll.collect(k, most)
     return len(events)
@@ -197,7 +225,7 @@ def sys_epoll_pwait2(k: Kernel, t: Task, a: Args) -> Outcome:
 
 CALLS: Final = (
     Call("epoll_create1", sys_epoll_create1),
-    Call("epoll_ctl", sys_epoll_ctl, why="EPOLLEXCLUSIVE wakes every waiter"),
+    Call("epoll_ctl", sys_epoll_ctl),
     Call("epoll_pwait", sys_epoll_pwait),
     Call("epoll_pwait2", sys_epoll_pwait2),
 )

@@ -65,7 +65,7 @@ class EventFd(Anonymous):
 
     def advance(self, k: Kernel, n: int) -> None:
         self.count -= 1 if self.semaphore else self.count
-        self.notify(k)
+        self.notify(k, WRITABLE)
 
     def admit(self, k: Kernel, t: Task, n: int) -> None:
         if n < 8:
@@ -79,7 +79,7 @@ class EventFd(Anonymous):
         if self.count + value > _COUNT_MAX:
             return None
         self.count += value
-        self.notify(k)
+        self.notify(k, READABLE)
         return 8
 
     def ready(self, k: Kernel) -> int:
@@ -125,7 +125,7 @@ class _Ticker(Timer):
 
     def ring(self, k: Kernel) -> None:
         self.file.ticks += 1
-        self.file.notify(k)
+        self.file.notify(k, READABLE)
 
 
 def sys_eventfd2(k: Kernel, t: Task, a: Args) -> int:

@@ -39,7 +39,9 @@ POLLRDNORM, POLLWRNORM, POLLRDHUP = 0x40, 0x100, 0x2000
 READABLE: Final = POLLIN | POLLRDNORM
 WRITABLE: Final = POLLOUT | POLLWRNORM
 
-POLL_KEY: Final = "poll"  # every poll, select and epoll_wait sleeps on it
+ANY: Final = 0xFFFF  # of a wake without a key: it may be any of them
+
+POLL_KEY: Final = "poll"  # every poll and select sleeps on it
 INT_MAX: Final = 2**31 - 1
 
 
@@ -155,14 +157,25 @@ class OpenFile:
             leases.closed(k, self)
             locks.release(k, self.inode, self)
             fsnotify.closed(k, self)
+            for interest in [i for i in self.inode.interests if i.file is self]:
+                interest.epoll.remove(interest)
             self.released(k)
 
-    def notify(self, k: Kernel) -> None:
-        """Wake the waiters: readiness has changed."""
-        self.inode.changes += 1
-        sigio.signal_owners(k, self)
-        k.wake_key(self.key)
-        k.wake_key(POLL_KEY)
+    def notify(self, k: Kernel, events: int = ANY) -> None:
+        """Wake the waiters: readiness has changed. events: as in `wake`."""
+        if events:
+            sigio.signal_owners(k, self)
+        wake(k, self.inode, events)
+
+
+def wake(k: Kernel, inode: Inode, events: int = ANY) -> None:
+    """events: the POLL* bits that the kernel's wake names. An edge-triggered or exclusive epoll
+    depends on it; all others look themselves."""
+    k.wake_key(("file", inode.ino))
+    k.wake_key(POLL_KEY)
+    for interest in list(inode.interests):
+        if interest.tell(k, events):
+            break
 
 
 class Files:

@@ -21,6 +21,7 @@ from shstk.tracer.kernel.time.clock import EPOCH_NS
 from shstk.tracer.kernel.tree.hosttree import Tree, raw
 
 if TYPE_CHECKING:
+    from shstk.tracer.kernel.fs.epoll import Interest
     from shstk.tracer.kernel.fs.fsnotify import Watch
     from shstk.tracer.kernel.fs.leases import Lease
     from shstk.tracer.kernel.fs.locks import Lock
@@ -62,11 +63,11 @@ class Inode:
     rdev: int = 0
     read_only: bool = False  # bound without :rw
     mount: bool = False  # can't be removed or renamed
-    changes: int = 0  # number of readiness changes, for edge-triggered epoll
     write_hint: int = 0  # F_SET_RW_HINT
     place: tuple[Directory, str] | None = None  # the name it was last linked under
     locks: list[Lock] = field(default_factory=list)
     watches: list[Watch] = field(default_factory=list)
+    interests: list[Interest] = field(default_factory=list)  # of epolls, EPOLLEXCLUSIVE's last
 
     @property
     def size(self) -> int:

@@ -92,7 +92,7 @@ class Inotify(Anonymous):
             event = _HEAD.pack(-1, IN_Q_OVERFLOW, 0, 0)
         if not self.queue or self.queue[-1] != event:
             self.queue.append(event)
-            self.notify(k)
+            self.notify(k, READABLE)
 
     def forget(self, k: Kernel, watch: Watch) -> None:
         watch.inode.watches.remove(watch)

@@ -24,12 +24,12 @@ from shstk.schemas.uapi import (
 from shstk.tracer.kernel.call import Args, Call, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import (
-    POLL_KEY,
     POLLERR,
     POLLHUP,
     READABLE,
     WRITABLE,
     OpenFile,
+    wake,
 )
 from shstk.tracer.kernel.fs.inode import DEV_ANON, Inode
 from shstk.tracer.kernel.mm import usermem
@@ -104,6 +104,7 @@ class PipeEnd(OpenFile):
 
     def advance(self, k: Kernel, n: int) -> None:
         buffers, left = self.fifo.buffers, n
+        was_full, before = len(buffers) >= self.fifo.slots, len(buffers)
         while left > 0:
             first = buffers[0]
             taken = min(left, len(first.data))
@@ -114,8 +115,8 @@ class PipeEnd(OpenFile):
                 left = 0
             if not first.data or first.packet:
                 buffers.popleft()
-        if n:
-            self.notify(k)
+        if n:  # pipe_read() wakes writers when it frees the first page of a full pipe
+            self.notify(k, WRITABLE if was_full and len(buffers) < before else 0)
 
     def admit(self, k: Kernel, t: Task, n: int) -> None:
         if n and not self.fifo.readers:
@@ -131,7 +132,7 @@ class PipeEnd(OpenFile):
             done += len(page)
         if not done and data:
             return None
-        self.notify(k)
+        self.notify(k, READABLE)
         return done
 
     def _merge(self, data: bytes) -> int:
@@ -198,8 +199,7 @@ def set_pipe_size(k: Kernel, t: Task, fd: int, arg: int) -> int:
     if size // PAGE < len(fifo.buffers):
         raise Errno("EBUSY")
     fifo.slots = size // PAGE
-    for key in (("file", fifo.ino), POLL_KEY):
-        k.wake_key(key)
+    wake(k, fifo, WRITABLE)
     return size
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import SIGSET_SIZE
@@ -44,11 +45,12 @@ def swap_mask(k: Kernel, t: Task, addr: int, size: int) -> None:
     signals.set_mask(k, t, mask)
 
 
-def wait_until(k: Kernel, deadline: int | None) -> Wait | None:
-    """Sleep until the readiness of any file changes; None once the deadline has passed."""
+def wait_until(k: Kernel, deadline: int | None, key: Hashable = POLL_KEY) -> Wait | None:
+    """Sleep on POLL_KEY until the readiness of any file changes, or on the key of an epoll; None
+    once the deadline has passed."""
     if deadline is not None and k.now_ns() >= deadline:
         return None
-    return Wait("poll", POLL_KEY, deadline)
+    return Wait("poll", key, deadline)
 
 
 def interrupted(t: Task) -> bool:

@@ -345,7 +345,8 @@ class InetSocket(Socket):
         if to.used < CAPACITY:
             sender = pack(to.family, (_source(self.place[0], place[0]), self.place[1]))
             to.inbox.append(Message(bytearray(data), sender, t.pid, []))
-            to.notify(k)
+            to.notify(k, READABLE)
+        self.notify(k, WRITABLE)  # sock_wfree(): loopback frees what it has delivered
         return len(data)
 
     def ready(self, k: Kernel) -> int:

@@ -293,7 +293,7 @@ def sys_accept4(k: Kernel, t: Task, a: Args) -> Outcome:
         return sleep(k, t, sock, sock.key, 0, SO_RCVTIMEO)
     end = sock.arrivals.popleft()
     end.flags |= flags & O_NONBLOCK
-    sock.notify(k)
+    sock.notify(k, 0)
     fd = t.files.add(t, end, bool(flags & O_CLOEXEC))
     if a[1]:
         assert end.peer is not None

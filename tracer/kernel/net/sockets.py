@@ -155,6 +155,9 @@ class Socket(OpenFile):
         """Consume n bytes of a stream, or a whole message. Return the files that came with them;
         the caller now owns their references."""
         files: list[OpenFile] = []
+        waiting, self.turned_away = self.turned_away, {}
+        waiting |= {self.peer: None} if self.peer else {}
+        stuck = {sender for sender in waiting if not sender.ready(k) & WRITABLE}
         if self.kind != SOCK_STREAM and self.inbox:
             files = self.inbox.popleft().files
         while self.kind == SOCK_STREAM and n > 0:
@@ -166,9 +169,8 @@ class Socket(OpenFile):
             n -= used
             if not first.data:
                 self.inbox.popleft()
-        waiting, self.turned_away = self.turned_away, {}
-        for sender in waiting | ({self.peer: None} if self.peer else {}):
-            sender.notify(k)
+        for sender in waiting:  # unix_write_space(); sk_stream_write_space() after a full buffer
+            sender.notify(k, WRITABLE if not self.inet or sender in stuck else 0)
         return files
 
     def unbroken(self, n: int) -> int:
@@ -233,7 +235,7 @@ class Socket(OpenFile):
             return None
         piece = data[:_PIECE] if self.kind == SOCK_STREAM else data
         to.inbox.append(Message(bytearray(piece), self.name, t.pid, files))
-        to.notify(k)
+        to.notify(k, READABLE)
         return len(piece)
 
     def _broken(self, k: Kernel, t: Task, quiet: bool) -> None:
@@ -256,7 +258,7 @@ class Socket(OpenFile):
         end = self.arrival(k, client)
         client.join(end)
         self.arrivals.append(end)
-        self.notify(k)
+        self.notify(k, READABLE)
         client.notify(k)
         return True
 

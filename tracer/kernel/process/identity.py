@@ -15,7 +15,7 @@ from shstk.schemas.uapi import PAGE
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.task import UID, Process
+from shstk.tracer.kernel.task import SHELL_PID, UID, Process
 from shstk.tracer.kernel.time.clock import SECOND
 
 if TYPE_CHECKING:
@@ -144,8 +144,10 @@ def sys_setpgid(k: Kernel, t: Task, a: Args) -> int:
         raise Errno("ESRCH")
     if process.sid == process.pid:
         raise Errno("EPERM")
-    members = [p for p in k.processes.values() if p.pgid == pgid and p.sid == t.process.sid]
-    if pgid != pid and not members:
+    groups = {p.pgid for p in k.processes.values() if p.sid == t.process.sid}
+    if t.process.sid == SHELL_PID:
+        groups.add(SHELL_PID)
+    if pgid not in groups | {pid}:
         raise Errno("EPERM")
     process.pgid = pgid
     return 0
@@ -167,12 +169,14 @@ def sys_setsid(k: Kernel, t: Task, a: Args) -> int:
 
 
 def orphaned(k: Kernel, process: Process) -> bool:
-    """is_current_pgrporphaned()."""
-    return not any(
-        p.parent is not None and p.parent.pgid != p.pgid and p.parent.sid == p.sid
-        for p in k.processes.values()
-        if p.pgid == process.pgid
-    )
+    """is_current_pgrporphaned(): no member has a parent in another group of its session."""
+    for p in k.processes.values():
+        if p.pgid != process.pgid or (p.parent is None and p is not k.first):
+            continue  # of another group, or adopted by init
+        above = (p.parent.pgid, p.parent.sid) if p.parent else (SHELL_PID, SHELL_PID)
+        if above[0] != p.pgid and above[1] == p.sid:
+            return False
+    return True
 
 
 def _capability_structs(k: Kernel, t: Task, header: int) -> int:

@@ -91,10 +91,10 @@ def _watched(k: Kernel, t: Task, other: Task, addr: int) -> object:
     epoll = _file(other, epoll_fd)
     if not isinstance(epoll, Epoll):
         raise Errno("EINVAL")
-    interest = epoll.interests.get(fd)
-    if interest is None or nth:
+    watched = [file for number, file in epoll.interests if number == fd]
+    if nth >= len(watched):
         raise Errno("ENOENT")
-    return interest.file
+    return watched[nth]
 
 
 CALLS: Final = (Call("kcmp", sys_kcmp, why="no task has an I/O context (KCMP_IO)"),)

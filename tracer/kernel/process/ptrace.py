@@ -33,7 +33,6 @@ EVENT_STOP: Final = 128
 O_TRACESYSGOOD: Final = 1
 O_EXITKILL: Final = 1 << 20
 _SYSCALL: Final = 0x80  # in a stop's signal, with O_TRACESYSGOOD
-_TRAP_TRACE: Final = 2
 _ENOSYS: Final = 2**64 - ERRNO["ENOSYS"]
 
 
@@ -59,7 +58,6 @@ def _stop(k: Kernel, t: Task, code: int, info: Siginfo, kind: str) -> None:
     """code, kind: as in PtraceTrap."""
     assert t.tracer is not None
     t.ptrace.stop = PtraceStop(code << 8 | STOPPED_STATUS, info, kind)
-    t.ptrace.step = ""
     if t.call is None or t.restart is not None:
         t.state = STOPPED
         k.sched.remove(t)
@@ -161,15 +159,18 @@ def detach(k: Kernel, t: Task, signo: int) -> None:
 
 
 def tracer_gone(k: Kernel, tracer: Process) -> None:
-    """exit_ptrace(): resume the tracees with the signal they stopped at, or kill them."""
+    """exit_ptrace(): let the tracees go, or kill them. A signal that a wait has reported is lost:
+    the wait took it out of `exit_code`, for the tracer to give it back."""
     for t in list(k.tasks.values()):
         if t.tracer is None or t.tracer.process is not tracer:
             continue
         if t.ptrace.options & O_EXITKILL:
             signals.send(k, t, SIGKILL, SI_USER)
         if (stop := t.ptrace.stop) is not None:
-            detach(k, t, stop.info.signo if stop.kind == "signal" else 0)
-        t.tracer = None
+            lost = stop.reported or stop.kind != "signal"
+            detach(k, t, 0 if lost else stop.info.signo)
+        else:
+            t.tracer, t.ptrace = None, PtraceState()
 
 
 def ended(k: Kernel, t: Task) -> None:
@@ -236,7 +237,7 @@ def exiting(k: Kernel, t: Task, status: int) -> Wait | None:
     return _in_call(t)
 
 
-# Stops at calls and after single steps.
+# Stops at calls.
 
 
 def _call_code(t: Task) -> int:
@@ -275,24 +276,3 @@ def leave_call(t: Task, result: int | End) -> None:
         value = result if isinstance(result, int) else 0
         t.ptrace.syscall = (2, value & 2**64 - 1, int(value < 0))
         later(t, PtraceTrap(_call_code(t), 2))
-
-
-def stepping(t: Task) -> bool:
-    """Whether the task runs a single instruction next."""
-    return t.ptrace.step == "wanted"
-
-
-def stepped(t: Task) -> None:
-    """The instruction has run. If it was an ecall, its call may not be done yet."""
-    t.ptrace.step = "done"
-
-
-def report_step(k: Kernel, t: Task) -> None:
-    """Raise the SIGTRAP after a single step, on the return to user mode.
-
-    (Mainline's RISC-V has no hardware support: PTRACE_SINGLESTEP returns EIO, and debuggers set
-    breakpoints.)
-    """
-    if t.ptrace.step == "done" and (t.call is None or t.restart is not None):
-        t.ptrace.step = ""
-        signals.force_fault(k, t, SIGTRAP, _TRAP_TRACE, t.hart.pc)

@@ -76,11 +76,10 @@ def _poke(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
     return 0
 
 
-def _go_on(k: Kernel, child: Task, signo: int, calls: bool = False, step: bool = False) -> int:
+def _go_on(k: Kernel, child: Task, signo: int, calls: bool = False) -> int:
     if signo > NSIG:
         raise Errno("EIO")
     child.ptrace.calls = calls
-    child.ptrace.step = "wanted" if step else ""
     ptrace.resume(k, child, signo)
     return 0
 
@@ -94,7 +93,8 @@ def _to_next_call(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
 
 
 def _singlestep(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
-    return _go_on(k, child, data, step=True)
+    """No RISC-V kernel has arch_has_single_step(): debuggers set breakpoints."""
+    raise Errno("EIO")
 
 
 def _detach(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:

@@ -33,7 +33,7 @@ from shstk.schemas.uapi import (
     TIOCSWINSZ,
 )
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs.files import POLLHUP, READABLE, WRITABLE, OpenFile
+from shstk.tracer.kernel.fs.files import POLLHUP, READABLE, WRITABLE, OpenFile, wake
 from shstk.tracer.kernel.fs.inode import DEV_ANON, Inode
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.tty import termio
@@ -79,9 +79,7 @@ class Slave(Inode):
         self.discipline.echoed.clear()
         for inode in (self, self.master):
             if inode is not None:
-                inode.changes += 1
-                k.wake_key(("file", inode.ino))
-        k.wake_key("poll")
+                wake(k, inode)
 
     def permit_use(self, k: Kernel, t: Task, signal: str) -> None:
         check_foreground(k, t, self.session, self.foreground, signal)
