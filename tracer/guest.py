@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _FRAMES: Final = 1 << 20  # 4 GiB: the memory of a guest without --memory
 
+Limits = Callable[[], str | None]
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -64,9 +66,13 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Guest:
-    """A program before its first instruction. Strings are as the guest sees them."""
+    """A program before its first instruction. Strings are as the guest sees them.
+
+    limits: also asked by the terminal, so that both see one deadline.
+    """
 
     options: GuestOptions
+    limits: Limits
     row: Revision
     machine: Machine
     k: Kernel
@@ -77,8 +83,12 @@ class Guest:
 
     def run(self, alarms: Iterable[tuple[int, Callable[[], None]]] = ()) -> str:
         """Run to the end; return one of schemas.vocabulary.ENDINGS. alarms: as for `loop.run`."""
-        poll = _poll(self.options, self.machine)
-        return loop.run(self.k, self.options.max_instructions, poll, alarms)
+        return loop.run(self.k, self.options.max_instructions, self._poll, alarms)
+
+    def _poll(self) -> str | None:
+        if self.options.on_progress:
+            self.options.on_progress(self.machine.icount)
+        return self.limits()
 
     def result(self, ending: str) -> RunResult:
         """The result of `run`. Writes the guest's files to the host where the options ask for it.
@@ -96,15 +106,17 @@ def set_up(options: GuestOptions, rec: Recorder, trace: int = 0) -> Guest:
     sandbox = Sandbox(host_mounts(options.root, options.overlay, options.binds), options.stdin)
     sandbox.enter(options.cwd)
     path = sandbox.place(options.program, _search_path(options))
-    terminal = open_terminal(options) if options.tty else None
+    limits = limits_of(options)
+    terminal = open_terminal(options, limits) if options.tty else None
     # As a shell does: a name that was found on PATH stays bare.
     found_on_path = "/" not in options.program and path != f"/{options.program}"
     argv = (options.program if found_on_path else path, *options.argv)
-    return start(options, row, sandbox, path, argv, terminal, rec, trace)
+    return start(options, limits, row, sandbox, path, argv, terminal, rec, trace)
 
 
 def start(
     options: GuestOptions,
+    limits: Limits,
     row: Revision,
     sandbox: Sandbox,
     path: str,
@@ -142,7 +154,7 @@ def start(
     environ = tuple(f"{key}={value}" for key, value in (options.env or {}).items())
     first = boot(k, path, _encoded(argv), _encoded(environ), options.rlimits or {})
     assert first.mm is not None
-    return Guest(options, row, machine, k, path, argv, environ, first.mm.auxv)
+    return Guest(options, limits, row, machine, k, path, argv, environ, first.mm.auxv)
 
 
 def _search_path(options: GuestOptions) -> list[str]:
@@ -151,12 +163,11 @@ def _search_path(options: GuestOptions) -> list[str]:
     return [folder for folder in path.split(":") if folder.startswith("/")]
 
 
-def open_terminal(options: GuestOptions) -> Terminal:
+def open_terminal(options: GuestOptions, limits: Limits) -> Terminal:
     if not options.stdin and os.isatty(0):
         from shstk.tracer.kernel.tty.hostterminal import HostTerminal
 
-        given_up = _limits(options)
-        return HostTerminal(lambda: given_up() is not None)
+        return HostTerminal(lambda: limits() is not None)
     return Typed(options.stdin)
 
 
@@ -180,19 +191,9 @@ def _encoded(strings: tuple[str, ...]) -> tuple[bytes, ...]:
     return tuple(s.encode() for s in strings)
 
 
-def _poll(options: GuestOptions, machine: Machine) -> Callable[[], str | None]:
-    limits = _limits(options)
-
-    def poll() -> str | None:
-        if options.on_progress:
-            options.on_progress(machine.icount)
-        return limits()
-
-    return poll
-
-
-def _limits(options: GuestOptions) -> Callable[[], str | None]:
-    """A function that returns the ending when the caller or --timeout ends the run."""
+def limits_of(options: GuestOptions) -> Limits:
+    """A function that returns the ending when the caller or --timeout ends the run. The time
+    counts from now."""
     deadline = time.monotonic() + options.timeout if options.timeout is not None else None
 
     def limits() -> str | None:

@@ -165,7 +165,7 @@ class Typist:
 
 def test_what_was_typed(debian: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     typist = Typist(b"echo one; stty size\n", b"read x\n", b"an", b"swer\necho $x\n")
-    monkeypatch.setattr("shstk.tracer.guest.open_terminal", lambda stdin: typist)
+    monkeypatch.setattr("shstk.tracer.guest.open_terminal", lambda options, limits: typist)
     run = recorded(
         tmp_path / "a.run",
         Path("/bin/bash"),
@@ -292,7 +292,9 @@ def test_a_run_whose_tree_lost_its_program_cannot_be_executed(tmp_path: Path) ->
 def test_more_is_read_than_was_typed(
     debian: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shstk.tracer.guest.open_terminal", lambda stdin: Typist(b"a\n", b"b\n"))
+    monkeypatch.setattr(
+        "shstk.tracer.guest.open_terminal", lambda options, limits: Typist(b"a\n", b"b\n")
+    )
     run = recorded(tmp_path / "a.run", Path("/bin/head"), argv=("-n1",), root=debian, tty=True)
     agrees(run)
     asked = Run(replace(run.manifest, argv=("head", "-n2")), run.path)

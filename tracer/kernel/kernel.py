@@ -146,7 +146,7 @@ class Kernel:
             self.warnings.append(message)
 
     def limit(self, call: str, words: str, detail: str = "") -> None:
-        """Report that a call has met a limit of the model. words: of those of its table row."""
+        """Report that a call has met a limit of the model. words: part of `why` in its table row."""
         self.warn(f"{call} met a limit of the model: {words}" + (detail and f" ({detail})"))
 
     # Numbers and names.

@@ -88,7 +88,7 @@ class Siginfo:
 class Scheduling:
     """What a program sets about the scheduling of a task. It is kept and has no effect."""
 
-    policy: int = 0  # SCHED_OTHER
+    policy: int = SCHED_OTHER
     priority: int = 0  # of SCHED_FIFO and SCHED_RR
     nice: int = 0
     reset_on_fork: bool = False

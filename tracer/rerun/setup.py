@@ -11,7 +11,7 @@ from shstk.schemas.door import FILES, read_file
 from shstk.schemas.errors import BadProgram, BadRun
 from shstk.schemas.manifest import Manifest
 from shstk.schemas.revisions import resolve
-from shstk.tracer.guest import Guest, start
+from shstk.tracer.guest import Guest, limits_of, start
 from shstk.tracer.kernel.tree.mounts import Mount
 from shstk.tracer.kernel.tree.recordedtree import RecordedTree
 from shstk.tracer.kernel.tree.sandbox import Sandbox
@@ -105,8 +105,11 @@ def set_up_again(
         terminal = TypedAgain((line["bytes"] for line in rows("typed")), manifest.tty)
     sandbox = Sandbox(_mounts(manifest, rows, files), options.stdin)
     sandbox.enter(manifest.cwd)
+    limits = limits_of(options)
     try:
-        guest = start(options, row, sandbox, manifest.program, manifest.argv, terminal, rec, trace)
+        guest = start(
+            options, limits, row, sandbox, manifest.program, manifest.argv, terminal, rec, trace
+        )
     except BadProgram as error:
         raise BadRun(
             f"{run}: its program cannot be started again: {error.what}",

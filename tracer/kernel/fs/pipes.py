@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.task import Task
 
 _SLOTS: Final = 16  # PIPE_DEF_BUFFERS
-_SIZE_MAX: Final = 1 << 20  # fs.pipe-max-size
+SIZE_MAX: Final = 1 << 20  # fs.pipe-max-size
 
 
 @dataclass
@@ -194,7 +194,7 @@ def set_pipe_size(k: Kernel, t: Task, fd: int, arg: int) -> int:
     if wanted > 1 << 31:
         raise Errno("EINVAL")
     size = max(PAGE, 1 << (wanted - 1).bit_length()) if wanted else PAGE
-    if size // PAGE > fifo.slots and size > _SIZE_MAX:
+    if size // PAGE > fifo.slots and size > SIZE_MAX:
         raise Errno("EPERM")
     if size // PAGE < len(fifo.buffers):
         raise Errno("EBUSY")
@@ -259,4 +259,4 @@ def sys_pipe2(k: Kernel, t: Task, a: Args) -> int:
     return 0
 
 
-CALLS: Final = (Call("pipe2", sys_pipe2, why="O_DIRECT has no effect: no packets"),)
+CALLS: Final = (Call("pipe2", sys_pipe2),)

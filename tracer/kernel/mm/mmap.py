@@ -175,7 +175,7 @@ CALLS = (
     Call("brk", sys_brk),
     Call("munmap", sys_munmap),
     Call("mremap", sys_mremap),
-    Call("mmap", sys_mmap, why="no huge pages: MAP_HUGETLB is ignored; no MAP_SYNC, MAP_DROPPABLE"),
+    Call("mmap", sys_mmap, why="no huge pages: MAP_HUGETLB is -ENOMEM; no MAP_SYNC, MAP_DROPPABLE"),
     Call("mprotect", sys_mprotect),
     Call("msync", sys_msync, "simple", "stores reach the file at once"),
     Call("mlock", _mapped, "simple", _LOCKING),

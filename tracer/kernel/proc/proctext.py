@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from shstk.schemas.uapi import O_CLOEXEC, PAGE, RLIM_INFINITY, RLIMITS
 from shstk.tracer.kernel.arch import hwprobe
 from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs import pipes
 from shstk.tracer.kernel.fs.leases import BREAK_TIME
 from shstk.tracer.kernel.ipc import mqueue, sysvmsg, sysvsem
 from shstk.tracer.kernel.ipc.ids import IPC_OBJECTS_MAX, Object
@@ -300,8 +301,8 @@ SYSCTLS: Final[dict[str, Callable[[Kernel], str]]] = {
     "sys/fs/mqueue/msgsize_default": lambda k: f"{mqueue.SIZE_MAX}\n",
     "sys/fs/mqueue/msgsize_max": lambda k: f"{mqueue.SIZE_MAX}\n",
     "sys/fs/mqueue/queues_max": lambda k: f"{mqueue.QUEUES_MAX}\n",
-    "sys/fs/pipe-max-size": lambda k: "1048576\n",
-    "sys/kernel/cap_last_cap": lambda k: "40\n",
+    "sys/fs/pipe-max-size": lambda k: f"{pipes.SIZE_MAX}\n",
+    "sys/kernel/cap_last_cap": lambda k: f"{CAP_LAST}\n",
     "sys/kernel/core_pattern": lambda k: "core\n",
     "sys/kernel/core_uses_pid": lambda k: "0\n",
     "sys/kernel/hostname": lambda k: "shstk\n",

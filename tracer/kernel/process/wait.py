@@ -206,6 +206,6 @@ def _signed(value: int) -> int:
 
 
 CALLS = (
-    Call("waitid", sys_waitid, why="__WNOTHREAD is ignored; rusage has user time only"),
-    Call("wait4", sys_wait4, why="__WNOTHREAD is ignored; rusage has user time only"),
+    Call("waitid", sys_waitid, why="__WNOTHREAD is ignored; rusage has the times only"),
+    Call("wait4", sys_wait4, why="__WNOTHREAD is ignored; rusage has the times only"),
 )
