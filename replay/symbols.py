@@ -14,12 +14,12 @@ import polars as pl
 from shstk.replay.derive.regions import Region, Regions
 from shstk.replay.elf_names import ElfNames
 from shstk.schemas.errors import BadRun
+from shstk.schemas.vdso import function_at
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 _VDSO: Final = "[vdso]"
-_VDSO_SYMBOL: Final = "__vdso_rt_sigreturn"  # the page holds nothing else
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,8 @@ class Symbols:
 
     def _place(self, region: Region, address: int) -> Place:
         if region.name == _VDSO:
-            return Place(_VDSO, _VDSO_SYMBOL, address - region.start)
+            symbol, start = function_at(address - region.start) or (None, 0)
+            return Place(_VDSO, symbol, address - region.start - start)
         if region.input is None:
             return Place(region.name or "[anonymous]", None, address - region.start)
         own = address - self._bias(region)

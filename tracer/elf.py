@@ -32,7 +32,7 @@ ET_DYN_BASE: Final = _WINDOW // 3 * 2 & -PAGE  # ELF_ET_DYN_BASE, without random
 
 AT_PHDR, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_BASE, AT_FLAGS, AT_ENTRY = 3, 4, 5, 6, 7, 8, 9
 AT_UID, AT_EUID, AT_GID, AT_EGID, AT_HWCAP, AT_CLKTCK, AT_SECURE = 11, 12, 13, 14, 16, 17, 23
-AT_RANDOM, AT_EXECFN, AT_MINSIGSTKSZ = 25, 31, 51
+AT_RANDOM, AT_EXECFN, AT_SYSINFO_EHDR, AT_MINSIGSTKSZ = 25, 31, 33, 51
 
 _HWCAP: Final = sum(1 << ord(name) - ord("a") for name in EXTENSIONS if len(name) == 1)
 
@@ -212,8 +212,8 @@ class Stack:
 
 
 def auxv(image: Image, bias: int, base: int, ids: int) -> list[tuple[int, int]]:
-    """The auxiliary vector, in the order of create_elf_tables; the stack adds AT_RANDOM and
-    AT_EXECFN.
+    """The auxiliary vector, in the order of create_elf_tables, after the vdso's; the stack adds
+    AT_RANDOM and AT_EXECFN.
 
     base: load address of the interpreter, 0 without one. ids: uid and gid, real and effective.
     """

@@ -124,6 +124,7 @@ def start(
     terminal: Terminal | None,
     rec: Recorder,
     trace: int,
+    bare_vdso: bool = False,
 ) -> Guest:
     """path: the program in the guest. The options about files of the host are ignored."""
     from shstk.tracer._core import Machine
@@ -150,6 +151,7 @@ def start(
         pids_max=options.pids_max,
         stdout_write=options.on_output or (lambda fd, data: None),
         terminal=terminal,
+        bare_vdso=bare_vdso,
     )
     environ = tuple(f"{key}={value}" for key, value in (options.env or {}).items())
     first = boot(k, path, _encoded(argv), _encoded(environ), options.rlimits or {})

@@ -35,7 +35,7 @@ OF_RUNS = {
     "stacks-v6": "stacks v6.run",
     "stacks-at": "stacks 7.2.run --at 2000",
     "log-calls": "log 7.2.run --tid 100 --calls",
-    "log-around": "log 7.2.run --around 1356.1 -C 4",
+    "log-around": "log 7.2.run --around 1364.1 -C 4",
     "log-cfi": "log 7.2.run --cfi --tid 102 --around 22000 -C 3",
     "diff-v3-v6": "diff v3.run v6.run -C 1",
     "diff-v6-7.2-task": "diff v6.run 7.2.run --task main/clone#2 --ignore shadow_stacks.made -C 0",

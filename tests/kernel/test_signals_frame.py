@@ -151,7 +151,3 @@ def test_an_autodisarmed_stack_is_never_in_use() -> None:
     assert sigframe.altstack_flags(AltStack(0x10000, 0, 0x4000), 0x12000) == SS_ONSTACK
     assert sigframe.altstack_flags(AltStack(0x10000, SS_AUTODISARM, 0x4000), 0x12000) == 0
     assert sigframe.altstack_flags(AltStack(), 0x12000) == SS_DISABLE
-
-
-def test_the_vdso_is_li_a7_139_and_ecall() -> None:
-    assert sigframe.VDSO_CODE.hex() == "9308b00873000000"

@@ -71,7 +71,7 @@ def test_a_run_that_does_not(
     assert code == 4
     found = json.loads(out)["disagreement"]
     assert found["at"]["table"] == "syscalls"
-    assert (found["at"]["seq"], found["at"]["began"]) == ("1356.5", "1356.1")
+    assert (found["at"]["seq"], found["at"]["began"]) == ("1364.5", "1364.1")
     assert found["columns"] == ["ret"]
     assert found["recorded"]["ret"] == calls[at]["ret"] + 7
     assert found["now"]["ret"] == calls[at]["ret"]

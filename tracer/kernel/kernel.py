@@ -70,6 +70,7 @@ class Kernel:
         stdout_write: Callable[[int, bytes], None] = lambda fd, data: None,
         terminal: Terminal | None = None,
         pid_max: int = PID_MAX,
+        bare_vdso: bool = False,
     ) -> None:
         self.machine = machine
         self.rec = rec
@@ -85,6 +86,7 @@ class Kernel:
         self.stdout_write = stdout_write
         self.terminal = terminal
         self.pid_max: int = pid_max
+        self.bare_vdso: bool = bare_vdso  # as before schema 4: only the code of rt_sigreturn
         self.rng = random.Random(f"getrandom {seed}")
         self.sched = Scheduler(seed, quantum)
         self.call_ns: int = call_ns
@@ -146,7 +148,7 @@ class Kernel:
             self.warnings.append(message)
 
     def limit(self, call: str, words: str, detail: str = "") -> None:
-        """Report that a call has met a limit of the model. words: part of `why` in its table row."""
+        """Warn that a call has met a limit of the model. words: part of `why` in its table row."""
         self.warn(f"{call} met a limit of the model: {words}" + (detail and f" ({detail})"))
 
     # Numbers and names.

@@ -11,6 +11,7 @@ from shstk.schemas.door import FILES, read_file
 from shstk.schemas.errors import BadProgram, BadRun
 from shstk.schemas.manifest import Manifest
 from shstk.schemas.revisions import resolve
+from shstk.tracer.elf import AT_SYSINFO_EHDR
 from shstk.tracer.guest import Guest, limits_of, start
 from shstk.tracer.kernel.tree.mounts import Mount
 from shstk.tracer.kernel.tree.recordedtree import RecordedTree
@@ -106,10 +107,10 @@ def set_up_again(
     sandbox = Sandbox(_mounts(manifest, rows, files), options.stdin)
     sandbox.enter(manifest.cwd)
     limits = limits_of(options)
+    bare = AT_SYSINFO_EHDR not in dict(manifest.auxv)
+    program, argv = manifest.program, manifest.argv
     try:
-        guest = start(
-            options, limits, row, sandbox, manifest.program, manifest.argv, terminal, rec, trace
-        )
+        guest = start(options, limits, row, sandbox, program, argv, terminal, rec, trace, bare)
     except BadProgram as error:
         raise BadRun(
             f"{run}: its program cannot be started again: {error.what}",

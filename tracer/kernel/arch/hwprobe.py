@@ -57,7 +57,10 @@ def values(k: Kernel) -> dict[int, int]:
         8: 10**9,  # TIME_CSR_FREQ: one tick a nanosecond
         9: 3,
         10: 3,  # MISALIGNED_VECTOR_PERF: fast
+        11: 0,  # VENDOR_EXT_THEAD_0; 13: SIFIVE, 14: MIPS
         12: _CACHE_BLOCK,  # ZICBOM_BLOCK_SIZE
+        13: 0,
+        14: 0,
         15: _CACHE_BLOCK,  # ZICBOP_BLOCK_SIZE
         IMA_EXT_1: _bits(k, IMA_EXT_1),
     }
@@ -89,7 +92,7 @@ def _which_cpus(k: Kernel, t: Task, pairs: int, count: int, size: int, cpus: int
     """RISCV_HWPROBE_WHICH_CPUS: keep cpu 0 in the set if it matches all pairs."""
     if not size or not cpus:
         raise Errno("EINVAL")
-    known, bitmask_keys, has_all = values(k), (3, IMA_EXT_0, 5, IMA_EXT_1), True
+    known, bitmask_keys, has_all = values(k), (3, IMA_EXT_0, 5, 11, 13, 14, IMA_EXT_1), True
     for i in range(count):
         key, value = struct.unpack("<qQ", usermem.get(k, t, pairs + 16 * i, 16))
         if key not in known:

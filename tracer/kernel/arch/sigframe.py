@@ -22,9 +22,6 @@ from shstk.tracer.kernel.task import AltStack, SigAction, Siginfo, Task
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
-# __vdso_rt_sigreturn: li a7, 139; ecall. Handlers return to it by `ret`, so it needs no lpad.
-VDSO_CODE: Final = struct.pack("<II", 0x08B0_0893, 0x0000_0073)
-
 SA_ONSTACK: Final = 0x0800_0000
 SS_ONSTACK: Final = 1
 SS_DISABLE: Final = 2
@@ -242,9 +239,9 @@ def _enter_handler(t: Task, signo: int, handler: int, frame: int) -> None:
     assert t.mm is not None
     hart = t.hart
     hart.pc = handler & ~1  # sepc's lowest bit reads as zero
-    hart.set_x(RA, t.mm.vdso)
+    hart.set_x(RA, t.mm.sigreturn)
     if t.cfi.ubcfi_en:
-        hart.set_x(T0, t.mm.vdso)  # so that a handler's sspopchk t0 sees what sspush ra pushed
+        hart.set_x(T0, t.mm.sigreturn)  # so that a handler's sspopchk t0 sees what sspush ra pushed
     hart.set_x(SP, frame)
     hart.set_x(A0, signo)
     hart.set_x(A1, frame)

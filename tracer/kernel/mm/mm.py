@@ -144,7 +144,7 @@ class Mm:
     users: int = 1
     brk_start: int = 0
     brk: int = 0
-    vdso: int = 0
+    sigreturn: int = 0  # the vdso's code that a handler returns to
     stack_start: int = 0  # sp at exec
     args: tuple[int, int] = (0, 0)  # where argv's strings are, for /proc/PID/cmdline
     envs: tuple[int, int] = (0, 0)

@@ -19,7 +19,7 @@ from shstk.schemas.uapi import (
 )
 from shstk.tracer import elf
 from shstk.tracer._core import AddressSpace
-from shstk.tracer.kernel.arch import shstk, sigframe, vectors
+from shstk.tracer.kernel.arch import shstk, vdso, vectors
 from shstk.tracer.kernel.call import Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
@@ -186,9 +186,7 @@ def _load(k: Kernel, t: Task, mm: Mm, program: Program, env: tuple[bytes, ...]) 
             base = mm.place(size, interpreter.align) - interpreter.low
         _map_image(k, mm, file, interpreter, base)
         entry = interpreter.entry + base
-    mm.vdso = mm.map(k, 0, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, name="[vdso]")
-    mm.space.write(mm.vdso, sigframe.VDSO_CODE, force=True)
-    vector = elf.auxv(image, bias, base, UID)
+    vector = vdso.place(k, mm) + elf.auxv(image, bias, base, UID)
     random = k.rng.randbytes(16)
     stack = elf.build_stack(STACK_TOP, program.argv, env, program.name, vector, random)
     room = min(_STACK_EXPAND, t.rlimit("STACK"))
