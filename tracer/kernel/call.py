@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 Args = tuple[int, int, int, int, int, int]
 
 
+def i32(word: int) -> int:
+    """An int argument, from the lower half of its register."""
+    return (word & 0xFFFF_FFFF ^ 1 << 31) - (1 << 31)
+
+
+def i64(word: int) -> int:
+    """A long argument."""
+    return (word ^ 1 << 63) - (1 << 63)
+
+
 @dataclass(frozen=True)
 class Wait:
     """The task blocks. When it wakes, its handler is called again with the same arguments.

@@ -16,6 +16,7 @@ from shstk.schemas.uapi import (
     SI_SIGIO,
     SIGNALS,
 )
+from shstk.tracer.kernel.call import i32
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.signal import signals
@@ -103,7 +104,7 @@ def _known(k: Kernel, id: int) -> bool:
 
 def set_id(k: Kernel, file: OpenFile, arg: int) -> int:
     """F_SETOWN: a process, or a negated process group. Errno ESRCH, EINVAL."""
-    who = (arg & 0xFFFF_FFFF ^ 1 << 31) - (1 << 31)
+    who = i32(arg)
     if who == -(2**31):
         raise Errno("EINVAL")
     if who and not _known(k, abs(who)):

@@ -6,7 +6,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import O_CLOEXEC, O_NONBLOCK, O_RDWR, SI_TIMER, SIGSET_SIZE
-from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.call import Args, Call, i32
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.eventfds import Anonymous, anonymous
 from shstk.tracer.kernel.fs.files import READABLE
@@ -66,7 +66,7 @@ def _pack(info: Siginfo) -> bytes:
         pid, uid, status = first, second, info.value
     else:
         pid, uid, pointer = first, second, value
-    integer = (pointer & 0xFFFF_FFFF ^ 1 << 31) - (1 << 31)  # sival_int: the low half, signed
+    integer = i32(pointer)  # sival_int: the low half, signed
     head = (info.signo, 0, info.code, pid, uid, 0, tid, 0, overrun, 0, status, integer)
     return _INFO.pack(*head, pointer, 0, 0, addr).ljust(siginfo.SIZE, b"\0")
 

@@ -21,7 +21,7 @@ from shstk.schemas.uapi import (
     RWF_SYNC,
     SEEK_HOLE,
 )
-from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
+from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait, i64
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs import fsnotify
 from shstk.tracer.kernel.fs.files import OpenFile
@@ -350,7 +350,7 @@ def sys_lseek(k: Kernel, t: Task, a: Args) -> int:
     file, whence = t.files.get(a[0]), a[2] & 0xFFFF_FFFF
     if whence > SEEK_HOLE:
         raise Errno("EINVAL")
-    return file.seek(k, a[1] - (1 << 64) if a[1] >> 63 else a[1], whence)
+    return file.seek(k, i64(a[1]), whence)
 
 
 def sys_getdents64(k: Kernel, t: Task, a: Args) -> int:

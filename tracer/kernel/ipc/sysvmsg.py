@@ -20,7 +20,7 @@ from shstk.schemas.uapi import (
     MSG_STAT,
     MSG_STAT_ANY,
 )
-from shstk.tracer.kernel.call import RESTART_NO_HAND, Args, Call, Outcome, Wait
+from shstk.tracer.kernel.call import RESTART_NO_HAND, Args, Call, Outcome, Wait, i32, i64
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.ipc.ids import IPC_OBJECTS_MAX, READ, WRITE, Ids, Object, asleep, now
 from shstk.tracer.kernel.mm import usermem
@@ -95,12 +95,8 @@ class Queues:
 QUEUES: Final = Slot(Queues)
 
 
-def _i64(value: int) -> int:
-    return (value ^ 1 << 63) - (1 << 63)
-
-
 def sys_msgget(k: Kernel, t: Task, a: Args) -> int:
-    key, flags = ((a[0] & 0xFFFF_FFFF) ^ 1 << 31) - (1 << 31), a[1] & 0xFFFF_FFFF
+    key, flags = i32(a[0]), a[1] & 0xFFFF_FFFF
 
     def make(number: int) -> Queue:
         return Queue(number, key, flags & 0o777, now(k))
@@ -119,7 +115,7 @@ def sys_msgsnd(k: Kernel, t: Task, a: Args) -> Outcome:
     assert t.blocked is not None
     sender = t.blocked.state
     if not isinstance(sender, _Sender):
-        kind = _i64(usermem.get_u64(k, t, a[1]))
+        kind = i64(usermem.get_u64(k, t, a[1]))
         if a[2] > MESSAGE_MAX or a[0] & 0x8000_0000 or kind < 1:
             raise Errno("EINVAL")
         message = Message(kind, usermem.get(k, t, a[1] + 8, a[2]))
@@ -181,7 +177,7 @@ def _find(queue: Queue, wanted: int, flags: int) -> Message | None:
 
 
 def sys_msgrcv(k: Kernel, t: Task, a: Args) -> Outcome:
-    number, addr, room, wanted, flags = a[0] & 0xFFFF_FFFF, a[1], a[2], _i64(a[3]), a[4]
+    number, addr, room, wanted, flags = a[0] & 0xFFFF_FFFF, a[1], a[2], i64(a[3]), a[4]
     assert t.blocked is not None
     receiver = t.blocked.state
     if isinstance(receiver, _Receiver):

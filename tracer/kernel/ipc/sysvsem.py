@@ -29,7 +29,7 @@ from shstk.schemas.uapi import (
     SETALL,
     SETVAL,
 )
-from shstk.tracer.kernel.call import Args, Call, Outcome, Wait
+from shstk.tracer.kernel.call import Args, Call, Outcome, Wait, i32
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.ipc.ids import IPC_OBJECTS_MAX, READ, WRITE, Ids, Object, asleep, now
 from shstk.tracer.kernel.mm import usermem
@@ -228,7 +228,7 @@ def _woken(k: Kernel, t: Task, sleeper: _Sleeper, number: int) -> Outcome:
 
 
 def sys_semget(k: Kernel, t: Task, a: Args) -> int:
-    key, count, flags = a[0] & 0xFFFF_FFFF, a[1] & 0xFFFF_FFFF, a[2] & 0xFFFF_FFFF
+    key, count, flags = i32(a[0]), a[1] & 0xFFFF_FFFF, a[2] & 0xFFFF_FFFF
     sets = SEMAPHORES.of(k).sets
     if count > SET_MAX:
         raise Errno("EINVAL")
@@ -242,10 +242,9 @@ def sys_semget(k: Kernel, t: Task, a: Args) -> int:
             raise Errno("EINVAL")
         if count + sum(len(s.values) for s in sets.by_number.values()) > ALL_MAX:
             raise Errno("ENOSPC")
-        signed = (key ^ 1 << 31) - (1 << 31)
-        return SemSet(number, signed, flags & 0o777, now(k), values=[0] * count, pids=[0] * count)
+        return SemSet(number, key, flags & 0o777, now(k), values=[0] * count, pids=[0] * count)
 
-    return sets.get((key ^ 1 << 31) - (1 << 31), flags, suits, make)
+    return sets.get(key, flags, suits, make)
 
 
 # semctl.

@@ -18,7 +18,7 @@ from shstk.schemas.uapi import (
     SOCK_STREAM,
     SOL_SOCKET,
 )
-from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.call import Args, Call, i32
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.net.inet import UDP_CORK, InetSocket
@@ -233,7 +233,7 @@ def _set_socket_option(
     """sk_setsockopt(): the length and the value are checked before the option."""
     if length < 4:
         raise Errno("EINVAL")
-    value = _signed(usermem.get_u32(k, t, addr))
+    value = i32(usermem.get_u32(k, t, addr))
     if option in (SO_RCVTIMEO, SO_SNDTIMEO):
         _set_timeout(k, t, sock, option, addr, length)
     elif option == _SO_LINGER:
@@ -266,10 +266,6 @@ def _store(sock: Socket, level: int, option: int, value: int) -> None:
     sock.options[level, option] = int(bool(value)) if known.boolean else value
 
 
-def _signed(value: int) -> int:
-    return value - (1 << 32) if value >> 31 else value
-
-
 def sys_setsockopt(k: Kernel, t: Task, a: Args) -> int:
     sock, level, option, length = socket_of(t, a[0]), a[1] & _U32, a[2] & _U32, a[4] & _U32
     if length >> 31:
@@ -287,7 +283,7 @@ def sys_setsockopt(k: Kernel, t: Task, a: Args) -> int:
         raise Errno("ENOPROTOOPT")
     value = 0
     if length >= 4:
-        value = _signed(usermem.get_u32(k, t, a[3]))
+        value = i32(usermem.get_u32(k, t, a[3]))
     elif level != IPPROTO_IP:
         raise Errno("EINVAL")
     elif length:

@@ -29,7 +29,7 @@ from shstk.schemas.uapi import (
     PAGE,
     PROT_WRITE,
 )
-from shstk.tracer.kernel.call import RESTART, RESTART_NO_HAND, Args, Call, Outcome, Wait
+from shstk.tracer.kernel.call import RESTART, RESTART_NO_HAND, Args, Call, Outcome, Wait, i32
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.time.clock import get_timespec, realtime_ns
@@ -177,7 +177,7 @@ def _deadline(k: Kernel, t: Task, pointer: int, op: int, realtime: bool) -> int 
 def _requeue(k: Kernel, t: Task, a: Args, private: bool, expected: int | None) -> int:
     """Wake as many waiters as the third argument says, and move up to as many others as the fourth
     does. Returns how many of both. Errno EAGAIN: the word is not `expected`."""
-    addr, to, n_wake, n_move = a[0], a[4], _signed(a[2]), _signed(a[3])
+    addr, to, n_wake, n_move = a[0], a[4], i32(a[2]), i32(a[3])
     if n_wake < 0 or n_move < 0:
         raise Errno("EINVAL")
     source, target = key_of(t, addr, private), key_of(t, to, private)
@@ -211,8 +211,7 @@ def _wake_op(k: Kernel, t: Task, a: Args, private: bool) -> int:
     old = usermem.get_u32(k, t, to)
     usermem.put_u32(k, t, to, _OPS[op](old, arg))
     woken = _wake(k, source, n_wake & 0x7FFF_FFFF)
-    signed = old - (1 << 32) if old >> 31 else old
-    if _COMPARISONS[cmp](signed, cmp_arg):
+    if _COMPARISONS[cmp](i32(old), cmp_arg):
         woken += _wake(k, target, n_wake2 & 0x7FFF_FFFF)
     return woken
 
@@ -238,17 +237,12 @@ def sys_futex(k: Kernel, t: Task, a: Args) -> Outcome:
     if op in (FUTEX_WAKE, FUTEX_WAKE_BITSET):
         if not bitset:
             raise Errno("EINVAL")
-        return _wake(k, key_of(t, a[0], private), max(_signed(a[2]), 1), bitset)
+        return _wake(k, key_of(t, a[0], private), max(i32(a[2]), 1), bitset)
     if op in (FUTEX_REQUEUE, FUTEX_CMP_REQUEUE):
         return _requeue(k, t, a, private, last if op == FUTEX_CMP_REQUEUE else None)
     if op == FUTEX_WAKE_OP:
         return _wake_op(k, t, a, private)
     raise Errno("ENOSYS")
-
-
-def _signed(value: int) -> int:
-    value &= 0xFFFF_FFFF
-    return value - (1 << 32) if value >> 31 else value
 
 
 def _check_futex2(flags: int) -> None:
@@ -272,7 +266,7 @@ def sys_futex_wake(k: Kernel, t: Task, a: Args) -> Outcome:
     _check_futex2(flags)
     if not bitset or bitset >> 32:
         raise Errno("EINVAL")
-    return _wake(k, key_of(t, addr, bool(flags & _FUTEX2_PRIVATE)), _signed(count), bitset)
+    return _wake(k, key_of(t, addr, bool(flags & _FUTEX2_PRIVATE)), i32(count), bitset)
 
 
 def sys_futex_wait(k: Kernel, t: Task, a: Args) -> Outcome:
@@ -297,12 +291,12 @@ def sys_futex_requeue(k: Kernel, t: Task, a: Args) -> Outcome:
         _check_futex2(how)
         if reserved or value >> 32:
             raise Errno("EINVAL")
-    if _signed(n_wake) < 0 or _signed(n_move) < 0:
+    if i32(n_wake) < 0 or i32(n_move) < 0:
         raise Errno("EINVAL")
     source, target = (key_of(t, at, bool(how & _FUTEX2_PRIVATE)) for _, at, how, _ in entries)
     if usermem.get_u32(k, t, entries[0][1]) != entries[0][0]:
         raise Errno("EAGAIN")
-    return _move(k, source, target, _signed(n_wake), _signed(n_move))
+    return _move(k, source, target, i32(n_wake), i32(n_move))
 
 
 def sys_futex_waitv(k: Kernel, t: Task, a: Args) -> Outcome:

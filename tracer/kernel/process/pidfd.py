@@ -19,14 +19,13 @@ from shstk.schemas.uapi import (
     SI_TKILL,
     SI_USER,
 )
-from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.call import Args, Call, i32
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import POLLHUP, READABLE, OpenFile
 from shstk.tracer.kernel.fs.inode import DEV_ANON, Inode
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.process import ptrace
 from shstk.tracer.kernel.signal import siginfo, signals
-from shstk.tracer.kernel.signal.sigcalls import i32
 from shstk.tracer.kernel.signal.siginfo import NSIG, SIGKILL
 from shstk.tracer.kernel.state import Slot
 from shstk.tracer.kernel.task import DEAD, UID, ZOMBIE, Process, Siginfo, Task

@@ -25,7 +25,7 @@ from shstk.schemas.uapi import (
     SCHED_OTHER,
     SCHED_RR,
 )
-from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.call import Args, Call, i32
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.task import UID, Scheduling, Task
@@ -265,7 +265,7 @@ def _named(k: Kernel, t: Task, which: int, who: int) -> list[Task]:
 
 def sys_setpriority(k: Kernel, t: Task, a: Args) -> int:
     """A task that may not be changed doesn't keep the others from being."""
-    nice = max(-20, min(19, (a[2] & 0xFFFF_FFFF ^ 0x8000_0000) - 0x8000_0000))
+    nice = max(-20, min(19, i32(a[2])))
     tasks = _named(k, t, a[0], a[1])
     if not tasks:
         raise Errno("ESRCH")

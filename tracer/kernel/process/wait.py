@@ -27,7 +27,7 @@ from shstk.schemas.uapi import (
     WNOWAIT,
     WUNTRACED,
 )
-from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
+from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait, i32
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.process import exit as exits
@@ -58,7 +58,7 @@ def sys_wait4(k: Kernel, t: Task, a: Args) -> Outcome:
     pid, status_at, options, rusage_at, *_ = a
     if options & 0xFFFF_FFFF & ~_WAIT4_OPTIONS:
         raise Errno("EINVAL")
-    pid = _signed(pid)
+    pid = i32(pid)
     if pid == -(2**31):
         raise Errno("ESRCH")
     if pid > 0:
@@ -83,7 +83,7 @@ def sys_waitid(k: Kernel, t: Task, a: Args) -> Outcome:
         raise Errno("EINVAL")
     if not options & (WEXITED | WUNTRACED | WCONTINUED):
         raise Errno("EINVAL")
-    kind, id = kind & 0xFFFF_FFFF, _signed(id)
+    kind, id = kind & 0xFFFF_FFFF, i32(id)
     if kind not in (P_ALL, P_PID, P_PGID, P_PIDFD) or (kind == P_PID and id <= 0):
         raise Errno("EINVAL")
     if kind != P_ALL and id < 0:
@@ -198,11 +198,6 @@ def _look(k: Kernel, child: Process, options: int, keep: bool) -> _Report | None
         child.continued = keep
         return _Report(child.pid, 0xFFFF, CLD_CONTINUED, SIGCONT, cpu)
     return None
-
-
-def _signed(value: int) -> int:
-    value &= 0xFFFF_FFFF
-    return value - (1 << 32) if value >> 31 else value
 
 
 CALLS = (

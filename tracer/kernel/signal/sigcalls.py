@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import SI_TKILL, SI_USER, SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGSET_SIZE
 from shstk.tracer.kernel.arch.sigframe import SP, altstack_flags, read_altstack, set_altstack
-from shstk.tracer.kernel.call import RESTART_NO_HAND, Args, Call, Outcome, Wait
+from shstk.tracer.kernel.call import RESTART_NO_HAND, Args, Call, Outcome, Wait, i32
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.signal import siginfo, signals
@@ -31,11 +31,6 @@ _MASKS: Final[dict[int, Callable[[int, int], int]]] = {
     SIG_UNBLOCK: lambda old, new: old & ~new,
     SIG_SETMASK: lambda old, new: new,
 }
-
-
-def i32(word: int) -> int:
-    """An int argument, from the lower half of its register."""
-    return (word & 0xFFFF_FFFF ^ 0x8000_0000) - 0x8000_0000
 
 
 def _check_size(size: int) -> None:

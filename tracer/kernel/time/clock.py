@@ -25,7 +25,7 @@ from shstk.schemas.uapi import (
     CLOCK_THREAD_CPUTIME_ID,
     TIMER_ABSTIME,
 )
-from shstk.tracer.kernel.call import RESTART_NO_HAND, Args, Call, Outcome, Wait
+from shstk.tracer.kernel.call import RESTART_NO_HAND, Args, Call, Outcome, Wait, i32
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 
@@ -188,7 +188,7 @@ def sys_times(k: Kernel, t: Task, a: Args) -> int:
 
 def sys_getrusage(k: Kernel, t: Task, a: Args) -> int:
     used = {0: t.process.cpu, -1: t.process.children_cpu, 1: t.cpu}
-    who = (a[0] & 0xFFFF_FFFF ^ 0x8000_0000) - 0x8000_0000
+    who = i32(a[0])
     if who not in used:
         raise Errno("EINVAL")
     usermem.put(k, t, a[1], pack_rusage(used[who]))
