@@ -410,6 +410,10 @@ MSG_STAT: Final = 11  # of msgctl
 MSG_INFO: Final = 12
 MSG_STAT_ANY: Final = 13
 
+# linux/io_uring.h
+IORING_SETUP_SQPOLL: Final = 1 << 1
+IORING_SETUP_NO_MMAP: Final = 1 << 14
+
 # linux/kcmp.h
 KCMP_FILE: Final = 0
 KCMP_VM: Final = 1

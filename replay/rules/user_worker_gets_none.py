@@ -9,7 +9,7 @@ It never pushes. A stack that is mapped for it, or recorded as its own, is freed
 7.2.13 an io_uring worker unmaps the shadow stack of the task that created it.
 
 ## When it applies
-Runs with tasks that no clone attempt created (imported runs; this recorder has no io_uring). X5
+Runs with tasks that no clone attempt created: imported runs, and rings of io_uring with SQPOLL. X5
 covers what such a task unmaps at its exit, or X2 if its creator was disabled.
 
 ## Evidence columns

@@ -23,10 +23,10 @@ HEADERS = {
         asm-generic/termbits.h linux/fiemap.h
         asm/hwprobe.h asm/ptrace.h asm/sigcontext.h asm/unistd.h linux/elf.h linux/eventpoll.h
         linux/fadvise.h linux/falloc.h linux/fcntl.h linux/fs.h linux/futex.h linux/in.h
-        linux/inotify.h linux/ioprio.h linux/ipc.h linux/mman.h linux/msg.h linux/net.h
-        linux/openat2.h linux/pidfd.h linux/prctl.h linux/ptrace.h linux/resource.h linux/sched.h
-        linux/sem.h linux/shm.h linux/sockios.h linux/time.h linux/timerfd.h linux/wait.h
-        linux/xattr.h
+        linux/inotify.h linux/io_uring.h linux/ioprio.h linux/ipc.h linux/mman.h linux/msg.h
+        linux/net.h linux/openat2.h linux/pidfd.h linux/prctl.h linux/ptrace.h linux/resource.h
+        linux/sched.h linux/sem.h linux/shm.h linux/sockios.h linux/time.h linux/timerfd.h
+        linux/wait.h linux/xattr.h
     """,
     "libc": """
         errno.h fcntl.h netinet/in.h sched.h signal.h sys/eventfd.h sys/file.h sys/mman.h

@@ -277,6 +277,7 @@ class Task:
     # parent
     vfork_parent: Task | None = None  # woken when this task releases its mm
     born_during: int | None = None  # seq of the clone that created it
+    user_worker: bool = False  # PF_USER_WORKER: the kernel's, it never enters user mode
     entered: bool = False  # it has been in user mode
     exit_status: int | None = None
     pdeath_signal: int = 0

@@ -26,8 +26,8 @@ from shstk.tracer.kernel.process import exit as exits
 from shstk.tracer.kernel.process import limits, pidfd, ptrace
 from shstk.tracer.kernel.process.modules import MODULES
 from shstk.tracer.kernel.signal import signals
-from shstk.tracer.kernel.signal.siginfo import NSIG
-from shstk.tracer.kernel.task import AltStack, Process, Task
+from shstk.tracer.kernel.signal.siginfo import NEVER_BLOCKED, NSIG
+from shstk.tracer.kernel.task import BLOCKED, AltStack, Process, Task
 
 if TYPE_CHECKING:
     from shstk.tracer._core import Hart
@@ -43,6 +43,9 @@ _NAMESPACES: Final = sum(
         *("NEWNS", "NEWCGROUP", "NEWUTS", "NEWIPC", "NEWUSER", "NEWPID", "NEWNET"),
         "EMPTY_MNTNS",
     )
+)
+_IO_THREAD: Final = sum(
+    _F[f"CLONE_{name}"] for name in ("FS", "FILES", "SIGHAND", "THREAD", "IO", "VM", "UNTRACED")
 )
 _THREAD_KERNEL_STACK: Final = 16 << 10  # THREAD_SIZE; an eighth of memory may be such stacks
 
@@ -65,6 +68,7 @@ class CloneArgs:
     child_tid: int = 0
     pidfd: int = 0
     set_tid: tuple[int, ...] = ()
+    worker: bool = False  # args->fn: a thread that the kernel runs
 
     @property
     def sp(self) -> int:
@@ -255,7 +259,8 @@ def _copy_process(k: Kernel, t: Task, args: CloneArgs) -> Task:
             k.limit("clone", "no namespaces")
         if args.flags & _NAMESPACES:
             raise Errno("EPERM")
-        _copy_thread(k, child, args)
+        if not args.worker:
+            _copy_thread(k, child, args)
         undo.callback(shstk.exit_thread, k, child)
         child.tid = _alloc_pid(k, args.set_tid)
         if args.has("PIDFD"):
@@ -407,6 +412,16 @@ def _publish(k: Kernel, t: Task, child: Task, args: CloneArgs) -> None:
     assert child.mm is not None
     if not args.flags & CLONE_VM:
         child.mm.birth.tid = child.tid
+
+
+def io_thread(k: Kernel, t: Task, comm: str) -> Task:
+    """create_io_thread(): a thread that the kernel runs in the caller's process. copy_thread gives
+    it no shadow stack, but the state copied from its creator has the creator's recorded."""
+    child = _copy_process(k, t, CloneArgs(_IO_THREAD, 0, worker=True))
+    child.comm, child.user_worker, child.state = comm[:15], True, BLOCKED
+    child.sigmask = 2**64 - 1 & ~NEVER_BLOCKED
+    k.event("created", child, value=t.tid)
+    return child
 
 
 def sys_set_tid_address(k: Kernel, t: Task, a: Args) -> int:

@@ -117,6 +117,11 @@ def _exit_notify(k: Kernel, t: Task) -> None:
     leader = process.leader
     if t is not leader:
         _forget(k, t)
+    left = [task for task in process.tasks if task.state not in (ZOMBIE, DEAD)]
+    if left and all(task.user_worker for task in left):
+        for worker in left:
+            do_exit(k, worker, t.exit_status or 0)
+        return
     if all(task.state in (ZOMBIE, DEAD) for task in process.tasks):
         pidfd.changed(k, leader)
         _process_ended(k, process)
