@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from shstk.tracer.kernel.fs import (
+    aio,
     devices,
     epoll,
     eventfds,
@@ -26,6 +27,7 @@ from shstk.tracer.kernel.fs import (
 )
 
 CALLS: Final = (
+    *aio.CALLS,
     *devices.CALLS,
     *epoll.CALLS,
     *eventfds.CALLS,

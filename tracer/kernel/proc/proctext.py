@@ -11,6 +11,7 @@ from shstk.schemas.uapi import O_CLOEXEC, PAGE, RLIM_INFINITY, RLIMITS
 from shstk.tracer.kernel.arch import hwprobe
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs import pipes
+from shstk.tracer.kernel.fs.aio import REQUESTS_MAX
 from shstk.tracer.kernel.fs.leases import BREAK_TIME
 from shstk.tracer.kernel.ipc import mqueue, sysvmsg, sysvsem
 from shstk.tracer.kernel.ipc.ids import IPC_OBJECTS_MAX, Object
@@ -293,6 +294,7 @@ def _sysv_owner(o: Object) -> str:
 
 
 SYSCTLS: Final[dict[str, Callable[[Kernel], str]]] = {
+    "sys/fs/aio-max-nr": lambda k: f"{REQUESTS_MAX}\n",
     "sys/fs/file-max": lambda k: f"{2**63 - 1}\n",
     "sys/fs/lease-break-time": lambda k: f"{BREAK_TIME}\n",
     "sys/fs/leases-enable": lambda k: "1\n",
