@@ -161,7 +161,7 @@ def test_sysinfo(d: Direct) -> None:
 
 def test_refusals_say_why_and_refuse(d: Direct) -> None:
     refused = [call for call in CALLS.values() if call.klass == "refused"]
-    assert {"rseq", "landlock_create_ruleset", "io_uring_setup"} <= {call.name for call in refused}
+    assert {"rseq", "landlock_create_ruleset", "bpf"} <= {call.name for call in refused}
     for call in refused:
         assert call.why
         answer = d.call(call.name)
