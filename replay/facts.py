@@ -18,6 +18,7 @@ from shstk.replay.derive.history import (
 )
 from shstk.replay.derive.instructions import wrong_motions
 from shstk.replay.derive.law import Law, has_landing_pads, has_shadow_stacks, law_of
+from shstk.replay.derive.nearest import Point, firsts
 from shstk.replay.derive.pages import Visit, visits
 from shstk.replay.derive.regions import Regions
 from shstk.replay.derive.rows import (
@@ -225,6 +226,11 @@ class Facts:
         return Regions.of(self.run)
 
     @cached_property
+    def with_vdso(self) -> frozenset[int | None]:
+        """The address spaces whose vdso is recorded."""
+        return frozenset(region.mm for region in self.regions.all if region.name == "[vdso]")
+
+    @cached_property
     def visits(self) -> list[Visit]:
         """Accesses by shadow-stack instructions and their faults, by page (derive/pages.py)."""
         return visits(self.run, self.regions, self.mappings, self.forks, self.loaded)
@@ -244,28 +250,21 @@ class Facts:
         """Clones whose child was created and, by the law, gets a stack of its own."""
         return [c for c in self.history.clones if c.due and c.child and not c.refused]
 
-    def next_change(self, task: Task, seq: int) -> int | None:
-        """When a task next enables or disables its shadow stack, or execs, after seq."""
-        steps = [p.seq for p in self.history.prctls if p.task is task and p.before != p.after]
-        steps += [e.seq for e in self.history.execs if e.heir is task]
-        return min((s for s in steps if s > seq), default=None)
-
     def first_effect(self, task: Task, seq: int) -> tuple[int, int | None] | None:
-        """A task's first shadow-stack instruction that takes effect after seq and before its status
-        changes again: its seq and its address, if it has one."""
+        """A task's first shadow-stack instruction that takes effect after an exec or prctl at seq
+        and before its status changes again: its seq and its address, if it has one."""
         if not self.recorded("cfi"):
             return None
-        ends = (self.next_change(task, seq), task.exit_seq)
-        rows = self.run.scan("cfi").filter(
-            (pl.col("tid") == task.tid)
-            & pl.col("seq").is_between(seq, min((e for e in ends if e), default=2**64 - 1), "none")
-            & (pl.col("kind").cast(pl.String) != "lpad")
-            & pl.col("fault").is_null()
-        )
-        found: list[tuple[int, int | None]] = (
-            rows.select("seq", "addr").sort("seq").head(1).collect().rows()
-        )
-        return found[0] if found else None
+        ends = (self.history.next_change(task, seq), task.exit_seq)
+        found = self._first_effects.get((task.tid, seq))
+        return found if found and found[0] < min(e for e in (*ends, 2**64) if e) else None
+
+    @cached_property
+    def _first_effects(self) -> dict[Point, tuple[int, int | None]]:
+        steps = [(p.task.tid, p.seq) for p in self.history.prctls]
+        steps += [(e.heir.tid, e.seq) for e in self.history.execs]
+        works = (pl.col("kind").cast(pl.String) != "lpad") & pl.col("fault").is_null()
+        return firsts(self.run, steps, works, "addr")
 
     @cached_property
     def handlings(self) -> list[Handling]:

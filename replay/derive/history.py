@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Final, TypeVar
+from typing import Final
 
 from shstk.replay.derive.law import Law
 from shstk.replay.derive.rows import Area, Attempt, Call, Event, Mapping, Rows, Transfer
@@ -234,15 +234,25 @@ class History:
         task = self.task(tid, seq)
         if task is None:
             return State()
-        changes = self._changes.get(task, [])
-        passed = bisect_right(changes, seq, key=lambda change: change[0])
+        changes = self.changes(task)
+        passed = bisect_right(changes, seq, key=_seq_of)
         return changes[passed - 1][1] if passed else task.made_with
+
+    def changes(self, task: Task) -> list[tuple[int, State]]:
+        """When a task's state changed, or it called execve, and its state then; by seq."""
+        return self._changes.get(task, [])
+
+    def next_change(self, task: Task, seq: int) -> int | None:
+        """When that next happens after seq."""
+        changes = self.changes(task)
+        passed = bisect_right(changes, seq, key=_seq_of)
+        return changes[passed][0] if passed < len(changes) else None
 
     @cached_property
     def _changes(self) -> dict[Task, list[tuple[int, State]]]:
-        """The changes of each task's state, with their seqs."""
         changes: dict[Task, list[tuple[int, State]]] = {}
-        steps: list[Prctl | Execed] = [*self.prctls, *self.execs]
+        steps: list[Prctl | Execed] = [p for p in self.prctls if p.before != p.after]
+        steps += self.execs
         for step in sorted(steps, key=lambda step: step.seq):
             task = step.task if isinstance(step, Prctl) else step.heir
             changes.setdefault(task, []).append((step.seq, step.after))
@@ -251,9 +261,6 @@ class History:
     def add(self, task: Task) -> None:
         self.tasks.append(task)
         self._by_tid.setdefault(task.tid, []).append(task)
-
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -276,6 +283,7 @@ class Fold:
         self._threads: Counter[int] = Counter()  # alive, by pid
         self._limits: dict[int, int | None] = {}
         self._exec_begins: dict[int, Event] = {}
+        self._dropped: dict[int | None, int] = {}  # when the last task of each tid dropped its mm
         self._drops = {e.seq for e in self.events if e.kind == "mm_dropped"}
         handlers: dict[str, Callable[[Event], None]] = {
             "created": self._created,
@@ -391,8 +399,8 @@ class Fold:
         thread = bool(row.flags & CLONE_THREAD)
         mm = parent.mm
         if not row.flags & CLONE_VM:
-            events = self.events.since(row.child, row.seq)
-            mm = events[0].mm if events else None
+            first = next(self.events.since(row.child, row.seq), None)
+            mm = first.mm if first else None
         child = Task(
             tid=row.child,
             pid=parent.pid if thread else row.child,
@@ -489,8 +497,7 @@ class Fold:
         since = begin.seq if begin else event.seq
         if caller.tid != event.tid:
             task = self._take_leaders_tid(caller, event)
-            leaders = [x for x in self.history.exits if x.task.tid == event.tid and x.dropped]
-            since = max([since, *(x.dropped.seq for x in leaders if x.dropped)])
+            since = max(since, self._dropped.get(event.tid, since))
         mapped = self._mapped(event.tid, since, event.seq)
         gone = mapped.gone
         if caller.tid != event.tid and begin:
@@ -546,7 +553,7 @@ class Fold:
         assert task is not None
         before = task.state
         steps: dict[str, Event] = {}
-        for step in self.events.of(event.tid, event.seq, None):
+        for step in self.events.since(event.tid, event.seq + 1):
             if step.kind in ("created", "exec_done"):
                 break  # the tid was reused
             steps.setdefault(step.kind, step)
@@ -556,6 +563,8 @@ class Fold:
         task.exit_seq = event.seq
         self._exec_begins.pop(task.tid, None)
         self._threads[task.pid] -= 1
+        if dropped:
+            self._dropped[task.tid] = dropped.seq
         self.history.exits.append(
             Exited(
                 event=event,
@@ -580,6 +589,10 @@ class Fold:
             refused=tuple(m for m in rows if m.op == "map" and m.shadow_stack and not m.done),
             gone=tuple(m for m in rows if m.op == "unmap" and m.done),
         )
+
+
+def _seq_of(change: tuple[int, State]) -> int:
+    return change[0]
 
 
 def kind_of(flags: int) -> str:

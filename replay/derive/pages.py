@@ -6,15 +6,16 @@ nothing was mapped, unmapped or copied, are one `Visit`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from shstk.replay.derive.pieces import pieces
+from shstk.replay.derive.places import Mark, last_marks
 from shstk.replay.derive.regions import Region, Regions
-from shstk.replay.derive.rows import Area, Copied, Mapping, Rows
+from shstk.replay.derive.rows import Copied, Mapping, Rows
 from shstk.schemas.causes import SOFTWARE_CHECK, STORE_ACCESS, STORE_PAGE
 from shstk.schemas.uapi import PAGE, PROT_WRITE
 
@@ -47,12 +48,19 @@ def visits(
 ) -> list[Visit]:
     """All visits in seq order. whole: the run has every mapping, not only shadow stacks."""
     touched: dict[tuple[int | None, int], int] = {}
-    protects = [m for m in mappings if m.op == "protect" and m.done]
+    forked: dict[int | None, list[int]] = {}  # when each mm was copied, or made as a copy
+    for fork in forks:
+        for side in (fork.mm, fork.from_mm):
+            forked.setdefault(side, []).append(fork.seq)
+    protects = [Mark(m.mm, m.area, m.seq, 0) for m in mappings if m.op == "protect" and m.done]
+    groups = last_marks(_groups(run, mappings, forks), protects).sort("seq")
     found = []
-    for seq, tid, mm, addr, fault, count in _groups(run, mappings, forks):
+    for seq, tid, mm, addr, fault, count, protected in groups.drop("mark").iter_rows():
         region = regions.at(mm, addr, seq)
         last = touched.get((mm, addr // PAGE), -1)
-        history = _history(region, seq, addr, last, protects, forks)
+        times = forked.get(mm, [])
+        copied = times[bisect_left(times, seq) - 1] if times and times[0] < seq else -1
+        history = _history(region, last, -1 if protected is None else protected, copied)
         due, what = _due(region, whole)
         found.append(Visit(seq, tid, mm, addr, fault, count, due, history, what))
         if fault is None:
@@ -60,17 +68,15 @@ def visits(
     return found
 
 
-def _groups(
-    run: Run, mappings: Rows[Mapping], forks: Rows[Copied]
-) -> Iterator[tuple[int, int | None, int | None, int, int | None, int]]:
-    """seq, tid, mm, addr, fault and count of each visit, in seq order."""
+def _groups(run: Run, mappings: Rows[Mapping], forks: Rows[Copied]) -> pl.DataFrame:
+    """seq, tid, mm, addr, fault and count of each visit."""
     times = pl.Series(sorted({r.seq for r in (*mappings, *forks)}), dtype=pl.UInt64)
     fault = pl.col("fault").replace({SOFTWARE_CHECK: None})  # the word was read
     misaligned = (fault == STORE_ACCESS).fill_null(False) & (pl.col("addr") % 8 != 0)  # Z5, Z9
     names = ["seq", "tid", "mm", "addr", "fault", "count"]
     groups = []
     for piece in pieces(run):
-        rows = piece.cfi.filter(
+        rows = piece.rows.filter(
             pl.col("addr").is_not_null()
             & (fault.is_null() | fault.is_in([STORE_ACCESS, STORE_PAGE]))
             & ~misaligned
@@ -82,7 +88,7 @@ def _groups(
             .agg(pl.col("seq", "tid", "addr").first(), pl.len().cast(pl.UInt64).alias("count"))
             .select(names)
         )
-    yield from pl.concat(groups).sort("seq").iter_rows()
+    return pl.concat(groups)
 
 
 def _due(region: Region | None, whole: bool) -> tuple[tuple[int | None, ...], str]:
@@ -100,20 +106,14 @@ def _due(region: Region | None, whole: bool) -> tuple[tuple[int | None, ...], st
     return (STORE_ACCESS,) if region.input is None else (STORE_ACCESS, STORE_PAGE), what
 
 
-def _history(
-    region: Region | None,
-    seq: int,
-    addr: int,
-    last: int,
-    protects: list[Mapping],
-    forks: Rows[Copied],
-) -> str:
+def _history(region: Region | None, last: int, protected: int, copied: int) -> str:
+    """last, protected, copied: when the page was last accessed and protected, its mm last copied;
+    -1: never."""
     if region is None or not region.shadow_stack:
         return "used"
-    since, mm = region.made_seq, region.mm
-    page = Area(addr // PAGE * PAGE, PAGE)
-    if any(since < m.seq < seq and m.mm == mm and m.area.overlaps(page) for m in protects):
+    since = region.made_seq
+    if protected > since:
         return "protected"
-    if any(max(since, last) < f.seq < seq and mm in (f.mm, f.from_mm) for f in forks):
+    if copied > max(since, last):
         return "forked"
     return "used" if last > since else "fresh"

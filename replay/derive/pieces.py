@@ -1,4 +1,4 @@
-"""The cfi table in pieces, so that judging a long run takes no more memory than a short one."""
+"""The large tables in pieces, so that judging a long run takes no more memory than a short one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ROWS: Final = 2_000_000
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive rows of cfi, and the span of time that they cover: after < seq <= until."""
+    """Consecutive rows of a table, and the span of time that they cover: after < seq <= until."""
 
-    cfi: pl.DataFrame
+    rows: pl.DataFrame
     after: int
     until: int
 
@@ -27,26 +27,35 @@ class Piece:
         return frame.filter((pl.col("seq") > self.after) & (pl.col("seq") <= self.until))
 
 
-def pieces(run: Run, *columns: str, rows: int | None = None) -> Iterator[Piece]:
-    """All of cfi, in order. The spans cover the whole run; there is at least one piece.
+def pieces(
+    run: Run,
+    *columns: str,
+    rows: int | None = None,
+    table: str = "cfi",
+    backwards: bool = False,
+) -> Iterator[Piece]:
+    """All of a table, in order, or from its end. The spans cover the whole run; there is at least
+    one piece.
 
     columns: those to read, seq among them; all if none is named. rows: of a piece,
     ROWS by default.
     """
-    scan, height, after, rows = run.scan("cfi"), _length(run), -1, rows or ROWS
+    scan, rows = run.scan(table), rows or ROWS
+    height = _length(run, table)
     scan = scan.select(columns) if columns else scan
-    for offset in range(0, max(height, 1), rows):
-        cfi = scan.slice(offset, rows).collect()
-        last = offset + rows >= height
-        until = 2**64 - 1 if last else int(cfi["seq"][-1])
-        yield Piece(cfi, after, until)
-        after = until
+    offsets = range(0, max(height, 1), rows)
+    ends = scan.select(pl.col("seq").gather([at - 1 for at in offsets[1:]])).collect()["seq"]
+    times = [-1, *ends, 2**64 - 1]
+    numbers = range(len(offsets))
+    for number in reversed(numbers) if backwards else numbers:
+        part = scan.slice(offsets[number], rows).collect()
+        yield Piece(part, times[number], times[number + 1])
 
 
 def shares(run: Run) -> int:
     """The number of shares into which to split cfi, other than by time, for the same memory."""
-    return _length(run) // ROWS + 1
+    return _length(run, "cfi") // ROWS + 1
 
 
-def _length(run: Run) -> int:
-    return int(run.scan("cfi").select(pl.len()).collect().item())
+def _length(run: Run, table: str) -> int:
+    return int(run.scan(table).select(pl.len()).collect().item())

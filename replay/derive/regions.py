@@ -142,7 +142,8 @@ class Regions:
     ) -> None:
         self.origins: list[Origin] = []  # in the order in which they began
         self.changes: list[Change] = []  # in seq order
-        self.cuts: dict[int, list[Origin]] = {}  # by seq: those that an operation took a part of
+        # by seq: those that an operation took a part of, in order (the values mean nothing)
+        self.cuts: dict[int, dict[Origin, None]] = {}
         self._now: dict[int | None, list[Region]] = {}  # by start
         self._paths = paths or {}
         self._brks = brks
@@ -360,9 +361,7 @@ class Regions:
         """Unmaps a range."""
         for part in self._cut(mm, area, seq):
             part.origin.lost.append((part.area, seq))
-            cut = self.cuts.setdefault(seq, [])
-            if part.origin not in cut:
-                cut.append(part.origin)
+            self.cuts.setdefault(seq, {})[part.origin] = None
         self._change(seq, mm, area, "ended")
 
     def _cut(self, mm: int | None, area: Area, seq: int) -> list[Region]:

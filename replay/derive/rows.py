@@ -235,10 +235,16 @@ class Rows(Generic[R]):
         high = len(rows) if until is None else bisect_right(rows, until, key=_seq)
         return rows[low:high]
 
-    def since(self, tid: int | None, seq: int) -> Sequence[R]:
+    def since(self, tid: int | None, seq: int) -> Iterator[R]:
         """A task's rows from seq on."""
         rows = self._by_tid.get(tid, [])
-        return rows[bisect_left(rows, seq, key=_seq) :]
+        return (rows[at] for at in range(bisect_left(rows, seq, key=_seq), len(rows)))
+
+    def last(self, tid: int | None, seq: int) -> R | None:
+        """A task's last row until seq."""
+        rows = self._by_tid.get(tid, [])
+        passed = bisect_right(rows, seq, key=_seq)
+        return rows[passed - 1] if passed else None
 
 
 def _seq(row: _Row) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from shstk.replay.derive.history import History, Task
+from shstk.replay.derive.history import Cloned, History, Task
 from shstk.replay.derive.law import Law
 from shstk.replay.derive.lives import with_life
 from shstk.replay.derive.pieces import pieces
@@ -48,18 +49,21 @@ def clashes(
     """
     count = 0
     found: dict[tuple[int, Task | None], Clash] = {}  # (stack, intruder)
-    placed, places = _placed(history, law), _Places(path)
+    excuses, places = _Excuses(history, law), _Places(path)
     by: dict[int, dict[Task | None, _Pushed]] = {}  # stack, then task, in all pieces so far
     for piece in pieces(run):
-        cfi = piece.cfi.lazy().filter(pl.col("kind").cast(pl.String) == "sspush")
+        cfi = piece.rows.lazy().filter(pl.col("kind").cast(pl.String) == "sspush")
         pushes = on_stacks(cfi, ledger)
         count += pushes.height
         lives = with_life(run, pushes.lazy().sort("seq")).collect()
         for mark, tid, seq, addr, last, highest in _turns(lives).iter_rows():
             stack, here = ledger.stacks[mark], by.setdefault(mark, {})
             task = history.task(tid, seq)
-            for other, theirs in here.items():
+            for other, theirs in list(here.items()):
                 if other is task or other is None or task is None:
+                    continue
+                if not other.lives(seq):
+                    del here[other]  # what the dead pushed, nobody pops
                     continue
                 key = (mark, other if stack.owner is task else task)
                 before = found.get((mark, other))
@@ -67,7 +71,7 @@ def clashes(
                     continue
                 ssp = places.ssp(other.tid, stack.mm, seq)
                 live = ssp is not None and stack.area.base <= ssp <= theirs.highest
-                if live and not _excused(history, placed, stack, task, other, seq, theirs.last):
+                if live and not excuses.hold(stack, task, other, seq, theirs.last):
                     found[key] = Clash(stack, seq, tid, addr, other, theirs.last, ssp or 0)
             mine = here.get(task)
             here[task] = _Pushed(last, max(highest, mine.highest if mine else 0))
@@ -96,18 +100,17 @@ class _Places:
     """Each task's ssp over time."""
 
     def __init__(self, path: pl.DataFrame) -> None:
+        """path: sorted by tid and seq."""
         self._path = path
-        self._of: dict[int, pl.DataFrame] = {}
 
     def ssp(self, tid: int, mm: int | None, seq: int) -> int | None:
         """A task's ssp at seq, if it is known and the task is in this address space."""
-        if tid not in self._of:
-            self._of[tid] = self._path.filter(tid=tid).sort("seq")
-        rows = self._of[tid]
-        at = rows["seq"].search_sorted(seq, side="right")
-        if not at or rows["mm"][at - 1] != mm:
+        path = self._path
+        low, high = (path["tid"].search_sorted(tid, side=side) for side in ("left", "right"))
+        at = low + path["seq"][low:high].search_sorted(seq, side="right")
+        if at == low or path["mm"][at - 1] != mm:
             return None
-        ssp: int | None = rows["ssp_after"][at - 1]
+        ssp: int | None = path["ssp_after"][at - 1]
         return ssp
 
 
@@ -117,37 +120,35 @@ def on_stacks(rows: pl.LazyFrame, ledger: Ledger) -> pl.DataFrame:
     return ledger.marked(wanted).filter(pl.col("mark").is_not_null())
 
 
-def _placed(history: History, law: Law) -> dict[Task, int]:
-    """The threads that the law leaves on their parent's stack, with their first ssp."""
-    return {
-        c.child: c.first_ssp
-        for c in history.clones
-        if c.child
-        and c.first_ssp is not None
-        and c.kind == "thread"
-        and c.before.enabled
-        and not law.opens(c.before.enabled)
-        and c.mapped.stack is None
-    }
+class _Excuses:
+    """Why two tasks may be on one stack."""
+
+    def __init__(self, history: History, law: Law) -> None:
+        self._placed: dict[Task, int] = {}  # threads that the law leaves there: their first ssp
+        self._parents: dict[Task, list[Cloned]] = {}  # their vforks, by seq
+        self._children: dict[Task, Cloned] = {}  # by vfork
+        for c in history.clones:
+            shares = c.kind == "thread" and not law.opens(c.before.enabled) and not c.mapped.stack
+            if shares and c.before.enabled and c.child and c.first_ssp is not None:
+                self._placed[c.child] = c.first_ssp
+            if c.kind == "vfork":
+                self._parents.setdefault(c.parent, []).append(c)
+                if c.child:
+                    self._children[c.child] = c
+
+    def hold(self, stack: Stack, mine: Task, theirs: Task, seq: int, pushed: int) -> bool:
+        """Whether the other task was not yet there, or is suspended in vfork or was the child of
+        one that is over, or the law put one of them there."""
+        placed = self._placed
+        if theirs.born > pushed or any(
+            task in placed and stack.area.holds(placed[task] - 1) for task in (mine, theirs)
+        ):
+            return True
+        vforks, made = self._parents.get(theirs, []), self._children.get(theirs)
+        passed = bisect_left(vforks, seq, key=lambda c: c.seq)
+        waits = passed > 0 and not _over(vforks[passed - 1], seq)
+        return waits or (made is not None and _over(made, seq))
 
 
-def _excused(
-    history: History,
-    placed: dict[Task, int],
-    stack: Stack,
-    mine: Task,
-    theirs: Task,
-    seq: int,
-    pushed: int,
-) -> bool:
-    """Whether the other task is gone or suspended in vfork, or the law put one of them there."""
-    if theirs.born > pushed or not theirs.lives(seq):
-        return True
-    if any(t in placed and stack.area.holds(placed[t] - 1) for t in (mine, theirs)):
-        return True
-    vforks = [c for c in history.clones if c.kind == "vfork" and c.seq < seq]
-    return any(
-        (c.parent is theirs and (c.row.seq_end is None or seq < c.row.seq_end))
-        or (c.child is theirs and c.row.seq_end is not None and seq > c.row.seq_end)
-        for c in vforks
-    )
+def _over(vfork: Cloned, seq: int) -> bool:
+    return vfork.row.seq_end is not None and seq > vfork.row.seq_end

@@ -26,7 +26,7 @@ def ssp_path(run: Run, piece: Piece | None = None) -> pl.LazyFrame:
     others = other_events(run)
     if piece:
         others = [piece.span(frame) for frame in others]
-    cfi = _cfi(piece.cfi.lazy() if piece else run.scan("cfi"))
+    cfi = _cfi(piece.rows.lazy() if piece else run.scan("cfi"))
     return pl.concat([cfi, *others]).sort("tid", "seq", maintain_order=True)
 
 
@@ -41,7 +41,7 @@ def stretches(run: Run) -> tuple[int, pl.DataFrame]:
     times = pl.concat([others["seq"], run.table("task_events")["seq"]]).unique().sort()
     count, found = others.height, [others.with_columns(last=pl.col("seq"))]
     for piece in pieces(run):
-        rows = piece.cfi
+        rows = piece.rows
         count += rows.height
         follows = (
             (pl.col("ssp_before") == pl.col("ssp_after").shift())

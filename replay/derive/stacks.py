@@ -100,10 +100,9 @@ class Ledger:
         for stack in self.stacks:
             of.setdefault(stack.mm, []).extend(stack.origin.regions)
         self._lines = {mm: Timeline(regions) for mm, regions in of.items()}
-        self._times = {
-            mm: sorted({t for r in regions for t in (r.from_seq, r.to_seq) if t is not None})
-            for mm, regions in of.items()
-        }
+        regions_ = [region for stack in self.stacks for region in stack.origin.regions]
+        self._times = _sorted(t for r in regions_ for t in (r.from_seq, r.to_seq) if t is not None)
+        self._bounds = _sorted(b for r in regions_ for b in (r.start, r.end))
 
     def at(self, mm: int | None, address: int, seq: int) -> Stack | None:
         """The stack that an address lies in, or else is the top of, at a time."""
@@ -134,7 +133,8 @@ class Ledger:
         """The stack that was mapped in just this area last: for the task, or for anybody."""
         here = self._placed.get((task.mm, area.base), [])
         last = None
-        for stack in reversed(here[: bisect_right(here, seq, key=_made)]):
+        for at in reversed(range(bisect_right(here, seq, key=_made))):
+            stack = here[at]
             if stack.area == area and stack.owner is task:
                 return stack
             if stack.area == area:
@@ -191,32 +191,25 @@ class Ledger:
     def marked(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Adds to rows with mm, addr and seq the last stack that had the address: mark u32 (its
         number) and gone u64, when that part of it was taken, if before seq. Null: none, or it
-        stood. The order of the rows is kept only within an mm.
+        stood. Bounds and times cut the rows into pieces with one answer each; those of all address
+        spaces together, since there may be thousands with a few rows each.
         """
-        parts = [self._marked(part) for part in rows.partition_by("mm", maintain_order=True)]
-        return pl.concat(parts) if parts else self._marked(rows)
-
-    def _marked(self, rows: pl.DataFrame) -> pl.DataFrame:
-        mm = rows["mm"][0] if rows.height else None
-        line, times = self._lines.get(mm), self._times.get(mm, [])
-        bounds = pl.Series(line.bounds if line else [], dtype=pl.UInt64)
+        bounds, times = self._bounds, self._times
         keyed = rows.with_columns(
             segment=bounds.search_sorted(rows["addr"], side="right").cast(pl.UInt32),
-            epoch=pl.Series(times, dtype=pl.UInt64)
-            .search_sorted(rows["seq"], side="left")
-            .cast(pl.UInt32),
+            epoch=times.search_sorted(rows["seq"], side="left").cast(pl.UInt32),
         )
-        asked = keyed.select("segment", "epoch").unique().rows() if line else ()
         known = []
-        for segment, epoch in asked:
-            if line and segment and epoch:
-                last = self.last(mm, line.bounds[segment - 1], times[epoch - 1] + 1)
-                known.append((segment, epoch, last[0] and last[0].number, last[1]))
-        schema = {"segment": pl.UInt32, "epoch": pl.UInt32, "mark": pl.UInt32, "gone": pl.UInt64}
+        for mm, segment, epoch in keyed.select("mm", "segment", "epoch").unique().iter_rows():
+            if segment and epoch and mm in self._lines:
+                stack, gone = self.last(mm, bounds[segment - 1], times[epoch - 1] + 1)
+                known.append((mm, segment, epoch, stack and stack.number, gone))
+        key = {"mm": pl.UInt32, "segment": pl.UInt32, "epoch": pl.UInt32}
+        schema = {**key, "mark": pl.UInt32, "gone": pl.UInt64}
         found = pl.DataFrame(known, schema=schema, orient="row")
-        return keyed.join(found, on=["segment", "epoch"], how="left", maintain_order="left").drop(
-            "segment", "epoch"
-        )
+        return keyed.join(
+            found, on=list(key), how="left", nulls_equal=True, maintain_order="left"
+        ).drop("segment", "epoch")
 
     def _held(self, mm: int | None, address: int, seq: int) -> Stack | None:
         line = self._lines.get(mm)
@@ -258,6 +251,10 @@ def joined(areas: Iterable[Area]) -> list[Area]:
             area = Area(low, area.top - low)
         found.append(area)
     return found
+
+
+def _sorted(numbers: Iterable[int]) -> pl.Series:
+    return pl.Series(sorted(set(numbers)), dtype=pl.UInt64)
 
 
 def _made(stack: Stack) -> int:

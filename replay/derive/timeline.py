@@ -5,7 +5,7 @@ A segment tree over the bounds of the ranges. Building it takes n log n steps, a
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -56,6 +56,8 @@ class Timeline(Generic[R]):
         self._nodes: dict[int, _Node[R]] = {}
         for r in sorted(ranges, key=_from_seq):
             self._insert(r)
+        for node in self._nodes.values():
+            node.to_seqs.sort()
 
     def last(self, address: int, seq: int | None = None) -> R | None:
         """The last range to hold an address that began at or before seq (None: ever)."""
@@ -124,7 +126,7 @@ class Timeline(Generic[R]):
             held = self._node(node)
             held.from_seqs.append(r.from_seq)
             if r.to_seq is not None:
-                insort(held.to_seqs, r.to_seq)
+                held.to_seqs.append(r.to_seq)
 
     def _node(self, number: int) -> _Node[R]:
         return self._nodes.setdefault(number, _Node())

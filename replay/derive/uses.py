@@ -87,7 +87,7 @@ class _Walk:
         for piece in pieces(self._facts.run, *_COLUMNS, rows=_ROWS):
             if piece.after >= self._until:
                 break
-            cfi = piece.cfi.filter(pl.col("seq") <= self._until)
+            cfi = piece.rows.filter(pl.col("seq") <= self._until)
             cfi = cfi.with_columns(pl.col("kind").cast(pl.String))
             self._pushes(cfi.filter(pl.col("fault").is_null()))
             self._arrivals(cfi.select("seq", "tid", "mm", "ssp_before", "ssp_after", cause="kind"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
 from shstk.replay.derive.places import Mark, next_marks
+from shstk.replay.derive.regions import Change
 from shstk.replay.derive.rows import Area
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ COLUMNS: Final = {
     "popped_seq": "UInt64",
 }
 _WORD: Final = 8
+_BEGUN: Final = [name for name in COLUMNS if name not in ("to_seq", "popped_seq")]
 
 
 def words(facts: Facts) -> pl.DataFrame:
@@ -36,29 +38,14 @@ def words(facts: Facts) -> pl.DataFrame:
     mremap copy the words not popped yet, with the same write_seq.
     """
     made = _writes(facts)
-    marks = _marks(facts)
+    marks = [Mark(c.mm, c.area, c.seq, 0) for c in facts.regions.changes]
     following = _following(facts, made)
-    done = [_with_ends(made, following, marks)]
-    for seq, source, target, area, shift in _copies(facts):
-        standing = pl.concat(
-            [
-                part.filter(
-                    (pl.col("mm") == source)
-                    & pl.col("addr").is_between(area.base, area.top, closed="left")
-                    & (pl.col("from_seq") < seq)
-                    & (pl.col("to_seq").fill_null(2**64 - 1) >= seq)
-                    & (pl.col("popped_seq").fill_null(2**64 - 1) > seq)
-                )
-                for part in done
-            ]
-        )
-        if standing.height:
-            copied = standing.drop("to_seq", "popped_seq").with_columns(
-                mm=pl.lit(target, pl.UInt32),
-                addr=(pl.col("addr").cast(pl.Int128) + shift).cast(pl.UInt64),
-                from_seq=pl.lit(seq, pl.UInt64),
-            )
-            done.append(_with_ends(copied, following, marks))
+    copies = _Copies(facts.regions.changes)
+    fresh = _with_ends(made, following, marks)
+    done = [fresh]
+    while (copied := copies.of(fresh)).height:
+        fresh = _with_ends(copied, following, marks)
+        done.append(fresh)
     return pl.concat(done).select(*COLUMNS).sort("from_seq", "mm", "addr", maintain_order=True)
 
 
@@ -132,14 +119,61 @@ def _with_ends(
     return marked.with_columns(to_seq=end, popped_seq=popped).select(*COLUMNS)
 
 
-def _marks(facts: Facts) -> list[Mark]:
-    """What ends words; the number has no meaning."""
-    return [Mark(c.mm, c.area, c.seq, 0) for c in facts.regions.changes]
+class _Copies:
+    """Which words forks and mremaps copy, and to where."""
+
+    def __init__(self, changes: Sequence[Change]) -> None:
+        copies = [c for c in changes if c.kind == "copied"]
+        # An mremap takes a word away from where it was, so it is the first one to take it.
+        self._moves = [c for c in copies if c.mm == c.from_mm]
+        self._marks = [
+            Mark(c.from_mm, Area(c.area.base + c.shift, c.area.size), c.seq, number)
+            for number, c in enumerate(self._moves)
+        ]
+        rows = [
+            (c.seq, c.from_mm, c.mm, c.area.base, c.area.top) for c in copies if c.mm != c.from_mm
+        ]
+        schema = {"seq": pl.UInt64, "mm": pl.UInt32, "child": pl.UInt32}
+        ranges = {"low": pl.UInt64, "high": pl.UInt64}
+        self._ranges = pl.DataFrame(rows, schema={**schema, **ranges}, orient="row")
+        forks = self._ranges.select(*schema).unique().sort("seq")
+        self._forks = forks.with_columns(rank=pl.int_range(pl.len()).over("mm"))
+
+    def of(self, words: pl.DataFrame) -> pl.DataFrame:
+        """The copies of words with their ends: as they begin, without their ends."""
+        return pl.concat([self._moved(words), self._forked(words)])
+
+    def _moved(self, words: pl.DataFrame) -> pl.DataFrame:
+        took = next_marks(words.with_columns(seq="from_seq"), self._marks)
+        took = took.filter(pl.col("mark_seq") <= _end())
+        shifts = pl.Series([-self._moves[n].shift for n in took["mark"]], dtype=pl.Int64)
+        place = (pl.col("addr").cast(pl.Int128) + shifts).cast(pl.UInt64)
+        return took.with_columns(addr=place, from_seq="mark_seq").select(_BEGUN)
+
+    def _forked(self, words: pl.DataFrame) -> pl.DataFrame:
+        """A word is copied by every fork of its address space while it stands."""
+        first, last = (
+            words.select("mm", seq=at)
+            .with_row_index()
+            .sort("seq")
+            .join_asof(
+                self._forks.select("mm", "rank", "seq"),
+                on="seq",
+                by="mm",
+                check_sortedness=False,
+            )
+            .sort("index")["rank"]
+            .fill_null(-1)
+            for at in (pl.col("from_seq"), _end())
+        )
+        ranks = pl.int_ranges(pl.col("first") + 1, pl.col("last") + 1)
+        held = words.with_columns(first=first, last=last).filter(pl.col("first") < pl.col("last"))
+        pairs = held.with_columns(rank=ranks).explode("rank").join(self._forks, on=["mm", "rank"])
+        within = pl.col("addr").is_between("low", "high", closed="left")
+        copied = pairs.join(self._ranges, on=["seq", "mm", "child"]).filter(within)
+        return copied.with_columns(mm="child", from_seq="seq").select(_BEGUN)
 
 
-def _copies(facts: Facts) -> Iterator[tuple[int, int | None, int | None, Area, int]]:
-    """(seq, from which mm, to which, what, by how far it moves) of forks and mremaps, in order."""
-    for c in facts.regions.changes:
-        if c.kind == "copied":
-            source = Area(c.area.base + c.shift, c.area.size)
-            yield c.seq, c.from_mm, c.mm, source, -c.shift
+def _end() -> pl.Expr:
+    """The last seq at which a word can be copied: what was popped is not."""
+    return pl.min_horizontal("to_seq", pl.col("popped_seq") - 1).fill_null(2**64 - 1)

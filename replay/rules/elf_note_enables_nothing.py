@@ -36,12 +36,14 @@ policy to user space.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 
 import polars as pl
 
 from shstk.replay.derive.elf_property import features
-from shstk.replay.derive.history import Execed
+from shstk.replay.derive.history import Execed, Task
+from shstk.replay.derive.nearest import firsts
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Finding, Outcome
@@ -56,21 +58,27 @@ APPLIES = "exec of a program whose ELF note asks for landing pads or a shadow st
 
 def check(facts: Facts) -> Iterator[Outcome]:
     asked = _asked(facts)
+    judged = []
     for step in facts.history.execs:
         begin = step.begin.seq if step.begin else step.seq
-        bits = [found for seq, found in asked if begin <= seq <= step.seq]
-        if step.succeeded and any(bits):
-            yield _judge(facts, step, next(filter(None, bits)))
+        inside = asked[bisect_left(asked, (begin, 0)) : bisect_left(asked, (step.seq + 1, 0))]
+        bits = next((found for _, found in inside if found), 0)
+        if step.succeeded and bits:
+            judged.append((step, bits))
+    pads = _first_pads(facts, [step for step, _ in judged])
+    for step, bits in judged:
+        yield _judge(step, bits, pads.get(step.seq))
 
 
 def _asked(facts: Facts) -> list[tuple[int, int]]:
     """When each file was mapped as code, and the feature bits of its note."""
     files = facts.run.table("inputs").select("input", "sha256")
     rows = facts.run.table("modules").join(files, on="input").select("seq", "sha256").rows()
-    return [(seq, features(facts.run.held(sha256) or b"")) for seq, sha256 in rows]
+    bits = {sha256: features(facts.run.held(sha256) or b"") for sha256 in {s for _, s in rows}}
+    return sorted((seq, bits[sha256]) for seq, sha256 in rows)
 
 
-def _judge(facts: Facts, step: Execed, bits: int) -> Outcome:
+def _judge(step: Execed, bits: int, pad: tuple[int, int | None] | None) -> Outcome:
     names = {LANDING_PADS: "landing pads", SHADOW_STACK: "a shadow stack"}
     why = " and ".join(name for bit, name in names.items() if bits & bit)
     made, first = step.mapped.made, step.heir.first_user
@@ -78,7 +86,7 @@ def _judge(facts: Facts, step: Execed, bits: int) -> Outcome:
         seq, addr, actual = made[0].seq, made[0].start, f"mapped {words.areas(made)}"
     elif first and first.ssp and first.seq > step.seq:
         seq, addr, actual = first.seq, first.ssp, f"first ssp {first.ssp:#x}"
-    elif pad := _first_pad(facts, step):
+    elif pad:
         seq, addr, actual = *pad, "a landing pad took effect"
     else:
         return OK
@@ -94,14 +102,19 @@ def _judge(facts: Facts, step: Execed, bits: int) -> Outcome:
     )
 
 
-def _first_pad(facts: Facts, step: Execed) -> tuple[int, int] | None:
-    """The program's first landing-pad event after the exec, if before its first prctl."""
-    own = [p.seq for p in facts.history.prctls if p.task is step.heir and p.option == PR_SET_CFI]
-    end = min((seq for seq in [*own, step.heir.exit_seq] if seq and seq > step.seq), default=2**64)
-    pads = facts.run.scan("cfi").filter(
-        (pl.col("tid") == step.heir.tid)
-        & (pl.col("kind").cast(pl.String) == "lpad")
-        & pl.col("seq").is_between(step.seq, end - 1)
-    )
-    found: list[tuple[int, int]] = pads.select("seq", "pc").head(1).collect().rows()
-    return found[0] if found else None
+def _first_pads(facts: Facts, steps: list[Execed]) -> dict[int, tuple[int, int | None]]:
+    """A program's first landing-pad event, if before its first prctl; by the exec's seq."""
+    sets: dict[Task, list[int]] = {}
+    for call in facts.history.prctls:
+        if call.option == PR_SET_CFI:
+            sets.setdefault(call.task, []).append(call.seq)
+    lands = pl.col("kind").cast(pl.String) == "lpad"
+    found = firsts(facts.run, [(s.heir.tid, s.seq) for s in steps], lands, "pc")
+    pads = {}
+    for step in steps:
+        own = sets.get(step.heir, [])
+        ends = (*own[bisect_left(own, step.seq) :][:1], step.heir.exit_seq, 2**64)
+        pad = found.get((step.heir.tid, step.seq))
+        if pad and pad[0] < min(end for end in ends if end):
+            pads[step.seq] = pad
+    return pads

@@ -36,6 +36,7 @@ is t0 with a shadow stack; the kernel names a0, a1, a2 signal, siginfo and ucont
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 
 import polars as pl
@@ -80,8 +81,8 @@ def check(facts: Facts) -> Iterator[Outcome]:
             task = facts.history.task(step.row.tid, step.seq)
             if facts.history.task(step.row.tid, pushes[step.seq][0]) is not task:
                 continue  # it died before, and its tid is another's
-            later = calls.get((step.row.tid, step.row.frame), [])
-            after = ((seq, pc) for seq, pc in later if seq > step.seq)
+            called_from = calls.get((step.row.tid, step.row.frame), [])
+            after = called_from[bisect_right(called_from, (step.seq, 2**64)) :][:1]
             own = (pc for seq, pc in after if facts.history.task(step.row.tid, seq) is task)
             pc = next(own, None)
             yield _pushed(facts, step, *pushes[step.seq], pc)
@@ -128,15 +129,11 @@ def _to_vdso(facts: Facts, step: Handling, ra: int, seq: int | None) -> Outcome:
     region = facts.regions.at(step.row.mm, ra, step.seq)
     if region and region.name == "[vdso]":
         return OK
-    if region is None and not _has_vdso(facts, step.row.mm):
+    if region is None and step.row.mm not in facts.with_vdso:
         return Unknown("the address of the vdso is not recorded")
     where = region.name or "anonymous memory" if region else "nothing mapped"
     actual = f"ra {ra:#x} ({where})"
     return wrong(step, "ra in the vdso", actual, "where the handler returns to", ra, seq)
-
-
-def _has_vdso(facts: Facts, mm: int | None) -> bool:
-    return any(r.name == "[vdso]" and r.mm == mm for r in facts.regions.all)
 
 
 def _first_pushes(facts: Facts, steps: list[Handling]) -> dict[int, tuple[int, int]]:

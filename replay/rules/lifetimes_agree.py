@@ -33,6 +33,7 @@ thread's exit_group(7): 1792).
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import Final
 
@@ -84,23 +85,36 @@ class _Ends:
     """The exit whose status is a whole process's."""
 
     def __init__(self, facts: Facts) -> None:
-        self._history = facts.history
         self._group_exits = facts.calls("exit_group")
-        self._reaped = [e for e in facts.events if e.kind == "reaped"]
+        self._exits: dict[int, list[Exited]] = {}  # by pid; each list by seq
+        for exited in facts.history.exits:
+            self._exits.setdefault(exited.task.pid, []).append(exited)
+        # by pid: the ends of the processes that had it, and the execs, which end threads too
+        self._bounds: dict[int | None, list[int]] = {}
+        reaped = [(e.seq, e.tid) for e in facts.events if e.kind == "reaped"]
+        execs = [(e.seq, e.heir.tid) for e in facts.history.execs if e.succeeded]
+        for seq, pid in sorted([*reaped, *execs]):
+            self._bounds.setdefault(pid, []).append(seq)
 
     def of(self, pid: int | None, seq: int) -> Event | None:
         """Of the process that had this pid before seq; only exits after its last exec count, which
         ends threads too."""
-        reaped = (e.seq for e in self._reaped if e.tid == pid)
-        execs = (e.seq for e in self._history.execs if e.heir.tid == pid and e.succeeded)
-        since = max((at for at in (*reaped, *execs) if at < seq), default=0)
-        exits = [x for x in self._history.exits if x.task.pid == pid and since < x.seq < seq]
+        if pid is None:
+            return None
+        bounds, exits = self._bounds.get(pid, []), self._exits.get(pid, [])
+        passed = bisect_left(bounds, seq)
+        low = bisect_right(exits, bounds[passed - 1], key=_seq) if passed else 0
+        exits = exits[low : bisect_left(exits, seq, key=_seq)]
         ends = (x.event for x in exits if (x.event.status or 0) & 0x7F or self._ends_all(x))
         return next(ends, exits[-1].event if exits else None)
 
     def _ends_all(self, exited: Exited) -> bool:
         task = exited.task
         return bool(self._group_exits.of(task.tid, task.born, exited.seq))
+
+
+def _seq(exited: Exited) -> int:
+    return exited.seq
 
 
 def _ending(facts: Facts, last: Event | None) -> Iterator[Outcome]:
@@ -127,10 +141,18 @@ def _ssp(facts: Facts) -> Iterator[Outcome]:
     """Check that each event has the ssp that the last event of its task left."""
     kinds = pl.col("kind").cast(pl.String)
     steps = facts.run.table("task_events").filter(~kinds.is_in(_SETTERS))
-    for step in facts.history.execs:
-        if step.begin and step.task is not step.heir:  # a thread, which takes its leader's tid
-            inside = pl.col("seq").is_between(step.begin.seq, step.seq)
-            steps = steps.filter(~(inside & (pl.col("tid") == step.heir.tid)))
+    # a thread that execs takes its leader's tid: the leader's rows meanwhile are its own
+    taken = [
+        (step.heir.tid, step.begin.seq, step.seq)
+        for step in facts.history.execs
+        if step.begin and step.task is not step.heir
+    ]
+    schema = {"tid": pl.UInt32, "begun": pl.UInt64, "over": pl.UInt64}
+    spans = pl.DataFrame(taken, schema=schema, orient="row").sort("begun")
+    held = steps.join_asof(
+        spans, left_on="seq", right_on="begun", by="tid", check_sortedness=False, coalesce=False
+    )
+    steps = held.filter((pl.col("seq") > pl.col("over")).fill_null(True)).drop("begun", "over")
     calls = facts.run.table("syscalls").select("seq", "ssp_entry")
     during = pl.coalesce("ssp_entry", "ssp_after")  # within a call: as at its entry
     path = facts.stretches[1].join(calls, on="seq", how="left")

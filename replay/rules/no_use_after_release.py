@@ -53,7 +53,7 @@ _PROGRAMS_OWN = ("munmap", "mmap", "mremap")
 def check(facts: Facts) -> Iterator[Outcome]:
     reported: set[tuple[Stack, Task | None]] = set()
     for piece in pieces(facts.run):
-        rows = on_stacks(piece.cfi.lazy().filter(pl.col("addr").is_not_null()), facts.ledger)
+        rows = on_stacks(piece.rows.lazy().filter(pl.col("addr").is_not_null()), facts.ledger)
         late = rows.filter(pl.col("gone").is_not_null()).sort("seq")
         if count := rows.height - late.height:
             yield Satisfied(count)

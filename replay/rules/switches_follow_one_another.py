@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
@@ -39,9 +39,6 @@ from shstk.replay.rules.outcome import OK, Outcome
 
 NEEDS = ("sched", "task_events.tid")
 APPLIES = "context switch of a recorded run"
-
-# The start of a life: a thread's exec continues with the tid of its leader, which has exited.
-_BEGINNINGS: Final = ("created", "exec_done")
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
@@ -64,9 +61,8 @@ def check(facts: Facts) -> Iterator[Outcome]:
 def _renamed(facts: Facts, tid: int | None, since: int, until: int) -> int | None:
     """The task's tid after `until`: a thread's exec continues with its leader's tid."""
     execs = facts.history.execs
-    for step in execs[bisect_right(execs, since, key=lambda step: step.seq) :]:
-        if step.seq >= until:
-            break
+    low, high = (bisect_right(execs, at, key=lambda step: step.seq) for at in (since, until - 1))
+    for step in execs[low:high]:
         if step.task.tid == tid:
             tid = step.heir.tid
     return tid
@@ -78,12 +74,10 @@ def _expected(facts: Facts, row: dict[str, Any], ran: int | None) -> str | None:
         return f"from task {ran} to another"
     if (row["why"] == "start") != (ran is None):
         return "start at the first switch and no other"
-    steps = facts.events.of(ran, -1, row["seq"])
-    kinds = [e.kind for e in steps]
-    begun = max((i for i, kind in enumerate(kinds) if kind in _BEGINNINGS), default=0)
-    exited, exiting = row["why"] == "exited", "exit_begin" in kinds[begun:]
-    if ran is not None and exited and not exiting:
+    task = facts.history.task(ran, row["seq"])
+    exiting = task is not None and task.exit_seq is not None and task.exit_seq <= row["seq"]
+    if ran is not None and row["why"] == "exited" and not exiting:
         return "exited only if the task has begun to exit"
-    if ran is not None and exiting and not exited and not facts.run.manifest.provenance.real:
+    if exiting and row["why"] != "exited" and not facts.run.manifest.provenance.real:
         return "exited, for the task has begun to exit"
     return None

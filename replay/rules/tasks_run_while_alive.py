@@ -76,9 +76,8 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _alive(facts: Facts, row: dict[str, Any]) -> Finding | None:
-    steps = facts.events.of(row["tid"], -1, row["seq"])
+    last = facts.events.last(row["tid"], row["seq"])
     what = f"rows of {row['table']} of task {row['tid']}"
-    last = steps[-1] if steps else None
     if last is None or last.kind not in _AT_WORK:
         actual = "it was never created" if last is None else f"its last event was {last.kind}"
         return trace.odd(row, "a running task", actual, what)

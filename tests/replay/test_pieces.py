@@ -35,5 +35,8 @@ def test_pieces_cover_all_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (one.after, one.until) == (-1, 2**64 - 1)
     monkeypatch.setattr(pieces, "ROWS", 3)
     cut = list(pieces.pieces(run))
-    assert [p.cfi.height for p in cut] == [3, 1]
-    assert cut[0].until == cut[1].after == cut[0].cfi["seq"][-1]
+    assert [p.rows.height for p in cut] == [3, 1]
+    assert cut[0].until == cut[1].after == cut[0].rows["seq"][-1]
+    back = list(pieces.pieces(run, backwards=True))
+    assert [(p.after, p.until) for p in back] == [(p.after, p.until) for p in reversed(cut)]
+    assert [p.rows.height for p in back] == [1, 3]
