@@ -18,6 +18,7 @@ from shstk.schemas.tables import FINDINGS
 from shstk.schemas.units import show
 
 FORMATS: Final = ("text", "json", "csv")
+_FINDINGS, _EVIDENCE = 10, 12  # of a rule, and of a finding, that are listed if not all are
 
 
 def render(
@@ -25,9 +26,11 @@ def render(
     format: str,
     verbose: bool = False,
     ends: Sequence[Explanation | None] = (),
+    full: bool = False,
 ) -> str:
     """The reports in one of FORMATS. verbose: the text includes why rules were not evaluated.
 
+    full: the text lists every finding, with all its evidence, and not only the first ones.
     ends: for each report, the fault that ended its run, if one did (replay.explain.end).
     """
     if format == "csv":
@@ -36,10 +39,10 @@ def render(
     if format == "json":
         shown = [_json(r) | {"fault": as_json(e) if e else None} for r, e in both]
         return json.dumps(shown, indent=1, ensure_ascii=False) + "\n"
-    return "\n".join(_text(r, verbose) + (f"\n{short(e)}" if e else "") for r, e in both)
+    return "\n".join(_text(r, verbose, full) + (f"\n{short(e)}" if e else "") for r, e in both)
 
 
-def _text(report: Report, verbose: bool) -> str:
+def _text(report: Report, verbose: bool, full: bool) -> str:
     violated, satisfied = report.of("violated"), report.of("satisfied")
     not_evaluated = report.of("not evaluated")
     lines = [f"{report.run}: judged by kernel {report.row.name}, expecting {report.expect}"]
@@ -47,11 +50,13 @@ def _text(report: Report, verbose: bool) -> str:
         rule, count = result.rule, len(result.findings)
         times = f"{count} time" + ("s" if count > 1 else "")
         lines += ["", f"{rule.id} {rule.slug} ({rule.severity}): violated {times}"]
-        for finding in result.findings:
-            lines += finding_lines(finding, result.doubtful)
+        shown = result.findings if full else result.findings[:_FINDINGS]
+        for finding in shown:
+            lines += finding_lines(finding, result.doubtful, full)
+        lines += _more(count - len(shown))
         lines.append(f"    source    {rule.source}")
     for result in report.results:
-        lines += _deviations(result)
+        lines += _deviations(result, full)
     lines.append("")
     if satisfied:
         lines.append(f"satisfied: {', '.join(map(_count, satisfied))}")
@@ -76,7 +81,7 @@ def _text(report: Report, verbose: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _deviations(result: Result) -> Iterator[str]:
+def _deviations(result: Result, full: bool) -> Iterator[str]:
     """The findings that the emulator explains."""
     if not result.deviations:
         return
@@ -85,9 +90,16 @@ def _deviations(result: Result) -> Iterator[str]:
         f"{result.rule.id} {result.rule.slug}: not the kernel's, {len(result.deviations)} that the"
         " emulator explains"
     )
-    for finding, why in result.deviations:
-        yield from finding_lines(finding, result.doubtful)
+    shown = result.deviations if full else result.deviations[:_FINDINGS]
+    for finding, why in shown:
+        yield from finding_lines(finding, result.doubtful, full)
         yield f"    {why}"
+    yield from _more(len(result.deviations) - len(shown))
+
+
+def _more(count: int) -> Iterator[str]:
+    if count:
+        yield f"  … {count} more; --all lists them"
 
 
 def _count(result: Result) -> str:
@@ -95,8 +107,8 @@ def _count(result: Result) -> str:
     return f"{result.rule.id} ({result.checked})" + ("*" if result.unseen else "")
 
 
-def finding_lines(finding: Finding, doubtful: bool) -> Iterator[str]:
-    """One violation: place, task, expected, actual, note, evidence."""
+def finding_lines(finding: Finding, doubtful: bool, full: bool = False) -> Iterator[str]:
+    """One violation: place, task, expected, actual, note, evidence. full: all of the evidence."""
     task = f" task {finding.tid}" if finding.tid is not None else ""
     mm = f" mm {finding.mm}" if finding.mm is not None else ""
     addr = f" at {finding.addr:#x}" if finding.addr is not None else ""
@@ -106,7 +118,10 @@ def finding_lines(finding: Finding, doubtful: bool) -> Iterator[str]:
     yield f"    actual    {finding.actual}"
     yield f"    {finding.note}"
     if finding.evidence:
-        yield f"    evidence  {' '.join(map(positions.show, finding.evidence))}"
+        shown = finding.evidence if full else finding.evidence[:_EVIDENCE]
+        more = len(finding.evidence) - len(shown)
+        told = " ".join(map(positions.show, shown)) + (f" … {more} more" if more else "")
+        yield f"    evidence  {told}"
 
 
 def findings_json(result: Result) -> list[dict[str, Any]]:

@@ -20,14 +20,32 @@ if TYPE_CHECKING:
 
 def with_clock(run: Run, rows: pl.LazyFrame) -> pl.LazyFrame:
     """Adds clock i64: the number of instructions its task has run. rows: sorted by seq."""
-    icount = (pl.col("seq") // STEPS).cast(pl.Int64)
-    slices = (
+    return clocked(rows, slices(run))
+
+
+def slices(run: Run) -> pl.DataFrame:
+    """When each task ran, for `clocked`, which may be asked for one part of a table after another.
+
+    Columns: tid u32, at u64 (seq), began i64 (icount), before i64 (what the task had run by then).
+    """
+    return (
         run.scan("sched")
         .sort("seq")
-        .with_columns(began=icount, lasted=(icount.shift(-1) - icount).fill_null(0))
+        .with_columns(began=_icount(), lasted=(_icount().shift(-1) - _icount()).fill_null(0))
         .with_columns(before=pl.col("lasted").cum_sum().over("tid") - pl.col("lasted"))
         .select("tid", "began", "before", at="seq")
+        .collect()
     )
-    held = rows.join_asof(slices, left_on="seq", right_on="at", by="tid", check_sortedness=False)
-    since = icount - pl.col("began").fill_null(0)
+
+
+def clocked(rows: pl.LazyFrame, known: pl.DataFrame) -> pl.LazyFrame:
+    """As with_clock."""
+    held = rows.join_asof(
+        known.lazy(), left_on="seq", right_on="at", by="tid", check_sortedness=False
+    )
+    since = _icount() - pl.col("began").fill_null(0)
     return held.with_columns(clock=pl.col("before").fill_null(0) + since)
+
+
+def _icount() -> pl.Expr:
+    return (pl.col("seq") // STEPS).cast(pl.Int64)

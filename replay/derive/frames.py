@@ -7,15 +7,16 @@ frame are unwound.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
 from shstk.replay.derive.branches import CALL, RETURN, blocks
-from shstk.replay.derive.clock import with_clock
+from shstk.replay.derive.clock import clocked, slices
 from shstk.replay.derive.lives import with_life
+from shstk.replay.derive.pieces import pieces
 from shstk.schemas.uapi import CLONE_VFORK, CLONE_VM
 
 if TYPE_CHECKING:
@@ -35,10 +36,14 @@ COLUMNS: Final = {
     "slot": "UInt64",
     "source": "String",
 }
+_WORD: Final = 8
 
 
 @dataclass(eq=False, slots=True)
-class _Frame:
+class Frame:
+    """A call that has not returned. slot: where its return address was pushed, if that is known.
+    returned: where the calls that it made returned to."""
+
     kind: str  # call or signal
     mm: int | None
     depth: int
@@ -47,24 +52,53 @@ class _Frame:
     return_to: int | None
     callee: int | None
     slot: int | None = None
-    returned: set[int] = field(default_factory=set)  # where its calls returned to
+    returned: set[int] | None = None
+
+    def has_slot(self, mm: int | None, low: int, high: int) -> bool:
+        return self.slot is not None and self.mm == mm and low <= self.slot < high
 
 
 def frames(run: Run) -> pl.DataFrame:
     """Every call of a run, in the order of their starts, with the columns of COLUMNS."""
-    by_flow = run.scan("flow").select(pl.len()).collect().item() > 0
-    fold = _ByFlow() if by_flow else _ByPushes()
-    events = (_flow_events if by_flow else _push_events)(run)
-    steps = pl.concat([events, _steps(run)]).sort("seq", maintain_order=True)
-    for step in steps.collect().iter_rows():
-        fold.take(*step)
+    rows: list[tuple[Any, ...]] = []
+    by_flow = has_flow(run)
+
+    def ended(tid: int, f: Frame, seq: int | None, how: str) -> None:
+        row = (tid, f.mm, f.depth, f.kind, f.call_seq, seq, how, f.caller_pc, f.return_to)
+        rows.append((*row, f.callee, f.slot, "flow" if by_flow else "cfi"))
+
+    fold = fold_of(run, ended)
+    for part in events(run):
+        for step in part.iter_rows():
+            fold.take(*step)
+    for tid, stack in fold.open.items():
+        for frame in reversed(stack):
+            ended(tid, frame, None, "open")
     schema = {name: getattr(pl, dtype) for name, dtype in COLUMNS.items()}
-    made = pl.DataFrame(list(fold.rows()), schema=schema, orient="row")
-    made = made.sort("call_seq", "tid", "depth")
+    made = pl.DataFrame(rows, schema=schema, orient="row").sort("call_seq", "tid", "depth")
     return _with_slots(run, made) if by_flow else made
 
 
+def fold_of(run: Run, ended: Ended) -> Fold:
+    """By the blocks that ran; by pushes and pops if those were not recorded."""
+    return _ByFlow(ended) if has_flow(run) else _ByPushes(ended)
+
+
+def has_flow(run: Run) -> bool:
+    return bool(run.scan("flow").select(pl.len()).collect().item())
+
+
 # Events as rows (seq, tid, mm, what, a, b, c)
+
+
+def events(run: Run) -> Iterator[pl.DataFrame]:
+    """What opens and ends frames, in order, in one part after another."""
+    steps = _steps(run).collect().sort("seq", maintain_order=True)
+    parts = _flow_events(run) if has_flow(run) else _push_events(run)
+    for part, until in parts:
+        now = steps.filter(pl.col("seq") <= until)
+        steps = steps.filter(pl.col("seq") > until)
+        yield pl.concat([part, now]).sort("seq", maintain_order=True)
 
 
 def _event(what: str, a: Any = None, b: Any = None, c: Any = None) -> list[pl.Expr]:
@@ -94,91 +128,94 @@ def _steps(run: Run) -> pl.LazyFrame:
     )
 
 
-def _flow_events(run: Run) -> pl.LazyFrame:
-    """Calls (site, return address, target) and returns (target), at the seq of the next block.
+def _flow_events(run: Run) -> Iterator[tuple[pl.DataFrame, int]]:
+    """Calls (site, return address, target) and returns (target), at the seq of the next block; in
+    parts, each with the seq until which it tells all.
 
     A block that was interrupted before its end did neither. If a signal arrived right after the
     last instruction, the target is not known."""
-    ends = blocks(run).lazy()
-    ran = run.scan("flow").join(ends, on="block", how="left", maintain_order="left")
+    ends = blocks(run)
     nothing = {"count": pl.lit(0, pl.UInt32), "ends": pl.lit("other")}
     others = [
         run.scan("faults").select("seq", "tid", "mm", "pc", **nothing),
         run.scan("signals").select("seq", "tid", "mm", pc=pl.lit(None, pl.UInt64), **nothing),
     ]
-    path = pl.concat([ran.drop("block"), *others], how="diagonal").sort("seq")
-    # A signal's place is that of the instruction before; a block's, that of its first.
-    clock = pl.col("clock") + pl.col("pc").is_null().cast(pl.Int64)
-    path = with_life(run, with_clock(run, path).with_columns(clock=clock))
-    life = ["tid", "life"]
-    path = path.with_columns(
-        seq=pl.col("seq").shift(-1).over(life),
-        target=pl.col("pc").shift(-1).over(life),
-        took=pl.col("clock").shift(-1).over(life) - pl.col("clock"),
-    )
-    done = path.filter(pl.col("took") >= pl.col("count"))
-    return pl.concat(
-        [
-            done.filter(pl.col("ends") == CALL).select(_event("call", "site", "past", "target")),
-            done.filter(pl.col("ends") == RETURN).select(_event("return", "target")),
-        ]
-    )
+    known = slices(run)
+    last = pl.DataFrame()  # of each task, its last row so far: what came of it is yet to be told
+    for piece in pieces(run, table="flow"):
+        ran = piece.rows.lazy().join(ends.lazy(), on="block", how="left", maintain_order="left")
+        parts = [ran.drop("block"), *(piece.span(other) for other in others)]
+        path = pl.concat(parts, how="diagonal").sort("seq")
+        # A signal's place is that of the instruction before; a block's, that of its first.
+        clock = pl.col("clock") + pl.col("pc").is_null().cast(pl.Int64)
+        path = with_life(run, clocked(path, known).with_columns(clock=clock))
+        path = pl.concat([last.lazy(), path], how="diagonal_relaxed")
+        here = path.sort("tid", "life", maintain_order=True).collect()
+        same = (pl.struct("tid", "life") == pl.struct("tid", "life").shift(-1)).fill_null(False)
+        last = here.filter(~same)
+        done = (
+            here.lazy()
+            .with_columns(
+                seq=pl.col("seq").shift(-1),
+                target=pl.col("pc").shift(-1),
+                took=pl.col("clock").shift(-1) - pl.col("clock"),
+                same=same,
+            )
+            .filter(pl.col("same") & (pl.col("took") >= pl.col("count")))
+        )
+        calls = done.filter(ends=CALL).select(_event("call", "site", "past", "target"))
+        returns = done.filter(ends=RETURN).select(_event("return", "target"))
+        yield pl.concat([calls, returns]).collect(), piece.until
 
 
-def _push_events(run: Run) -> pl.LazyFrame:
-    cfi = (
-        run.scan("cfi")
-        .with_columns(pl.col("kind").cast(pl.String))
-        .filter(pl.col("fault").is_null())
-    )
+def _push_events(run: Run) -> Iterator[tuple[pl.DataFrame, int]]:
     raised = pl.col("ssp_after") > pl.col("ssp_before")
-    return pl.concat(
-        [
+    for piece in pieces(run):
+        cfi = (
+            piece.rows.lazy()
+            .with_columns(pl.col("kind").cast(pl.String))
+            .filter(pl.col("fault").is_null())
+        )
+        parts = [
             cfi.filter(kind="sspush").select(_event("push", "addr", "value", "pc")),
             cfi.filter(kind="sspopchk").select(_event("pop", "addr")),
             cfi.filter(raised, kind="ssp_write").select(_event("raise", "ssp_before", "ssp_after")),
         ]
-    )
+        yield pl.concat(parts).collect(), piece.until
 
 
 # The folds
 
 
-class _Fold:
-    """The open frames of each task, and the rows of the frames that ended."""
+# Told of each frame that ends: the task, the frame, when, and how (as in the view).
+Ended = Callable[[int, Frame, int | None, str], None]
 
-    source = ""
 
-    def __init__(self) -> None:
-        self._open: dict[int, list[_Frame]] = {}
-        self._rows: list[tuple[Any, ...]] = []
+class Fold:
+    """The open frames of each task, outermost first."""
+
+    def __init__(self, ended: Ended) -> None:
+        self.open: dict[int, list[Frame]] = {}
+        self._ended = ended
 
     def take(self, seq: int, tid: int, mm: int | None, what: str, a: int, b: int, c: int) -> None:
         getattr(self, f"_{what}")(seq, tid, mm, a, b, c)
 
-    def rows(self) -> Iterator[tuple[Any, ...]]:
-        for tid, stack in self._open.items():
-            while stack:
-                self._end(tid, stack.pop(), None, "open")
-        return iter(self._rows)
-
-    def _end(self, tid: int, frame: _Frame, seq: int | None, how: str) -> None:
-        f = frame
-        row = (tid, f.mm, f.depth, f.kind, f.call_seq, seq, how, f.caller_pc, f.return_to)
-        self._rows.append((*row, f.callee, f.slot, self.source))
+    def _end(self, tid: int, frame: Frame, seq: int, how: str) -> None:
+        self._ended(tid, frame, seq, how)
 
     def _end_down_to(self, tid: int, depth: int, seq: int, how: str) -> None:
         """End all frames above this depth."""
-        stack = self._open.get(tid, [])
+        stack = self.open.get(tid, [])
         while stack and stack[-1].depth > depth:
             self._end(tid, stack.pop(), seq, how)
 
     def _signal(self, seq: int, tid: int, mm: int | None, a: int, b: int, c: int) -> None:
-        stack = self._open.setdefault(tid, [])
-        stack.append(_Frame("signal", mm, _depth(stack), seq, None, None, a))
+        stack = self.open.setdefault(tid, [])
+        stack.append(Frame("signal", mm, _depth(stack), seq, None, None, a))
 
     def _sigreturn(self, seq: int, tid: int, mm: int | None, a: int, b: int, c: int) -> None:
-        stack = self._open.get(tid, [])
+        stack = self.open.get(tid, [])
         handler = next((f for f in reversed(stack) if f.kind == "signal"), None)
         if handler:
             self._end_down_to(tid, handler.depth, seq, "unwound")
@@ -187,7 +224,7 @@ class _Fold:
     def _clone(self, seq: int, tid: int, mm: int | None, child: int, flags: int, c: int) -> None:
         """A child that copies the memory, or borrows the stack, has its parent's frames."""
         copies = not flags & CLONE_VM or bool(flags & CLONE_VFORK)
-        self._open[child] = list(self._open.get(tid, ())) if copies else []
+        self.open[child] = list(self.open.get(tid, ())) if copies else []
 
     def _exec(self, seq: int, tid: int, mm: int | None, a: int, b: int, c: int) -> None:
         self._end_down_to(tid, 0, seq, "exec")
@@ -196,11 +233,9 @@ class _Fold:
         self._end_down_to(tid, 0, seq, "killed" if signal else "exit")
 
 
-class _ByFlow(_Fold):
-    source = "flow"
-
-    def __init__(self) -> None:
-        super().__init__()
+class _ByFlow(Fold):
+    def __init__(self, ended: Ended) -> None:
+        super().__init__(ended)
         self._outermost: dict[int, set[int]] = {}  # calls from no known frame, by task
 
     def _exit(self, seq: int, tid: int, mm: int | None, signal: int, b: int, c: int) -> None:
@@ -208,13 +243,13 @@ class _ByFlow(_Fold):
         self._outermost.pop(tid, None)
 
     def _call(self, seq: int, tid: int, mm: int | None, site: int, past: int, target: int) -> None:
-        stack = self._open.setdefault(tid, [])
-        stack.append(_Frame("call", mm, _depth(stack), seq, site, past, target))
+        stack = self.open.setdefault(tid, [])
+        stack.append(Frame("call", mm, _depth(stack), seq, site, past, target))
 
     def _return(
         self, seq: int, tid: int, mm: int | None, target: int | None, b: int, c: int
     ) -> None:
-        stack = self._open.get(tid, [])
+        stack = self.open.get(tid, [])
         if target is None:  # a signal's handler came first
             target = stack[-1].return_to if stack else None
         if target is None:
@@ -226,41 +261,59 @@ class _ByFlow(_Fold):
                 self._returned(tid).add(target)
                 return
         for frame in reversed(stack):
-            if target in frame.returned:
+            if frame.returned and target in frame.returned:
                 self._end_down_to(tid, frame.depth, seq, "unwound")
                 return
         if target in self._outermost.get(tid, ()):
             self._end_down_to(tid, 0, seq, "unwound")
 
     def _returned(self, tid: int) -> set[int]:
-        stack = self._open.get(tid)
-        return stack[-1].returned if stack else self._outermost.setdefault(tid, set())
+        stack = self.open.get(tid)
+        if not stack:
+            return self._outermost.setdefault(tid, set())
+        if stack[-1].returned is None:
+            stack[-1].returned = set()
+        return stack[-1].returned
 
 
-class _ByPushes(_Fold):
-    source = "cfi"
+class _ByPushes(Fold):
+    def __init__(self, ended: Ended) -> None:
+        super().__init__(ended)
+        self._words: dict[int, set[tuple[int | None, int | None]]] = {}  # of the open frames
 
     def _push(self, seq: int, tid: int, mm: int | None, addr: int, value: int, pc: int) -> None:
-        self._close(seq, tid, mm, addr, addr + 8, "unwound")
-        stack = self._open.setdefault(tid, [])
-        stack.append(_Frame("call", mm, _depth(stack), seq, None, value, pc, addr))
+        self._close(seq, tid, mm, addr, addr + _WORD, "unwound")
+        stack = self.open.setdefault(tid, [])
+        stack.append(Frame("call", mm, _depth(stack), seq, None, value, pc, addr))
+        self._words.setdefault(tid, set()).add((mm, addr))
 
     def _pop(self, seq: int, tid: int, mm: int | None, addr: int, b: int, c: int) -> None:
-        self._close(seq, tid, mm, addr, addr + 8, "return")
+        self._close(seq, tid, mm, addr, addr + _WORD, "return")
 
     def _raise(self, seq: int, tid: int, mm: int | None, low: int, high: int, c: int) -> None:
         self._close(seq, tid, mm, low, high, "unwound")
 
     def _close(self, seq: int, tid: int, mm: int | None, low: int, high: int, how: str) -> None:
         """End the task's frames whose words are there; after a pivot these need not be on top."""
-        stack = self._open.get(tid, [])
-        ended = [f for f in stack if f.slot is not None and f.mm == mm and low <= f.slot < high]
-        for frame in reversed(ended):
+        stack = self.open.get(tid, [])
+        while stack and stack[-1].has_slot(mm, low, high):
+            self._end(tid, stack.pop(), seq, how)
+        if high - low == _WORD and (mm, low) not in self._words.get(tid, ()):
+            return
+        for frame in [f for f in reversed(stack) if f.has_slot(mm, low, high)]:
             stack.remove(frame)
             self._end(tid, frame, seq, how)
 
+    def _end(self, tid: int, frame: Frame, seq: int, how: str) -> None:
+        super()._end(tid, frame, seq, how)
+        self._words.setdefault(tid, set()).discard((frame.mm, frame.slot))
 
-def _depth(stack: list[_Frame]) -> int:
+    def _clone(self, seq: int, tid: int, mm: int | None, child: int, flags: int, c: int) -> None:
+        super()._clone(seq, tid, mm, child, flags, c)
+        self._words[child] = {(f.mm, f.slot) for f in self.open[child]}
+
+
+def _depth(stack: list[Frame]) -> int:
     return stack[-1].depth + 1 if stack else 1
 
 

@@ -71,8 +71,9 @@ def handlings(
             continue
         clock, next_call = places[row.seq]
         task = history.task(row.tid, row.seq)
-        later = signals.of(row.tid, row.seq, task.exit_seq if task else None)
-        after = later[0] if later else None
+        after = next(signals.since(row.tid, row.seq + 1), None)
+        if after and task and task.exit_seq is not None and after.seq > task.exit_seq:
+            after = None
         # Its transfers come before the task's next signal and call, and belong to no other event.
         until = min(end for end in (after and after.seq - 1, next_call, 2**64 - 1) if end)
         own = (None, row.seq, row.sigreturn_seq)

@@ -229,6 +229,38 @@ class History:
         held = bisect_right(lives, seq, key=lambda task: task.born)
         return lives[held - 1] if held else None
 
+    def prctls_of(self, task: Task | None) -> list[Prctl]:
+        """A task's calls of prctl."""
+        return self._prctls_of.get(task, [])
+
+    @cached_property
+    def _prctls_of(self) -> dict[Task | None, list[Prctl]]:
+        found: dict[Task | None, list[Prctl]] = {}
+        for call in self.prctls:
+            found.setdefault(call.task, []).append(call)
+        return found
+
+    def execs_of(self, task: Task | None) -> list[Execed]:
+        """The calls of execve after which a task continues."""
+        return self._execs_of.get(task, [])
+
+    @cached_property
+    def _execs_of(self) -> dict[Task | None, list[Execed]]:
+        found: dict[Task | None, list[Execed]] = {}
+        for step in self.execs:
+            found.setdefault(step.heir, []).append(step)
+        return found
+
+    @cached_property
+    def clone_at(self) -> dict[int, Cloned]:
+        """The clone attempts by seq."""
+        return {clone.seq: clone for clone in self.clones}
+
+    @cached_property
+    def clone_of(self) -> dict[Task, Cloned]:
+        """The clone that made each task."""
+        return {clone.child: clone for clone in self.clones if clone.child}
+
     def state(self, tid: int | None, seq: int) -> State:
         """A task's state just after seq; all disabled for an unused tid."""
         task = self.task(tid, seq)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
@@ -31,26 +31,45 @@ def lasts(
     return _walk(pieces(run, table=table, backwards=True), points, which, value, "backward")
 
 
+def lasts_of(rows: pl.LazyFrame, points: Iterable[Point], value: str) -> Found:
+    """The same for the rows of a frame with seq and tid, sorted by seq."""
+    return dict(_told(_frame(points), rows.select("seq", "tid", told=value), "backward"))
+
+
 def _walk(
-    pieces: Iterable[Piece], points: Iterable[Point], which: pl.Expr, value: str, towards: str
+    pieces: Iterable[Piece],
+    points: Iterable[Point],
+    which: pl.Expr,
+    value: str,
+    towards: Literal["backward", "forward"],
 ) -> Found:
-    asked = pl.DataFrame(sorted(set(points)), schema=_SCHEMA, orient="row").sort("at")
+    asked = _frame(points)
     found: Found = {}
     for piece in pieces if asked.height else ():
         rows = piece.rows.lazy().filter(which).select("seq", "tid", told=value)
-        held = asked.lazy().join_asof(
-            rows,
-            left_on="at",
-            right_on="seq",
-            by="tid",
-            strategy="forward" if towards == "forward" else "backward",
-            allow_exact_matches=False,
-            check_sortedness=False,
-        )
-        answers = held.select("tid", "at", "seq", "told").collect()
-        for tid, at, seq, told in answers.drop_nulls("seq").iter_rows():
-            found[tid, at] = seq, told
-        asked = answers.filter(pl.col("seq").is_null()).select("tid", "at")
+        found |= _told(asked, rows, towards)
+        asked = asked.filter(~pl.Series([point in found for point in asked.iter_rows()]))
         if not asked.height:
             break
     return found
+
+
+def _frame(points: Iterable[Point]) -> pl.DataFrame:
+    return pl.DataFrame(sorted(set(points)), schema=_SCHEMA, orient="row").sort("at")
+
+
+def _told(
+    asked: pl.DataFrame, rows: pl.LazyFrame, towards: Literal["backward", "forward"]
+) -> Iterator[tuple[Point, tuple[int, int | None]]]:
+    held = asked.lazy().join_asof(
+        rows,
+        left_on="at",
+        right_on="seq",
+        by="tid",
+        strategy=towards,
+        allow_exact_matches=False,
+        check_sortedness=False,
+    )
+    answers = held.select("tid", "at", "seq", "told").collect().drop_nulls("seq")
+    for tid, at, seq, told in answers.iter_rows():
+        yield (tid, at), (seq, told)

@@ -235,6 +235,14 @@ class Rows(Generic[R]):
         high = len(rows) if until is None else bisect_right(rows, until, key=_seq)
         return rows[low:high]
 
+    def between(self, after: int, before: int) -> Sequence[R]:
+        """The rows of all tasks with after < seq < before."""
+        low, high = (
+            bisect_right(self._all, after, key=_seq),
+            bisect_left(self._all, before, key=_seq),
+        )
+        return self._all[low:high]
+
     def since(self, tid: int | None, seq: int) -> Iterator[R]:
         """A task's rows from seq on."""
         rows = self._by_tid.get(tid, [])

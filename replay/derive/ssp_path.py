@@ -26,7 +26,7 @@ def ssp_path(run: Run, piece: Piece | None = None) -> pl.LazyFrame:
     others = other_events(run)
     if piece:
         others = [piece.span(frame) for frame in others]
-    cfi = _cfi(piece.rows.lazy() if piece else run.scan("cfi"))
+    cfi = of_cfi(piece.rows.lazy() if piece else run.scan("cfi"))
     return pl.concat([cfi, *others]).sort("tid", "seq", maintain_order=True)
 
 
@@ -59,7 +59,7 @@ def stretches(run: Run) -> tuple[int, pl.DataFrame]:
             at_end(pl.col(name)).otherwise(pl.col(name).shift(-1)).alias(alias)
             for name, alias in (("ssp_after", "ssp_after"), ("seq", "last"))
         ]
-        found.append(_cfi(edges.with_columns(ends).filter("begins"), "last").collect())
+        found.append(of_cfi(edges.with_columns(ends).filter("begins"), "last").collect())
     return count, pl.concat(found).sort("tid", "seq", maintain_order=True)
 
 
@@ -84,7 +84,8 @@ def other_events(run: Run, until: int = 2**64 - 1) -> list[pl.LazyFrame]:
     ]
 
 
-def _cfi(rows: pl.LazyFrame, *more: str) -> pl.LazyFrame:
+def of_cfi(rows: pl.LazyFrame, *more: str) -> pl.LazyFrame:
+    """Rows of cfi as rows of the path, with more of their columns."""
     return rows.select(
         "seq",
         "tid",

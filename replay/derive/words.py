@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import polars as pl
 
@@ -30,6 +30,18 @@ _WORD: Final = 8
 _BEGUN: Final = [name for name in COLUMNS if name not in ("to_seq", "popped_seq")]
 
 
+class Word(NamedTuple):
+    """A word as it was written. mm: where; a fork copies it. pc: None if the kernel wrote it."""
+
+    seq: int
+    tid: int | None
+    mm: int | None
+    addr: int
+    value: int
+    pc: int | None
+    writer: str  # as in COLUMNS
+
+
 def words(facts: Facts) -> pl.DataFrame:
     """One row per word and address space, by from_seq, with the columns of COLUMNS.
 
@@ -54,15 +66,15 @@ def _writes(facts: Facts) -> pl.DataFrame:
     pushed = (
         facts.run.scan("cfi")
         .filter(kind.is_in(["sspush", "ssamoswap"]) & pl.col("fault").is_null())
-        .select("mm", pl.col("addr") // 8 * 8, "value", kind.alias("writer"), "tid", "pc", "seq")
+        .select("seq", "tid", "mm", pl.col("addr") // 8 * 8, "value", "pc", kind.alias("writer"))
         .collect()
     )
-    kernels = pl.DataFrame(list(_kernels(facts)), schema=pushed.schema, orient="row")
+    kernels = pl.DataFrame(list(of_kernel(facts)), schema=pushed.schema, orient="row")
     both = pl.concat([pushed, kernels]).rename({"seq": "write_seq"}).sort("write_seq")
     return both.with_columns(from_seq=pl.col("write_seq"))
 
 
-def _kernels(facts: Facts) -> Iterator[tuple[Any, ...]]:
+def of_kernel(facts: Facts) -> Iterator[Word]:
     """The whole words of shadow stacks that the kernel wrote."""
     tokens = set(facts.run.table("signals")["token_addr"].drop_nulls())
     maps = {call.seq for call in facts.calls("map_shadow_stack")}
@@ -78,8 +90,8 @@ def _kernels(facts: Facts) -> Iterator[tuple[Any, ...]]:
         else:
             writer = "signal" if t.addr in tokens else "kernel"
         for addr in range(-(-t.addr // _WORD) * _WORD, range_.top - _WORD + 1, _WORD):
-            word = int.from_bytes(new[addr - t.addr : addr - t.addr + _WORD], "little")
-            yield t.mm, addr, word, writer, t.tid, None, t.seq
+            value = int.from_bytes(new[addr - t.addr : addr - t.addr + _WORD], "little")
+            yield Word(t.seq, t.tid, t.mm, addr, value, None, writer)
 
 
 def _following(facts: Facts, writes: pl.DataFrame) -> dict[str, pl.DataFrame]:

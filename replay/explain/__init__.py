@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from shstk.replay.decode import signal_code, signal_name
+from shstk.replay.derive import words
+from shstk.replay.derive.frames import Frame
 from shstk.replay.explain import lost, ordinary, pads, pops, states
 from shstk.replay.explain.faults import KINDS, Fault, faults, kind
-from shstk.replay.explain.model import Call, Explanation, Motion, Value, Verdict, Word
+from shstk.replay.explain.model import Call, Explanation, Motion, Some, Value, Verdict, Word
 from shstk.replay.explain.scene import Scene
 from shstk.schemas.errors import UsageError
 from shstk.schemas.seq import STEPS, show
@@ -17,7 +19,10 @@ from shstk.schemas.seq import STEPS, show
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
+F = TypeVar("F")
+T = TypeVar("T")
 _SHOWN: Final = 4096  # bytes of shadow stack above ssp that are listed
+_FIRST, _LAST = 8, 4  # of each list; the others are counted, the views have them
 
 
 def explain(run: Run, seq: int | None = None, *, every: bool = False) -> list[Explanation]:
@@ -27,9 +32,13 @@ def explain(run: Run, seq: int | None = None, *, every: bool = False) -> list[Ex
     Without it, the last fault that ended a task, if one did.
     every: all faults, including those that a handler caught.
     """
-    found = _chosen(faults(run), seq, every)
-    scene = Scene(run)
-    return [_explained(scene, fault) for fault in found]
+    return list(explanations(run, chosen(run, seq, every=every)))
+
+
+def explanations(run: Run, found: Sequence[Fault], *, brief: bool = False) -> Iterator[Explanation]:
+    """One after another, without the lists if `brief`."""
+    scene = Scene(run, found)
+    return (_explained(scene, fault, brief) for fault in found)
 
 
 def end(run: Run) -> Explanation | None:
@@ -38,7 +47,12 @@ def end(run: Run) -> Explanation | None:
     if run.manifest.ending != "killed" or status is None:
         return None
     fatal = [f for f in faults(run) if f.fatal and f.signo == status & 0x7F]
-    return _explained(Scene(run), fatal[-1]) if fatal else None
+    return next(explanations(run, fatal[-1:]), None)
+
+
+def chosen(run: Run, seq: int | None, *, every: bool = False) -> list[Fault]:
+    """The faults to explain; arguments as of `explain`."""
+    return _chosen(faults(run), seq, every)
 
 
 def _chosen(found: list[Fault], seq: int | None, every: bool) -> list[Fault]:
@@ -55,11 +69,12 @@ def _chosen(found: list[Fault], seq: int | None, every: bool) -> list[Fault]:
     return found if every else [f for f in found if f.fatal][-1:]
 
 
-def _explained(scene: Scene, fault: Fault) -> Explanation:
+def _explained(scene: Scene, fault: Fault, brief: bool) -> Explanation:
     name = kind(fault, scene.symbols.regions)
-    slot = scene.slot(fault) if name == "mismatch" else None
-    ssp = scene.ssp(fault)
     popped = name == "mismatch"
+    verdict = VERDICTS[name](scene, fault)
+    word = scene.word(fault) if popped else None
+    ssp = scene.ssp(fault)
     return Explanation(
         run=scene.run.name,
         fault=fault,
@@ -69,28 +84,30 @@ def _explained(scene: Scene, fault: Fault) -> Explanation:
         ssp=ssp,
         expected=_value(scene, fault, fault.expected) if popped else None,
         found=_value(scene, fault, fault.found) if popped else None,
-        writer=scene.writer(slot) if slot else None,
-        motions=_motions(scene, fault, slot.write_seq if slot else 0),
-        shadow_stack=_shadow_stack(scene, fault, ssp),
-        calls=_calls(scene, fault),
-        verdict=VERDICTS[name](scene, fault),
+        writer=scene.writer(word) if word else None,
+        motions=Some() if brief else _motions(scene, fault, word.seq if word else 0),
+        shadow_stack=Some() if brief else _shadow_stack(scene, fault, ssp),
+        calls=Some() if brief else _calls(scene, fault),
+        verdict=verdict,
     )
 
 
 def _undelivered(scene: Scene, fault: Fault) -> Verdict:
+    evidence = list(_raised(scene, fault.raised_by)) if fault.raised_by else []
     verdict = states.no_frame(scene, fault) or lost.lost(scene, fault)
-    raised = fault.raised_by
-    evidence = [*states.no_delivery(scene, fault), *verdict.evidence]
-    if raised:
-        name = kind(raised, scene.symbols.regions)
-        at = f" in {scene.name(fault, raised.pc)}" if raised.pc is not None else ""
-        told = f"{signal_name(raised.signo)} ({signal_code(raised.signo, raised.code)})"
-        evidence.insert(
-            0,
-            f"the signal was {told}, raised at {show(raised.seq)}{at}: {KINDS[name][0]}; its likely"
-            f" cause: {VERDICTS[name](scene, raised).sentence}",
-        )
+    evidence += [*states.no_delivery(scene, fault), *verdict.evidence]
     return replace(verdict, evidence=tuple(evidence))
+
+
+def _raised(scene: Scene, fault: Fault) -> Iterator[str]:
+    """The exception whose signal could not be delivered."""
+    name = kind(fault, scene.symbols.regions)
+    at = f" in {scene.name(fault, fault.pc)}" if fault.pc is not None else ""
+    told = f"{signal_name(fault.signo)} ({signal_code(fault.signo, fault.code)})"
+    yield (
+        f"the signal was {told}, raised at {show(fault.seq)}{at}: {KINDS[name][0]}; its likely"
+        f" cause: {VERDICTS[name](scene, fault).sentence}"
+    )
 
 
 # kind → the function that finds its likely cause
@@ -116,41 +133,37 @@ def _value(scene: Scene, fault: Fault, value: int | None) -> Value | None:
     return None if value is None else Value(value, scene.place(fault, value))
 
 
-def _motions(scene: Scene, fault: Fault, since: int) -> tuple[Motion, ...]:
-    rows = scene.motions(fault, since)
-    pcs = [scene.pc_of(row["seq"]) for row in rows]
-    return tuple(
-        Motion(
-            row["seq"],
-            row["tid"],
-            row["reason"],
-            row["ssp_before"],
-            row["ssp_after"],
-            scene.place(fault, pc),
-        )
-        for row, pc in zip(rows, pcs, strict=True)
-    )
+def _motions(scene: Scene, fault: Fault, since: int) -> Some[Motion]:
+    def told(row: dict[str, Any]) -> Motion:
+        before, after = row["ssp_before"], row["ssp_after"]
+        place = scene.place(fault, row["pc"])
+        return Motion(row["seq"], row["tid"], row["reason"], before, after, place)
+
+    return _some(scene.motions(fault, since), told)
 
 
-def _shadow_stack(scene: Scene, fault: Fault, ssp: int | None) -> tuple[Word, ...]:
-    if ssp is None:
-        return ()
-    stack = scene.stack(fault.mm, ssp, fault.seq)
-    top = min(stack.area.top, ssp + _SHOWN) if stack else ssp
-    return tuple(
-        Word(s.addr, s.value, scene.place(fault, s.value), scene.writer(s))
-        for s in scene.slots(fault.mm, ssp, top, fault.seq)
-    )
+def _shadow_stack(scene: Scene, fault: Fault, ssp: int | None) -> Some[Word]:
+    stack = scene.stack(fault.mm, ssp, fault.seq) if ssp is not None else None
+    if ssp is None or stack is None:
+        return Some()
+
+    def told(word: words.Word) -> Word:
+        return Word(word.addr, word.value, scene.place(fault, word.value), scene.writer(word))
+
+    return _some(scene.words(fault, ssp, min(stack.area.top, ssp + _SHOWN)), told)
 
 
-def _calls(scene: Scene, fault: Fault) -> tuple[Call, ...]:
-    still = [f for f in scene.frames(fault) if f.ended == "open"]
-    return tuple(
-        Call(
-            scene.symbols.function(f.mm, f.callee) if f.callee is not None else "?",
-            f.call_seq,
-            scene.place(fault, f.caller_pc),
-            f.kind,
-        )
-        for f in reversed(still)
-    )
+def _calls(scene: Scene, fault: Fault) -> Some[Call]:
+    def told(f: Frame) -> Call:
+        function = scene.symbols.function(f.mm, f.callee) if f.callee is not None else "?"
+        return Call(function, f.call_seq, scene.place(fault, f.caller_pc), f.kind)
+
+    return _some(scene.open(fault)[::-1], told)
+
+
+def _some(found: Sequence[F], tell: Callable[[F], T]) -> Some[T]:
+    """The first and last few, as they are told."""
+    if len(found) <= _FIRST + _LAST + 1:
+        return Some(tuple(map(tell, found)))
+    first, last = found[:_FIRST], found[-_LAST:]
+    return Some(tuple(map(tell, first)), len(found) - _FIRST - _LAST, tuple(map(tell, last)))

@@ -7,15 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import polars as pl
-
 from shstk.replay.decode import size as size_in_words
+from shstk.replay.derive.regions import Region
 from shstk.replay.derive.rows import Area, Mapping
 from shstk.replay.derive.stacks import Stack
 from shstk.replay.explain.faults import Fault
 from shstk.replay.explain.model import Verdict
 from shstk.replay.explain.ordinary import guarded
-from shstk.replay.explain.scene import Frame, Scene
+from shstk.replay.explain.scene import Scene
 from shstk.replay.rules import named
 from shstk.schemas.seq import show
 from shstk.schemas.uapi import PROT_READ, PROT_WRITE
@@ -29,13 +28,6 @@ class Reach:
     fault: Fault
     address: int
     push: bool
-
-    @property
-    def stacks(self) -> list[Stack]:
-        """The shadow stacks that the address space had at the time."""
-        return [
-            s for s in self.scene.facts.stacks if s.mm == self.fault.mm and s.lives(self.fault.seq)
-        ]
 
     def beside(self, address: int, edge: Callable[[Area], int]) -> tuple[Stack | None, Area | None]:
         """The stack, and the part of it, that has its base (or its top) at an address."""
@@ -52,10 +44,6 @@ class Reach:
         """What is at the address, in words."""
         region = self.scene.symbols.regions.at(self.fault.mm, self.address, self.fault.seq)
         return (region.name or "ordinary memory") if region else "the unmapped page"
-
-    @property
-    def frames(self) -> list[Frame]:
-        return [f for f in self.scene.frames(self.fault) if f.ended == "open"]
 
 
 def lost(scene: Scene, fault: Fault) -> Verdict:
@@ -90,21 +78,16 @@ def swapped_elsewhere(reach: Reach) -> Verdict | None:
 
 
 def base_for_token(reach: Reach) -> Verdict | None:
-    for motion in reversed(reach.scene.motions(reach.fault)):
-        if motion["cause"] != "ssp_write":
-            return None
-        for stack in reach.stacks:
-            start = motion["ssp_after"] - stack.area.base
-            if stack.how == "map_shadow_stack" and start in (0, 8) and stack.area.size > 16:
-                return _base_for_token(reach, stack, motion["seq"], motion["ssp_after"])
-    return None
-
-
-def _base_for_token(reach: Reach, stack: Stack, seq: int, ssp: int) -> Verdict | None:
-    pc = reach.scene.pc_of(seq)
-    token = reach.scene.slots(stack.mm, stack.area.base, stack.area.top, reach.fault.seq)
-    tokens = [s for s in token if s.writer == "map_shadow_stack"]
-    if not tokens:
+    motions = reach.scene.motions(reach.fault)
+    if not motions or motions[-1]["cause"] != "ssp_write":
+        return None
+    ssp, seq, pc = (motions[-1][name] for name in ("ssp_after", "seq", "pc"))
+    stack = reach.scene.stack(reach.fault.mm, ssp, reach.fault.seq)
+    if stack is None or stack.how != "map_shadow_stack" or stack.area.size <= 16:
+        return None
+    held = reach.scene.words(reach.fault, stack.area.top - 8, stack.area.top)
+    tokens = [word for word in held if word.writer == "map_shadow_stack"]
+    if ssp - stack.area.base not in (0, 8) or not tokens:
         return None
     evidence = [
         f"map_shadow_stack, at {show(stack.step)}, made {stack.area}",
@@ -140,8 +123,8 @@ def released(reach: Reach) -> Verdict | None:
         f"task {unmap.tid} {verb} {area} at {show(unmap.seq)}"
         + (f" in {scene.name(fault, pc)}" if pc is not None else ""),
     ]
-    violations = scene.violated("only-the-owner-frees", "borrower-keeps-the-parents-stack")
-    told = next((v for v in violations if v.finding.seq == unmap.seq), None)
+    rules = ("only-the-owner-frees", "borrower-keeps-the-parents-stack")
+    told = next(filter(None, (scene.violated_at(slug, unmap.seq) for slug in rules)), None)
     if told:
         evidence.append(str(told))
     sentence = (
@@ -176,10 +159,11 @@ def overflow(reach: Reach) -> Verdict | None:
     stack, area = reach.beside(reach.address + 8, lambda area: area.base)
     if stack is None or area is None or not reach.push:
         return None
-    held = reach.scene.slots(stack.mm, area.base, area.top, reach.fault.seq)
-    functions = Counter(
-        reach.scene.symbols.function(s.mm, s.value) for s in held if s.writer == "sspush"
-    )
+    held = reach.scene.words(reach.fault, area.base, area.top)
+    pushed = Counter((w.mm, w.value) for w in held if w.writer == "sspush")
+    functions: Counter[str] = Counter()
+    for (mm, value), count in pushed.items():
+        functions[reach.scene.symbols.function(mm, value)] += count
     size = f"{area.size // 8} return addresses fit into its {size_in_words(area.size)}"
     if reach.fault.cause is None:
         pattern = "no room for token"
@@ -198,7 +182,7 @@ def overflow(reach: Reach) -> Verdict | None:
         evidence.append(f"{count} of the {len(held)} words on it return into {name}")
         if count > len(held) // 2:
             sentence += f": {name} recurses too deeply"
-    clone = next((c for c in reach.scene.facts.history.clones if c.seq == stack.step), None)
+    clone = reach.scene.facts.history.clone_at.get(stack.step)
     if clone and clone.row.stack_size:
         evidence.append(
             f"its size is from clone3's stack_size {clone.row.stack_size:#x}, {show(clone.seq)}"
@@ -212,7 +196,7 @@ def underflow(reach: Reach) -> Verdict | None:
         return None
     scene, fault = reach.scene, reach.fault
     switched = scene.switched_on(fault)
-    frame = next(iter(reversed(reach.frames)), None)
+    frame = next(reversed(scene.open(fault)), None)
     if frame and switched and frame.call_seq < switched:
         sentence = (
             "the function was entered before the shadow stack was switched on, so its return"
@@ -223,17 +207,12 @@ def underflow(reach: Reach) -> Verdict | None:
             f" {show(switched)}",
         )
         return Verdict("entered while off", sentence, evidence)
-    pops = scene.run.table("cfi").filter(
-        scene.before(fault)
-        & (pl.col("seq") < fault.seq - 1)
-        & (pl.col("kind").cast(pl.String) == "sspopchk")
-        & pl.col("fault").is_null()
-        & pl.col("addr").is_between(area.base, area.top)
-    )
     evidence_ = [f"ssp was {area.top:#x}, the top of {stack.name}"]
-    if pops.height:
-        seq, pc = pops.select("seq", "pc").row(pops.height - 1)
-        evidence_.append(f"its last word was popped at {show(seq)} in {scene.name(fault, pc)}")
+    pop = scene.standing.last_pop(fault.tid, fault.seq)
+    if pop and area.holds(pop.addr):
+        evidence_.append(
+            f"its last word was popped at {show(pop.seq)} in {scene.name(fault, pop.pc)}"
+        )
     sentence = "the task popped more than it pushed: the shadow stack was empty"
     return Verdict("underflow", sentence, tuple(evidence_))
 
@@ -242,16 +221,22 @@ def protected(reach: Reach) -> Verdict | None:
     region = reach.scene.symbols.regions.at(reach.fault.mm, reach.address, reach.fault.seq)
     if region is None or not region.shadow_stack or region.prot & PROT_WRITE:
         return None
-    changes = reach.scene.run.table("mappings").filter(
-        (pl.col("op").cast(pl.String) == "protect") & (pl.col("seq") <= region.from_seq)
-    )
-    evidence = [
-        f"mprotect({region.prot}) at {show(seq)}, by task {tid}"
-        for seq, tid in changes.select("seq", "tid").tail(1).iter_rows()
-    ]
+    row = reach.scene.facts.ledger.row(_protected_since(region, reach.address))
+    evidence = [f"mprotect({region.prot}) at {show(row.seq)}, by task {row.tid}"] if row else []
     what = _UNWRITABLE.get(region.prot, "unwritable")
     sentence = f"mprotect made the shadow stack {what}"
     return Verdict(f"made {what}", sentence, tuple(evidence))
+
+
+def _protected_since(region: Region, address: int) -> int:
+    """When an address got its protection: what was cut off beside it began new regions."""
+    since = region.from_seq
+    for before in reversed(region.origin.regions):
+        if before.to_seq == since and before.area.holds(address):
+            if before.prot != region.prot:
+                break
+            since = before.from_seq
+    return since
 
 
 _UNWRITABLE: Final = {0: "inaccessible", PROT_READ: "read-only"}
@@ -261,11 +246,10 @@ def astray(reach: Reach) -> Verdict:
     region = reach.scene.symbols.regions.at(reach.fault.mm, reach.address, reach.fault.seq)
     what = f"in {region.name or 'ordinary memory'}" if region else "where nothing is mapped"
     evidence = tuple(reach.scene.last_motion(reach.fault))
-    for motion in reversed(reach.scene.motions(reach.fault)):
+    for motion in reach.scene.motions(reach.fault)[-1:]:
         if motion["cause"] == "ssp_write":
             sentence = f"a csr write had set ssp to an address outside any shadow stack: {what}"
             return Verdict("ssp astray", sentence, evidence)
-        break
     sentence = f"ssp is outside any shadow stack: {what}"
     return Verdict("ssp astray", sentence, evidence)
 

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from shstk.replay.explain.faults import Fault
 from shstk.replay.symbols import Place
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Some(Generic[T]):
+    """The first and the last items of a list; `more` were left out in between."""
+
+    first: tuple[T, ...] = ()
+    more: int = 0
+    last: tuple[T, ...] = ()
+
+    def __iter__(self) -> Iterator[T]:
+        return iter((*self.first, *self.last))
+
+    def __getitem__(self, at: int) -> T:
+        """The first ones from 0, the last ones from -1."""
+        return self.first[at] if at >= 0 or not self.more else self.last[at]
+
+    def __len__(self) -> int:
+        return len(self.first) + self.more + len(self.last)
 
 
 @dataclass(frozen=True)
@@ -84,7 +107,7 @@ class Explanation:
     expected: Value | None
     found: Value | None
     writer: Writer | None
-    motions: tuple[Motion, ...]
-    shadow_stack: tuple[Word, ...]
-    calls: tuple[Call, ...]
+    motions: Some[Motion]
+    shadow_stack: Some[Word]
+    calls: Some[Call]
     verdict: Verdict

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from shstk.replay.derive.branches import RETURN, blocks
+from shstk.replay.derive.branches import RETURN
 from shstk.replay.explain.faults import Fault
 from shstk.replay.explain.model import Verdict
 from shstk.replay.explain.scene import Scene
@@ -19,8 +19,8 @@ def store(scene: Scene, fault: Fault) -> Verdict:
     address = fault.address or 0
     stack = scene.stack(fault.mm, address, fault.seq)
     evidence = [f"{address:#x} lies in {stack.name}"] if stack else []
-    for slot in scene.slots(fault.mm, address & -8, (address & -8) + 8, fault.seq):
-        evidence.append(f"the word there is {scene.name(fault, slot.value)}: {scene.who(slot)}")
+    for word in scene.words(fault, address & -8, (address & -8) + 8):
+        evidence.append(f"the word there is {scene.name(fault, word.value)}: {scene.who(word)}")
     what = "an AMO" if (fault.word or 0) & 0x7F == _AMO else "an ordinary store"
     sentence = (
         f"{what} went to a shadow stack, which only shadow-stack instructions may write:"
@@ -42,18 +42,10 @@ def fetch(scene: Scene, fault: Fault) -> Verdict:
     target = fault.pc or 0
     region = scene.symbols.regions.at(fault.mm, target, fault.seq)
     what = f"in {region.name or 'ordinary memory'}" if region else "not mapped"
-    before = (
-        scene.run.scan("flow")
-        .filter(scene.before(fault))
-        .join(blocks(scene.run).lazy(), on="block", how="left", maintain_order="left")
-        .select("ends", "site")
-        .tail(1)
-        .collect()
-    )
     how, evidence = "a jump", []
-    for ends, site in before.iter_rows():
-        how = "a return" if ends == RETURN else "a call or jump"
-        evidence = [f"it came from {scene.name(fault, site)}"]
+    if before := scene.ran_before(fault):
+        how = "a return" if before[0] == RETURN else "a call or jump"
+        evidence = [f"it came from {scene.name(fault, before[1])}"]
     sentence = f"{how} went to {target:#x}, where there is no code: {what}"
     return Verdict("no code there", sentence, tuple(evidence))
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-import polars as pl
-
-from shstk.replay.derive.branches import blocks
 from shstk.replay.derive.instructions import NO_PAD
 from shstk.replay.explain.faults import Fault
 from shstk.replay.explain.model import Verdict
@@ -25,15 +22,11 @@ def no_pad(scene: Scene, fault: Fault) -> Verdict:
 
 
 def handler_without_pad(scene: Scene, fault: Fault) -> Verdict | None:
-    entered = scene.run.table("signals").filter(
-        (pl.col("tid") == fault.tid)
-        & (pl.col("handler") == fault.pc)
-        & (pl.col("seq") >= (fault.icount - 1) * STEPS)
-        & (pl.col("seq") < fault.seq)
-    )
-    if not entered.height:
+    came = scene.facts.signals.of(fault.tid, (fault.icount - 1) * STEPS - 1, fault.seq - 1)
+    entered = [signal for signal in came if signal.handler == fault.pc]
+    if not entered:
         return None
-    seq, signo = entered.select("seq", "signo").row(entered.height - 1)
+    seq, signo = entered[-1].seq, entered[-1].signo
     sentence = (
         "the signal handler does not begin with lpad, and was entered while a landing pad was"
         " still expected from the code that it interrupted"
@@ -95,13 +88,5 @@ PATTERNS: Final[tuple[Callable[[Scene, Fault], Verdict | None], ...]] = (
 
 def _jump(scene: Scene, fault: Fault) -> list[str]:
     """The source of the jump: the last block that the task ran."""
-    before = (
-        scene.run.scan("flow")
-        .filter(scene.before(fault))
-        .join(blocks(scene.run).lazy(), on="block", how="left", maintain_order="left")
-        .select("seq", "pc", "site")
-        .tail(2)
-        .collect()
-    )
-    sites = [site for _, pc, site in before.iter_rows() if pc != fault.pc]
-    return [f"the jump came from {scene.name(fault, sites[-1])}"] if sites else []
+    before = scene.ran_before(fault)
+    return [f"the jump came from {scene.name(fault, before[1])}"] if before else []

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import polars as pl
 
+from shstk.replay.derive.frames import Frame
+from shstk.replay.derive.words import Word
 from shstk.replay.explain.faults import Fault
 from shstk.replay.explain.model import Verdict
-from shstk.replay.explain.scene import Frame, Scene, Slot
+from shstk.replay.explain.scene import Scene
 from shstk.schemas.seq import show
-from shstk.schemas.uapi import PROT_EXEC
+from shstk.schemas.uapi import PAGE, PROT_EXEC
 
-_UP: Final = 1 << 20  # bytes above ssp to search for the word that would match
+_UP: Final = 256 * PAGE  # bytes above ssp to search for the word that would match
+_TOLD: Final = 3  # tokens that are listed
 
 
 @dataclass(frozen=True)
 class Pop:
-    """The failed pop: the word on the shadow stack, and the task's calls."""
+    """The failed pop: the word on the shadow stack, the call that it returns from, and the word
+    that this call had pushed."""
 
     scene: Scene
     fault: Fault
-    slot: Slot | None
-    frames: list[Frame]
+    slot: Word | None
+    frame: Frame | None
+    own: Word | None
 
     @property
     def expected(self) -> int:
@@ -38,18 +44,16 @@ class Pop:
     def address(self) -> int:
         return self.fault.address or 0
 
-    @property
-    def frame(self) -> Frame | None:
-        """The call that the pop returns from."""
-        return next((f for f in reversed(self.frames) if f.ended == "open"), None)
-
-    @property
-    def further_up(self) -> Slot | None:
+    @cached_property
+    def further_up(self) -> Word | None:
         """The nearest word above that would have matched."""
-        above = self.scene.slots(
-            self.fault.mm, self.address + 8, self.address + _UP, self.fault.seq
-        )
-        return next((s for s in above if s.value == self.found), None)
+        reach = PAGE
+        while reach <= _UP:  # most matches are near
+            above = self.scene.words(self.fault, self.address + 8, self.address + reach)
+            if match := next((word for word in above if word.value == self.found), None):
+                return match
+            reach *= 16
+        return None
 
     def pushed(self) -> str:
         return self.scene.who(self.slot) if self.slot else ""
@@ -60,7 +64,9 @@ def mismatch(scene: Scene, fault: Fault) -> Verdict:
     if "cfi" not in scene.run.manifest.traced:
         sentence = "the run does not record who pushed what: record it with --trace cfi,flow"
         return Verdict("not recorded", sentence)
-    pop = Pop(scene, fault, scene.slot(fault), scene.frames(fault))
+    frame = next(reversed(scene.open(fault)), None)
+    own = scene.pushed(fault, frame) if frame else None
+    pop = Pop(scene, fault, scene.word(fault), frame, own)
     found = (pattern(pop) for pattern in PATTERNS)
     return next(verdict for verdict in found if verdict)
 
@@ -69,20 +75,20 @@ def two_tasks(pop: Pop) -> Verdict | None:
     slot, fault = pop.slot, pop.fault
     if slot is None or slot.writer != "sspush" or slot.tid is None or _own(pop, slot):
         return None
-    if slot.from_seq != slot.write_seq:
+    if slot.mm != fault.mm:
         return None  # a fork child's copy
     history, stack = pop.scene.facts.history, pop.scene.stack(fault.mm, pop.address, fault.seq)
-    tasks = [history.task(fault.tid, fault.seq), history.task(slot.tid, slot.write_seq)]
+    tasks = [history.task(fault.tid, fault.seq), history.task(slot.tid, slot.seq)]
     child = next((t for t in tasks if t and t.creator in tasks), None)
     shares = child is not None and child.how == "vfork"
     rules = ("thread-gets-own-stack", "vfork-shares", "one-pusher-a-stack")
-    violations = pop.scene.violated(*rules)
-    told = next((v for v in violations if v.finding.tid in (fault.tid, slot.tid)), None)
+    told = next(filter(None, (pop.scene.violated_by(rule, *tasks) for rule in rules)), None)
     rule = told.rule.id if told else None
     evidence = [f"{pop.pushed()}, between task {fault.tid}'s own push there and this pop"]
     evidence += [f"both were on {stack.name}"] if stack else []
-    for clone in history.clones:
-        if clone.child in tasks and clone.first_ssp is not None:
+    clones = [history.clone_of[task] for task in tasks if task in history.clone_of]
+    for clone in sorted(clones, key=lambda clone: clone.seq):
+        if clone.first_ssp is not None:
             evidence.append(
                 f"task {clone.child.tid if clone.child else '?'} started with ssp"
                 f" {clone.first_ssp:#x}; its parent's was"
@@ -107,15 +113,17 @@ def left_handler(pop: Pop) -> Verdict | None:
     """A signal's token at the word, or between it and the word that would match."""
     match = pop.further_up
     top = match.addr if match else pop.address + 8
-    held = pop.scene.slots(pop.fault.mm, pop.address, top, pop.fault.seq)
-    tokens = [s for s in held if s.writer == "signal"]
+    held = pop.scene.words(pop.fault, pop.address, top)
+    tokens = [word for word in held if word.writer == "signal"]
     if not tokens:
         return None
     sentence = (
         "a signal handler was left by a longjmp, without rt_sigreturn and without unwinding ssp:"
         " its words are still on the shadow stack"
     )
-    evidence = [f"a signal's token is at {t.addr:#x}: {pop.scene.who(t)}" for t in tokens]
+    evidence = [f"a signal's token is at {t.addr:#x}: {pop.scene.who(t)}" for t in tokens[:_TOLD]]
+    if len(tokens) > _TOLD:
+        evidence.append(f"tokens of {len(tokens) - _TOLD} more signals lie above it")
     if match:
         words = _words((match.addr - pop.address) // 8)
         evidence.append(f"the word that matches is {words} further up, at {match.addr:#x}")
@@ -139,17 +147,13 @@ def discarded(pop: Pop) -> Verdict | None:
     if pop.slot is not None or pop.expected:
         return None
     fault, scene = pop.fault, pop.scene
-    before = scene.words.filter(
-        pl.col("mm").eq_missing(pl.lit(fault.mm, pl.UInt32))
-        & (pl.col("addr") == pop.address)
-        & (pl.col("to_seq") < fault.seq)
-    ).sort("to_seq")
-    row = scene.facts.ledger.row(before["to_seq"][-1]) if before.height else None
-    if row is None or row.op not in _ZEROED:
+    word, seq = scene.standing.zeroed(fault.mm, pop.address, fault.seq) or (None, None)
+    row = scene.facts.ledger.row(seq)
+    if word is None or row is None or row.op not in _ZEROED:
         return None
     pc = scene.pc_of(row.during or row.seq)
     evidence = (
-        f"the word was {scene.name(fault, before['value'][-1])} until {show(row.seq)}: task"
+        f"the word was {scene.name(fault, word.value)} until {show(row.seq)}: task"
         f" {row.tid}'s {_ZEROED[row.op]}"
         + (f" in {scene.name(fault, pc)}" if pc is not None else ""),
     )
@@ -183,16 +187,15 @@ def longjmp(pop: Pop) -> Verdict | None:
     slot = pop.slot
     if slot is None:
         return None
-    left = [f for f in pop.frames if f.ended == "unwound" and f.slot == slot.addr]
-    owner = next((f for f in reversed(left) if f.call_seq <= slot.write_seq), None)
-    if owner is None or owner.return_seq is None:
+    calls = pop.scene.open_calls
+    left = calls.left(pop.fault.tid, slot.value, slot.seq, pop.fault.seq)
+    if left is None or slot.tid != pop.fault.tid:
         return None
-    jumped = [f for f in pop.frames if f.return_seq == owner.return_seq and f.ended == "unwound"]
     symbols = pop.scene.symbols
-    names = [symbols.function(f.mm, f.callee or 0) for f in jumped]
+    names = [symbols.function(mm, callee or 0) for mm, callee in reversed(left.calls)]
     evidence = [
         f"{pop.pushed()}",
-        f"at {show(owner.return_seq)} {names[-1]} jumped out of {len(jumped)} calls"
+        f"at {show(left.seq)} {names[-1]} jumped out of {len(names)} calls"
         f" ({_chain(names)}) that never returned",
         f"ssp stayed at {pop.address:#x}: there was no csr ssp write in between",
     ]
@@ -207,43 +210,35 @@ def longjmp(pop: Pop) -> Verdict | None:
 
 
 def extra_pop(pop: Pop) -> Verdict | None:
-    frame = pop.frame
-    if frame is None or frame.slot is None or frame.slot >= pop.address:
+    own = pop.own
+    if own is None or own.addr >= pop.address:
         return None
-    earlier = pop.scene.run.table("cfi").filter(
-        (pl.col("tid") == pop.fault.tid)
-        & (pl.col("kind").cast(pl.String) == "sspopchk")
-        & (pl.col("addr") == frame.slot)
-        & (pl.col("seq") > frame.call_seq)
-        & (pl.col("seq") < pop.fault.seq - 1)
-        & pl.col("fault").is_null()
-    )
-    if not earlier.height:
+    earlier = pop.scene.standing.popped(pop.fault.mm, own, pop.fault.seq)
+    if earlier is None:
         return None
-    seq, pc = earlier.select("seq", "pc").row(earlier.height - 1)
     sentence = (
         "the function popped its return address twice (unmatched sspopchk): this pop found its"
         " caller's"
     )
     evidence = (
-        f"its own word, {frame.return_to or 0:#x} at {frame.slot:#x}, had already been popped at"
-        f" {show(seq)} in {pop.scene.name(pop.fault, pc)}",
+        f"its own word, {own.value:#x} at {own.addr:#x}, had already been popped at"
+        f" {show(earlier.seq)} in {pop.scene.name(pop.fault, earlier.pc)}",
         f"the word found here is its caller's: {pop.pushed()}",
     )
     return Verdict("unmatched pop", sentence, evidence)
 
 
 def extra_push(pop: Pop) -> Verdict | None:
-    frame, slot = pop.frame, pop.slot
-    if slot is None or slot.write_seq < (frame.call_seq if frame else 0):
+    frame, own, slot = pop.frame, pop.own, pop.slot
+    if slot is None or slot.seq < (frame.call_seq if frame else 0):
         return None
-    if frame is None or frame.slot is None or frame.slot <= pop.address:
+    if own is None or own.addr <= pop.address:
         return None
-    words = (frame.slot - pop.address) // 8
+    words = (own.addr - pop.address) // 8
     sentence = f"the function pushed {_words(words)} more than it popped (unmatched sspush)"
     evidence = (
         pop.pushed(),
-        f"the function's own return address is {_words(words)} further up, at {frame.slot:#x}",
+        f"the function's own return address is {_words(words)} further up, at {own.addr:#x}",
     )
     return Verdict("unmatched push", sentence, evidence)
 
@@ -252,8 +247,8 @@ def smashed(pop: Pop) -> Verdict | None:
     frame, slot = pop.frame, pop.slot
     if slot is None or slot.writer != "sspush" or not _own(pop, slot):
         return None
-    own = slot.addr == (frame.slot if frame and frame.slot else slot.addr)
-    if not own or pop.further_up or not _is_code(pop, pop.expected):
+    elsewhere = pop.own is not None and pop.own.addr != slot.addr
+    if elsewhere or pop.further_up or not _is_code(pop, pop.expected):
         return None
     sentence = (
         "the return address in ordinary memory was overwritten after it was saved (a smashed"
@@ -261,7 +256,7 @@ def smashed(pop: Pop) -> Verdict | None:
     )
     evidence = [f"the shadow stack still has the right one: {pop.pushed()}"]
     evidence += _of_value(pop)
-    evidence += _overwriter(pop, frame.call_seq if frame else slot.write_seq)
+    evidence += _overwriter(pop, frame.call_seq if frame else slot.seq)
     return Verdict("smashed return address", sentence, tuple(evidence))
 
 
@@ -313,10 +308,10 @@ def _of_value(pop: Pop) -> Iterator[str]:
         yield f"the register has {pop.scene.name(pop.fault, pop.found)}, which is code"
 
 
-def _own(pop: Pop, slot: Slot) -> bool:
+def _own(pop: Pop, slot: Word) -> bool:
     """Whether the task that popped wrote a word itself."""
     task = pop.scene.facts.history.task
-    return task(slot.tid, slot.write_seq) is task(pop.fault.tid, pop.fault.seq)
+    return task(slot.tid, slot.seq) is task(pop.fault.tid, pop.fault.seq)
 
 
 def _is_code(pop: Pop, address: int) -> bool:
@@ -349,8 +344,8 @@ def _overwriter(pop: Pop, since: int) -> Iterator[str]:
             )
             return
     word = pop.found.to_bytes(8, "little")
-    for t in pop.scene.facts.transfers:
-        if t.op == "write" and since < t.seq < fault.seq and t.mm == fault.mm and word in t.bytes:
+    for t in pop.scene.facts.transfers.between(since, fault.seq):
+        if t.op == "write" and t.mm == fault.mm and word in t.bytes:
             call = run.table("syscalls").filter(seq=t.during or 0)["name"]
             name = call[0] if len(call) else "the kernel"
             at = t.addr + t.bytes.find(word)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import polars as pl
-
+from shstk.replay.derive.rows import Signal
 from shstk.replay.explain.faults import Fault
 from shstk.replay.explain.model import Verdict
 from shstk.replay.explain.scene import Scene
@@ -16,9 +15,9 @@ def off(scene: Scene, fault: Fault) -> Verdict:
     """The likely cause of an illegal csr ssp or ssamoswap: why xSSE was 0."""
     history = scene.facts.history
     task = history.task(fault.tid, fault.seq)
-    steps = [p for p in history.prctls if p.task is task and p.seq < fault.seq]
+    steps = [p for p in history.prctls_of(task) if p.seq < fault.seq]
     sets = [p for p in steps if p.option - scene.facts.law.first_prctl == 1]
-    execs = [e for e in history.execs if e.heir is task and e.seq < fault.seq]
+    execs = [e for e in history.execs_of(task) if e.seq < fault.seq]
     execs = [e for e in execs if e.succeeded and e.before.enabled]
     last_exec = execs[-1].seq if execs else 0
     refused = next((p for p in reversed(sets) if p.row.ret and p.seq > last_exec), None)
@@ -71,13 +70,13 @@ def bad_sigreturn(scene: Scene, fault: Fault) -> Verdict:
     evidence = []
     if made:
         evidence.append(
-            f"the signal was delivered at {show(made['seq'])} with its token at"
-            f" {made['token_addr'] or 0:#x}"
+            f"the signal was delivered at {show(made.seq)} with its token at"
+            f" {made.token_addr or 0:#x}"
         )
     if pointer is None:
         if not made:
             return _forged(evidence)
-        if made["token_addr"] and task and not task.state.enabled:
+        if made.token_addr and task and not task.state.enabled:
             sentence = (
                 "the handler switched the shadow stack off: the frame's shadow-stack pointer is no"
                 " longer meaningful"
@@ -85,7 +84,7 @@ def bad_sigreturn(scene: Scene, fault: Fault) -> Verdict:
             return Verdict("switched off in a handler", sentence, tuple(evidence))
         sentence = "the signal frame in memory was damaged: its extensions cannot be read"
         return Verdict("damaged frame", sentence, tuple(evidence))
-    if made and made["token_addr"] != pointer:
+    if made and made.token_addr != pointer:
         evidence.append(f"the frame now has {pointer:#x}: it was changed in between")
         sentence = (
             "the shadow-stack pointer in the signal frame was tampered with: the word it points"
@@ -96,8 +95,8 @@ def bad_sigreturn(scene: Scene, fault: Fault) -> Verdict:
         evidence.append(f"the frame's pointer is {pointer:#x}")
         sentence = "the frame's shadow-stack pointer does not point to a shadow stack"
         return Verdict("tampered pointer", sentence, tuple(evidence))
-    slots = scene.slots(fault.mm, pointer, pointer + 8, fault.seq)
-    evidence += [f"the word found at {pointer:#x} is {word:#x}: {scene.who(s)}" for s in slots[-1:]]
+    held = scene.words(fault, pointer, pointer + 8)
+    evidence += [f"the word found at {pointer:#x} is {word:#x}: {scene.who(w)}" for w in held[-1:]]
     if not made:
         return _forged(evidence)
     sentence = (
@@ -143,12 +142,7 @@ def no_delivery(scene: Scene, fault: Fault) -> list[str]:
     return [f"the kernel pushes a token below ssp, which was {ssp:#x} (rule {rule.id})"]
 
 
-def _delivery(scene: Scene, fault: Fault, row: dict[str, int]) -> dict[str, int] | None:
+def _delivery(scene: Scene, fault: Fault, row: dict[str, int]) -> Signal | None:
     """The delivery that wrote the frame."""
-    found = scene.run.table("signals").filter(
-        scene.before(fault)
-        & (pl.col("kind").cast(pl.String) == "delivery")
-        & (pl.col("frame") == row.get("frame"))
-    )
-    rows = list(found.iter_rows(named=True))
-    return rows[-1] if rows else None
+    task = scene.facts.history.task(fault.tid, fault.seq)
+    return scene.delivery(fault.tid, row.get("frame"), task.born if task else 0, fault.seq)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from textwrap import wrap
-from typing import Any
+from typing import Any, TypeVar
 
 from shstk.replay.decode import signal_code, signal_name
-from shstk.replay.explain.model import Call, Explanation, Motion, Value, Word, Writer
+from shstk.replay.explain.model import Call, Explanation, Motion, Some, Value, Word, Writer
 from shstk.replay.symbols import Place
 from shstk.schemas.seq import show
 
 _WIDTH = 100
-_FIRST, _LAST = 8, 4  # lines of a call stack that are shown; the others are counted
+T = TypeVar("T")
 
 
 def text(explanation: Explanation) -> str:
@@ -25,13 +25,13 @@ def text(explanation: Explanation) -> str:
     if e.motions:
         since = "since that word was written" if e.writer else "before"
         lines += ["", f"what else moved ssp {since}:"]
-        lines += _limited(_columns([_motion(m) for m in e.motions]))
+        lines += _listed(e.motions, _motion)
     if e.shadow_stack:
         lines += ["", "return addresses on the shadow stack, from ssp upwards:"]
-        lines += _limited(_columns([_word(w) for w in e.shadow_stack]))
+        lines += _listed(e.shadow_stack, _word)
     if e.calls:
         lines += ["", "calls that had not returned, innermost first:"]
-        lines += _limited(_columns([_call(c) for c in e.calls]))
+        lines += _listed(e.calls, _call)
     return "\n".join(lines) + "\n"
 
 
@@ -87,6 +87,7 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
             }
             for m in e.motions
         ],
+        "motions_count": len(e.motions),
         "shadow_stack": [
             {
                 "addr": hex(w.address),
@@ -96,6 +97,7 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
             }
             for w in e.shadow_stack
         ],
+        "shadow_stack_count": len(e.shadow_stack),
         "calls": [
             {
                 "function": c.function,
@@ -105,6 +107,7 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
             }
             for c in e.calls
         ],
+        "calls_count": len(e.calls),
         "cause": {
             "pattern": e.verdict.pattern,
             "sentence": e.verdict.sentence,
@@ -168,12 +171,12 @@ def _columns(rows: list[tuple[str, ...]]) -> list[str]:
     ]
 
 
-def _limited(lines: list[str]) -> list[str]:
-    """The first and last few lines, and the number of those left out."""
-    hidden = len(lines) - _FIRST - _LAST
-    if hidden <= 1:
-        return lines
-    return [*lines[:_FIRST], f"  … {hidden} more", *lines[-_LAST:]]
+def _listed(items: Some[T], line: Callable[[T], tuple[str, ...]]) -> list[str]:
+    """A line each, and the number of those left out."""
+    lines = _columns([line(item) for item in items])
+    if items.more:
+        lines.insert(len(items.first), f"  … {items.more} more")
+    return lines
 
 
 def _wrapped(line: str, first: str = "", rest: str = "") -> list[str]:

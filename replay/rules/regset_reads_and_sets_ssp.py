@@ -200,10 +200,12 @@ def _moved_bytes(facts: Facts, call: Call, op: str) -> bytes | None:
 def _waits_for_pad(facts: Facts, tid: int, seq: int, path: _Path) -> bool:
     """Whether a missing landing pad was the task's last event."""
     task = facts.history.task(tid, seq)
-    faults = facts.faults.of(tid, task.born if task else -1, seq)
-    if not faults or (faults[-1].cause, faults[-1].tval) != (SOFTWARE_CHECK, LANDING_PAD_FAULT):
+    last = facts.faults.last(tid, seq)
+    if last is None or (task and last.seq < task.born):
         return False
-    since = faults[-1].seq
+    if (last.cause, last.tval) != (SOFTWARE_CHECK, LANDING_PAD_FAULT):
+        return False
+    since = last.seq
     return not facts.signals.of(tid, since, seq) and not path.set_between(tid, since, seq)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from shstk.replay.derive.history import Task
 from shstk.replay.derive.rows import Area, Mapping
 from shstk.replay.facts import Facts
 from shstk.schemas.uapi import ERRNO_NAMES, PAGE
+
+_TOLD: Final = 8  # areas
 
 
 def size(count: int | None) -> str:
@@ -31,8 +34,11 @@ def result(ret: int | None) -> str:
 
 
 def areas(rows: Iterable[Mapping]) -> str:
-    """The areas that were mapped or unmapped."""
-    return ", ".join(str(m.area) for m in rows) or "nothing"
+    """The areas that were mapped or unmapped; of many, the first."""
+    told = [str(m.area) for m in rows]
+    if len(told) > _TOLD:
+        told[_TOLD - 1 :] = [f"{len(told) - _TOLD + 1} more"]
+    return ", ".join(told) or "nothing"
 
 
 def area(what: Area | None) -> str:

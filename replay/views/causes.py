@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from shstk.replay.decode import signal_name
-from shstk.replay.explain import explain
+from shstk.replay.explain import chosen, explanations
 from shstk.replay.explain.model import Explanation
 from shstk.replay.views.view import frame
 from shstk.schemas.tables import Column
@@ -46,7 +46,8 @@ COLUMNS: Final = (
 
 def build(run: Run) -> pl.DataFrame:
     """Columns of COLUMNS, by seq."""
-    return frame(COLUMNS, (_row(e) for e in explain(run, every=True)))
+    found = chosen(run, None, every=True)
+    return frame(COLUMNS, map(_row, explanations(run, found, brief=True)))
 
 
 def _row(e: Explanation) -> tuple[Any, ...]:

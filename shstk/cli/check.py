@@ -28,6 +28,7 @@ from shstk.schemas.errors import Exit, UsageError
 @click.option("--select", metavar="IDS", default="", help="Only these rules, separated by commas.")
 @click.option("--ignore", metavar="IDS", default="", help="Not these rules.")
 @click.option("-v", "--verbose", is_flag=True, help="List satisfied and unevaluated rules too.")
+@click.option("--all", "full", is_flag=True, help="List every finding, with all its evidence.")
 @format_option("text", "json", "csv")
 def command(
     runs: tuple[Path, ...],
@@ -37,6 +38,7 @@ def command(
     select: str,
     ignore: str,
     verbose: bool,
+    full: bool,
     format: str,
 ) -> int:
     """Judge each RUN: is every shadow stack allocated, handed on and released as specified?
@@ -62,7 +64,7 @@ def command(
         )
         reports.append(report)
         ends.append(end(run))
-    click.echo(render(reports, format, verbose, ends), nl=False)
+    click.echo(render(reports, format, verbose, ends, full), nl=False)
     return Exit.OK if all(made.clean for made in reports) else Exit.FINDINGS
 
 

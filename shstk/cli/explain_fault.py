@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import click
 
-import shstk
 from shstk import render
 from shstk.cli.common import Seq, format_option, open_run, run_argument
+
+_SHOWN: Final = 20  # faults in full
 
 
 @click.command()
@@ -21,13 +23,17 @@ def command(run: Path, seq: int | None, every: bool, format: str) -> None:
     or off, a store to one, a missing landing pad, a signal frame that could not be restored, or an
     ordinary fault. Without SEQ, the fault that ended the run.
     """
+    from shstk.replay.explain import chosen, explanations
     from shstk.replay.explain.text import as_json, text
 
     opened = open_run(run)
-    found = shstk.explain_fault(opened, seq, every=every)
+    faults = chosen(opened, seq, every=every)
     if format == "json":
-        render.write_json([as_json(e) for e in found])
-    elif found:
-        click.echo("\n".join(text(e) for e in found), nl=False)
-    else:
+        render.write_json([as_json(e) for e in explanations(opened, faults)])
+        return
+    if not faults:
         click.echo(f"{opened.name}: no fault" + ("" if every else " ended a task"))
+    for number, explanation in enumerate(explanations(opened, faults[:_SHOWN])):
+        click.echo("\n" * (number > 0) + text(explanation), nl=False)
+    if (more := len(faults) - _SHOWN) > 0:
+        click.echo(f"\n… {more} more: shstk query {run} 'SELECT * FROM fault_causes'")

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from shstk.replay.check import check
+from shstk.replay.explain import explain
 from shstk.replay.run import Run
 from shstk.replay.stacks import stacks
 from shstk.replay.views import VIEWS
@@ -25,6 +26,8 @@ FEW, MANY = 30, 120
 ASKED: dict[str, Callable[[Run], Any]] = {
     "check": check,
     "stacks": stacks,
+    "explain-fault": lambda run: explain(run, every=True),
+    "fault_causes": VIEWS["fault_causes"].build,
     "slots": VIEWS["slots"].build,
     "ssp_path": VIEWS["ssp_path"].build,
     "frames": VIEWS["frames"].build,
