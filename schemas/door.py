@@ -237,10 +237,10 @@ def _texts(columns: pa.Schema) -> list[str]:
 
 
 def _width(kind: pa.DataType) -> int:
-    """Bytes of a value; 0 if they differ."""
+    """Bytes of a value; 0 if they differ. Parquet has no integers of less than 32 bits."""
     if pa.types.is_dictionary(kind):
         return 8
-    return -(-kind.bit_width // 8) if pa.types.is_primitive(kind) else 0
+    return max(-(-kind.bit_width // 8), 4) if pa.types.is_primitive(kind) else 0
 
 
 def _memory() -> int:

@@ -11,8 +11,11 @@ import pytest
 
 import shstk
 from shstk.__main__ import run
+from shstk.schemas.seq import STEPS
 
-GUEST = Path(__file__).parents[2] / "shstk" / "guests" / "pthread.elf"
+ROOT = Path(__file__).parents[2]
+GUEST = ROOT / "shstk" / "guests" / "pthread.elf"
+CUTS = ROOT / "fixtures" / "bin" / "cuts.elf"
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +87,22 @@ def test_a_window_without_rows_has_its_columns() -> None:
 def test_wrong_usage(arguments: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     replay(arguments, 2)
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "how", ["grow", "copy-on-write", "signals", "step", "breakpoint", "modify"]
+)
+def test_windows_of_blocks_that_were_cut(how: str) -> None:
+    """A window begins and ends anywhere, in the middle of blocks too: it has the recorded rows."""
+    made = shstk.record(CUTS, how, out="cuts.run", force=True, trace=("insn", "flow"))
+    opened = shstk.open(made.path)
+    insn, cut = opened.table("insn"), opened.table("mappings").filter(pl.col("during").is_null())
+    ends = [cut["seq"], opened.table("signals")["seq"], opened.table("sched")["seq"]]
+    icounts = [at for at in (pl.concat(ends) // STEPS).unique().sort() if at > 1]
+    for icount in icounts[:: max(len(icounts) // 6, 1)]:
+        first, last = (icount - 1) * STEPS, (icount + 2) * STEPS
+        rows = shstk.window(opened, str(icount - 1), str(icount + 2))
+        assert rows.select(insn.columns).equals(insn.filter(pl.col("seq").is_between(first, last)))
 
 
 def test_a_file_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
