@@ -13,7 +13,7 @@ from shstk.replay.views import VIEWS
 from shstk.tracer.record import RecordOptions, record
 
 PROGRAM = Path(__file__).parents[2] / "fixtures" / "bin" / "cuts.elf"
-WAYS = ("grow", "copy-on-write", "signals", "modify", "calls", "step", "breakpoint")
+WAYS = ("grow", "copy-on-write", "signals", "modify", "calls", "breakpoint")
 QUANTA = ((1, 3), (7, 50), (10_000, 50_000))
 
 
