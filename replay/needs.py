@@ -126,6 +126,17 @@ def unobservable(provenance: Provenance, need: str) -> str:
     return f"{who}: {', '.join(missing)}" if missing else ""
 
 
+def joined(reasons: Iterable[str]) -> tuple[str, ...]:
+    """The reasons that are not empty, each once; what one recorder cannot see in one of them."""
+    found: dict[str, dict[str, None]] = {}
+    for reason in filter(None, reasons):
+        head, colon, what = reason.partition(": ")
+        found.setdefault(head if colon else reason, {})[what] = None
+    return tuple(
+        f"{head}: {', '.join(told)}" if any(told) else head for head, told in found.items()
+    )
+
+
 def unobserved(run: Run, need: str) -> str:
     """The columns of a need that are unknown in some row, in words; empty if there are none."""
     rows, _, column = need.partition(".")

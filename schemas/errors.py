@@ -52,6 +52,10 @@ class BadListing(ShstkError):
     """A Markdown listing cannot be read; `what` names file and line."""
 
 
+class BadRecording(ShstkError):
+    """What another recorder wrote cannot be read; `what` names the file and the place in it."""
+
+
 class BadPlugin(ShstkError):
     """A plugin cannot be loaded, wants rows that do not exist, or failed while the guest ran."""
 

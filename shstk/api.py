@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from shstk.rerun.compare import Replayed
     from shstk.sweep.seeds import Tried
     from shstk.tracer.guest import RunResult
+    from shstk.tracer.importers.ftrace.imports import Imported as ImportedTrace
     from shstk.tracer.options import Callbacks, GuestArguments, Settings
     from shstk.tracer.realkernel.imports import Imported
     from shstk.tracer.realkernel.options import KernelFiles, RealOptions
@@ -97,8 +98,8 @@ def import_qemu(
 
     program: the name or path that the guest executes; by default the first program that a task
     executes. executable: its ELF file. root: the guest's file tree. Both name addresses. kernel:
-    the revision whose rules are expected; by default that of the kernel's banner. Raises BadEvents,
-    NeverStarted, BadProgram, UsageError, CannotWrite.
+    the revision whose rules are expected; by default that of the kernel's banner. Raises
+    BadRecording, NeverStarted, BadProgram, UsageError, CannotWrite.
     """
     from shstk.tracer.realkernel.imports import Files, Known, import_events, program_file
 
@@ -108,6 +109,28 @@ def import_qemu(
         program = program or Path(executable).name
     known = Known(program=program, kernel=kernel, files=files)
     return import_events(Path(events), Path(out), known, force)
+
+
+def import_ftrace(
+    trace: str | Path,
+    out: str | Path,
+    *,
+    pid: int | None = None,
+    kernel: str | None = None,
+    stack_limit: int | None = None,
+    force: bool = False,
+) -> ImportedTrace:
+    """Make a run of a trace of ftrace (`shstk ftrace-probes`): text, or a trace.dat.
+
+    pid: of the program; by default the first that asks for a shadow stack. kernel: the revision
+    whose rules are expected; stack_limit: RLIMIT_STACK in bytes; by default as noted in the trace.
+    Raises BadRecording, UsageError, CannotWrite.
+    """
+    from shstk.tracer.importers.ftrace.imports import import_trace
+
+    return import_trace(
+        Path(trace), Path(out), pid=pid, kernel=kernel, stack_limit=stack_limit, force=force
+    )
 
 
 def qemu_plugin(files: KernelFiles, out: str | Path, qemu: str | None = None) -> PluginFiles:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from shstk.replay.deviations import DEVIATIONS
-from shstk.replay.needs import unobservable
+from shstk.replay.needs import joined, unobservable
 
 if TYPE_CHECKING:
     from shstk.replay.facts import Facts
@@ -106,8 +106,7 @@ class Rule:
 
     def check(self, facts: Facts) -> Result:
         doubtful = any(switch in facts.row.unconfirmed for switch in self.rests_on)
-        missing = dict.fromkeys(why for name in self.needs if (why := facts.missing(name)))
-        if missing:
+        if missing := joined(facts.missing(name) for name in self.needs):
             return Result(self, 0, (), " and ".join(missing), doubtful)
         seen = facts.run.manifest.provenance
         known = DEVIATIONS.get(seen.recorder, {})
@@ -126,14 +125,14 @@ class Rule:
         why = ""
         if not (found or count):
             why = unknown[0] if unknown else self._nothing(facts, bool(deviating))
-        unseen = dict.fromkeys(unobservable(seen, name) for name in self.also)
+        unseen = joined(unobservable(seen, name) for name in self.also)
         return Result(
             rule=self,
             checked=count + len(found),
             findings=tuple(found),
             not_evaluated=why,
             doubtful=doubtful,
-            unseen=() if why else tuple(filter(None, unseen)),
+            unseen=() if why else unseen,
             deviations=tuple(deviating),
         )
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import importlib
 import keyword
 import os
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
 
 import click
 
@@ -41,16 +42,17 @@ COMMANDS: Final = {
     "kernels": "List the kernel revisions and their switches.",
     "build": "Build a run from a Markdown listing of events.",
     "import": "Make a run of what another recorder wrote.",
+    "ftrace-probes": "Print the probes and the commands that record a real kernel with ftrace.",
     "qemu-plugin": "Write the QEMU plugin that records a real kernel, for a machine of your own.",
     "recover": "Salvage a recording that was cut off.",
     "completion": "Print the shell completion script.",
 }
 
 
-def module_of(command: str) -> str:
+def module_of(command: str, package: str = "shstk.cli") -> str:
     """The module that has a command."""
     name = command.replace("-", "_")
-    return f"shstk.cli.{name}_" if keyword.iskeyword(name) else f"shstk.cli.{name}"
+    return f"{package}.{name}_" if keyword.iskeyword(name) else f"{package}.{name}"
 
 
 class ReaderGone(Exception):
@@ -60,13 +62,16 @@ class ReaderGone(Exception):
 class Commands(click.Group):
     """Loads the module of a command only when that command is called."""
 
+    names: ClassVar[Mapping[str, str]] = COMMANDS
+    package: ClassVar = "shstk.cli"
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(self.names)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.names:
             return None
-        found = importlib.import_module(module_of(cmd_name)).command
+        found = importlib.import_module(module_of(cmd_name, self.package)).command
         assert isinstance(found, click.Command)
         return found
 
@@ -79,10 +84,10 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args and args[0] not in self.names and not args[0].startswith("-"):
             import difflib
 
-            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            close = difflib.get_close_matches(args[0], self.names, n=1)
             ctx.fail(
                 f"no such command {args[0]!r}" + (f"; did you mean {close[0]!r}?" if close else "")
             )
@@ -90,7 +95,7 @@ class Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl(list(self.names.items()))
 
 
 @click.command(

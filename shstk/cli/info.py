@@ -56,7 +56,7 @@ def _lines(m: Manifest) -> list[tuple[str, str]]:
         ("seed", str(m.seed)),
         ("memory", "unlimited" if m.memory is None else _amount(m.memory)),
         *([("pids.max", str(m.pids_max))] if m.pids_max is not None else []),
-        ("rlimits", " ".join(limits) or "all infinity"),
+        ("rlimits", " ".join(limits) or ("all infinity" if m.rlimits else "not recorded")),
         ("traced", " ".join(m.traced)),
         ("ended", _ending(m)),
         *(("warning", text) for text in m.warnings),
@@ -85,7 +85,9 @@ def _provenance(p: Provenance) -> list[tuple[str, str]]:
 
 
 def _ending(m: Manifest) -> str:
-    text = f"{m.ending} after {m.icount} instructions"
+    seen = m.provenance.observed
+    counted = "instructions" if seen is None or "cfi" in seen else "events of the guest"
+    text = f"{m.ending} after {m.icount} {counted}"
     if m.recovered_up_to is not None:
         return f"cut off; complete up to {positions.show(m.recovered_up_to)}"
     if m.exit_status is None:

@@ -9,7 +9,8 @@ import click
 import pytest
 
 from shstk.__main__ import run
-from shstk.cli import COMMANDS, cli
+from shstk.cli import COMMANDS, Commands, cli
+from shstk.cli.import_ import SOURCES
 
 
 def parameter(p: click.Parameter) -> tuple[str, ...]:
@@ -26,10 +27,8 @@ def content(command: click.Command) -> Iterator[tuple[str, ...]]:
     """A paragraph or a parameter each, in the pieces that layout keeps whole."""
     text = cleandoc(command.help or "").replace("\b", "")  # click's mark: do not wrap
     yield from ((paragraph,) for paragraph in text.split("\n\n"))
-    if command is cli:
-        yield from COMMANDS.items()
-    elif isinstance(command, click.Group):
-        yield from ((name,) for name in command.commands)
+    if isinstance(command, Commands):
+        yield from command.names.items()
     yield from map(parameter, command.params)
     yield (command.epilog or "",)
 
@@ -38,15 +37,18 @@ def squeezed(text: str) -> str:
     return "".join(text.split())
 
 
-@pytest.mark.parametrize("name", ["", *COMMANDS])
+@pytest.mark.parametrize("name", ["", *COMMANDS, *(f"import {source}" for source in SOURCES)])
 def test_help(
     name: str, capfd: pytest.CaptureFixture[str], snapshot: Callable[[str, str], None]
 ) -> None:
-    command = cli.get_command(click.Context(cli), name) if name else cli
+    command: click.Command | None = cli
+    for word in name.split():
+        assert isinstance(command, Commands)
+        command = command.get_command(click.Context(command), word)
     assert command
     assert run([*name.split(), "--help"]) == 0
     shown = squeezed(capfd.readouterr().out)
     rows = [[piece for piece in row if piece] for row in content(command)]
     assert [p for row in rows for p in row if squeezed(p) not in shown] == []
     lines = [" ".join(" ".join(row).split()) for row in rows if row]
-    snapshot(f"help-{name}".strip("-"), "\n".join(lines) + "\n")
+    snapshot("-".join(["help", *name.split()]), "\n".join(lines) + "\n")

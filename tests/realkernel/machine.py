@@ -49,6 +49,12 @@ def machine(qemu: str = "11") -> Machine:
     )
 
 
+def tools() -> Path:
+    """A tree of riscv64 programs: busybox and trace-cmd. Raises NotToBeHad."""
+    wanted = ["busybox-static", "trace-cmd"]
+    return _once("tools", lambda place: _Apt("sid", "riscv64").unpack(wanted, place))
+
+
 def _kernel(place: Path) -> None:
     apt = _Apt("sid", "riscv64")
     found = apt.run("apt-cache", "search", "--names-only", KERNEL).splitlines()

@@ -43,7 +43,8 @@ def outcomes(run: Run) -> dict[str, str]:
 def test_what_was_not_observed_is_named() -> None:
     seen = judged(STATE)
     assert seen["P6"] == "not observable by ftrace: mappings[shadow_stack]"
-    assert seen["X1"].startswith("not observable by ftrace: task_events[mm_dropped] and ")
+    both = "task_events[mm_dropped], mappings[shadow_stack]"
+    assert seen["X1"] == f"not observable by ftrace: {both}"
     assert seen["Z1"] == "not observable by ftrace: cfi"
     assert seen["P9"].startswith("no PR_LOCK_SHADOW_STACK_STATUS")
 

@@ -10,18 +10,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from shstk.schemas.errors import ShstkError
-from shstk.tracer.realkernel.image import unpacked
+from shstk.schemas.errors import BadRecording
+from shstk.tracer.packed import unpacked
 from shstk.tracer.realkernel.table import BadTable, Table, parse
 
 VERSION: Final = 1
 _MAGIC: Final = b"shstkqev"
 _PROLOGUE: Final = struct.Struct("<8s4I")
 _HEAD: Final = struct.Struct("<BBHI3Q")
-
-
-class BadEvents(ShstkError):
-    """A file of events can't be read; `what` names it."""
 
 
 class Head(NamedTuple):
@@ -137,19 +133,19 @@ class Events:
     """table: what the plugin was told; harts: of the machine; interface: of QEMU's plugins."""
 
     def __init__(self, path: Path) -> None:
-        """Raises BadEvents."""
+        """Raises BadRecording."""
         self.path = path
         try:
             self._data = unpacked(path, path.read_bytes())
         except OSError as error:
-            raise BadEvents(f"{path}: {error.strerror or error}") from error
+            raise BadRecording(f"{path}: {error.strerror or error}") from error
         if len(self._data) < _PROLOGUE.size or not self._data.startswith(_MAGIC):
-            raise BadEvents(
+            raise BadRecording(
                 f"{path} has no events of shstk's QEMU plugin", "see `shstk qemu-plugin --help`"
             )
         _, version, self.interface, self.harts, size = _PROLOGUE.unpack_from(self._data)
         if version != VERSION:
-            raise BadEvents(
+            raise BadRecording(
                 f"{path} has version {version} of the events, this shstk reads {VERSION}",
                 "record it again with the plugin that this shstk writes",
             )
@@ -158,10 +154,10 @@ class Events:
             text = self._data[_PROLOGUE.size : self._first].decode()
             self.table: Table = parse(text)
         except (UnicodeDecodeError, BadTable) as error:
-            raise BadEvents(f"{path}: its table is damaged: {error}") from error
+            raise BadRecording(f"{path}: its table is damaged: {error}") from error
 
     def __iter__(self) -> Iterator[Event]:
-        """Until the end, or until the file ends in the middle. Raises BadEvents."""
+        """Until the end, or until the file ends in the middle. Raises BadRecording."""
         at, data = self._first, self._data
         try:
             while at + _HEAD.size <= len(data):
@@ -172,7 +168,7 @@ class Events:
                 yield self._event(record, Head(hart, icount, task, mm), watch, at, at + size)
                 at += size
         except (struct.error, IndexError) as error:
-            raise BadEvents(f"{self.path} is damaged at byte {at}: {error}") from error
+            raise BadRecording(f"{self.path} is damaged at byte {at}: {error}") from error
 
     def _event(self, record: int, head: Head, watch: int, at: int, end: int) -> Event:
         data = self._data
@@ -202,7 +198,7 @@ class Events:
             return Switch(head, *_TWO.unpack_from(data, at))
         if record == 9:
             return End(head, *_TWO.unpack_from(data, at))
-        raise BadEvents(f"{self.path} is damaged at byte {at}: there is no record {record}")
+        raise BadRecording(f"{self.path} is damaged at byte {at}: there is no record {record}")
 
     def _seen(self, names: list[str], at: int, end: int) -> dict[str, bytes]:
         found = {}

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from shstk.schemas.errors import BadProgram, UsageError
-from shstk.schemas.revisions import REVISIONS, resolve
+from shstk.schemas.errors import BadProgram, BadRecording
 from shstk.schemas.tables import TABLES
 from shstk.schemas.uapi import RLIMITS
 from shstk.tracer import elf
+from shstk.tracer.importers.revision import expected
 from shstk.tracer.importers.seal import About, seal
-from shstk.tracer.realkernel.events import BadEvents, Events
+from shstk.tracer.realkernel.events import Events
 from shstk.tracer.realkernel.importer.read import Recording, read
 from shstk.tracer.realkernel.importer.state import File
 from shstk.tracer.realkernel.table import BLIND
@@ -29,7 +28,6 @@ FACTS: Final = ("banner", "image", "qemu", "firmware", "append")
 _UNSEEN: Final = ("state_hash",)
 _TRACED: Final = "cfi"
 _UNOBSERVED: Final = ("tree", "typed")
-_RELEASE: Final = re.compile(r"Linux version (\d+)\.(\d+)\.?\d*(-rc\d+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +119,7 @@ def import_events(
     force: bool = False,
     on_output: Callable[[int, bytes], None] | None = None,
 ) -> Imported:
-    """Raises BadEvents, NeverStarted, UsageError, CannotWrite."""
+    """Raises BadRecording, NeverStarted, UsageError, CannotWrite."""
     events = Events(path)
     notes = events.table.notes
     files = known.files or Files()
@@ -157,13 +155,13 @@ def import_events(
 
 
 def _limits(notes: Mapping[str, str]) -> dict[str, tuple[int, int]]:
-    """Raises BadEvents."""
+    """Raises BadRecording."""
     found = {}
     for key, value in notes.items():
         if key.startswith(LIMIT) and (name := key.removeprefix(LIMIT)) in RLIMITS:
             soft, _, hard = value.partition(" ")
             if not soft.isdigit() or not hard.isdigit():
-                raise BadEvents(f"the events' table is damaged: {key} {value}")
+                raise BadRecording(f"the events' table is damaged: {key} {value}")
             found[name] = (int(soft), int(hard))
     return found
 
@@ -174,32 +172,6 @@ def _observed() -> dict[str, tuple[str, ...]]:
         for name, table in TABLES.items()
         if table.trace in (None, _TRACED) and name not in _UNOBSERVED
     }
-
-
-def expected(kernel: str | None, banner: str) -> tuple[str, tuple[str, ...]]:
-    """The revision whose rules are expected, and what is to be said about it. Raises UsageError."""
-    if kernel is not None:
-        return resolve(kernel).name, ()
-    found = _RELEASE.search(banner)
-    if found is None:
-        raise UsageError(
-            "nothing says which kernel this is", "name the revision whose rules hold with --kernel"
-        )
-    name = f"{found[1]}.{found[2]}"
-    releases = [r for r in REVISIONS if re.fullmatch(r"\d+\.\d+", r)]
-    if name in releases:
-        return name, ()
-    newest = releases[-1]
-    if _number(name) < _number(releases[0]):
-        raise UsageError(
-            f"Linux {name} was released without shadow stacks for riscv64",
-            "if the patches are in it, name their revision with --kernel (see `shstk kernels`)",
-        )
-    return newest, (f"Linux {name} is newer than the revisions known here: judged as {newest}",)
-
-
-def _number(name: str) -> tuple[int, ...]:
-    return tuple(map(int, name.split(".")))
 
 
 def _ending(recording: Recording, ended: str) -> tuple[str, int | None]:

@@ -13,6 +13,7 @@ from typing import Final
 from shstk.schemas.errors import BadProgram, CannotWrite, UsageError
 from shstk.schemas.uapi import RLIMITS
 from shstk.tracer.guest import RunResult
+from shstk.tracer.importers.revision import expected
 from shstk.tracer.kernel.boot import initial_limits
 from shstk.tracer.realkernel import initramfs, qemu, table
 from shstk.tracer.realkernel.importer.read import NeverStarted
@@ -21,7 +22,6 @@ from shstk.tracer.realkernel.imports import (
     PROGRAM,
     Files,
     Known,
-    expected,
     import_events,
     program_file,
 )
@@ -44,7 +44,7 @@ class RealResult(RunResult):
 
 
 def record(options: RealOptions) -> RealResult:
-    """Raises UsageError, BadProgram, BadImage, NoQemu, NoCompiler, BadEvents, NeverStarted,
+    """Raises UsageError, BadProgram, BadImage, NoQemu, NoCompiler, BadRecording, NeverStarted,
     CannotWrite."""
     found = qemu.find(options.qemu)
     firmware = qemu.find_firmware(options.firmware)

@@ -46,7 +46,7 @@ class Recording:
 
 def read(events: Iterable[Event], program: str | None, files: Files) -> Recording:
     """program: its file's name; None: the first that a task executes. Raises NeverStarted,
-    BadEvents."""
+    BadRecording."""
     story = Story(files)
     starts = _Starts(program)
     first: Task | None = None

@@ -5,21 +5,13 @@ from pathlib import Path
 import click
 
 import shstk
-from shstk.cli.common import Kernel
+from shstk.cli.import_.common import run_options
 from shstk.cli.terminal import show_warnings
 
 
-@click.group
-def command() -> None:
-    """Make a run of what another recorder wrote: one command for each kind."""
-
-
-@command.command("qemu")
+@click.command()
 @click.argument("events", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="RUN", help="The run."
-)
-@click.option("--force", is_flag=True, help="Replace an existing run.")
+@run_options
 @click.option(
     "--program",
     metavar="NAME",
@@ -34,20 +26,14 @@ def command() -> None:
     metavar="DIR",
     help="The guest's file tree, to name addresses in its libraries.",
 )
-@click.option(
-    "-k",
-    "--kernel",
-    type=Kernel(),
-    help="The revision whose rules are expected (default: the release in the kernel's banner).",
-)
-def qemu(
+def command(
     events: Path,
     output: Path,
     force: bool,
+    kernel: str | None,
     program: str | None,
     exe: Path | None,
     root: Path | None,
-    kernel: str | None,
 ) -> int:
     """Make a run of EVENTS that the QEMU plugin wrote (`shstk qemu-plugin`). They may be packed by
     zstd, gzip or xz."""

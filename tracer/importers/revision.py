@@ -1,0 +1,38 @@
+"""Which revision's rules are expected of a recorded kernel."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from shstk.schemas.errors import UsageError
+from shstk.schemas.revisions import REVISIONS, resolve
+
+# Of the banner (Linux version 7.2.13…) or of uname (Linux NODE 7.2.13…).
+_RELEASE: Final = re.compile(r"Linux \S+ (\d{1,9})\.(\d{1,9})\b")
+
+
+def expected(kernel: str | None, banner: str) -> tuple[str, tuple[str, ...]]:
+    """The revision whose rules are expected, and what is to be said about it. Raises UsageError."""
+    if kernel is not None:
+        return resolve(kernel).name, ()
+    found = _RELEASE.search(banner)
+    if found is None:
+        raise UsageError(
+            "nothing says which kernel this is", "name the revision whose rules hold with --kernel"
+        )
+    name = f"{found[1]}.{found[2]}"
+    releases = [r for r in REVISIONS if re.fullmatch(r"\d+\.\d+", r)]
+    if name in releases:
+        return name, ()
+    newest = releases[-1]
+    if _number(name) < _number(releases[0]):
+        raise UsageError(
+            f"Linux {name} was released without shadow stacks for riscv64",
+            "if the patches are in it, name their revision with --kernel (see `shstk kernels`)",
+        )
+    return newest, (f"Linux {name} is newer than the revisions known here: judged as {newest}",)
+
+
+def _number(name: str) -> tuple[int, ...]:
+    return tuple(map(int, name.split(".")))
