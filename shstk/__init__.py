@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         replay_under,
         stacks,
         window,
+        write_timeline,
     )
 
     __version__: str
@@ -58,6 +59,7 @@ __all__ = [
     "replay_under",
     "stacks",
     "window",
+    "write_timeline",
 ]
 
 

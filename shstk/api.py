@@ -360,3 +360,27 @@ def export(run: Run | str | Path, out: str | Path, format: str = "arrow") -> lis
     from shstk.exporting import export as run_export
 
     return run_export(open(run), Path(out), format)
+
+
+def write_timeline(
+    run: Run | str | Path,
+    out: str | Path,
+    *,
+    window: tuple[int, int] | None = None,
+    limit: int = 200_000,
+    force: bool = False,
+) -> list[str]:
+    """Write a run as a Perfetto trace. Returns what was left out, one sentence each.
+
+    window: only from one seq to another. limit: at most so many function calls and system calls.
+    Raises CannotWrite, OutputExists, and UsageError without the package perfetto.
+    """
+    from shstk.timeline.build import build
+    from shstk.timeline.perfetto import write
+    from shstk.writing import whole_file
+
+    opened = open(run)
+    timeline = build(opened, check(opened), window, limit)
+    with whole_file(Path(out), force) as file:
+        write(timeline, file)
+    return timeline.left_out

@@ -6,7 +6,7 @@ from typing import Final
 
 from shstk.replay.stacks import COLUMNS as STACK_COLUMNS
 from shstk.replay.stacks import stacks
-from shstk.replay.views import areas, causes, frames, slots, ssp_path, tasks
+from shstk.replay.views import areas, causes, frames, slots, ssp_path, stays, tasks
 from shstk.replay.views.view import View
 
 VIEWS: Final[dict[str, View]] = {
@@ -25,6 +25,13 @@ VIEWS: Final[dict[str, View]] = {
             "every shadow stack: its owner, who allocated it, until when",
             STACK_COLUMNS,
             stacks,
+        ),
+        View(
+            "stays",
+            "Which task was on which shadow stack, from when until when?",
+            "every stretch of time that a task's ssp was on one shadow stack",
+            stays.COLUMNS,
+            stays.build,
         ),
         View(
             "handoffs",

@@ -146,6 +146,24 @@ def test_sharers_borrowers_and_pivots_are_named() -> None:
     assert own["ssp"] == TOP1 - 16  # the owner left; task 2 is on it
 
 
+def test_a_task_stays_on_a_stack_until_it_moves_or_exits() -> None:
+    stays = VIEWS["stays"].build(listed(CUT)).select("tid", "base", "from_seq", "to_seq").rows()
+    s1 = rows(listed(CUT))[0]["base"]
+    assert stays[0][:2] == (1, s1)
+    assert stays[0][3] == 40 * STEPS  # ssp_write takes it to the other
+    assert stays[1] == (1, 0x7FFF_C000_0000, 40 * STEPS, 50 * STEPS + 2)  # exit_begin
+
+
+def test_sharers_and_borrowers_stay_on_anothers_stack() -> None:
+    stays = VIEWS["stays"].build(listed(USERS, kernel="v3"))
+    by_stack = {
+        base: sorted(stays.filter(base=base)["tid"])
+        for base in stays["base"].unique(maintain_order=True)
+    }
+    own, mapped = rows(listed(USERS, kernel="v3"))
+    assert by_stack == {own["base"]: [1, 2, 3], mapped["base"]: [1]}
+
+
 @pytest.mark.parametrize(
     ("at", "others"),
     [(20, None), (45, "2 shares"), (50.3, "2 shares; 3 borrows"), (55, "2 shares")],
