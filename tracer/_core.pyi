@@ -18,7 +18,7 @@ PERM_R: Final = 1
 PERM_W: Final = 2
 PERM_X: Final = 4
 PERM_SS: Final = 8  # VM_SHADOW_STACK
-PERM_SHARED: Final = 16  # MAP_SHARED: fork shares the frames instead of copying them on write
+PERM_SHARED: Final = 16  # MAP_SHARED: stores go to the pages that are mapped, not to a copy
 
 # The traces that are recorded. Each combination in use has its own compiled loop.
 TRACE_CFI: Final = 1
@@ -83,14 +83,18 @@ class Machine:
               that it accessed.
         """
 
-    def save(self, spaces: Sequence[AddressSpace], harts: Sequence[Hart]) -> bytes:
-        """The frames of these spaces and their sharing, the harts, icount, time_offset, block ids;
-        not decoded text, `trace` or waiting rows. ValueError for spaces or harts of another
-        machine."""
-    def restore(self, state: bytes) -> tuple[list[AddressSpace], list[Hart]]:
-        """New spaces and harts, in the order of the save; the machine continues from there.
-        ValueError, without a change, for bytes that `save` can't have returned and for more frames
-        than max_frames. Frames of spaces that the machine had before still count."""
+    stored: bool  # a store went through a shared mapping; stays True until it is set to False
+    def save(
+        self, spaces: Sequence[AddressSpace], harts: Sequence[Hart], files: Sequence[Pages]
+    ) -> bytes:
+        """The frames of these spaces and files and their sharing, the harts, icount, time_offset,
+        and the block ids; not decoded text, `trace`, waiting rows, or the data of files. ValueError
+        for something of another machine, and for pages that a space maps but `files` lacks."""
+    def restore(self, state: bytes) -> tuple[list[AddressSpace], list[Hart], list[Pages]]:
+        """New spaces, harts and files, in the order of the save; the machine continues from there.
+        Each file's `data` must be attached again. ValueError, without a change, for bytes that
+        `save` can't have returned and for more frames than max_frames. Frames of spaces that the
+        machine had before still count."""
 
 def decode(word: int) -> tuple[str, str, int, int, int, int, int] | None:
     """An instruction as the executor decodes it: (name, format, rd, rs1, rs2, rs3, immediate).
@@ -102,6 +106,32 @@ def decode(word: int) -> tuple[str, str, int, int, int, int, int] | None:
     """
 
 FAULT_NO_FRAME: Final = 64
+
+class Pages:
+    """The contents of a file that is mapped, or of shared memory.
+
+    A page gets a frame when it is stored to or executed. The others are read in `data`, and as
+    zeros after it. A frame that no mapping uses and that still has the bytes of `data` is given
+    back when the machine runs out of frames.
+    """
+
+    def __init__(self, machine: Machine, data: bytes = b"") -> None: ...
+    size: Final[int]
+    def attach(self, data: bytes) -> None:
+        """After Machine.restore: the data that it began with."""
+    def resize(self, size: int) -> None:
+        """What is cut off reads as zeros if the file grows again. Mappings keep the frames of the
+        pages that were cut off until the caller discards them."""
+    def read(self, offset: int, length: int) -> bytes:
+        """Up to the end."""
+    def write(self, offset: int, data: bytes) -> bool:
+        """Within the size (otherwise ValueError). False if there is no frame left."""
+    def clear(self, offset: int, length: int) -> bool:
+        """As a write of zeros; holes stay holes."""
+    def note_store(self) -> bool:
+        """True once after the first store through a shared mapping since `clean`."""
+    def clean(self) -> None:
+        """Notice the next store through a shared mapping again."""
 
 class AddressSpace:
     """The pages of one mm: 4 KiB, addresses below 2**56, demand-zero, copy-on-write after fork."""
@@ -115,11 +145,10 @@ class AddressSpace:
         ValueError, here and below, for a range that is empty, not page-aligned or ends above 2**56,
         and for unknown permission bits.
         """
-    def share(
-        self, start: int, length: int, perm: int, source: AddressSpace, source_start: int
-    ) -> None:
-        """Map the frames of `source` at source_start, so that both see every store. They must be
-        within one of its shared mappings (otherwise ValueError)."""
+    def map_pages(self, start: int, length: int, perm: int, pages: Pages, offset: int) -> None:
+        """Map a file from a page of it on. With PERM_SHARED stores go to the file; without, the
+        first store to a page makes a private copy. Every access past the file's last page faults.
+        """
     def unmap(self, start: int, length: int) -> None: ...
     def protect(self, start: int, length: int, perm: int) -> None:
         """Set the permissions of the mapped pages; contents and PERM_SHARED do not change."""
@@ -127,12 +156,22 @@ class AddressSpace:
         """Move pages with contents and permissions (mremap), in place of existing ones. ValueError
         if the ranges overlap."""
     def discard(self, start: int, length: int) -> None:
-        """Zero the contents but keep the mapping and permissions (MADV_DONTNEED). Shared pages keep
-        their contents and are no longer resident."""
+        """Drop the frames but keep the mapping and permissions (MADV_DONTNEED): anonymous memory is
+        zero again, and a file's pages read what the file has."""
     def perm(self, addr: int) -> int:
         """Permissions of the page, -1 if unmapped."""
     def resident(self, start: int, length: int) -> int:
-        """The number of pages in the range that have a frame (Rss, in pages)."""
+        """The number of pages in the range that were touched (Rss, in pages): the first read of a
+        file's page counts for the pages around it."""
+    def populate(self, start: int, length: int, write: bool) -> bool:
+        """Make the pages resident, as stores would (write) or as reads of a file would. False if
+        there is no frame left. Permissions are not checked; pages past a file's end are left out.
+        """
+    def anonymous(self, start: int, length: int) -> int:
+        """Those of them that are not their file's: anonymous memory, and private copies."""
+    def look(self, start: int, length: int) -> bytes:
+        """A byte for each page: 3 if it has a frame of its own, 2 if it is resident as its file's,
+        1 if only the file has filled that page, else 0."""
     def read(self, addr: int, length: int, force: bool = False) -> bytes | None:
         """copy_from_user: None if a load can't read some byte (force: if it is not mapped)."""
     def write(self, addr: int, data: bytes, force: bool = False) -> bool:

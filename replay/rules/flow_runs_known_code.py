@@ -14,7 +14,7 @@ Every recorded run of a program with flow. Handwritten runs are exempt.
 
 ## Evidence columns
 flow.seq, block; code.block, pc, length, bytes, module; mappings.input, offset, flags, during;
-kernel_memory; files.
+kernel_memory; syscalls; inputs.guest_path; files.
 
 ## Example
     a block of 7 instructions at 100.0, and the next at 105.0
@@ -22,7 +22,8 @@ kernel_memory; files.
 ## Not a violation when
 the kernel interrupted the block: a fault, a context switch, a signal, or stack growth, after which
 the instruction runs again. Or the block stored to itself: the instructions after the store are a
-block of their own. If a debugger wrote to the code, its bytes are not the file's.
+block of their own. If a debugger wrote to the code, its bytes are not the file's; nor need they be
+if the program may have written to the file, which a private mapping shows.
 
 ## How to investigate
     shstk query RUN "SELECT * FROM code WHERE block = <block>"
@@ -34,8 +35,8 @@ docs/schema.md, code and flow.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
-from typing import Any
+from functools import cache, cached_property
+from typing import Any, Final
 
 import polars as pl
 
@@ -46,7 +47,7 @@ from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import OK, Outcome, Satisfied
 from shstk.schemas import seq as positions
 from shstk.schemas.seq import STEPS
-from shstk.schemas.uapi import MAP_SHARED, PROT_WRITE
+from shstk.schemas.uapi import MAP_SHARED, O_ACCMODE, O_TRUNC, PROT_WRITE
 
 NEEDS = (
     "flow",
@@ -58,7 +59,9 @@ NEEDS = (
     "sched",
     "signals",
 )
-ALSO = ("mappings.input", "mappings.during", "inputs")
+ALSO = ("mappings.input", "mappings.during", "inputs", "syscalls")
+# Calls that name a file which may be written to afterwards, perhaps under another name.
+_NAMING: Final = ("openat", "openat2", "truncate", "linkat", "renameat2", "symlinkat")
 APPLIES = "block that ran in a recorded run"
 
 
@@ -111,8 +114,10 @@ class _FileBytes:
 
     def __init__(self, facts: Facts) -> None:
         self._regions = facts.regions
-        inputs = facts.run.table("inputs").select("input", "sha256")
-        self._hashes: dict[int | None, str] = dict(inputs.iter_rows())
+        inputs = facts.run.table("inputs")
+        self._hashes: dict[int | None, str] = dict(inputs.select("input", "sha256").iter_rows())
+        self._paths: dict[int | None, str] = dict(inputs.select("input", "guest_path").iter_rows())
+        self._facts = facts
         self._held = cache(facts.run.held)
         self._transfers = facts.transfers
 
@@ -126,7 +131,21 @@ class _FileBytes:
         data = self._held(sha256) if sha256 else None
         at: int = region.offset + row["pc"] - region.start
         due = data[at : at + len(row["bytes"])] if data else None
-        return None if due != row["bytes"] and self._written(row) else due
+        if due is None or due == row["bytes"]:
+            return due
+        name = self._paths[region.input].rsplit("/", 1)[-1]
+        return None if name in self._changed or self._written(row) else due
+
+    @cached_property
+    def _changed(self) -> set[str]:
+        """Names of files that the program may have written to."""
+        calls = {
+            call.seq
+            for call in self._facts.calls(*_NAMING)
+            if (call.ret or 0) >= 0 and (call.name != "openat" or call.a2 & (O_ACCMODE | O_TRUNC))
+        }
+        read = (t.bytes for t in self._transfers if t.during in calls and t.op == "read")
+        return {path.rsplit(b"/", 1)[-1].decode("utf-8", "backslashreplace") for path in read}
 
     def _written(self, row: dict[str, Any]) -> bool:
         """Whether a debugger has written to a block, despite the protection of its page."""

@@ -21,7 +21,8 @@ PAGE = 0x1000
 BASE = 0x3FFFC000  # sixteen pages around a border of page-table nodes
 PAGES = 16
 CAUSES = {0, 1, 2, 3, 5, 7, 12, 13, 15, 18, _core.FAULT_NO_FRAME}
-PERMS = [R, R | W, R | X, R | W | X, R | W | SS, W | SS, 0, R | W | _core.PERM_SHARED]
+PERMS = [R, R | W, R | X, R | W | X, R | W | SS, W | SS, 0]
+FILE_PERMS = [R, R | X, R | W | X, R | W | _core.PERM_SHARED, R | X | _core.PERM_SHARED]
 # Words with random operand bits: loads, stores, branches, jal, jalr, amo, csr, arithmetic, FP,
 # vectors.
 OPCODES = [0x03, 0x07, 0x0F, 0x13, 0x17, 0x1B, 0x23, 0x27, 0x2F, 0x33, 0x37, 0x3B]
@@ -53,12 +54,12 @@ def random_address(rng: random.Random) -> int:
     return (at + rng.choice([0, 8, 0x7F8, 0xFF8, 0xFFC, 0xFFE, rng.randrange(PAGE)])) & MASK
 
 
-def change(rng: random.Random, space: _core.AddressSpace) -> None:
+def change(rng: random.Random, space: _core.AddressSpace, file: _core.Pages) -> None:
     """One random operation of the kernel."""
     page = rng.randrange(PAGES)
     count = rng.randrange(1, PAGES - page + 1)
     start, length = BASE + page * PAGE, count * PAGE
-    operation = rng.randrange(7)
+    operation = rng.randrange(11)
     if operation == 0:
         space.map(start, length, rng.choice(PERMS))
     elif operation == 1:
@@ -71,6 +72,14 @@ def change(rng: random.Random, space: _core.AddressSpace) -> None:
         space.write(start, random_text(rng, PAGE), force=rng.random() < 0.8)
     elif operation == 5:
         space.ss_write(start, rng.getrandbits(64))
+    elif operation == 6:
+        space.map_pages(start, length, rng.choice(FILE_PERMS), file, page * PAGE)
+    elif operation == 7:
+        file.resize(rng.randrange(PAGES * PAGE))
+    elif operation == 8 and file.size > PAGE:
+        file.write(rng.randrange(file.size - PAGE), random_text(rng, PAGE))
+    elif operation == 9:
+        space.populate(start, length, rng.random() < 0.5)
     elif page + 2 * count <= PAGES:
         space.move(start, length, start + length)
 
@@ -84,6 +93,7 @@ def run_one(seed: int) -> int:
         max_frames=rng.choice([0, 0, 0, 12]),
     )
     spaces = [_core.AddressSpace(machine)]
+    file = _core.Pages(machine, random_text(rng, rng.randrange(PAGES * PAGE)))
     for page in range(PAGES):
         spaces[0].map(BASE + page * PAGE, PAGE, rng.choice(PERMS))
         spaces[0].write(BASE + page * PAGE, random_text(rng, PAGE), force=True)
@@ -93,7 +103,7 @@ def run_one(seed: int) -> int:
     for _ in range(60):
         hart, space = rng.choice(harts), rng.choice(spaces)
         if rng.random() < 0.3:
-            change(rng, space)
+            change(rng, space, file)
         if rng.random() < 0.05 and len(spaces) < 6:
             spaces.append(space.fork())
         if rng.random() < 0.05 and len(spaces) > 1:

@@ -82,7 +82,8 @@ def test_remapped_and_unmapped_text() -> None:
 
 def test_text_written_through_another_mapping_of_the_same_pages() -> None:
     guest = Guest([addi(0, 0, 0), ECALL], x={11: DATA, 12: addi(10, 0, 2)})
-    guest.space.map(DATA, 0x1000, R | W | SHARED)
+    pages = _core.Pages(guest.machine, bytes(0x1000))
+    guest.space.map_pages(DATA, 0x1000, R | W | SHARED, pages, 0)
     guest.space.write(DATA, b"".join(w.to_bytes(4, "little") for w in [addi(10, 0, 1), ECALL]))
     child = guest.space.fork()
     child.protect(DATA, 0x1000, R | X)

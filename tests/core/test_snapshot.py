@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 
 import pytest
@@ -15,19 +16,24 @@ from shstk.tracer._core import (
     AddressSpace,
     Hart,
     Machine,
+    Pages,
 )
 
 PAGE = 4096
-PRIVATE, SHARED, STACK, ALIAS = 0x10000, 0x100000, 0x200000, 0x900000
+PRIVATE, SHARED, STACK, ALIAS, COPIES = 0x10000, 0x100000, 0x200000, 0x900000, 0xA00000
+BEGAN = bytes(range(251)) * 130  # 7.97 pages
 RW = PERM_R | PERM_W
 
 
-def family() -> tuple[Machine, list[AddressSpace], list[Hart]]:
-    """A parent and its fork, which share private pages, a shared mapping and another view of it."""
+def family() -> tuple[Machine, list[AddressSpace], list[Hart], list[Pages]]:
+    """A parent and its fork, which share private pages, a file and another view of it."""
     machine = Machine()
     parent = AddressSpace(machine)
     parent.map(PRIVATE, 0x40000, RW)
-    parent.map(SHARED, 0x8000, RW | PERM_SHARED)
+    file = Pages(machine, BEGAN)
+    parent.map_pages(SHARED, 0x8000, RW | PERM_SHARED, file, 0)
+    parent.map_pages(COPIES, 0x8000, RW, file, 0)
+    parent.write(COPIES + 5 * PAGE, b"own copy")
     parent.map(STACK, 3 * PAGE, RW | PERM_SS)
     parent.map(1 << 40, 1 << 32, RW | PERM_X)
     parent.write(PRIVATE, b"both")
@@ -36,18 +42,19 @@ def family() -> tuple[Machine, list[AddressSpace], list[Hart]]:
     parent.ss_write(STACK + 8, 77)
     child = parent.fork()
     child.write(PRIVATE + PAGE, b"child's!")
-    child.share(ALIAS, 2 * PAGE, RW, parent, SHARED + PAGE)
+    child.map_pages(ALIAS, 2 * PAGE, RW | PERM_SHARED, file, PAGE)
     child.protect(PRIVATE, PAGE, PERM_R)
     hart = Hart(machine)
     hart.set_x(5, 9)
     hart.ssp = STACK + 8
     machine.icount = 1234
-    return machine, [parent, child], [hart]
+    return machine, [parent, child], [hart], [file]
 
 
 def restored() -> tuple[Machine, AddressSpace, AddressSpace, Hart]:
     machine = Machine()
-    (parent, child), (hart,) = machine.restore(Machine.save(*family()))
+    (parent, child), (hart,), (file,) = machine.restore(Machine.save(*family()))
+    file.attach(BEGAN)
     return machine, parent, child, hart
 
 
@@ -62,7 +69,7 @@ def test_contents_permissions_and_registers_come_back() -> None:
     assert parent.read(1 << 40, 8) == bytes(8)
     assert (hart.x(5), hart.ssp) == (9, STACK + 8)
     for ours, theirs in zip((parent, child), before[1], strict=True):
-        for addr in (PRIVATE, SHARED, STACK, ALIAS, 1 << 40, (1 << 40) + (1 << 32), 0):
+        for addr in (PRIVATE, SHARED, STACK, ALIAS, COPIES, 1 << 40, (1 << 40) + (1 << 32), 0):
             assert ours.perm(addr) == theirs.perm(addr)
             assert ours.perm(addr) < 0 or ours.resident(addr, PAGE) == theirs.resident(addr, PAGE)
 
@@ -85,14 +92,15 @@ def test_what_is_shared_stays_shared_touched_or_not() -> None:
 
 
 def test_saving_is_a_function_of_the_state() -> None:
-    machine, parent, child, hart = restored()
-    assert machine.save([parent, child], [hart]) == Machine.save(*family())
+    machine = Machine()
+    assert machine.save(*machine.restore(Machine.save(*family()))) == Machine.save(*family())
 
 
 def test_frames_come_back_once_nobody_has_them() -> None:
-    machine, parent, child, _ = restored()
-    for space in (parent, child):
+    machine = Machine()
+    for space in machine.restore(Machine.save(*family()))[0]:
         space.unmap(0, 1 << 56)
+    gc.collect()
     assert machine.frames == 0
 
 
@@ -104,12 +112,27 @@ def test_more_frames_than_allowed_are_refused() -> None:
 
 
 def test_spaces_of_another_machine_are_refused() -> None:
-    machine, spaces, harts = family()
-    with pytest.raises(ValueError, match="another machine"):
-        Machine().save(spaces, [])
-    with pytest.raises(ValueError, match="another machine"):
-        Machine().save([], harts)
-    assert machine.save([], [])
+    machine, spaces, harts, files = family()
+    for others in ((spaces, [], []), ([], harts, []), ([], [], files)):
+        with pytest.raises(ValueError, match="another machine"):
+            Machine().save(*others)
+    with pytest.raises(ValueError, match="not given"):
+        machine.save(spaces, [], [])
+    assert machine.save([], [], [])
+
+
+def test_a_file_s_data_is_attached_again() -> None:
+    spaces, _, (file,) = Machine().restore(Machine.save(*family()))
+    with pytest.raises(ValueError, match="first bytes"):
+        file.attach(BEGAN[:-1])
+    file.attach(BEGAN)
+    for space in spaces:
+        assert space.read(COPIES, PAGE) == BEGAN[:PAGE]
+        assert space.read(COPIES + PAGE, 6) == b"shared"
+        assert space.read(COPIES + 5 * PAGE, 9) == b"own copy" + BEGAN[5 * PAGE + 8 :][:1]
+        assert space.read(COPIES + 8 * PAGE - 1, 1) == b"\0"
+    file.write(2 * PAGE, b"later")
+    assert {space.read(COPIES + 2 * PAGE, 5) for space in spaces} == {b"later"}
 
 
 NUMBERS = (0, 1, 2, 3, 2**44 - 1, 2**44, 2**63, 2**64 - 1)
@@ -131,7 +154,7 @@ def test_malformed_bytes_are_refused_or_do_no_harm(seed: int) -> None:
             data[at : at + 8] = value.to_bytes(8, "little")
         machine = Machine()
         try:
-            spaces, harts = machine.restore(bytes(data))
+            spaces, harts, _ = machine.restore(bytes(data))
         except ValueError:
             refused += 1
             assert (machine.frames, machine.icount) == (0, 0)

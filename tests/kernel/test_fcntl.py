@@ -320,6 +320,7 @@ def test_a_writable_mapping_keeps_a_file_from_being_sealed(stage: Stage) -> None
     assert stage.call("fcntl", fd, uapi.F_ADD_SEALS, uapi.F_SEAL_WRITE) == "EBUSY"
     assert stage.call("fcntl", fd, uapi.F_ADD_SEALS, uapi.F_SEAL_FUTURE_WRITE) == 0
     assert stage.call("munmap", area, PAGE) == 0
+    stage.call("mmap", 0, PAGE, 3, uapi.MAP_PRIVATE, fd, 0)  # never writes to the file
     assert stage.call("fcntl", fd, uapi.F_ADD_SEALS, uapi.F_SEAL_WRITE) == 0
 
 

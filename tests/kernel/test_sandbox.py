@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import socket
 from pathlib import Path
 
@@ -245,18 +244,6 @@ def test_names_of_any_bytes(tree: Path) -> None:
     fd = d.call("openat", -100, b"/" + name + b"\0", 0)
     assert d.read(fd) == b"latin"
     assert d.rows.inputs[-1][0] == "/caf\\xe9"
-
-
-def test_state_is_plain_data(tree: Path) -> None:
-    d = Direct(tree)
-    d.save("/tmp/a", b"a")
-    d.open("/etc/passwd", O_CREAT)
-    d.pipe()
-    d.stat("/proc/self/status")
-    copy: Sandbox
-    copy, files, fs = pickle.loads(pickle.dumps((d.k.sandbox, d.t.files, d.t.fs)))
-    assert fs.cwd is copy.root
-    assert sorted(files.slots) == sorted(d.t.files.slots)
 
 
 RESOLVE = {"xdev": 1, "magic": 2, "links": 4, "beneath": 8, "root": 16, "cached": 32}

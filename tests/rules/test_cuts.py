@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import polars as pl
@@ -13,13 +14,14 @@ from shstk.replay.views import VIEWS
 from shstk.tracer.record import RecordOptions, record
 
 PROGRAM = Path(__file__).parents[2] / "fixtures" / "bin" / "cuts.elf"
-WAYS = ("grow", "copy-on-write", "signals", "modify", "calls", "breakpoint")
+WAYS = ("grow", "copy-on-write", "signals", "modify", "file", "calls", "breakpoint")
 QUANTA = ((1, 3), (7, 50), (10_000, 50_000))
 
 
 def cut(how: str, quantum: tuple[int, int], folder: Path) -> Run:
     (folder / "root/etc").mkdir(parents=True)
     (folder / "root/etc/passwd").write_text("root:x:0:0\n")
+    (folder / "root/etc/code").write_bytes(struct.pack("<3I", 0x00000017, 0x00100513, 0x00008067))
     out = folder / "cut.run"
     options = RecordOptions(str(PROGRAM), (how,), root=folder / "root", quantum=quantum, out=out)
     record(options)

@@ -27,7 +27,7 @@ MOST = 300_000
 # Threads, fork, exec, vfork, signals, ptrace, own stacks, exit in every order.
 PROGRAMS = (
     *("pthread-pads", "processes", "signals", "sc3", "sc11", "sc13", "probe"),
-    *("longjmp", "green-threads", "taking-turns", "x8", "a10"),
+    *("longjmp", "green-threads", "taking-turns", "x8", "a10", "cuts file"),
 )
 
 
@@ -85,8 +85,11 @@ class Rows:
 
 
 def guest(program: str, rows: Rows) -> Guest:
-    path = str(FIXTURES / f"{program}.elf")
-    return set_up(GuestOptions(path, quantum=(500, 3000), on_output=rows.write), rows, ALL)
+    name, *argv = program.split()
+    path = str(FIXTURES / f"{name}.elf")
+    return set_up(
+        GuestOptions(path, tuple(argv), quantum=(500, 3000), on_output=rows.write), rows, ALL
+    )
 
 
 def snapshot(rows: Rows) -> Rows:

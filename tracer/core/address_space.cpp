@@ -45,6 +45,8 @@ void check_perm(u8 perm) {
 
 u64 page_of(u64 addr) { return addr >> page_shift; }
 
+bool is_resident(Entry entry) { return frame_of(entry) || (entry & entry_read); }
+
 }  // namespace
 
 AddressSpace::AddressSpace(std::shared_ptr<Machine> machine)
@@ -52,7 +54,7 @@ AddressSpace::AddressSpace(std::shared_ptr<Machine> machine)
 
 AddressSpace::AddressSpace(const AddressSpace& parent)
     : machine(parent.machine), id(machine->next_id++), table_(parent.table_),
-      shared_(parent.shared_) {}
+      ranges_(parent.ranges_) {}
 
 std::shared_ptr<AddressSpace> AddressSpace::fork() {
     tlb.flush();
@@ -62,43 +64,37 @@ std::shared_ptr<AddressSpace> AddressSpace::fork() {
 void AddressSpace::map(u64 start, u64 length, u8 perm) {
     check_range(start, length);
     check_perm(perm);
-    const u64 first = page_of(start);
-    const u64 count = page_of(length);
-    table_.fill(first, count, make_entry(perm));
-    cut_shared(first, count);
-    if (perm & perm_shared) shared_[first] = {count, 0, std::make_shared<SharedPages>(*machine)};
+    if (perm & perm_shared) throw std::invalid_argument("shared memory needs pages");
+    table_.fill(page_of(start), page_of(length), make_entry(perm));
+    cut_ranges(page_of(start), page_of(length));
     tlb.flush();
 }
 
-void AddressSpace::share(u64 start, u64 length, u8 perm, const AddressSpace& source,
-                         u64 source_start) {
+void AddressSpace::map_pages(u64 start, u64 length, u8 perm, std::shared_ptr<Pages> pages,
+                             u64 offset) {
     check_range(start, length);
-    check_range(source_start, length);
     check_perm(perm);
+    if (offset & page_mask) throw std::invalid_argument("offset is not page-aligned");
+    if (pages->machine != machine) throw std::invalid_argument("pages of another machine");
     const u64 first = page_of(start);
     const u64 count = page_of(length);
-    const u64 from = page_of(source_start);
-    auto it = source.shared_.upper_bound(from);
-    if (it == source.shared_.begin() || from + count > (--it)->first + it->second.count)
-        throw std::invalid_argument("the source is not within one shared mapping");
-    const SharedRange range{count, it->second.offset + (from - it->first), it->second.pages};
-    table_.fill(first, count, make_entry(perm | perm_shared));
-    cut_shared(first, count);
-    shared_[first] = range;
+    table_.fill(first, count, make_entry(perm));
+    cut_ranges(first, count);
+    ranges_[first] = {count, page_of(offset), std::move(pages)};
     tlb.flush();
 }
 
 void AddressSpace::unmap(u64 start, u64 length) {
     check_range(start, length);
     table_.fill(page_of(start), page_of(length), 0);
-    cut_shared(page_of(start), page_of(length));
+    cut_ranges(page_of(start), page_of(length));
     tlb.flush();
 }
 
 void AddressSpace::protect(u64 start, u64 length, u8 perm) {
     check_range(start, length);
     check_perm(perm);
-    const Entry changed = entry_flags & ~Entry{entry_mapped | perm_shared};
+    const Entry changed = entry_flags & ~Entry{entry_mapped | entry_read | perm_shared};
     table_.change(page_of(start), page_of(length),
                   [&](Entry& entry) { entry = (entry & ~changed) | (perm & changed); });
     tlb.flush();
@@ -121,10 +117,10 @@ void AddressSpace::move(u64 old_start, u64 length, u64 new_start) {
         if (frame_of(entry)) ++frame_of(entry)->refs;
         runs.push_back({page, pages, entry});
     });
-    auto moved = cut_shared(from, count);
+    auto moved = cut_ranges(from, count);
     table_.fill(from, count, 0);
     table_.fill(to, count, 0);
-    cut_shared(to, count);
+    cut_ranges(to, count);
     for (const Run& run : runs) {
         const u64 page = run.page - from + to;
         if (frame_of(run.entry))
@@ -132,7 +128,7 @@ void AddressSpace::move(u64 old_start, u64 length, u64 new_start) {
         else
             table_.fill(page, run.count, run.entry);
     }
-    for (auto& [first, range] : moved) shared_[first - from + to] = range;
+    for (auto& [first, range] : moved) ranges_[first - from + to] = range;
     tlb.flush();
 }
 
@@ -140,7 +136,7 @@ void AddressSpace::discard(u64 start, u64 length) {
     check_range(start, length);
     table_.change(page_of(start), page_of(length), [&](Entry& entry) {
         if (frame_of(entry)) machine->release(frame_of(entry));
-        entry &= entry_flags;
+        entry &= entry_flags & ~entry_read;
     });
     tlb.flush();
 }
@@ -155,76 +151,162 @@ u64 AddressSpace::resident(u64 start, u64 length) const {
     check_range(start, length);
     u64 pages = 0;
     table_.visit(page_of(start), page_of(length),
-                 [&](u64, u64, Entry entry) { pages += frame_of(entry) != nullptr; });
+                 [&](u64, u64 count, Entry entry) { pages += is_resident(entry) ? count : 0; });
     return pages;
 }
 
-// Remove the parts of shared mappings in the range from shared_, and return them.
-std::map<u64, AddressSpace::SharedRange> AddressSpace::cut_shared(u64 first, u64 count) {
-    std::map<u64, SharedRange> taken;
+bool AddressSpace::is_own(u64 page, const Frame* frame) const {
+    const Backing b = backing(page);
+    return !b.pages || b.pages->frame(b.page, false) != frame;
+}
+
+u64 AddressSpace::anonymous(u64 start, u64 length) const {
+    check_range(start, length);
+    u64 pages = 0;
+    table_.visit(page_of(start), page_of(length), [&](u64 page, u64, Entry entry) {
+        pages += frame_of(entry) && is_own(page, frame_of(entry));
+    });
+    return pages;
+}
+
+std::string AddressSpace::look(u64 start, u64 length) const {
+    check_range(start, length);
+    std::string found;
+    for (u64 page = page_of(start); page < page_of(start + length); ++page) {
+        const Frame* frame = frame_of(table_.get(page));
+        const Backing b = backing(page);
+        if (frame)
+            found += is_own(page, frame) ? 3 : 2;
+        else if (is_resident(table_.get(page)))
+            found += 2;
+        else
+            found += b.pages && b.pages->filled(b.page) ? 1 : 0;
+    }
+    return found;
+}
+
+bool AddressSpace::populate(u64 start, u64 length, bool write) {
+    check_range(start, length);
+    Fault fault;
+    for (u64 page = page_of(start); page < page_of(start + length); ++page) {
+        const Backing b = backing(page);
+        const Entry entry = table_.get(page);
+        if (!(entry & entry_mapped) || b.past_end()) continue;
+        if (write && !writable_frame(page, fault)) return false;
+        if (!write && b.pages && !frame_of(entry)) table_.own(page) |= entry_read;
+    }
+    return true;
+}
+
+// Remove the ranges with pages, or parts of them, from ranges_, and return them.
+std::map<u64, AddressSpace::Range> AddressSpace::cut_ranges(u64 first, u64 count) {
+    std::map<u64, Range> taken;
     const u64 end = first + count;
-    auto it = shared_.upper_bound(first);
-    if (it != shared_.begin()) --it;
-    while (it != shared_.end() && it->first < end) {
+    auto it = ranges_.upper_bound(first);
+    if (it != ranges_.begin()) --it;
+    while (it != ranges_.end() && it->first < end) {
         const u64 begin = it->first;
-        const SharedRange range = it->second;
+        const Range range = it->second;
         const u64 range_end = begin + range.count;
         if (range_end <= first) {
             ++it;
             continue;
         }
-        it = shared_.erase(it);
+        it = ranges_.erase(it);
         const auto part = [&](u64 from, u64 to) {
-            return SharedRange{to - from, range.offset + (from - begin), range.pages};
+            return Range{to - from, range.offset + (from - begin), range.pages};
         };
         const u64 low = std::max(begin, first);
         const u64 high = std::min(range_end, end);
-        if (begin < low) shared_[begin] = part(begin, low);
-        if (high < range_end) shared_[high] = part(high, range_end);
+        if (begin < low) ranges_[begin] = part(begin, low);
+        if (high < range_end) ranges_[high] = part(high, range_end);
         taken[low] = part(low, high);
     }
     return taken;
 }
 
-// The frame of a page of a shared mapping. `create`: allocate it on the first access.
-Frame* AddressSpace::shared_frame(u64 page, bool create) {
-    auto it = shared_.upper_bound(page);
-    if (it == shared_.begin()) return nullptr;
+AddressSpace::Backing AddressSpace::backing(u64 page) const {
+    auto it = ranges_.upper_bound(page);
+    if (it == ranges_.begin()) return {};
     --it;
-    const SharedRange& range = it->second;
-    if (page - it->first >= range.count) return nullptr;
-    Frame*& frame = range.pages->frames[range.offset + (page - it->first)];
-    if (!frame && create) frame = machine->new_frame();
-    return frame;
+    const Range& range = it->second;
+    const u64 at = page - it->first;
+    return at < range.count ? Backing{range.pages.get(), range.offset + at} : Backing{};
 }
 
-// The frame of a mapped page, allocated if the page has none yet.
-Frame* AddressSpace::materialize(u64 page, Fault& fault) {
-    const Entry old = table_.get(page);
-    if (frame_of(old)) return frame_of(old);
-    Frame* frame = nullptr;
-    if (perm_of(old) & perm_shared) {
-        frame = shared_frame(page, true);
-        if (frame) ++frame->refs;
-    } else {
-        frame = machine->new_frame();
+// check(), and a page fault at a page past the end of its file.
+Cause AddressSpace::check_page(u64 page, Entry entry, Access access) const {
+    const Cause cause = check(entry, access);
+    if (cause != cause_none || frame_of(entry) || !backing(page).past_end()) return cause;
+    if (access == Access::load) return cause_load_page;
+    return access == Access::fetch ? cause_fetch_page : cause_store_page;
+}
+
+// What the kernel's own accesses may reach. force: any page that is mapped.
+bool AddressSpace::allowed(u64 page, Entry entry, Access access, bool force) const {
+    if (!force) return check_page(page, entry, access) == cause_none;
+    return (entry & entry_mapped) && (frame_of(entry) || !backing(page).past_end());
+}
+
+// The bytes of a mapped page.
+const u8* AddressSpace::readable(u64 page, Entry entry) const {
+    if (frame_of(entry)) return frame_of(entry)->bytes;
+    const Backing b = backing(page);
+    return b.pages ? b.pages->bytes(b.page) : machine->zero_page();
+}
+
+// The first read of a file's page. do_fault_around(): those around it become resident as well.
+void AddressSpace::read_around(u64 page) {
+    constexpr u64 window = 16;
+    const Pages* const pages = backing(page).pages;
+    const Entry unread = make_entry(perm_of(table_.get(page)));
+    const u64 first = page & ~(window - 1);
+    for (u64 at = first; at < first + window; ++at) {
+        const Backing b = backing(at);
+        if (table_.get(at) == unread && b.pages == pages && !b.past_end() &&
+            (at == page || pages->filled(b.page)))
+            table_.own(at) |= entry_read;
     }
+}
+
+Frame* AddressSpace::enter(u64 page, Entry old, Frame* frame, Fault& fault) {
     if (!frame) {
         fault.cause = cause_no_frame;
         return nullptr;
     }
     table_.own(page) = make_entry(perm_of(old), frame);
     tlb.forget_page(page << page_shift);
+    synchronize();
     return frame;
 }
 
-// The frame of a mapped page, made writable: copy-on-write is broken, and its decoded text is
+// The frame of a page that holds what the page reads now, allocated if it has none yet.
+Frame* AddressSpace::executable_frame(u64 page, Fault& fault) {
+    const Entry old = table_.get(page);
+    if (frame_of(old)) return frame_of(old);
+    const Backing b = backing(page);
+    Frame* frame = b.pages ? b.pages->frame(b.page, true) : machine->new_frame();
+    if (frame && b.pages) ++frame->refs;
+    return enter(page, old, frame, fault);
+}
+
+// The frame of a page that stores go to: shared, or the page's own copy. Its decoded text is
 // dropped.
 Frame* AddressSpace::writable_frame(u64 page, Fault& fault) {
-    Frame* frame = materialize(page, fault);
+    const Entry old = table_.get(page);
+    const Backing b = backing(page);
+    const bool shared = perm_of(old) & perm_shared;
+    Frame* frame = frame_of(old);
+    if (!frame && b.pages && !shared && !b.pages->frame(b.page, false)) {
+        frame = machine->new_frame();
+        if (frame) std::memcpy(frame->bytes, b.pages->bytes(b.page), page_size);
+        return enter(page, old, frame, fault);
+    }
+    frame = executable_frame(page, fault);
     if (!frame) return nullptr;
+    if (shared && b.pages) b.pages->stored();
     Entry& entry = table_.own(page);
-    if (!(perm_of(entry) & perm_shared) && frame->refs > 1) {
+    if (!shared && frame->refs > 1) {
         Frame* copy = machine->new_frame(frame);
         if (!copy) {
             fault.cause = cause_no_frame;
@@ -234,6 +316,7 @@ Frame* AddressSpace::writable_frame(u64 page, Fault& fault) {
         machine->release(frame);
         entry = make_entry(perm_of(entry), copy);
         tlb.forget_page(page << page_shift);
+        synchronize();
         return copy;
     }
     if (frame->code) {
@@ -246,16 +329,15 @@ Frame* AddressSpace::writable_frame(u64 page, Fault& fault) {
 const u8* AddressSpace::loadable(u64 addr, Fault& fault) {
     const u64 at = fault.tval = untagged(addr);
     const Entry entry = at < address_limit ? table_.get(page_of(at)) : 0;
-    fault.cause = check(entry, Access::load);
+    fault.cause = check_page(page_of(at), entry, Access::load);
     if (fault.cause != cause_none) return nullptr;
-    const u8* bytes = machine->zero_page();
-    if (frame_of(entry)) {
-        bytes = frame_of(entry)->bytes;
-    } else if (perm_of(entry) & perm_shared) {
-        const Frame* frame = materialize(page_of(at), fault);
-        if (!frame) return nullptr;
-        bytes = frame->bytes;
+    const Backing b = backing(page_of(at));
+    if (Frame* frame = frame_of(entry) || !b.pages ? nullptr : b.pages->frame(b.page, false)) {
+        ++frame->refs;
+        table_.own(page_of(at)) = make_entry(perm_of(entry), frame);
     }
+    if (b.pages && !is_resident(entry)) read_around(page_of(at));
+    const u8* bytes = readable(page_of(at), table_.get(page_of(at)));
     const u64 page = addr & ~page_mask;
     tlb.load[Tlb::index(addr)] = {page, reinterpret_cast<u64>(bytes) - page};
     return bytes + (addr & page_mask);
@@ -264,7 +346,7 @@ const u8* AddressSpace::loadable(u64 addr, Fault& fault) {
 u8* AddressSpace::storable(u64 addr, Access kind, Fault& fault) {
     const u64 at = fault.tval = untagged(addr);
     const Entry entry = at < address_limit ? table_.get(page_of(at)) : 0;
-    fault.cause = check(entry, kind);
+    fault.cause = check_page(page_of(at), entry, kind);
     if (fault.cause != cause_none) return nullptr;
     Frame* frame = writable_frame(page_of(at), fault);
     if (!frame) return nullptr;
@@ -278,10 +360,11 @@ u8* AddressSpace::storable(u64 addr, Access kind, Fault& fault) {
 CodePage* AddressSpace::executable(u64 addr, Fault& fault) {
     fault.tval = addr;
     const Entry entry = addr < address_limit ? table_.get(page_of(addr)) : 0;
-    fault.cause = check(entry, Access::fetch);
+    fault.cause = check_page(page_of(addr), entry, Access::fetch);
     if (fault.cause != cause_none) return nullptr;
-    Frame* frame = materialize(page_of(addr), fault);
+    Frame* frame = executable_frame(page_of(addr), fault);
     if (!frame) return nullptr;
+    if (!is_resident(entry) && backing(page_of(addr)).pages) read_around(page_of(addr));
     CodePage& page = machine->code_of(frame);
     synchronize();
     tlb.text[Tlb::index(addr)] = {addr & ~page_mask, &page};
@@ -325,15 +408,8 @@ bool AddressSpace::read(u64 addr, std::span<u8> out, bool force) {
         const u64 at = addr + done;
         const u64 step = std::min<u64>(out.size() - done, page_size - (at & page_mask));
         const Entry entry = at < address_limit ? table_.get(page_of(at)) : 0;
-        const bool allowed =
-            force ? (entry & entry_mapped) != 0 : check(entry, Access::load) == cause_none;
-        if (!allowed) return false;
-        const Frame* frame = frame_of(entry);
-        if (!frame && (perm_of(entry) & perm_shared)) frame = shared_frame(page_of(at), false);
-        if (frame)
-            std::memcpy(out.data() + done, frame->bytes + (at & page_mask), step);
-        else
-            std::memset(out.data() + done, 0, step);
+        if (!allowed(page_of(at), entry, Access::load, force)) return false;
+        std::memcpy(out.data() + done, readable(page_of(at), entry) + (at & page_mask), step);
         done += step;
     }
     return true;
@@ -344,10 +420,7 @@ bool AddressSpace::write(u64 addr, std::span<const u8> data, bool force) {
     if (addr >= address_limit || data.size() > address_limit - addr) return false;
     const u64 last = page_of(addr + data.size() - 1);
     for (u64 page = page_of(addr); page <= last; ++page) {
-        const Entry entry = table_.get(page);
-        const bool allowed =
-            force ? (entry & entry_mapped) != 0 : check(entry, Access::store) == cause_none;
-        if (!allowed) return false;
+        if (!allowed(page, table_.get(page), Access::store, force)) return false;
     }
     Fault fault;
     for (u64 page = page_of(addr); page <= last; ++page)

@@ -6,27 +6,15 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <unordered_map>
 
 #include "machine.hpp"
 #include "page_table.hpp"
+#include "pages.hpp"
 #include "types.hpp"
 
 namespace core {
 
 enum class Access { load, store, fetch, shadow };
-
-// Frames of one shared anonymous mapping, by page of the mapping; the first access allocates one.
-struct SharedPages {
-    explicit SharedPages(FrameOwner& owner) : owner(owner) {}
-    SharedPages(const SharedPages&) = delete;
-    ~SharedPages() {
-        for (auto& [page, frame] : frames)
-            if (frame) owner.release(frame);
-    }
-    FrameOwner& owner;
-    std::unordered_map<u64, Frame*> frames;
-};
 
 struct Tlb {
     static constexpr u64 entries = 256;
@@ -66,14 +54,21 @@ class AddressSpace {
     std::shared_ptr<AddressSpace> fork();
 
     void map(u64 start, u64 length, u8 perm);
-    // Map the frames of `source` at source_start, which are within one of its shared mappings.
-    void share(u64 start, u64 length, u8 perm, const AddressSpace& source, u64 source_start);
+    // Map `pages` from their offset on. Without perm_shared, stores go to private copies.
+    void map_pages(u64 start, u64 length, u8 perm, std::shared_ptr<Pages> pages, u64 offset);
     void unmap(u64 start, u64 length);
     void protect(u64 start, u64 length, u8 perm);
     void move(u64 old_start, u64 length, u64 new_start);
     void discard(u64 start, u64 length);
     int perm(u64 addr) const;
     u64 resident(u64 start, u64 length) const;
+    // Those of them that are not their file's.
+    u64 anonymous(u64 start, u64 length) const;
+    // Make the pages resident, as stores would (write) or as loads of a file would; false if there
+    // is no frame left. What is past the end of a file is left out.
+    bool populate(u64 start, u64 length, bool write);
+    // For each page of a range: 0 nothing, 1 in its file only, 2 here and the file's, 3 its own.
+    std::string look(u64 start, u64 length) const;
 
     bool read(u64 addr, std::span<u8> out, bool force);
     bool write(u64 addr, std::span<const u8> data, bool force);
@@ -112,20 +107,31 @@ class AddressSpace {
   private:
     friend class Snapshot;
 
-    struct SharedRange {
+    struct Range {
         u64 count;
         u64 offset;  // of the range's first page within `pages`
-        std::shared_ptr<SharedPages> pages;
+        std::shared_ptr<Pages> pages;
+    };
+    struct Backing {
+        Pages* pages;  // null: anonymous memory
+        u64 page;
+        bool past_end() const { return pages && !pages->has(page); }
     };
 
     AddressSpace(const AddressSpace& parent);
-    Frame* materialize(u64 page, Fault& fault);
+    Backing backing(u64 page) const;
+    bool is_own(u64 page, const Frame* frame) const;
+    bool allowed(u64 page, Entry entry, Access access, bool force) const;
+    Cause check_page(u64 page, Entry entry, Access access) const;
+    const u8* readable(u64 page, Entry entry) const;
+    Frame* executable_frame(u64 page, Fault& fault);
     Frame* writable_frame(u64 page, Fault& fault);
-    Frame* shared_frame(u64 page, bool create);
-    std::map<u64, SharedRange> cut_shared(u64 first, u64 count);
+    void read_around(u64 page);
+    Frame* enter(u64 page, Entry old, Frame* frame, Fault& fault);
+    std::map<u64, Range> cut_ranges(u64 first, u64 count);
 
     PageTable table_;
-    std::map<u64, SharedRange> shared_;  // by first page
+    std::map<u64, Range> ranges_;  // that have pages, by first page
     u64 seen_epoch_ = 0;
     u8 pmlen_ = 0;
 };

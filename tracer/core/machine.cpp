@@ -4,6 +4,7 @@
 #include <new>
 
 #include "decode.hpp"
+#include "pages.hpp"
 
 namespace core {
 
@@ -26,7 +27,10 @@ Machine::Machine(Extensions extensions, unsigned trace, u64 max_frames)
 Machine::~Machine() { forget_all_code(); }
 
 Frame* Machine::new_frame(const Frame* origin) {
-    if (max_frames_ && frames_ >= max_frames_) return nullptr;
+    if (max_frames_ && frames_ >= max_frames_) {
+        for (Pages* pages : caches) pages->reclaim();
+        if (frames_ >= max_frames_) return nullptr;
+    }
     return origin ? adopt_frame(origin->lineage, origin->bytes)
                   : adopt_frame(++lineages_, zero_page_);
 }

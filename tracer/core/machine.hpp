@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <memory>
+#include <unordered_set>
 #include <vector>
 
 #include "code.hpp"
@@ -13,6 +14,8 @@
 
 namespace core {
 
+class Pages;
+
 class Machine final : public FrameOwner {
   public:
     Machine(Extensions extensions, unsigned trace, u64 max_frames);
@@ -20,7 +23,8 @@ class Machine final : public FrameOwner {
     Machine& operator=(const Machine&) = delete;
     ~Machine();
 
-    // A frame of zeros, or a copy of `origin`; null when max_frames are in use.
+    // A frame of zeros, or a copy of `origin`; null when max_frames are in use and no file has a
+    // frame to give back.
     Frame* new_frame(const Frame* origin = nullptr);
     void release(Frame* frame) override;
     u64 frames() const { return frames_; }
@@ -44,6 +48,9 @@ class Machine final : public FrameOwner {
     void use_handlers(const void* const* handlers);
     // Drop all decoded text if it exceeds the limit. Only between blocks.
     bool reclaim_code();
+
+    std::unordered_set<Pages*> caches;
+    bool stored = false;  // a shared mapping was stored to, since the kernel model reset it
 
     // Address spaces compare this with the value they last saw, and flush their TLBs if it changed.
     u64 tlb_epoch = 1;

@@ -1,8 +1,8 @@
 // The Python bindings of the core; _core.pyi documents the interface.
 #include <nanobind/nanobind.h>
-#include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
@@ -13,6 +13,7 @@
 #include "hart.hpp"
 #include "listing.hpp"
 #include "machine.hpp"
+#include "pages.hpp"
 #include "run.hpp"
 #include "snapshot.hpp"
 
@@ -142,6 +143,10 @@ int register_number(int i) {
     return i;
 }
 
+std::span<const u8> span_of(nb::bytes data) {
+    return {static_cast<const u8*>(data.data()), data.size()};
+}
+
 nb::object read_bytes(AddressSpace& space, u64 addr, u64 length, bool force) {
     nb::object bytes =
         nb::steal(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(length)));
@@ -151,7 +156,7 @@ nb::object read_bytes(AddressSpace& space, u64 addr, u64 length, bool force) {
 }
 
 bool write_bytes(AddressSpace& space, u64 addr, nb::bytes data, bool force) {
-    return space.write(addr, {static_cast<const u8*>(data.data()), data.size()}, force);
+    return space.write(addr, span_of(data), force);
 }
 
 nb::object read_cstr(AddressSpace& space, u64 addr, u64 limit) {
@@ -181,17 +186,51 @@ nb::bytes state(const Hart& h) {
 }
 
 void restore(Hart& h, nb::bytes state) {
-    if (!h.restore({static_cast<const u8*>(state.data()), state.size()}))
-        throw nb::value_error("not the state of a hart");
+    if (!h.restore(span_of(state))) throw nb::value_error("not the state of a hart");
 }
 
-nb::bytes save_machine(const Machine& machine, const Spaces& spaces, const Harts& harts) {
-    const std::string bytes = Snapshot::save(machine, spaces, harts);
+void attach(Pages& pages, nb::bytes data) {
+    Py_INCREF(data.ptr());
+    std::shared_ptr<const void> owner(data.ptr(), [](PyObject* kept) { Py_DECREF(kept); });
+    pages.attach(span_of(data), std::move(owner));
+}
+
+nb::bytes read_pages(const Pages& pages, u64 offset, u64 length) {
+    const u64 rest = offset < pages.size() ? pages.size() - offset : 0;
+    nb::object bytes = nb::steal(
+        PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(std::min(length, rest))));
+    if (!bytes.is_valid()) throw nb::python_error();
+    auto* data = reinterpret_cast<u8*>(PyBytes_AS_STRING(bytes.ptr()));
+    pages.read(offset, {data, std::min(length, rest)});
+    return nb::borrow<nb::bytes>(bytes);
+}
+
+bool write_pages(Pages& pages, u64 offset, nb::bytes data) {
+    if (offset > pages.size() || data.size() > pages.size() - offset)
+        throw nb::value_error("past the end");
+    return pages.write(offset, span_of(data));
+}
+
+bool clear_pages(Pages& pages, u64 offset, u64 length) {
+    if (offset > pages.size() || length > pages.size() - offset)
+        throw nb::value_error("past the end");
+    return pages.clear(offset, length);
+}
+
+nb::bytes look(const AddressSpace& space, u64 start, u64 length) {
+    const std::string found = space.look(start, length);
+    return nb::bytes(found.data(), found.size());
+}
+
+nb::bytes save_machine(const Machine& machine, const Spaces& spaces, const Harts& harts,
+                       const Files& files) {
+    const std::string bytes = Snapshot::save(machine, spaces, harts, files);
     return nb::bytes(bytes.data(), bytes.size());
 }
 
-std::pair<Spaces, Harts> restore_machine(const std::shared_ptr<Machine>& machine, nb::bytes bytes) {
-    return Snapshot::restore(machine, {static_cast<const u8*>(bytes.data()), bytes.size()});
+std::tuple<Spaces, Harts, Files> restore_machine(const std::shared_ptr<Machine>& machine,
+                                                 nb::bytes bytes) {
+    return Snapshot::restore(machine, span_of(bytes));
 }
 
 nb::object decode_word(u32 word) {
@@ -297,8 +336,25 @@ NB_MODULE(_core, module) {
         .def_prop_ro("frames", &Machine::frames)
         .def("pending", pending, nb::arg("table"))
         .def("drain", drain_named, nb::arg("table"))
-        .def("save", save_machine, nb::arg("spaces"), nb::arg("harts"))
+        .def_rw("stored", &Machine::stored)
+        .def("save", save_machine, nb::arg("spaces"), nb::arg("harts"), nb::arg("files"))
         .def("restore", restore_machine, nb::arg("state"));
+
+    nb::class_<Pages>(module, "Pages")
+        .def(nb::new_([](std::shared_ptr<Machine> machine, nb::bytes data) {
+                 auto pages = std::make_shared<Pages>(std::move(machine), data.size());
+                 attach(*pages, data);
+                 return pages;
+             }),
+             nb::arg("machine"), nb::arg("data") = nb::bytes("", 0))
+        .def_prop_ro("size", &Pages::size)
+        .def("attach", attach, nb::arg("data"))
+        .def("resize", &Pages::resize, nb::arg("size"))
+        .def("read", read_pages, nb::arg("offset"), nb::arg("length"))
+        .def("write", write_pages, nb::arg("offset"), nb::arg("data"))
+        .def("clear", clear_pages, nb::arg("offset"), nb::arg("length"))
+        .def("note_store", &Pages::note_store)
+        .def("clean", &Pages::clean);
 
     nb::class_<AddressSpace>(module, "AddressSpace")
         .def(nb::new_([](std::shared_ptr<Machine> machine) {
@@ -307,8 +363,8 @@ NB_MODULE(_core, module) {
              nb::arg("machine"))
         .def("fork", &AddressSpace::fork)
         .def("map", &AddressSpace::map, nb::arg("start"), nb::arg("length"), nb::arg("perm"))
-        .def("share", &AddressSpace::share, nb::arg("start"), nb::arg("length"), nb::arg("perm"),
-             nb::arg("source"), nb::arg("source_start"))
+        .def("map_pages", &AddressSpace::map_pages, nb::arg("start"), nb::arg("length"),
+             nb::arg("perm"), nb::arg("pages"), nb::arg("offset"))
         .def("unmap", &AddressSpace::unmap, nb::arg("start"), nb::arg("length"))
         .def("protect", &AddressSpace::protect, nb::arg("start"), nb::arg("length"),
              nb::arg("perm"))
@@ -317,6 +373,10 @@ NB_MODULE(_core, module) {
         .def("discard", &AddressSpace::discard, nb::arg("start"), nb::arg("length"))
         .def("perm", &AddressSpace::perm, nb::arg("addr"))
         .def("resident", &AddressSpace::resident, nb::arg("start"), nb::arg("length"))
+        .def("populate", &AddressSpace::populate, nb::arg("start"), nb::arg("length"),
+             nb::arg("write"))
+        .def("anonymous", &AddressSpace::anonymous, nb::arg("start"), nb::arg("length"))
+        .def("look", look, nb::arg("start"), nb::arg("length"))
         .def("read", read_bytes, nb::arg("addr"), nb::arg("length"), nb::arg("force") = false)
         .def("write", write_bytes, nb::arg("addr"), nb::arg("data"), nb::arg("force") = false)
         .def("read_cstr", read_cstr, nb::arg("addr"), nb::arg("limit"))

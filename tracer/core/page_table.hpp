@@ -14,7 +14,7 @@ namespace core {
 
 struct CodePage;
 
-struct alignas(64) Frame {
+struct alignas(128) Frame {
     u32 refs = 1;
     bool written = false;  // some TLB may have a store entry for it
     u64 lineage = 0;       // the same for all copy-on-write copies of one frame
@@ -24,7 +24,8 @@ struct alignas(64) Frame {
 
 using Entry = u64;
 constexpr Entry entry_mapped = 32;
-constexpr Entry entry_flags = 63;
+constexpr Entry entry_read = 64;  // a page that is read in its file: no frame, but resident
+constexpr Entry entry_flags = 127;
 
 inline Frame* frame_of(Entry entry) { return reinterpret_cast<Frame*>(entry & ~entry_flags); }
 inline u8 perm_of(Entry entry) { return static_cast<u8>(entry & (entry_mapped - 1)); }
@@ -91,7 +92,7 @@ class PageTable {
     static constexpr int bits = 9;
     static constexpr u64 fanout = u64{1} << bits;
 
-    struct alignas(64) Node {
+    struct alignas(128) Node {
         u32 refs = 1;
         Entry entry[fanout] = {};
     };

@@ -1,9 +1,9 @@
 // The layout, in 64-bit words except for the pages and the flow keys:
 //   magic, icount, time offset, lineages, interrupted (hart, space, pc, icount)
 //   frames: lineage, page
-//   shared mappings: pages of (page, frame)
-//   spaces: areas of (first, count, permissions, frame or none), ranges of (first, count, offset,
-//           shared mapping)
+//   files: size, size of the source, whether stored to and noted, pages of (page, frame)
+//   spaces: areas of (first, count, permissions and entry_read, frame or none),
+//           ranges of (first, count, offset, file)
 //   harts: Hart::save
 //   flow keys, in the order of their ids
 // Each list begins with its length. An index refers to an earlier list.
@@ -20,6 +20,7 @@ namespace {
 
 constexpr u64 magic = 0x32544f4853504e53;  // "SNPSHOT2"
 constexpr u64 none = ~u64{0};
+constexpr Entry entry_kept = entry_flags & ~entry_mapped;
 constexpr u64 pages_limit = address_limit >> page_shift;
 
 // Numbers objects in the order of their first occurrence.
@@ -89,28 +90,32 @@ class Snapshot::Writer {
         return found;
     }
 
-    static std::vector<std::pair<u64, Frame*>> pages(const SharedPages& shared) {
-        std::vector<std::pair<u64, Frame*>> found;
-        for (const auto& [page, frame] : shared.frames)
-            if (frame) found.emplace_back(page, frame);
+    static std::vector<std::pair<u64, Frame*>> pages(const Pages& file) {
+        std::vector<std::pair<u64, Frame*>> found(file.frames_.begin(), file.frames_.end());
         std::sort(found.begin(), found.end());
         return found;
     }
 };
 
-std::string Snapshot::save(const Machine& machine, const Spaces& spaces, const Harts& harts) {
+std::string Snapshot::save(const Machine& machine, const Spaces& spaces, const Harts& harts,
+                           const Files& files) {
     check_machine(machine, spaces);
     check_machine(machine, harts);
+    check_machine(machine, files);
     Numbers<Frame> frames;
-    Numbers<SharedPages> mappings;
+    std::unordered_map<const Pages*, u64> numbers;
+    for (const auto& file : files) numbers.try_emplace(file.get(), numbers.size());
+    if (numbers.size() < files.size()) throw std::invalid_argument("a file is given twice");
     std::vector<std::vector<Area>> areas;
     for (const auto& space : spaces) {
         for (const Area& area : areas.emplace_back(Writer::areas(*space)))
             if (Frame* frame = frame_of(area.entry)) frames.of(frame);
-        for (const auto& [first, range] : space->shared_) mappings.of(range.pages.get());
+        for (const auto& [first, range] : space->ranges_)
+            if (!numbers.contains(range.pages.get()))
+                throw std::invalid_argument("a space maps pages that are not given");
     }
-    for (const SharedPages* mapping : mappings.list)
-        for (const auto& [page, frame] : Writer::pages(*mapping)) frames.of(frame);
+    for (const auto& file : files)
+        for (const auto& [page, frame] : Writer::pages(*file)) frames.of(frame);
 
     Writer out;
     out.bytes.reserve(frames.list.size() * (page_size + 8) + (std::size_t{1} << 16));
@@ -122,10 +127,10 @@ std::string Snapshot::save(const Machine& machine, const Spaces& spaces, const H
         out.word(frame->lineage);
         out.raw(frame->bytes, page_size);
     }
-    out.word(mappings.list.size());
-    for (const SharedPages* mapping : mappings.list) {
-        const auto pages = Writer::pages(*mapping);
-        out.word(pages.size());
+    out.word(files.size());
+    for (const auto& file : files) {
+        const auto pages = Writer::pages(*file);
+        out.words(file->size_, file->source_size_, file->stored_, file->noted_, pages.size());
         for (const auto& [page, frame] : pages) out.words(page, frames.of(frame));
     }
     out.word(spaces.size());
@@ -133,11 +138,11 @@ std::string Snapshot::save(const Machine& machine, const Spaces& spaces, const H
         out.word(areas[i].size());
         for (const auto& [first, count, entry] : areas[i]) {
             Frame* const frame = frame_of(entry);
-            out.words(first, count, perm_of(entry), frame ? frames.of(frame) : none);
+            out.words(first, count, entry & entry_kept, frame ? frames.of(frame) : none);
         }
-        out.word(spaces[i]->shared_.size());
-        for (const auto& [first, range] : spaces[i]->shared_)
-            out.words(first, range.count, range.offset, mappings.of(range.pages.get()));
+        out.word(spaces[i]->ranges_.size());
+        for (const auto& [first, range] : spaces[i]->ranges_)
+            out.words(first, range.count, range.offset, numbers.at(range.pages.get()));
     }
     out.word(harts.size());
     for (const auto& hart : harts) {
@@ -166,6 +171,7 @@ class Snapshot::Reader {
 
     Spaces spaces;
     Harts harts;
+    Files files;
     u64 icount, time_offset, lineages;
     u64 interrupted[4];  // hart, space, pc, icount
     FlowIds flow_ids;
@@ -177,7 +183,7 @@ class Snapshot::Reader {
         lineages = word();
         for (u64& value : interrupted) value = word();
         read_frames();
-        read_mappings();
+        read_files();
         for (u64 n = length(16); n; --n) read_space();
         for (u64 n = length(Hart::state_size); n; --n) {
             harts.push_back(std::make_shared<Hart>(machine_));
@@ -234,13 +240,18 @@ class Snapshot::Reader {
         }
     }
 
-    void read_mappings() {
-        for (u64 n = length(8); n; --n) {
-            auto& mapping = mappings_.emplace_back(std::make_shared<SharedPages>(*machine_));
+    void read_files() {
+        for (u64 n = length(40); n; --n) {
+            const u64 size = word();
+            auto& file = files.emplace_back(std::make_shared<Pages>(machine_, word()));
+            if (file->source_size_ > size) malformed("a source longer than its file");
+            file->size_ = size;
+            file->stored_ = word();
+            file->noted_ = word();
             for (u64 pages = length(16); pages; --pages) {
                 const u64 page = word();
                 Frame* const frame = item(frames_, word());
-                if (mapping->frames.try_emplace(page, frame).second) ++frame->refs;
+                if (file->frames_.try_emplace(page, frame).second) ++frame->refs;
             }
         }
     }
@@ -251,18 +262,17 @@ class Snapshot::Reader {
         for (u64 n = length(32); n; --n) {
             const u64 first = word();
             const u64 count = word();
-            const u64 perm = word();
+            const u64 flags = word();
             const u64 frame = word();
             from = range_end(first, count, from);
-            if (perm & ~u64{entry_mapped - 1}) malformed("invalid permission");
-            const u8 bits = static_cast<u8>(perm);
+            if (flags & ~entry_kept) malformed("invalid permission");
             if (frame == none) {
-                space->table_.fill(first, count, make_entry(bits));
+                space->table_.fill(first, count, flags | entry_mapped);
                 continue;
             }
             if (count != 1) malformed("a frame for several pages");
             Frame* const content = item(frames_, frame);
-            space->table_.own(first) = make_entry(bits, content);
+            space->table_.own(first) = make_entry(static_cast<u8>(flags), content);
             ++content->refs;
         }
         from = 0;
@@ -271,18 +281,17 @@ class Snapshot::Reader {
             const u64 count = word();
             const u64 offset = word();
             from = range_end(first, count, from);
-            space->shared_[first] = {count, offset, item(mappings_, word())};
+            space->ranges_[first] = {count, offset, item(files, word())};
         }
     }
 
     const std::shared_ptr<Machine> machine_;
     std::span<const u8> rest_;
     std::vector<Frame*> frames_;  // the reader holds a reference to each
-    std::vector<std::shared_ptr<SharedPages>> mappings_;
 };
 
-std::pair<Spaces, Harts> Snapshot::restore(const std::shared_ptr<Machine>& machine,
-                                           std::span<const u8> bytes) {
+std::tuple<Spaces, Harts, Files> Snapshot::restore(const std::shared_ptr<Machine>& machine,
+                                                   std::span<const u8> bytes) {
     Reader in(machine, bytes);
     in.read();
     Machine& m = *machine;
@@ -291,11 +300,13 @@ std::pair<Spaces, Harts> Snapshot::restore(const std::shared_ptr<Machine>& machi
     m.time_offset = in.time_offset;
     m.lineages_ = in.lineages;
     m.flow_ids_ = std::move(in.flow_ids);
+    m.stored = std::any_of(in.files.begin(), in.files.end(),
+                           [](const auto& file) { return file->stored_ && !file->noted_; });
     m.interrupted = {};
     if (in.interrupted[0] < in.harts.size() && in.interrupted[1] < in.spaces.size())
         m.interrupted = {in.harts[in.interrupted[0]]->id, in.spaces[in.interrupted[1]]->id,
                          in.interrupted[2], in.interrupted[3]};
-    return {std::move(in.spaces), std::move(in.harts)};
+    return {std::move(in.spaces), std::move(in.harts), std::move(in.files)};
 }
 
 }  // namespace core

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import pyarrow as pa
 
 from shstk.tracer import _core
-from shstk.tracer._core import AddressSpace, Hart
+from shstk.tracer._core import AddressSpace, Hart, Pages
 from shstk.tracer.kernel.fs.inode import Regular
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def save(guest: Guest) -> bytes:
     for number, item in pickler.all_objects():
         pickler.dump((number, _state(item)))
     model = out.getvalue()
-    executor = guest.machine.save(pickler.spaces, pickler.harts)
+    executor = guest.machine.save(pickler.spaces, pickler.harts, pickler.files)
     packed: bytes = pa.Codec("zstd", _LEVEL).compress(model + executor, asbytes=True)
     sizes = (len(model), len(executor))
     return _HEAD.pack(_MAGIC, _seal(packed, *sizes), *sizes) + packed
@@ -75,13 +75,18 @@ def restore(guest: Guest, data: bytes) -> None:
     k = guest.k
     for mm in k.mms.values():  # free their frames, even if something still refers to them
         mm.space.unmap(0, 1 << 56)
-    spaces, harts = guest.machine.restore(both[model_size:])
+    core = guest.machine.restore(both[model_size:])
     model = io.BytesIO(both[:model_size])
-    unpickler = _Unpickler(model, k, spaces, harts)
+    unpickler = _Unpickler(model, k, *core)
     while model.tell() < model_size:
         number, state = unpickler.load()
         vars(unpickler.objects[number]).clear()
         vars(unpickler.objects[number]).update(state)
+    for item in unpickler.objects.values():
+        if isinstance(item, Regular) and isinstance(item.data, Pages):
+            if item.began is None:
+                item.began = item.read_again()
+            item.data.attach(item.began)
 
 
 def _seal(packed: bytes, *sizes: int) -> bytes:
@@ -100,8 +105,10 @@ def _state(item: object) -> dict[str, Any]:
     """The attributes to save. A Regular with an origin can read its contents again, so they are
     not saved."""
     state = dict(vars(item))
-    if isinstance(item, Regular) and item.origin is not None and isinstance(item.data, bytes):
-        state["data"] = None
+    if isinstance(item, Regular) and item.origin is not None:
+        state["began"] = None
+        if isinstance(item.data, bytes):
+            state["data"] = None
     return state
 
 
@@ -118,8 +125,9 @@ class _Pickler(pickle.Pickler):
         super().__init__(out, protocol=5)
         self.spaces: list[AddressSpace] = []
         self.harts: list[Hart] = []
+        self.files: list[Pages] = []
         self._objects: list[object] = [k]
-        self._numbers: dict[int, int] = {id(k): 0}  # of objects, spaces and harts
+        self._numbers: dict[int, int] = {id(k): 0}  # of objects, and of those of the core
         self._outside = {id(thing): name for name, thing in _outside(k).items()}
 
     def all_objects(self) -> Iterator[tuple[int, object]]:
@@ -136,6 +144,8 @@ class _Pickler(pickle.Pickler):
             return ("space", self._number(item, self.spaces))
         if isinstance(item, Hart):
             return ("hart", self._number(item, self.harts))
+        if isinstance(item, Pages):
+            return ("file", self._number(item, self.files))
         cls = type(item)
         by_identity = cls.__eq__ is object.__eq__ and not issubclass(cls, Enum)
         if by_identity and cls.__module__.startswith(_OURS):
@@ -151,12 +161,17 @@ class _Pickler(pickle.Pickler):
 
 class _Unpickler(pickle.Unpickler):
     def __init__(
-        self, source: io.BytesIO, k: Kernel, spaces: list[AddressSpace], harts: list[Hart]
+        self,
+        source: io.BytesIO,
+        k: Kernel,
+        spaces: list[AddressSpace],
+        harts: list[Hart],
+        files: list[Pages],
     ) -> None:
         super().__init__(source)
         self.objects: dict[int, object] = {0: k}
         self._outside = _outside(k)
-        self._core: dict[str, list[Any]] = {"space": spaces, "hart": harts}
+        self._core: dict[str, list[Any]] = {"space": spaces, "hart": harts, "file": files}
 
     def persistent_load(self, name: tuple[Any, ...]) -> object:
         kind, *which = name

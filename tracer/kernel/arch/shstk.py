@@ -34,7 +34,7 @@ from shstk.schemas.uapi import (
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.mm.mm import page_up
+from shstk.tracer.kernel.mm.layout import page_up
 from shstk.tracer.kernel.task import CfiState
 
 if TYPE_CHECKING:

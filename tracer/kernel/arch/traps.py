@@ -33,7 +33,7 @@ from shstk.schemas.uapi import (
     TRAP_BRKPT,
 )
 from shstk.tracer._core import FAULT_NO_FRAME
-from shstk.tracer.kernel.mm.mm import page_down
+from shstk.tracer.kernel.mm.layout import page_down
 from shstk.tracer.kernel.signal import signals
 from shstk.tracer.kernel.signal.siginfo import SIGKILL
 from shstk.tracer.kernel.task import Task

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import OpenFile
-from shstk.tracer.kernel.fs.inode import Inode
+from shstk.tracer.kernel.fs.inode import Inode, Regular
 from shstk.tracer.kernel.fs.transfer import scatter
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Zero(DeviceFile):
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
         return bytes(n)
 
-    def map_data(self, k: Kernel) -> bytes | bytearray | None:
+    def mapped_inode(self) -> Regular | None:
         return None
 
 

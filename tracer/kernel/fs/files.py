@@ -139,8 +139,8 @@ class OpenFile:
         """What /proc/PID/fdinfo says beside pos, flags, mnt_id and ino."""
         return ""
 
-    def map_data(self, k: Kernel) -> bytes | bytearray | None:
-        """The bytes that mmap(2) maps; None: zeros of any length."""
+    def mapped_inode(self) -> Regular | None:
+        """What mmap(2) maps; None: zeros of any length."""
         raise Errno("ENODEV")
 
     def flushed(self, k: Kernel) -> None:
@@ -276,21 +276,18 @@ def mappable(k: Kernel, file: OpenFile, prot: int, flags: int) -> MappedFile | N
     writes_back = flags & MAP_TYPE != MAP_PRIVATE and prot & PROT_WRITE
     if not file.readable or (writes_back and not file.writable):
         raise Errno("EACCES")
-    if type(file).map_data is OpenFile.map_data:
-        raise Errno("ENODEV")
+    inode = file.mapped_inode()
     if flags & MAP_GROWSDOWN:
         raise Errno("EINVAL")
-    if flags & MAP_TYPE != MAP_PRIVATE and isinstance(file.inode, Regular):
-        sealed = bool(file.inode.seals & seals.WRITE_SEALS)
-        if prot & PROT_WRITE and sealed:
-            raise Errno("EPERM")
-        file.inode.pages(k)
-        if prot & PROT_WRITE:
-            file.inode.own(k)
-        may_write = file.writable and not sealed
-        return MappedFile(file.path, b"", file.inode.input, file.inode, may_write)
-    data = file.map_data(k)
-    return None if data is None else MappedFile(file.path, bytes(data), file.inode.input)
+    if inode is None:
+        return None
+    sealed = bool(inode.seals & seals.WRITE_SEALS)
+    if writes_back and sealed:
+        raise Errno("EPERM")
+    inode.see(k)
+    if writes_back:
+        inode.own(k)
+    return MappedFile(file.path, inode, inode.input, file.writable and not sealed)
 
 
 def sys_close(k: Kernel, t: Task, a: Args) -> int:

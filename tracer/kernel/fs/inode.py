@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from shstk.schemas.uapi import F_SEAL_SEAL
+from shstk.tracer._core import Pages
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.mm.pagecache import PageCache
 from shstk.tracer.kernel.time.clock import EPOCH_NS
 from shstk.tracer.kernel.tree.hosttree import Tree, raw
 
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
 NAME_MAX: Final = 255
 # Device numbers of the file systems; they are anonymous, as those of tmpfs and overlayfs are.
-DEV_ROOT, DEV_PROC, DEV_ANON, DEV_BOUND = 0x1E, 0x16, 0x0F, 0x40
+DEV_ROOT, DEV_PROC, DEV_ANON, DEV_SHMEM, DEV_BOUND = 0x1E, 0x16, 0x0F, 0x01, 0x40
 
 READ, WRITE, EXECUTE = 4, 2, 1
+_HOLE: Final = 1 << 20  # bytes
 
 
 def path_ino(path: str) -> int:
@@ -100,7 +101,13 @@ class Inode:
 
 @dataclass(eq=False)
 class Regular(Inode):
-    data: bytes | bytearray | PageCache | None = b""  # None: in the host's tree, not read yet
+    """data: Pages once it was mapped. None: in the host's tree, not read yet.
+
+    began: the bytes that its pages began with.
+    """
+
+    data: bytes | bytearray | Pages | None = b""
+    began: bytes | None = None
     readers: int = 0  # descriptions that can only read (i_readcount)
     writers: int = 0  # descriptions that can write (i_writecount)
     leases: list[Lease] = field(default_factory=list)
@@ -113,25 +120,26 @@ class Regular(Inode):
 
     @property
     def size(self) -> int:
-        return self.data.size if isinstance(self.data, PageCache) else len(self.contents())
+        return self.data.size if isinstance(self.data, Pages) else len(self.contents())
 
     def contents(self) -> bytes | bytearray:  # type: ignore[override]
         if self.data is None:
-            assert self.origin is not None
-            self.data = self.origin.tree.read(self.origin.path)
-        if isinstance(self.data, PageCache):
-            return self.data.read(0, self.data.size)
-        return self.data
+            self.data = self.read_again()
+        return self.data.read(0, self.data.size) if isinstance(self.data, Pages) else self.data
+
+    def read_again(self) -> bytes:
+        assert self.origin is not None
+        return self.origin.tree.read(self.origin.path)
 
     def read(self, offset: int, n: int) -> bytes:
-        if isinstance(self.data, PageCache):
+        if isinstance(self.data, Pages):
             return self.data.read(offset, n)
         return bytes(self.contents()[offset : offset + n])
 
-    def own(self, k: Kernel) -> bytearray | PageCache:
+    def own(self, k: Kernel) -> bytearray | Pages:
         """Detach the contents from the input: they are about to be changed."""
         self.see(k)
-        if not isinstance(self.data, bytearray | PageCache):
+        if not isinstance(self.data, bytearray | Pages):
             self.data = bytearray(self.contents())
         self.origin = self.input = None
         return self.data
@@ -139,28 +147,32 @@ class Regular(Inode):
     def store(self, k: Kernel, offset: int, data: bytes) -> None:
         """Write within the file. Errno ENOSPC."""
         mine = self.own(k)
-        if isinstance(mine, PageCache):
-            mine.write(offset, data)
-        else:
+        if not isinstance(mine, Pages):
             mine[offset : offset + len(data)] = data
+        elif not mine.write(offset, data):
+            raise Errno("ENOSPC")
 
     def truncate(self, k: Kernel, size: int) -> None:
-        """Cut the file, or extend it with zeros. Errno ENOSPC."""
+        """Cut the file, or extend it with zeros."""
         mine = self.own(k)
-        if isinstance(mine, PageCache):
+        if size - self.size > _HOLE:
+            mine = self.pages(k)  # which keep no zeros
+        if isinstance(mine, Pages):
+            cut = size < mine.size
             mine.resize(size)
-            for mm in k.mms.values():
-                mm.file_resized(self)
+            for mm in k.mms.values() if cut else ():
+                mm.file_cut(self)
         elif size < len(mine):
             del mine[size:]
         else:
             mine.extend(bytes(size - len(mine)))
 
-    def pages(self, k: Kernel) -> PageCache:
-        """The page cache, for a shared mapping."""
+    def pages(self, k: Kernel) -> Pages:
+        """The contents, for a mapping."""
         self.see(k)
-        if not isinstance(self.data, PageCache):
-            self.data = PageCache(k.machine, self.contents())
+        if not isinstance(self.data, Pages):
+            self.began = bytes(self.contents())
+            self.data = Pages(k.machine, self.began)
         return self.data
 
 

@@ -39,7 +39,7 @@ from shstk.tracer.kernel.fs import fsnotify, leases
 from shstk.tracer.kernel.fs.devices import open_device
 from shstk.tracer.kernel.fs.files import OpenFile
 from shstk.tracer.kernel.fs.inode import (
-    DEV_ANON,
+    DEV_SHMEM,
     READ,
     WRITE,
     Device,
@@ -229,7 +229,7 @@ def sys_memfd_create(k: Kernel, t: Task, a: Args) -> int:
     bits = 0o666 if flags & noexec else 0o777
     ino = k.sandbox.new_ino()
     inode = Regular(
-        ino, stat.S_IFREG | bits, nlink=0, atime=now, mtime=now, ctime=now, dev=DEV_ANON
+        ino, stat.S_IFREG | bits, nlink=0, atime=now, mtime=now, ctime=now, dev=DEV_SHMEM
     )
     if flags & (allow_sealing | noexec):
         inode.seals = F_SEAL_EXEC if flags & noexec else 0

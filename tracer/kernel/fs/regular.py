@@ -122,9 +122,8 @@ class RegularFile(OpenFile):
         self.pos = seek_to(self.pos, self.inode.size, offset, whence)
         return self.pos
 
-    def map_data(self, k: Kernel) -> bytes | bytearray:
-        self.inode.see(k)
-        return self.regular.contents()
+    def mapped_inode(self) -> Regular:
+        return self.regular
 
     def released(self, k: Kernel) -> None:
         """Free the storage of an unlinked file; its mappings keep their frames."""

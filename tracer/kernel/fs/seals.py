@@ -67,7 +67,7 @@ def add(k: Kernel, t: Task, fd: int, arg: int) -> int:
 
 
 def _mapped_writable(k: Kernel, inode: Regular) -> bool:
-    files = (vma.file for mm in k.mms.values() for vma in mm.vmas)
+    files = (vma.file for mm in k.mms.values() for vma in mm.vmas if vma.shared)
     return any(file is not None and file.inode is inode and file.writable for file in files)
 
 

@@ -33,7 +33,7 @@ from shstk.schemas.uapi import (
 )
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.mm.mm import page_up
+from shstk.tracer.kernel.mm.layout import page_up
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -100,8 +100,7 @@ def sys_madvise(k: Kernel, t: Task, a: Args) -> int:
 
 def _check(vma: Vma, advice: int) -> None:
     """madvise_vma_behavior. Errno: EINVAL."""
-    plain = vma.file is None and vma.shared is None
-    if advice in (MADV_WIPEONFORK, MADV_FREE) and not plain:
+    if advice in (MADV_WIPEONFORK, MADV_FREE) and vma.file is not None:
         raise Errno("EINVAL")
     if advice == MADV_COLLAPSE:
         first = -(-vma.start // _HUGE) * _HUGE

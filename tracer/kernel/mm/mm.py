@@ -6,7 +6,7 @@ apply to it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
@@ -25,16 +25,23 @@ from shstk.schemas.uapi import (
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
     PAGE,
-    PROT_EXEC,
     PROT_READ,
     PROT_WRITE,
     RLIM_INFINITY,
 )
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.mm.pagecache import PageCache
-from shstk.tracer.kernel.mm.vma import STACK_GUARD_GAP, MappedFile, Vma
+from shstk.tracer.kernel.mm.layout import (
+    MIN_ADDR,
+    STACK_GUARD_GAP,
+    TASK_SIZE,
+    mmap_base,
+    page_down,
+    page_up,
+    runs,
+)
+from shstk.tracer.kernel.mm.sharedmem import zero_file
+from shstk.tracer.kernel.mm.vma import MappedFile, Vma, core_perm, vm_prot
 from shstk.tracer.kernel.mm.vmalist import VmaList
-from shstk.tracer.kernel.state import Slot
 
 if TYPE_CHECKING:
     from shstk.tracer._core import AddressSpace
@@ -42,63 +49,7 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
-TASK_SIZE: Final = 1 << 56  # Sv57: the limit of explicit addresses
-WINDOW: Final = 1 << 47  # the limit of addresses that the kernel chooses, as on Sv48
-STACK_TOP: Final = WINDOW
-MIN_ADDR: Final = PAGE  # vm.mmap_min_addr
 MAX_MAP_COUNT: Final = 65530
-_PERM_SS: Final = 8
-_PERM_SHARED: Final = 16
-
-
-def runs(pages: Iterable[int]) -> list[tuple[int, int]]:
-    """Ascending addresses of pages as runs: (first, bytes)."""
-    found: list[tuple[int, int]] = []
-    for page in pages:
-        if found and sum(found[-1]) == page:
-            found[-1] = (found[-1][0], found[-1][1] + PAGE)
-        else:
-            found.append((page, PAGE))
-    return found
-
-
-def page_down(value: int) -> int:
-    return value & -PAGE
-
-
-def page_up(value: int) -> int:
-    return (value + PAGE - 1) & -PAGE
-
-
-def _vm_prot(prot: int) -> int:
-    """arch_calc_vm_prot_bits: PROT_WRITE brings PROT_READ."""
-    prot &= PROT_READ | PROT_WRITE | PROT_EXEC
-    return prot | PROT_READ if prot & PROT_WRITE else prot
-
-
-def core_perm(vma: Vma) -> int:
-    """The executor's permissions."""
-    return vma.prot | _PERM_SS * vma.shadow_stack | _PERM_SHARED * (vma.shared is not None)
-
-
-def mmap_base(stack_limit: int) -> int:
-    """Leaves room for a stack of RLIMIT_STACK (mmap_base of mm/util.c, without randomisation)."""
-    gap = min(stack_limit + STACK_GUARD_GAP, RLIM_INFINITY)
-    return page_up(STACK_TOP - min(max(gap, 128 << 20), WINDOW // 6 * 5))
-
-
-class SharedMemory:
-    """Numbers the shared mappings that have no file."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def new(self) -> int:
-        self._count += 1
-        return self._count
-
-
-_SHARED: Final = Slot(SharedMemory)
 
 
 @dataclass
@@ -212,13 +163,13 @@ class Mm:
             start = self._place(k, hint, length, flags, shadow_stack)
             if refused is not None:
                 raise refused
-            shared = None
-            if flags & MAP_TYPE != MAP_PRIVATE:
-                shared = -file.inode.ino if file and file.inode else _SHARED.of(k).new()
+            shared = flags & MAP_TYPE != MAP_PRIVATE
+            if shared and file is None:
+                file, offset = zero_file(k, length), 0
             vma = Vma(
                 0,
                 length,
-                _vm_prot(prot),
+                vm_prot(prot),
                 shadow_stack,
                 shared,
                 bool(flags & MAP_GROWSDOWN),
@@ -229,7 +180,7 @@ class Mm:
             )
             vma = replace(vma, accounted=_accountable(vma))
             self._charge(k, replace(vma, start=start, end=start + length))
-            self._install(replace(vma, start=start, end=start + length))
+            self._install(k, replace(vma, start=start, end=start + length))
             row.start, row.length, row.ret = start, length, start
         return start
 
@@ -259,7 +210,7 @@ class Mm:
                 if old.start > at:
                     break
                 end = min(old.end, start + length)
-                new = replace(old.part(at, end), prot=_vm_prot(prot))
+                new = replace(old.part(at, end), prot=vm_prot(prot))
                 if not new.prot & PROT_WRITE:
                     unfaulted = not old.file and not self.space.resident(old.start, old.length)
                     new = replace(new, accounted=old.accounted and not unfaulted)
@@ -267,7 +218,7 @@ class Mm:
                     new = replace(new, accounted=_accountable(new))
                     self._enough(k, new)
                 row.shadow_stack |= old.shadow_stack
-                if prot & PROT_WRITE and old.file and old.file.inode:
+                if prot & PROT_WRITE and old.shared and old.file:
                     if not old.file.writable:
                         raise Errno("EACCES")
                     old.file.inode.own(k)
@@ -330,7 +281,7 @@ class Mm:
                 and vma.end == grown.start
                 and not self.vmas.touching(grown.start, grown.end)
             ):
-                self._install(grown)
+                self._install(k, grown)
                 return old
         if not flags & MREMAP_MAYMOVE:
             raise Errno("ENOMEM")
@@ -347,24 +298,23 @@ class Mm:
         self.vmas.add(replace(part, start=start, end=start + old_length))
         if length > old_length:
             self._install(
+                k,
                 replace(
                     part,
                     start=start + old_length,
                     end=start + length,
-                    offset=part.offset + old_length if part.file or part.shared else 0,
-                )
+                    offset=part.offset_at(part.start + old_length),
+                ),
             )
         return start
 
     def discard(self, k: Kernel, start: int, length: int, advice: int) -> None:
-        """MADV_DONTNEED: zero anonymous memory, read a file's contents again. Errno: ENOMEM."""
+        """MADV_DONTNEED: zero anonymous memory, and drop private copies of files. Errno: ENOMEM."""
         with self._writing(k, _Operation("discard", length, start=start, flags=advice)) as row:
             for vma in self.vmas.touching(start, start + length):
                 part = vma.part(max(vma.start, start), min(vma.end, start + length))
                 row.shadow_stack |= vma.shadow_stack
-                if vma.shared is None:
-                    self.space.discard(part.start, part.length)
-                    self._fill(part)
+                self.space.discard(part.start, part.length)
             if not self.vmas.covers(start, start + length):
                 raise Errno("ENOMEM")
 
@@ -465,7 +415,7 @@ class Mm:
         try:
             with self._writing(k, row):
                 self._charge(k, grown)
-                self._install(grown)
+                self._install(k, grown)
         except Errno:
             return False
         return True
@@ -516,7 +466,7 @@ class Mm:
 
     def _enough(self, k: Kernel, vma: Vma) -> None:
         """The overcommit heuristic: one area may not be larger than the machine."""
-        accountable = vma.shared is not None or vma.prot & PROT_WRITE
+        accountable = vma.shared or vma.prot & PROT_WRITE
         if accountable and not vma.noreserve and k.memory is not None and vma.length > k.memory:
             raise Errno("ENOMEM")
 
@@ -526,38 +476,26 @@ class Mm:
             if "dc" not in vma.advice:
                 self._enough(k, vma)
 
-    def _install(self, vma: Vma) -> None:
+    def _install(self, k: Kernel, vma: Vma) -> None:
         self.vmas.remove(vma.start, vma.end)
         self.guards -= set(self._guards_in(vma.start, vma.end))
-        perm, file = core_perm(vma), vma.file
-        if file is not None and file.inode is not None:
-            cache = file.inode.data
-            assert isinstance(cache, PageCache)
-            cache.map_into(self.space, vma.start, vma.length, perm, vma.offset)
-        else:
-            self.space.map(vma.start, vma.length, perm)
-            self._fill(vma)
-        self.vmas.add(vma)
-        self._permit(vma)
-
-    def _fill(self, vma: Vma) -> None:
         if vma.file is not None:
-            data = vma.file.data[vma.offset : vma.offset + vma.length]
-            self.space.write(vma.start, data, force=True)
+            pages = vma.file.inode.pages(k)
+            self.space.map_pages(vma.start, vma.length, core_perm(vma), pages, vma.offset)
+        else:
+            self.space.map(vma.start, vma.length, core_perm(vma))
+        self.vmas.add(vma)
 
     def _permit(self, vma: Vma) -> None:
-        """Pages entirely past a file's end are mapped without access: SIGBUS."""
         self.space.protect(vma.start, vma.length, core_perm(vma))
-        if vma.backed < vma.end:
-            self.space.protect(vma.backed, vma.end - vma.backed, 0)
         for first, size in runs(self._guards_in(vma.start, vma.end)):
             self.space.protect(first, size, 0)
 
-    def file_resized(self, inode: Regular) -> None:
-        """Update the access to pages past the end of a file whose size has changed."""
+    def file_cut(self, inode: Regular) -> None:
+        """unmap_mapping_range: pages past the new end of a file go, private copies too."""
         for vma in self.vmas:
-            if vma.file is not None and vma.file.inode is inode:
-                self._permit(vma)
+            if vma.file is not None and vma.file.inode is inode and vma.backed < vma.end:
+                self.space.discard(vma.backed, vma.end - vma.backed)
 
     def _drop(self, start: int, length: int) -> None:
         self.vmas.remove(start, start + length)
@@ -579,4 +517,4 @@ class Mm:
 
 def _accountable(vma: Vma) -> bool:
     """accountable_mapping."""
-    return bool(vma.prot & PROT_WRITE) and vma.shared is None and not vma.noreserve
+    return bool(vma.prot & PROT_WRITE) and not vma.shared and not vma.noreserve

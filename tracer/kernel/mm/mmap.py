@@ -28,8 +28,8 @@ from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs import files
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.mm.mm import TASK_SIZE, Mm, page_up
-from shstk.tracer.kernel.mm.pagecache import SPAN
+from shstk.tracer.kernel.mm.layout import TASK_SIZE, page_up
+from shstk.tracer.kernel.mm.mm import Mm
 from shstk.tracer.kernel.process.modules import MODULES
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ _PROT_KNOWN: Final = PROT_READ | PROT_WRITE | PROT_EXEC | _PROT_SEM
 # LEGACY_MAP_MASK: also EXECUTABLE, NONBLOCK, HUGE_2MB, HUGE_1GB
 _LEGACY_FLAGS: Final = 0x7FFFF & ~0x6CC | 31 << 26
 _U64: Final = 2**64 - 1
+_MINCORE_STEP: Final = PAGE * PAGE  # the pages whose answers fill a page
+_FILE_MAX: Final = 2**63 - 1  # MAX_LFS_FILESIZE
 
 
 def _mm(t: Task) -> Mm:
@@ -69,7 +71,7 @@ def sys_mmap(k: Kernel, t: Task, a: Args) -> int:
     try:
         _check_kind(flags)
         if opened is not None:
-            if offset + length > SPAN:
+            if offset + length > _FILE_MAX:
                 raise Errno("EOVERFLOW")
             file = files.mappable(k, opened, prot, flags)
     except Errno as error:
@@ -139,9 +141,9 @@ def sys_mincore(k: Kernel, t: Task, a: Args) -> int:
         raise Errno("EINVAL")
     if start + length > TASK_SIZE or not _mm(t).vmas.covers(start, start + length):
         raise Errno("ENOMEM")
-    space = _mm(t).space
-    pages = (space.resident(start + at, PAGE) for at in range(0, length, PAGE))
-    usermem.put(k, t, vector, bytes(pages))
+    for at in range(start, start + length, _MINCORE_STEP):
+        pages = _mm(t).space.look(at, min(_MINCORE_STEP, start + length - at))
+        usermem.put(k, t, vector + (at - start) // PAGE, bytes(map(bool, pages)))
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,15 +32,16 @@ from shstk.schemas.uapi import (
 )
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs.inode import DEV_ANON, Regular
 from shstk.tracer.kernel.ipc.ids import PERM_SIZE, Ids, Object, now
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.mm.mm import Mm, page_up
-from shstk.tracer.kernel.mm.pagecache import PageCache
+from shstk.tracer.kernel.mm.layout import page_up
+from shstk.tracer.kernel.mm.mm import Mm
+from shstk.tracer.kernel.mm.sharedmem import shmem_inode
 from shstk.tracer.kernel.mm.vma import MappedFile, Vma
 from shstk.tracer.kernel.state import Slot
 
 if TYPE_CHECKING:
+    from shstk.tracer.kernel.fs.inode import Regular
     from shstk.tracer.kernel.kernel import Kernel
     from shstk.tracer.kernel.task import Task
 
@@ -115,11 +115,8 @@ def sys_shmget(k: Kernel, t: Task, a: Args) -> int:
         if len(segments.by_number) >= SEGMENTS_MAX:
             raise Errno("ENOSPC")
         k.sandbox.charge(size)
-        cache = PageCache(k.machine, b"")
-        cache.resize(page_up(size))
-        mode = stat.S_IFREG | flags & 0o777
-        inode = Regular(k.sandbox.new_ino(), mode, nlink=0, dev=DEV_ANON, data=cache)
-        file = MappedFile(f"/SYSV{key:08x} (deleted)", b"", None, inode, writable=True)
+        inode = shmem_inode(k, k.sandbox.new_ino(), flags & 0o777, page_up(size))
+        file = MappedFile(f"/SYSV{key:08x} (deleted)", inode, writable=True)
         return Segment(
             number=number,
             key=key,

@@ -5,31 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.uapi import PAGE, PROT_WRITE
+from shstk.schemas.uapi import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE
+from shstk.tracer.kernel.mm.layout import STACK_GUARD_GAP
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.fs.inode import Regular
 
-STACK_GUARD_GAP: Final = 256 * PAGE  # kept below a stack that grows
+_PERM_SS: Final = 8
+_PERM_SHARED: Final = 16
 
 
 @dataclass(frozen=True)
 class MappedFile:
-    """The file of an area. `input` is inputs.input.
+    """The file of an area, or the shared memory. `input` is inputs.input.
 
-    data: the contents, for a private mapping. inode: the file itself, for a shared mapping.
     writable: whether a shared mapping may write to it.
     """
 
     path: str
-    data: bytes
+    inode: Regular
     input: int | None = None
-    inode: Regular | None = None
     writable: bool = False
-
-    @property
-    def size(self) -> int:
-        return len(self.data) if self.inode is None else self.inode.size
 
 
 @dataclass(frozen=True)
@@ -38,14 +34,14 @@ class Vma:
     end: int
     prot: int
     shadow_stack: bool = False
-    shared: int | None = None  # MAP_SHARED: id of the shared memory, equal in all its mappings
+    shared: bool = False
     grows_down: bool = False
     noreserve: bool = False
     advice: frozenset[str] = frozenset()  # flags that madvise set, by their names in smaps
     accounted: bool = False  # VM_ACCOUNT: the commit limit counts its pages
     name: str = ""  # "[heap]", "[stack]", "[vdso]"
     file: MappedFile | None = None
-    offset: int = 0  # in the file, or in the shared memory
+    offset: int = 0  # in the file
 
     @property
     def length(self) -> int:
@@ -56,7 +52,7 @@ class Vma:
         """The end of the last page that contains a byte of the file; `end` without a file."""
         if self.file is None:
             return self.end
-        rest = -(-self.file.size // PAGE) * PAGE - self.offset
+        rest = -(-self.file.inode.size // PAGE) * PAGE - self.offset
         return self.start + min(max(rest, 0), self.length)
 
     @property
@@ -71,7 +67,7 @@ class Vma:
         """is_data_mapping: private, writable, not a stack of either kind."""
         return (
             bool(self.prot & PROT_WRITE)
-            and self.shared is None
+            and not self.shared
             and not self.grows_down
             and not self.shadow_stack
         )
@@ -80,11 +76,21 @@ class Vma:
         return replace(self, start=start, end=end, offset=self.offset_at(start))
 
     def offset_at(self, addr: int) -> int:
-        backed = self.file is not None or self.shared is not None
-        return self.offset + addr - self.start if backed else 0
+        return self.offset + addr - self.start if self.file is not None else 0
 
     def continues(self, below: Vma) -> bool:
         """Whether this area can be merged with the one below it."""
         return self == replace(
             below, start=self.start, end=self.end, offset=below.offset_at(self.start)
         )
+
+
+def vm_prot(prot: int) -> int:
+    """arch_calc_vm_prot_bits: PROT_WRITE brings PROT_READ."""
+    prot &= PROT_READ | PROT_WRITE | PROT_EXEC
+    return prot | PROT_READ if prot & PROT_WRITE else prot
+
+
+def core_perm(vma: Vma) -> int:
+    """The executor's permissions."""
+    return vma.prot | _PERM_SS * vma.shadow_stack | _PERM_SHARED * vma.shared

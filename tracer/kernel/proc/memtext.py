@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE
-from shstk.tracer.kernel.fs.inode import path_ino
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -21,31 +20,28 @@ def _header(vma: Vma) -> str:
         letter if vma.prot & bit else "-"
         for letter, bit in (("r", PROT_READ), ("w", PROT_WRITE), ("x", PROT_EXEC))
     )
-    shared = vma.shared is not None
-    offset = vma.offset if vma.file or shared else 0
-    device, ino, name = "00:00", 0, vma.name
+    device, ino, name = 0, 0, vma.name
     if vma.file is not None:
-        device, ino, name = "00:1e", path_ino(vma.file.path), vma.file.path
-    elif shared:
-        device, ino, name = "00:01", 1024 + (vma.shared or 0), "/dev/zero (deleted)"
+        device, ino, name = vma.file.inode.dev, vma.file.inode.ino, vma.file.path
     line = (
-        f"{vma.start:08x}-{vma.end:08x} {prot}{'s' if shared else 'p'} {offset:08x} {device} {ino} "
+        f"{vma.start:08x}-{vma.end:08x} {prot}{'s' if vma.shared else 'p'} {vma.offset:08x} "
+        f"{device >> 8:02x}:{device & 0xFF:02x} {ino} "
     )
     return line.ljust(_NAME_COLUMN) + name if name else line
 
 
 def vm_flags(vma: Vma) -> str:
     """VmFlags, in the order of the VM_* bits."""
-    shared = vma.shared is not None
+    written = vma.shared and vma.file is not None and vma.file.writable
     flags = (
         ("rd", vma.prot & PROT_READ),
         ("wr", vma.prot & PROT_WRITE),
         ("ex", vma.prot & PROT_EXEC),
-        ("sh", shared),
+        ("sh", written),
         ("mr", True),
-        ("mw", True),
+        ("mw", written or not vma.shared),
         ("me", True),
-        ("ms", shared),
+        ("ms", vma.shared),
         ("gd", vma.grows_down),
         ("sr", "sr" in vma.advice),
         ("rr", "rr" in vma.advice),

@@ -132,7 +132,7 @@ class Mem(OpenFile):
             at = offset + done
             piece = data[done : done + PAGE - at % PAGE]
             vma = self.mm.vmas.find(at)
-            private = vma is not None and vma.shared is None
+            private = vma is not None and not vma.shared
             if not self.mm.space.write(at, piece, force=private):
                 break
             usermem.note(k, self.task, "write", at, piece)

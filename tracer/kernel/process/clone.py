@@ -21,7 +21,8 @@ from shstk.tracer.kernel.call import RESTART_ALWAYS, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.ipc import sysvsem
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.mm.mm import TASK_SIZE, Birth, Mm
+from shstk.tracer.kernel.mm.layout import TASK_SIZE
+from shstk.tracer.kernel.mm.mm import Birth, Mm
 from shstk.tracer.kernel.process import exit as exits
 from shstk.tracer.kernel.process import limits, pidfd, ptrace
 from shstk.tracer.kernel.process.modules import MODULES

@@ -121,8 +121,8 @@ def _dumped(mm: Mm, area: Vma) -> int:
         return 0
     if area.file is None:
         return area.length
-    if area.shared is not None:
-        return area.length if area.file.inode and not area.file.inode.nlink else 0
+    if area.shared:
+        return 0 if area.file.inode.nlink else area.length
     if area.prot & PROT_WRITE:
         return area.length
     is_elf = area.offset == 0 and mm.space.read(area.start, 4) == b"\x7fELF"
@@ -136,7 +136,7 @@ def _contents(
     for area, size in zip(areas, sizes, strict=True):
         for at in range(0, size, _PIECE):
             length = min(_PIECE, size - at)
-            if mm.space.resident(area.start + at, length):
+            if area.file is not None or mm.space.resident(area.start + at, length):
                 for page in range(at, at + length, PAGE):
                     data = mm.space.read(area.start + page, PAGE, force=True)
                     if data is not None and any(data):

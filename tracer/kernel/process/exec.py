@@ -23,7 +23,8 @@ from shstk.tracer.kernel.arch import shstk, vdso, vectors
 from shstk.tracer.kernel.call import Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.mm.mm import STACK_TOP, Birth, Mm, mmap_base, page_down, page_up
+from shstk.tracer.kernel.mm.layout import STACK_TOP, mmap_base, page_down, page_up
+from shstk.tracer.kernel.mm.mm import Birth, Mm
 from shstk.tracer.kernel.mm.vma import MappedFile
 from shstk.tracer.kernel.mm.vmalist import VmaList
 from shstk.tracer.kernel.process import binfmt, enable_cfi, identity, ptrace
@@ -201,7 +202,7 @@ def _load(k: Kernel, t: Task, mm: Mm, program: Program, env: tuple[bytes, ...]) 
 
 
 def _map_image(k: Kernel, mm: Mm, file: ExecFile, image: elf.Image, bias: int) -> None:
-    mapped = MappedFile(file.guest_path, file.data, file.input)
+    mapped = MappedFile(file.guest_path, file.inode, file.input)
     for s in image.segments:
         _map_segment(k, mm, mapped, s, bias)
     areas = [(page_down(s.vaddr + bias), page_up(s.vaddr + bias + s.memsz)) for s in image.code]

@@ -105,8 +105,8 @@ def key_of(t: Task, addr: int, private: bool = False) -> Hashable:
     vma = t.mm.vmas.find(addr)
     if vma is None or t.space.read(addr, 1) is None:
         raise Errno("EFAULT")
-    if vma.shared is not None:
-        return ("futex", "shared", vma.shared, vma.offset + addr - vma.start)
+    if vma.shared and vma.file is not None:
+        return ("futex", "shared", vma.file.inode, vma.offset + addr - vma.start)
     unwritable = not vma.prot & PROT_WRITE
     if vma.shadow_stack:  # only gup_fast finds its page, which must be there already
         unwritable = not t.space.resident(addr & -PAGE, PAGE)

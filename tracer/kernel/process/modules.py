@@ -56,7 +56,7 @@ class Modules:
         """mmap with PROT_EXEC. In a file that is not ELF (a JIT's), addresses are file offsets."""
         address, build_id = offset, None
         with suppress(BadProgram):
-            image = elf.parse(file.data, file.path)
+            image = elf.parse(bytes(file.inode.contents()), file.path)
             build_id = image.build_id
             address = next(
                 (s.vaddr & -PAGE for s in image.code if s.offset & -PAGE == offset), offset

@@ -93,9 +93,8 @@ class ExecFile:
 
     guest_path: str
     data: bytes
-    mode: int
-    input: int | None  # inputs.input; None for a file that the guest wrote
     inode: Regular
+    input: int | None  # inputs.input; None for a file that the guest wrote
 
 
 class Sandbox:
@@ -411,4 +410,4 @@ def open_exec(k: Kernel, t: Task, path: str, dirfd: int = AT_FDCWD, flags: int =
     if inode.writers:
         raise Errno("ETXTBSY")
     inode.see(k)
-    return ExecFile(guest_path, bytes(inode.contents()), inode.mode, inode.input, inode)
+    return ExecFile(guest_path, bytes(inode.contents()), inode, inode.input)
