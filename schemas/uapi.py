@@ -44,6 +44,8 @@ CLONE_NNP: Final = 0x800000000
 CLONE_PIDFD_AUTOKILL: Final = 0x1000000000
 CLONE_EMPTY_MNTNS: Final = 0x2000000000
 CSIGNAL: Final = 0xFF  # of clone's flags: the signal to the parent at exit
+# clone's flags -> the call whose part it plays; RISC-V has neither as a call of its own.
+CLONED_AS: Final = {CLONE_VM | CLONE_VFORK: "vfork", 0: "fork"}
 
 SCHED_OTHER: Final = 0
 SCHED_FIFO: Final = 1

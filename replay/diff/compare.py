@@ -11,7 +11,9 @@ from shstk.replay.derive.history import Task
 from shstk.replay.diff.align import Gap, align, gaps
 from shstk.replay.diff.events import EXIT, FIELDS, Teller, What, Whats
 from shstk.replay.diff.handlers import Handlers
+from shstk.replay.diff.machines import rightly
 from shstk.replay.diff.names import Common, Names
+from shstk.replay.diff.observed import Observed, observed
 from shstk.replay.diff.tasks import Cast, match
 from shstk.replay.facts import Facts
 from shstk.replay.symbols import Symbols
@@ -99,11 +101,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Diff:
-    """The result. programs: same, builds (two builds of one path) or different."""
+    """The result. programs: same, builds (two builds of one) or different. left_out: what was
+    not compared, because a recorder could not observe it."""
 
     a: Side
     b: Side
     programs: str
+    left_out: tuple[str, ...]
     pairs: list[Pair]
     differences: list[Difference]
 
@@ -133,11 +137,12 @@ class Side:
         inputs = self.run.table("inputs").select("guest_path", "sha256").rows()
         return self.run.manifest.program, dict(inputs).get(self.run.manifest.program)
 
-    def tell(self, common: Common, whats: Whats, options: Options) -> None:
+    def tell(self, common: Common, seen: Observed, whats: Whats, options: Options) -> None:
         names = Names(self.facts, self.cast, Symbols(self.run), common, options.exact)
-        teller = Teller(self.facts, self.cast, names, options.ignored, options.exact)
+        ignored = options.ignored | seen.unseen
+        teller = Teller(self.facts, self.cast, names, ignored, seen.strings, options.exact)
         self.cut = teller.cut
-        handlers = Handlers(self.facts, self.cast)
+        handlers = Handlers(self.facts, self.cast, "signals.sender" not in ignored)
         told: dict[Task, dict[str, list[tuple[int, int]]]] = {}
         for task, seq, what in teller.steps():
             if options.order:
@@ -175,17 +180,20 @@ def diff(a: Run, b: Run, options: Options) -> Diff:
     _check_ignored(options.ignored)
     left, right = Side(a), Side(b)
     matched = match(left.cast, right.cast)
-    common, programs = _common(left, right)
+    provenances = left.run.manifest.provenance, right.run.manifest.provenance
+    seen = observed(provenances)
+    options = replace(options, ignored=options.ignored | rightly(*provenances))
+    common, programs = _common(left, right, seen)
     whats = Whats()
     for side in (left, right):
-        side.tell(common, whats, options)
+        side.tell(common, seen, whats, options)
     compared = _Comparison(left, right, whats, options)
     if options.order:
         compared.whole()
     else:
         for x, y in _chosen(matched, left, right, options.tasks):
             compared.task(x, y)
-    return Diff(left, right, programs, compared.pairs, compared.sorted())
+    return Diff(left, right, programs, seen.left_out, compared.pairs, compared.sorted())
 
 
 class _Comparison:
@@ -330,17 +338,20 @@ def _changed(a: What, b: What) -> tuple[tuple[str, str, str], ...]:
     return tuple(pair for pair in pairs if pair[1] != pair[2])
 
 
-def _common(a: Side, b: Side) -> tuple[Common, str]:
+def _common(a: Side, b: Side, seen: Observed) -> tuple[Common, str]:
     hashes = [
         {sha256 for (sha256,) in side.run.table("inputs").select("sha256").iter_rows()}
         for side in (a, b)
     ]
     (a_path, a_hash), (b_path, b_hash) = a.program(), b.program()
-    name = a_path.rpartition("/")[2] if a_path == b_path else _PROGRAM
-    programs = "same" if a_path == b_path else "different"
-    if a_path == b_path and a_hash != b_hash:
+    paths = [a_path, b_path]
+    if a.run.manifest.provenance.real or b.run.manifest.provenance.real:  # it lies elsewhere there
+        paths = [path.rpartition("/")[2] for path in paths]
+    name = a_path.rpartition("/")[2] if paths[0] == paths[1] else _PROGRAM
+    programs = "same" if paths[0] == paths[1] else "different"
+    if paths[0] == paths[1] and None not in (a_hash, b_hash) and a_hash != b_hash:
         programs = "builds"
-    return Common(frozenset(hashes[0] & hashes[1]), name), programs
+    return Common(frozenset(hashes[0] & hashes[1]), name, seen.places), programs
 
 
 def _check_ignored(ignored: frozenset[str]) -> None:

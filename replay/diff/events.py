@@ -167,16 +167,23 @@ class Whats:
 
 
 class Teller:
-    """Yields one run's events. ignored: tables, fields and calls to leave out. exact: include what
-    depends on scheduling (offsets, waiting)."""
+    """Yields one run's events. ignored: tables, fields and calls to leave out. strings: whether to
+    name files by what calls read. exact: include what depends on scheduling (offsets, waiting)."""
 
     def __init__(
-        self, facts: Facts, cast: Cast, names: Names, ignored: frozenset[str], exact: bool
+        self,
+        facts: Facts,
+        cast: Cast,
+        names: Names,
+        ignored: frozenset[str],
+        strings: bool,
+        exact: bool,
     ) -> None:
         self._facts = facts
         self._cast = cast
         self._names = names
         self._ignored = ignored
+        self._strings = strings
         self._exact = exact
         self._clones = {c.seq: c for c in facts.history.clones}
         self._maps = {m.row.seq: m for m in facts.stack_maps}
@@ -195,7 +202,7 @@ class Teller:
         """Every event that is not ignored, in no particular order."""
         for told in (self._calls, self._starts, self._exits, self._signals, self._faults):
             for task, seq, what in told():
-                if what.table not in self._ignored and what.name not in self._ignored:
+                if self._ignored.isdisjoint((what.table, what.name, f"{what.name}({what.about})")):
                     yield task, seq, what._replace(fields=tuple(self._kept(what)))
 
     def _kept(self, what: What) -> Iterator[tuple[str, str]]:
@@ -265,6 +272,8 @@ class Teller:
         self, first: int, last: int
     ) -> tuple[dict[int, dict[int, str]], dict[int, dict[int, bytes]]]:
         """The strings read and small values stored by the calls in a span, by seq and address."""
+        if not self._strings:
+            return {}, {}
         size = pl.col("bytes").bin.size()
         op = pl.col("op").cast(pl.String)
         chosen = ((op == "read") & (size <= _STRING)) | ((op == "write") & (size <= _SMALL))
@@ -296,8 +305,10 @@ class Teller:
             return False
         if ret == -ERRNO["EINTR"]:
             return True
-        if name in _READS and self._names.descriptors.name(task, row["a0"]).startswith("</proc/"):
-            return True
+        if name in _READS:
+            file = self._names.descriptors.name(task, row["a0"])
+            if file.startswith("</proc/") or not self._strings:
+                return True
         return name in WAITING and (ret is None or ret >= 0 or ret in _WAITED)
 
     def _call(

@@ -27,7 +27,8 @@ class Handled:
 
 
 class Handlers:
-    def __init__(self, facts: Facts, cast: Cast) -> None:
+    def __init__(self, facts: Facts, cast: Cast, senders: bool) -> None:
+        """senders: whether both runs know who sent a signal; if not, all are taken as external."""
         self._handled: dict[Task, list[Handled]] = {}
         entered: dict[Task, list[tuple[int, str | None]]] = {}  # deliveries that have not returned
         rows = facts.run.table("signals").select("seq", "tid", "kind", "signo", "si_addr", "sender")
@@ -37,7 +38,7 @@ class Handlers:
                 continue
             stack = entered.setdefault(task, [])
             if kind == "delivery":
-                outside = si_addr is None and cast.at(sender, seq) is not task
+                outside = not senders or (si_addr is None and cast.at(sender, seq) is not task)
                 stack.append((seq, decode.signal_name(signo) if outside else None))
             elif stack:
                 self._returned(task, stack, seq)

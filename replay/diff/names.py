@@ -37,10 +37,12 @@ _SUN_PATH: Final = 2  # in struct sockaddr_un, bytes
 
 @dataclass(frozen=True)
 class Common:
-    """What both runs share: the files with equal contents (sha256), and the program's name."""
+    """What both runs share: the files with equal contents (sha256), and the program's name.
+    places: whether both know what is mapped at an address that is on no shadow stack."""
 
     files: frozenset[str]
     program: str  # the name of the program itself
+    places: bool = True
 
 
 class Names:
@@ -82,6 +84,8 @@ class Names:
         if address >= _USER_TOP:
             return hex(address)
         region = self._symbols.regions.at(mm, address, seq)
+        if not self._common.places and not (region and region.shadow_stack):
+            return "an address"
         if region is None:
             return "unmapped"
         if region.shadow_stack:

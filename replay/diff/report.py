@@ -47,6 +47,8 @@ def text(diff: Diff) -> str:
     told = settings(diff)
     if told:
         out.append("   " + "; ".join(f"{name}: {x} in A, {y} in B" for name, x, y in told))
+    if diff.left_out:
+        out.append(f"   not compared, for a recorder can't observe it: {', '.join(diff.left_out)}")
     for number, difference in enumerate(diff.differences, 1):
         out += ["", *_difference(number, difference, diff)]
     return "\n".join(out) + "\n"
@@ -55,7 +57,8 @@ def text(diff: Diff) -> str:
 def settings(diff: Diff) -> list[tuple[str, str, str]]:
     """The settings in which the runs differ: (name, in A, in B)."""
     a, b = diff.a.run.manifest, diff.b.run.manifest
-    told = [(name, str(getattr(a, name)), str(getattr(b, name))) for name in _GIVEN]
+    given = () if a.provenance.real or b.provenance.real else _GIVEN  # the model's own settings
+    told = [(name, str(getattr(a, name)), str(getattr(b, name))) for name in given]
     told += [
         (name, str(a.row.settings[name]), str(b.row.settings[name]))
         for name in a.row.settings
@@ -71,6 +74,7 @@ def to_json(diff: Diff) -> dict[str, Any]:
         "a": _side(diff.a),
         "b": _side(diff.b),
         "settings": [dict(zip(("name", "a", "b"), row, strict=True)) for row in settings(diff)],
+        "not_compared": diff.left_out,
         "tasks": [vars(pair) for pair in diff.pairs],
         "differences": [_json(difference, diff) for difference in diff.differences],
     }
@@ -81,8 +85,10 @@ def _head(name: str, side: Side) -> str:
     ending = manifest.ending
     if manifest.exit_status is not None:
         ending += f" ({decode.wait_status(manifest.exit_status)})"
-    where = f"{side.run.name}: {' '.join(manifest.argv)} under {manifest.kernel}"
-    return f"{name}  {where}, seed {manifest.seed}, {ending}"
+    how = f"under {manifest.kernel}, seed {manifest.seed}"
+    if manifest.provenance.real:
+        how = f"recorded by {manifest.provenance.recorder}, judged as {manifest.kernel}"
+    return f"{name}  {side.run.name}: {' '.join(manifest.argv)} {how}, {ending}"
 
 
 def _difference(number: int, difference: Difference, diff: Diff) -> list[str]:

@@ -14,11 +14,13 @@ import pytest
 
 import shstk
 from shstk.replay.check import Report, check
+from shstk.replay.diff.machines import RIGHTLY
 from shstk.replay.run import Run
 from shstk.schemas.errors import Exit, ShstkError, UsageError
 from shstk.tracer.importers.ftrace.probes import PROBES
 from shstk.tracer.packed import unpacked
 
+ROOT = Path(__file__).parents[2]
 TRACES = Path(__file__).with_name("traces")
 NAMES = sorted(path.stem for path in TRACES.glob("*.zst"))
 # The rules that a trace violates, and how often; all others find nothing.
@@ -73,6 +75,36 @@ def test_judged(name: str, imported: Callable[..., Run]) -> None:
     assert violated(report) == VIOLATED.get(name, {})
     checked = {result.rule.id: result.checked for result in report.results}
     assert {rule: checked[rule] for rule in JUDGED.get(name, {})} == JUDGED.get(name, {})
+
+
+def program(name: str) -> Path:
+    if name.startswith("pthread"):
+        return ROOT / "shstk/guests/pthread.elf"
+    return ROOT / f"fixtures/bin/{name}.elf"
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "sc8"])
+def test_the_model_does_the_same(name: str, tmp_path: Path, imported: Callable[..., Run]) -> None:
+    """sc8 needs io_uring, which the model refuses."""
+    model = shstk.record(program(name), out=tmp_path / "model.run").path
+    assert shstk.diff(model, imported(name)).same
+
+
+def test_another_revision_does_something_else(tmp_path: Path, imported: Callable[..., Run]) -> None:
+    model = shstk.record(program("pthread"), kernel="v6", out=tmp_path / "model.run").path
+    found = shstk.diff(model, imported("pthread"))
+    assert {name for d in found.differences for name, *_ in d.fields} == {
+        "shadow_stacks.made",
+        "shadow_stacks.released",
+    }
+    assert {"faults", "output", "task_events.pc", "paths"} <= {*found.left_out}
+    assert "shadow_stacks" not in found.left_out
+
+
+def test_what_machines_may_differ_in_is_documented() -> None:
+    page = (ROOT / "docs/diff.md").read_text()
+    for call, why in RIGHTLY.items():
+        assert any(f"`{call}`" in line and why in line for line in page.splitlines()), call
 
 
 def test_what_ftrace_cannot_see_is_not_judged(imported: Callable[..., Run]) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Any, Final
 
 from shstk.schemas.syscalls import BY_NUMBER, SYSCALLS
-from shstk.schemas.uapi import CLONE_THREAD, CLONE_VM, ERRNO
+from shstk.schemas.uapi import CLONE_THREAD, CLONE_VM, CLONED_AS, CSIGNAL, ERRNO
 from shstk.tracer.importers.ftrace.event import LOST, Event
 from shstk.tracer.importers.ftrace.memory import Memory
 from shstk.tracer.importers.ftrace.tasks import Call, Task, Told
@@ -313,8 +313,9 @@ class Story:
         if number == _NR["clone"]:
             self._clone(
                 task,
-                flags=args[0] & ~0xFF,
-                exit_signal=args[0] & 0xFF,
+                api=CLONED_AS.get(args[0] & 0xFFFF_FFFF & ~CSIGNAL, "clone"),
+                flags=args[0] & ~CSIGNAL,
+                exit_signal=args[0] & CSIGNAL,
                 stack=args[1],
                 parent_tid=args[2],
                 tls=args[3],
@@ -325,7 +326,7 @@ class Story:
                 "signals", task, kind="sigreturn", sigreturn_seq=row["seq"], ssp_before=None
             )
 
-    def _clone(self, task: Task, **given: int) -> None:
+    def _clone(self, task: Task, **given: Any) -> None:
         call = task.call
         if call is None or call.nr not in _CLONES:
             return
@@ -358,7 +359,7 @@ class Story:
         }
         told = {names[k]: v for k, v in event.values.items() if k in names and isinstance(v, int)}
         if "exit_signal" in told:
-            told["exit_signal"] &= 0xFF
+            told["exit_signal"] &= CSIGNAL
         self._clone(task, **{name: value % 2**64 for name, value in told.items()})
 
     def _alloc(self, task: Task, event: Event) -> None:

@@ -12,6 +12,7 @@ from shstk.schemas.uapi import (
     CLONE_THREAD,
     CLONE_VFORK,
     CLONE_VM,
+    CLONED_AS,
     CSIGNAL,
     PAGE,
     constants,
@@ -121,7 +122,7 @@ def sys_clone(k: Kernel, t: Task, a: Args) -> Outcome:
     given, stack, parent_tid, tls, child_tid, _ = a
     flags = given & 0xFFFF_FFFF & ~CSIGNAL
     args = CloneArgs(flags, given & CSIGNAL, stack, 0, tls, parent_tid, child_tid, pidfd=parent_tid)
-    api = {CLONE_VM | CLONE_VFORK: "vfork", 0: "fork"}.get(flags, "clone")
+    api = CLONED_AS.get(flags, "clone")
     attempt = _attempt(t, api)
     attempt.fill(args)
     attempt.flags = given & ~CSIGNAL  # with the upper half, which clone ignores

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from shstk.schemas.uapi import CLONE_VFORK, CLONE_VM, CSIGNAL
+from shstk.schemas.uapi import CLONED_AS, CSIGNAL
 from shstk.tracer.importers.rows import Row
 from shstk.tracer.realkernel.importer.state import Story, Task, number, read_back, words
 
 CALLS: Final = ("clone", "clone3")
-_APIS: Final = {CLONE_VM | CLONE_VFORK: "vfork", 0: "fork"}
 _GIVEN: Final = (
     *("flags", "stack", "stack_size", "tls", "parent_tid", "child_tid_addr", "exit_signal"),
 )
@@ -26,7 +25,7 @@ def begin(s: Story, t: Task, name: str, a: tuple[int, ...]) -> Row:
     given = dict.fromkeys(_GIVEN, 0)
     api = name
     if name == "clone":
-        api = _APIS.get(a[0] & 0xFFFF_FFFF & ~CSIGNAL, name)
+        api = CLONED_AS.get(a[0] & 0xFFFF_FFFF & ~CSIGNAL, name)
         given |= {
             "flags": a[0] & ~CSIGNAL,
             "exit_signal": a[0] & CSIGNAL,
