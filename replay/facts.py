@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from shstk.replay.derive.code import Code
-from shstk.replay.derive.guards import Guards
 from shstk.replay.derive.handlings import Handling, handlings
 from shstk.replay.derive.history import (
     Cloned,
@@ -187,12 +186,6 @@ class Facts:
     def forks(self) -> Rows[Copied]:
         cause = pl.col("cause").cast(pl.String)
         return read(self.run.table("mms").filter(cause == "fork"), Copied)
-
-    @cached_property
-    def guards(self) -> Guards:
-        """Pages that MADV_GUARD_INSTALL made inaccessible."""
-        parents = {f.mm: (f.from_mm, f.seq) for f in self.forks if f.mm and f.from_mm}
-        return Guards(self.mappings, parents)
 
     @cached_property
     def ssp_path(self) -> pl.DataFrame:

@@ -95,6 +95,8 @@ def _due(region: Region | None, whole: bool) -> tuple[tuple[int | None, ...], st
     """The correct faults for a page, by the manual's table, and the page in words."""
     if region is None:
         return ((STORE_PAGE,) if whole else (), "nothing is mapped there")
+    if region.guard:
+        return (STORE_PAGE,), f"a guard region at {region.start:#x}+{region.length:#x}"
     writable = bool(region.prot & PROT_WRITE)
     if region.shadow_stack:
         what = f"shadow stack {region.start:#x}+{region.length:#x}"

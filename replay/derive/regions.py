@@ -26,10 +26,13 @@ from shstk.schemas.uapi import (
     ERRNO,
     MADV_DOFORK,
     MADV_DONTFORK,
+    MADV_GUARD_INSTALL,
+    MADV_GUARD_REMOVE,
     MADV_KEEPONFORK,
     MADV_WIPEONFORK,
     MAP_ANONYMOUS,
     MAP_GROWSDOWN,
+    MAP_SHARED,
     MREMAP_DONTUNMAP,
     PAGE,
     PROT_EXEC,
@@ -40,7 +43,7 @@ from shstk.schemas.uapi import (
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
-_ENOMEM: Final = -ERRNO["ENOMEM"]
+_EINVAL, _ENOMEM = -ERRNO["EINVAL"], -ERRNO["ENOMEM"]
 _EVERYTHING: Final = Area(0, 2**64 - 1)
 _ON_FORK: Final = {
     MADV_DONTFORK: "dropped",
@@ -48,6 +51,8 @@ _ON_FORK: Final = {
     MADV_WIPEONFORK: "wiped",
     MADV_KEEPONFORK: "copied",
 }
+
+_GUARDS: Final = {MADV_GUARD_INSTALL: True, MADV_GUARD_REMOVE: False}
 
 
 @dataclass(eq=False, slots=True)
@@ -73,7 +78,8 @@ class Region:
     A step that changes or cuts it ends it; what remains begins as a new region, with the same
     made_seq. offset: of its first byte in the file `input`. name: the file's path, or [vdso],
     [stack], [heap], [shadow stack], or empty for other anonymous memory. on_fork: whether a child's
-    copy is copied, wiped (zeros) or dropped (not there).
+    copy is copied, wiped (zeros) or dropped (not there). guard: made inaccessible by
+    MADV_GUARD_INSTALL, which mprotect and MADV_DONTNEED leave.
     """
 
     mm: int | None
@@ -90,6 +96,7 @@ class Region:
     origin: Origin = field(repr=False, compare=False)
     to_seq: int | None = None
     on_fork: str = "copied"
+    guard: bool = False
 
     @property
     def end(self) -> int:
@@ -234,6 +241,9 @@ class Regions:
             self._protect(row)
         elif row.op == "discard":
             self._change(row.seq, row.mm, row.area, "cleared")
+            if row.flags in _GUARDS:
+                for part in self._cut(row.mm, row.area, row.seq):
+                    self._add(replace(part, guard=_GUARDS[row.flags]))
         elif row.op == "remap" and row.old_start is not None:
             self._remap(row, Area(row.old_start, row.old_length or 0))
 
@@ -256,7 +266,8 @@ class Regions:
             self._take(mm, grown, seq)
             for last in self._under(mm, Area(grown.base - 1, 1)) if grown.size else ():
                 self._cut(mm, last.area, seq)
-                self._add(replace(last, length=last.length + grown.size, from_seq=seq))
+                for part in _grown([replace(last, from_seq=seq)], grown.size):
+                    self._add(part)
         else:
             self._move(row, old, grown)
         self._change(seq, mm, grown, "cleared")
@@ -275,8 +286,7 @@ class Regions:
         self._take(mm, row.area, seq)
         self._change(seq, mm, Area(start, old.size), "copied", mm, old.base - start)
         moved = [replace(p, start=p.start + start - old.base) for p in parts]
-        moved[-1:] = [replace(p, length=p.length + grown.size) for p in moved[-1:]]
-        self._begin("remap", moved)
+        self._begin("remap", _grown(moved, grown.size))
 
     def _fork(self, row: Copied) -> None:
         parents = self._now.get(row.from_mm, [])
@@ -288,13 +298,18 @@ class Regions:
                 self._change(row.seq, row.mm, r.area, "cleared")
         for area in plain:
             self._change(row.seq, row.mm, area, "copied", row.from_mm)
-        kept = (r for r in parents if r.on_fork != "dropped")
-        self._begin("fork", [replace(r, mm=row.mm, from_seq=row.seq) for r in kept])
+        kept = [r for r in parents if r.on_fork != "dropped"]
+        copies = [replace(r, mm=row.mm, from_seq=row.seq) for r in kept]
+        self._begin("fork", [replace(r, guard=r.guard and r.on_fork == "copied") for r in copies])
 
     def _advise(self, row: Call) -> None:
-        if row.ret not in (0, _ENOMEM):
-            return
         area = Area(row.a0, -(-row.a1 // PAGE) * PAGE)
+        if row.ret == _EINVAL and row.a0 % PAGE == 0:  # one refused, which ends the walk
+            others = (r for r in self._under(row.mm, area) if r.input or r.flags & MAP_SHARED)
+            end = min((r.start for r in others), default=area.base)
+            area = Area(area.base, max(end - area.base, 0))
+        elif row.ret not in (0, _ENOMEM):
+            return
         for part in self._cut(row.mm, area, row.seq):
             self._add(replace(part, on_fork=_ON_FORK[row.a2 % 2**32]))
 
@@ -392,6 +407,17 @@ class Regions:
     def _add(self, region: Region) -> None:
         here = self._now.setdefault(region.mm, [])
         here.insert(bisect_left(here, region.start, key=_start), region)
+
+
+def _grown(parts: list[Region], size: int) -> list[Region]:
+    """Parts whose last one mremap extends: with what can be accessed, after a guard too."""
+    if not parts or not size:
+        return parts
+    *others, last = parts
+    if not last.guard:
+        return [*others, replace(last, length=last.length + size)]
+    more = last.part(last.end, last.end + size, last.from_seq)
+    return [*others, last, replace(more, guard=False)]
 
 
 def _outside(regions: list[Region], area: Area, seq: int) -> Iterator[Region]:

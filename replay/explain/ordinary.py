@@ -31,7 +31,8 @@ def store(scene: Scene, fault: Fault) -> Verdict:
 
 def guarded(scene: Scene, fault: Fault, address: int) -> Verdict | None:
     """An access to a guard region."""
-    if not scene.facts.guards.at(fault.mm, address, fault.seq):
+    region = scene.facts.regions.at(fault.mm, address, fault.seq)
+    if region is None or not region.guard:
         return None
     sentence = f"{address:#x} is in a guard region: the program had it made by MADV_GUARD_INSTALL"
     return Verdict("guard region", sentence)

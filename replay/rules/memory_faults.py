@@ -52,11 +52,11 @@ def case_of(facts: Facts, fault: Fault) -> str:
     kind, address = access_of(fault.word), fault.address
     if address is None or fault.signo == SIGBUS or _misaligned(fault, kind):
         return ""  # no data access, or past the end of a file
-    if facts.guards.at(fault.mm, address, fault.seq):
-        return ""  # MADV_GUARD_INSTALL
     region = facts.regions.at(fault.mm, address, fault.seq)
     if region is None:
         return _unmapped(facts, fault, kind) if kind in SHADOW else ""
+    if region.guard:
+        return ""
     if kind in SHADOW and not _writable(region):
         return "read-only page"
     if not region.shadow_stack:

@@ -20,6 +20,7 @@ COLUMNS: Final = (
     Column("prot", "u32", "bits", "PROT_* bits in effect: PROT_WRITE brings PROT_READ"),
     Column("flags", "u32", "bits", "MAP_* bits it was mapped with"),
     Column("shadow_stack", "bool", "truth", "made with VM_SHADOW_STACK"),
+    Column("guard", "bool", "truth", "a guard region: MADV_GUARD_INSTALL made it inaccessible"),
     Column("input", "u32?", "number", "the file (inputs.input)"),
     Column("offset", "u64", "offset", "of the first byte in that file"),
     Column("name", "str", "name", "the file's path, or [stack], [heap], [vdso], [shadow stack]"),
