@@ -77,7 +77,7 @@ def check(
 
 # The most rows of a table to keep in memory: a dozen rules read cfi, and decompressing it costs
 # more than any of them. Longer tables are read in parts, again for each rule.
-_HELD: Final = 12_000_000
+_HELD: Final = 5_000_000
 
 
 def _hold(run: Run) -> None:

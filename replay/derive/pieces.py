@@ -44,17 +44,14 @@ def pieces(
     height = _length(run, table)
     scan = scan.select(columns) if columns else scan
     offsets = range(0, max(height, 1), rows)
-    ends = scan.select(pl.col("seq").gather([at - 1 for at in offsets[1:]])).collect()["seq"]
-    times = [-1, *ends, 2**64 - 1]
-    numbers = range(len(offsets))
-    for number in reversed(numbers) if backwards else numbers:
-        part = scan.slice(offsets[number], rows).collect()
-        yield Piece(part, times[number], times[number + 1])
+    for offset in reversed(offsets) if backwards else offsets:
+        after = _seq(scan, offset - 1) if offset else -1
+        until = _seq(scan, offset + rows - 1) if offset + rows < height else 2**64 - 1
+        yield Piece(scan.slice(offset, rows).collect(), after, until)
 
 
-def shares(run: Run) -> int:
-    """The number of shares into which to split cfi, other than by time, for the same memory."""
-    return _length(run, "cfi") // ROWS + 1
+def _seq(scan: pl.LazyFrame, row: int) -> int:
+    return int(scan.select("seq").slice(row, 1).collect().item())
 
 
 def _length(run: Run, table: str) -> int:

@@ -7,24 +7,33 @@ and discard clear it, remap moves it, and a fork child inherits what the parent'
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from shstk.replay.derive.pieces import shares
+from shstk.replay.derive.pieces import pieces
 from shstk.replay.derive.places import Mark, last_marks
 from shstk.replay.derive.regions import Change
 from shstk.replay.derive.rows import Area, Rows, Transfer
 from shstk.replay.derive.stacks import Ledger
 from shstk.schemas.causes import SOFTWARE_CHECK
-from shstk.schemas.uapi import PAGE
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 _WORD: Final = 8
+_COLUMNS: Final = ("seq", "tid", "mm", "kind", "addr", "value", "operand", "fault")
+_SCHEMA: Final[dict[str, type[pl.DataType]]] = {
+    "seq": pl.UInt64,
+    "tid": pl.UInt32,
+    "mm": pl.UInt32,
+    "addr": pl.UInt64,
+    "word": pl.UInt64,
+    "load": pl.String,
+    "found": pl.UInt64,
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,8 @@ class Loads:
     """What was loaded from words of shadow stacks.
 
     right: how many loads, by who loaded (sspopchk, ssamoswap; read or swap: the kernel), found
-    what should stand there. wrong: those that did not, in seq order; columns as of `wrong_loads`.
+    what should stand there. wrong: those that did not, in seq order: the rows of `accesses`, with
+    due u64 (what should) and due_seq u64 (who wrote it; null: nobody, so 0).
     """
 
     right: dict[str, int]
@@ -40,53 +50,33 @@ class Loads:
 
 
 def loads(run: Run, transfers: Rows[Transfer], ledger: Ledger, changes: Sequence[Change]) -> Loads:
-    """Every load of a run, judged by every n-th word of the stacks at a time: what happens to one
-    word tells nothing of another."""
-    right: Counter[str] = Counter()
-    wrong = []
-    count = shares(run)
-    for share in range(count):
-        rows = accesses(run.scan("cfi"), transfers, ledger, (share, count))
-        found = wrong_loads(rows, changes)
-        right.update(dict(rows["load"].drop_nulls().value_counts().iter_rows()))
-        right.subtract(dict(found["load"].value_counts().iter_rows()))
-        wrong.append(found)
-    return Loads(dict(right), pl.concat(wrong).sort("seq"))
+    """Every load of a run."""
+    kernels = list(_of_kernel(transfers, ledger))
+    others = pl.DataFrame(kernels, schema=_SCHEMA, orient="row").sort("seq").lazy()
+    parts = (accesses(piece.rows, piece.span(others).collect()) for piece in pieces(run, *_COLUMNS))
+    return judged(parts, changes)
 
 
-def accesses(
-    cfi: pl.LazyFrame,
-    transfers: Rows[Transfer],
-    ledger: Ledger,
-    share: tuple[int, int] = (0, 1),
-) -> pl.DataFrame:
+def accesses(cfi: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
     """Loads from and writes to shadow-stack words, in seq order.
 
-    share: (i, n), only every n-th word of a page, from the i-th; remaps and forks leave a word in
-    its share. Columns: seq u64, tid u32, mm u32, addr u64 (8-byte aligned), word u64 (what stands
-    there afterwards; null: not wholly known), load str (who loaded, as in Loads; null: nobody),
-    found u64 (the word loaded; null: not known).
+    others: those of the kernel at the same time. Columns: seq u64, tid u32, mm u32, addr u64
+    (8-byte aligned), word u64 (what stands there afterwards; null: not wholly known), load str (who
+    loaded, as in Loads; null: nobody), found u64 (the word loaded; null: not known).
     """
     kind = pl.col("kind").cast(pl.String)
     # a pop that meets another address has read its word
     done = pl.col("fault").is_null() | ((kind == "sspopchk") & (pl.col("fault") == SOFTWARE_CHECK))
-    mine = pl.col("addr") % PAGE // _WORD % share[1] == share[0]
     whole = pl.col("addr") % _WORD == 0  # only ssamoswap.w can stand at half a word
-    rows = (
-        cfi.filter(kind.is_in(["sspush", "sspopchk", "ssamoswap"]) & done & mine)
-        .select(
-            "seq",
-            "tid",
-            "mm",
-            addr=pl.col("addr") // _WORD * _WORD,
-            word=pl.when(whole).then("value"),
-            load=pl.when((kind == "sspopchk") | ((kind == "ssamoswap") & whole)).then(kind),
-            found=pl.when(kind == "sspopchk").then("value").otherwise("operand"),
-        )
-        .collect()
+    rows = cfi.filter(kind.is_in(["sspush", "sspopchk", "ssamoswap"]) & done).select(
+        "seq",
+        "tid",
+        "mm",
+        addr=pl.col("addr") // _WORD * _WORD,
+        word=pl.when(whole).then("value"),
+        load=pl.when((kind == "sspopchk") | ((kind == "ssamoswap") & whole)).then(kind),
+        found=pl.when(kind == "sspopchk").then("value").otherwise("operand"),
     )
-    kernels = list(_of_kernel(transfers, ledger))
-    others = pl.DataFrame(kernels, schema=rows.schema, orient="row").filter(mine)
     return pl.concat([rows, others]).sort("seq") if others.height else rows
 
 
@@ -112,26 +102,52 @@ def _word(data: bytes, at: int) -> int | None:
     return int.from_bytes(word, "little") if len(word) == _WORD else None
 
 
-def wrong_loads(rows: pl.DataFrame, changes: Sequence[Change]) -> pl.DataFrame:
-    """The loads among `accesses` that did not find what should stand there.
+def judged(parts: Iterable[pl.DataFrame], changes: Sequence[Change]) -> Loads:
+    """The loads among the rows of `accesses`, which come in parts.
 
-    Adds due u64 (what should) and due_seq u64 (who wrote it; null: nobody, so 0). Loads of words
-    whose contents the run does not tell are left out, and those of what is not mapped: I4's.
+    Loads of words whose contents the run does not tell are left out, and those of what is not
+    mapped: I4's. From part to part only the last row of each word is kept, and before each change
+    of what is mapped.
     """
     marks = [Mark(c.mm, c.area, c.seq, number) for number, c in enumerate(changes)]
     times = pl.Series(sorted({m.seq for m in marks}), dtype=pl.UInt64)
-    slot = ["addr"] if rows["mm"].n_unique() == 1 else ["mm", "addr"]
-    loads = rows.with_columns(
-        due=pl.col("word").shift().over(slot), due_seq=pl.col("seq").shift().over(slot)
-    ).filter(pl.col("load").is_not_null())
-    # A word that was touched since anything at all was mapped, unmapped or copied is a plain case.
-    since = times.search_sorted(loads["due_seq"].fill_null(0))
-    plain = (since == times.search_sorted(loads["seq"])) & loads["due_seq"].is_not_null()
-    rest = loads.filter(~plain).drop("due", "due_seq")
-    found = pl.concat([loads.filter(plain), _trace_back(rest, rows, marks, changes)])
+    right: Counter[str] = Counter()
+    found, asked, known = [], [], []
+    last = pl.DataFrame(schema=_SCHEMA)
+    for part in parts:
+        rows = pl.concat([last, part])
+        slot = ["addr"] if rows["mm"].n_unique() == 1 else ["mm", "addr"]
+        rows = rows.with_columns(
+            due=pl.col("word").shift().over(slot),
+            due_seq=pl.col("seq").shift().over(slot),
+            since=times.search_sorted(rows["seq"]),
+        )
+        loads = rows.filter(pl.col("load").is_not_null())
+        right.update(dict(loads["load"].value_counts().iter_rows()))
+        # A word that was touched since anything at all was mapped, unmapped or copied is a plain
+        # case.
+        touched = times.search_sorted(loads["due_seq"].fill_null(0)) == loads["since"]
+        plain = touched & loads["due_seq"].is_not_null()
+        found.append(_wrong(loads.filter(plain).drop("since")))
+        asked.append(loads.filter(~plain).drop("since", "due", "due_seq"))
+        known.append(_lasts(rows, [*slot, "since"]).select(*_SCHEMA))
+        last = _lasts(rows, slot).select(*_SCHEMA).with_columns(load=pl.lit(None, pl.String))
+    held = pl.concat([last.clear(), *known]).unique(["mm", "addr", "seq"]).sort("seq")
+    found.append(_wrong(_trace_back(pl.concat([last.clear(), *asked]), held, marks, changes)))
+    wrong = pl.concat(found).sort("seq")
+    right.subtract(dict(wrong["load"].value_counts().iter_rows()))
+    return Loads(dict(right), wrong)
+
+
+def _lasts(rows: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+    return rows.unique(key, keep="last", maintain_order=True)
+
+
+def _wrong(loads: pl.DataFrame) -> pl.DataFrame:
+    """The loads that did not find what should stand there."""
     # ssamoswap.w, which no column tells from ssamoswap.d, gives half a word
     half = (pl.col("load") == "ssamoswap") & (pl.col("found") == pl.col("due") % 2**32)
-    return found.filter((pl.col("due") != pl.col("found")) & ~half).sort("seq")
+    return loads.filter((pl.col("due") != pl.col("found")) & ~half)
 
 
 def _trace_back(

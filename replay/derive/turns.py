@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from shstk.replay.derive.pieces import pieces
 from shstk.schemas.tables import TRACES
 
 if TYPE_CHECKING:
@@ -19,20 +20,25 @@ def turns(run: Run) -> pl.DataFrame:
     """
     found = []
     for table in TRACES:
-        rows = run.scan(table).select("seq", "tid", "mm")
-        here = pl.struct("tid", "mm")
-        begins = here.ne_missing(here.shift()) | pl.int_range(pl.len()).eq(0)
-        ends = here.ne_missing(here.shift(-1)) | pl.int_range(pl.len()).eq(pl.len() - 1)
-        edges = rows.filter(begins | ends).with_columns(begins=begins).collect()
-        turn = edges.with_columns(pl.col("begins").cum_sum().alias("turn"))
-        found.append(
-            turn.group_by("turn", maintain_order=True)
-            .agg(
-                pl.lit(table).alias("table"),
-                pl.col("seq").first(),
-                pl.col("seq").last().alias("last"),
-                pl.col("tid", "mm").first(),
-            )
-            .drop("turn")
+        parts = [_turns(piece.rows) for piece in pieces(run, "seq", "tid", "mm", table=table)]
+        found.append(_turns(pl.concat(parts)).with_columns(table=pl.lit(table)))
+    return pl.concat(found).select("table", "seq", "last", "tid", "mm")
+
+
+def _turns(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows, or turns of neighbouring pieces, as turns."""
+    here = pl.struct("tid", "mm")
+    begins = here.ne_missing(here.shift()) | pl.int_range(pl.len()).eq(0)
+    ends = here.ne_missing(here.shift(-1)) | pl.int_range(pl.len()).eq(pl.len() - 1)
+    last = "last" if "last" in rows.columns else "seq"
+    edges = rows.with_columns(begins=begins, ends=ends).filter(pl.col("begins") | pl.col("ends"))
+    return (
+        edges.with_columns(pl.col("begins").cum_sum().alias("turn"))
+        .group_by("turn", maintain_order=True)
+        .agg(
+            pl.col("seq").first(),
+            pl.col(last).last().alias("last"),
+            pl.col("tid", "mm").first(),
         )
-    return pl.concat(found)
+        .drop("turn")
+    )

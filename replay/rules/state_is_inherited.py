@@ -37,8 +37,9 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from shstk.replay.derive.history import Prctl
+from shstk.replay.derive.history import Prctl, Task
 from shstk.replay.derive.lives import with_life
+from shstk.replay.derive.pieces import pieces
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 
@@ -77,12 +78,12 @@ def _instructions(facts: Facts) -> Iterator[Outcome]:
     """Check the first shadow-stack instruction of each task that was created disabled."""
     if not facts.recorded("cfi"):
         return
-    effects = facts.run.scan("cfi").filter(
-        (pl.col("kind").cast(pl.String) != "lpad") & pl.col("fault").is_null()
-    )
-    lives = with_life(facts.run, effects.select("seq", "tid")).group_by("tid", "life")
-    rows = lives.agg(pl.col("seq").min()).select("tid", "seq").collect().rows()
-    firsts = {facts.history.task(tid, seq): seq for tid, seq in rows}
+    firsts: dict[Task | None, int] = {}
+    for piece in pieces(facts.run, "seq", "tid", "kind", "fault"):
+        works = (pl.col("kind").cast(pl.String) != "lpad") & pl.col("fault").is_null()
+        lives = with_life(facts.run, piece.rows.lazy().filter(works)).group_by("tid", "life")
+        for tid, seq in lives.agg(pl.col("seq").min()).select("tid", "seq").collect().rows():
+            firsts.setdefault(facts.history.task(tid, seq), seq)
     for task in facts.history.tasks:
         first = firsts.get(task)
         if first is None:

@@ -39,6 +39,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from shstk.replay.derive.instructions import kind
+from shstk.replay.derive.pieces import pieces
 from shstk.replay.derive.status import statuses
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules.manual import finding
@@ -53,17 +54,18 @@ def check(facts: Facts) -> Iterator[Outcome]:
     known = statuses(facts.history).lazy()
     pad, illegal = kind() == "lpad", (pl.col("fault") == ILLEGAL_INSTRUCTION).fill_null(False)
     on = pl.when(pad).then("pads").otherwise("shadow_stack")
-    rows = (
-        facts.run.scan("cfi")
-        .join_asof(known, on="seq", by="tid", check_sortedness=False)
-        .with_columns(kind().alias("kind"), on=on)
-        .filter((pl.col("on") | pad) & pl.col("on").is_not_null())
-    )
-    count, wrong = pl.collect_all(
-        [rows.select(pl.len()), rows.filter(pl.col("on") == illegal).sort("seq")]
-    )
-    if right := count.item() - wrong.height:
-        yield Satisfied(right)
-    for row in wrong.iter_rows(named=True):
-        due = "no illegal instruction: it is on" if row["on"] else "no effect: it is off"
-        yield finding(row, "fault", due)
+    for piece in pieces(facts.run):
+        rows = (
+            piece.rows.lazy()
+            .join_asof(known, on="seq", by="tid", check_sortedness=False)
+            .with_columns(kind().alias("kind"), on=on)
+            .filter((pl.col("on") | pad) & pl.col("on").is_not_null())
+        )
+        count, wrong = pl.collect_all(
+            [rows.select(pl.len()), rows.filter(pl.col("on") == illegal).sort("seq")]
+        )
+        if right := count.item() - wrong.height:
+            yield Satisfied(right)
+        for row in wrong.iter_rows(named=True):
+            due = "no illegal instruction: it is on" if row["on"] else "no effect: it is off"
+            yield finding(row, "fault", due)

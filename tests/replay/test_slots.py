@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from shstk.replay.derive.regions import Regions
 from shstk.replay.derive.rows import Copied, Mapping, Rows
-from shstk.replay.derive.slots import wrong_loads
+from shstk.replay.derive.slots import judged
 
 SCHEMA = {
     "seq": pl.UInt64,
@@ -101,5 +101,7 @@ def test_wrong_loads_are_those_of_the_model(steps: list) -> None:  # type: ignor
         machine.step(100 + i, step)
     rows = pl.DataFrame(machine.rows, schema=SCHEMA, orient="row")
     regions = Regions(Rows(machine.mappings), Rows(machine.forks), {})
-    found = wrong_loads(rows, regions.changes)
-    assert found.select("seq", "due").rows() == machine.wrong
+    for height in (1, 4, 100):
+        found = judged(rows.iter_slices(height), regions.changes)
+        assert found.wrong.select("seq", "due").rows() == machine.wrong
+        assert sum(found.right.values()) == rows["load"].count() - len(machine.wrong)
