@@ -265,13 +265,14 @@ class Facts:
         return handlings(self.run, self.signals, self.transfers, self.history)
 
     @cached_property
-    def traced(self) -> frozenset[int | None]:
-        """The tids of tasks that a debugger traced at some time.
+    def traced(self) -> frozenset[Task | None]:
+        """The tasks that a debugger traced at some time.
 
         It receives their signals first, and may suppress them or inject others."""
+        task = self.history.task
         calls = self.calls("ptrace")
-        own = {c.tid for c in calls if c.a0 == PTRACE_TRACEME}
-        return frozenset(own | {c.a1 for c in calls if c.a0 != PTRACE_TRACEME})
+        own = {task(c.tid, c.seq) for c in calls if c.a0 == PTRACE_TRACEME}
+        return frozenset(own | {task(c.a1, c.seq) for c in calls if c.a0 != PTRACE_TRACEME})
 
     @cached_property
     def stack_maps(self) -> list[StackMap]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from shstk.replay.derive.clock import with_clock
-from shstk.replay.derive.history import History, State
+from shstk.replay.derive.history import History, State, Task
 from shstk.replay.derive.rows import Rows, Signal, Transfer
 from shstk.replay.derive.sigframe import Frame
 from shstk.schemas.seq import STEPS
@@ -30,6 +30,7 @@ class Handling:
     """
 
     row: Signal
+    task: Task | None
     state: State
     frame: Frame
     tokens: tuple[Transfer, ...]
@@ -75,12 +76,14 @@ def handlings(
         if after and task and task.exit_seq is not None and after.seq > task.exit_seq:
             after = None
         # Its transfers come before the task's next signal and call, and belong to no other event.
-        until = min(end for end in (after and after.seq - 1, next_call, 2**64 - 1) if end)
+        ends = (after and after.seq - 1, next_call, task and task.exit_seq, 2**64 - 1)
+        until = min(end for end in ends if end)
         own = (None, row.seq, row.sigreturn_seq)
         rows = [t for t in transfers.of(row.tid, row.seq, until) if t.during in own]
         found.append(
             Handling(
                 row=row,
+                task=task,
                 state=history.state(row.tid, row.seq),
                 frame=_frame(row, rows),
                 tokens=tuple(t for t in rows if t.op != "read" and not _in_frame(row, t)),

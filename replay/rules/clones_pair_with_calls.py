@@ -30,6 +30,7 @@ clone for the registers on riscv: flags, stack, parent_tid, tls, child_tid.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -54,7 +55,9 @@ def check(facts: Facts) -> Iterator[Outcome]:
         return
     kinds = pl.col("kind").cast(pl.String)
     born = facts.run.table("task_events").filter(kinds == "created")
-    created = {(row["tid"], row["value"]): row["seq"] for row in born.iter_rows(named=True)}
+    created: dict[tuple[int, int], list[int]] = {}  # tids are used again
+    for tid, parent, seq in born.sort("seq").select("tid", "value", "seq").iter_rows():
+        created.setdefault((tid, parent), []).append(seq)
     calls = {row["seq"]: row for row in _calls(facts).iter_rows(named=True)}
     attempts = facts.run.table("clones")
     for row in attempts.iter_rows(named=True):
@@ -62,8 +65,9 @@ def check(facts: Facts) -> Iterator[Outcome]:
         yield trace.odd(row, "a call", "none", "an attempt") if call is None else _hold(row, call)
         child = row["child_tid"]
         if child is not None and not row["flags"] & CLONE_PARENT:
-            at = created.get((child, row["tid"]))
-            if at is None or at < row["seq"]:
+            seqs = created.get((child, row["tid"]), [])
+            at = next(iter(seqs[bisect_left(seqs, row["seq"]) :]), None)
+            if at is None or at > (row["seq_end"] or at):
                 actual = "none" if at is None else positions.show(at)
                 yield trace.odd(row, f"task {child} created within it", actual, "its child")
     for call in calls.values():

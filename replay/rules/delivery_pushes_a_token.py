@@ -62,7 +62,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
         else:
             yield _pushed(facts, step)
         if step.row.handler is None and step.next:
-            if step.row.tid in facts.traced:
+            if step.task in facts.traced:
                 yield Unknown("a debugger may have kept the SIGSEGV")
             else:
                 yield _failed(step, step.next)

@@ -89,11 +89,13 @@ class _Ends:
         self._exits: dict[int, list[Exited]] = {}  # by pid; each list by seq
         for exited in facts.history.exits:
             self._exits.setdefault(exited.task.pid, []).append(exited)
-        # by pid: the ends of the processes that had it, and the execs, which end threads too
+        # by pid: the beginnings and ends of the processes that had it (not all are reaped), and the
+        # execs, which end threads too
         self._bounds: dict[int | None, list[int]] = {}
         reaped = [(e.seq, e.tid) for e in facts.events if e.kind == "reaped"]
         execs = [(e.seq, e.heir.tid) for e in facts.history.execs if e.succeeded]
-        for seq, pid in sorted([*reaped, *execs]):
+        born = [(t.born, t.pid) for t in facts.history.tasks if t.tid == t.pid]
+        for seq, pid in sorted([*reaped, *execs, *born]):
             self._bounds.setdefault(pid, []).append(seq)
 
     def of(self, pid: int | None, seq: int) -> Event | None:

@@ -87,7 +87,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
             continue
         enabled = facts.supported and step.state.enabled
         due = _asked(step, layout, enabled)
-        outcome = _token(step, due, step.row.tid in facts.traced)
+        outcome = _token(step, due, step.task in facts.traced)
         if outcome is OK and not due.refused:
             outcome = _restored(step, layout, delivered, blocks)
         yield outcome
