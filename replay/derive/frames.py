@@ -17,6 +17,7 @@ from shstk.replay.derive.branches import CALL, RETURN, blocks
 from shstk.replay.derive.clock import clocked, slices
 from shstk.replay.derive.lives import with_life
 from shstk.replay.derive.pieces import pieces
+from shstk.replay.derive.sigframe import PC, SC_REGS, UCONTEXT
 from shstk.schemas.uapi import CLONE_VFORK, CLONE_VM
 
 if TYPE_CHECKING:
@@ -133,12 +134,12 @@ def _flow_events(run: Run) -> Iterator[tuple[pl.DataFrame, int]]:
     parts, each with the seq until which it tells all.
 
     A block that was interrupted before its end did neither. If a signal arrived right after the
-    last instruction, the target is not known."""
+    last instruction, the target is in the signal's frame."""
     ends = blocks(run)
     nothing = {"count": pl.lit(0, pl.UInt32), "ends": pl.lit("other")}
     others = [
         run.scan("faults").select("seq", "tid", "mm", "pc", **nothing),
-        run.scan("signals").select("seq", "tid", "mm", pc=pl.lit(None, pl.UInt64), **nothing),
+        _interrupted(run).select("seq", "tid", "mm", "pc", signal=pl.lit(True), **nothing),
     ]
     known = slices(run)
     last = pl.DataFrame()  # of each task, its last row so far: what came of it is yet to be told
@@ -147,7 +148,7 @@ def _flow_events(run: Run) -> Iterator[tuple[pl.DataFrame, int]]:
         parts = [ran.drop("block"), *(piece.span(other) for other in others)]
         path = pl.concat(parts, how="diagonal").sort("seq")
         # A signal's place is that of the instruction before; a block's, that of its first.
-        clock = pl.col("clock") + pl.col("pc").is_null().cast(pl.Int64)
+        clock = pl.col("clock") + pl.col("signal").fill_null(False).cast(pl.Int64)
         path = with_life(run, clocked(path, known).with_columns(clock=clock))
         path = pl.concat([last.lazy(), path], how="diagonal_relaxed")
         here = path.sort("tid", "life", maintain_order=True).collect()
@@ -166,6 +167,34 @@ def _flow_events(run: Run) -> Iterator[tuple[pl.DataFrame, int]]:
         calls = done.filter(ends=CALL).select(_event("call", "site", "past", "target"))
         returns = done.filter(ends=RETURN).select(_event("return", "target"))
         yield pl.concat([calls, returns]).collect(), piece.until
+
+
+def _interrupted(run: Run) -> pl.LazyFrame:
+    """The rows of signals with pc u64: where a delivery's frame says that it interrupted the task;
+    null if that is not recorded."""
+    at = UCONTEXT + SC_REGS + 8 * PC
+    stored = (
+        run.scan("kernel_memory")
+        .filter((pl.col("op").cast(pl.String) == "write") & (pl.col("bytes").bin.size() >= 8))
+        .select("tid", "addr", "bytes", stored="seq")
+        .sort("stored")
+    )
+    entered = pl.when(pl.col("handler").is_not_null()).then(pl.col("frame") + at)
+    held = (
+        run.scan("signals")
+        .select("seq", "tid", "mm", addr=entered)
+        .sort("seq")
+        .join_asof(
+            stored,
+            left_on="seq",
+            right_on="stored",
+            by=["tid", "addr"],
+            strategy="forward",
+            check_sortedness=False,
+        )
+    )
+    word = pl.col("bytes").bin.slice(0, 8).bin.reinterpret(dtype=pl.UInt64, endianness="little")
+    return held.with_columns(pc=word)
 
 
 def _push_events(run: Run) -> Iterator[tuple[pl.DataFrame, int]]:
@@ -323,7 +352,8 @@ def _with_slots(run: Run, made: pl.DataFrame) -> pl.DataFrame:
         (pl.col("kind").cast(pl.String) == "sspush") & pl.col("fault").is_null()
     )
     pushed = (
-        pushes.select("tid", pl.col("value").alias("return_to"), at="seq", pushed="addr")
+        with_life(run, pushes.sort("seq"))
+        .select("tid", "life", pl.col("value").alias("return_to"), at="seq", pushed="addr")
         .sort("at")
         .join_asof(
             made.lazy()
@@ -335,7 +365,7 @@ def _with_slots(run: Run, made: pl.DataFrame) -> pl.DataFrame:
             by=["tid", "return_to"],
             check_sortedness=False,
         )
-        .filter(pl.col("call_seq").is_not_null())
+        .filter(pl.col("call_seq") >= pl.col("life").fill_null(0))
         .unique(["tid", "call_seq", "depth"], keep="first", maintain_order=True)
         .select("tid", "call_seq", "depth", "pushed")
     )

@@ -82,6 +82,18 @@ def test_preemption_in_the_middle_of_blocks_changes_no_call(
     assert pushed_calls(rows) == pushed_calls(view(recorded("pthread"), "frames"))
 
 
+def test_a_signal_right_after_a_call_does_not_hide_the_function(recorded: Recorded) -> None:
+    """A timer's signals come wherever the task is: also between a call and its first block."""
+    run = recorded("cuts", "signals")
+    rows, signals = view(run, "frames"), run.table("signals")
+    assert signals.filter(pl.col("kind").cast(pl.String) == "delivery").height == 200
+    assert rows["callee"].null_count() == 0
+    cut = rows.filter(pl.col("call_seq").is_in(signals["seq"].to_list()), kind="call")
+    assert cut.height
+    usual = set(rows.join(cut, on="call_seq", how="anti").select("caller_pc", "callee").iter_rows())
+    assert set(cut.select("caller_pc", "callee").iter_rows()) <= usual
+
+
 def pushed_calls(rows: pl.DataFrame) -> Counter[tuple[object, ...]]:
     """The threads' calls of functions that push: the C library's, which may wait, do not."""
     work = rows.filter(pl.col("slot").is_not_null() & (pl.col("tid") > 100))
