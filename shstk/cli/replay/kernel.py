@@ -27,7 +27,7 @@ def record(run: Run, path: Path, kernel: str, output: Path | None, force: bool) 
     )
     show_warnings(result.warnings)
     click.echo(
-        f"shstk: under {kernel} it {result.describe()}, {result.icount} instructions,"
+        f"shstk: under {kernel}: {result.describe()}, {result.icount} instructions,"
         f" recorded in {result.path}\n  compare them with `shstk diff {path} {result.path}`",
         err=True,
     )
