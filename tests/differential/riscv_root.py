@@ -1,8 +1,8 @@
 """An unpacked Debian riscv64 system, for the tests: fetched by apt into the user's cache, once.
 
 `python tests/differential/riscv_root.py` prints where it is, and fetches it first if need be (60 MB
-of packages). The mirror is the one this machine's apt is configured for; nothing of it is kept in
-the repository.
+of packages); with `large` it is the one of the campaign (450 MB). The mirror is the one this
+machine's apt is configured for; nothing of it is kept in the repository.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,17 @@ PACKAGES = [
     *("bash", "bc", "busybox-static", "bzip2", "coreutils", "dash", "diffutils", "file"),
     *("findutils", "gawk", "gdbserver", "git", "grep", "gzip", "jq", "libc-bin", "lua5.4", "m4"),
     *("make", "perl", "python3", "sed", "sqlite3", "strace", "tar", "xz-utils", "zstd"),
+]
+# What the campaign of guard.py runs besides.
+LARGE = [
+    *("binutils", "bsdextrautils", "brotli", "clisp", "cpio", "curl", "dc", "ed", "elfutils"),
+    *("erlang-base", "expect", "figlet", "fish", "gcc", "gdb", "gfortran", "ghostscript"),
+    *("gnuchess", "gnupg", "graphviz", "groff-base", "guile-3.0", "ksh93u+m", "libc6-dev"),
+    *("libxml2-utils", "lsof", "ltrace", "luajit", "lz4", "mawk", "minisat", "nano"),
+    *("ocaml-base", "ocaml-interp", "openssh-client", "openssl", "parallel", "pari-gp", "patch"),
+    *("php-cli", "procps", "psmisc", "redis-server", "rsync", "ruby", "sbcl", "socat"),
+    *("stress-ng", "swi-prolog-nox", "tcl", "tcsh", "tmux", "unzip", "util-linux", "vim-tiny"),
+    *("xsltproc", "z3", "zip", "zsh"),
 ]
 DIRECTORIES = (
     "etc/apt/apt.conf.d",
@@ -34,19 +46,20 @@ class NotToBeHad(Exception):
     """Why this machine can't fetch the packages."""
 
 
-def cached() -> Path:
+def cached(large: bool = False) -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "shstk" / f"debian-{SUITE}-riscv64"
+    return Path(cache) / "shstk" / f"debian-{SUITE}-riscv64{'-large' if large else ''}"
 
 
-def riscv_root() -> Path:
+def riscv_root(large: bool = False) -> Path:
     """The tree, fetched if it is not there yet. Raises NotToBeHad."""
-    root = cached()
+    root = cached(large)
     if not root.exists():
         root.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root.parent) as work:
             fetched = Path(work, "root")
-            _unpack(_download(Path(work, "apt")), fetched)
+            packages = [*PACKAGES, *LARGE] if large else PACKAGES
+            _unpack(_download(Path(work, "apt"), packages), fetched)
             try:
                 fetched.rename(root)
             except OSError:
@@ -55,7 +68,7 @@ def riscv_root() -> Path:
     return root
 
 
-def _download(apt: Path) -> list[Path]:
+def _download(apt: Path, packages: list[str]) -> list[Path]:
     """The packages and all they depend on, by an apt that has nothing installed."""
     if not shutil.which("apt-get") or not KEYRING.exists():
         raise NotToBeHad("this machine has no apt of Debian's")
@@ -75,7 +88,7 @@ def _download(apt: Path) -> list[Path]:
         'APT::Sandbox::User "root";\nAPT::Install-Recommends "false";\n'
     )
     _apt(config, "update")
-    _apt(config, "install", "--yes", "--download-only", *PACKAGES)
+    _apt(config, "install", "--yes", "--download-only", *packages)
     return sorted((apt / "var/cache/apt/archives").glob("*.deb"))
 
 
@@ -114,4 +127,4 @@ def _unpack(packages: list[Path], root: Path) -> None:
 
 
 if __name__ == "__main__":
-    print(riscv_root())
+    print(riscv_root("large" in sys.argv))
