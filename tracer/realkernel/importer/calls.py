@@ -92,6 +92,13 @@ def _end(s: Story, t: Task, e: User) -> None:
     t.call = t.attempt = None
 
 
+def break_off(s: Story, t: Task) -> None:
+    """The events end in a call. clone3 has no attempt before it has read what it is asked for."""
+    attempts.read_arguments(t)
+    if t.attempt is not None and t.attempt["api"] == "clone3" and not t.reads:
+        s.rows.of("clones").remove(t.attempt)
+
+
 def _exec_end(s: Story, t: Task, e: User) -> None:
     """exec_done: bprm_execve has returned it, unless the call failed before."""
     if t.exec_done is None:

@@ -15,6 +15,7 @@ from shstk.schemas.causes import (
     STORE_ACCESS,
     STORE_PAGE,
 )
+from shstk.tracer.importers.rows import Row
 from shstk.tracer.realkernel.events import Call, Cfi, Trap
 from shstk.tracer.realkernel.importer.state import OnCall, Story, Task
 
@@ -91,9 +92,21 @@ def settle(s: Story, t: Task, retried: int | None = None, signalled: bool = Fals
     if row is None:
         return
     resolved = row["fault"] in _PAGE_FAULTS and not signalled
-    untouched = retried == row["pc"] and row["kind"] == "sspopchk" and row["value"] is None
-    if not resolved and not untouched:
+    if not resolved and not (retried == row["pc"] and _untouched(row)):
         s.rows.put("cfi", **row)
+
+
+def _untouched(row: Row) -> bool:
+    """A pop that read nothing: its page was not there."""
+    return row["kind"] == "sspopchk" and row["value"] is None
+
+
+def break_off(s: Story, t: Task) -> None:
+    """The events end here: what became of an instruction that trapped is not told."""
+    row = t.cfi
+    if row is not None and (row["fault"] is not None or _untouched(row)):
+        t.cfi = None
+    settle(s, t)
 
 
 def trapped(s: Story, t: Task, e: Trap) -> None:

@@ -65,8 +65,9 @@ def read(events: Iterable[Event], program: str | None, files: Files) -> Recordin
     if first is None:
         raise starts.failure(slide, whole)
     for t in story.tasks.values():
-        instructions.settle(story, t)
+        instructions.break_off(story, t)
         lifetimes.end_call(story, t)
+        calls.break_off(story, t)
     return Recording(story, first_tid, _exit_status(story, first_tid), name, whole)
 
 
