@@ -27,6 +27,7 @@ from shstk.schemas.uapi import (
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs import files
+from shstk.tracer.kernel.fs.inode import clean
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.mm.layout import TASK_SIZE, page_up
 from shstk.tracer.kernel.mm.mm import Mm
@@ -149,12 +150,18 @@ def sys_mincore(k: Kernel, t: Task, a: Args) -> int:
 
 def sys_msync(k: Kernel, t: Task, a: Args) -> int:
     """Stores have reached the file. What isn't mapped is told after the flags and the alignment."""
-    flags, start, length = a[2] & 0xFFFF_FFFF, _mm(t).untagged(a[0]), page_up(a[1])
+    mm, flags = _mm(t), a[2] & 0xFFFF_FFFF
+    start, end = mm.untagged(a[0]), mm.untagged(a[0]) + page_up(a[1])
     if flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC) or start % PAGE:
         raise Errno("EINVAL")
     if flags & MS_ASYNC and flags & MS_SYNC:
         raise Errno("EINVAL")
-    if start + length >= 1 << 64 or not _mm(t).vmas.covers(start, start + length):
+    if end >= 1 << 64:
+        raise Errno("ENOMEM")
+    for vma in mm.vmas.touching(start, end):
+        if vma.shared and vma.file is not None:
+            clean(vma.file.inode)
+    if not mm.vmas.covers(start, end):
         raise Errno("ENOMEM")
     return 0
 
