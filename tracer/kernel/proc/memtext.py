@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE
+from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.inode import DEV_SHMEM
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def vm_flags(vma: Vma) -> str:
     return "".join(f"{name} " for name, on in flags if on)
 
 
-# The sizes in smaps, in Linux's order: name -> key of `_sizes`.
+# The sizes in smaps, in Linux's order: name -> key of `_sizes`. smaps_rollup begins with Rss.
 _SMAPS: Final = (
     ("Size", "size"),
     ("KernelPageSize", "page"),
@@ -93,6 +94,8 @@ _SMAPS: Final = (
     ("SwapPss", ""),
     ("Locked", "locked"),
 )
+_PSS: Final = (("Pss_Anon", "anon"), ("Pss_File", "file"), ("Pss_Shmem", "shmem"))
+_ROLLUP: Final = (*_SMAPS[3:6], *_PSS, *_SMAPS[6:])
 
 
 def maps(k: Kernel, t: Task) -> bytes:
@@ -132,6 +135,15 @@ def smaps(k: Kernel, t: Task) -> bytes:
         lines += [f"{_header(mm, vma)}\n", *_lines(_SMAPS, _sizes(mm, vma))]
         lines += [f"{'THPeligible:':<16}{0:>8}\n", f"VmFlags: {vm_flags(vma)}\n"]
     return _text(lines)
+
+
+def smaps_rollup(k: Kernel, t: Task) -> bytes:
+    """Errno ESRCH for a task without an address space."""
+    if t.mm is None:
+        raise Errno("ESRCH")
+    areas = list(t.mm.vmas)
+    head = f"{areas[0].start:08x}-{areas[-1].end:08x} ---p 00000000 00:00 0 "
+    return _text([f"{head.ljust(_NAME_COLUMN)}[rollup]\n", *_lines(_ROLLUP, _all_sizes(t.mm))])
 
 
 def _all_sizes(mm: Mm) -> Counter[str]:
