@@ -22,6 +22,7 @@ FLAGS: Final[Mapping[str, Mapping[str, int]]] = {
     "inotify_init": constants("IN_NONBLOCK", "IN_CLOEXEC"),
     "ipc": constants("IPC_CREAT", "IPC_EXCL", "IPC_NOWAIT"),
     "map": constants("MAP_", but=("MAP_TYPE", "MAP_SHARED_VALIDATE")),
+    "mlock2": constants("MLOCK_"),
     "mlockall": constants("MCL_"),
     "mremap": constants("MREMAP_"),
     "msg": constants("MSG_", but=("MSG_NOERROR", "MSG_EXCEPT", "MSG_COPY", *_OF_MSGCTL)),

@@ -283,7 +283,7 @@ _TABLE: Final = """
 281 execveat fd:dirfd filename:str argv:ptr envp:ptr flags:at
 282 userfaultfd flags:hex -> fd
 283 membarrier cmd:hex flags:hex cpu_id:int
-284 mlock2 start:ptr len:size flags:hex
+284 mlock2 start:ptr len:size flags:mlock2
 285 copy_file_range fd_in:fd off_in:ptr fd_out:fd off_out:ptr len:size flags:hex
 286 preadv2 fd:fd vec:ptr vlen:uint pos_l:int pos_h:int flags:rwf
 287 pwritev2 fd:fd vec:ptr vlen:uint pos_l:int pos_h:int flags:rwf

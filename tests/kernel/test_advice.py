@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from shstk.schemas.uapi import (
     MADV_POPULATE_READ,
     MADV_POPULATE_WRITE,
     MADV_RANDOM,
+    MADV_REMOVE,
     MADV_SEQUENTIAL,
     MADV_WILLNEED,
     MADV_WIPEONFORK,
@@ -200,12 +202,46 @@ def test_protections_of_areas_that_do_not_grow(d: Direct, prot: int, answer: str
 
 
 def test_protection_of_a_whole_stack(d: Direct) -> None:
-    stack = next(v for v in d.mm.vmas if v.name == "[stack]")
+    stack = next(v for v in d.mm.vmas if v.grows_down)
     assert d.call("mprotect", stack.end - PAGE, PAGE, 7 | PROT_GROWSDOWN) == 0
     found = d.mm.vmas.find(stack.start)
     assert found is not None
     assert (found.start, found.end, found.prot) == (stack.start, stack.end, 7)
     assert d.call("mprotect", stack.end, PAGE, 1 | PROT_GROWSDOWN) == "ENOMEM"
+
+
+def test_madvise_of_ranges(d: Direct) -> None:
+    assert d.call("mmap", BASE, 6 * PAGE, 3, PRIVATE | MAP_FIXED, -1, 0) == BASE
+    assert d.mm.space.write(BASE, b"x" * 6 * PAGE)
+    me = d.call("pidfd_open", d.t.pid, 0)
+    ranges = struct.pack("<6Q", BASE, PAGE, BASE + 2 * PAGE, 2 * PAGE, BASE + 5 * PAGE, PAGE)
+    assert d.call("process_madvise", me, ranges, 2, 4, 0) == 3 * PAGE
+    held = [d.get(BASE + i * PAGE, 1) for i in range(6)]
+    assert held == [b"\0", b"x", b"\0", b"\0", b"x", b"x"]
+    assert d.call("process_madvise", me, ranges, 2, 4, 1) == "EINVAL"
+    assert d.call("process_madvise", me, ranges, 2, 99, 0) == "EINVAL"
+    assert d.call("process_madvise", me, ranges, 2, MADV_DONTFORK, 0) == "EINVAL"
+    assert [w for w in d.k.warnings if "no advice about forks" in w]
+    assert d.call("process_madvise", 1, ranges, 2, 4, 0) == "EBADF"
+    assert d.call("mlock", BASE + 2 * PAGE, PAGE) == 0
+    assert d.call("process_madvise", me, ranges, 3, 4, 0) == PAGE
+    assert d.call("process_madvise", me, ranges[16:], 1, 4, 0) == "EINVAL"
+
+
+def test_remove_punches_a_hole(d: Direct) -> None:
+    fd = d.open("/tmp/x", 0o102)
+    assert d.write(fd, b"x" * 3 * PAGE) == 3 * PAGE
+    at = int(d.call("mmap", 0, 3 * PAGE, 3, MAP_SHARED, fd, 0))
+    assert d.call("madvise", at + PAGE, PAGE, MADV_REMOVE) == 0
+    assert d.get(at + PAGE, PAGE) == bytes(PAGE)
+    room = d.room(PAGE)
+    assert d.call("pread64", fd, room, PAGE, PAGE) == PAGE
+    assert d.get(room, PAGE) == bytes(PAGE)
+    private = int(d.call("mmap", 0, PAGE, 3, MAP_PRIVATE, fd, 0))
+    assert d.call("madvise", private, PAGE, MADV_REMOVE) == "EACCES"
+    assert d.call("madvise", ordinary(d, 1), PAGE, MADV_REMOVE) == "EINVAL"
+    child = dup_mm(d.k, d.mm)
+    assert child.space.read(at + PAGE, 1) == b"\0"
 
 
 PLACE, COUNT = st.integers(0, 11), st.integers(1, 5)
@@ -239,7 +275,7 @@ def test_guards_against_a_model_of_pages(steps: list[Any]) -> None:
             case "move":
                 flags, to = MREMAP_MAYMOVE | MREMAP_FIXED, more[0]
                 if d.call("mremap", at, size, size, flags, BASE + to * PAGE) == BASE + to * PAGE:
-                    moved = {to + page - place: model[page] for page in pages}
+                    moved = {to + page - place: model[page] for page in pages if page in model}
                     model = {page: g for page, g in model.items() if page not in pages} | moved
         found = {
             page: d.mm.space.read(BASE + page * PAGE, 1) is None

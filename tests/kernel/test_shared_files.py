@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from direct import Direct
+
+from shstk.schemas.uapi import MS_SYNC
+from shstk.tracer.kernel.mm.sharedmem import note_stores
 
 O_RDWR, O_CREAT = 2, 0o100
 READ, WRITE, SHARED = 1, 2, 1
@@ -59,3 +64,28 @@ def test_a_mapping_grows_with_mremap() -> None:
     buffer = d.room(3)
     assert d.call("pread64", fd, buffer, 3, 2 * PAGE) == 3
     assert d.get(buffer, 3) == b"end"
+
+
+def test_times_of_a_file_that_is_stored_to(tmp_path: Path) -> None:
+    """At the first store after the file was written back."""
+    (tmp_path / "file").write_bytes(bytes(PAGE))
+    d = Direct(tmp_path)
+    fd = d.open("/file", 2)
+    at = int(d.call("mmap", 0, PAGE, READ | WRITE, SHARED, fd, 0))
+
+    inode = d.t.files.get(fd).inode
+
+    def sets_times() -> bool:
+        before = inode.mtime
+        d.idle(10**9)
+        assert d.mm.space.write(at, b"x")
+        if d.k.machine.stored:
+            note_stores(d.k)
+        assert inode.mtime == before or inode.mtime == inode.ctime
+        return inode.mtime > before
+
+    assert [sets_times(), sets_times()] == [True, False]
+    assert d.call("msync", at, PAGE, MS_SYNC) == 0
+    assert [sets_times(), sets_times()] == [True, False]
+    assert d.call("fsync", fd) == 0
+    assert sets_times()

@@ -10,6 +10,7 @@ from shstk.tracer._core import STOP_ECALL, STOP_FAULT, STOP_FLUSH
 from shstk.tracer.kernel.arch import traps
 from shstk.tracer.kernel.call import NO_RETURN, RESTART, End, Interrupted, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.mm import sharedmem
 from shstk.tracer.kernel.mm.usermem import put_u32
 from shstk.tracer.kernel.process import ptrace
 from shstk.tracer.kernel.signal.deliver import deliver_pending
@@ -176,6 +177,8 @@ def _run_slice(k: Kernel, task: Task, budget: int) -> None:
     used = k.machine.icount - before
     task.icount += used
     k.sched.charge(used)
+    if k.machine.stored:
+        sharedmem.note_stores(k)
     if stop == STOP_ECALL:
         _enter_call(k, task)
     elif stop == STOP_FAULT:

@@ -85,7 +85,6 @@ _REFUSED: Final[dict[tuple[str, str], tuple[str, ...]]] = {
         "file_getattr",
         "file_setattr",
         "rseq_slice_yield",
-        "mseal",
     ),
 }
 

@@ -68,7 +68,8 @@ _CODE: Final = {RT_SIGRETURN: _SIGRETURN, HWPROBE: _HWPROBE}
 
 def place(k: Kernel, mm: Mm) -> list[tuple[int, int]]:
     """Map it. Returns what it adds to the auxiliary vector."""
-    at = mm.map(k, 0, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, name="[vdso]")
+    flags, special = MAP_PRIVATE | MAP_ANONYMOUS, frozenset({"de"})
+    at = mm.map(k, 0, PAGE, PROT_READ | PROT_EXEC, flags, name="[vdso]", special=special)
     if k.bare_vdso:
         mm.sigreturn = at
         mm.space.write(at, _packed(_SIGRETURN), force=True)

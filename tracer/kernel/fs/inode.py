@@ -152,6 +152,14 @@ class Regular(Inode):
         elif not mine.write(offset, data):
             raise Errno("ENOSPC")
 
+    def clear(self, k: Kernel, offset: int, n: int) -> None:
+        """Zero a range in the file. Errno ENOSPC."""
+        mine = self.own(k)
+        if not isinstance(mine, Pages):
+            mine[offset : offset + n] = bytes(n)
+        elif not mine.clear(offset, n):
+            raise Errno("ENOSPC")
+
     def truncate(self, k: Kernel, size: int) -> None:
         """Cut the file, or extend it with zeros."""
         mine = self.own(k)
@@ -174,6 +182,12 @@ class Regular(Inode):
             self.began = bytes(self.contents())
             self.data = Pages(k.machine, self.began)
         return self.data
+
+
+def clean(inode: Inode) -> None:
+    """Write back what was stored through mappings: the next store sets the times again."""
+    if isinstance(inode, Regular) and isinstance(inode.data, Pages):
+        inode.data.clean()
 
 
 @dataclass(eq=False)

@@ -112,6 +112,7 @@ CALLS: Final = (
     Call(
         "ioctl",
         sys_ioctl,
-        why="terminals, pipes, sockets, pidfds and FIO*; no FS_IOC_*, no namespaces of pidfds",
+        why="terminals, pipes, sockets, pidfds, PROCMAP_QUERY and FIO*;"
+        " no FS_IOC_*, no PAGEMAP_SCAN, no namespaces of pidfds",
     ),
 )

@@ -64,6 +64,16 @@ def resize(k: Kernel, inode: Regular, size: int) -> None:
     inode.changed(realtime_ns(k), contents=True)
 
 
+def punch_hole(k: Kernel, inode: Regular, offset: int, length: int) -> None:
+    """FALLOC_FL_PUNCH_HOLE. Errno EPERM for a sealed file."""
+    if inode.seals & seals.WRITE_SEALS:
+        raise Errno("EPERM")
+    length = min(length, inode.size - offset)
+    if length > 0:
+        inode.clear(k, offset, length)
+        inode.changed(realtime_ns(k), contents=True)
+
+
 class RegularFile(OpenFile):
     positioned = True
     pollable = False

@@ -9,9 +9,8 @@ from shstk.schemas.uapi import IN_MODIFY, O_WRONLY, POSIX_FADV_NOREUSE
 from shstk.tracer.kernel.call import Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs import fsnotify, leases, seals
-from shstk.tracer.kernel.fs.inode import WRITE, Directory, Inode, Regular
-from shstk.tracer.kernel.fs.regular import FILE_MAX, check_size, resize
-from shstk.tracer.kernel.time.clock import realtime_ns
+from shstk.tracer.kernel.fs.inode import WRITE, Directory, Inode, Regular, clean
+from shstk.tracer.kernel.fs.regular import FILE_MAX, check_size, punch_hole, resize
 from shstk.tracer.kernel.tree.sandbox import AT_FDCWD, find_at
 
 if TYPE_CHECKING:
@@ -74,12 +73,7 @@ def sys_fallocate(k: Kernel, t: Task, a: Args) -> int:
     if mode & ~(_KEEP_SIZE | _PUNCH_HOLE):
         raise Errno("EOPNOTSUPP")
     if mode & _PUNCH_HOLE:
-        if inode.seals & seals.WRITE_SEALS:
-            raise Errno("EPERM")
-        hole = min(end, inode.size) - offset
-        if hole > 0:
-            inode.store(k, offset, bytes(hole))
-            inode.changed(realtime_ns(k), contents=True)
+        punch_hole(k, inode, offset, length)
         return 0
     check_size(k, t, end)
     seals.check_size(inode, max(end, inode.size))
@@ -118,8 +112,10 @@ def sys_syncfs(k: Kernel, t: Task, a: Args) -> int:
 
 def sys_fsync(k: Kernel, t: Task, a: Args) -> int:
     """Devices, pipes, sockets and the files of /proc have no f_op->fsync."""
-    if not isinstance(t.files.get(a[0]).inode, Regular | Directory):
+    inode = t.files.get(a[0]).inode
+    if not isinstance(inode, Regular | Directory):
         raise Errno("EINVAL")
+    clean(inode)
     return 0
 
 

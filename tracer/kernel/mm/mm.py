@@ -1,4 +1,4 @@
-"""An address space, with the operations behind mmap, munmap, mprotect, mremap, madvise and brk.
+"""An address space, with the operations behind mmap, munmap, mprotect, madvise and brk.
 
 Each operation, even one that fails, writes one `mappings` row. The limits of `Kernel.current`
 apply to it.
@@ -7,7 +7,7 @@ apply to it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -19,11 +19,10 @@ from shstk.schemas.uapi import (
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
+    MAP_LOCKED,
     MAP_NORESERVE,
     MAP_PRIVATE,
     MAP_TYPE,
-    MREMAP_FIXED,
-    MREMAP_MAYMOVE,
     PAGE,
     PROT_READ,
     PROT_WRITE,
@@ -40,7 +39,7 @@ from shstk.tracer.kernel.mm.layout import (
     runs,
 )
 from shstk.tracer.kernel.mm.sharedmem import zero_file
-from shstk.tracer.kernel.mm.vma import MappedFile, Vma, core_perm, vm_prot
+from shstk.tracer.kernel.mm.vma import LOCKED, MappedFile, Vma, core_perm, vm_prot
 from shstk.tracer.kernel.mm.vmalist import VmaList
 
 if TYPE_CHECKING:
@@ -50,10 +49,11 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.task import Task
 
 MAX_MAP_COUNT: Final = 65530
+_LO: Final = frozenset({"lo"})
 
 
 @dataclass
-class _Operation:
+class Operation:
     """The columns of a `mappings` row, filled in during the operation."""
 
     op: str
@@ -102,7 +102,9 @@ class Mm:
     auxv: bytes = b""
     program: Regular | None = None  # the file that exec loaded
     guards: set[int] = field(default_factory=set)  # pages that MADV_GUARD_INSTALL named
+    rss_peak: int = 0  # hiwater_rss: the largest resident size that was ever looked at
     membarriers: int = 0  # registrations of membarrier(2)
+    locks: frozenset[str] = frozenset()  # mlockall(MCL_FUTURE): what every new area has of LOCKED
     pmlen: int = 0  # upper bits of pointers that system calls ignore (tagged.py)
     pmlen_locked: bool = False  # a task that shares this mm was created
 
@@ -126,6 +128,8 @@ class Mm:
             vmas=self.vmas.copy(),
             guards=set(self.guards),
             users=1,
+            rss_peak=0,
+            locks=frozenset(),
             pmlen_locked=False,
         )
 
@@ -143,16 +147,17 @@ class Mm:
         file: MappedFile | None = None,
         offset: int = 0,
         name: str = "",
+        special: frozenset[str] = frozenset(),
         refused: Errno | None = None,
     ) -> int:
         """do_mmap: returns the address. Errno: EINVAL, ENOMEM, EEXIST, EPERM, EOVERFLOW.
 
-        refused: raised once the length and the place are found good."""
-        row = _Operation("map", length, hint=hint, prot=prot, flags=flags & 0xFFFF_FFFF)
+        refused: raised once the length, the place and what is locked are found good."""
+        row = Operation("map", length, hint=hint, prot=prot, flags=flags & 0xFFFF_FFFF)
         row.shadow_stack = shadow_stack
         if file is not None:
             row.input, row.offset = file.input, offset
-        with self._writing(k, row):
+        with self.writing(k, row):
             if not length:
                 raise Errno("EINVAL")
             length = page_up(length)
@@ -160,7 +165,12 @@ class Mm:
                 raise Errno("ENOMEM")
             if offset + length > 1 << 64:
                 raise Errno("EOVERFLOW")
-            start = self._place(k, hint, length, flags, shadow_stack)
+            start = self.find_place(k, hint, length, flags, shadow_stack)
+            lock = self.locks | (_LO if flags & MAP_LOCKED else frozenset())
+            if flags & MAP_LOCKED and not k.current.rlimit("MEMLOCK"):
+                raise Errno("EPERM")
+            if lock and not self.may_lock(k, length):
+                raise Errno("EAGAIN")
             if refused is not None:
                 raise refused
             shared = flags & MAP_TYPE != MAP_PRIVATE
@@ -174,31 +184,34 @@ class Mm:
                 shared,
                 bool(flags & MAP_GROWSDOWN),
                 bool(flags & MAP_NORESERVE),
+                flags=special or lock,
                 name=name,
                 file=file,
                 offset=offset if file else 0,
             )
             vma = replace(vma, accounted=_accountable(vma))
-            self._charge(k, replace(vma, start=start, end=start + length))
-            self._install(k, replace(vma, start=start, end=start + length))
+            self.check_seals(start, start + length)
+            self.charge(k, replace(vma, start=start, end=start + length))
+            self.install(k, replace(vma, start=start, end=start + length))
             row.start, row.length, row.ret = start, length, start
         return start
 
     def unmap(self, k: Kernel, start: int, length: int) -> None:
-        """vm_munmap. Errno: EINVAL."""
-        with self._writing(k, _Operation("unmap", length)) as row:
+        """vm_munmap. Errno: EINVAL, EPERM."""
+        with self.writing(k, Operation("unmap", length)) as row:
             if start % PAGE or not length or start > TASK_SIZE or length > TASK_SIZE - start:
                 raise Errno("EINVAL")
             length = page_up(length)
+            self.check_seals(start, start + length)
             row.start, row.length = start, length
             gone = self.vmas.remove(start, start + length)
-            self.guards -= set(self._guards_in(start, start + length))
+            self.guards -= set(self.guards_in(start, start + length))
             row.shadow_stack = any(v.shadow_stack for v in gone)
             self.space.unmap(start, length)
 
     def protect(self, k: Kernel, start: int, length: int, prot: int) -> None:
-        """mprotect. A shadow stack remains one. Errno: EINVAL, ENOMEM, EACCES."""
-        with self._writing(k, _Operation("protect", length, prot=prot)) as row:
+        """mprotect. A shadow stack remains one. Errno: EINVAL, ENOMEM, EACCES, EPERM."""
+        with self.writing(k, Operation("protect", length, prot=prot)) as row:
             if start % PAGE:
                 raise Errno("EINVAL")
             length = page_up(length) & RLIM_INFINITY
@@ -209,6 +222,7 @@ class Mm:
             for old in self.vmas.touching(start, start + length) if length else ():
                 if old.start > at:
                     break
+                self.check_seals(old.start, old.end)
                 end = min(old.end, start + length)
                 new = replace(old.part(at, end), prot=vm_prot(prot))
                 if not new.prot & PROT_WRITE:
@@ -216,7 +230,7 @@ class Mm:
                     new = replace(new, accounted=old.accounted and not unfaulted)
                 elif not old.prot & PROT_WRITE and not old.accounted:
                     new = replace(new, accounted=_accountable(new))
-                    self._enough(k, new)
+                    self.enough(k, new)
                 row.shadow_stack |= old.shadow_stack
                 if prot & PROT_WRITE and old.shared and old.file:
                     if not old.file.writable:
@@ -224,104 +238,54 @@ class Mm:
                     old.file.inode.own(k)
                 self.vmas.remove(at, end)
                 self.vmas.add(new)
-                self._permit(new)
+                self.permit(new)
                 at = end
             if at < start + length:
                 raise Errno("ENOMEM")
 
-    def remap(
-        self, k: Kernel, old: int, old_length: int, length: int, flags: int, to: int = 0
-    ) -> int:
-        """mremap: returns the new address. Errno: EINVAL, EPERM, EFAULT, ENOMEM."""
-        row = _Operation("remap", length, hint=to, flags=flags & 0xFFFF_FFFF)
-        row.old_start, row.old_length = old, old_length
-        with self._writing(k, row):
-            fixed = bool(flags & MREMAP_FIXED)
-            old_length, length = page_up(old_length), page_up(length)
-            if old % PAGE or not 0 < length <= TASK_SIZE or not old_length:
-                raise Errno("EINVAL")
-            if flags & ~3 or (fixed and not flags & MREMAP_MAYMOVE):
-                raise Errno("EINVAL")
-            overlap = to < old + old_length and old < to + length
-            if fixed and (to % PAGE or to > TASK_SIZE - length or overlap):
-                raise Errno("EINVAL")
-            if fixed and to < MIN_ADDR:
-                raise Errno("EPERM")
-            vma = self.vmas.find(old)
-            if vma is None or min(old_length, length) > vma.end - old:
-                raise Errno("EFAULT")
-            row.old_length, row.shadow_stack = old_length, vma.shadow_stack
-            start = self._moved(k, vma, old, old_length, length, flags, to if fixed else None)
-            row.start, row.length, row.ret = start, length, start
-        return start
+    def discard(
+        self, k: Kernel, start: int, length: int, advice: int, refused: Errno | None = None
+    ) -> None:
+        """MADV_DONTNEED: zero anonymous memory, and drop private copies of files. Errno: ENOMEM.
 
-    def _moved(
-        self,
-        k: Kernel,
-        vma: Vma,
-        old: int,
-        old_length: int,
-        length: int,
-        flags: int,
-        to: int | None,
-    ) -> int:
-        """Shrink, grow in place, or move. Growth is charged first."""
-        if length < old_length:
-            self._drop(old + length, old_length - length)
-            old_length = length
-        if to is None and length == old_length:
-            return old
-        if old_length > vma.end - old:
-            raise Errno("EFAULT")
-        grown = replace(vma, start=old + old_length, end=old + length)
-        if length > old_length:
-            self._charge(k, grown)
-            if (
-                to is None
-                and vma.end == grown.start
-                and not self.vmas.touching(grown.start, grown.end)
-            ):
-                self._install(k, grown)
-                return old
-        if not flags & MREMAP_MAYMOVE:
-            raise Errno("ENOMEM")
-        if to is None:
-            start = self._place(k, 0, length, 0, vma.shadow_stack)
-        else:
-            start = to
-            self._drop(start, length)
-        part = vma.part(old, old + old_length)
-        self.vmas.remove(old, old + old_length)
-        self.space.move(old, old_length, start)
-        moved = self._guards_in(old, old + old_length)
-        self.guards = self.guards - set(moved) | {page - old + start for page in moved}
-        self.vmas.add(replace(part, start=start, end=start + old_length))
-        if length > old_length:
-            self._install(
-                k,
-                replace(
-                    part,
-                    start=start + old_length,
-                    end=start + length,
-                    offset=part.offset_at(part.start + old_length),
-                ),
-            )
-        return start
-
-    def discard(self, k: Kernel, start: int, length: int, advice: int) -> None:
-        """MADV_DONTNEED: zero anonymous memory, and drop private copies of files. Errno: ENOMEM."""
-        with self._writing(k, _Operation("discard", length, start=start, flags=advice)) as row:
+        refused: why nothing is done."""
+        with self.writing(k, Operation("discard", length, start=start, flags=advice)) as row:
             for vma in self.vmas.touching(start, start + length):
-                part = vma.part(max(vma.start, start), min(vma.end, start + length))
                 row.shadow_stack |= vma.shadow_stack
-                self.space.discard(part.start, part.length)
+                if refused is None and "de" not in vma.flags:  # the vdso's page comes back
+                    part = vma.part(max(vma.start, start), min(vma.end, start + length))
+                    self.space.discard(part.start, part.length)
+            if refused is not None:
+                raise refused
             if not self.vmas.covers(start, start + length):
                 raise Errno("ENOMEM")
 
-    def advise(self, start: int, end: int, sets: frozenset[str], clears: frozenset[str]) -> None:
-        """Set and clear flags of the area that has [start, end), which may split or merge."""
+    def set_flags(
+        self, start: int, end: int, sets: frozenset[str], clears: frozenset[str] = frozenset()
+    ) -> None:
+        """Of the area that has [start, end), which may split or merge."""
         (part,) = self.vmas.remove(start, end)
-        self.vmas.add(replace(part, advice=(part.advice | sets) - clears))
+        self.vmas.add(replace(part, flags=(part.flags | sets) - clears))
+
+    def fault_in(self, start: int, end: int) -> None:
+        """__mm_populate(): give pages to areas that are accessible. Errno: EFAULT, ENOMEM."""
+        for vma in self.vmas.touching(start, end):
+            if "lf" in vma.flags:
+                continue
+            low, high = max(vma.start, start), min(vma.end, end)
+            if not vma.prot:
+                raise Errno("EFAULT")
+            write = bool(vma.prot & PROT_WRITE) and not vma.shared
+            there = min([high, vma.backed, *self.guards_in(low, high)])
+            if there > low and not self.space.populate(low, there - low, write):
+                raise Errno("ENOMEM")
+            if there < high:
+                raise Errno("EFAULT")
+
+    def try_fault_in(self, start: int, end: int) -> None:
+        """mm_populate(): as many pages as there are."""
+        with suppress(Errno):
+            self.fault_in(start, end)
 
     def populate(self, start: int, end: int, write: bool) -> None:
         """MADV_POPULATE_READ and _WRITE. Errno: ENOMEM, EINVAL, EFAULT."""
@@ -331,35 +295,37 @@ class Mm:
                 break
             if not vma.prot & (PROT_WRITE if write else PROT_READ) or (write and vma.shadow_stack):
                 raise Errno("EINVAL")
-            for page in range(at, min(vma.end, end), PAGE):
-                if page in self.guards or page >= vma.backed:
-                    raise Errno("EFAULT")
-                if write and not self.space.write(page, self.space.read(page, 1) or b""):
-                    raise Errno("ENOMEM")
-            at = min(vma.end, end)
+            high = min(vma.end, end)
+            there = min([high, vma.backed, *self.guards_in(at, high)])
+            if there > at and not self.space.populate(at, there - at, write):
+                raise Errno("ENOMEM")
+            if there < high:
+                raise Errno("EFAULT")
+            at = high
         if at < end:
             raise Errno("ENOMEM")
 
     def install_guards(self, k: Kernel, start: int, length: int) -> None:
         """MADV_GUARD_INSTALL: the pages lose their contents, and every access is a SIGSEGV."""
-        row = _Operation("discard", length, start=start, flags=MADV_GUARD_INSTALL)
-        with self._writing(k, row):
+        row = Operation("discard", length, start=start, flags=MADV_GUARD_INSTALL)
+        with self.writing(k, row):
             for vma in self.vmas.touching(start, start + length):
                 part = vma.part(max(vma.start, start), min(vma.end, start + length))
                 row.shadow_stack |= vma.shadow_stack
                 self.guards |= set(range(part.start, part.end, PAGE))
                 self.space.discard(part.start, part.length)
-                self._permit(part)
+                self.permit(part)
+                self.set_flags(vma.start, vma.end, frozenset({"gu"}))
 
     def remove_guards(self, k: Kernel, start: int, length: int) -> None:
         """MADV_GUARD_REMOVE: the pages are as if never touched. A row for each run of guards."""
-        for first, size in runs(self._guards_in(start, start + length)):
+        for first, size in runs(self.guards_in(start, start + length)):
             self.discard(k, first, size, MADV_GUARD_REMOVE)
             self.guards -= set(range(first, first + size, PAGE))
             for vma in self.vmas.touching(first, first + size):
-                self._permit(vma.part(max(vma.start, first), min(vma.end, first + size)))
+                self.permit(vma.part(max(vma.start, first), min(vma.end, first + size)))
 
-    def _guards_in(self, start: int, end: int) -> list[int]:
+    def guards_in(self, start: int, end: int) -> list[int]:
         pages = range(start, end, PAGE)
         fewer, others = sorted((pages, self.guards), key=len)
         return sorted(page for page in fewer if page in others)
@@ -367,11 +333,13 @@ class Mm:
     def forked(self) -> None:
         """Apply to fork's copy what madvise said of forks. No row: the calls of madvise say it."""
         for vma in list(self.vmas):
-            if "dc" in vma.advice:
-                self._drop(vma.start, vma.length)
-            elif "wf" in vma.advice:
-                self.guards -= set(self._guards_in(vma.start, vma.end))
-                self._permit(vma)
+            if vma.flags & LOCKED:
+                self.set_flags(vma.start, vma.end, frozenset(), LOCKED)
+            if "dc" in vma.flags:
+                self.drop(vma.start, vma.length)
+            elif "wf" in vma.flags:
+                self.guards -= set(self.guards_in(vma.start, vma.end))
+                self.permit(vma)
                 self.space.discard(vma.start, vma.length)
 
     def set_brk(self, k: Kernel, to: int) -> int:
@@ -380,7 +348,10 @@ class Mm:
             return self.brk
         old_end, new_end = page_up(self.brk), page_up(to)
         if new_end < old_end:
-            self.unmap(k, new_end, old_end - new_end)
+            try:
+                self.unmap(k, new_end, old_end - new_end)
+            except Errno:
+                return self.brk
         elif new_end > old_end:
             limit = k.current.rlimit("DATA")
             if limit != RLIM_INFINITY and to - self.brk_start > limit:
@@ -389,9 +360,11 @@ class Mm:
             if not self.vmas.fits(old_end, new_end - old_end + PAGE):
                 return self.brk
             try:
-                self.map(k, old_end, new_end - old_end, 3, flags, name="[heap]")
+                self.map(k, old_end, new_end - old_end, 3, flags)
             except Errno:
                 return self.brk
+            if self.locks:
+                self.try_fault_in(old_end, new_end)
         self.brk = to
         return to
 
@@ -410,14 +383,18 @@ class Mm:
             return False
         grown = replace(vma, start=start, end=vma.start)
         flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN
-        row = _Operation("map", grown.length, start=start, hint=start, prot=vma.prot, flags=flags)
+        row = Operation("map", grown.length, start=start, hint=start, prot=vma.prot, flags=flags)
         row.ret = start
         try:
-            with self._writing(k, row):
-                self._charge(k, grown)
-                self._install(k, grown)
+            with self.writing(k, row):
+                if grown.flags & LOCKED and not self.may_lock(k, grown.length):
+                    raise Errno("ENOMEM")
+                self.charge(k, grown)
+                self.install(k, grown)
         except Errno:
             return False
+        if grown.flags & LOCKED:
+            self.try_fault_in(grown.start, grown.end)
         return True
 
     # Parts of the operations.
@@ -430,7 +407,7 @@ class Mm:
             raise Errno("ENOMEM")
         return (start + extra) // max(align, PAGE) * max(align, PAGE)
 
-    def _place(self, k: Kernel, hint: int, length: int, flags: int, shadow_stack: bool) -> int:
+    def find_place(self, k: Kernel, hint: int, length: int, flags: int, shadow_stack: bool) -> int:
         """get_unmapped_area."""
         if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE):
             if hint > TASK_SIZE - length:
@@ -452,33 +429,43 @@ class Mm:
             raise Errno("ENOMEM")
         return start
 
-    def _charge(self, k: Kernel, vma: Vma) -> None:
-        """may_expand_vm and __vm_enough_memory for an area about to be mapped."""
-        new = vma.length - sum(
-            min(v.end, vma.end) - max(v.start, vma.start)
-            for v in self.vmas.touching(vma.start, vma.end)
-        )
+    def charge(self, k: Kernel, vma: Vma, replaces: bool = True) -> None:
+        """may_expand_vm and __vm_enough_memory for an area about to be mapped.
+
+        replaces: in the place of what is there."""
+        new = vma.length
+        for other in self.vmas.touching(vma.start, vma.end) if replaces else ():
+            new -= min(other.end, vma.end) - max(other.start, vma.start)
         if self.vmas.total + new > k.current.rlimit("AS"):
             raise Errno("ENOMEM")
         if vma.is_data and self.vmas.data + vma.length > k.current.rlimit("DATA"):
             raise Errno("ENOMEM")
-        self._enough(k, vma)
+        self.enough(k, vma)
 
-    def _enough(self, k: Kernel, vma: Vma) -> None:
+    def enough(self, k: Kernel, vma: Vma) -> None:
         """The overcommit heuristic: one area may not be larger than the machine."""
         accountable = vma.shared or vma.prot & PROT_WRITE
         if accountable and not vma.noreserve and k.memory is not None and vma.length > k.memory:
             raise Errno("ENOMEM")
 
+    def may_lock(self, k: Kernel, length: int) -> bool:
+        """mlock_future_ok."""
+        return self.vmas.locked + length <= k.current.rlimit("MEMLOCK")
+
+    def check_seals(self, start: int, end: int) -> None:
+        """can_modify_mm. Errno: EPERM."""
+        if any("sl" in vma.flags for vma in self.vmas.touching(start, end)):
+            raise Errno("EPERM")
+
     def check_fork(self, k: Kernel) -> None:
         """dup_mmap's accounting. Errno: ENOMEM."""
         for vma in self.vmas:
-            if "dc" not in vma.advice:
-                self._enough(k, vma)
+            if "dc" not in vma.flags:
+                self.enough(k, vma)
 
-    def _install(self, k: Kernel, vma: Vma) -> None:
+    def install(self, k: Kernel, vma: Vma) -> None:
         self.vmas.remove(vma.start, vma.end)
-        self.guards -= set(self._guards_in(vma.start, vma.end))
+        self.guards -= set(self.guards_in(vma.start, vma.end))
         if vma.file is not None:
             pages = vma.file.inode.pages(k)
             self.space.map_pages(vma.start, vma.length, core_perm(vma), pages, vma.offset)
@@ -486,9 +473,9 @@ class Mm:
             self.space.map(vma.start, vma.length, core_perm(vma))
         self.vmas.add(vma)
 
-    def _permit(self, vma: Vma) -> None:
+    def permit(self, vma: Vma) -> None:
         self.space.protect(vma.start, vma.length, core_perm(vma))
-        for first, size in runs(self._guards_in(vma.start, vma.end)):
+        for first, size in runs(self.guards_in(vma.start, vma.end)):
             self.space.protect(first, size, 0)
 
     def file_cut(self, inode: Regular) -> None:
@@ -497,13 +484,19 @@ class Mm:
             if vma.file is not None and vma.file.inode is inode and vma.backed < vma.end:
                 self.space.discard(vma.backed, vma.end - vma.backed)
 
-    def _drop(self, start: int, length: int) -> None:
+    def move(self, old: int, length: int, start: int) -> None:
+        """Move pages and guards; the areas are the caller's."""
+        self.space.move(old, length, start)
+        moved = self.guards_in(old, old + length)
+        self.guards = self.guards - set(moved) | {page - old + start for page in moved}
+
+    def drop(self, start: int, length: int) -> None:
         self.vmas.remove(start, start + length)
-        self.guards -= set(self._guards_in(start, start + length))
+        self.guards -= set(self.guards_in(start, start + length))
         self.space.unmap(start, length)
 
     @contextmanager
-    def _writing(self, k: Kernel, row: _Operation) -> Iterator[_Operation]:
+    def writing(self, k: Kernel, row: Operation) -> Iterator[Operation]:
         """Write the row of an operation when it ends."""
         try:
             yield row
@@ -511,8 +504,11 @@ class Mm:
             row.ret = -ERRNO[error.name]
             raise
         finally:
-            tid = k.current.tid
-            k.rec.row("mappings", seq=k.seq(), tid=tid, mm=self.id, during=k.during, **vars(row))
+            self.write_operation(k, row)
+
+    def write_operation(self, k: Kernel, row: Operation) -> None:
+        tid = k.current.tid
+        k.rec.row("mappings", seq=k.seq(), tid=tid, mm=self.id, during=k.during, **vars(row))
 
 
 def _accountable(vma: Vma) -> bool:

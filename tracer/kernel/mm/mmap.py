@@ -10,6 +10,9 @@ from shstk.schemas.uapi import (
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
     MAP_HUGETLB,
+    MAP_LOCKED,
+    MAP_NONBLOCK,
+    MAP_POPULATE,
     MAP_PRIVATE,
     MAP_SHARED,
     MAP_SHARED_VALIDATE,
@@ -27,6 +30,7 @@ from shstk.schemas.uapi import (
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs import files
+from shstk.tracer.kernel.fs.inode import clean
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.mm.layout import TASK_SIZE, page_up
 from shstk.tracer.kernel.mm.mm import Mm
@@ -78,9 +82,17 @@ def sys_mmap(k: Kernel, t: Task, a: Args) -> int:
         refused = error
     hint = hint if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) else hint & -PAGE
     start = _mm(t).map(k, hint, length, prot, flags, file=file, offset=offset, refused=refused)
+    _populate(_mm(t), start, page_up(length), flags)
     if file is not None and prot & PROT_EXEC:
         MODULES.of(k).add_mapping(k, _mm(t), start, start + page_up(length), file, offset)
     return start
+
+
+def _populate(mm: Mm, start: int, length: int, flags: int) -> None:
+    """What vm_mmap_pgoff() faults in."""
+    populates = flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE
+    if populates or mm.locks or flags & MAP_LOCKED:
+        mm.try_fault_in(start, start + length)
 
 
 def _check_kind(flags: int) -> None:
@@ -127,10 +139,6 @@ def _growing(mm: Mm, start: int, length: int, grows: int) -> tuple[int, int]:
     return vma.start, end - vma.start
 
 
-def sys_mremap(k: Kernel, t: Task, a: Args) -> int:
-    return _mm(t).remap(k, _mm(t).untagged(a[0]), a[1], a[2], a[3], a[4])
-
-
 def sys_brk(k: Kernel, t: Task, a: Args) -> int:
     return _mm(t).set_brk(k, a[0])
 
@@ -149,40 +157,63 @@ def sys_mincore(k: Kernel, t: Task, a: Args) -> int:
 
 def sys_msync(k: Kernel, t: Task, a: Args) -> int:
     """Stores have reached the file. What isn't mapped is told after the flags and the alignment."""
-    flags, start, length = a[2] & 0xFFFF_FFFF, _mm(t).untagged(a[0]), page_up(a[1])
+    mm, flags = _mm(t), a[2] & 0xFFFF_FFFF
+    start, end = mm.untagged(a[0]), mm.untagged(a[0]) + page_up(a[1])
     if flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC) or start % PAGE:
         raise Errno("EINVAL")
     if flags & MS_ASYNC and flags & MS_SYNC:
         raise Errno("EINVAL")
-    if start + length >= 1 << 64 or not _mm(t).vmas.covers(start, start + length):
+    if end >= 1 << 64:
+        raise Errno("ENOMEM")
+    for vma in mm.vmas.touching(start, end):
+        if flags & MS_INVALIDATE and "lo" in vma.flags:
+            raise Errno("EBUSY")
+        if vma.shared and vma.file is not None:
+            clean(vma.file.inode)
+    if not mm.vmas.covers(start, end):
         raise Errno("ENOMEM")
     return 0
 
 
-def _mapped(k: Kernel, t: Task, a: Args) -> int:
-    """mlock and munlock only check that the range is mapped."""
-    start, length = _mm(t).untagged(a[0]) & -PAGE, page_up(a[0] % PAGE + a[1])
-    if length and (start + length > TASK_SIZE or not _mm(t).vmas.covers(start, start + length)):
+def sys_remap_file_pages(k: Kernel, t: Task, a: Args) -> int:
+    """Since 4.0 a mapping of another part of the file, in the place of the old one."""
+    mm, start, size = _mm(t), a[0] & -PAGE, a[1] & -PAGE
+    if a[2] or not size or start + size > _U64 or a[3] + size // PAGE > _U64 >> 12:
+        raise Errno("EINVAL")
+    vma = mm.vmas.find(start)
+    if vma is None or vma.file is None or not (vma.shared and vma.file.writable):
+        raise Errno("EINVAL")
+    here = mm.vmas.touching(start, start + size)
+    same = all((v.file, v.prot, v.flags) == (vma.file, vma.prot, vma.flags) for v in here)
+    if not same or not mm.vmas.covers(start, start + size):
+        raise Errno("EINVAL")
+    flags = MAP_SHARED | MAP_FIXED | MAP_POPULATE | a[4] & MAP_NONBLOCK
+    flags |= MAP_LOCKED if "lo" in vma.flags else 0
+    mm.map(k, start, size, vma.prot, flags, file=vma.file, offset=a[3] * PAGE)
+    _populate(mm, start, size, flags)
+    return 0
+
+
+def sys_mseal(k: Kernel, t: Task, a: Args) -> int:
+    """Errno EINVAL, ENOMEM. Nothing is sealed if there is a hole."""
+    mm, start = _mm(t), _mm(t).untagged(a[0])
+    end = start + page_up(a[1])
+    if a[2] or start % PAGE or end >= 1 << 64:
+        raise Errno("EINVAL")
+    if not mm.vmas.covers(start, end):
         raise Errno("ENOMEM")
+    for vma in mm.vmas.touching(start, end):
+        mm.set_flags(max(vma.start, start), min(vma.end, end), frozenset({"sl"}))
     return 0
 
-
-def _nothing(k: Kernel, t: Task, a: Args) -> int:
-    return 0
-
-
-_LOCKING: Final = "nothing is ever swapped; RLIMIT_MEMLOCK is ignored"
 
 CALLS = (
     Call("brk", sys_brk),
     Call("munmap", sys_munmap),
-    Call("mremap", sys_mremap),
     Call("mmap", sys_mmap, why="no huge pages: MAP_HUGETLB is -ENOMEM; no MAP_SYNC, MAP_DROPPABLE"),
     Call("mprotect", sys_mprotect),
     Call("msync", sys_msync, "simple", "stores reach the file at once"),
-    Call("mlock", _mapped, "simple", _LOCKING),
-    Call("munlock", _mapped, "simple", _LOCKING),
-    Call("mlockall", _nothing, "simple", _LOCKING),
-    Call("munlockall", _nothing, "simple", _LOCKING),
     Call("mincore", sys_mincore),
+    Call("remap_file_pages", sys_remap_file_pages),
+    Call("mseal", sys_mseal),
 )

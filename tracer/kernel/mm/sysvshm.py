@@ -151,6 +151,8 @@ def sys_shmat(k: Kernel, t: Task, a: Args) -> int:
         if not flags & SHM_REMAP and t.mm.vmas.touching(addr, addr + segment.size):
             raise Errno("EINVAL")
     start = t.mm.map(k, addr, segment.size, prot, how, file=segment.file)
+    if t.mm.locks:
+        t.mm.try_fault_in(start, start + page_up(segment.size))
     segment.last, segment.attached_at = t.pid, now(k)
     return start
 

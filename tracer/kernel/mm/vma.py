@@ -11,6 +11,8 @@ from shstk.tracer.kernel.mm.layout import STACK_GUARD_GAP
 if TYPE_CHECKING:
     from shstk.tracer.kernel.fs.inode import Regular
 
+LOCKED: Final = frozenset({"lo", "lf"})  # VM_LOCKED_MASK
+STICKY: Final = frozenset({"gu"})  # VM_STICKY: of both areas that are merged
 _PERM_SS: Final = 8
 _PERM_SHARED: Final = 16
 
@@ -37,9 +39,9 @@ class Vma:
     shared: bool = False
     grows_down: bool = False
     noreserve: bool = False
-    advice: frozenset[str] = frozenset()  # flags that madvise set, by their names in smaps
+    flags: frozenset[str] = frozenset()  # other VM_* flags, by their names in smaps
     accounted: bool = False  # VM_ACCOUNT: the commit limit counts its pages
-    name: str = ""  # "[heap]", "[stack]", "[vdso]"
+    name: str = ""  # "[vdso]"
     file: MappedFile | None = None
     offset: int = 0  # in the file
 
@@ -63,14 +65,18 @@ class Vma:
         return max(self.start - STACK_GUARD_GAP, 0) if self.grows_down else self.start
 
     @property
+    def is_stack(self) -> bool:
+        return self.grows_down or self.shadow_stack
+
+    @property
+    def is_exec(self) -> bool:
+        """is_exec_mapping."""
+        return self.prot & (PROT_EXEC | PROT_WRITE) == PROT_EXEC and not self.grows_down
+
+    @property
     def is_data(self) -> bool:
         """is_data_mapping: private, writable, not a stack of either kind."""
-        return (
-            bool(self.prot & PROT_WRITE)
-            and not self.shared
-            and not self.grows_down
-            and not self.shadow_stack
-        )
+        return bool(self.prot & PROT_WRITE) and not self.shared and not self.is_stack
 
     def part(self, start: int, end: int) -> Vma:
         return replace(self, start=start, end=end, offset=self.offset_at(start))
@@ -81,7 +87,11 @@ class Vma:
     def continues(self, below: Vma) -> bool:
         """Whether this area can be merged with the one below it."""
         return self == replace(
-            below, start=self.start, end=self.end, offset=below.offset_at(self.start)
+            below,
+            start=self.start,
+            end=self.end,
+            offset=below.offset_at(self.start),
+            flags=below.flags - STICKY | self.flags & STICKY,
         )
 
 

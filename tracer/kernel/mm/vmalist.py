@@ -33,15 +33,15 @@ class _Chunk:
 class VmaList:
     """A sorted list without overlaps. Neighbours that can be merged are merged.
 
-    total, data: total_vm and data_vm, in bytes.
+    total, data, stack, exec, locked: total_vm and so on, in bytes. peak: the largest total.
     """
 
     def __init__(self, vmas: list[Vma] | None = None) -> None:
         self._chunks: list[_Chunk] = []
         self._firsts: list[int] = []  # start of the first area of each chunk
         self._count = 0
-        self.total = 0
-        self.data = 0
+        self.total = self.data = self.stack = self.exec = self.locked = 0
+        self.peak = 0
         if vmas:
             self._replace([], vmas)
 
@@ -54,6 +54,7 @@ class VmaList:
     def copy(self) -> VmaList:
         new = VmaList()
         vars(new).update(vars(self), _chunks=list(self._chunks), _firsts=list(self._firsts))
+        new.peak = new.total
         return new
 
     def find(self, addr: int) -> Vma | None:
@@ -97,10 +98,10 @@ class VmaList:
         below, above = self.before(vma.start), self.after(vma.end)
         if below and below.end == vma.start and vma.continues(below):
             old.append(below)
-            vma = replace(below, end=vma.end)
+            vma = replace(below, end=vma.end, flags=below.flags | vma.flags)
         if above and above.start == vma.end and above.continues(vma):
             old.append(above)
-            vma = replace(vma, end=above.end)
+            vma = replace(vma, end=above.end, flags=above.flags | vma.flags)
         self._replace(old, [vma])
 
     def covers(self, start: int, end: int) -> bool:
@@ -169,5 +170,18 @@ class VmaList:
         self._firsts[low:high] = [piece.starts[0] for piece in pieces]
         self._count += len(new) - len(old)
         for sign, vmas in ((-1, old), (1, new)):
-            self.total += sign * sum(v.length for v in vmas)
-            self.data += sign * sum(v.length for v in vmas if v.is_data)
+            for vma in vmas:
+                self._account(vma, sign * vma.length)
+        self.peak = max(self.peak, self.total)
+
+    def _account(self, vma: Vma, size: int) -> None:
+        """vm_stat_account."""
+        self.total += size
+        if vma.is_exec:
+            self.exec += size
+        elif vma.is_stack:
+            self.stack += size
+        elif vma.is_data:
+            self.data += size
+        if "lo" in vma.flags:
+            self.locked += size

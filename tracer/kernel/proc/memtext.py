@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE
+from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.fs.inode import DEV_SHMEM
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
+    from shstk.tracer.kernel.mm.mm import Mm
     from shstk.tracer.kernel.mm.vma import Vma
     from shstk.tracer.kernel.task import Task
 
+_U64: Final = 2**64 - 1
 _NAME_COLUMN: Final = 73  # show_vma_header_prefix: 25 + 6 * sizeof(void *) - 1, then a space
 
 
-def _header(vma: Vma) -> str:
+def area_name(mm: Mm, vma: Vma) -> str:
+    """get_vma_name."""
+    if vma.file is not None:
+        return vma.file.path
+    if vma.name:
+        return vma.name
+    if vma.start < mm.brk and vma.end > mm.brk_start:
+        return "[heap]"
+    return "[stack]" if vma.start <= mm.stack_start <= vma.end else ""
+
+
+def _header(mm: Mm, vma: Vma) -> str:
     prot = "".join(
         letter if vma.prot & bit else "-"
         for letter, bit in (("r", PROT_READ), ("w", PROT_WRITE), ("x", PROT_EXEC))
     )
-    device, ino, name = 0, 0, vma.name
+    device, ino, offset, name = 0, 0, 0, area_name(mm, vma)
     if vma.file is not None:
-        device, ino, name = vma.file.inode.dev, vma.file.inode.ino, vma.file.path
+        device, ino, offset = vma.file.inode.dev, vma.file.inode.ino, vma.offset
     line = (
-        f"{vma.start:08x}-{vma.end:08x} {prot}{'s' if vma.shared else 'p'} {vma.offset:08x} "
+        f"{vma.start:08x}-{vma.end:08x} {prot}{'s' if vma.shared else 'p'} {offset:08x} "
         f"{device >> 8:02x}:{device & 0xFF:02x} {ino} "
     )
     return line.ljust(_NAME_COLUMN) + name if name else line
@@ -43,31 +59,30 @@ def vm_flags(vma: Vma) -> str:
         ("me", True),
         ("ms", vma.shared),
         ("gd", vma.grows_down),
-        ("sr", "sr" in vma.advice),
-        ("rr", "rr" in vma.advice),
-        ("dc", "dc" in vma.advice),
+        *((name, name in vma.flags) for name in ("gu", "lo", "sr", "rr", "dc", "de", "lf")),
         ("ac", vma.accounted),
         ("nr", vma.noreserve),
-        *((name, name in vma.advice) for name in ("wf", "dd", "hg", "nh", "mg")),
+        *((name, name in vma.flags) for name in ("wf", "dd", "hg", "nh", "mg")),
         ("ss", vma.shadow_stack),
+        ("sl", "sl" in vma.flags),
     )
     return "".join(f"{name} " for name, on in flags if on)
 
 
-# The sizes in smaps, in Linux's order: name -> key of the counts below.
+# The sizes in smaps, in Linux's order: name -> key of `_sizes`. smaps_rollup begins with Rss.
 _SMAPS: Final = (
     ("Size", "size"),
     ("KernelPageSize", "page"),
     ("MMUPageSize", "page"),
     ("Rss", "rss"),
     ("Pss", "rss"),
-    ("Pss_Dirty", "rss"),
+    ("Pss_Dirty", "dirty"),
     ("Shared_Clean", ""),
     ("Shared_Dirty", ""),
-    ("Private_Clean", ""),
-    ("Private_Dirty", "rss"),
+    ("Private_Clean", "clean"),
+    ("Private_Dirty", "dirty"),
     ("Referenced", "rss"),
-    ("Anonymous", "rss"),
+    ("Anonymous", "anon"),
     ("KSM", ""),
     ("LazyFree", ""),
     ("AnonHugePages", ""),
@@ -77,57 +92,109 @@ _SMAPS: Final = (
     ("Private_Hugetlb", ""),
     ("Swap", ""),
     ("SwapPss", ""),
-    ("Locked", ""),
+    ("Locked", "locked"),
 )
+_PSS: Final = (("Pss_Anon", "anon"), ("Pss_File", "file"), ("Pss_Shmem", "shmem"))
+_ROLLUP: Final = (*_SMAPS[3:6], *_PSS, *_SMAPS[6:])
 
 
 def maps(k: Kernel, t: Task) -> bytes:
     """Empty for a task without an address space."""
-    return _text(f"{_header(vma)}\n" for vma in t.mm.vmas) if t.mm else b""
+    mm = t.mm
+    return _text(f"{_header(mm, vma)}\n" for vma in mm.vmas) if mm else b""
+
+
+def _sizes(mm: Mm, vma: Vma) -> Counter[str]:
+    """In bytes. Every page counts as one that only this address space has."""
+    rss = mm.space.resident(vma.start, vma.length) * PAGE
+    anon = mm.space.anonymous(vma.start, vma.length) * PAGE
+    writable = vma.shared and vma.file is not None and vma.file.writable
+    shmem = vma.file is not None and vma.file.inode.dev == DEV_SHMEM
+    dirty = rss if writable else anon
+    return Counter(
+        size=vma.length,
+        page=PAGE,
+        rss=rss,
+        anon=anon,
+        file=0 if shmem else rss - anon,
+        shmem=rss - anon if shmem else 0,
+        dirty=dirty,
+        clean=rss - dirty,
+        locked=rss if "lo" in vma.flags else 0,
+    )
+
+
+def _lines(names: Iterable[tuple[str, str]], sizes: Counter[str]) -> list[str]:
+    return [f"{name + ':':<16}{sizes[which] // 1024:>8} kB\n" for name, which in names]
 
 
 def smaps(k: Kernel, t: Task) -> bytes:
-    if t.mm is None:
-        return b""
-    lines = []
-    for vma in t.mm.vmas:
-        rss = t.space.resident(vma.start, vma.length) * PAGE
-        numbers = {"size": vma.length // 1024, "page": PAGE // 1024, "rss": rss // 1024, "": 0}
-        lines.append(f"{_header(vma)}\n")
-        lines += [f"{name + ':':<16}{numbers[which]:>8} kB\n" for name, which in _SMAPS]
+    mm, lines = t.mm, []
+    for vma in mm.vmas if mm else ():
+        assert mm is not None
+        lines += [f"{_header(mm, vma)}\n", *_lines(_SMAPS, _sizes(mm, vma))]
         lines += [f"{'THPeligible:':<16}{0:>8}\n", f"VmFlags: {vm_flags(vma)}\n"]
     return _text(lines)
 
 
-def _pages(t: Task) -> dict[str, int]:
-    """Page counts by use."""
-    counts = dict.fromkeys(("size", "rss", "text", "data", "stack"), 0)
-    for vma in t.mm.vmas if t.mm else ():
-        pages = vma.length // PAGE
-        counts["size"] += pages
-        counts["rss"] += t.space.resident(vma.start, vma.length)
-        if vma.grows_down:
-            counts["stack"] += pages
-        elif vma.file is not None and vma.prot & PROT_EXEC:
-            counts["text"] += pages
-        elif vma.prot & PROT_WRITE:
-            counts["data"] += pages
-    return counts
+def smaps_rollup(k: Kernel, t: Task) -> bytes:
+    """Errno ESRCH for a task without an address space."""
+    if t.mm is None:
+        raise Errno("ESRCH")
+    areas = list(t.mm.vmas)
+    head = f"{areas[0].start:08x}-{areas[-1].end:08x} ---p 00000000 00:00 0 "
+    return _text([f"{head.ljust(_NAME_COLUMN)}[rollup]\n", *_lines(_ROLLUP, _all_sizes(t.mm))])
+
+
+def _all_sizes(mm: Mm) -> Counter[str]:
+    sizes = Counter[str]()
+    for vma in mm.vmas:
+        sizes.update(_sizes(mm, vma))
+    mm.rss_peak = max(mm.rss_peak, sizes["rss"])
+    return sizes
+
+
+def _text_size(mm: Mm) -> int:
+    """Of the program's own code."""
+    return sum(v.length for v in mm.vmas if v.is_exec and v.file and v.file.inode is mm.program)
 
 
 def statm(k: Kernel, t: Task) -> bytes:
-    n = _pages(t)
-    return f"{n['size']} {n['rss']} 0 {n['text']} 0 {n['data'] + n['stack']} 0\n".encode()
+    if t.mm is None:
+        return b"0 0 0 0 0 0 0\n"
+    mm, sizes = t.mm, _all_sizes(t.mm)
+    data = mm.vmas.data + mm.vmas.stack
+    shared = sizes["file"] + sizes["shmem"]
+    numbers = (mm.vmas.total, sizes["rss"], shared, _text_size(mm), 0, data, 0)
+    return " ".join(str(n // PAGE) for n in numbers).encode() + b"\n"
 
 
 def vm_status(t: Task) -> list[tuple[str, object]]:
-    """The Vm lines of status; none for a task without an address space."""
-    if t.mm is None:
+    """The lines of status about memory; none for a task without an address space."""
+    mm = t.mm
+    if mm is None:
         return []
-    n = _pages(t)
-    shown = {"VmPeak": "size", "VmSize": "size", "VmHWM": "rss", "VmRSS": "rss", "RssAnon": "rss"}
-    shown |= {"VmData": "data", "VmStk": "stack", "VmExe": "text"}
-    return [(name, f"{n[which] * PAGE // 1024:>8} kB") for name, which in shown.items()]
+    vmas, sizes, text = mm.vmas, _all_sizes(mm), _text_size(mm)
+    shown = {
+        "VmPeak": vmas.peak,
+        "VmSize": vmas.total,
+        "VmLck": vmas.locked,
+        "VmPin": 0,
+        "VmHWM": mm.rss_peak,
+        "VmRSS": sizes["rss"],
+        "RssAnon": sizes["anon"],
+        "RssFile": sizes["file"],
+        "RssShmem": sizes["shmem"],
+        "VmData": vmas.data,
+        "VmStk": vmas.stack,
+        "VmExe": text,
+        "VmLib": vmas.exec - text,
+        "VmPTE": (sizes["rss"] // PAGE // 512 + 8) * PAGE,  # about as many tables as it needs
+        "VmSwap": 0,
+        "HugetlbPages": 0,
+    }
+    more = {"CoreDumping": 0, "THP_enabled": 0, "untag_mask": f"{_U64 >> mm.pmlen:#x}"}
+    return [*((name, f"{n // 1024:>8} kB") for name, n in shown.items()), *more.items()]
 
 
 def _text(lines: Iterable[str]) -> bytes:

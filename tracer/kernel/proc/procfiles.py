@@ -10,6 +10,8 @@ from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import OpenFile
 from shstk.tracer.kernel.fs.regular import seek_to
 from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.proc import procmap
+from shstk.tracer.kernel.proc.pagemap import PageMap
 from shstk.tracer.kernel.proc.procfs import ProcFile
 from shstk.tracer.kernel.proc.proctext import TASK_TEXTS, fd_info, system_text
 from shstk.tracer.kernel.task import Task
@@ -32,6 +34,9 @@ def open_proc(k: Kernel, inode: ProcFile, flags: int, path: str) -> OpenFile:
     if inode.name == "mem":
         assert task is not None
         return Mem(inode, flags, path, task)
+    if inode.name == "pagemap":
+        assert task is not None
+        return PageMap(inode, flags, path, task)
     return Text(inode, flags, path, task)
 
 
@@ -70,6 +75,13 @@ class Text(OpenFile):
             raise Errno("EINVAL")
         self.task.comm = text(data[:_COMM_MAX].split(b"\0")[0].rstrip(b"\n"))
         return len(data)
+
+    def ioctl(self, k: Kernel, t: Task, request: int, arg: int) -> int:
+        maps = self.task is not None and cast(ProcFile, self.inode).name == "maps"
+        if not maps or request != procmap.PROCMAP_QUERY:
+            raise Errno("ENOTTY")
+        assert self.task is not None
+        return procmap.query(k, t, self.task.mm, arg)
 
     def _set_slack(self, t: Task, data: bytes) -> int:
         """That of another task takes a capability."""

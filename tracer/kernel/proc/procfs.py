@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _DIRECTORY: Final = stat.S_IFDIR | 0o555
 _LINK: Final = stat.S_IFLNK | 0o777
 _TEXT: Final = stat.S_IFREG | 0o444
+_SPACES: Final = {"mem": 0o600, "pagemap": 0o400}  # files of an address space -> their modes
 
 
 @dataclass(eq=False)
@@ -104,8 +105,8 @@ class ProcTask(ProcDirectory):
         task = self.task(k)
         if name in TASK_TEXTS:
             return self.file(name, stat.S_IFREG | TASK_TEXTS[name].mode)
-        if name == "mem":
-            return self.file(name, stat.S_IFREG | 0o600)
+        if name in _SPACES:
+            return self.file(name, stat.S_IFREG | _SPACES[name])
         match name:
             case "exe":
                 return self._exe(k, task)
@@ -132,7 +133,7 @@ class ProcTask(ProcDirectory):
 
     def names(self, k: Kernel) -> list[str]:
         inner = isinstance(self.parent, ProcThreads)
-        own = ("mem", "exe", "cwd", "root", "fd", "fdinfo", *(() if inner else ("task",)))
+        own = (*_SPACES, "exe", "cwd", "root", "fd", "fdinfo", *(() if inner else ("task",)))
         return sorted({*TASK_TEXTS, *own})
 
 

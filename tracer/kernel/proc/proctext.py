@@ -16,7 +16,7 @@ from shstk.tracer.kernel.fs.leases import BREAK_TIME
 from shstk.tracer.kernel.ipc import mqueue, sysvmsg, sysvsem
 from shstk.tracer.kernel.ipc.ids import IPC_OBJECTS_MAX, Object
 from shstk.tracer.kernel.mm import sysvshm
-from shstk.tracer.kernel.proc.memtext import maps, smaps, statm, vm_status
+from shstk.tracer.kernel.proc.memtext import maps, smaps, smaps_rollup, statm, vm_status
 from shstk.tracer.kernel.process.identity import CAP_LAST, memory, version
 from shstk.tracer.kernel.task import BLOCKED, DEAD, RUNNABLE, STOPPED, UID, ZOMBIE, Process, Task
 from shstk.tracer.kernel.time.clock import SECOND, USER_HZ
@@ -209,6 +209,7 @@ TASK_TEXTS: Final[dict[str, TaskText]] = {
     "mounts": TaskText(_mounts),
     "personality": TaskText(_personality, 0o400),
     "smaps": TaskText(smaps),
+    "smaps_rollup": TaskText(smaps_rollup),
     "stat": TaskText(_stat),
     "statm": TaskText(statm),
     "status": TaskText(_status),
@@ -320,6 +321,7 @@ SYSCTLS: Final[dict[str, Callable[[Kernel], str]]] = {
     "sys/kernel/sem": lambda k: (
         f"{sysvsem.SET_MAX}\t{sysvsem.ALL_MAX}\t{sysvsem.OPERATIONS_MAX}\t{IPC_OBJECTS_MAX}\n"
     ),
+    "sys/kernel/shm_rmid_forced": lambda k: "0\n",
     "sys/kernel/shmall": lambda k: f"{sysvshm.SIZE_MAX}\n",
     "sys/kernel/shmmax": lambda k: f"{sysvshm.SIZE_MAX}\n",
     "sys/kernel/shmmni": lambda k: f"{sysvshm.SEGMENTS_MAX}\n",

@@ -117,7 +117,7 @@ def _flags(area: Vma) -> int:
 
 def _dumped(mm: Mm, area: Vma) -> int:
     """vma_dump_size(): anonymous memory, written file pages, and the headers of ELF files."""
-    if "dd" in area.advice:  # MADV_DONTDUMP
+    if "dd" in area.flags:  # MADV_DONTDUMP
         return 0
     if area.file is None:
         return area.length

@@ -194,7 +194,7 @@ def _load(k: Kernel, t: Task, mm: Mm, program: Program, env: tuple[bytes, ...]) 
     low = page_down(stack.sp) - page_down(room)
     flags = _FIXED | MAP_ANONYMOUS | MAP_GROWSDOWN
     prot = PROT_READ | PROT_WRITE | PROT_EXEC * image.exec_stack
-    mm.map(k, low, STACK_TOP - low, prot, flags, name="[stack]")
+    mm.map(k, low, STACK_TOP - low, prot, flags)
     usermem.put(k, t, stack.sp, stack.data)
     mm.stack_start, mm.args, mm.envs = stack.sp, stack.args, stack.envs
     mm.auxv = b"".join(struct.pack("<QQ", *pair) for pair in stack.auxv)
