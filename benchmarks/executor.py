@@ -38,8 +38,10 @@ def build(name: str, directory: Path, start: str = "start.S") -> Path:
     return program
 
 
-def load(program: Path, trace: int) -> tuple[_core.Machine, _core.AddressSpace, _core.Hart]:
-    machine = _core.Machine(trace=trace)
+def load(
+    program: Path, trace: int, native_after: int | None = None
+) -> tuple[_core.Machine, _core.AddressSpace, _core.Hart]:
+    machine = _core.Machine(trace=trace, native_after=native_after)
     space = _core.AddressSpace(machine)
     everything = _core.PERM_R | _core.PERM_W | _core.PERM_X
     with program.open("rb") as file:
