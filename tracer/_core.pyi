@@ -52,13 +52,15 @@ class Machine:
         trace: int = 0,
         max_frames: int = 0,
         native_after: int | None = None,
+        native_bytes: int = ...,
     ) -> None:
         """without: extensions of EXTENSIONS (otherwise ValueError) that the machine does not have.
         max_frames: limit of resident 4 KiB frames (0 = none); an access that needs a new frame
         above it stops with a fault of cause `FAULT_NO_FRAME`.
         native_after: blocks that are entered more often become native code, except where insn rows
         are recorded. It makes no difference but of speed. RuntimeError if there is a
-        `native_obstacle`."""
+        `native_obstacle`.
+        native_bytes: the room for native code (64 MiB). All of it is dropped when it is full."""
     icount: int
     """Index of the last attempted instruction (retired or trapped), from 1; 0 is the loader's.
     cfi, flow and insn rows of an instruction have seq = icount * 2**20."""

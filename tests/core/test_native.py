@@ -4,47 +4,12 @@ import random
 from dataclasses import dataclass, field
 
 import pytest
-from guest import DATA, ECALL, SS, STACK, TEXT, R, W, X, addi, b_type
+from guest import DATA, ECALL, SS, STACK, TEXT, R, W, X, addi, b_type, jal, text_of
+from random_text import COUNTER, POINTERS, loop
 
 from shstk.tracer import _core
 
 PAGE = 0x1000
-OPCODES = [0x03, 0x07, 0x13, 0x17, 0x1B, 0x23, 0x27, 0x2F, 0x33, 0x37, 0x3B, 0x33, 0x3B, 0x13]
-OPCODES += [0x43, 0x47, 0x4B, 0x4F, 0x53, 0x53, 0x57, 0x73]
-MEMORY = {0x03, 0x07, 0x23, 0x27, 0x2F}
-POINTERS = (8, 31)  # one that native code holds in a register of the host, one that it does not
-COUNTER = 30
-SHADOW = (0xCE104073, 0xCE504073, 0xCDC0C073, 0xCDC2C073, 0xCDC04573, 0x01102573)
-# Funct7 values of the extensions of OP and OP-32, which random bits rarely hit.
-FUNCT7 = (0, 1, 4, 5, 7, 16, 20, 32, 36, 48, 52)
-
-
-def instruction(rng: random.Random) -> int:
-    """A random instruction that does not jump and leaves the pointers and the counter alone."""
-    while True:
-        if rng.random() < 0.1:
-            return rng.choice(SHADOW)
-        word = rng.getrandbits(32) & ~0x7F | rng.choice(OPCODES)
-        if word & 0x7F in (0x33, 0x3B, 0x1B) and rng.random() < 0.9:
-            word = word & 0x1FFFFFF | rng.choice(FUNCT7) << 25
-        if word & 0x7F == 0x53 and rng.random() < 0.5:
-            word = word & ~0x7000 | rng.choice([0, 7, 1]) << 12
-        if word & 0x7F in MEMORY:
-            word = word & ~0xF8000 | rng.choice(POINTERS) << 15
-        known = _core.decode(word)
-        if known is None or known[0] in ("ecall", "ebreak", "cbo_inval"):
-            continue
-        if known[0] == "amocas_q" or known[0].startswith("v"):
-            continue
-        if known[1] in ("B", "J", "END") or (word >> 7) & 31 in (*POINTERS, COUNTER):
-            continue
-        return word
-
-
-def loop(rng: random.Random, length: int) -> list[int]:
-    body = [instruction(rng) for _ in range(length)]
-    back = -4 * (length + 1)
-    return [*body, addi(COUNTER, COUNTER, -1), b_type(0x1063, COUNTER, 0, back), ECALL]
 
 
 @dataclass
@@ -108,6 +73,30 @@ def compare(words: list[int], seed: int, trace: int, budgets: list[int]) -> None
     for log in logs[1:]:
         for step, (expected, found) in enumerate(zip(logs[0], log, strict=True)):
             assert found == expected, (seed, trace, step)
+
+
+def test_more_code_than_there_is_room_for() -> None:
+    """Three rounds through 40 pages, whose native code takes more than a megabyte."""
+    rng = random.Random(0)
+    words = []
+    for _ in range(40):
+        body = [addi(11, rng.choice([11, 12]), rng.getrandbits(12)) for _ in range(1023)]
+        words += [*body, jal(0, 4)]
+    words += [addi(COUNTER, COUNTER, -1), b_type(0x1063, COUNTER, 0, 8), ECALL]
+    words += [jal(0, -40 * PAGE - 12)]
+    logs = []
+    for options in ({}, {"native_after": 0, "native_bytes": 1 << 20}):
+        machine = _core.Machine(trace=_core.TRACE_FLOW, **options)
+        space = _core.AddressSpace(machine)
+        space.map(TEXT, 41 * PAGE, R | X)
+        space.write(TEXT, text_of(words), force=True)
+        hart = _core.Hart(machine)
+        hart.pc = TEXT
+        hart.set_x(COUNTER, 3)
+        assert hart.run(space, 10**6, 1, 1) == _core.STOP_ECALL
+        rows = [column.tolist() for column in machine.drain("flow").values()]
+        logs.append((machine.icount, hart.state(), rows))
+    assert logs[0] == logs[1]
 
 
 TRACES = [0, _core.TRACE_CFI, _core.TRACE_CFI | _core.TRACE_FLOW]

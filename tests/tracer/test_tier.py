@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import random_guest
 
 from shstk.replay.run import Run
 from shstk.rerun.compare import replay
@@ -14,35 +19,56 @@ from shstk.tracer.record import RecordOptions, record
 
 FIXTURES = Path(__file__).parents[2] / "fixtures/bin"
 OBSTACLE = "the host is a toaster"
-# Threads, signals, forks, faults, landing pads, longjmp, pivots between shadow stacks.
+# Threads, signals, fork and exec, faults, landing pads, longjmp, pivots between shadow stacks.
 PROGRAMS = ("pthread-pads", "signals", "processes", "faulty", "unwinding-longjmp", "green-threads")
-PROGRAMS += ("sc4", "sc7", "cuts")
+PROGRAMS += ("sc4", "sc7", "cuts", "x8", "a10")
+TIERS = ("interpreter", "native", "auto")
 
 native = pytest.mark.skipif(_core.native_obstacle() != "", reason=_core.native_obstacle())
+quanta = pytest.mark.parametrize("quantum", [(1, 30), (1000, 2000)])
 
 
-def recorded(out: Path, program: str, **options: object) -> dict[str, bytes]:
-    record(RecordOptions(str(FIXTURES / f"{program}.elf"), out=out, **options))  # type: ignore[arg-type]
-    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+def recorded(program: Path, out: Path, **options: object) -> dict[str, bytes]:
+    """The files of the run, and what the guest wrote."""
+    written = bytearray()
+    record(
+        RecordOptions(
+            str(program),
+            out=out,
+            on_output=lambda fd, data: written.extend(data),
+            **options,  # type: ignore[arg-type]
+        )
+    )
+    files = {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    return files | {"output": bytes(written)}
+
+
+def compare(program: Path, folder: Path, tiers: tuple[str, ...] = TIERS, **options: object) -> None:
+    runs = [recorded(program, folder / tier, tier=tier, **options) for tier in tiers]
+    for tier, run in zip(tiers[1:], runs[1:], strict=True):
+        assert run.keys() == runs[0].keys()
+        assert not [name for name in run if run[name] != runs[0][name]], tier
 
 
 @native
+@quanta
 @pytest.mark.parametrize("program", PROGRAMS)
-@pytest.mark.parametrize("quantum", [(1, 30), (1000, 2000)])
-def test_both_tiers_make_the_same_run(
-    tmp_path: Path, program: str, quantum: tuple[int, int]
-) -> None:
-    runs = [
-        recorded(tmp_path / tier, program, tier=tier, quantum=quantum)
-        for tier in ("interpreter", "native", "auto")
-    ]
-    assert runs[0] == runs[1]
-    assert runs[0] == runs[2]
+def test_fixtures(tmp_path: Path, program: str, quantum: tuple[int, int]) -> None:
+    compare(FIXTURES / f"{program}.elf", tmp_path, quantum=quantum)
+
+
+@native
+@quanta
+@pytest.mark.parametrize("seed", range(3))
+def test_random_programs(tmp_path: Path, seed: int, quantum: tuple[int, int]) -> None:
+    guest = tmp_path / "guest"
+    guest.write_bytes(random_guest.program(seed))
+    compare(guest, tmp_path, TIERS[:2], quantum=quantum)
 
 
 @native
 def test_a_run_is_executed_again_by_the_other_tier(tmp_path: Path) -> None:
-    recorded(tmp_path / "x.run", "pthread-off", tier="interpreter")
+    recorded(FIXTURES / "pthread-off.elf", tmp_path / "x.run", tier="interpreter")
     result = replay(Run.open(tmp_path / "x.run"), tier="native")
     assert result.whole
     assert result.disagreement is None
@@ -52,11 +78,11 @@ def test_a_host_without_native_code_interprets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_core, "native_obstacle", lambda: OBSTACLE)
-    assert recorded(tmp_path / "x.run", "sc1")
+    assert recorded(FIXTURES / "sc1.elf", tmp_path / "x.run", tier="auto")
     with pytest.raises(UsageError, match=OBSTACLE):
-        recorded(tmp_path / "y.run", "sc1", tier="native")
+        recorded(FIXTURES / "sc1.elf", tmp_path / "y.run", tier="native")
 
 
 def test_an_unknown_tier(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--tier fast"):
-        recorded(tmp_path / "x.run", "sc1", tier="fast")
+        recorded(FIXTURES / "sc1.elf", tmp_path / "x.run", tier="fast")

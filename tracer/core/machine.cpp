@@ -23,12 +23,12 @@ u32 halfword(const Frame& frame, u32 offset) {
 }  // namespace
 
 Machine::Machine(Extensions extensions, unsigned trace, u64 max_frames,
-                 std::optional<u64> native_after)
+                 std::optional<u64> native_after, std::size_t native_bytes)
     : extensions(extensions), native_after(native_after.value_or(0)), trace(trace),
       max_frames_(max_frames) {
     if (!native_after) return;
     std::string obstacle;
-    engine_ = native::Engine::create(obstacle);
+    engine_ = native::Engine::create(native_bytes, obstacle);
     if (!engine_) throw std::runtime_error(obstacle);
 }
 

@@ -198,7 +198,7 @@ std::pair<Spaces, Harts> restore_machine(const std::shared_ptr<Machine>& machine
 
 std::string native_obstacle() {
     std::string obstacle;
-    native::Engine::create(obstacle);
+    native::Engine::create(Machine::default_native_bytes, obstacle);
     return obstacle;
 }
 
@@ -295,11 +295,13 @@ NB_MODULE(_core, module) {
         .def(
             "__init__",
             [](Machine* self, const std::vector<std::string>& without, unsigned trace,
-               u64 max_frames, std::optional<u64> native_after) {
-                new (self) Machine(all_extensions_but(without), trace, max_frames, native_after);
+               u64 max_frames, std::optional<u64> native_after, std::size_t native_bytes) {
+                new (self) Machine(all_extensions_but(without), trace, max_frames, native_after,
+                                   native_bytes);
             },
             nb::kw_only(), nb::arg("without") = nb::tuple(), nb::arg("trace") = 0,
-            nb::arg("max_frames") = 0, nb::arg("native_after") = nb::none())
+            nb::arg("max_frames") = 0, nb::arg("native_after") = nb::none(),
+            nb::arg("native_bytes") = Machine::default_native_bytes)
         .def_rw("icount", &Machine::icount)
         .def_rw("time_offset", &Machine::time_offset)
         .def_rw("trace", &Machine::trace)

@@ -5,7 +5,7 @@ namespace core::native {
 
 CodeMemory::~CodeMemory() = default;
 
-std::unique_ptr<Engine> Engine::create(std::string& obstacle) {
+std::unique_ptr<Engine> Engine::create(std::size_t, std::string& obstacle) {
     obstacle = "native code is made for x86-64 only";
     return nullptr;
 }

@@ -12,24 +12,20 @@
 
 namespace core::native {
 
-namespace {
-
-u8* map_file(int file, int protection) {
-    void* memory = mmap(nullptr, CodeMemory::size, protection, MAP_SHARED, file, 0);
+u8* CodeMemory::map_file(int file, int protection) const {
+    void* memory = mmap(nullptr, size_, protection, MAP_SHARED, file, 0);
     if (memory == MAP_FAILED) return nullptr;
     // The pages are shared with a forked process, and each would write its own code to them.
-    madvise(memory, CodeMemory::size, MADV_DONTFORK);
+    madvise(memory, size_, MADV_DONTFORK);
     return static_cast<u8*>(memory);
 }
-
-}  // namespace
 
 std::string CodeMemory::map() {
     int file = memfd_create("shstk-native", MFD_CLOEXEC | MFD_EXEC);
     if (file < 0) file = memfd_create("shstk-native", MFD_CLOEXEC);
     if (file < 0) return std::string("memfd_create: ") + std::strerror(errno);
     u8* executable = nullptr;
-    if (ftruncate(file, size) == 0 && (writable_ = map_file(file, PROT_READ | PROT_WRITE)))
+    if (ftruncate(file, off_t(size_)) == 0 && (writable_ = map_file(file, PROT_READ | PROT_WRITE)))
         executable = map_file(file, PROT_READ | PROT_EXEC);
     const int error = errno;
     close(file);
@@ -39,8 +35,8 @@ std::string CodeMemory::map() {
 }
 
 CodeMemory::~CodeMemory() {
-    if (distance_) munmap(writable_ + distance_, size);
-    if (writable_) munmap(writable_, size);
+    if (distance_) munmap(writable_ + distance_, size_);
+    if (writable_) munmap(writable_, size_);
 }
 
 }  // namespace core::native

@@ -10,9 +10,7 @@ namespace core::native {
 class CodeMemory {
   public:
     // Pages get memory when they are first used.
-    static constexpr std::size_t size = std::size_t{64} << 20;
-
-    CodeMemory() = default;
+    explicit CodeMemory(std::size_t size) : size_(size) {}
     ~CodeMemory();
     CodeMemory(const CodeMemory&) = delete;
     CodeMemory& operator=(const CodeMemory&) = delete;
@@ -21,11 +19,14 @@ class CodeMemory {
     std::string map();
 
     u8* begin() const { return writable_; }
-    u8* end() const { return writable_ + size; }
+    u8* end() const { return writable_ + size_; }
     const u8* executable(const u8* writable) const { return writable + distance_; }
     u8* writable(const u8* executable) const { return const_cast<u8*>(executable - distance_); }
 
   private:
+    u8* map_file(int file, int protection) const;
+
+    const std::size_t size_;
     u8* writable_ = nullptr;
     std::ptrdiff_t distance_ = 0;  // from the writable mapping to the executable one
 };

@@ -21,12 +21,12 @@ const char* missing_instructions() {
 
 }  // namespace
 
-std::unique_ptr<Engine> Engine::create(std::string& obstacle) {
+std::unique_ptr<Engine> Engine::create(std::size_t bytes, std::string& obstacle) {
     if (const char* missing = missing_instructions()) {
         obstacle = std::string("the processor has no ") + missing;
         return nullptr;
     }
-    std::unique_ptr<Engine> engine(new Engine);
+    std::unique_ptr<Engine> engine(new Engine(bytes));
     obstacle = engine->memory_.map();
     if (!obstacle.empty()) return nullptr;
     engine->write_stubs();

@@ -17,8 +17,8 @@ namespace core::native {
 
 class Engine {
   public:
-    // Null with the obstacle if this host can't have native code.
-    static std::unique_ptr<Engine> create(std::string& obstacle);
+    // With room for so many bytes of code. Null with the obstacle if this host can't have any.
+    static std::unique_ptr<Engine> create(std::size_t bytes, std::string& obstacle);
 
     // Translates a block of code that was decoded for this level. False: it stays interpreted.
     bool translate(const Hart& h, Block& block, u64 pc, unsigned level);
@@ -42,7 +42,7 @@ class Engine {
         const u8* failed;     // eax = what a row returned
     };
 
-    Engine() = default;
+    explicit Engine(std::size_t bytes) : memory_(bytes) {}
     void write_stubs();
     void make_visible(Tlb& tlb, u64 pc, const CodePage& page) const;
 
