@@ -10,6 +10,7 @@ from random_text import COUNTER, POINTERS, loop
 from shstk.tracer import _core
 
 PAGE = 0x1000
+pytestmark = pytest.mark.skipif(_core.native_obstacle() != "", reason=_core.native_obstacle())
 
 
 @dataclass

@@ -11,11 +11,11 @@ import random
 import sys
 from pathlib import Path
 
-TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS / "core"), str(TESTS / "kernel")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "core"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "kernel"))
 
-import random_text  # noqa: E402
-import riscv_asm  # noqa: E402
+import random_text
+import riscv_asm
 
 AREAS = 0x400000  # each task has one of 64 KiB; s0 and t6 point into it
 THREAD = 0x50F00  # CLONE_VM, FS, FILES, SIGHAND, THREAD, SYSVSEM

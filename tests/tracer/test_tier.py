@@ -10,51 +10,28 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import random_guest
+from tier_runs import TIERS, differing, recorded
 
 from shstk.replay.run import Run
 from shstk.rerun.compare import replay
 from shstk.schemas.errors import UsageError
 from shstk.tracer import _core
-from shstk.tracer.record import RecordOptions, record
 
 FIXTURES = Path(__file__).parents[2] / "fixtures/bin"
 OBSTACLE = "the host is a toaster"
 # Threads, signals, fork and exec, faults, landing pads, longjmp, pivots between shadow stacks.
 PROGRAMS = ("pthread-pads", "signals", "processes", "faulty", "unwinding-longjmp", "green-threads")
 PROGRAMS += ("sc4", "sc7", "cuts", "x8", "a10")
-TIERS = ("interpreter", "native", "auto")
 
 native = pytest.mark.skipif(_core.native_obstacle() != "", reason=_core.native_obstacle())
 quanta = pytest.mark.parametrize("quantum", [(1, 30), (1000, 2000)])
-
-
-def recorded(program: Path, out: Path, **options: object) -> dict[str, bytes]:
-    """The files of the run, and what the guest wrote."""
-    written = bytearray()
-    record(
-        RecordOptions(
-            str(program),
-            out=out,
-            on_output=lambda fd, data: written.extend(data),
-            **options,  # type: ignore[arg-type]
-        )
-    )
-    files = {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
-    return files | {"output": bytes(written)}
-
-
-def compare(program: Path, folder: Path, tiers: tuple[str, ...] = TIERS, **options: object) -> None:
-    runs = [recorded(program, folder / tier, tier=tier, **options) for tier in tiers]
-    for tier, run in zip(tiers[1:], runs[1:], strict=True):
-        assert run.keys() == runs[0].keys()
-        assert not [name for name in run if run[name] != runs[0][name]], tier
 
 
 @native
 @quanta
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_fixtures(tmp_path: Path, program: str, quantum: tuple[int, int]) -> None:
-    compare(FIXTURES / f"{program}.elf", tmp_path, quantum=quantum)
+    assert not differing(FIXTURES / f"{program}.elf", tmp_path, TIERS, quantum=quantum)
 
 
 @native
@@ -63,7 +40,7 @@ def test_fixtures(tmp_path: Path, program: str, quantum: tuple[int, int]) -> Non
 def test_random_programs(tmp_path: Path, seed: int, quantum: tuple[int, int]) -> None:
     guest = tmp_path / "guest"
     guest.write_bytes(random_guest.program(seed))
-    compare(guest, tmp_path, TIERS[:2], quantum=quantum)
+    assert not differing(guest, tmp_path, quantum=quantum)
 
 
 @native
