@@ -1,5 +1,7 @@
 """Instructions per second of the executor: python benchmarks/executor.py [--repeat N] [NAME...]
 
+--native: of native code, not of the interpreter.
+
 The guests are built with PyPI's ziglang, which takes about a minute the first time. Figures are
 millions of guest instructions per second of CPU time, the best of N runs, per tracing level.
 """
@@ -18,6 +20,7 @@ from shstk.tracer import _core
 GUESTS = Path(__file__).parent / "guests"
 CPU = "generic_rv64+m+a+f+d+c+zicsr+zba+zbb+zbs+zimop+zcmop+zaamo+experimental_zicfiss"
 SLICE = 262_144
+NATIVE_AFTER = 32
 STACK_TOP = 0x7000_0000
 SHADOW_TOP = 0x6000_0000
 LEVELS = {
@@ -28,18 +31,22 @@ LEVELS = {
 }
 
 
-def build(name: str, directory: Path, start: str = "start.S") -> Path:
-    program = directory / name
+def build(name: str, directory: Path, start: str = "start.S", rounds: int = 1) -> Path:
+    """The guest, which does its work so many times."""
+    program = directory / f"{name}.{start.partition('.')[0]}"
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "riscv64-linux-musl"]
     command += [f"-mcpu={CPU}", "-fcf-protection=return", "-O2", "-nostdlib", "-static"]
-    command += ["-fno-sanitize=undefined", "-fno-stack-protector"]
-    command += [str(GUESTS / f"{name}.c"), str(GUESTS / start), "-o", str(program)]
+    command += [f"-DROUNDS={rounds}", "-fno-sanitize=undefined", "-fno-stack-protector"]
+    [source] = GUESTS.glob(f"{name}.[cS]")
+    command += [str(source), str(GUESTS / start), "-o", str(program)]
     subprocess.run(command, check=True)
     return program
 
 
-def load(program: Path, trace: int) -> tuple[_core.Machine, _core.AddressSpace, _core.Hart]:
-    machine = _core.Machine(trace=trace)
+def load(
+    program: Path, trace: int, native_after: int | None = None
+) -> tuple[_core.Machine, _core.AddressSpace, _core.Hart]:
+    machine = _core.Machine(trace=trace, native_after=native_after)
     space = _core.AddressSpace(machine)
     everything = _core.PERM_R | _core.PERM_W | _core.PERM_X
     with program.open("rb") as file:
@@ -64,9 +71,9 @@ def load(program: Path, trace: int) -> tuple[_core.Machine, _core.AddressSpace, 
     return machine, space, hart
 
 
-def measure(program: Path, trace: int) -> tuple[float, int]:
+def measure(program: Path, trace: int, native_after: int | None) -> tuple[float, int]:
     """MIPS, and the guest's result."""
-    machine, space, hart = load(program, trace)
+    machine, space, hart = load(program, trace, native_after)
     begin = time.process_time()
     while (stop := hart.run(space, SLICE, 1, 1)) in (_core.STOP_BUDGET, _core.STOP_FLUSH):
         if stop == _core.STOP_FLUSH:
@@ -82,15 +89,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     names = sorted(path.stem for path in GUESTS.glob("*.c"))
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--native", action="store_true")
     parser.add_argument("names", nargs="*", default=names)
     options = parser.parse_args()
+    after = NATIVE_AFTER if options.native else None
     print(f"{'MIPS':10}" + "".join(f"{level:>10}" for level in LEVELS) + "  result")
     with tempfile.TemporaryDirectory() as directory:
         for name in options.names:
             program = build(name, Path(directory))
             row = f"{name:10}"
             for trace in LEVELS.values():
-                runs = [measure(program, trace) for _ in range(options.repeat)]
+                runs = [measure(program, trace, after) for _ in range(options.repeat)]
                 row += f"{max(mips for mips, _ in runs):10.0f}"
             print(row + f"  {runs[0][1]:#x}", flush=True)
 

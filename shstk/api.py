@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from shstk.sweep.seeds import Tried
     from shstk.tracer.guest import RunResult
     from shstk.tracer.importers.ftrace.imports import Imported as ImportedTrace
-    from shstk.tracer.options import Callbacks, GuestArguments, Settings
+    from shstk.tracer.options import GuestArguments, Running, Settings
     from shstk.tracer.realkernel.imports import Imported
     from shstk.tracer.realkernel.options import KernelFiles, RealOptions
     from shstk.tracer.realkernel.plugin_files import PluginFiles
@@ -166,7 +166,7 @@ def replay_run(
     *,
     until: int | None = None,
     plugins: Iterable[str | Plugin] = (),
-    **callbacks: Unpack[Callbacks],
+    **running: Unpack[Running],
 ) -> Replayed:
     """Execute a run again, from its directory alone, and compare it with the record.
 
@@ -178,7 +178,7 @@ def replay_run(
     from shstk.rerun.compare import replay as run_replay
 
     loaded = [load(plugin) for plugin in plugins]
-    return run_replay(open(run), until=until, plugins=loaded, **callbacks)
+    return run_replay(open(run), until=until, plugins=loaded, **running)
 
 
 def replay_under(
@@ -187,7 +187,7 @@ def replay_under(
     out: str | Path,
     *,
     force: bool = False,
-    **callbacks: Unpack[Callbacks],
+    **running: Unpack[Running],
 ) -> RecordResult:
     """Record a run's program again, with the run's inputs, under another kernel revision.
 
@@ -195,7 +195,7 @@ def replay_under(
     """
     from shstk.rerun.kernel import record_under
 
-    return record_under(open(run), kernel, Path(out), force=force, **callbacks)
+    return record_under(open(run), kernel, Path(out), force=force, **running)
 
 
 def window(
@@ -329,7 +329,7 @@ def explore(
 ) -> Iterator[Tried]:
     """Record and judge a program under many seeds; yield the outcome of each, in their order.
 
-    Stop iterating, and the other seeds are not run. jobs: runs at a time; callbacks in `guest`
+    Stop iterating, and the other seeds are not run. jobs: runs at a time; running in `guest`
     need jobs=1.
     """
     from shstk.schemas.errors import UsageError

@@ -1,11 +1,14 @@
-"""What all tests share: text snapshots, reviewed as diffs."""
+"""What all tests share: text snapshots, reviewed as diffs; a campaign with native code."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from shstk.tracer import _core
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -14,6 +17,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write the snapshots anew instead of comparing",
     )
+    parser.addoption(
+        "--native-after",
+        type=int,
+        metavar="ENTRIES",
+        help="every machine of this process makes native code of blocks entered more often",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    after = config.getoption("--native-after")
+    if after is None:
+        return
+
+    class Native(_core.Machine):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options | {"native_after": after})
+
+    _core.Machine = Native  # type: ignore[misc]
 
 
 @pytest.fixture

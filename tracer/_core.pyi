@@ -45,10 +45,22 @@ class Machine:
     One hart runs at a time. While it runs, nothing else of the machine may be used.
     """
 
-    def __init__(self, *, without: Sequence[str] = (), trace: int = 0, max_frames: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        without: Sequence[str] = (),
+        trace: int = 0,
+        max_frames: int = 0,
+        native_after: int | None = None,
+        native_bytes: int = ...,
+    ) -> None:
         """without: extensions of EXTENSIONS (otherwise ValueError) that the machine does not have.
         max_frames: limit of resident 4 KiB frames (0 = none); an access that needs a new frame
-        above it stops with a fault of cause `FAULT_NO_FRAME`."""
+        above it stops with a fault of cause `FAULT_NO_FRAME`.
+        native_after: blocks that are entered more often become native code, except where insn rows
+        are recorded. It makes no difference but of speed. RuntimeError if there is a
+        `native_obstacle`.
+        native_bytes: the room for native code (64 MiB). All of it is dropped when it is full."""
     icount: int
     """Index of the last attempted instruction (retired or trapped), from 1; 0 is the loader's.
     cfi, flow and insn rows of an instruction have seq = icount * 2**20."""
@@ -95,6 +107,9 @@ class Machine:
         Each file's `data` must be attached again. ValueError, without a change, for bytes that
         `save` can't have returned and for more frames than max_frames. Frames of spaces that the
         machine had before still count."""
+
+def native_obstacle() -> str:
+    """Why this host can't have native code; the empty string if it can."""
 
 def decode(word: int) -> tuple[str, str, int, int, int, int, int] | None:
     """An instruction as the executor decodes it: (name, format, rd, rs1, rs2, rs3, immediate).

@@ -18,6 +18,7 @@ from shstk.tracer.kernel.tree.mounts import host_mounts
 from shstk.tracer.kernel.tree.sandbox import Sandbox
 from shstk.tracer.kernel.tty.terminal import Terminal, Typed
 from shstk.tracer.options import GuestOptions, check_options
+from shstk.tracer.tier import native_after
 
 if TYPE_CHECKING:
     from shstk.tracer._core import Machine
@@ -134,6 +135,7 @@ def start(
         without=[name for name in OPTIONAL if name not in cpu],
         trace=trace,
         max_frames=options.memory // PAGE if options.memory is not None else _FRAMES,
+        native_after=native_after(options.tier),
     )
     k = Kernel(
         machine,

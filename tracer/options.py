@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Final, TypedDict
 
 from shstk.schemas.errors import UsageError
 from shstk.schemas.extensions import CPUS, DEFAULT_CPU
 from shstk.schemas.machine import ABIS, CALL_NS, CFI_MODES, QUANTUM
 from shstk.schemas.revisions import DEFAULT_REVISION, Revision, first_with
 from shstk.schemas.uapi import RLIMITS
+
+# What executes the instructions (tier.py).
+TIERS: Final = ("auto", "native", "interpreter")
 
 
 @dataclass(frozen=True)
@@ -52,21 +55,26 @@ class GuestOptions:
     rlimits: Mapping[str, int] | None = None
     max_instructions: int | None = None
     timeout: float | None = None
+    tier: str = "interpreter"
     on_output: Callable[[int, bytes], None] | None = None
     on_progress: Callable[[int], None] | None = None
     interrupted: Callable[[], bool] | None = None
 
 
-class Callbacks(TypedDict, total=False):
-    """The GuestOptions that are called while the guest runs."""
+class Tier(TypedDict, total=False):
+    tier: str
+
+
+class Running(Tier, total=False):
+    """The GuestOptions that say how a guest is run, and that no record has."""
 
     on_output: Callable[[int, bytes], None] | None
     on_progress: Callable[[int], None] | None
     interrupted: Callable[[], bool] | None
 
 
-class Settings(TypedDict, total=False):
-    """The GuestOptions that describe the guest, as keyword arguments."""
+class Settings(Tier, total=False):
+    """The GuestOptions that a sweep gives to each of its guests, as keyword arguments."""
 
     kernel: str
     abi: str
@@ -90,7 +98,7 @@ class Settings(TypedDict, total=False):
     timeout: float | None
 
 
-class GuestArguments(Settings, Callbacks, total=False):
+class GuestArguments(Settings, Running, total=False):
     """The keyword arguments of GuestOptions, for functions that pass them on."""
 
 
@@ -100,6 +108,8 @@ def check_options(options: GuestOptions, row: Revision) -> None:
         raise UsageError(f"--cpu {options.cpu}: no such ISA", f"known: {' '.join(CPUS)}")
     if options.enable_cfi not in CFI_MODES:
         raise UsageError(f"--enable-cfi {options.enable_cfi}", f"known: {' '.join(CFI_MODES)}")
+    if options.tier not in TIERS:
+        raise UsageError(f"--tier {options.tier}", f"known: {' '.join(TIERS)}")
     limits = options.rlimits or {}
     for name in limits:
         if name not in RLIMITS:

@@ -6,19 +6,24 @@ import click
 
 import shstk
 from shstk.cli.common import plugin_option, show_plugins
-from shstk.cli.guest import guest_options, settings
-from shstk.cli.terminal import Interrupt, PassThrough, Progress, show_warnings
+from shstk.cli.guest import guest_options, settings, verbose_option
+from shstk.cli.terminal import Interrupt, PassThrough, Progress, show_tier, show_warnings
 from shstk.schemas.errors import Exit
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @plugin_option
 @guest_options()
-def command(program: str, args: tuple[str, ...], plugins: tuple[str, ...], **options: Any) -> int:
+@verbose_option
+def command(
+    program: str, args: tuple[str, ...], plugins: tuple[str, ...], verbose: bool, **options: Any
+) -> int:
     """Run PROGRAM as `record` does, but record nothing.
 
     The exit code is the program's, or 128 + signal if a signal killed it.
     """
+    if verbose:
+        show_tier(options["tier"])
     passing = PassThrough()
     result = shstk.execute(
         program,

@@ -13,9 +13,20 @@ import click
 from shstk.cli.common import Kernel, Quantum, Size
 from shstk.schemas.errors import UsageError
 from shstk.schemas.machine import ABIS, CFI_MODES
-from shstk.tracer.options import GuestOptions, Settings
+from shstk.tracer.options import TIERS, GuestOptions, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+tier_option = click.option(
+    "--tier",
+    type=click.Choice(TIERS),
+    default=GuestOptions.tier,
+    show_default=True,
+    help="What executes the guest's instructions. It changes nothing but the speed.",
+)
+verbose_option = click.option(
+    "-v", "--verbose", is_flag=True, help="Say what executes the guest's instructions."
+)
 
 _OPTIONS: Final = {
     "kernel": click.option(
@@ -124,6 +135,7 @@ _OPTIONS: Final = {
     "timeout": click.option(
         "--timeout", type=float, metavar="SECONDS", help="End the run after SECONDS."
     ),
+    "tier": tier_option,
     "program": click.argument("program"),
     "args": click.argument("args", nargs=-1, type=click.UNPROCESSED),
 }

@@ -68,7 +68,7 @@ _MACHINE: Final = (
 # Options of a guest that a real machine does not have.
 _MODEL_ONLY: Final = (
     *("abi", "cpu", "enable_cfi", "max_instructions", "nousercfi", "overlay", "plugins"),
-    *("quantum", "rlimits", "trace", "tty"),
+    *("quantum", "rlimits", "tier", "trace", "tty", "verbose"),
 )
 _REAL_ONLY: Final = (
     "firmware",

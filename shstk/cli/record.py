@@ -8,9 +8,9 @@ import click
 
 import shstk
 from shstk.cli.common import plugin_option, show_plugins
-from shstk.cli.guest import guest_options, settings
+from shstk.cli.guest import guest_options, settings, verbose_option
 from shstk.cli.realkernel import REAL_OPTIONS, check_given, given, machine_options, real_options
-from shstk.cli.terminal import Interrupt, PassThrough, Progress, show_warnings
+from shstk.cli.terminal import Interrupt, PassThrough, Progress, show_tier, show_warnings
 from shstk.schemas.tables import DEFAULT_TRACE, TRACES
 
 
@@ -28,6 +28,7 @@ from shstk.schemas.tables import DEFAULT_TRACE, TRACES
     help=f"Executor tables to record: {', '.join(TRACES)}. Rules read only cfi.",
 )
 @plugin_option
+@verbose_option
 @machine_options
 @click.option("--exit-guest", is_flag=True, help="Exit as the program did (128 + signal).")
 @click.pass_context
@@ -40,6 +41,7 @@ def command(
     force: bool,
     trace: str,
     plugins: tuple[str, ...],
+    verbose: bool,
     exit_guest: bool,
     **options: Any,
 ) -> int:
@@ -56,6 +58,8 @@ def command(
     if real:
         return _on_real_kernel(ctx, program, args, output, force, exit_guest, options)
     options = {name: options[name] for name in options if name not in REAL_OPTIONS}
+    if verbose:
+        show_tier(options["tier"])
     passing = PassThrough()
     result = shstk.record(
         program,

@@ -88,6 +88,14 @@ class Interrupt:
         return self._hit
 
 
+def show_tier(tier: str) -> None:
+    """For -v: what executes the guest."""
+    from shstk.tracer.tier import why_interpreted
+
+    why = "--tier interpreter" if tier == "interpreter" else why_interpreted()
+    click.echo(f"shstk: interpreted ({why})" if why else "shstk: native code", err=True)
+
+
 def show_warnings(warnings: Iterable[str]) -> None:
     for warning in warnings:
         click.echo(f"{click.style('warning', fg='yellow')}: {warning}", err=True)

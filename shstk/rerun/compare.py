@@ -15,7 +15,7 @@ from shstk.rerun.guest import set_up
 from shstk.schemas.manifest import Manifest
 from shstk.schemas.seq import STEPS
 from shstk.tracer.kernel import loop
-from shstk.tracer.options import Callbacks
+from shstk.tracer.options import Running
 from shstk.tracer.plugins.session import Finished, Plugins
 from shstk.tracer.recording.recorder import Collector, trace_bits
 
@@ -50,7 +50,7 @@ def replay(
     until: int | None = None,
     alarms: Callable[[Guest], Iterable[Alarm]] = lambda guest: (),
     plugins: Sequence[Plugin] = (),
-    **callbacks: Unpack[Callbacks],
+    **running: Unpack[Running],
 ) -> Replayed:
     """Execute a run again and compare all its tables.
 
@@ -62,7 +62,7 @@ def replay(
     hold = Hold(run, until)
     rec = Collector(hold)
     patience = _PATIENCE
-    interrupted = callbacks.get("interrupted")
+    interrupted = running.get("interrupted")
 
     def stop() -> bool:
         nonlocal patience
@@ -72,14 +72,14 @@ def replay(
 
     # One instruction beyond the record is a difference, and enough to see it.
     natural = hold.to_the_end and manifest.ending != "limit"
-    callbacks["interrupted"] = stop
+    running["interrupted"] = stop
     watching = Plugins(plugins, rec, trace_bits(manifest.traced))
     guest = set_up(
         run,
         watching.recorder,
         watching.trace,
         max_instructions=hold.last_icount + natural,
-        **callbacks,
+        **running,
     )
     watching.attach(guest.k)
     stopped_at = None

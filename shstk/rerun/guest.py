@@ -9,7 +9,7 @@ from shstk.replay.run import Run
 from shstk.schemas.errors import BadRun
 from shstk.tracer.guest import Guest
 from shstk.tracer.kernel.kernel import Recorder
-from shstk.tracer.options import Callbacks
+from shstk.tracer.options import Running
 from shstk.tracer.rerun.setup import set_up_again
 
 
@@ -28,7 +28,7 @@ def set_up(
     kernel: str | None = None,
     max_instructions: int | None = None,
     timeout: float | None = None,
-    **callbacks: Unpack[Callbacks],
+    **running: Unpack[Running],
 ) -> Guest:
     """See `set_up_again`."""
     return set_up_again(
@@ -40,5 +40,5 @@ def set_up(
         kernel=kernel,
         max_instructions=max_instructions,
         timeout=timeout,
-        **callbacks,
+        **running,
     )

@@ -8,12 +8,12 @@ from typing import Unpack
 
 from shstk.replay.run import Run
 from shstk.rerun.guest import set_up
-from shstk.tracer.options import Callbacks
+from shstk.tracer.options import Running
 from shstk.tracer.record import RecordResult, record_guest
 
 
 def record_under(
-    run: Run, kernel: str, out: Path, *, force: bool = False, **callbacks: Unpack[Callbacks]
+    run: Run, kernel: str, out: Path, *, force: bool = False, **running: Unpack[Running]
 ) -> RecordResult:
     """Record it into `out`. Raises BadRun (the run has no program), UsageError, CannotWrite."""
     manifest = run.manifest
@@ -23,6 +23,6 @@ def record_under(
         kernel=kernel,
         max_instructions=manifest.max_instructions,
         timeout=manifest.timeout,
-        **callbacks,
+        **running,
     )
     return record_guest(again, out, trace=manifest.traced, force=force)

@@ -19,6 +19,7 @@ from shstk.schemas import seq as positions
 from shstk.schemas.rows import to_batch
 from shstk.schemas.tables import TABLES
 from shstk.tracer.disassembly.disassemble import disassemble, register
+from shstk.tracer.options import GuestOptions
 from shstk.tracer.rerun.checkpoint_cache import CheckpointCache, cache_directory
 from shstk.tracer.rerun.window import rows
 
@@ -32,6 +33,7 @@ def window(
     *,
     table: str = "insn",
     kernel: str | None = None,
+    tier: str = GuestOptions.tier,
     cache: Path | None = None,
     on_progress: Callable[[int], None] = lambda icount: None,
 ) -> Iterator[pl.DataFrame]:
@@ -39,12 +41,12 @@ def window(
     about 100,000 rows; the last frame is empty. `place` (symbol+0x1a) follows pc, `instruction`
     follows word.
 
-    kernel: under another revision. cache: the directory for checkpoints, if not the user's cache.
-    Raises BadRun if the run was not recorded from a program.
+    kernel: under another revision. tier: as in GuestOptions. cache: the directory for checkpoints,
+    if not the user's cache. Raises BadRun if the run was not recorded from a program.
     """
     manifest = (directory(run) / "manifest.json").read_bytes()
     kept = CheckpointCache(cache or cache_directory(), manifest, kernel)
-    again = partial(set_up, run, kernel=kernel)
+    again = partial(set_up, run, kernel=kernel, tier=tier)
     until = run.manifest.icount if kernel is None else run.manifest.max_instructions
     symbols = Symbols(run)
     found = rows(again, kept, first, last, tables=(table,), until=until, on_progress=on_progress)

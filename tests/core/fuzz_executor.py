@@ -1,4 +1,5 @@
-"""Hostile guests: random words, jumps and pages. Run by hand, preferably on a sanitizer build:
+"""Hostile guests: random words, jumps and pages; the interpreter compared with native code.
+Run by hand, preferably on a sanitizer build:
 
     pip install --no-build-isolation --no-deps -e . -C cmake.define.SHSTK_SANITIZE=ON
     LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \\
@@ -6,6 +7,7 @@
 """
 
 import argparse
+import hashlib
 import random
 import sys
 import time
@@ -84,13 +86,16 @@ def change(rng: random.Random, space: _core.AddressSpace, file: _core.Pages) -> 
         space.move(start, length, start + length)
 
 
-def run_one(seed: int) -> int:
-    """Run one machine with a few harts and spaces, and check invariants; return the icount."""
+def run_one(seed: int, after: int | None = None) -> tuple[int, str]:
+    """Run one machine with a few harts and spaces, and check invariants; return the icount and a
+    hash of all that could be seen. after: with native code for blocks entered more often."""
     rng = random.Random(seed)
+    seen = hashlib.sha256()
     machine = _core.Machine(
         without=[name for name in _core.EXTENSIONS if rng.random() < 0.1],
         trace=rng.randrange(8),
         max_frames=rng.choice([0, 0, 0, 12]),
+        native_after=after,
     )
     spaces = [_core.AddressSpace(machine)]
     file = _core.Pages(machine, random_text(rng, rng.randrange(PAGES * PAGE)))
@@ -133,6 +138,7 @@ def run_one(seed: int) -> int:
             assert hart.x(0) == 0
             assert hart.ssp % 8 == 0
             assert hart.pc % 2 == 0
+            seen.update(repr((stop, machine.icount, hart.fault())).encode() + hart.state())
             if stop == _core.STOP_FAULT:
                 assert hart.fault()[0] in CAUSES
             if stop != _core.STOP_BUDGET:  # skip the instruction
@@ -140,8 +146,11 @@ def run_one(seed: int) -> int:
                 hart.elp = False
         if rng.random() < 0.2:
             for table in _core.TABLES:
-                machine.drain(table)
-    return int(machine.icount)
+                for column in machine.drain(table).values():
+                    seen.update(column)
+    for space in spaces:
+        seen.update(space.read(BASE, PAGES * PAGE, force=True) or b"")
+    return int(machine.icount), seen.hexdigest()
 
 
 def main() -> None:
@@ -152,7 +161,10 @@ def main() -> None:
     end = time.monotonic() + options.seconds
     seed, instructions = options.seed, 0
     while time.monotonic() < end:
-        instructions += run_one(seed)
+        expected = run_one(seed)
+        for after in (0, 1):
+            assert run_one(seed, after) == expected, f"seed {seed}, native code after {after}"
+        instructions += expected[0]
         seed += 1
     print(f"seeds {options.seed}..{seed - 1}, {instructions} instructions, no failures")
 

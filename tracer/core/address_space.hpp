@@ -29,6 +29,15 @@ struct Tlb {
         CodePage* page = nullptr;
     };
 
+    // Text with native code for that address.
+    struct Jump {
+        u64 tag = invalid;
+        const u8* const* code = nullptr;  // by halfword
+        u32 serial = 0;                   // of the CodePage
+        u8 unused[12] = {};
+    };
+    static_assert(sizeof(Jump) == 32);
+
     static u64 index(u64 addr) { return (addr >> page_shift) % entries; }
     // Aligned accesses within the page match the tag; all others take the slow path.
     template <u64 size>
@@ -40,12 +49,14 @@ struct Tlb {
         const u64 i = index(addr);
         load[i] = store[i] = shadow[i] = Data{};
         text[i] = Text{};
+        jump[i] = Jump{};
     }
 
     Data load[entries];
     Data store[entries];
     Data shadow[entries];
     Text text[entries];
+    Jump jump[entries];
 };
 
 class AddressSpace {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdlib>
+#include <memory>
 
 #include "types.hpp"
 
@@ -39,7 +40,12 @@ struct Block {
     u32 count;        // instructions; one more slot ends a block without a control transfer
     u32 length;       // bytes
     u32 flow_id = 0;  // row of the code table for the entry at flow_pc; 0 = none yet
+    u32 offset = 0;   // in the page
     u64 flow_pc = 0;
+    // Native code (native/), which counts the entries until there is some.
+    const u8* native = nullptr;
+    const u8* native_body = nullptr;  // after the budget was charged
+    u64 entries = 0;
 
     Slot* slots() { return reinterpret_cast<Slot*>(this + 1); }
     const Slot* slots() const { return reinterpret_cast<const Slot*>(this + 1); }
@@ -72,6 +78,11 @@ struct CodePage {
     std::size_t bytes = 0;  // of its blocks
     Block* entry[halfwords_per_page] = {};
     Block* straddling = nullptr;  // never in `entry`: its second half may change
+
+    // Native code: by halfword, for the page at one address. No other page ever has the number.
+    std::unique_ptr<const u8*[]> native;
+    u64 native_page = 0;
+    u32 native_serial = 0;
 };
 
 }  // namespace core

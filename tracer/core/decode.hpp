@@ -63,6 +63,8 @@ enum Op : u16 {
     op_illegal,
     op_fallthrough,  // not an instruction: ends a block without a control transfer
     op_pause,        // not an instruction: ends the part of a block that the budget allows
+    op_warm,         // not an instruction: counts the entries of a block until it is translated
+    op_native,       // not an instruction: enters the native code of a block
     op_count
 };
 

@@ -14,6 +14,7 @@
 #include "fp/fp.hpp"
 #include "hart.hpp"
 #include "machine.hpp"
+#include "native/engine.hpp"
 #include "semantics.hpp"
 #include "vector/execute.hpp"
 #include "vocabulary.hpp"
@@ -63,7 +64,7 @@ template <unsigned Level>
 #include "isa/all.inc"
 #define VINSN(...) &&do_vector,
 #include "isa/vector.inc"
-        &&do_illegal, &&do_fallthrough, &&do_pause,
+        &&do_illegal, &&do_fallthrough, &&do_pause, &&do_warm, &&do_native,
     };
 
     if (!hart) return {.handlers = label};
@@ -143,6 +144,7 @@ enter_part: {
     Block* const part = reinterpret_cast<Block*>(truncated);
     std::memcpy(truncated, blk, sizeof(Block) + left * sizeof(Slot));
     part->count = u32(left);
+    part->slots()[0].handler = label[part->info->op];
     part->slots()[left].handler = label[op_pause];
     blk = part;
     left = 0;
@@ -169,6 +171,29 @@ do_pause:
     pc = PC;
     mid_block = true;
     goto leave;
+
+do_warm:
+    if ((Level & trace_insn) || ++blk->entries <= m.native_after ||
+        !m.engine()->translate(h, *blk, base, Level))
+        goto* label[INFO.op];
+    blk->slots()->handler = label[op_native];
+do_native: {
+    if (blk->page->native_page != (base & ~page_mask)) goto* label[INFO.op];
+    FlowTable& flow_table = m.tables.flow;
+    native::Visit visit{&h, &as, left, limit, flow_table.next<"seq">(), flow_table.next<"block">()};
+    m.engine()->run(visit, *blk, base);
+    if constexpr (Level & trace_flow)
+        flow_table.rows += u64(visit.flow_seq - flow_table.next<"seq">());
+    left = visit.left;
+    pc = visit.pc;
+    if (visit.exit < native::Exit::interpret) goto enter;
+    blk = visit.block;
+    ip = visit.slot;
+    base = blk->page->native_page + blk->offset;
+    if (visit.exit == native::Exit::fault) goto memory_fault;
+    if (visit.exit == native::Exit::stale) goto stale;
+    goto* label[INFO.op];
+}
 
 // A store has dropped decoded text. If it was that of this block, decode the rest of it again.
 stale: {

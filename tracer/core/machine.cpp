@@ -2,8 +2,10 @@
 
 #include <cstring>
 #include <new>
+#include <stdexcept>
 
 #include "decode.hpp"
+#include "native/engine.hpp"
 #include "pages.hpp"
 
 namespace core {
@@ -21,8 +23,15 @@ u32 halfword(const Frame& frame, u32 offset) {
 
 }  // namespace
 
-Machine::Machine(Extensions extensions, unsigned trace, u64 max_frames)
-    : extensions(extensions), trace(trace), max_frames_(max_frames) {}
+Machine::Machine(Extensions extensions, unsigned trace, u64 max_frames,
+                 std::optional<u64> native_after, std::size_t native_bytes)
+    : extensions(extensions), native_after(native_after.value_or(0)), trace(trace),
+      max_frames_(max_frames) {
+    if (!native_after) return;
+    std::string obstacle;
+    engine_ = native::Engine::create(native_bytes, obstacle);
+    if (!engine_) throw std::runtime_error(obstacle);
+}
 
 Machine::~Machine() { forget_all_code(); }
 
@@ -102,8 +111,10 @@ bool Machine::is_stale(const CodePage* page) const {
 }
 
 bool Machine::reclaim_code() {
-    if (code_bytes_ <= code_bytes_limit) return false;
+    const bool full = engine_ && engine_->full();
+    if (code_bytes_ <= code_bytes_limit && !full) return false;
     forget_all_code();
+    if (full) engine_->clear();
     return true;
 }
 
@@ -121,7 +132,10 @@ Block* Machine::block_at(CodePage& page, u32 offset) {
         ended = append(draft, word);
     }
     if (draft.count == 0) return nullptr;
-    return page.entry[offset / 2] = install(page, draft);
+    Block* const block = install(page, draft);
+    block->offset = offset;
+    if (engine_) block->slots()->handler = handlers_[op_warm];
+    return page.entry[offset / 2] = block;
 }
 
 Block* Machine::straddling_block(CodePage& page, u32 word) {
@@ -156,7 +170,7 @@ Block* Machine::install(CodePage& page, Draft& draft) {
     if (!memory) throw std::bad_alloc();
     account(page, bytes);
     Block* block =
-        new (memory) Block{&page, nullptr, nullptr, nullptr, draft.count, draft.length, 0, 0};
+        new (memory) Block{.page = &page, .info = nullptr, .count = draft.count, .length = draft.length};
     std::memcpy(block->slots(), draft.slots, slots * sizeof(Slot));
     Info* const info = reinterpret_cast<Info*>(block->slots() + slots);
     std::memcpy(info, draft.info, slots * sizeof(Info));

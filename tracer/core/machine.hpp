@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <unordered_set>
 #include <vector>
 
@@ -15,10 +16,19 @@
 namespace core {
 
 class Pages;
+namespace native {
+class Engine;
+}
 
 class Machine final : public FrameOwner {
   public:
-    Machine(Extensions extensions, unsigned trace, u64 max_frames);
+    static constexpr std::size_t default_native_bytes = std::size_t{64} << 20;
+
+    // Blocks that are entered more than `native_after` times get native code, all of them together
+    // `native_bytes`. Throws std::runtime_error if this host can't have any.
+    Machine(Extensions extensions, unsigned trace, u64 max_frames,
+            std::optional<u64> native_after = {},
+            std::size_t native_bytes = default_native_bytes);
     Machine(const Machine&) = delete;
     Machine& operator=(const Machine&) = delete;
     ~Machine();
@@ -46,8 +56,10 @@ class Machine final : public FrameOwner {
     std::vector<const CodePage*> stale;
     // Set the labels for slots, by Op. A change of labels drops all decoded text.
     void use_handlers(const void* const* handlers);
-    // Drop all decoded text if it exceeds the limit. Only between blocks.
+    // Drop all decoded text if it, or native code, exceeds the limit. Only between blocks.
     bool reclaim_code();
+    // Null: no native code.
+    native::Engine* engine() const { return engine_.get(); }
 
     std::unordered_set<Pages*> caches;
     bool stored = false;  // a shared mapping was stored to, since the kernel model reset it
@@ -59,6 +71,7 @@ class Machine final : public FrameOwner {
     u32 flow_id(Block& block, u64 pc, u64 seq, u32 tid, u32 mm);
 
     const Extensions extensions;
+    const u64 native_after;
     unsigned trace;
     u64 icount = 0;
     u64 time_offset = 0;  // csr time reads icount + time_offset
@@ -94,6 +107,7 @@ class Machine final : public FrameOwner {
     std::vector<CodePage*> code_pages_;
     std::vector<std::unique_ptr<CodePage>> graveyard_;
     FlowIds flow_ids_;
+    std::unique_ptr<native::Engine> engine_;
     alignas(64) u8 zero_page_[page_size] = {};
 };
 

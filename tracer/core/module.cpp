@@ -1,5 +1,7 @@
 // The Python bindings of the core; _core.pyi documents the interface.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -13,6 +15,7 @@
 #include "hart.hpp"
 #include "listing.hpp"
 #include "machine.hpp"
+#include "native/engine.hpp"
 #include "pages.hpp"
 #include "run.hpp"
 #include "snapshot.hpp"
@@ -233,6 +236,12 @@ std::tuple<Spaces, Harts, Files> restore_machine(const std::shared_ptr<Machine>&
     return Snapshot::restore(machine, span_of(bytes));
 }
 
+std::string native_obstacle() {
+    std::string obstacle;
+    native::Engine::create(Machine::default_native_bytes, obstacle);
+    return obstacle;
+}
+
 nb::object decode_word(u32 word) {
     const Listed row = listed(word);
     if (!row.name) return nb::none();
@@ -317,6 +326,7 @@ NB_MODULE(_core, module) {
     module.attr("TABLES") = described();
     module.attr("CFI_KINDS") = cfi_kinds();
 
+    module.def("native_obstacle", native_obstacle);
     module.def("decode", decode_word, nb::arg("word"));
 
     nb::class_<ColumnBuffer>(module, "_ColumnBuffer", nb::type_slots(column_slots));
@@ -325,11 +335,13 @@ NB_MODULE(_core, module) {
         .def(
             "__init__",
             [](Machine* self, const std::vector<std::string>& without, unsigned trace,
-               u64 max_frames) {
-                new (self) Machine(all_extensions_but(without), trace, max_frames);
+               u64 max_frames, std::optional<u64> native_after, std::size_t native_bytes) {
+                new (self) Machine(all_extensions_but(without), trace, max_frames, native_after,
+                                   native_bytes);
             },
             nb::kw_only(), nb::arg("without") = nb::tuple(), nb::arg("trace") = 0,
-            nb::arg("max_frames") = 0)
+            nb::arg("max_frames") = 0, nb::arg("native_after") = nb::none(),
+            nb::arg("native_bytes") = Machine::default_native_bytes)
         .def_rw("icount", &Machine::icount)
         .def_rw("time_offset", &Machine::time_offset)
         .def_rw("trace", &Machine::trace)

@@ -85,6 +85,7 @@ Stop run(Hart& h, AddressSpace& as, u64 budget, u32 tid, u32 mm) {
     const unsigned level = level_of(m.trace);
     each_table(m.tables, level, [](auto& table, Trace) { table.prepare(); });
     m.bury();
+    m.reclaim_code();
     const Loop loop = loop_of(level);
     m.use_handlers(loop(nullptr, nullptr, 0, false, 0, 0).handlers);
     as.synchronize();

@@ -80,6 +80,11 @@ class FixedTable {
             handed_over_.erase(unused);
         }
     }
+    // Where the value of the next row goes.
+    template <Name name>
+    TypeOf<name, Columns...>* next() {
+        return column<name>() + rows;
+    }
     void stamp(u32 tid, u32 mm) {
         std::fill(column<"tid">() + stamped, column<"tid">() + rows, tid);
         std::fill(column<"mm">() + stamped, column<"mm">() + rows, mm);

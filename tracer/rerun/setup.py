@@ -17,7 +17,7 @@ from shstk.tracer.kernel.tree.mounts import Mount
 from shstk.tracer.kernel.tree.recordedtree import RecordedTree
 from shstk.tracer.kernel.tree.sandbox import Sandbox
 from shstk.tracer.kernel.tty.terminal import Typed
-from shstk.tracer.options import Callbacks, GuestOptions, check_options
+from shstk.tracer.options import GuestOptions, Running, check_options
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Recorder
@@ -53,13 +53,13 @@ def set_up_again(
     kernel: str | None = None,
     max_instructions: int | None = None,
     timeout: float | None = None,
-    **callbacks: Unpack[Callbacks],
+    **running: Unpack[Running],
 ) -> Guest:
     """The guest of a run before its first instruction, in its state when it was recorded.
 
     rows: returns the rows of a table of the run (`tree` and `typed`). trace: _core.TRACE_* bits.
     kernel: another revision; None: the recorded switches. max_instructions: icount to stop at.
-    timeout, callbacks: as in GuestOptions. Of the host only `run` is read, and nothing is written.
+    timeout, running: as in GuestOptions. Of the host only `run` is read, and nothing is written.
 
     Raises BadRun (the run has no program, or lost its file), UsageError (`kernel` does not support
     the machine).
@@ -95,7 +95,7 @@ def set_up_again(
         max_instructions=max_instructions,
         timeout=timeout,
         rlimits={name: limit.soft for name, limit in manifest.rlimits.items()},
-        **callbacks,
+        **running,
     )
     row = manifest.row if kernel is None else resolve(kernel)
     check_options(options, row)

@@ -13,6 +13,8 @@ from shstk.cli.common import (
     plugin_option,
     run_argument,
 )
+from shstk.cli.guest import tier_option, verbose_option
+from shstk.cli.terminal import show_tier
 from shstk.schemas.errors import UsageError
 from shstk.schemas.tables import WINDOWED
 
@@ -47,6 +49,8 @@ from shstk.schemas.tables import WINDOWED
 )
 @click.option("--force", is_flag=True, help="With -o: replace an existing run or file.")
 @plugin_option
+@tier_option
+@verbose_option
 @format_option("text", "json", "csv", "arrow")
 def command(
     run: Path,
@@ -57,6 +61,8 @@ def command(
     output: Path | None,
     force: bool,
     plugins: tuple[str, ...],
+    tier: str,
+    verbose: bool,
     format: str,
 ) -> int:
     """Execute RUN again, from its directory alone, and compare it with the record.
@@ -69,12 +75,14 @@ def command(
     Checkpoints are kept in the user's cache: the first --trace takes as long as executing the run,
     later ones about a second.
     """
+    if verbose:
+        show_tier(tier)
     if traced is not None or window is not None:
         if until is not None or plugins:
             raise UsageError("--until and --plugin cannot be combined with --trace", "use --window")
         from shstk.cli.replay.window import show
 
-        return show(open_run(run), traced or "insn", window, kernel, output, force, format)
+        return show(open_run(run), traced or "insn", window, kernel, output, force, tier, format)
     if format not in ("text", "json"):
         raise UsageError(f"--format {format} needs --trace")
     if kernel is not None:
@@ -84,11 +92,11 @@ def command(
             raise UsageError("--plugin cannot be combined with --kernel")
         from shstk.cli.replay.kernel import record
 
-        return record(open_run(run), run, kernel, output, force)
+        return record(open_run(run), run, kernel, output, force, tier)
     if output is not None or force:
         raise UsageError(
             "-o and --force need --kernel or --trace", "without these nothing is written"
         )
     from shstk.cli.replay.compare import compare
 
-    return compare(open_run(run), run, until, plugins, format)
+    return compare(open_run(run), run, until, plugins, tier, format)

@@ -17,7 +17,9 @@ from shstk.schemas.errors import Exit
 from shstk.schemas.version import VERSION
 
 
-def compare(run: Run, path: Path, until: int | None, plugins: tuple[str, ...], format: str) -> int:
+def compare(
+    run: Run, path: Path, until: int | None, plugins: tuple[str, ...], tier: str, format: str
+) -> int:
     progress = Progress()
     result = replay(
         run,
@@ -25,6 +27,7 @@ def compare(run: Run, path: Path, until: int | None, plugins: tuple[str, ...], f
         plugins=[load(plugin) for plugin in plugins],
         interrupted=Interrupt(),
         on_progress=progress,
+        tier=tier,
     )
     progress.clear()
     if format == "json":

@@ -12,7 +12,7 @@ from shstk.rerun.kernel import record_under
 from shstk.schemas.errors import Exit
 
 
-def record(run: Run, path: Path, kernel: str, output: Path | None, force: bool) -> int:
+def record(run: Run, path: Path, kernel: str, output: Path | None, force: bool, tier: str) -> int:
     named = path if path.name else path.absolute()
     out = output or named.with_name(f"{named.name.removesuffix('.run')}.{kernel}.run")
     passing = PassThrough()
@@ -24,6 +24,7 @@ def record(run: Run, path: Path, kernel: str, output: Path | None, force: bool) 
         on_output=passing,
         on_progress=Progress(),
         interrupted=Interrupt(),
+        tier=tier,
     )
     show_warnings(result.warnings)
     click.echo(

@@ -22,6 +22,7 @@ def show(
     kernel: str | None,
     output: Path | None,
     force: bool,
+    tier: str,
     format: str,
 ) -> int:
     end = run.manifest.icount
@@ -29,7 +30,9 @@ def show(
     if kernel is None and first > end * positions.STEPS:
         raise UsageError(f"--window {positions.show(first)}..: the run ends at {end}.0")
     progress = Progress()
-    frames = window.window(run, first, last, table=table, kernel=kernel, on_progress=progress)
+    frames = window.window(
+        run, first, last, table=table, kernel=kernel, tier=tier, on_progress=progress
+    )
     by_name = output.suffix[1:] if output and format == "text" else format
     wanted = by_name if by_name in ("json", "csv", "arrow") else format
     if output is None and wanted == "arrow":
