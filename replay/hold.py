@@ -99,7 +99,7 @@ class Hold:
             self.disagrees = True
             self._bound = (seq // STEPS + 1) * STEPS
 
-    def mark(self, seq: int, rows: dict[str, int]) -> None:
+    def mark(self, seq: int, rows: dict[str, int], open_rows: object) -> None:
         """All rows of the instructions before that of `seq` have arrived."""
         bound = min(seq, self._end) // STEPS * STEPS
         if self.disagrees or bound <= self._bound:
@@ -129,11 +129,10 @@ class Hold:
         else:
             bound = self._end
         open_end = self.open_end and not self.disagrees and stopped_at is None
-        entries = self._manifest.ending != "recovered"  # events that had not ended have no row
         found = [
             difference
             for sides in self._tables.values()
-            for difference in sides.differences(bound, open_end, entries)
+            for difference in sides.differences(bound, open_end)
         ]
         self._bound = END if open_end else bound
         return min(found, key=lambda difference: difference.time, default=None)
@@ -191,14 +190,13 @@ class _Sides:
         self._agreed += recorded.num_rows
         return True
 
-    def differences(self, bound: int, open_end: bool, entries: bool) -> Iterator[Difference]:
+    def differences(self, bound: int, open_end: bool) -> Iterator[Difference]:
         """bound: where the comparison ends. open_end: the record itself ends near `bound`, and any
         rows it has beyond must occur now too."""
         self._read(END if open_end else bound)
         if self._exits:
             yield from self._first("seq_end", (), bound, open_end)
-            if entries:
-                yield from self._first("seq", self._exits, bound, open_end)
+            yield from self._first("seq", self._exits, bound, open_end)
         else:
             yield from self._first("seq", (), bound, open_end)
 

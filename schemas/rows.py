@@ -20,6 +20,9 @@ INTEGERS = {
 _OTHERS = {"bool": bool, "str": str, "bytes": bytes, "kind": str}
 
 
+TableRow = tuple[str, dict[str, Any]]  # a table and a row of it
+
+
 class BadRow(ValueError):
     """A row that does not fit its table; the message names table and column."""
 

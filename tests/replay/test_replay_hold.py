@@ -44,7 +44,7 @@ def held(run: Run, record: Tables, now: Tables, marks: Sequence[int] = ()) -> Ho
                 hold.append(name, batch)
             waiting[name] = table.slice(ready), due[ready:]
         if mark is not None:
-            hold.mark(mark, {})
+            hold.mark(mark, {}, ())
     return hold
 
 

@@ -34,6 +34,7 @@ def boot(
     Raises BadProgram.
     """
     k.rec.module_of = partial(module_at, k)
+    k.rec.open_rows = k.open_rows
     tid = k.new_tid()
     assert tid is not None
     group = tid if k.terminal is not None else SHELL_PID

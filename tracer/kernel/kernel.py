@@ -6,12 +6,13 @@ loop.py drives the harts.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from shstk.schemas.extensions import OPTIONAL
 from shstk.schemas.machine import CALL_NS, QUANTUM
 from shstk.schemas.revisions import Revision
+from shstk.schemas.rows import TableRow
 from shstk.schemas.seq import STEPS
 from shstk.tracer.kernel.call import RESTART, RESTART_ALWAYS, Wait
 from shstk.tracer.kernel.errno import Errno
@@ -35,6 +36,7 @@ class Recorder(Protocol):
     """The part of recording.recorder (or NullRecorder) that the kernel uses."""
 
     module_of: Callable[[int, int], int | None]
+    open_rows: Callable[[], Iterable[TableRow]]
 
     def row(self, table: str, /, **columns: Any) -> None: ...
     def drain(self, machine: Buffers) -> None: ...
@@ -263,30 +265,41 @@ class Kernel:
         if call is None:
             return
         task.call = task.blocked = None
-        ended = None if outcome == "run_ended" else self.seq()
-        back = outcome in ("returned", "restarted")
-        self.rec.row(
-            "syscalls",
-            seq=call.seq,
-            tid=call.tid,
-            mm=call.mm,
-            seq_end=ended,
-            nr=call.nr,
-            name=call.name,
+        for table, columns in _call_rows(task, call, outcome, ret, self.seq()):
+            self.rec.row(table, **columns)
+
+    def open_rows(self) -> Iterator[TableRow]:
+        """The rows of the calls and address spaces that have not ended, as if the run ended now."""
+        for task in sorted(self.tasks.values(), key=lambda t: t.tid):
+            if task.call is not None:
+                yield from _call_rows(task, task.call, "run_ended", None, None)
+        for mm in self.mms.values():
+            yield "mms", mm.row(None)
+
+
+def _call_rows(
+    task: Task, call: InCall, outcome: str, ret: int | None, ended: int | None
+) -> Iterator[TableRow]:
+    back = outcome in ("returned", "restarted")
+    yield (
+        "syscalls",
+        {
+            "seq": call.seq,
+            "tid": call.tid,
+            "mm": call.mm,
+            "seq_end": ended,
+            "nr": call.nr,
+            "name": call.name,
             **dict(zip(_ARGS, call.args, strict=True)),
-            ret=ret,
-            outcome=outcome,
-            pc=call.pc,
-            sp=call.sp,
-            ssp_entry=call.ssp,
-            ssp_exit=task.hart.ssp if back else None,
-            state_hash=task.hart.state_hash() if back else None,
-        )
-        if call.attempt is not None:
-            returned = outcome == "returned"
-            self.rec.row(
-                "clones",
-                **vars(call.attempt),
-                seq_end=ended if returned else None,
-                ret=ret if returned else None,
-            )
+            "ret": ret,
+            "outcome": outcome,
+            "pc": call.pc,
+            "sp": call.sp,
+            "ssp_entry": call.ssp,
+            "ssp_exit": task.hart.ssp if back else None,
+            "state_hash": task.hart.state_hash() if back else None,
+        },
+    )
+    if call.attempt is not None:
+        known = {"seq_end": ended, "ret": ret} if outcome == "returned" else {}
+        yield "clones", vars(call.attempt) | {"seq_end": None, "ret": None} | known

@@ -55,10 +55,9 @@ def run(
 
 def close(k: Kernel) -> None:
     """Write the rows of the calls and mms that are still open after the last instruction."""
-    for task in sorted(k.tasks.values(), key=lambda t: t.tid):
-        k.end_call(task, "run_ended", None)
-    for mm in k.mms.values():
-        mm.write_row(k, None)
+    k.rec.open_rows = tuple
+    for table, columns in k.open_rows():
+        k.rec.row(table, **columns)
     k.rec.drain(k.machine)
 
 

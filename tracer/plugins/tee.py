@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from shstk.schemas.rows import to_batch
+from shstk.schemas.rows import TableRow, to_batch
 from shstk.schemas.tables import TABLES, TRACED
 from shstk.tracer.recording.recorder import Buffers, core_batch, trace_bits
 
@@ -57,6 +57,14 @@ class Tee:
                 self._early.append((table, columns))
             else:
                 self._tell(table, columns)
+
+    @property
+    def open_rows(self) -> Callable[[], Iterable[TableRow]]:
+        return self._inner.open_rows
+
+    @open_rows.setter
+    def open_rows(self, given: Callable[[], Iterable[TableRow]]) -> None:
+        self._inner.open_rows = given
 
     def replay(self) -> None:
         """Pass on the rows of the time before a guest was attached."""

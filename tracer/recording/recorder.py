@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from shstk.schemas.errors import CannotWrite
 from shstk.schemas.manifest import Manifest, PluginEntry
-from shstk.schemas.rows import kind_array, schema, to_batch
+from shstk.schemas.rows import TableRow, kind_array, schema, to_batch
 from shstk.schemas.tables import TABLES, TRACED
 from shstk.tracer import _core
 from shstk.tracer.recording.rundir import Partial
@@ -56,8 +56,9 @@ class Sink(Protocol):
 
     def append(self, table: str, batch: pa.RecordBatch) -> None: ...
 
-    def mark(self, seq: int, rows: dict[str, int]) -> None:
-        """Everything up to seq has been appended. rows: the number of rows of each table."""
+    def mark(self, seq: int, rows: dict[str, int], open_rows: Sequence[TableRow]) -> None:
+        """Everything up to seq has been appended. rows: the number of rows of each table.
+        open_rows: of what has not ended; they are appended when it ends."""
         ...
 
     def close_streams(self) -> None: ...
@@ -67,10 +68,19 @@ class Sink(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A point up to which everything was passed on, and the rows of what had not ended there."""
+
+    seq: int
+    open_rows: tuple[TableRow, ...]
+
+
 class Collector:
     """Collects all events in batches for a sink. An error of the sink is raised here later.
 
-    module_of: (mm, pc) -> modules.module, called for every new block of code.
+    module_of: (mm, pc) -> modules.module, called for every new block of code. open_rows: the
+    rows of what has not ended, as they would be if the run ended now.
     """
 
     def __init__(
@@ -80,6 +90,7 @@ class Collector:
         thresholds: Thresholds = Thresholds(),
     ) -> None:
         self.module_of = module_of
+        self.open_rows: Callable[[], Iterable[TableRow]] = tuple
         self._sink = sink
         self._rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
         self._names = {name: frozenset(table.names) for name, table in TABLES.items()}
@@ -118,7 +129,9 @@ class Collector:
     def mark(self) -> None:
         """Flush the drained rows to disk, so that they survive kill -9."""
         self._flush_rows()
-        self._writer.put_mark(self._last_seq)
+        unended = tuple(self.open_rows())
+        upto = max(self._last_seq, *(row["seq"] for _, row in unended), 0)
+        self._writer.put_mark(Mark(upto, unended))
         self._next_mark = time.monotonic() + self._thresholds.mark_seconds
 
     def tick(self, machine: Buffers) -> None:
@@ -198,7 +211,7 @@ class Recorder(Collector):
         """
         self.finish()
         self._partial.keep(manifest)
-        self._partial.mark(self._last_seq, self._writer.rows, final=True)
+        self._partial.mark(self._last_seq, self._writer.rows, (), final=True)
         return self._partial.seal(manifest, self._writer.rows, self._force)
 
     def abandon(self, machine: Buffers | None = None) -> None:
@@ -227,6 +240,7 @@ class NullRecorder:
 
     def __init__(self) -> None:
         self.module_of: Callable[[int, int], int | None] = lambda mm, pc: None
+        self.open_rows: Callable[[], Iterable[TableRow]] = tuple
         self._inputs: dict[tuple[str, bytes, int], int] = {}
 
     def begin(self, manifest: Manifest) -> None:
@@ -263,7 +277,7 @@ class _Writer:
     def __init__(self, sink: Sink) -> None:
         self.rows: dict[str, int] = {}  # written so far
         self._sink = sink
-        self._queue: queue.Queue[tuple[str, _MakeBatch] | int | None] = queue.Queue(_QUEUE)
+        self._queue: queue.Queue[tuple[str, _MakeBatch] | Mark | None] = queue.Queue(_QUEUE)
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="shstk-writer", daemon=True)
         self._thread.start()
@@ -272,9 +286,9 @@ class _Writer:
         self._raise()
         self._queue.put((table, make))
 
-    def put_mark(self, seq: int) -> None:
+    def put_mark(self, mark: Mark) -> None:
         self._raise()
-        self._queue.put(seq)
+        self._queue.put(mark)
 
     def close(self) -> None:
         """Wait until everything is written. Raises the sink's error, if any."""
@@ -303,9 +317,9 @@ class _Writer:
         except Exception as e:
             self._error = self._error or e
 
-    def _do(self, item: tuple[str, _MakeBatch] | int) -> None:
-        if isinstance(item, int):
-            self._sink.mark(item, self.rows)
+    def _do(self, item: tuple[str, _MakeBatch] | Mark) -> None:
+        if isinstance(item, Mark):
+            self._sink.mark(item.seq, self.rows, item.open_rows)
             return
         table, make = item
         batch = make()

@@ -2,7 +2,8 @@
 
     RUN.partial/   the files of tablefile.py for the executor's tables, <table>.arrows (IPC streams)
                    for the others, files/<sha256>, begun.json (the manifest as far as it is known),
-                   progress.jsonl (marks: a seq and the rows of each table on disk up to it)
+                   progress.jsonl (marks: a seq, the number of rows of each table on disk up to it,
+                   and the rows of calls, clones and address spaces that had not ended)
     RUN/           <table>.parquet (for tables with rows), files/<sha256> (if the guest saw any),
                    manifest.json
 
@@ -22,12 +23,12 @@ import json
 import os
 import shutil
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,6 +38,7 @@ from shstk.schemas.door import FILES, PARTIAL, PLUGINS, faults
 from shstk.schemas.errors import BadRun, CannotWrite, OutputExists
 from shstk.schemas.manifest import NAME as MANIFEST
 from shstk.schemas.manifest import U64, Manifest, PluginEntry, TableEntry
+from shstk.schemas.rows import TableRow, to_batch
 from shstk.schemas.tables import TABLES, TRACED
 from shstk.tracer.recording.tablefile import (
     GROUP,
@@ -143,10 +145,12 @@ class Partial:
                 self._streams[table] = new_stream(self._stream(table), table)
             self._streams[table].write_batch(batch)
 
-    def mark(self, seq: int, rows: dict[str, int], final: bool = False) -> None:
-        """Flush all rows up to seq to disk and log the number of rows of each table. final: the
-        run has ended."""
-        line = json.dumps({"seq": hex(seq), "rows": rows, "final": final})
+    def mark(
+        self, seq: int, rows: dict[str, int], open_rows: Sequence[TableRow], final: bool = False
+    ) -> None:
+        """Flush all rows up to seq to disk and log the number of rows of each table, and the rows
+        of what has not ended. final: the run has ended."""
+        line = json.dumps({"seq": hex(seq), "rows": rows, "open": open_rows, "final": final})
         with _writing(self.path, self._kept), (self.path / PROGRESS).open("a") as progress:
             for file in self._files.values():
                 file.save()
@@ -161,17 +165,38 @@ class Partial:
         _remove(self.path)
         self.release()
 
-    def seal(self, manifest: Manifest, rows: dict[str, int], force: bool = False) -> Path:
-        """Seal the run. rows: the number of rows appended to each table."""
-        tables = {name: self._sealer(name, rows[name]) for name in TABLES if rows.get(name)}
+    def seal(
+        self,
+        manifest: Manifest,
+        rows: Mapping[str, int],
+        force: bool = False,
+        more: Iterable[TableRow] = (),
+    ) -> Path:
+        """Seal the run. rows: the number of rows appended to each table. more: rows beside them, of
+        tables that the executor does not write."""
+        extra: dict[str, list[dict[str, Any]]] = {}
+        for name, row in more:
+            extra.setdefault(name, []).append(row)
+        tables = {
+            name: self._sealer(name, rows.get(name, 0), extra.get(name, []))
+            for name in TABLES
+            if rows.get(name) or name in extra
+        }
         return self.publish(manifest, tables, force)
 
-    def _sealer(self, name: str, rows: int) -> Callable[[], TableEntry]:
+    def _sealer(self, name: str, rows: int, more: list[dict[str, Any]]) -> Callable[[], TableEntry]:
         if name in self._files:
             return self._files[name].seal
         if name in TRACED:
             return self.table(name, _first(rows, read_saved(name, self.path)))
-        return self.table(name, _in_order(lambda: _first(rows, read_stream(self._stream(name)))))
+        return self.table(name, _in_order(lambda: self._of_stream(name, rows, more)))
+
+    def _of_stream(
+        self, name: str, rows: int, more: list[dict[str, Any]]
+    ) -> Iterator[pa.RecordBatch]:
+        yield from _first(rows, read_stream(self._stream(name)))
+        if more:
+            yield to_batch(TABLES[name], more)
 
     def saved_rows(self, table: str) -> int:
         """The number of rows on disk, for a recording that was cut off."""
@@ -276,8 +301,7 @@ def recover(directory: Path, force: bool = False) -> Path:
     force: overwrite RUN.
 
     The manifest has the ending `recovered` and the seq up to which every table is complete, unless
-    the guest had ended and only sealing was cut off. A call, clone or address space that had not
-    ended by then has no row. Raises BadRun, CannotWrite.
+    the guest had ended and only sealing was cut off. Raises BadRun, CannotWrite.
     """
     path = directory if directory.name.endswith(PARTIAL) else Path(f"{directory}{PARTIAL}")
     if not path.is_dir():
@@ -312,7 +336,7 @@ def _recovered(partial: Partial, force: bool) -> Path:
         raise BadRun(f"{path}: nothing to recover", _TOO_EARLY)
     if not mark["final"]:
         begun = replace(begun, ending="recovered", recovered_up_to=U64(int(mark["seq"], 16)))
-    return partial.seal(begun, mark["rows"], force)
+    return partial.seal(begun, mark["rows"], force, mark["open"])
 
 
 def _sealed(partial: Partial) -> bool:

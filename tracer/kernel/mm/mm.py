@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from shstk.schemas.uapi import (
     ERRNO,
@@ -114,9 +114,9 @@ class Mm:
         low = addr & ((1 << kept) - 1)
         return (low - (low >> (kept - 1) << kept)) & (2**64 - 1) if self.pmlen else addr
 
-    def write_row(self, k: Kernel, seq_end: int | None) -> None:
-        """Called at the end of the address space, or of the run."""
-        k.rec.row("mms", mm=self.id, seq_end=seq_end, **vars(self.birth))
+    def row(self, seq_end: int | None) -> dict[str, Any]:
+        """The row of mms, at the end of the address space or of the run."""
+        return {"mm": self.id, "seq_end": seq_end, **vars(self.birth)}
 
     def copy(self, id: int, birth: Birth) -> Mm:
         """dup_mm: fork's copy, with one user."""

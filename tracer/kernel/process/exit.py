@@ -105,7 +105,7 @@ def mmput(k: Kernel, mm: Mm) -> None:
     mm.users -= 1
     if mm.users == 0:
         del k.mms[mm.id]
-        mm.write_row(k, k.seq())
+        k.rec.row("mms", **mm.row(k.seq()))
 
 
 def _exit_notify(k: Kernel, t: Task) -> None:
