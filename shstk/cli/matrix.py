@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     program: str | None,
     args: tuple[str, ...],
     kernels: str,
