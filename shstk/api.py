@@ -5,7 +5,7 @@ Each function imports what it needs when it is called: recording needs no rules 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -292,6 +292,7 @@ def matrix(
     program: str | Path,
     *args: str,
     kernels: Iterable[str] = COMPARED,
+    real: Mapping[str, RealOptions] | None = None,
     keep: str | Path | None = None,
     on_output: Callable[[str, int, bytes], None] | None = None,
     on_kernel: Callable[[str], None] | None = None,
@@ -299,8 +300,9 @@ def matrix(
 ) -> dict[str, Report]:
     """Record a program under each kernel and judge it by intent: kernel -> Report.
 
-    keep: a directory for the runs, as <keep>/<kernel>.run; without it they are deleted.
-    on_output gets (kernel, fd, bytes); on_kernel is called before each recording.
+    real: real kernels too, by the names that they get in the result. keep: a directory for the
+    runs, as <keep>/<kernel>.run; without it they are deleted. on_output gets (kernel, fd, bytes);
+    on_kernel is called before each recording.
     """
     from shstk.schemas.errors import UsageError
     from shstk.sweep.kernels import matrix as run_matrix
@@ -311,6 +313,7 @@ def matrix(
     return run_matrix(
         GuestOptions(str(program), args, **guest),
         kernels,
+        real=real,
         keep=Path(keep) if keep is not None else None,
         on_output=on_output,
         on_kernel=on_kernel,

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -13,6 +14,7 @@ import shstk
 from shstk import render
 from shstk.cli.common import Kernel, format_option
 from shstk.cli.guest import guest_options, settings
+from shstk.cli.realkernel import REAL_OPTIONS, check_given, machine_options, real_options
 from shstk.cli.terminal import Status
 from shstk.schemas.errors import Exit, UsageError
 from shstk.schemas.revisions import COMPARED, resolve
@@ -30,6 +32,14 @@ if TYPE_CHECKING:
 )
 @click.option("-k", "--kernel", "more", type=Kernel(), multiple=True, help="One more column.")
 @click.option(
+    "--run",
+    "runs",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="RUN",
+    help="One more column: a run that was recorded before, maybe elsewhere.",
+)
+@click.option(
     "-p",
     "--program",
     "others",
@@ -42,44 +52,62 @@ if TYPE_CHECKING:
 )
 @click.option("--all", "all_rules", is_flag=True, help="List rules that no revision violates too.")
 @format_option("text", "json", "csv")
+@machine_options(several=True)
 @guest_options("kernel", "program", "args")
 @click.argument("program", required=False)
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     program: str | None,
     args: tuple[str, ...],
     kernels: str,
     more: tuple[str, ...],
+    runs: tuple[Path, ...],
     others: tuple[str, ...],
     keep: Path | None,
     all_rules: bool,
     format: str,
     **options: Any,
 ) -> int:
-    """Record PROGRAM under several revisions and print finding x revision.
+    """Record PROGRAM under several kernels and print finding x kernel.
 
     A cell is the number of violations of intent; `ok (n)`: n instances were correct; `-`: nothing
-    to judge. `changes` names the revisions at which a finding appears and disappears. With
-    --program: program x finding x revision. Exit code 1 if any revision has findings.
+    to judge. `changes` names the kernels at which a finding appears and disappears. With
+    --program: program x finding x kernel. Exit code 1 if any kernel has findings.
+
+    Columns of real kernels are booted in QEMU (--real-kernel IMAGE) or are runs that exist (--run).
+    Without PROGRAM there are only the columns of runs.
     """
     from shstk.replay.matrix import matrix
 
+    images = options["real_kernel"]
+    check_given(ctx, bool(images))
     names = [resolve(name.strip()).name for name in kernels.split(",") if name.strip()] + list(more)
-    if not names:
+    if not names and not images and not runs:
         raise UsageError("--kernels names no revision", "`shstk kernels` lists them")
-    programs = _programs(program, args, others)
-    guest = settings(options, piped=False)
+    programs = {} if runs and program is None and not others else _programs(program, args, others)
+    if runs and len(programs) > 1:
+        raise UsageError("--run goes with one program", "name the program that the run is of")
+    recorded = {name: shstk.check(path) for name, path in _named(runs).items()}
+    guest = settings({k: v for k, v in options.items() if k not in REAL_OPTIONS}, piped=False)
     status = Status()
     reports = {
         name: shstk.matrix(
             *words,
             kernels=names,
+            real={
+                image: real_options(path, words[0], tuple(words[1:]), guest, options)
+                for image, path in _named(images).items()
+            },
             keep=keep and (keep if len(programs) == 1 else keep / Path(words[0]).name),
             on_kernel=partial(_show, status, name),
             **guest,
         )
+        | recorded
         for name, words in programs.items()
-    }
+    } or {_program_of(runs[0]): recorded}
     status.clear()
     if format == "text":
         write_text(reports, all_rules, sys.stdout)
@@ -133,6 +161,17 @@ def _programs(
     if len(set(names)) < len(names):
         names = [shlex.join(words) for words in commands]
     return dict(zip(names, commands, strict=True))
+
+
+def _program_of(run: Path) -> str:
+    return Path(shstk.open(run, verify=False).manifest.program).name
+
+
+def _named(paths: Iterable[Path]) -> dict[str, Path]:
+    """Each path's name in the table: the file's, or all of it where two have the same."""
+    found = list(paths)
+    names = Counter(path.name for path in found)
+    return {path.name if names[path.name] == 1 else str(path): path for path in found}
 
 
 def _show(status: Status, program: str, kernel: str) -> None:

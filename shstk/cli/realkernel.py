@@ -28,12 +28,6 @@ _KERNEL: Final = (
 )
 _MACHINE: Final = (
     click.option(
-        "--real-kernel",
-        type=_FILE,
-        metavar="IMAGE",
-        help="Boot this Image (or vmlinuz) in QEMU and record the program there.",
-    ),
-    click.option(
         "--firmware",
         type=_FILE,
         metavar="FILE",
@@ -61,8 +55,25 @@ _MACHINE: Final = (
         metavar="UID",
         help="With --real-kernel: the user that the program runs as; 0 is root.",
     ),
+)
+_RECORDED: Final = (
+    click.option(
+        "--real-kernel",
+        type=_FILE,
+        metavar="IMAGE",
+        help="Boot this Image (or vmlinuz) in QEMU and record the program there.",
+    ),
     click.option(
         "--keep-events", type=_FILE, metavar="FILE", help="With --real-kernel: QEMU's events."
+    ),
+)
+_COMPARED: Final = (
+    click.option(
+        "--real-kernel",
+        type=_FILE,
+        multiple=True,
+        metavar="IMAGE",
+        help="One more column: this Image, booted in QEMU.",
     ),
 )
 # Options of a guest that a real machine does not have.
@@ -96,11 +107,16 @@ def kernel_options(command: F) -> F:
     return command
 
 
-def machine_options(command: F) -> F:
-    """--real-kernel and what goes with it."""
-    for option in reversed((*_MACHINE, *_KERNEL)):
-        command = option(command)
-    return command
+def machine_options(several: bool = False) -> Callable[[F], F]:
+    """--real-kernel and what goes with it. several: it can be given more than once."""
+    chosen = _COMPARED if several else _RECORDED
+
+    def add(command: F) -> F:
+        for option in reversed((*chosen, *_MACHINE, *_KERNEL)):
+            command = option(command)
+        return command
+
+    return add
 
 
 def kernel_files(image: Path, options: dict[str, Any]) -> KernelFiles:
@@ -123,7 +139,7 @@ def check_given(ctx: click.Context, real: bool) -> None:
 
 
 def real_options(
-    program: str, args: tuple[str, ...], both: Settings, options: dict[str, Any]
+    image: Path, program: str, args: tuple[str, ...], both: Settings, options: dict[str, Any]
 ) -> RealOptions:
     """both: the settings that both kinds of machine have. Raises UsageError."""
     if any(writable for _, _, writable in both.get("binds", ())):
@@ -133,7 +149,7 @@ def real_options(
         )
     root, timeout = both.get("root"), both.get("timeout")
     return RealOptions(
-        files=kernel_files(options["real_kernel"], options),
+        files=kernel_files(image, options),
         program=program,
         argv=args,
         firmware=options["firmware"],
@@ -141,7 +157,7 @@ def real_options(
         smp=options["smp"],
         append=options["append"],
         uid=options["uid"],
-        events=options["keep_events"],
+        events=options.get("keep_events"),
         root=None if root is None else Path(root),
         binds=both.get("binds", ()),
         env=both.get("env"),

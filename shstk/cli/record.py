@@ -29,7 +29,7 @@ from shstk.schemas.tables import DEFAULT_TRACE, TRACES
 )
 @plugin_option
 @verbose_option
-@machine_options
+@machine_options()
 @click.option("--exit-guest", is_flag=True, help="Exit as the program did (128 + signal).")
 @click.pass_context
 def command(
@@ -92,7 +92,7 @@ def _on_real_kernel(
 ) -> int:
     passing = PassThrough()
     real = replace(
-        real_options(program, args, settings(options), options),
+        real_options(options["real_kernel"], program, args, settings(options), options),
         kernel=options["kernel"] if given(ctx, "kernel") else None,
         out=output,
         force=force,

@@ -1,10 +1,10 @@
-"""One program under several kernel revisions: each run recorded and judged."""
+"""One program under several kernels, modelled and real: each run recorded and judged."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,8 @@ from shstk.replay.run import Run
 from shstk.schemas.tables import DEFAULT_TRACE
 from shstk.tracer.guest import set_up
 from shstk.tracer.options import GuestOptions
+from shstk.tracer.realkernel.options import RealOptions
+from shstk.tracer.realkernel.record import record as record_real
 from shstk.tracer.record import record_guest
 
 
@@ -21,15 +23,16 @@ def matrix(
     options: GuestOptions,
     kernels: Iterable[str],
     *,
+    real: Mapping[str, RealOptions] | None = None,
     keep: Path | None = None,
     on_output: Callable[[str, int, bytes], None] | None = None,
     on_kernel: Callable[[str], None] | None = None,
 ) -> dict[str, Report]:
     """kernel -> the report on the run under it.
 
-    options: of the guest; its own kernel is not used. keep: a directory for the runs, as
-    <keep>/<kernel>.run; without it they are deleted. on_output gets (kernel, fd, bytes);
-    on_kernel is called before each recording.
+    options: of the guest; its own kernel is not used. real: real kernels by name. keep: a directory
+    for the runs, as <keep>/<kernel>.run; without it they are deleted. on_output gets (kernel, fd,
+    bytes); on_kernel is called before each recording.
     """
     base = keep if keep is not None else Path(tempfile.mkdtemp(prefix="shstk-matrix-"))
     reports = {}
@@ -46,6 +49,14 @@ def matrix(
                 force=keep is not None,
             )
             reports[kernel] = check(Run.open(result.path))
+        for kernel, machine in (real or {}).items():
+            if on_kernel:
+                on_kernel(kernel)
+            out, forward = base / f"{kernel}.run", partial(on_output, kernel) if on_output else None
+            recorded = record_real(
+                replace(machine, out=out, force=keep is not None, on_output=forward)
+            )
+            reports[kernel] = check(Run.open(recorded.path))
     finally:
         if keep is None:
             shutil.rmtree(base, ignore_errors=True)

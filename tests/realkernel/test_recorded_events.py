@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import random
+import struct
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import pytest
 import shstk
 from shstk.replay.check import check
 from shstk.replay.run import Run
+from shstk.schemas.errors import Exit, ShstkError
+from shstk.tracer.packed import unpacked
 
 EVENTS = Path(__file__).with_name("events")
 ROOT = Path(__file__).parents[2]
@@ -63,3 +67,60 @@ def test_the_model_does_the_same(name: str, tmp_path: Path) -> None:
     """The strongest test of the model: what a real kernel did, event for event."""
     model = shstk.record(program(name), out=tmp_path / "model.run").path
     assert shstk.diff(model, imported(name, tmp_path)).same
+
+
+HEAD, EMPTY = b"shstkqev", b"shstk-qemu-table 1\n"
+
+
+def bytes_of(name: str) -> bytes:
+    path = EVENTS / f"{name}.zst"
+    return unpacked(path, path.read_bytes())
+
+
+def with_table(text: bytes) -> bytes:
+    return HEAD + struct.pack("<4I", 1, 7, 1, len(text)) + text
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "has no events of shstk's QEMU plugin"),
+        (b"a letter", "has no events of shstk's QEMU plugin"),
+        (HEAD + struct.pack("<4I", 9, 7, 1, 0), "has version 9 of the events, this shstk reads 1"),
+        (with_table(b"\xff"), "its table is damaged"),
+        (with_table(EMPTY + b"watch\n"), "a line is not understood: 'watch'"),
+        (with_table(EMPTY) + struct.pack("<BBHI3Q", 99, *[0] * 6), "no record 99"),
+        (with_table(EMPTY) + struct.pack("<BBHI3Q", 1, *[0] * 6), "at byte"),
+        (with_table(EMPTY), "break off before a program was started"),
+        (b"\x28\xb5\x2f\xfd" + bytes(99), "is damaged"),
+    ],
+)  # fmt: skip
+def test_what_are_no_events_is_refused(data: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "events").write_bytes(data)
+    with pytest.raises(ShstkError, match=message) as raised:
+        shstk.import_qemu(tmp_path / "events", tmp_path / "a.run")
+    assert raised.value.exit is Exit.INPUT
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_damaged_events_make_runs_or_errors(seed: int, tmp_path: Path) -> None:
+    source = random.Random(seed)
+    data = bytearray(bytes_of(source.choice(["processes", "signals", "sc6-causes"])))
+    del data[source.randrange(len(data)) if seed % 3 == 0 else len(data) :]
+    for _ in range(source.choice((1, 30))):
+        data[source.randrange(len(data))] = source.choice((0, 0xFF, source.randrange(256)))
+    (tmp_path / "events").write_bytes(data)
+    try:
+        check(Run.open(shstk.import_qemu(tmp_path / "events", tmp_path / "a.run").path))
+    except ShstkError as error:
+        assert error.exit is Exit.INPUT  # noqa: PT017
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_events_cut_off_anywhere_are_no_finding(seed: int, tmp_path: Path) -> None:
+    data = bytes_of("processes")
+    at = random.Random(seed).randrange(len(data) // 2, len(data))
+    (tmp_path / "events").write_bytes(data[:at])
+    found = shstk.import_qemu(tmp_path / "events", tmp_path / "a.run")
+    assert found.ending == "interrupted"
+    assert not check(Run.open(found.path)).violated.height

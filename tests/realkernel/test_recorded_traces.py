@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import shstk
+from shstk.__main__ import run
 from shstk.replay.check import Report, check
 from shstk.replay.diff.machines import RIGHTLY
 from shstk.replay.run import Run
@@ -101,6 +103,21 @@ def test_another_revision_does_something_else(tmp_path: Path, imported: Callable
     assert "shadow_stacks" not in found.left_out
 
 
+def test_runs_are_columns_of_the_matrix(
+    imported: Callable[..., Run], capfd: pytest.CaptureFixture[str]
+) -> None:
+    real = str(imported("pthread").path)
+    assert run(["matrix", "--kernels", "v6", "--run", real, str(program("pthread"))]) == 1
+    header, first = (line.split() for line in capfd.readouterr().out.splitlines())
+    assert header == ["rule", "slug", "v6", "a.run", "changes"]
+    assert first[:4] == ["X1", "exit-releases-once", "5", "ok"]
+    assert run(["matrix", "--all", "--format", "json", "--run", real]) == 0
+    (x1,) = (line for line in json.loads(capfd.readouterr().out) if line["rule"] == "X1")
+    assert x1["program"] == "pthread.elf"
+    assert x1["kernels"]["a.run"]["unseen"] == ["not observable by ftrace: task_events"]
+    assert run(["matrix", "--run", real, "-p", "a", "-p", "b"]) == Exit.USAGE
+
+
 def test_what_machines_may_differ_in_is_documented() -> None:
     page = (ROOT / "docs/diff.md").read_text()
     for call, why in RIGHTLY.items():
@@ -143,8 +160,8 @@ def test_every_probe_makes_events() -> None:
 
 
 def test_trace_pipe_has_no_header(imported: Callable[..., Run]) -> None:
-    run = imported([line for line in lines_of("pthread") if not line.startswith("#")])
-    assert run.table("task_events").equals(imported("pthread").table("task_events"))
+    made = imported([line for line in lines_of("pthread") if not line.startswith("#")])
+    assert made.table("task_events").equals(imported("pthread").table("task_events"))
 
 
 @pytest.mark.parametrize("table", ["syscalls", "task_events", "mappings", "clones"])
@@ -156,12 +173,12 @@ def test_the_run_ends_where_events_were_lost(imported: Callable[..., Run]) -> No
     lines = lines_of("pthread")
     middle = max(i for i, line in enumerate(lines) if "sched_process_fork" in line)
     lines[middle : middle + 20] = ["CPU:0 [LOST 20 EVENTS]"]
-    run = imported(lines)
-    assert run.manifest.ending == "interrupted"
-    assert run.manifest.warnings == (
+    made = imported(lines)
+    assert made.manifest.ending == "interrupted"
+    assert made.manifest.warnings == (
         "20 events were lost: the run ends there (a larger buffer_size_kb keeps them)",
     )
-    report = check(run)
+    report = check(made)
     assert not violated(report)
     assert "the run was cut short: interrupted" in whys(report)["X7"]
 

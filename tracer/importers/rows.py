@@ -7,7 +7,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from shstk.schemas import seq
-from shstk.schemas.rows import to_batch
+from shstk.schemas.errors import BadRecording
+from shstk.schemas.rows import BadRow, to_batch
 from shstk.schemas.tables import TABLES
 
 Row = dict[str, Any]
@@ -45,11 +46,12 @@ class Rows:
 
     def put(self, table: str, **columns: Any) -> Row:
         """Add a row. What is not known yet can be set in the row that is returned, until the run is
-        sealed; a row of an executor's table (one with a `trace`) must be whole."""
+        sealed; a row of an executor's table (one with a `trace`) must be whole. Raises
+        BadRecording."""
         rows = self._rows[table]
         rows.append(columns)
         if TABLES[table].trace and len(rows) >= _BATCH:
-            self._batches[table].append(to_batch(TABLES[table], rows))
+            self._batches[table].append(_packed(table, rows))
             self._rows[table] = []
         return columns
 
@@ -59,12 +61,20 @@ class Rows:
         return self._rows[table]
 
     def tables(self) -> dict[str, pa.Table]:
-        """The tables that have rows, in seq order. Raises BadRow: the importer's mistake."""
+        """The tables that have rows, in seq order. Raises BadRecording."""
         made = {}
-        for name, table in TABLES.items():
+        for name in TABLES:
             batches = self._batches[name]
             if rows := self._rows[name]:
-                batches = [*batches, to_batch(table, rows)]
+                batches = [*batches, _packed(name, rows)]
             if batches:
                 made[name] = pa.Table.from_batches(batches).sort_by("seq").combine_chunks()
         return made
+
+
+def _packed(table: str, rows: list[Row]) -> pa.RecordBatch:
+    """A value that fits no column is a damaged recording's: no machine has such a one."""
+    try:
+        return to_batch(TABLES[table], rows)
+    except BadRow as error:
+        raise BadRecording(f"the recording is damaged: {error}") from error

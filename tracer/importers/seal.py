@@ -53,7 +53,7 @@ def seal(
     out: Path, rows: Rows, about: About, files: Iterable[bytes] = (), force: bool = False
 ) -> Path:
     """Write the run. files: the bytes of its inputs. Raises UsageError (about.kernel),
-    CannotWrite."""
+    BadRecording, CannotWrite."""
     return write(out, _manifest(rows, about), rows.tables(), files, force)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,7 +56,8 @@ class Btf:
         self._names = image[names : names + length]
         self._types = [_Type(0, 0, 0, 0, False)]  # number 0 is void
         self._structs: dict[str, int] = {}
-        self._read()
+        with _damage():
+            self._read()
 
     def _read(self) -> None:
         at = 0
@@ -78,7 +80,11 @@ class Btf:
 
     def offset(self, path: str) -> int | None:
         """The byte at which `struct.member.member` lies; None if the kernel has no such member.
-        The members of unnamed structs and unions count as the outer's own."""
+        The members of unnamed structs and unions count as the outer's own. Raises NoTypes."""
+        with _damage():
+            return self._offset(path)
+
+    def _offset(self, path: str) -> int | None:
         name, *members = path.split(".")
         found = self._structs.get(name)
         bits = 0
@@ -92,9 +98,8 @@ class Btf:
         return None if found is None else bits // 8
 
     def _bare(self, number: int) -> _Type:
-        while self._types[number].kind in _QUALIFIERS:
-            number = self._types[number].size
-        return self._types[number]
+        of = self._types[number]
+        return self._bare(of.size) if of.kind in _QUALIFIERS else of
 
     def _members(self, of: _Type) -> Iterator[tuple[int, int, int]]:
         if of.kind in (_STRUCT, _UNION):
@@ -110,6 +115,15 @@ class Btf:
             if not name and (inner := self._member(self._bare(number), wanted)):
                 return place + inner[0], inner[1]
         return None
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """What damaged types lead to: ends that are not there, types that contain themselves."""
+    try:
+        yield
+    except (IndexError, ValueError, struct.error, RecursionError) as error:
+        raise NoTypes(f"its types are damaged: {error}") from error
 
 
 def _find(image: bytes) -> tuple[int, int, int, int]:

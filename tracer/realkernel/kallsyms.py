@@ -56,10 +56,13 @@ class _Names:
 
 def symbols(image: bytes) -> dict[str, int]:
     """Name -> address; of several symbols with one name the first. Raises NoSymbols."""
-    tokens = _find_tokens(image)
-    names = _find_names(image, tokens)
-    texts = [_text(image, at, tokens.strings) for at in names.at]
-    addresses = _addresses(image, tokens, names, texts)
+    try:
+        tokens = _find_tokens(image)
+        names = _find_names(image, tokens)
+        texts = [_text(image, at, tokens.strings) for at in names.at]
+        addresses = _addresses(image, tokens, names, texts)
+    except (IndexError, struct.error) as error:
+        raise NoSymbols(f"its symbol tables are damaged: {error}") from error
     found: dict[str, int] = {}
     for text, address in zip(texts, addresses, strict=True):
         found.setdefault(text[1:], address)
@@ -118,6 +121,8 @@ def _walk(image: bytes, first: int, count: int, types: frozenset[int]) -> list[i
     """Where each name begins, if names begin at `first` and markers follow them."""
     at, found = first, []
     for _ in range(count):
+        if at + 2 >= len(image):
+            return None
         found.append(at)
         length, head = _length(image, at)
         at += head
@@ -152,7 +157,8 @@ def _addresses(
         raise NoSymbols("no symbol says where the Image begins")
     count = names.count
     for place in range(tokens.end, tokens.end + 64, 4):
-        offsets = struct.unpack_from(f"<{count}i", image, place)
+        if (offsets := _offsets(image, place, count)) is None:
+            break
         if place + 4 * anchor + offsets[anchor] == 0:
             return [LINK + place + 4 * i + offset & _MASK for i, offset in enumerate(offsets)]
         behind = place + 4 * count
@@ -161,15 +167,23 @@ def _addresses(
                 return found
     for base_at in (names.start - 8, names.start - 12):
         for place in (base_at - 4 * count, base_at - 4 * count - 4):
-            if place > 0:
-                offsets = struct.unpack_from(f"<{count}i", image, place)
-                if (found := _based(image, offsets, anchor, base_at)) is not None:
-                    return found
+            offsets = _offsets(image, place, count)
+            if offsets and (found := _based(image, offsets, anchor, base_at)) is not None:
+                return found
     raise NoSymbols("the symbols' addresses are in a form that is not known")
+
+
+def _offsets(image: bytes, place: int, count: int) -> tuple[int, ...] | None:
+    """None: they can't lie there."""
+    if not 0 <= place <= len(image) - 4 * count:
+        return None
+    return struct.unpack_from(f"<{count}i", image, place)
 
 
 def _based(image: bytes, offsets: tuple[int, ...], anchor: int, base_at: int) -> list[int] | None:
     """The addresses, if the u64 relative_base lies there."""
+    if base_at + 8 > len(image):
+        return None
     (base,) = struct.unpack_from("<Q", image, base_at)
     if base + (offsets[anchor] & 0xFFFF_FFFF) & _MASK != LINK:
         return None

@@ -41,12 +41,22 @@ class Prepared:
 
 
 def prepare(files: KernelFiles) -> Prepared:
-    """Raises BadImage."""
+    """Raises BadImage, Damaged."""
+    try:
+        return _prepare(files)
+    except NoTypes as why:
+        raise BadImage(
+            f"{files.image} does not say how its structs look: {why}", "give its --vmlinux"
+        ) from None
+
+
+def _prepare(files: KernelFiles) -> Prepared:
+    """Raises BadImage, Damaged, NoTypes."""
     path = files.image
     image = images.read(path)
     elf = Vmlinux(files.vmlinux) if files.vmlinux else None
     addresses = _symbols(path, image, elf, files.system_map)
-    types = _types(path, image, elf)
+    types = _types(image, elf)
     made = Prepared(image, images.banner(image), images.sha256(image), frozenset(addresses))
     lines = [table.HEAD, *_base(path, addresses, types)]
     watches = [w for w in WATCHES if _present(w, addresses, made.blind)]
@@ -84,15 +94,14 @@ def _symbols(
         ) from None
 
 
-def _types(path: Path, image: bytes, elf: Vmlinux | None) -> Types:
+def _types(image: bytes, elf: Vmlinux | None) -> Types:
+    """Raises NoTypes, BadImage."""
     try:
         return Btf(image)
-    except NoTypes as why:
-        if elf:
-            return elf.types()
-        raise BadImage(
-            f"{path} does not say how its structs look: {why}", "give its --vmlinux"
-        ) from None
+    except NoTypes:
+        if elf is None:
+            raise
+        return elf.types()
 
 
 def _base(path: Path, addresses: Mapping[str, int], types: Types) -> Iterator[str]:
@@ -140,6 +149,6 @@ def _touching(image: bytes, addresses: Mapping[str, int]) -> Iterator[int]:
     start, stop = (addresses.get(symbol, 0) for symbol in _EXCEPTIONS)
     if not LINK <= start <= stop <= LINK + len(image):
         return
-    for at in range(start, stop, _ENTRY.size):
+    for at in range(start, stop - _ENTRY.size + 1, _ENTRY.size):
         instruction, *_ = _ENTRY.unpack_from(image, at - LINK)
         yield at + instruction & _MASK

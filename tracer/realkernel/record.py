@@ -148,7 +148,7 @@ def _record(
         facts={"firmware": booted.firmware} if booted.firmware else {},
         memory=memory,
         ended=booted.ended,
-        warnings=_warnings(prepared),
+        warnings=tuple(_warnings(options, prepared)),
     )
     try:
         made = import_events(events, out, known, options.force, options.on_output)
@@ -158,10 +158,11 @@ def _record(
     return RealResult(made.ending, made.exit_status, made.icount, made.warnings, path=made.path)
 
 
-def _warnings(prepared: Prepared) -> tuple[str, ...]:
+def _warnings(options: RealOptions, prepared: Prepared) -> Iterator[str]:
     if _SHADOW_STACKS not in prepared.symbols:
-        return ("the kernel has no shadow stacks: it was built without CONFIG_RISCV_USER_CFI",)
-    return ()
+        yield "the kernel has no shadow stacks: it was built without CONFIG_RISCV_USER_CFI"
+    if options.smp > 1:
+        yield "with more than one hart, no two recordings are alike"
 
 
 def _stop(options: RealOptions) -> Callable[[], str | None]:

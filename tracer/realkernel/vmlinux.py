@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from elftools.common.exceptions import ELFError
 from elftools.dwarf.die import DIE
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
@@ -25,46 +25,58 @@ def system_map(path: Path) -> dict[str, int]:
     try:
         for line in path.read_text().splitlines():
             address, _, name = line.split(maxsplit=2)
-            found.setdefault(name, int(address, 16))
+            found.setdefault(name, int(address, 16) & _MASK)
     except (OSError, ValueError) as error:
         raise BadImage(f"{path} is not a System.map: {error}") from error
     return found
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """pyelftools lets many an exception of its own making through."""
+    try:
+        yield
+    except (BadImage, NoTypes):
+        raise
+    except Exception as error:
+        raise BadImage(f"{path} is not a vmlinux, or is damaged: {error}") from error
 
 
 class Vmlinux:
     def __init__(self, path: Path) -> None:
         """Raises BadImage."""
         self.path = path
-        try:
+        with _reading(path):
             self._elf = ELFFile(path.open("rb"))
-        except (OSError, ELFError) as error:
-            raise BadImage(f"{path} is not a vmlinux: {error}") from error
 
     def symbols(self) -> Mapping[str, int]:
-        section = self._elf.get_section_by_name(".symtab")
-        if not isinstance(section, SymbolTableSection):
-            raise BadImage(f"{self.path} is stripped", "give the vmlinux that the build left")
+        """Raises BadImage."""
         found: dict[str, int] = {}
-        for symbol in section.iter_symbols():
-            found.setdefault(symbol.name, symbol["st_value"])
+        with _reading(self.path):
+            section = self._elf.get_section_by_name(".symtab")
+            if not isinstance(section, SymbolTableSection):
+                raise BadImage(f"{self.path} is stripped", "give the vmlinux that the build left")
+            for symbol in section.iter_symbols():
+                found.setdefault(symbol.name, symbol["st_value"])
         return found
 
     def types(self) -> Btf | Dwarf:
-        section = self._elf.get_section_by_name(".BTF")
-        try:
-            if section is not None:
-                return Btf(section.data())
-        except NoTypes:
-            pass
-        if not self._elf.has_dwarf_info():
-            raise BadImage(f"{self.path} has neither BTF nor DWARF", "build it with debug info")
-        return Dwarf(self._elf)
+        """Raises BadImage."""
+        with _reading(self.path):
+            section = self._elf.get_section_by_name(".BTF")
+            with suppress(NoTypes):
+                if section is not None:
+                    return Btf(section.data())
+            if not self._elf.has_dwarf_info():
+                raise BadImage(f"{self.path} has neither BTF nor DWARF", "build it with debug info")
+            return Dwarf(self.path, self._elf)
 
 
 class Dwarf:
     """Members by the debug info. Each struct is taken from the first unit that defines it."""
 
-    def __init__(self, elf: ELFFile) -> None:
+    def __init__(self, path: Path, elf: ELFFile) -> None:
+        self._path = path
         self._elf = elf
         self._structs: dict[str, DIE] = {}
 
@@ -84,10 +96,17 @@ class Dwarf:
         return self._structs[name]
 
     def size(self, name: str) -> int | None:
-        die = self._struct(name)
-        return None if die is None else int(die.attributes["DW_AT_byte_size"].value)
+        """Raises BadImage."""
+        with _reading(self._path):
+            die = self._struct(name)
+            return None if die is None else int(die.attributes["DW_AT_byte_size"].value)
 
     def offset(self, path: str) -> int | None:
+        """Raises BadImage."""
+        with _reading(self._path):
+            return self._offset(path)
+
+    def _offset(self, path: str) -> int | None:
         name, *members = path.split(".")
         die, offset = self._struct(name), 0
         for member in members:
