@@ -40,7 +40,7 @@ _PRINTED: Final = {
     "print": (("buf", "text"),),
     "sched_process_fork": (("parent_pid", "pid"),),
 }
-_BIGGEST: Final = 1 << 30  # bytes of a section
+_BIGGEST: Final = 1 << 30  # bytes of a section, and of all events
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,12 @@ class Trace:
     page_size: int = 4096
     uname: str = ""
     harts: int = 0
+
+    def add(self, hart: int, pages: bytes) -> None:
+        """Harts may claim the same pages over and over."""
+        self.pages.append((hart, pages))
+        if sum(len(data) for _, data in self.pages) > _BIGGEST:
+            raise BadRecording(f"{self.where}: it claims more than 1 GiB of events")
 
     def events(self) -> Iterator[Event]:
         """All harts' events, in the order of their times."""
@@ -264,7 +270,7 @@ def _version_6(trace: Trace, reader: _Reader, data: bytes, where: str) -> None:
         raise BadRecording(f"{where} has no events in the kernel's own format", _HOW)
     for hart in range(trace.harts):
         offset, size = reader.number(8), reader.number(8)
-        trace.pages.append((hart, _Reader(data, where, min(offset, len(data))).take(size)))
+        trace.add(hart, _Reader(data, where, min(offset, len(data))).take(size))
 
 
 _HOW: Final = "import the output of `trace-cmd report` instead"
@@ -332,7 +338,7 @@ def _buffer(
             chunks = _Reader(pages, where)
             parts = [_chunk(chunks, where, algorithm, inflate) for _ in range(chunks.number(4))]
             pages = b"".join(parts)
-        trace.pages.append((hart, pages))
+        trace.add(hart, pages)
     trace.harts = max(trace.harts, len(trace.pages))
 
 
