@@ -35,6 +35,7 @@ VIOLATED = {
 # Rules that must have had something to judge.
 JUDGED = {
     "pthread": {"A5": 4, "A7": 4, "A8": 4, "X1": 5, "X5": 5, "I3": 2212, "Z2": 2212},
+    "pthread-smp2": {"A5": 4, "A7": 4, "A8": 4, "X1": 5, "X5": 5, "I3": 2212, "Z2": 2212},
     "signals": {"G1": 4, "G2": 4, "G3": 4, "G4": 4},
     "processes": {"A3": 1, "A4": 2, "X3": 1, "X6": 1, "E1": 3, "V5": 2},
 }
@@ -62,7 +63,7 @@ def test_judged(name: str, tmp_path: Path) -> None:
     assert {rule: checked[rule] for rule in JUDGED.get(name, {})} == JUDGED.get(name, {})
 
 
-@pytest.mark.parametrize("name", ["pthread", "processes", "signals", "sc1", "sc2"])
+@pytest.mark.parametrize("name", ["pthread", "pthread-smp2", "processes", "signals", "sc1", "sc2"])
 def test_the_model_does_the_same(name: str, tmp_path: Path) -> None:
     """The strongest test of the model: what a real kernel did, event for event."""
     model = shstk.record(program(name), out=tmp_path / "model.run").path
