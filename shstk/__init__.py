@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         replay_under,
         stacks,
         window,
+        write_report,
         write_timeline,
     )
 
@@ -59,6 +60,7 @@ __all__ = [
     "replay_under",
     "stacks",
     "window",
+    "write_report",
     "write_timeline",
 ]
 

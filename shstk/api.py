@@ -387,3 +387,26 @@ def write_timeline(
     with whole_file(Path(out), force) as file:
         write(timeline, file)
     return timeline.left_out
+
+
+def write_report(
+    runs: Iterable[Run | str | Path],
+    out: str | Path,
+    *,
+    expect: str = "intent",
+    as_: str | None = None,
+    force: bool = False,
+) -> list[Report]:
+    """Write one HTML page on runs: verdicts, findings, and a picture of tasks and stacks.
+
+    Returns the reports of `check`. Raises CannotWrite, OutputExists, and UsageError without the
+    package jinja2.
+    """
+    from shstk.page.write import page
+    from shstk.writing import whole_file
+
+    opened = [open(run) for run in runs]
+    reports = [check(run, expect=expect, as_=as_) for run in opened]
+    with whole_file(Path(out), force) as file:
+        file.write(page(opened, reports).encode())
+    return reports

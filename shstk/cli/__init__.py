@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "replay": "Execute a run again and compare it with the record, or under another kernel.",
     "explore": "Run a program under many schedules and stop at the first finding.",
     "diff": "Compare two runs of one program, task by task.",
+    "report": "Write a page on runs: verdicts, findings, a picture of tasks and shadow stacks.",
     "timeline": "Write a run as a timeline for Perfetto: tasks, shadow stacks, who was on them.",
     "query": "Run SQL over a run's tables and views.",
     "export": "Write a run's tables as Arrow, Parquet or CSV.",
