@@ -8,7 +8,7 @@ import pytest
 from direct import Direct
 from guest_run import run
 
-from shstk.tracer.kernel.call import RESTART_NO_HAND, Wait
+from shstk.tracer.kernel.call import RESTART_BLOCK, Wait
 from shstk.tracer.kernel.signal import signals
 from shstk.tracer.kernel.task import CpuTime, SigAction
 from shstk.tracer.kernel.time.timers import TIMERS
@@ -159,7 +159,7 @@ def test_sleeping(d: Direct) -> None:
     assert isinstance(wait, Wait)
     assert wait.deadline_ns == d.k.now_ns() + 700
     d.idle(300)
-    assert d.retry("signal") is RESTART_NO_HAND
+    assert d.retry("signal") is RESTART_BLOCK
     assert d.get(left, 16) == timespec(400)
     d.idle(400)
     assert d.retry("deadline") == 0

@@ -41,18 +41,21 @@ class Wait:
 
 
 class End(Enum):
-    """Outcomes without a return value."""
+    """Outcomes without a return value. Those of restarts are the kernel's own errnos, which only a
+    tracer sees."""
 
-    NO_RETURN = "the call set the registers itself, or its task has exited"
-    RESTART = "ERESTARTSYS: restart, unless a handler without SA_RESTART runs first"
-    RESTART_NO_HAND = "ERESTARTNOHAND: restart, unless any handler runs first"
-    RESTART_ALWAYS = "ERESTARTNOINTR: restart in any case"
+    NO_RETURN = 0  # the call set the registers itself, or its task has exited
+    RESTART = 512  # ERESTARTSYS: restart, unless a handler without SA_RESTART runs first
+    RESTART_ALWAYS = 513  # ERESTARTNOINTR: restart in any case
+    RESTART_NO_HAND = 514  # ERESTARTNOHAND: restart, unless any handler runs first
+    RESTART_BLOCK = 516  # ERESTART_RESTARTBLOCK: restart_syscall, unless a handler runs
 
 
 NO_RETURN = End.NO_RETURN
 RESTART = End.RESTART
 RESTART_NO_HAND = End.RESTART_NO_HAND
 RESTART_ALWAYS = End.RESTART_ALWAYS
+RESTART_BLOCK = End.RESTART_BLOCK
 
 Outcome = int | Wait | End
 
@@ -62,6 +65,16 @@ class Interrupted(Exception):
 
 
 Handler = Callable[["Kernel", "Task", Args], Outcome]
+
+
+@dataclass(frozen=True)
+class Interruption:
+    """A call that ended with RESTART_BLOCK (struct restart_block): a plain restart would begin its
+    timeout anew. expires: as in Blocked."""
+
+    handler: Handler
+    args: Args
+    expires: int | None
 
 
 @dataclass(frozen=True)

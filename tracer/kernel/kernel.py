@@ -14,7 +14,8 @@ from shstk.schemas.machine import CALL_NS, QUANTUM
 from shstk.schemas.revisions import Revision
 from shstk.schemas.rows import TableRow
 from shstk.schemas.seq import STEPS
-from shstk.tracer.kernel.call import RESTART, RESTART_ALWAYS, Wait
+from shstk.schemas.syscalls import SYSCALLS
+from shstk.tracer.kernel.call import RESTART, RESTART_ALWAYS, RESTART_BLOCK, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.sched import Scheduler
 from shstk.tracer.kernel.task import BLOCKED, RUNNABLE, ZOMBIE, InCall, Process, Task
@@ -249,11 +250,14 @@ class Kernel:
             self.restart_call(task)
         else:
             task.restart = None
+            task.hart.set_x(10, -Errno("EINTR").number & 2**64 - 1)
             self.end_call(task, "returned", -Errno("EINTR").number)
 
     def restart_call(self, task: Task) -> None:
-        """Set the registers so that the ecall runs again."""
+        """Set the registers so that the ecall runs again, or restart_syscall in its place."""
         assert task.call is not None
+        if task.restart is RESTART_BLOCK:
+            task.hart.set_x(17, SYSCALLS["restart_syscall"].number)
         task.restart = None
         task.hart.set_x(10, task.call.args[0])
         task.hart.pc = task.call.pc

@@ -247,7 +247,7 @@ def _try_call(k: Kernel, task: Task) -> None:
             k.end_call(task, "no_return", None)
     elif isinstance(result, End):
         task.restart = result
-        task.hart.set_x(10, -Errno("EINTR").number & _U64)
+        task.hart.set_x(10, -result.value & _U64)
     else:
         task.hart.set_x(10, result & _U64)
         k.end_call(task, "returned", result)

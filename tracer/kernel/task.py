@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from shstk.schemas.uapi import SCHED_FIFO, SCHED_OTHER, SCHED_RR
-from shstk.tracer.kernel.call import Args, End
+from shstk.tracer.kernel.call import Args, End, Interruption
 
 if TYPE_CHECKING:
     from shstk.tracer._core import AddressSpace, Hart
@@ -134,7 +134,8 @@ class Blocked:
     keys: list[Hashable] = field(default_factory=list)
     deadline_ns: int | None = None  # of this sleep
     interruptible: bool = True
-    woken: str | None = None  # None on the first try; then "key", "deadline" or "signal"
+    # None on the first try, "resumed" on that of restart_syscall; then "key", "deadline", "signal".
+    woken: str | None = None
     expires: int | None = None  # now_ns at which the call's own timeout ends
     state: object = None  # the call's progress: a dataclass of its module
 
@@ -263,6 +264,7 @@ class Task:
     call: InCall | None = None
     blocked: Blocked | None = None
     restart: End | None = None  # the RESTART… in which a call ended that is not settled yet
+    interruption: Interruption | None = None  # what restart_syscall goes on with
     # signals
     sigmask: int = 0
     real_blocked: int = 0  # in rt_sigtimedwait: sigmask with the signals it waits for

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import MAP_ANONYMOUS, MAP_PRIVATE, PAGE, PROT_READ, PROT_WRITE
-from shstk.tracer.kernel.call import Args, Call, End, Outcome, Wait
+from shstk.tracer.kernel.call import RESTART_NO_HAND, Args, Call, End, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs import transfer
 from shstk.tracer.kernel.fs.eventfds import EventFd
@@ -207,7 +207,12 @@ def sys_io_pgetevents(k: Kernel, t: Task, a: Args) -> Outcome:
     """a[5]: {address of the signal mask, its size}."""
     if a[5]:
         swap_mask(k, t, *struct.unpack("<QQ", usermem.get(k, t, a[5], 16)))
-    return sys_io_getevents(k, t, a)
+    try:
+        return sys_io_getevents(k, t, a)
+    except Errno as error:
+        if error.name == "EINTR":
+            return RESTART_NO_HAND
+        raise
 
 
 _DONE: Final = "nothing is under way once io_submit returns"

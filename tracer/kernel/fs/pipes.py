@@ -21,7 +21,7 @@ from shstk.schemas.uapi import (
     SI_USER,
     SIGNALS,
 )
-from shstk.tracer.kernel.call import Args, Call, Wait
+from shstk.tracer.kernel.call import RESTART, Args, Call, End, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import (
     POLLERR,
@@ -211,10 +211,10 @@ class _Opening:
     others: int
 
 
-def open_fifo(k: Kernel, t: Task, inode: Fifo, flags: int, path: str) -> PipeEnd | Wait:
+def open_fifo(k: Kernel, t: Task, inode: Fifo, flags: int, path: str) -> PipeEnd | Wait | End:
     """Open a named pipe, which waits for an open of the other end, or a pipe by /proc/PID/fd.
 
-    Errno ENXIO: a nonblocking writer finds no reader; EINTR.
+    Errno ENXIO: a nonblocking writer finds no reader.
     """
     assert t.blocked is not None
     mode, opening = flags & O_ACCMODE, t.blocked.state
@@ -231,7 +231,7 @@ def open_fifo(k: Kernel, t: Task, inode: Fifo, flags: int, path: str) -> PipeEnd
         return opening.end
     if t.blocked.woken == "signal":
         opening.end.released(k)
-        raise Errno("EINTR")
+        return RESTART
     return Wait("fifo", opening.end.key)
 
 

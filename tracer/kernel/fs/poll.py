@@ -57,13 +57,20 @@ def interrupted(t: Task) -> bool:
     return t.blocked is not None and t.blocked.woken == "signal"
 
 
-def _put_left(k: Kernel, t: Task, addr: int, deadline: int | None) -> None:
-    """Write back the remaining time, as Linux does; a bad address is not an error."""
-    if addr and deadline is not None and not t.personality & _STICKY_TIMEOUTS:
+def _finish(k: Kernel, t: Task, addr: int, deadline: int | None, outcome: Outcome) -> Outcome:
+    """poll_select_finish(): store the remaining time, with which the call restarts after a signal.
+    A call whose time can't be stored does not restart."""
+    if not addr or deadline is None:
+        return outcome
+    if not t.personality & _STICKY_TIMEOUTS:
         try:
             usermem.put(k, t, addr, pack_timespec(max(0, deadline - k.now_ns())))
+            return outcome
         except Errno:
-            return
+            pass
+    if outcome is RESTART_NO_HAND:
+        raise Errno("EINTR")
+    return outcome
 
 
 def sys_ppoll(k: Kernel, t: Task, a: Args) -> Outcome:
@@ -77,12 +84,11 @@ def sys_ppoll(k: Kernel, t: Task, a: Args) -> Outcome:
     answers = [(fd, events, _revents(k, t, fd, events)) for fd, events, _ in entries]
     found = sum(revents != 0 for _, _, revents in answers)
     if not found and interrupted(t):
-        return RESTART_NO_HAND
+        return _finish(k, t, a[2], deadline, RESTART_NO_HAND)
     if not found and (wait := wait_until(k, deadline)):
         return wait
     usermem.put(k, t, addr, b"".join(struct.pack("<iHH", *row) for row in answers))
-    _put_left(k, t, a[2], deadline)
-    return found
+    return _finish(k, t, a[2], deadline, found)
 
 
 def _revents(k: Kernel, t: Task, fd: int, events: int) -> int:
@@ -105,14 +111,13 @@ def sys_pselect6(k: Kernel, t: Task, a: Args) -> Outcome:
     asked = [usermem.get(k, t, addr, size) if addr else bytes(size) for addr in a[1:4]]
     answers, found = _select(k, t, asked, count)
     if not found and interrupted(t):
-        return RESTART_NO_HAND
+        return _finish(k, t, a[4], deadline, RESTART_NO_HAND)
     if not found and (wait := wait_until(k, deadline)):
         return wait
     for addr, answer in zip(a[1:4], answers, strict=True):
         if addr:
             usermem.put(k, t, addr, answer)
-    _put_left(k, t, a[4], deadline)
-    return found
+    return _finish(k, t, a[4], deadline, found)
 
 
 def _select(k: Kernel, t: Task, asked: list[bytes], count: int) -> tuple[list[bytes], int]:

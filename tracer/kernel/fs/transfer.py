@@ -134,6 +134,13 @@ def _unbroken(file: OpenFile, n: int) -> int:
     return moved
 
 
+def interrupted(deadline: int | None) -> Outcome:
+    """sock_intr_errno(): a call with a timeout is not restarted."""
+    if deadline is not None:
+        raise Errno("EINTR")
+    return RESTART
+
+
 def would_block(
     k: Kernel, t: Task, file: OpenFile, writes: bool = False, never: bool = False
 ) -> Outcome:
@@ -141,9 +148,9 @@ def would_block(
     never: the call may not sleep."""
     if never or file.flags & O_NONBLOCK:
         raise Errno("EAGAIN")
-    if t.blocked is not None and t.blocked.woken == "signal":
-        return RESTART
     deadline = file.deadline(k, t, writes)
+    if t.blocked is not None and t.blocked.woken == "signal":
+        return interrupted(deadline)
     if deadline is not None and k.now_ns() >= deadline:
         raise Errno("EAGAIN")
     return Wait("file", file.key, deadline)

@@ -31,7 +31,7 @@ from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs import fsnotify
 from shstk.tracer.kernel.fs.inode import EXECUTE, WRITE
-from shstk.tracer.kernel.fs.transfer import Iov, cut, progress, total
+from shstk.tracer.kernel.fs.transfer import Iov, cut, interrupted, progress, total
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.net.inet import PROTOCOLS, InetSocket, pack, unspecified
 from shstk.tracer.kernel.net.names import (
@@ -80,9 +80,9 @@ def sleep(
     if sock.flags & O_NONBLOCK or flags & MSG_DONTWAIT:
         raise Errno("EAGAIN")
     assert t.blocked is not None
-    if t.blocked.woken == "signal":
-        return RESTART
     expires = sock.deadline(k, t, writes=timeout == SO_SNDTIMEO)
+    if t.blocked.woken == "signal":
+        return interrupted(expires)
     if expires is not None and k.now_ns() >= expires:
         raise Errno("EAGAIN")
     return Wait("socket", key, expires)

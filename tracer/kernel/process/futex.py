@@ -29,7 +29,16 @@ from shstk.schemas.uapi import (
     PAGE,
     PROT_WRITE,
 )
-from shstk.tracer.kernel.call import RESTART, RESTART_NO_HAND, Args, Call, Outcome, Wait, i32
+from shstk.tracer.kernel.call import (
+    RESTART,
+    RESTART_BLOCK,
+    Args,
+    Call,
+    Interruption,
+    Outcome,
+    Wait,
+    i32,
+)
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.time.clock import get_timespec, realtime_ns
@@ -148,7 +157,7 @@ def _wait(
     if blocked.woken == "deadline":
         raise Errno("ETIMEDOUT")
     if blocked.woken == "signal":
-        return RESTART if blocked.expires is None else RESTART_NO_HAND
+        return RESTART if blocked.expires is None else RESTART_BLOCK
     if not bitset:
         raise Errno("EINVAL")
     key = key_of(t, addr, private)
@@ -233,7 +242,10 @@ def sys_futex(k: Kernel, t: Task, a: Args) -> Outcome:
         raise Errno("ENOSYS")
     bitset = last if op in (FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET) else _ANY
     if waits:
-        return _wait(k, t, a[0], private, a[2] & 0xFFFF_FFFF, bitset, deadline)
+        outcome = _wait(k, t, a[0], private, a[2] & 0xFFFF_FFFF, bitset, deadline)
+        if outcome is RESTART_BLOCK:
+            t.interruption = Interruption(sys_futex, a, deadline)
+        return outcome
     if op in (FUTEX_WAKE, FUTEX_WAKE_BITSET):
         if not bitset:
             raise Errno("EINVAL")
@@ -278,7 +290,8 @@ def sys_futex_wait(k: Kernel, t: Task, a: Args) -> Outcome:
         if value >> 32 or bitset >> 32:
             raise Errno("EINVAL")
         deadline = _futex2_deadline(k, t, timeout, clock)
-    return _wait(k, t, addr, private, value, bitset, deadline)
+    outcome = _wait(k, t, addr, private, value, bitset, deadline)
+    return RESTART if outcome is RESTART_BLOCK else outcome  # its timeout is absolute
 
 
 def sys_futex_requeue(k: Kernel, t: Task, a: Args) -> Outcome:

@@ -273,6 +273,6 @@ def enter_call(k: Kernel, t: Task) -> Wait | None:
 def leave_call(t: Task, result: int | End) -> None:
     """PTRACE_SYSCALL's stop after a call."""
     if t.tracer is not None and t.ptrace.calls:
-        value = result if isinstance(result, int) else 0
+        value = result if isinstance(result, int) else -result.value
         t.ptrace.syscall = (2, value & 2**64 - 1, int(value < 0))
         later(t, PtraceTrap(_call_code(t), 2))

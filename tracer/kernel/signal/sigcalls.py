@@ -158,8 +158,13 @@ def _taken(k: Kernel, t: Task, info: Siginfo, addr: int) -> int:
 
 
 def sys_restart_syscall(k: Kernel, t: Task, a: Args) -> Outcome:
-    """Never needed: interrupted sleeps restart their own call."""
-    raise Errno("EINTR")
+    """The kernel's own restart of a call that stopped in the middle of its timeout."""
+    assert t.blocked is not None
+    if t.interruption is None:
+        raise Errno("EINTR")
+    if t.blocked.woken is None:
+        t.blocked.expires, t.blocked.woken = t.interruption.expires, "resumed"
+    return t.interruption.handler(k, t, t.interruption.args)
 
 
 # Sending.

@@ -25,7 +25,16 @@ from shstk.schemas.uapi import (
     CLOCK_THREAD_CPUTIME_ID,
     TIMER_ABSTIME,
 )
-from shstk.tracer.kernel.call import RESTART_NO_HAND, Args, Call, Outcome, Wait, i32
+from shstk.tracer.kernel.call import (
+    RESTART_BLOCK,
+    RESTART_NO_HAND,
+    Args,
+    Call,
+    Interruption,
+    Outcome,
+    Wait,
+    i32,
+)
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 
@@ -142,24 +151,25 @@ def sys_gettimeofday(k: Kernel, t: Task, a: Args) -> int:
     return 0
 
 
-def _sleep(k: Kernel, t: Task, deadline: int, left_addr: int) -> Outcome:
-    """left_addr: where to store the remaining time after a signal; 0: don't store it."""
+def _sleep(k: Kernel, t: Task, deadline: int) -> int | Wait | None:
+    """None: a signal has ended the sleep."""
     assert t.blocked is not None
-    now = k.now_ns()
-    if now >= deadline:
+    if k.now_ns() >= deadline:
         return 0
-    if t.blocked.woken != "signal":
-        return Wait("sleep", None, deadline)
-    if left_addr:
-        usermem.put(k, t, left_addr, pack_timespec(deadline - now))
-    return RESTART_NO_HAND
+    return None if t.blocked.woken == "signal" else Wait("sleep", None, deadline)
 
 
 def sys_nanosleep(k: Kernel, t: Task, a: Args) -> Outcome:
+    """After a signal, a[1] gets the remaining time."""
     deadline = timeout_at(k, t, a[0])
     if deadline is None:
         raise Errno("EFAULT")
-    return _sleep(k, t, deadline, a[1])
+    if (outcome := _sleep(k, t, deadline)) is not None:
+        return outcome
+    if a[1]:
+        usermem.put(k, t, a[1], pack_timespec(deadline - k.now_ns()))
+    t.interruption = Interruption(sys_nanosleep, a, deadline)
+    return RESTART_BLOCK
 
 
 def sys_clock_nanosleep(k: Kernel, t: Task, a: Args) -> Outcome:
@@ -174,7 +184,8 @@ def sys_clock_nanosleep(k: Kernel, t: Task, a: Args) -> Outcome:
     if not absolute:
         return sys_nanosleep(k, t, (a[2], a[3], 0, 0, 0, 0))
     offset = CLOCKS[clock](k, t) - k.now_ns()
-    return _sleep(k, t, get_timespec(k, t, a[2]) - offset, 0)
+    outcome = _sleep(k, t, get_timespec(k, t, a[2]) - offset)
+    return RESTART_NO_HAND if outcome is None else outcome
 
 
 def sys_times(k: Kernel, t: Task, a: Args) -> int:
