@@ -39,7 +39,7 @@ def test_opening(d: Direct) -> None:
     assert d.call("fcntl", d.call("pidfd_open", pid, NONBLOCK | PIDFD_THREAD), 3) == 0o4202
     assert d.call("pidfd_open", pid, 1) == "EINVAL"
     assert d.call("pidfd_open", -1, 0) == "EINVAL"
-    assert d.call("pidfd_open", 99, 0) == "ESRCH"
+    assert d.call("pidfd_open", 9999, 0) == "ESRCH"
     thread = d.clone(THREAD, d.room(64)).tid
     assert d.call("pidfd_open", thread, 0) == "ENOENT"
     assert isinstance(d.call("pidfd_open", thread, PIDFD_THREAD), int)

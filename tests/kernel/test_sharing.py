@@ -44,9 +44,9 @@ def test_files_are_compared_in_one_order(d: Direct) -> None:
 
 def test_what_kcmp_refuses(d: Direct) -> None:
     pid, child = d.t.pid, d.clone(SIGCHLD)
-    assert d.call("kcmp", pid, 99, MM) == "ESRCH"
+    assert d.call("kcmp", pid, 9999, MM) == "ESRCH"
     assert d.call("kcmp", pid, pid, 8) == "EINVAL"
-    assert d.call("kcmp", pid, pid, FILE, 0, 99) == "EBADF"
+    assert d.call("kcmp", pid, pid, FILE, 0, 9999) == "EBADF"
     child.process.dumpable = 0
     assert d.call("kcmp", pid, child.pid, MM) == "EPERM"
 

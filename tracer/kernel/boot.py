@@ -11,11 +11,11 @@ from shstk.tracer._core import Hart
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import Fs
 from shstk.tracer.kernel.fs.stdio import standard_files
-from shstk.tracer.kernel.process import binfmt, enable_cfi
+from shstk.tracer.kernel.process import binfmt, enable_cfi, outside
 from shstk.tracer.kernel.process import exec as execs
 from shstk.tracer.kernel.process.limits import DEFAULTS, limit_cpu
 from shstk.tracer.kernel.process.modules import module_at
-from shstk.tracer.kernel.task import SHELL_PID, Process, Sighand, Task
+from shstk.tracer.kernel.task import Process, Sighand, Task
 from shstk.tracer.kernel.tree import sandbox
 
 if TYPE_CHECKING:
@@ -37,8 +37,11 @@ def boot(
     k.rec.open_rows = k.open_rows
     tid = k.new_tid()
     assert tid is not None
-    group = tid if k.terminal is not None else SHELL_PID
-    process = Process(tid, None, Sighand(), initial_limits(rlimits), pgid=group, sid=group)
+    outside.start(k)
+    shell = outside.shell(k)
+    group = tid if k.terminal is not None else shell.pid
+    process = Process(tid, shell, Sighand(), initial_limits(rlimits), pgid=group, sid=group)
+    shell.children.append(process)
     name = path.rsplit("/", 1)[-1]
     t = Task(tid, process, Hart(k.machine), None, standard_files(k), Fs(k.sandbox.cwd), name[:15])
     process.tasks.append(t)

@@ -94,6 +94,7 @@ class Kernel:
         self.sched = Scheduler(seed, quantum)
         self.call_ns: int = call_ns
         self.tasks: dict[int, Task] = {}  # live tasks and zombies
+        self.outside: dict[int, Task] = {}  # process/outside.py
         self.processes: dict[int, Process] = {}
         self.mms: dict[int, Mm] = {}  # those with users
         self.state: dict[type, object] = {}  # state of single modules, by its class (state.py)
@@ -155,6 +156,14 @@ class Kernel:
         self.warn(f"{call} met a limit of the model: {words}" + (detail and f" ({detail})"))
 
     # Numbers and names.
+
+    def find(self, tid: int) -> Task | None:
+        """The task that a program names by its number."""
+        return self.tasks.get(tid) or self.outside.get(tid)
+
+    def all_processes(self) -> list[Process]:
+        """With those that are not modelled."""
+        return [*(t.process for t in self.outside.values()), *self.processes.values()]
 
     def new_tid(self) -> int | None:
         """alloc_pid: the next free number above the last one allocated, None if there is none."""

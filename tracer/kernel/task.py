@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.process.clone import CloneAttempt
     from shstk.tracer.kernel.process.limits import CpuLimit
 
-# What started the first process, as a shell script does: it is not modelled, but without a terminal
-# the first process is in its group and session. With one it leads its own.
-SHELL_PID: Final = 99
 UID: Final = 1000  # not root, so RLIMIT_NPROC applies; but with CAP_CHECKPOINT_RESTORE
+ROOT: Final = 0
 RUNNABLE, BLOCKED, STOPPED, ZOMBIE, DEAD = "runnable", "blocked", "stopped", "zombie", "dead"
 
 
@@ -225,13 +223,15 @@ class Process:
     dumpable: int = 1
     child_subreaper: bool = False
     has_execed: bool = False  # since it was created: setpgid no longer moves it
+    uid: int = UID
+    outside: bool = False  # process/outside.py
     exited_cpu: CpuTime = CpuTime()  # of threads that have exited
     children_cpu: CpuTime = CpuTime()  # of children waited for, and theirs
     cpu_limit: CpuLimit | None = None  # once RLIMIT_CPU is finite
 
     @property
     def ppid(self) -> int:
-        return self.parent.pid if self.parent else 1  # init, which is not modelled
+        return self.parent.pid if self.parent else 0
 
     @property
     def leader(self) -> Task:

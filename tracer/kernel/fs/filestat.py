@@ -43,7 +43,8 @@ def _blocks(inode: Inode) -> int:
 
 def pack_stat(inode: Inode) -> bytes:
     """struct stat of asm-generic (128 bytes)."""
-    fields = (inode.dev, inode.ino, inode.mode, inode.nlink, UID, UID, inode.rdev, inode.size)
+    fields = (inode.dev, inode.ino, inode.mode, inode.nlink, inode.uid, inode.uid)
+    fields += (inode.rdev, inode.size)
     times = [v for ns in (inode.atime, inode.mtime, inode.ctime) for v in divmod(ns, SECOND)]
     return struct.pack("<QQIIIIQ8xQi4xQ6Q8x", *fields, BLOCK, _blocks(inode), *times)
 
@@ -52,7 +53,8 @@ def pack_statx(inode: Inode) -> bytes:
     """struct statx (256 bytes), without a birth time."""
     head = struct.pack(
         "<IIQIIIH2xQQQQ",
-        *(_STATX_BASIC, BLOCK, 0, inode.nlink, UID, UID, inode.mode, inode.ino, inode.size),
+        *(_STATX_BASIC, BLOCK, 0, inode.nlink, inode.uid, inode.uid, inode.mode, inode.ino),
+        inode.size,
         *(_blocks(inode), 0),
     )
     times = b"".join(
@@ -146,7 +148,7 @@ def sys_fstatfs(k: Kernel, t: Task, a: Args) -> int:
 
 
 def _own(inode: Inode) -> Inode:
-    if inode.dev == DEV_PROC:
+    if inode.dev == DEV_PROC or inode.uid != UID:
         raise Errno("EPERM")
     if inode.read_only:
         raise Errno("EROFS")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from shstk.schemas.uapi import F_SEAL_SEAL
 from shstk.tracer._core import Pages
 from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.task import UID
 from shstk.tracer.kernel.time.clock import EPOCH_NS
 from shstk.tracer.kernel.tree.hosttree import Tree, raw
 
@@ -65,6 +66,7 @@ class Inode:
     read_only: bool = False  # bound without :rw
     mount: bool = False  # can't be removed or renamed
     write_hint: int = 0  # F_SET_RW_HINT
+    uid: int = UID  # and gid
     place: tuple[Directory, str] | None = None  # the name it was last linked under
     locks: list[Lock] = field(default_factory=list)
     watches: list[Watch] = field(default_factory=list)
@@ -86,10 +88,10 @@ class Inode:
             self.input = k.rec.input(name, self.contents(), self.mode, k.here())
 
     def permit(self, want: int) -> None:
-        """want: READ, WRITE, EXECUTE. The guest owns every file, so the owner bits decide."""
+        """want: READ, WRITE, EXECUTE. The guest owns nearly every file; others are root's."""
         if want & WRITE and self.read_only:
             raise Errno("EROFS")
-        if want & ~(self.mode >> 6):
+        if want & ~(self.mode >> 6 if self.uid == UID else self.mode):
             raise Errno("EACCES")
 
     def changed(self, now: int, contents: bool = False) -> None:

@@ -99,7 +99,7 @@ def closed(k: Kernel, file: OpenFile) -> None:
 
 def _known(k: Kernel, id: int) -> bool:
     """find_vpid()."""
-    return id in k.tasks or any(id in (p.pid, p.pgid, p.sid) for p in k.processes.values())
+    return k.find(id) is not None or any(id in (p.pgid, p.sid) for p in k.all_processes())
 
 
 def set_id(k: Kernel, file: OpenFile, arg: int) -> int:

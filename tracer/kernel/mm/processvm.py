@@ -31,11 +31,13 @@ def _checked(k: Kernel, t: Task, a: Args) -> tuple[Iov, Iov, Task] | None:
     there = get_iov(k, t, a[3], a[4])
     if not total(there):
         return None
-    target = k.tasks.get(a[0] & 0xFFFF_FFFF)
-    if target is None or target.mm is None:
+    target = k.find(a[0] & 0xFFFF_FFFF)
+    if target is None:
         raise Errno("ESRCH")
     if not ptrace.may_access(t, target):
         raise Errno("EPERM")
+    if target.mm is None:
+        raise Errno("ESRCH")
     return here, there, target
 
 

@@ -28,7 +28,7 @@ def open_proc(k: Kernel, inode: ProcFile, flags: int, path: str) -> OpenFile:
     """Errno ESRCH if the task no longer exists."""
     task = None
     if inode.tid:
-        task = k.tasks.get(inode.tid)
+        task = k.find(inode.tid)
         if task is None:
             raise Errno("ESRCH")
     if inode.name == "mem":

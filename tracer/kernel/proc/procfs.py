@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Final
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.inode import DEV_PROC, Directory, Inode, MagicLink, Symlink, path_ino
 from shstk.tracer.kernel.proc.proctext import SYSCTLS, SYSTEM_TEXTS, TASK_TEXTS
-from shstk.tracer.kernel.task import Task
+from shstk.tracer.kernel.task import ROOT, UID, Task
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
 _DIRECTORY: Final = stat.S_IFDIR | 0o555
+_PRIVATE: Final = stat.S_IFDIR | 0o500
 _LINK: Final = stat.S_IFLNK | 0o777
 _TEXT: Final = stat.S_IFREG | 0o444
 _SPACES: Final = {"mem": 0o600, "pagemap": 0o400}  # files of an address space -> their modes
@@ -40,14 +41,15 @@ class ProcDirectory(Directory):
 
     def file(self, name: str, mode: int = _TEXT) -> ProcFile:
         ino = path_ino(self.child_path(name))
-        return ProcFile(ino, mode, dev=DEV_PROC, name=name, tid=self.tid)
+        return ProcFile(ino, mode, dev=DEV_PROC, name=name, tid=self.tid, uid=self.uid)
 
     def symlink(self, name: str, target: str) -> Symlink:
-        return Symlink(path_ino(self.child_path(name)), _LINK, dev=DEV_PROC, target=target)
+        ino = path_ino(self.child_path(name))
+        return Symlink(ino, _LINK, dev=DEV_PROC, target=target, uid=self.uid)
 
     def task(self, k: Kernel) -> Task:
         """Errno ESRCH if the task no longer exists."""
-        task = k.tasks.get(self.tid)
+        task = k.find(self.tid)
         if task is None:
             raise Errno("ESRCH")
         return task
@@ -64,14 +66,22 @@ class ProcLink(MagicLink):
 
 def _magic(directory: ProcDirectory, name: str, target: str, leads_to: Inode) -> ProcLink:
     ino = path_ino(directory.child_path(name))
-    link = ProcLink(ino, _LINK, dev=DEV_PROC, target=target)
+    link = ProcLink(ino, _LINK, dev=DEV_PROC, target=target, uid=directory.uid)
     link.object = leads_to
     return link
 
 
-def _subdirectory(kind: type[ProcDirectory], parent: Directory, name: str, tid: int) -> Directory:
-    ino = path_ino(parent.child_path(name))
-    return kind(ino, _DIRECTORY, dev=DEV_PROC, name=name, parent=parent, tid=tid)
+def _subdirectory(
+    kind: type[ProcDirectory],
+    parent: Directory,
+    name: str,
+    tid: int,
+    mode: int = _DIRECTORY,
+    uid: int | None = None,
+) -> Directory:
+    """Its owner is that of the parent if none is given."""
+    ino, owner = path_ino(parent.child_path(name)), parent.uid if uid is None else uid
+    return kind(ino, mode, dev=DEV_PROC, name=name, parent=parent, tid=tid, uid=owner)
 
 
 class ProcRoot(ProcDirectory):
@@ -88,13 +98,14 @@ class ProcRoot(ProcDirectory):
         if name in SYSTEM_TEXTS:
             return self.file(name)
         # /proc/TID of a thread can be looked up, though it is not listed.
-        if name.isdecimal() and int(name) in k.tasks:
-            return _subdirectory(ProcTask, self, name, int(name))
+        if name.isdecimal() and (task := k.find(int(name))) is not None:
+            return _subdirectory(ProcTask, self, name, int(name), uid=task.process.uid)
         return self.entries.get(name)
 
     def names(self, k: Kernel) -> list[str]:
         fixed = {*self.entries, *SYSTEM_TEXTS, "self", "thread-self", "mounts"}
-        return [str(pid) for pid in sorted(k.processes)] + sorted(fixed)
+        pids = sorted((*k.outside, *k.processes))
+        return [*map(str, pids), *sorted(fixed)]
 
 
 class ProcTask(ProcDirectory):
@@ -108,6 +119,8 @@ class ProcTask(ProcDirectory):
         if name in _SPACES:
             return self.file(name, stat.S_IFREG | _SPACES[name])
         match name:
+            case "exe" | "cwd" | "root" if task.process.uid != UID:
+                raise Errno("EACCES")  # proc_pid_readlink() may not look at it
             case "exe":
                 return self._exe(k, task)
             case "cwd":
@@ -115,9 +128,9 @@ class ProcTask(ProcDirectory):
             case "root":
                 return _magic(self, name, "/", k.sandbox.root)
             case "fd":
-                return _subdirectory(ProcFds, self, name, self.tid)
+                return _subdirectory(ProcFds, self, name, self.tid, _PRIVATE)
             case "fdinfo":
-                return _subdirectory(ProcFdInfos, self, name, self.tid)
+                return _subdirectory(ProcFdInfos, self, name, self.tid, _PRIVATE)
             case "task" if not isinstance(self.parent, ProcThreads):
                 return _subdirectory(ProcThreads, self, name, self.tid)
         return None
@@ -167,7 +180,7 @@ class ProcFdInfos(ProcFds):
 
 def proc_root(root: Directory) -> Directory:
     """/proc, for an entry in `root`."""
-    proc = ProcRoot(path_ino("/proc"), _DIRECTORY, dev=DEV_PROC, name="proc", parent=root)
+    proc = ProcRoot(path_ino("/proc"), _DIRECTORY, dev=DEV_PROC, name="proc", parent=root, uid=ROOT)
     for path in SYSCTLS:
         here: ProcDirectory = proc
         *folders, name = path.split("/")

@@ -17,7 +17,7 @@ from shstk.tracer.kernel.ipc import mqueue, sysvmsg, sysvsem
 from shstk.tracer.kernel.ipc.ids import IPC_OBJECTS_MAX, Object
 from shstk.tracer.kernel.mm import sysvshm
 from shstk.tracer.kernel.proc.memtext import maps, smaps, smaps_rollup, statm, vm_status
-from shstk.tracer.kernel.process.identity import CAP_LAST, memory, version
+from shstk.tracer.kernel.process.identity import CAP_LAST, capabilities, memory, version
 from shstk.tracer.kernel.task import BLOCKED, DEAD, RUNNABLE, STOPPED, UID, ZOMBIE, Process, Task
 from shstk.tracer.kernel.time.clock import SECOND, USER_HZ
 
@@ -77,7 +77,7 @@ def _signal_sets(t: Task) -> dict[str, int]:
 
 
 def _status(k: Kernel, t: Task) -> bytes:
-    process, ids = t.process, "\t".join([str(UID)] * 4)
+    process, ids = t.process, "\t".join([str(t.process.uid)] * 4)
     rows: list[tuple[str, object]] = [
         ("Name", t.comm),
         ("Umask", f"{t.fs.umask:04o}"),
@@ -90,12 +90,13 @@ def _status(k: Kernel, t: Task) -> bytes:
         ("Uid", ids),
         ("Gid", ids),
         ("FDSize", max(64, 1 << len(t.files.slots).bit_length())),
-        ("Groups", f"{UID} "),
+        ("Groups", f"{process.uid} "),
         *vm_status(t),
         ("Threads", len(process.tasks)),
         ("SigQ", f"{len(process.pending)}/{process.rlimits['SIGPENDING'][0]}"),
         *((name, f"{bits:016x}") for name, bits in _signal_sets(t).items()),
-        *((f"Cap{name}", f"{0:016x}") for name in ("Inh", "Prm", "Eff")),
+        ("CapInh", f"{0:016x}"),
+        *((f"Cap{name}", f"{capabilities(process):016x}") for name in ("Prm", "Eff")),
         ("CapBnd", f"{(1 << CAP_LAST + 1) - 1:016x}"),
         ("CapAmb", f"{0:016x}"),
         ("NoNewPrivs", int(t.no_new_privs)),

@@ -388,7 +388,7 @@ def _alloc_pid(k: Kernel, set_tid: tuple[int, ...]) -> int:
         return tid
     if len(set_tid) > 1 or not 1 <= set_tid[0] < k.pid_max:
         raise Errno("EINVAL")
-    if set_tid[0] in k.tasks:
+    if k.find(set_tid[0]) is not None:
         raise Errno("EEXIST")
     return set_tid[0]
 

@@ -11,7 +11,7 @@ from shstk.tracer.kernel.call import NO_RETURN, Args, Call, Outcome
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.ipc import sysvsem
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.process import futex, pidfd, ptrace
+from shstk.tracer.kernel.process import futex, outside, pidfd, ptrace
 from shstk.tracer.kernel.signal import signals
 from shstk.tracer.kernel.signal.siginfo import SIGCHLD
 from shstk.tracer.kernel.task import DEAD, ZOMBIE, Process, Task
@@ -136,7 +136,7 @@ def _process_ended(k: Kernel, process: Process) -> None:
     pty.session_ended(k, process)
     status = process.exit_status or 0
     parent = process.parent
-    if parent is None:
+    if parent is None or parent.outside:
         reap(k, process)
         return
     if process.exit_signal:
@@ -154,18 +154,18 @@ def _process_ended(k: Kernel, process: Process) -> None:
 
 def _reparent(k: Kernel, child: Process) -> None:
     """To the nearest ancestor that is a child subreaper, else to init, which reaps at once."""
-    ancestor = child.parent.parent if child.parent else None
+    assert child.parent is not None
+    ancestor = child.parent.parent
     while ancestor is not None and not ancestor.child_subreaper:
         ancestor = ancestor.parent
-    assert child.parent is not None
+    ancestor = ancestor or outside.init(k)
     child.parent.children.remove(child)
     child.parent = ancestor
-    if ancestor is not None:
-        ancestor.children.append(child)
-        k.wake_key(("child", ancestor.pid))
+    ancestor.children.append(child)
+    k.wake_key(("child", ancestor.pid))
     if child.leader.pdeath_signal:
         signals.send(k, child, child.leader.pdeath_signal, 0)
-    if (ancestor is None or child.autoreap) and all(t.state in (ZOMBIE, DEAD) for t in child.tasks):
+    if (ancestor.outside or child.autoreap) and all(t.state in (ZOMBIE, DEAD) for t in child.tasks):
         reap(k, child)
 
 
@@ -175,7 +175,7 @@ def reap(k: Kernel, process: Process) -> None:
     k.event(
         "reaped",
         leader,
-        value=parent.leader.tid if parent else None,
+        value=parent.leader.tid if parent and not parent.outside else None,
         status=process.exit_status,
     )
     if parent is not None:

@@ -41,6 +41,7 @@ from shstk.tracer.kernel.call import (
 )
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
+from shstk.tracer.kernel.process import ptrace
 from shstk.tracer.kernel.time.clock import get_timespec, realtime_ns
 
 if TYPE_CHECKING:
@@ -384,9 +385,11 @@ def sys_set_robust_list(k: Kernel, t: Task, a: Args) -> int:
 
 
 def sys_get_robust_list(k: Kernel, t: Task, a: Args) -> int:
-    other = k.tasks.get(a[0] & 0xFFFF_FFFF) if a[0] else t
+    other = k.find(a[0] & 0xFFFF_FFFF) if a[0] else t
     if other is None:
         raise Errno("ESRCH")
+    if not ptrace.may_access(t, other):
+        raise Errno("EPERM")
     usermem.put_u64(k, t, a[2], _ROBUST_HEAD)
     usermem.put_u64(k, t, a[1], other.robust_list)
     return 0

@@ -15,7 +15,8 @@ from shstk.schemas.uapi import PAGE
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.task import SHELL_PID, UID, Process
+from shstk.tracer.kernel.process import outside
+from shstk.tracer.kernel.task import ROOT, UID, Process
 from shstk.tracer.kernel.time.clock import SECOND
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _refuse(k: Kernel, t: Task, a: Args) -> int:
 def _process(k: Kernel, t: Task, pid: int) -> Process:
     """The process of a thread; 0 is the caller's own. Errno: ESRCH."""
     pid &= 0xFFFF_FFFF
-    task = k.tasks.get(pid) if pid else t
+    task = k.find(pid) if pid else t
     if task is None:
         raise Errno("ESRCH")
     return task.process
@@ -144,9 +145,7 @@ def sys_setpgid(k: Kernel, t: Task, a: Args) -> int:
         raise Errno("ESRCH")
     if process.sid == process.pid:
         raise Errno("EPERM")
-    groups = {p.pgid for p in k.processes.values() if p.sid == t.process.sid}
-    if t.process.sid == SHELL_PID:
-        groups.add(SHELL_PID)
+    groups = {p.pgid for p in k.all_processes() if p.sid == t.process.sid}
     if pgid not in groups | {pid}:
         raise Errno("EPERM")
     process.pgid = pgid
@@ -171,12 +170,17 @@ def sys_setsid(k: Kernel, t: Task, a: Args) -> int:
 def orphaned(k: Kernel, process: Process) -> bool:
     """is_current_pgrporphaned(): no member has a parent in another group of its session."""
     for p in k.processes.values():
-        if p.pgid != process.pgid or (p.parent is None and p is not k.first):
-            continue  # of another group, or adopted by init
-        above = (p.parent.pgid, p.parent.sid) if p.parent else (SHELL_PID, SHELL_PID)
-        if above[0] != p.pgid and above[1] == p.sid:
+        above = p.parent
+        if p.pgid != process.pgid or above is None or above is outside.init(k):
+            continue
+        if above.pgid != p.pgid and above.sid == p.sid:
             return False
     return True
+
+
+def capabilities(process: Process) -> int:
+    """Those that are permitted and in effect: root has all, everybody else none."""
+    return _CAP_VALID if process.uid == ROOT else 0
 
 
 def _capability_structs(k: Kernel, t: Task, header: int) -> int:
@@ -189,7 +193,7 @@ def _capability_structs(k: Kernel, t: Task, header: int) -> int:
 
 
 def sys_capget(k: Kernel, t: Task, a: Args) -> int:
-    """No task has capabilities. Without room for them, the call only asks for the version."""
+    """Without room for the capabilities, the call only asks for the version."""
     try:
         structs = _capability_structs(k, t, a[0])
     except Errno as error:
@@ -201,8 +205,9 @@ def sys_capget(k: Kernel, t: Task, a: Args) -> int:
     pid = usermem.get_u32(k, t, a[0] + 4)
     if pid >> 31:
         raise Errno("EINVAL")
-    _process(k, t, pid)
-    usermem.put(k, t, a[1], bytes(12 * structs))
+    has = capabilities(_process(k, t, pid))
+    words = [word for shift in (0, 32) for word in (has >> shift & _MINUS_ONE,) * 2 + (0,)]
+    usermem.put(k, t, a[1], struct.pack("<6I", *words)[: 12 * structs])
     return 0
 
 

@@ -58,7 +58,7 @@ _SHARED: Final[dict[int, Callable[[Kernel, Task], object]]] = {
 
 
 def sys_kcmp(k: Kernel, t: Task, a: Args) -> int:
-    tasks = [k.tasks.get(pid & 0xFFFF_FFFF) for pid in a[:2]]
+    tasks = [k.find(pid & 0xFFFF_FFFF) for pid in a[:2]]
     first, second = tasks
     if first is None or second is None:
         raise Errno("ESRCH")

@@ -84,9 +84,11 @@ def sys_prlimit64(k: Kernel, t: Task, a: Args) -> int:
     pid, resource, new, old, *_ = a
     wanted = _LIMIT.unpack(usermem.get(k, t, new, _LIMIT.size)) if new else None
     pid &= 0xFFFF_FFFF
-    target = k.tasks.get(pid) if pid else t
+    target = k.find(pid) if pid else t
     if target is None:
         raise Errno("ESRCH")
+    if target.process.uid != t.process.uid:
+        raise Errno("EPERM")
     name = _name(resource)
     before = target.process.rlimits[name]
     if wanted is not None:

@@ -28,7 +28,7 @@ from shstk.tracer.kernel.process import ptrace
 from shstk.tracer.kernel.signal import siginfo, signals
 from shstk.tracer.kernel.signal.siginfo import NSIG, SIGKILL
 from shstk.tracer.kernel.state import Slot
-from shstk.tracer.kernel.task import DEAD, UID, ZOMBIE, Process, Siginfo, Task
+from shstk.tracer.kernel.task import DEAD, ZOMBIE, Process, Siginfo, Task
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -60,7 +60,7 @@ class PidFd(OpenFile):
 
     def target(self, k: Kernel) -> Task | None:
         """The task that has the pid now: a thread that execs takes its leader's. None: reaped."""
-        task, process = k.tasks.get(self.tid), self.task.process
+        task, process = k.find(self.tid), self.task.process
         if task is self.task or (task is not None and task is process.leader):
             return task
         return None
@@ -101,7 +101,7 @@ class PidFd(OpenFile):
             values = (_EXIT | _CGROUPID, _ROOT_CGROUP, *(0,) * 11, self.exit_status or 0)
         else:
             known, ids = _PID | _CREDS | _CGROUPID, (task.tid, task.pid, task.process.ppid)
-            values = (known, _ROOT_CGROUP, *ids, *(UID,) * 8, 0)
+            values = (known, _ROOT_CGROUP, *ids, *(task.process.uid,) * 8, 0)
         usermem.put(k, t, addr, _INFO.pack(*values))
         return 0
 
@@ -158,7 +158,7 @@ def sys_pidfd_open(k: Kernel, t: Task, a: Args) -> int:
     pid, flags = i32(a[0]), a[1] & 0xFFFF_FFFF
     if flags & ~(O_NONBLOCK | THREAD) or pid <= 0:
         raise Errno("EINVAL")
-    task = k.tasks.get(pid)
+    task = k.find(pid)
     if task is None:
         raise Errno("ESRCH")
     if not flags & THREAD and task is not task.process.leader:
@@ -184,13 +184,15 @@ def sys_pidfd_send_signal(k: Kernel, t: Task, a: Args) -> int:
             raise Errno("EPERM")
     targets: list[Task | Process] = []
     if to_group:
-        targets += [process for process in k.processes.values() if process.pgid == pid]
+        targets += [process for process in k.all_processes() if process.pgid == pid]
     elif task is not None:
         targets.append(task if to_thread else task.process)
     if not targets:
         raise Errno("ESRCH")
     if not 0 <= signo <= NSIG:
         raise Errno("EINVAL")
+    for target in targets:
+        signals.check_permission(t.process, target, signo)
     sent = [not signo or signals.queue(k, target, info) for target in targets]
     if not any(sent):
         raise Errno("EAGAIN")

@@ -37,8 +37,9 @@ _ENOSYS: Final = 2**64 - ERRNO["ENOSYS"]
 
 
 def may_access(t: Task, target: Task) -> bool:
-    """ptrace_may_access(): all tasks have one uid, so whether the target is dumpable decides."""
-    return target.process is t.process or target.process.dumpable == 1
+    """ptrace_may_access(): of one's own tasks, whether the target is dumpable decides."""
+    process = target.process
+    return process is t.process or (process.uid == t.process.uid and process.dumpable == 1)
 
 
 def _event_enabled(t: Task, event: int) -> bool:

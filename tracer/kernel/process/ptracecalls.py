@@ -51,9 +51,10 @@ if TYPE_CHECKING:
 
 
 def _traceme(k: Kernel, t: Task) -> int:
-    if t.tracer is not None or t.process.parent is None:
+    parent = t.process.parent
+    if t.tracer is not None or parent is None or parent.outside:
         raise Errno("EPERM")
-    t.tracer = t.process.parent.leader
+    t.tracer = parent.leader
     t.ptrace.options, t.ptrace.seized = 0, False
     return 0
 
@@ -190,7 +191,7 @@ def _iovec(k: Kernel, t: Task, kind: int, addr: int) -> tuple[Regset, int, int]:
 
 def _may_attach(t: Task, child: Task) -> None:
     """Errno: EPERM for a thread of the caller, a tracee, a dead task, or one not dumpable."""
-    gone = child.state in (ZOMBIE, DEAD)
+    gone = child.state in (ZOMBIE, DEAD) or child.process.outside
     if child.process is t.process or child.tracer is not None or gone or not child.process.dumpable:
         raise Errno("EPERM")
 
@@ -273,7 +274,7 @@ def sys_ptrace(k: Kernel, t: Task, a: Args) -> Outcome:
     request, tid, addr, data = a[0], a[1] & 0xFFFF_FFFF, a[2], a[3]
     if request == PTRACE_TRACEME:
         return _traceme(k, t)
-    child = k.tasks.get(tid)
+    child = k.find(tid)
     if child is None:
         raise Errno("ESRCH")
     if request in UNMODELLED:

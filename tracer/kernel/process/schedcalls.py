@@ -63,7 +63,7 @@ _MEMBARRIERS: Final = (_GLOBAL, _GLOBAL_EXPEDITED, *_PRIVATE, *_REGISTER, _GET_R
 
 def _task(k: Kernel, t: Task, pid: int) -> Task:
     """The task of a pid; 0 is the caller. Errno: ESRCH."""
-    task = k.tasks.get(pid & 0xFFFF_FFFF) if pid & 0xFFFF_FFFF else t
+    task = k.find(pid & 0xFFFF_FFFF) if pid & 0xFFFF_FFFF else t
     if task is None:
         raise Errno("ESRCH")
     return task
@@ -84,6 +84,11 @@ class _Wanted:
     nice: int
     flags: int = 0
     deadline_fits: bool = False  # __checkparam_dl()
+
+
+def _own(task: Task) -> bool:
+    """check_same_owner()."""
+    return task.process.uid == UID
 
 
 def _may_lower(task: Task, nice: int) -> bool:
@@ -114,6 +119,7 @@ def _check_privilege(task: Task, policy: int, wanted: _Wanted, resets: bool) -> 
     """user_check_sched_setscheduler(). Errno EPERM."""
     now, limit = task.scheduling, task.rlimit("RTPRIO")
     refused = policy == SCHED_DEADLINE or (now.reset_on_fork and not resets)
+    refused = refused or not _own(task)
     if policy in _ORDINARY and wanted.nice < now.nice and not _may_lower(task, wanted.nice):
         refused = True
     if policy in _REAL_TIME:
@@ -160,7 +166,8 @@ def sys_sched_getparam(k: Kernel, t: Task, a: Args) -> int:
 
 def sys_sched_setaffinity(k: Kernel, t: Task, a: Args) -> int:
     mask = usermem.get(k, t, a[2], min(a[1] & 0xFFFF_FFFF, _CPU_SET))
-    _task(k, t, a[0])
+    if not _own(_task(k, t, a[0])):
+        raise Errno("EPERM")
     if not mask or not mask[0] & 1:
         raise Errno("EINVAL")
     return 0
@@ -257,10 +264,11 @@ def _named(k: Kernel, t: Task, which: int, who: int) -> list[Task]:
         raise Errno("EINVAL")
     if which == PRIO_PROCESS:
         return [_task(k, t, who)]
+    everybody = [*k.outside.values(), *k.tasks.values()]
     if which == PRIO_USER:
-        return list(k.tasks.values()) if who in (0, UID) else []
+        return [task for task in everybody if _own(task)] if who in (0, UID) else []
     pgid = who or t.process.pgid
-    return [task for task in k.tasks.values() if task.process.pgid == pgid]
+    return [task for task in everybody if task.process.pgid == pgid]
 
 
 def sys_setpriority(k: Kernel, t: Task, a: Args) -> int:
@@ -269,14 +277,16 @@ def sys_setpriority(k: Kernel, t: Task, a: Args) -> int:
     tasks = _named(k, t, a[0], a[1])
     if not tasks:
         raise Errno("ESRCH")
-    refused = False
+    refused = ""
     for task in tasks:
-        if nice < task.scheduling.nice and not _may_lower(task, nice):
-            refused = True
+        if not _own(task):
+            refused = "EPERM"
+        elif nice < task.scheduling.nice and not _may_lower(task, nice):
+            refused = "EACCES"
         else:
             task.scheduling.nice = nice
     if refused:
-        raise Errno("EACCES")
+        raise Errno(refused)
     return 0
 
 
@@ -312,6 +322,8 @@ def sys_ioprio_set(k: Kernel, t: Task, a: Args) -> int:
     ioprio = a[2] & 0xFFFF_FFFF
     _check_ioprio(ioprio)
     for task in _of_ioprio(k, t, a[0], a[1]):
+        if not _own(task):
+            raise Errno("EPERM")
         task.scheduling.ioprio = ioprio & 0xFFFF
     return 0
 

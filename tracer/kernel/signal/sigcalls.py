@@ -176,14 +176,14 @@ def sys_kill(k: Kernel, t: Task, a: Args) -> Outcome:
     if pid > 0:
         targets = [_task(k, pid).process]
     elif pid == -1:
-        targets = [p for p in k.processes.values() if p.pid > 1 and p is not me]
+        targets = [p for p in k.all_processes() if p.pid > 1 and p is not me]
     else:
         group = me.pgid if pid == 0 else -pid
-        targets = [p for p in k.processes.values() if p.pgid == group]
+        targets = [p for p in k.all_processes() if p.pgid == group]
     if not targets:
         raise Errno("ESRCH")
     for target in targets:
-        _post(k, target, Siginfo(_checked(signo), SI_USER, sender=me.pid))
+        _post(k, me, target, Siginfo(_checked(signo), SI_USER, sender=me.pid))
     return 0
 
 
@@ -197,13 +197,13 @@ def sys_tgkill(k: Kernel, t: Task, a: Args) -> Outcome:
 
 def _tkill(k: Kernel, t: Task, tgid: int | None, tid: int, signo: int) -> int:
     info = Siginfo(signo, SI_TKILL, sender=t.process.pid)
-    return _post(k, _thread(k, tgid, tid), info)
+    return _post(k, t.process, _thread(k, tgid, tid), info)
 
 
 def sys_rt_sigqueueinfo(k: Kernel, t: Task, a: Args) -> Outcome:
     pid = i32(a[0])
     info = _own_info(k, t, pid, i32(a[1]), a[2])
-    return _post(k, _task(k, pid).process, info)
+    return _post(k, t.process, _task(k, pid).process, info)
 
 
 def sys_rt_tgsigqueueinfo(k: Kernel, t: Task, a: Args) -> Outcome:
@@ -212,7 +212,7 @@ def sys_rt_tgsigqueueinfo(k: Kernel, t: Task, a: Args) -> Outcome:
         usermem.get(k, t, a[3], siginfo.SIZE)  # it is read before the ids are checked
         raise Errno("EINVAL")
     info = _own_info(k, t, tid, i32(a[2]), a[3])
-    return _post(k, _thread(k, tgid, tid), info)
+    return _post(k, t.process, _thread(k, tgid, tid), info)
 
 
 def _own_info(k: Kernel, t: Task, target: int, signo: int, addr: int) -> Siginfo:
@@ -224,7 +224,7 @@ def _own_info(k: Kernel, t: Task, target: int, signo: int, addr: int) -> Siginfo
 
 
 def _task(k: Kernel, tid: int) -> Task:
-    task = k.tasks.get(tid)
+    task = k.find(tid)
     if task is None or task.state == DEAD:
         raise Errno("ESRCH")
     return task
@@ -245,9 +245,11 @@ def _checked(signo: int) -> int:
     return signo
 
 
-def _post(k: Kernel, target: Task | Process, info: Siginfo) -> int:
-    """Signal 0 only checks that the target exists."""
-    if _checked(info.signo) and not signals.queue(k, target, info):
+def _post(k: Kernel, sender: Process, target: Task | Process, info: Siginfo) -> int:
+    """Signal 0 only checks that the target exists and may be signalled."""
+    _checked(info.signo)
+    signals.check_permission(sender, target, info.signo)
+    if info.signo and not signals.queue(k, target, info):
         raise Errno("EAGAIN")
     return 0
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import CLD_CONTINUED, SI_TIMER, SI_USER
+from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.signal.siginfo import (
     CORE_DUMPING,
     DEFAULT_IGNORED,
@@ -60,6 +61,14 @@ SIGNAL_FILES: Final = Slot(SignalFiles)
 # Sending.
 
 
+def check_permission(sender: Process, target: Task | Process, signo: int) -> None:
+    """check_kill_permission(). Errno EPERM: another user's process; SIGCONT may be sent within a
+    session."""
+    group = target if isinstance(target, Process) else target.process
+    if group.uid != sender.uid and not (signo == SIGCONT and group.sid == sender.sid):
+        raise Errno("EPERM")
+
+
 def send(
     k: Kernel,
     target: Task | Process,
@@ -104,7 +113,7 @@ def queue(k: Kernel, target: Task | Process, info: Siginfo) -> bool:
     group = target if isinstance(target, Process) else target.process
     task = target if isinstance(target, Task) else target.leader
     dying = group.exit_status is not None or group.killed is not None
-    if dying or (task is target and task.state in (ZOMBIE, DEAD)):
+    if group.outside or dying or (task is target and task.state in (ZOMBIE, DEAD)):
         return True
     if bit(info.signo) & STOPS:
         discard(group, bit(SIGCONT))

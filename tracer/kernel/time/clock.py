@@ -95,10 +95,10 @@ def clock_ns(k: Kernel, t: Task, clock: int) -> int:
         if task is None or task.process is not t.process:
             raise Errno("EINVAL")
         return task.cpu.total
-    process = k.processes.get(number) if number else t.process
-    if process is None:
+    leader = k.find(number) if number else t.process.leader
+    if leader is None or leader is not leader.process.leader:
         raise Errno("EINVAL")
-    return process.cpu.total
+    return leader.process.cpu.total
 
 
 def pack_timespec(ns: int) -> bytes:

@@ -40,6 +40,7 @@ from shstk.tracer.kernel.fs.inode import (
 )
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.proc.procfs import proc_root
+from shstk.tracer.kernel.task import ROOT
 from shstk.tracer.kernel.tree import keep
 from shstk.tracer.kernel.tree.cachedtree import Answers, CachedTree
 from shstk.tracer.kernel.tree.hosttree import HostTree, raw, text
@@ -121,7 +122,7 @@ class Sandbox:
             self._keep(self.root, mounts[0])
         self._mount("dev", self._directory("dev", 0o755))
         for name, (bits, rdev) in _DEVICES.items():
-            device = Device(path_ino(f"/dev/{name}"), stat.S_IFCHR | bits, rdev=rdev)
+            device = Device(path_ino(f"/dev/{name}"), stat.S_IFCHR | bits, rdev=rdev, uid=ROOT)
             self.dev.entries[name] = device
         for name, target in _DEV_LINKS.items():
             ino = path_ino(f"/dev/{name}")

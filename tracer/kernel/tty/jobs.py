@@ -44,8 +44,8 @@ def new_foreground(k: Kernel, t: Task, addr: int) -> int:
     pgid = usermem.get_u32(k, t, addr)
     if pgid >> 31:
         raise Errno("EINVAL")
-    members = [p for p in k.processes.values() if p.pgid == pgid]
-    if not members and pgid not in k.tasks:
+    members = [p for p in k.all_processes() if p.pgid == pgid]
+    if not members and k.find(pgid) is None:
         raise Errno("ESRCH")
     if not any(p.sid == t.process.sid for p in members):
         raise Errno("EPERM")
