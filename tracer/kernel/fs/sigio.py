@@ -32,7 +32,7 @@ POLL_IN, POLL_OUT, POLL_MSG = 1, 2, 3  # si_code
 _BANDS: Final = {POLL_IN: 0x41, POLL_OUT: 0x304, POLL_MSG: 0x441}  # si_band, by si_code
 _READABLE, _WRITABLE = 1, 4  # of OpenFile.ready
 _OWN_CODES: Final = SYNCHRONOUS | bit(SIGCHLD)  # signals whose si_code means something else
-_SIGIO: Final = SIGNALS["SIGIO"]
+_SIGIO, _SIGURG = SIGNALS["SIGIO"], SIGNALS["SIGURG"]
 _OWNER_EX: Final = struct.Struct("<ii")  # struct f_owner_ex: type, pid
 
 
@@ -82,6 +82,12 @@ def send(k: Kernel, file: OpenFile, fd: int, reason: int) -> None:
         if file.signal and signals.queue(k, target, Siginfo(file.signal, code, fields=fields)):
             continue
         signals.queue(k, target, Siginfo(_SIGIO, SI_KERNEL))
+
+
+def urgent(k: Kernel, file: OpenFile) -> None:
+    """send_sigurg(): SIGURG to the owner, with or without O_ASYNC."""
+    for target in file.owner.targets(k) if file.owner is not None else ():
+        signals.queue(k, target, Siginfo(_SIGURG, SI_KERNEL))
 
 
 def switch(k: Kernel, file: OpenFile, on: bool, fd: int) -> None:

@@ -15,10 +15,10 @@ from shstk.schemas.uapi import (
     AF_INET,
     AF_INET6,
     AF_UNSPEC,
+    CLOCK_MONOTONIC,
     IPPROTO_TCP,
     IPPROTO_UDP,
     MSG_ERRQUEUE,
-    MSG_OOB,
     SOCK_DGRAM,
     SOCK_STREAM,
 )
@@ -26,6 +26,7 @@ from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import POLLERR, POLLHUP, POLLRDHUP, READABLE, WRITABLE, OpenFile
 from shstk.tracer.kernel.net.sockets import CAPACITY, RECEIVE, SEND, Message, Socket
 from shstk.tracer.kernel.state import Slot
+from shstk.tracer.kernel.time.timers import Timer
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -40,6 +41,10 @@ _V4: Final = struct.Struct(">H4s8x")
 _V6: Final = struct.Struct(">HI16s4x")
 
 UDP_CORK: Final = (IPPROTO_UDP, 1)
+TCP_NODELAY: Final = (IPPROTO_TCP, 1)
+TCP_CORK: Final = (IPPROTO_TCP, 3)
+_SEGMENT: Final = 65483  # the most that loopback carries at once
+_CORKED_NS: Final = 200_000_000  # TCP_RTO_MIN: the probe timer sends what is corked
 
 Address = IPv4Address | IPv6Address
 Place = tuple[Address, int]  # address, port
@@ -116,6 +121,9 @@ class InetSocket(Socket):
         self.connecting = False  # connect(2) returned EINPROGRESS and was not called again
         self.corked: Corked | None = None
         self.other: Place | None = None  # the destination of a connected datagram socket
+        self.more = False  # the call that sends has MSG_MORE
+        self.held = b""  # bytes of a stream that is corked
+        self.timer: _Push | None = None  # that sends them
 
     # Names.
 
@@ -219,6 +227,8 @@ class InetSocket(Socket):
     def shutdown(self, k: Kernel, how: int) -> None:
         """The peer of a stream sees the end of its input; its own sends go on. Errno ENOTCONN; the
         waiters are woken all the same."""
+        if how & SEND:
+            self.push(k, k.current, len(self.held))
         self.shut |= how
         self.notify(k)
         if how & SEND and self.peer is not None and self.kind == SOCK_STREAM:
@@ -230,6 +240,7 @@ class InetSocket(Socket):
     def released(self, k: Kernel) -> None:
         if self in _PORTS.of(k).sockets:
             _PORTS.of(k).sockets.remove(self)
+        self.push(k, k.current, len(self.held))
         peer = self.peer
         shut = peer.shut | RECEIVE if peer is not None else 0
         reset = bool(self.inbox)
@@ -247,8 +258,6 @@ class InetSocket(Socket):
             raise Errno("ENOTCONN")
         if flags & MSG_ERRQUEUE:  # there are no reports of errors
             raise Errno("EAGAIN")
-        if flags & MSG_OOB and self.kind == SOCK_STREAM:
-            raise Errno("EINVAL")  # nor urgent data
 
     def check_size(self, n: int) -> None:
         if self.kind == SOCK_DGRAM and n > _DATAGRAM_MAX:
@@ -288,6 +297,7 @@ class InetSocket(Socket):
         if self.kind == SOCK_DGRAM:
             place = None if self.corked is not None else self.destination(b"")
             return self.send_datagram(k, t, data, place)
+        self.more = False
         return super().write(k, t, data)
 
     def send_datagram(
@@ -327,6 +337,31 @@ class InetSocket(Socket):
         self.check_send(k, t, to, quiet)
         return super().send(k, t, data, [], to, quiet)
 
+    def deliver(self, k: Kernel, t: Task, to: Socket, data: bytes, files: list[OpenFile]) -> None:
+        """tcp_push(): only whole segments leave a socket that is corked; the rest after 200 ms."""
+        if self.kind == SOCK_DGRAM:
+            super().deliver(k, t, to, data, files)
+            return
+        self.held += data
+        corked = self.more or self.options.get(TCP_CORK)
+        self.push(k, t, len(self.held) // _SEGMENT * _SEGMENT if corked else len(self.held))
+        if self.held:
+            self.timer = self.timer or _Push(t, self)
+            if self.timer.expires is None:
+                self.timer.set(k, _CORKED_NS, 0)
+
+    def send_urgent(self, k: Kernel, t: Task, byte: bytes, to: Socket) -> None:
+        self.push(k, t, len(self.held))
+        super().send_urgent(k, t, byte, to)
+
+    def push(self, k: Kernel, t: Task, n: int) -> None:
+        """Send the first n bytes that are held back, if there is somebody to send them to."""
+        piece, self.held = self.held[:n], self.held[n:]
+        if piece and self.peer is not None and not self.peer.closed:
+            super().deliver(k, t, self.peer, piece, [])
+        if not self.held and self.timer is not None:
+            self.timer.set(k, 0, 0)
+
     def send_to(self, k: Kernel, t: Task, data: bytes, place: Place) -> int:
         """Send a datagram, or drop it. Without a receiver, a connected sender gets an error."""
         if self.error is not None:
@@ -350,7 +385,10 @@ class InetSocket(Socket):
         return len(data)
 
     def ready(self, k: Kernel) -> int:
-        bits = READABLE if self.inbox or self.arrivals else 0
+        stream = self.kind == SOCK_STREAM
+        waiting = any(self.next_messages(passes=True)) if stream else self.inbox
+        bits = READABLE if waiting or self.arrivals else 0
+        bits |= self.urgency
         if self.error is not None:
             bits |= POLLERR | READABLE
         if self.shut & RECEIVE:
@@ -360,6 +398,19 @@ class InetSocket(Socket):
             bits |= POLLHUP
         full = self.peer is not None and not self._fits()
         return bits if self.backlog is not None or full else bits | WRITABLE
+
+
+class _Push(Timer):
+    def __init__(self, owner: Task, sock: InetSocket) -> None:
+        super().__init__(CLOCK_MONOTONIC, owner)
+        self.sock = sock
+
+    @property
+    def orphaned(self) -> bool:
+        return False
+
+    def ring(self, k: Kernel) -> None:
+        self.sock.push(k, self.owner, len(self.sock.held))
 
 
 def _source(bound: Address, goal: Address) -> Address:

@@ -30,6 +30,7 @@ from shstk.schemas.uapi import (
 from shstk.tracer.kernel.call import RESTART, Args, Call, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs import fsnotify
+from shstk.tracer.kernel.fs.files import OpenFile
 from shstk.tracer.kernel.fs.inode import EXECUTE, WRITE
 from shstk.tracer.kernel.fs.transfer import Iov, cut, interrupted, progress, total
 from shstk.tracer.kernel.mm import usermem
@@ -360,7 +361,7 @@ def _send_unix(k: Kernel, t: Task, sock: Socket, head: Header, flags: int) -> in
     files = rights(k, t, head)
     if sock.kind == SOCK_SEQPACKET and sock.peer is None:
         raise Errno("ENOTCONN")
-    if flags & MSG_OOB:
+    if flags & MSG_OOB and (sock.kind != SOCK_STREAM or not total(head.iov)):
         raise Errno("EOPNOTSUPP")
     to = sock.peer
     if head.name and sock.kind == SOCK_STREAM:
@@ -373,23 +374,36 @@ def _send_unix(k: Kernel, t: Task, sock: Socket, head: Header, flags: int) -> in
         return send(k, t, sock, data, flags, named(k, t, name, sock.kind), files)
     sock.check_send(k, t, to, quiet=bool(flags & MSG_NOSIGNAL))
     sock.check_size(total(head.iov))
-    return send(k, t, sock, gather_all(k, t, head.iov), flags, to, files)
+    return _send_stream(k, t, sock, gather_all(k, t, head.iov), flags, files)
 
 
 def _send_inet(k: Kernel, t: Task, sock: InetSocket, head: Header, flags: int) -> int | None:
     """tcp_sendmsg(), which takes no notice of a name; udp_sendmsg()."""
     if sock.kind == SOCK_STREAM:
         sock.check_send(k, t, sock.peer, quiet=bool(flags & MSG_NOSIGNAL))
-        if flags & MSG_OOB:
-            k.limit("sendto", "no MSG_OOB")
-            raise Errno("EOPNOTSUPP")
-        return send(k, t, sock, gather_all(k, t, head.iov), flags, sock.peer, [])
+        sock.more = bool(flags & MSG_MORE) and not flags & MSG_OOB
+        return _send_stream(k, t, sock, gather_all(k, t, head.iov), flags, [])
     sock.check_size(total(head.iov))
     if flags & MSG_OOB:
         raise Errno("EOPNOTSUPP")
     place = None if sock.corked is not None else sock.destination(head.name)
     data = gather_all(k, t, head.iov)
     return sock.send_datagram(k, t, data, place, more=bool(flags & MSG_MORE))
+
+
+def _send_stream(
+    k: Kernel, t: Task, sock: Socket, data: bytes, flags: int, files: list[OpenFile]
+) -> int | None:
+    """To the peer. With MSG_OOB the last byte is urgent, and what precedes it is not."""
+    if not flags & MSG_OOB or not data:
+        return send(k, t, sock, data, flags, sock.peer, files)
+    plain = data[:-1]
+    sent = send(k, t, sock, plain, flags, sock.peer, files) if plain else 0
+    if sent is None or sent < len(plain):
+        return sent
+    assert sock.peer is not None
+    sock.send_urgent(k, t, data[-1:], sock.peer)
+    return len(data)
 
 
 def _one_part(addr: int, length: int) -> Iov:
@@ -522,17 +536,15 @@ CALLS: Final = (
     Call("connect", sys_connect, why="addresses of loopback only"),
     Call("getsockname", sys_getsockname),
     Call("getpeername", sys_getpeername),
-    Call("sendto", sys_sendto, why="no MSG_OOB, MSG_ZEROCOPY, MSG_FASTOPEN"),
-    Call("recvfrom", sys_recvfrom, why="no MSG_OOB, MSG_ERRQUEUE"),
+    Call("sendto", sys_sendto, why="no MSG_ZEROCOPY, MSG_FASTOPEN"),
+    Call("recvfrom", sys_recvfrom, why="no MSG_ERRQUEUE"),
     Call("shutdown", sys_shutdown),
     Call(
         "sendmsg",
         sys_sendmsg,
-        why="no MSG_OOB, MSG_ZEROCOPY, MSG_FASTOPEN; SCM_RIGHTS and SCM_CREDENTIALS only",
+        why="no MSG_ZEROCOPY, MSG_FASTOPEN; SCM_RIGHTS and SCM_CREDENTIALS only",
     ),
-    Call(
-        "recvmsg", sys_recvmsg, why="no MSG_OOB, MSG_ERRQUEUE; SCM_RIGHTS and SCM_CREDENTIALS only"
-    ),
+    Call("recvmsg", sys_recvmsg, why="no MSG_ERRQUEUE; SCM_RIGHTS and SCM_CREDENTIALS only"),
     Call("accept4", sys_accept4),
     Call("recvmmsg", sys_recvmmsg, why="as recvmsg"),
     Call("sendmmsg", sys_sendmmsg, why="as sendmsg"),

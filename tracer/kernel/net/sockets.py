@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -15,9 +16,19 @@ from shstk.schemas.uapi import (
     SOCK_DGRAM,
     SOCK_SEQPACKET,
     SOCK_STREAM,
+    SOL_SOCKET,
 )
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs.files import POLLERR, POLLHUP, POLLRDHUP, READABLE, WRITABLE, OpenFile
+from shstk.tracer.kernel.fs import sigio
+from shstk.tracer.kernel.fs.files import (
+    POLLERR,
+    POLLHUP,
+    POLLPRI,
+    POLLRDHUP,
+    READABLE,
+    WRITABLE,
+    OpenFile,
+)
 from shstk.tracer.kernel.fs.inode import DEV_ANON, Inode
 from shstk.tracer.kernel.net import sockioctl
 from shstk.tracer.kernel.signal import signals
@@ -28,6 +39,7 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.task import Task
 
 SO_RCVTIMEO, SO_SNDTIMEO = 20, 21
+_SO_OOBINLINE: Final = 10
 RECEIVE, SEND = 1, 2  # RCV_SHUTDOWN, SEND_SHUTDOWN
 CAPACITY: Final = 212992  # net.core.wmem_default
 BACKLOG_MAX: Final = 4096  # net.core.somaxconn
@@ -44,12 +56,14 @@ class SocketNode(Inode):
 
 @dataclass(eq=False)
 class Message:
-    """sender: its sun_path. pid: the sending process. files: in flight (SCM_RIGHTS)."""
+    """sender: its sun_path. pid: the sending process. files: in flight (SCM_RIGHTS). told: an
+    urgent byte that MSG_OOB has read."""
 
     data: bytearray
     sender: bytes
     pid: int
     files: list[OpenFile]
+    told: bool = False
 
     def __post_init__(self) -> None:
         # skb->truesize: the sk_buff, and the kmalloc size of the data with skb_shared_info.
@@ -90,6 +104,7 @@ class Socket(OpenFile):
         self.timeouts: dict[int, int] = {}  # SO_RCVTIMEO, SO_SNDTIMEO: ns
         self.closed = False
         self.turned_away: dict[Socket, None] = {}  # senders that found the inbox full
+        self.urgent: Message | None = None  # the last byte in the inbox that was sent by MSG_OOB
 
     @property
     def connected(self) -> bool:
@@ -101,7 +116,30 @@ class Socket(OpenFile):
         """The bytes that a read can return (SIOCINQ)."""
         if self.kind != SOCK_STREAM and self.inbox:
             return len(self.inbox[0].data)
-        return sum(len(message.data) for message in self.inbox)
+        return sum(len(message.data) for message in self.next_messages())
+
+    @property
+    def takes_urgent_inline(self) -> bool:
+        return bool(self.options.get((SOL_SOCKET, _SO_OOBINLINE)))
+
+    @property
+    def ends_a_read(self) -> bool:
+        """MSG_WAITALL waits for no more: files come, or an urgent byte has."""
+        return self.urgent is not None or bool(self.inbox[0].files)
+
+    def next_messages(self, passes: bool = False) -> Iterator[Message]:
+        """What a read of a stream gets. It ends before an urgent byte; one that begins there leaves
+        the byte out, or has it in line. passes: read on where the byte is all that there is."""
+        begun = False
+        for message in self.inbox:
+            if message is self.urgent and not self.takes_urgent_inline:
+                if begun or not passes:
+                    return
+                continue
+            if message is self.urgent and begun:
+                return
+            begun = True
+            yield message
 
     def has_room(self, sender: Socket) -> bool:
         if self.kind == SOCK_DGRAM and self.peer is not sender and len(self.inbox) > _DATAGRAMS:
@@ -116,17 +154,19 @@ class Socket(OpenFile):
 
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
         """A datagram socket returns the first message."""
+        stream = self.kind == SOCK_STREAM
         if self.kind != SOCK_DGRAM and not self.connected:
             raise self.not_connected()
-        if not self.inbox:
+        messages = list(self.next_messages(passes=True)) if stream else list(self.inbox)
+        if not messages:
             if self.error is not None:
                 raise Errno(self.take_error() or "")
             return b"" if self.shut & RECEIVE else None
         out = bytearray()
-        for message in self.inbox:
+        for message in messages:
             out += message.data[: n - len(out)]
             # A read ends after a message that carries files.
-            if self.kind != SOCK_STREAM or len(out) >= n or message.files:
+            if not stream or len(out) >= n or message.files:
                 break
         return bytes(out)
 
@@ -136,8 +176,8 @@ class Socket(OpenFile):
             raise Errno("ENOTCONN")
         if self.kind == SOCK_STREAM and not self.connected:
             raise self.not_connected()
-        if flags & MSG_OOB:  # there is no urgent data
-            raise Errno("EINVAL" if self.kind == SOCK_STREAM else "EOPNOTSUPP")
+        if flags & MSG_OOB and self.kind != SOCK_STREAM:
+            raise Errno("EOPNOTSUPP")
 
     def check_size(self, n: int) -> None:
         """Errno EMSGSIZE: a message of n bytes is never sent."""
@@ -162,6 +202,11 @@ class Socket(OpenFile):
             files = self.inbox.popleft().files
         while self.kind == SOCK_STREAM and n > 0:
             first = self.inbox[0]
+            if first is self.urgent:
+                self.urgent = None
+                if not self.takes_urgent_inline:
+                    self.inbox.popleft()
+                    continue
             files += first.files
             first.files = []
             used = min(n, len(first.data))
@@ -176,7 +221,7 @@ class Socket(OpenFile):
     def unbroken(self, n: int) -> int:
         """A stream transfers whole messages, as they were sent."""
         moved = 0
-        for message in self.inbox if self.kind == SOCK_STREAM else ():
+        for message in self.next_messages(passes=True) if self.kind == SOCK_STREAM else ():
             if moved + len(message.data) > n:
                 break
             moved += len(message.data)
@@ -234,9 +279,19 @@ class Socket(OpenFile):
             to.turned_away[self] = None
             return None
         piece = data[:_PIECE] if self.kind == SOCK_STREAM else data
-        to.inbox.append(Message(bytearray(piece), self.name, t.pid, files))
-        to.notify(k, READABLE)
+        self.deliver(k, t, to, piece, files)
         return len(piece)
+
+    def deliver(self, k: Kernel, t: Task, to: Socket, data: bytes, files: list[OpenFile]) -> None:
+        to.inbox.append(Message(bytearray(data), self.name, t.pid, files))
+        to.notify(k, READABLE)
+
+    def send_urgent(self, k: Kernel, t: Task, byte: bytes, to: Socket) -> None:
+        """The byte before it that was urgent is one like any other now."""
+        Socket.deliver(self, k, t, to, byte, [])
+        to.urgent = to.inbox[-1]
+        sigio.urgent(k, to)
+        to.notify(k, POLLPRI)
 
     def _broken(self, k: Kernel, t: Task, quiet: bool) -> None:
         if self.kind == SOCK_STREAM and not quiet:
@@ -300,6 +355,7 @@ class Socket(OpenFile):
 
     def ready(self, k: Kernel) -> int:
         bits = READABLE if self.inbox or self.arrivals else 0
+        bits |= self.urgency
         if self.error is not None:
             bits |= POLLERR
         if self.shut & RECEIVE:
@@ -309,6 +365,10 @@ class Socket(OpenFile):
             bits |= POLLHUP
         full = self.peer is not None and (self.peer.used * 4 > CAPACITY or not self._fits())
         return bits if self.backlog is not None or full else bits | WRITABLE
+
+    @property
+    def urgency(self) -> int:
+        return POLLPRI if self.urgent is not None and not self.urgent.told else 0
 
     def _fits(self) -> bool:
         return self.peer is None or self.peer.closed or self.peer.has_room(self)

@@ -96,10 +96,11 @@ def _unsent(k: Kernel, t: Task, sock: Socket, arg: int) -> int:
 
 
 def _at_mark(k: Kernel, t: Task, sock: Socket, arg: int) -> int:
-    """There is no urgent data, so nothing is at its mark."""
+    """Whether the next byte is the urgent one."""
     if sock.kind != SOCK_STREAM:
         raise Errno("ENOTTY")
-    usermem.put_u32(k, t, arg, 0)
+    at = sock.urgent is not None and sock.inbox[0] is sock.urgent
+    usermem.put_u32(k, t, arg, int(at))
     return 0
 
 

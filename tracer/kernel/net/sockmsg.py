@@ -12,6 +12,7 @@ from shstk.schemas.uapi import (
     MSG_CTRUNC,
     MSG_DONTWAIT,
     MSG_NOSIGNAL,
+    MSG_OOB,
     MSG_PEEK,
     MSG_TRUNC,
     MSG_WAITALL,
@@ -194,21 +195,33 @@ def _copy_out(k: Kernel, t: Task, sock: Socket, iov: Iov, data: bytes, flags: in
     return moved
 
 
+def _receive_urgent(k: Kernel, t: Task, sock: Socket, iov: Iov, flags: int) -> Received:
+    """tcp_recv_urg(). Errno EINVAL: there is no urgent byte, it has been read, or it is in line."""
+    urgent = sock.urgent
+    if urgent is None or urgent.told or sock.takes_urgent_inline:
+        raise Errno("EINVAL")
+    done = scatter(k, t, iov, bytes(urgent.data), record=True) if total(iov) else 0
+    urgent.told = not flags & MSG_PEEK
+    return Received(done, MSG_OOB | (0 if done else MSG_TRUNC), urgent.sender, urgent.pid, [])
+
+
 def receive(k: Kernel, t: Task, sock: Socket, iov: Iov, flags: int) -> Received | None:
     """None if nothing has arrived yet."""
     sock.check_receive(flags)
     room = total(iov)
     stream = sock.kind == SOCK_STREAM
+    if stream and flags & MSG_OOB:
+        return _receive_urgent(k, t, sock, iov, flags)
     data = sock.peek(k, t, room)
     if data is None:
         return None
-    if not sock.inbox:
+    if not data and not any(sock.next_messages(passes=True) if stream else sock.inbox):
         return Received(0, 0, b"", None, [])
-    if stream and flags & MSG_WAITALL and not flags & MSG_PEEK and not sock.inbox[0].files:
+    if stream and flags & MSG_WAITALL and not flags & MSG_PEEK and not sock.ends_a_read:
         over = sock.shut & RECEIVE or (t.blocked is not None and t.blocked.woken == "signal")
         if sock.queued < min(room, CAPACITY // 4) and not over:
             return None
-    first = sock.inbox[0]
+    first = next(sock.next_messages(passes=True)) if stream else sock.inbox[0]
     whole = len(data) if stream else len(first.data)
     done = _copy_out(k, t, sock, iov, data, flags)
     if flags & MSG_PEEK:

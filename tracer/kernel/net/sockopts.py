@@ -21,7 +21,7 @@ from shstk.schemas.uapi import (
 from shstk.tracer.kernel.call import Args, Call, i32
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.net.inet import UDP_CORK, InetSocket
+from shstk.tracer.kernel.net.inet import TCP_CORK, TCP_NODELAY, UDP_CORK, InetSocket
 from shstk.tracer.kernel.net.sockets import (
     CAPACITY,
     RECEIVE,
@@ -295,6 +295,8 @@ def sys_setsockopt(k: Kernel, t: Task, a: Args) -> int:
     _store(sock, level, option, value)
     if (level, option) == UDP_CORK and not value and sock.kind == SOCK_DGRAM:
         sock.uncork(k, t)
+    if ((level, option) == TCP_CORK and not value) or ((level, option) == TCP_NODELAY and value):
+        sock.push(k, t, len(sock.held))
     return 0
 
 
