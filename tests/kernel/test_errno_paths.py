@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from stage import Stage, hold, table
 
-from shstk.schemas.uapi import O_RDWR, O_TRUNC, O_WRONLY
+from shstk.schemas.uapi import O_EXCL, O_RDWR, O_TMPFILE, O_TRUNC, O_WRONLY
 
 NAMES = """
 openat closed f 0                       EBADF
@@ -19,13 +19,18 @@ openat cwd /tmp/none O_RDONLY           ENOENT
 openat cwd /tmp/f/x O_RDONLY            ENOTDIR
 openat cwd /tmp/d O_WRONLY              EISDIR
 openat cwd /tmp/d O_RDONLY|O_CREAT      EISDIR
-openat cwd /tmp/f O_CREAT|O_DIRECTORY   EINVAL
+openat cwd bad O_CREAT|O_DIRECTORY      EINVAL  # before the path
 openat cwd /tmp/f O_DIRECTORY           ENOTDIR
 openat cwd /tmp/f O_CREAT|O_EXCL        EEXIST
 openat cwd /tmp/l O_NOFOLLOW            ELOOP
 openat cwd /tmp/loop O_RDONLY           ELOOP
 openat cwd /tmp O_TMPFILE               EINVAL  # it needs write access
 openat cwd /tmp 0o20000002              EINVAL  # and O_DIRECTORY
+openat closed bad 0o20200100            EINVAL  # and no O_CREAT; before the path
+openat cwd /tmp/f O_TMPFILE|O_RDWR      ENOTDIR
+openat cwd /tmp/none O_TMPFILE|O_RDWR   ENOENT
+openat cwd /tmp/shut O_TMPFILE|O_RDWR   EACCES
+openat cwd /tmp O_TMPFILE|O_RDWR        ok
 openat cwd name256 O_CREAT              ENAMETOOLONG
 openat cwd /tmp/locked/x O_RDONLY       EACCES
 fchmodat closed '' 0o600                ENOENT
@@ -252,3 +257,16 @@ def test_a_file_that_is_open_for_writing_is_not_run(stage: Stage) -> None:
     for name in ("file", "wronly", "append"):
         stage.call("close", stage.words[name])
     assert stage.at("execveat", "/tmp/f", 0, 0, 0) == "ENOEXEC"
+
+
+def test_a_file_without_a_name_can_be_given_one(stage: Stage) -> None:
+    """O_TMPFILE; O_EXCL forbids it."""
+    for excl, answer in ((0, 0), (O_EXCL, "ENOENT")):
+        fd = stage.open("/tmp/d", O_TMPFILE | O_RDWR | excl, 0o640)
+        assert stage.write(fd, b"kept") == 4
+        assert stage.call("getdents64", stage.words["dir"], stage.words["room"], 4096) == 48
+        name = f"/tmp/named{excl}"
+        link = f"/proc/self/fd/{fd}\0".encode()
+        assert stage.call("linkat", -100, link, -100, name.encode() + b"\0", 0x400) == answer
+        assert stage.text(name) == (b"kept" if not excl else "ENOENT")
+        assert stage.call("lseek", stage.words["dir"], 0, 0) == 0

@@ -91,6 +91,9 @@ preadv2 file empty 1 0 0 -1     0       # the flags come last
 preadv2 file iov 1 0 0 RWF_APPEND|RWF_NOAPPEND EINVAL
 preadv2 file iov 1 0 0 RWF_ATOMIC EOPNOTSUPP
 preadv2 pipe_r iov 1 -1 0 RWF_NOWAIT EAGAIN
+preadv2 file iov 1 0 0 RWF_NOWAIT EOPNOTSUPP    # tmpfs
+preadv2 proc iov 1 0 0 RWF_NOWAIT EOPNOTSUPP
+pwritev2 file iov 1 0 0 RWF_DONTCACHE EOPNOTSUPP
 pwritev2 pipe_w iov 1 0 0 0     ESPIPE
 pwritev2 pipe_w iov 1 0 0 -1    ESPIPE
 pwritev2 file iov 1 -2 0 0      EINVAL

@@ -57,6 +57,7 @@ class OpenFile:
     pollable = True  # file_can_poll(): there is a f_op->poll
     positioned = False  # FMODE_PREAD: pread and pwrite work
     reads_nothing = False  # a read of 0 bytes is checked like any other
+    nowait = True  # FMODE_NOWAIT: RWF_NOWAIT is known
     splices_out = True  # f_op->splice_read, splice_write
     splices_in = True
 

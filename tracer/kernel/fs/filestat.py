@@ -43,10 +43,11 @@ def _blocks(inode: Inode) -> int:
 
 def pack_stat(inode: Inode) -> bytes:
     """struct stat of asm-generic (128 bytes)."""
-    fields = (inode.dev, inode.ino, inode.mode, inode.nlink, inode.uid, inode.uid)
-    fields += (inode.rdev, inode.size)
+    head = (inode.dev, inode.ino, inode.mode, inode.nlink, inode.uid, inode.uid)
     times = [v for ns in (inode.atime, inode.mtime, inode.ctime) for v in divmod(ns, SECOND)]
-    return struct.pack("<QQIIIIQ8xQi4xQ6Q8x", *fields, BLOCK, _blocks(inode), *times)
+    return struct.pack(
+        "<QQIIIIQ8xQi4xQ6Q8x", *head, inode.rdev, inode.size, BLOCK, _blocks(inode), *times
+    )
 
 
 def pack_statx(inode: Inode) -> bytes:

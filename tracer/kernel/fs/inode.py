@@ -113,6 +113,7 @@ class Regular(Inode):
     readers: int = 0  # descriptions that can only read (i_readcount)
     writers: int = 0  # descriptions that can write (i_writecount)
     leases: list[Lease] = field(default_factory=list)
+    linkable: bool = False  # O_TMPFILE without O_EXCL made it, and it has no name yet
     seals: int = F_SEAL_SEAL  # no more can be added, unless memfd_create allowed it
 
     def permit_write(self, k: Kernel) -> None:

@@ -40,6 +40,7 @@ from shstk.tracer.kernel.fs.devices import open_device
 from shstk.tracer.kernel.fs.files import OpenFile
 from shstk.tracer.kernel.fs.inode import (
     DEV_SHMEM,
+    EXECUTE,
     READ,
     WRITE,
     Device,
@@ -133,19 +134,43 @@ def _path(found: Found, inode: Inode, asked: str) -> str:
     return asked
 
 
+def _nameless(k: Kernel, t: Task, found: Found, flags: int, mode: int) -> RegularFile:
+    """vfs_tmpfile(): a file in a directory, which linkat may give a name."""
+    directory = found.existing()
+    if not isinstance(directory, Directory):
+        raise Errno("ENOTDIR")
+    directory.permit(WRITE | EXECUTE)
+    bits, now = stat.S_IFREG | mode & 0o7777 & ~t.fs.umask, realtime_ns(k)
+    ino = k.sandbox.new_ino()
+    inode = Regular(ino, bits, nlink=0, atime=now, mtime=now, ctime=now, dev=directory.dev)
+    inode.linkable = not flags & O_EXCL
+    path = directory.child_path(f"#{ino} (deleted)")
+    file = RegularFile(inode, flags & ~_CREATION | O_LARGEFILE, path)
+    fsnotify.notify(k, inode, IN_OPEN)
+    return file
+
+
+def _check_flags(flags: int) -> None:
+    """build_open_flags(), before the path is read: O_CREAT makes no directory; O_TMPFILE needs
+    O_DIRECTORY and write access."""
+    if flags & O_PATH:
+        return
+    nameless = flags & O_TMPFILE & ~O_DIRECTORY
+    if flags & O_CREAT and (flags & O_DIRECTORY or nameless):
+        raise Errno("EINVAL")
+    if nameless and (not flags & O_DIRECTORY or flags & O_ACCMODE == O_RDONLY):
+        raise Errno("EINVAL")
+
+
 def open_at(
     k: Kernel, t: Task, dirfd: int, path: str, flags: int, mode: int, resolve: int = 0
 ) -> OpenFile | Wait | End:
     """openat(2) without the descriptor. The open of a named pipe, or of a file with a lease, may
     have to wait."""
-    if flags & O_TMPFILE & ~O_DIRECTORY:
-        # build_open_flags(): it needs O_DIRECTORY and write access.
-        fits = flags & O_DIRECTORY and flags & O_ACCMODE != O_RDONLY
-        raise Errno("EOPNOTSUPP" if fits else "EINVAL")
     if flags & O_PATH:
         flags &= _WITH_PATH
-    if flags & O_CREAT and flags & O_DIRECTORY:
-        raise Errno("EINVAL")
+    if flags & O_TMPFILE & ~O_DIRECTORY:
+        return _nameless(k, t, find(k, t, dirfd, path, resolve=resolve), flags, mode)
     follow = not (flags & O_NOFOLLOW or flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL)
     found = find(k, t, dirfd, path, follow, resolve)
     inode = found.inode
@@ -183,6 +208,7 @@ def open_at(
 def _open(
     k: Kernel, t: Task, dirfd: int, path_addr: int, flags: int, mode: int, resolve: int = 0
 ) -> Outcome:
+    _check_flags(flags)
     path = get_path(k, t, path_addr)
     t.files.unused(t)  # do_sys_openat2() takes a descriptor before it walks the path
     file = open_at(k, t, dirfd, path, flags, mode, resolve)
@@ -238,7 +264,7 @@ def sys_memfd_create(k: Kernel, t: Task, a: Args) -> int:
 
 
 CALLS: Final = (
-    Call("openat", sys_openat, why="no O_TMPFILE: -EOPNOTSUPP; O_DIRECT and O_SYNC have no effect"),
+    Call("openat", sys_openat, why="O_DIRECT and O_SYNC have no effect"),
     Call("memfd_create", sys_memfd_create, why="no huge pages"),
     Call("openat2", sys_openat2, why="as openat; for RESOLVE_CACHED every name is cached"),
 )

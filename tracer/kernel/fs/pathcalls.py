@@ -108,11 +108,13 @@ def sys_linkat(k: Kernel, t: Task, a: Args) -> int:
     found.parent.permit(WRITE | EXECUTE)
     if isinstance(inode, Directory):
         raise Errno("EPERM")
-    if not inode.nlink:
+    if not inode.nlink and not (isinstance(inode, Regular) and inode.linkable):
         raise Errno("ENOENT")
     inode.see(k)
     found.parent.link(found.name, inode, realtime_ns(k))
     inode.nlink += 1
+    if isinstance(inode, Regular):
+        inode.linkable = False
     inode.changed(realtime_ns(k))
     fsnotify.linked(k, inode)
     return 0

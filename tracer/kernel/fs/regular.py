@@ -77,6 +77,7 @@ def punch_hole(k: Kernel, inode: Regular, offset: int, length: int) -> None:
 class RegularFile(OpenFile):
     positioned = True
     pollable = False
+    nowait = False  # tmpfs does not set it
 
     def __init__(self, inode: Regular, flags: int, path: str) -> None:
         super().__init__(inode, flags, path)

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 # memory that a guest can make the host allocate.
 TRANSFER_MAX: Final = 64 << 20
 IOV_MAX: Final = 1024
-# RWF_ATOMIC and RWF_DONTCACHE are refused, as by a file system that supports neither.
 _RWF_KNOWN: Final = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | RWF_NOAPPEND
 _POSITION: Final = 2**64 - 1  # preadv2's offset -1: the file's own position
 
@@ -201,13 +200,15 @@ def _check_write(file: OpenFile) -> None:
         raise Errno("EINVAL")
 
 
-def _check_rwf(flags: int) -> int:
-    """kiocb_set_rw_flags()."""
+def _check_rwf(file: OpenFile, flags: int) -> int:
+    """kiocb_set_rw_flags(). tmpfs has neither atomic writes nor RWF_DONTCACHE."""
     flags &= 0xFFFF_FFFF
     if flags & ~_RWF_KNOWN:
         raise Errno("EOPNOTSUPP")
     if flags & RWF_APPEND and flags & RWF_NOAPPEND:
         raise Errno("EINVAL")
+    if flags & RWF_NOWAIT and not file.nowait:
+        raise Errno("EOPNOTSUPP")
     return flags
 
 
@@ -295,7 +296,7 @@ def _read_vector(
     if not total(iov):
         return 0
     _check_area(file, at, total(iov))
-    return _read(k, t, file, iov, at, _check_rwf(flags))
+    return _read(k, t, file, iov, at, _check_rwf(file, flags))
 
 
 def _write_vector(
@@ -306,7 +307,7 @@ def _write_vector(
     if not total(iov):
         return 0
     _check_area(file, at, total(iov))
-    return _write(k, t, file, iov, at, _check_rwf(flags))
+    return _write(k, t, file, iov, at, _check_rwf(file, flags))
 
 
 def sys_read(k: Kernel, t: Task, a: Args) -> Outcome:
@@ -475,6 +476,8 @@ def sys_copy_file_range(k: Kernel, t: Task, a: Args) -> Outcome:
     return outcome
 
 
+_FLAGS: Final = "no RWF_ATOMIC, RWF_DONTCACHE, RWF_NOSIGNAL: -EOPNOTSUPP"
+
 CALLS: Final = (
     Call("getdents64", sys_getdents64),
     Call("lseek", sys_lseek),
@@ -488,6 +491,6 @@ CALLS: Final = (
     Call("pwritev", sys_pwritev),
     Call("sendfile", sys_sendfile),
     Call("copy_file_range", sys_copy_file_range),
-    Call("preadv2", sys_preadv2, why="no RWF_ATOMIC, RWF_DONTCACHE: -EOPNOTSUPP"),
-    Call("pwritev2", sys_pwritev2, why="no RWF_ATOMIC, RWF_DONTCACHE: -EOPNOTSUPP"),
+    Call("preadv2", sys_preadv2, why=_FLAGS),
+    Call("pwritev2", sys_pwritev2, why=_FLAGS),
 )

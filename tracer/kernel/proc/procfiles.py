@@ -45,6 +45,7 @@ class Text(OpenFile):
 
     positioned = True
     pollable = False
+    nowait = False
     splices_in = False
 
     def __init__(self, inode: ProcFile, flags: int, path: str, task: Task | None) -> None:
