@@ -197,6 +197,15 @@ prctl PR_CAP_AMBIENT 4 0 0 0            0
 prctl PR_CAP_AMBIENT 1 0 0 0            0
 prctl PR_CAP_AMBIENT 2 0 0 0            EPERM
 prctl PR_CAP_AMBIENT 3 0 0 0            0
+prctl PR_SET_MM 1 0 0 0                 EPERM
+prctl PR_SET_MM 1 0 0 1                 EINVAL
+prctl PR_SET_THP_DISABLE 1 1 0 0        EINVAL
+prctl PR_SET_THP_DISABLE 0 2 0 0        EINVAL
+prctl PR_SET_THP_DISABLE 1 0 1 0        EINVAL
+prctl PR_GET_THP_DISABLE 1 0 0 0        EINVAL
+prctl PR_GET_AUXV room 8 1 0            EINVAL
+prctl PR_GET_AUXV bad 8 0 0             EFAULT
+prctl PR_GET_AUXV room 8 0 0            528
 prctl PR_SET_IO_FLUSHER 5 0 0 0         EPERM
 prctl PR_GET_IO_FLUSHER 0 0 0 0         EPERM
 """
@@ -326,6 +335,7 @@ def test_a_private_barrier_works_once_it_is_registered(stage: Stage) -> None:
 
 
 def test_an_io_priority_is_kept(stage: Stage) -> None:
+    assert stage.call("setpgid", 0, 0) == 0  # the shell of the group would be better
     assert stage.call("ioprio_set", 1, 0, 0x4007) == 0
     assert stage.call("ioprio_get", 1, 0) == 0x4007
     assert stage.call("ioprio_get", 2, 0) == 0x4007
@@ -423,3 +433,9 @@ def test_a_child_that_has_execed_keeps_its_group() -> None:
         exit 0
     """
     assert run(leads).words == [2**64 - 1]
+
+
+def test_huge_pages_are_turned_off(stage: Stage) -> None:
+    for how, kept in (((1, 0), 1), ((1, 2), 3), ((0, 0), 0)):
+        assert stage.call("prctl", 41, *how, 0, 0) == 0
+        assert stage.call("prctl", 42, 0, 0, 0, 0) == kept

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import re
+import struct
 from typing import Any
 
 import pytest
 from direct import Direct
 
-from shstk.schemas.uapi import MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PAGE
+from shstk.schemas.uapi import (
+    F_OFD_SETLK,
+    F_SETLK,
+    MAP_ANONYMOUS,
+    MAP_NORESERVE,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    PAGE,
+)
 from shstk.tracer.kernel.task import ZOMBIE, Task
 
 O_RDWR, SEEK_SET = 2, 0
@@ -243,7 +252,7 @@ def test_every_name_listed_can_be_opened(d: Direct) -> None:
             below = f"{path}/{name}"
             found = d.stat(below, 0x100)
             assert isinstance(found, dict), below
-            if found["mode"] >> 12 == 4 and name not in ("task", "fd", "fdinfo"):
+            if found["mode"] >> 12 == 4 and name not in ("1", "task", "fd", "fdinfo"):
                 visit(below)
             elif found["mode"] >> 12 == 8:
                 fd = d.open(below)
@@ -251,3 +260,46 @@ def test_every_name_listed_can_be_opened(d: Direct) -> None:
             d.next = d.base
 
     visit("/proc")
+
+
+def test_what_fdinfo_says_of_each_kind(d: Direct) -> None:
+    def of(fd: int) -> str:
+        return str(d.text(f"/proc/self/fdinfo/{fd}").decode().split("ino:\t")[1].partition("\n")[2])
+
+    fd = d.call("timerfd_create", 1, 0)
+    assert d.call("timerfd_settime", fd, 0, struct.pack("<4q", 2, 5, 3, 0), 0) == 0
+    assert of(fd) == (
+        "clockid: 1\nticks: 0\nsettime flags: 00\nit_value: (3, 0)\nit_interval: (2, 5)\n"
+    )
+    assert of(d.open("/dev/ptmx", O_RDWR)) == "tty-index:\t0\n"
+    d.save("/tmp/f", b"")
+    fd, pid = d.open("/tmp/f", O_RDWR), d.t.pid
+    (ino,) = struct.unpack_from("<Q", d.get(stat_of(d, fd), 128), 8)
+    assert d.call("flock", fd, 2) == 0
+    assert d.call("fcntl", fd, F_SETLK, struct.pack("<hh4xqqi4x", 0, 0, 5, 2, 0)) == 0
+    assert d.call("fcntl", fd, F_OFD_SETLK, struct.pack("<hh4xqqi4x", 1, 0, 9, 0, 0)) == 0
+    assert of(fd) == (
+        f"lock:\t1: FLOCK  ADVISORY  WRITE {pid} 00:1e:{ino} 0 EOF\n"
+        f"lock:\t2: POSIX  ADVISORY  READ {pid} 00:1e:{ino} 5 6\n"
+        f"lock:\t3: OFDLCK ADVISORY  WRITE -1 00:1e:{ino} 9 EOF\n"
+    )
+
+
+def stat_of(d: Direct, fd: int) -> int:
+    at = d.room(128)
+    assert d.call("fstat", fd, at) == 0
+    return at
+
+
+def test_values_of_a_kernel_that_was_just_booted(d: Direct) -> None:
+    for name, value in {
+        "kernel/tainted": "0",
+        "kernel/randomize_va_space": "0",
+        "net/core/somaxconn": "4096",
+        "net/ipv4/ip_local_port_range": "32768\t60999",
+    }.items():
+        assert d.text(f"/proc/sys/{name}") == f"{value}\n".encode()
+        assert d.open(f"/proc/sys/{name}", O_RDWR) == "EACCES"
+    one, other = (d.text("/proc/sys/kernel/random/uuid").decode() for _ in range(2))
+    assert one != other
+    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4\w{3}-[89ab]\w{3}-\w{12}\n", one)

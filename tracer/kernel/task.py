@@ -222,6 +222,7 @@ class Process:
     argv: tuple[bytes, ...] = ()
     dumpable: int = 1
     child_subreaper: bool = False
+    thp_disable: int = 0  # PR_GET_THP_DISABLE's
     has_execed: bool = False  # since it was created: setpgid no longer moves it
     uid: int = UID
     outside: bool = False  # process/outside.py

@@ -23,7 +23,7 @@ from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.files import READABLE, WRITABLE, OpenFile
 from shstk.tracer.kernel.fs.inode import DEV_ANON, Inode
 from shstk.tracer.kernel.mm import usermem
-from shstk.tracer.kernel.time.clock import pack_timespec
+from shstk.tracer.kernel.time.clock import SECOND, pack_timespec
 from shstk.tracer.kernel.time.timers import Timer, get_itimerspec
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class TimerFd(Anonymous):
     def __init__(self, inode: Inode, flags: int, clock: int, owner: Task) -> None:
         super().__init__(inode, flags, "anon_inode:[timerfd]")
         self.ticks = 0
+        self.how = 0  # timerfd_settime's flags
         self.timer = _Ticker(clock, owner, self)
 
     def peek(self, k: Kernel, t: Task, n: int) -> bytes | None:
@@ -110,6 +111,13 @@ class TimerFd(Anonymous):
 
     def released(self, k: Kernel) -> None:
         self.timer.set(k, 0, 0)
+
+    def details(self, k: Kernel) -> str:
+        value, interval = (divmod(ns, SECOND) for ns in (self.timer.left(k), self.timer.interval))
+        return (
+            f"clockid: {self.timer.clock}\nticks: {self.ticks}\nsettime flags: 0{self.how:o}\n"
+            f"it_value: ({value[0]}, {value[1]})\nit_interval: ({interval[0]}, {interval[1]})\n"
+        )
 
 
 class _Ticker(Timer):
@@ -161,7 +169,7 @@ def sys_timerfd_settime(k: Kernel, t: Task, a: Args) -> int:
         raise Errno("EINVAL")
     file = _timer_of(t, a[0])
     old = file.timer.get(k, pack_timespec)
-    file.ticks = 0
+    file.ticks, file.how = 0, a[1] & 0xFFFF_FFFF
     file.timer.set(k, value, interval, bool(a[1] & TIMER_ABSTIME))
     if a[3]:
         usermem.put(k, t, a[3], old)

@@ -124,7 +124,7 @@ def sys_readlinkat(k: Kernel, t: Task, a: Args) -> int:
     if not isinstance(inode, Symlink):
         raise Errno("ENOENT" if a[1] and not get_path(k, t, a[1]) else "EINVAL")
     inode.see(k)
-    target = raw(inode.target)[:size]
+    target = raw(inode.read())[:size]
     usermem.put(k, t, a[2], target)
     return len(target)
 

@@ -204,6 +204,10 @@ class Symlink(Inode):
     def contents(self) -> bytes:
         return raw(self.target)
 
+    def read(self) -> str:
+        """What readlink(2) returns."""
+        return self.target
+
 
 class MagicLink(Symlink):
     """A link of /proc that resolves to an object, not to a path."""

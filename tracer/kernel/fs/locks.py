@@ -29,13 +29,14 @@ _FLOCK: Final = struct.Struct("<hh4xqqi4x")  # struct flock: l_type, l_whence, l
 
 @dataclass(frozen=True)
 class Lock:
-    """Bytes start to end, inclusive. whole: a flock(2) lock; those don't conflict with fcntl's."""
+    """Bytes start to end, inclusive. whole: a flock(2) lock; those don't conflict with fcntl's.
+    pid: whose it is; -1: an open file description's."""
 
     owner: Files | OpenFile
     exclusive: bool
     start: int = 0
     end: int = _OFFSET_MAX
-    pid: int = -1  # -1: owned by an open file description
+    pid: int = -1
     whole: bool = False
 
     def conflicts(self, other: Lock) -> bool:
@@ -141,7 +142,7 @@ def sys_flock(k: Kernel, t: Task, a: Args) -> Outcome:
     if kind not in (LOCK_SH, LOCK_EX, LOCK_UN):
         raise Errno("EINVAL")
     file = t.files.get(a[0])
-    wanted = Lock(file, kind == LOCK_EX, whole=True)
+    wanted = Lock(file, kind == LOCK_EX, pid=t.pid, whole=True)
     if kind == LOCK_UN:
         _drop(k, file.inode, wanted)
         return 0
@@ -213,6 +214,21 @@ def get_lock(k: Kernel, t: Task, fd: int, addr: int, ofd: bool = False) -> int:
     kind = F_WRLCK if lock.exclusive else F_RDLCK
     usermem.put(k, t, addr, _FLOCK.pack(kind, 0, lock.start, length, lock.pid))
     return 0
+
+
+def describe(file: OpenFile, table: Files) -> str:
+    """show_fd_locks(): those that a descriptor of `table` holds, for /proc/PID/fdinfo."""
+    inode = file.inode
+    lines: list[str] = []
+    for lock in inode.locks:
+        if lock.owner is not file and lock.owner is not table:
+            continue
+        kind = "FLOCK " if lock.whole else "OFDLCK" if lock.pid == -1 else "POSIX "
+        mode, end = "WRITE" if lock.exclusive else "READ", lock.end
+        place = f"{lock.pid} {inode.dev >> 8:02x}:{inode.dev & 0xFF:02x}:{inode.ino}"
+        span = f"{lock.start} {'EOF' if end == _OFFSET_MAX else end}"
+        lines.append(f"lock:\t{len(lines) + 1}: {kind} ADVISORY  {mode} {place} {span}\n")
+    return "".join(lines)
 
 
 CALLS: Final = (Call("flock", sys_flock),)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.inode import DEV_PROC, Directory, Inode, MagicLink, Symlink, path_ino
-from shstk.tracer.kernel.proc.proctext import SYSCTLS, SYSTEM_TEXTS, TASK_TEXTS
+from shstk.tracer.kernel.proc.proctext import SYSTEM_TEXTS, TASK_TEXTS
+from shstk.tracer.kernel.proc.sysctls import SYSCTLS
 from shstk.tracer.kernel.task import ROOT, UID, Task
 
 if TYPE_CHECKING:
@@ -62,6 +63,16 @@ class ProcLink(MagicLink):
 
     def jump(self, k: Kernel | None) -> Inode:
         return self.object
+
+
+class HiddenLink(MagicLink):
+    """Of a task that the reader may not look into (proc_pid_readlink)."""
+
+    def read(self) -> str:
+        raise Errno("EACCES")
+
+    def jump(self, k: Kernel | None) -> Inode:
+        raise Errno("EACCES")
 
 
 def _magic(directory: ProcDirectory, name: str, target: str, leads_to: Inode) -> ProcLink:
@@ -120,7 +131,8 @@ class ProcTask(ProcDirectory):
             return self.file(name, stat.S_IFREG | _SPACES[name])
         match name:
             case "exe" | "cwd" | "root" if task.process.uid != UID:
-                raise Errno("EACCES")  # proc_pid_readlink() may not look at it
+                ino = path_ino(self.child_path(name))
+                return HiddenLink(ino, _LINK, dev=DEV_PROC, uid=self.uid)
             case "exe":
                 return self._exe(k, task)
             case "cwd":

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from shstk.schemas.uapi import O_CLOEXEC, PAGE, RLIM_INFINITY, RLIMITS
+from shstk.schemas.uapi import O_CLOEXEC, RLIM_INFINITY, RLIMITS
 from shstk.tracer.kernel.arch import hwprobe
 from shstk.tracer.kernel.errno import Errno
-from shstk.tracer.kernel.fs import pipes
-from shstk.tracer.kernel.fs.aio import REQUESTS_MAX
-from shstk.tracer.kernel.fs.leases import BREAK_TIME
-from shstk.tracer.kernel.ipc import mqueue, sysvmsg, sysvsem
-from shstk.tracer.kernel.ipc.ids import IPC_OBJECTS_MAX, Object
-from shstk.tracer.kernel.mm import sysvshm
+from shstk.tracer.kernel.fs import locks
+from shstk.tracer.kernel.fs.inode import DEV_PROC, DEV_ROOT
 from shstk.tracer.kernel.proc.memtext import maps, smaps, smaps_rollup, statm, vm_status
+from shstk.tracer.kernel.proc.sysctls import SYSCTLS
 from shstk.tracer.kernel.process.identity import CAP_LAST, capabilities, memory, version
-from shstk.tracer.kernel.task import BLOCKED, DEAD, RUNNABLE, STOPPED, UID, ZOMBIE, Process, Task
+from shstk.tracer.kernel.task import BLOCKED, DEAD, RUNNABLE, STOPPED, ZOMBIE, Process, Task
 from shstk.tracer.kernel.time.clock import SECOND, USER_HZ
 
 if TYPE_CHECKING:
@@ -190,6 +186,14 @@ def _mounts(k: Kernel, t: Task) -> bytes:
     return b"root / tmpfs rw 0 0\nproc /proc proc rw 0 0\n"
 
 
+def _mountinfo(k: Kernel, t: Task) -> bytes:
+    """The root, and /proc in it; a file system's device number is its mount's id."""
+    rows = ((DEV_ROOT, 1, "/", "tmpfs root"), (DEV_PROC, DEV_ROOT, "/proc", "proc proc"))
+    return "".join(
+        f"{dev} {parent} 0:{dev} / {place} rw - {kind} rw\n" for dev, parent, place, kind in rows
+    ).encode()
+
+
 def fd_info(k: Kernel, t: Task, fd: int) -> bytes:
     """/proc/PID/fdinfo/FD. A file system's device number is its mount's id. Errno ENOENT."""
     file = t.files.slots.get(fd)
@@ -197,17 +201,23 @@ def fd_info(k: Kernel, t: Task, fd: int) -> bytes:
         raise Errno("ENOENT")
     flags = file.flags | O_CLOEXEC * (fd in t.files.cloexec)
     head = f"pos:\t{file.pos}\nflags:\t0{flags:o}\nmnt_id:\t{file.inode.dev}\n"
-    return f"{head}ino:\t{file.inode.ino}\n{file.details(k)}".encode()
+    held = locks.describe(file, t.files)
+    return f"{head}ino:\t{file.inode.ino}\n{held}{file.details(k)}".encode()
 
 
 TASK_TEXTS: Final[dict[str, TaskText]] = {
     "auxv": TaskText(_auxv, 0o400),
+    "cgroup": TaskText(lambda k, t: b"0::/\n"),
     "cmdline": TaskText(_cmdline),
     "comm": TaskText(_comm, 0o644),
+    "coredump_filter": TaskText(lambda k, t: b"00000033\n" if t.mm else b"", 0o644),
     "environ": TaskText(_environ, 0o400),
     "limits": TaskText(_limits),
     "maps": TaskText(maps),
+    "mountinfo": TaskText(_mountinfo),
     "mounts": TaskText(_mounts),
+    "oom_score": TaskText(lambda k, t: b"0\n"),
+    "oom_score_adj": TaskText(lambda k, t: b"0\n", 0o644),
     "personality": TaskText(_personality, 0o400),
     "smaps": TaskText(smaps),
     "smaps_rollup": TaskText(smaps_rollup),
@@ -215,6 +225,7 @@ TASK_TEXTS: Final[dict[str, TaskText]] = {
     "statm": TaskText(statm),
     "status": TaskText(_status),
     "timerslack_ns": TaskText(_timerslack, 0o666),
+    "wchan": TaskText(lambda k, t: b"0"),
 }
 
 
@@ -246,100 +257,17 @@ def _version(k: Kernel) -> str:
 
 
 SYSTEM_TEXTS: Final[dict[str, Callable[[Kernel], str]]] = {
+    "cmdline": lambda k: "\n",
     "cpuinfo": _cpuinfo,
     "filesystems": lambda k: "nodev\ttmpfs\nnodev\tproc\n",
     "loadavg": lambda k: f"0.00 0.00 0.00 1/{len(k.tasks)} {max(k.tasks)}\n",
     "meminfo": _meminfo,
+    "modules": lambda k: "",
     "stat": _system_stat,
+    "swaps": lambda k: "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n",
     "uptime": _uptime,
     "version": _version,
 }
-
-
-def _sysv_queues(k: Kernel) -> str:
-    head = "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid"
-    rows = [f"{head}      stime      rtime      ctime\n"]
-    for q in sysvmsg.QUEUES.of(k).queues.by_number.values():
-        counts = f"{q.bytes:10} {len(q.messages):10} {q.sender:5} {q.receiver:5}"
-        times = f"{q.sent_at:10} {q.received_at:10} {q.changed_at:10}"
-        rows.append(f"{_sysv_object(q)}  {counts} {_sysv_owner(q)} {times}\n")
-    return "".join(rows)
-
-
-def _sysv_semaphores(k: Kernel) -> str:
-    head = "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n"
-    rows = [head]
-    for s in sysvsem.SEMAPHORES.of(k).sets.by_number.values():
-        times = f"{s.operated_at:10} {s.changed_at:10}"
-        rows.append(f"{_sysv_object(s)} {len(s.values):10} {_sysv_owner(s)} {times}\n")
-    return "".join(rows)
-
-
-def _sysv_segments(k: Kernel) -> str:
-    head = "       key      shmid perms                  size  cpid  lpid nattch   uid   gid"
-    tail = "  cuid  cgid      atime      dtime      ctime                   rss"
-    rows = [f"{head}{tail}                  swap\n"]
-    for s in sysvshm.segments_of(k).all:
-        use = f"{s.size:21} {s.creator:5} {s.last:5}  {s.users(k):5}"
-        times = f"{s.attached_at:10} {s.detached_at:10} {s.changed_at:10}"
-        pages = f"{s.pages * PAGE:21} {0:21}"
-        rows.append(f"{_sysv_object(s)} {use} {_sysv_owner(s)} {times} {pages}\n")
-    return "".join(rows)
-
-
-def _sysv_object(o: Object) -> str:
-    return f"{o.key:10} {o.number:10}  {o.mode:4o}"
-
-
-def _sysv_owner(o: Object) -> str:
-    return f"{o.uid:5} {o.gid:5} {UID:5} {UID:5}"
-
-
-SYSCTLS: Final[dict[str, Callable[[Kernel], str]]] = {
-    "sys/fs/aio-max-nr": lambda k: f"{REQUESTS_MAX}\n",
-    "sys/fs/file-max": lambda k: f"{2**63 - 1}\n",
-    "sys/fs/lease-break-time": lambda k: f"{BREAK_TIME}\n",
-    "sys/fs/leases-enable": lambda k: "1\n",
-    "sys/fs/mqueue/msg_default": lambda k: f"{mqueue.MESSAGES_MAX}\n",
-    "sys/fs/mqueue/msg_max": lambda k: f"{mqueue.MESSAGES_MAX}\n",
-    "sys/fs/mqueue/msgsize_default": lambda k: f"{mqueue.SIZE_MAX}\n",
-    "sys/fs/mqueue/msgsize_max": lambda k: f"{mqueue.SIZE_MAX}\n",
-    "sys/fs/mqueue/queues_max": lambda k: f"{mqueue.QUEUES_MAX}\n",
-    "sys/fs/pipe-max-size": lambda k: f"{pipes.SIZE_MAX}\n",
-    "sys/kernel/cap_last_cap": lambda k: f"{CAP_LAST}\n",
-    "sys/kernel/core_pattern": lambda k: "core\n",
-    "sys/kernel/core_uses_pid": lambda k: "0\n",
-    "sys/kernel/hostname": lambda k: "shstk\n",
-    "sys/kernel/msgmax": lambda k: f"{sysvmsg.MESSAGE_MAX}\n",
-    "sys/kernel/msgmnb": lambda k: f"{sysvmsg.QUEUE_MAX}\n",
-    "sys/kernel/msgmni": lambda k: f"{IPC_OBJECTS_MAX}\n",
-    "sys/kernel/ngroups_max": lambda k: "65536\n",
-    "sys/kernel/osrelease": lambda k: f"{version(k)[0]}\n",
-    "sys/kernel/ostype": lambda k: "Linux\n",
-    "sys/kernel/perf_user_access": lambda k: "1\n",
-    "sys/kernel/pid_max": lambda k: f"{k.pid_max}\n",
-    "sys/kernel/random/boot_id": lambda k: f"{_uuid(k.seed)}\n",
-    "sys/kernel/sem": lambda k: (
-        f"{sysvsem.SET_MAX}\t{sysvsem.ALL_MAX}\t{sysvsem.OPERATIONS_MAX}\t{IPC_OBJECTS_MAX}\n"
-    ),
-    "sys/kernel/shm_rmid_forced": lambda k: "0\n",
-    "sys/kernel/shmall": lambda k: f"{sysvshm.SIZE_MAX}\n",
-    "sys/kernel/shmmax": lambda k: f"{sysvshm.SIZE_MAX}\n",
-    "sys/kernel/shmmni": lambda k: f"{sysvshm.SEGMENTS_MAX}\n",
-    "sys/kernel/tainted": lambda k: "0\n",
-    "sys/kernel/threads-max": lambda k: f"{k.pid_max}\n",
-    "sys/vm/max_map_count": lambda k: "65530\n",
-    "sys/vm/mmap_min_addr": lambda k: f"{PAGE}\n",
-    "sys/vm/overcommit_memory": lambda k: "0\n",
-    "sysvipc/msg": _sysv_queues,
-    "sysvipc/sem": _sysv_semaphores,
-    "sysvipc/shm": _sysv_segments,
-}
-
-
-def _uuid(seed: int) -> str:
-    digits = struct.pack(">QQ", seed & 0xFFFF_FFFF_FFFF_FFFF, 0x4000_8000_0000_0000).hex()
-    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def system_text(k: Kernel, name: str) -> bytes:

@@ -344,6 +344,7 @@ def _copy_signal(t: Task, args: CloneArgs) -> Process:
         exe=parent.exe,
         argv=parent.argv,
         dumpable=parent.dumpable,
+        thp_disable=parent.thp_disable,
     )
 
 

@@ -9,6 +9,7 @@ from shstk.schemas.uapi import (
     PR_CAP_AMBIENT,
     PR_CAPBSET_DROP,
     PR_CAPBSET_READ,
+    PR_GET_AUXV,
     PR_GET_CHILD_SUBREAPER,
     PR_GET_DUMPABLE,
     PR_GET_IO_FLUSHER,
@@ -18,6 +19,7 @@ from shstk.schemas.uapi import (
     PR_GET_PDEATHSIG,
     PR_GET_SECUREBITS,
     PR_GET_TAGGED_ADDR_CTRL,
+    PR_GET_THP_DISABLE,
     PR_GET_TID_ADDRESS,
     PR_GET_TIMERSLACK,
     PR_GET_TIMING,
@@ -27,11 +29,13 @@ from shstk.schemas.uapi import (
     PR_SET_DUMPABLE,
     PR_SET_IO_FLUSHER,
     PR_SET_KEEPCAPS,
+    PR_SET_MM,
     PR_SET_NAME,
     PR_SET_NO_NEW_PRIVS,
     PR_SET_PDEATHSIG,
     PR_SET_SECUREBITS,
     PR_SET_TAGGED_ADDR_CTRL,
+    PR_SET_THP_DISABLE,
     PR_SET_TIMERSLACK,
     PR_SET_TIMING,
 )
@@ -48,6 +52,9 @@ if TYPE_CHECKING:
 _COMM: Final = 16  # TASK_COMM_LEN, with the NUL
 _KEEP_CAPS: Final = 0x10  # SECBIT_KEEP_CAPS
 _LOCKS: Final = 0xAAA  # each above the bit that it locks
+_MM_WITH_SIZE: Final = (12, 14, 15)  # PR_SET_MM_AUXV, MAP, MAP_SIZE
+_EXCEPT_ADVISED: Final = 2
+_AUXV: Final = 2 * (22 + 10 + 1) * 8  # AT_VECTOR_SIZE longs
 _UNPRIVILEGED: Final = 0xF00  # EXEC_RESTRICT_FILE, EXEC_DENY_INTERACTIVE and their locks
 
 
@@ -186,6 +193,36 @@ def _cap_ambient(k: Kernel, t: Task, a: Args) -> int:
     return 0
 
 
+def _set_mm(k: Kernel, t: Task, a: Args) -> int:
+    """prctl_set_mm(): whether there is an argument too many, then CAP_SYS_RESOURCE."""
+    if a[4] or (a[3] and a[1] not in _MM_WITH_SIZE):
+        raise Errno("EINVAL")
+    raise Errno("EPERM")
+
+
+def _set_thp_disable(k: Kernel, t: Task, a: Args) -> int:
+    """There are no huge pages; a[2]: PR_THP_DISABLE_EXCEPT_ADVISED, since 6.18."""
+    if any(a[3:5]) or a[2] & ~_EXCEPT_ADVISED or (a[2] and not a[1]):
+        raise Errno("EINVAL")
+    t.process.thp_disable = 1 | a[2] if a[1] else 0
+    return 0
+
+
+def _get_thp_disable(k: Kernel, t: Task, a: Args) -> int:
+    if any(a[1:5]):
+        raise Errno("EINVAL")
+    return t.process.thp_disable
+
+
+def _get_auxv(k: Kernel, t: Task, a: Args) -> int:
+    """The whole of mm->saved_auxv, zeros after its end."""
+    if any(a[3:5]):
+        raise Errno("EINVAL")
+    assert t.mm is not None
+    usermem.put(k, t, a[1], t.mm.auxv.ljust(_AUXV, b"\0")[: a[2]])
+    return _AUXV
+
+
 _OPTIONS: Final[dict[int, Callable[[Kernel, Task, Args], int]]] = {
     PR_SET_PDEATHSIG: _set_pdeathsig,
     PR_GET_PDEATHSIG: _get_pdeathsig,
@@ -211,6 +248,10 @@ _OPTIONS: Final[dict[int, Callable[[Kernel, Task, Args], int]]] = {
     PR_SET_NO_NEW_PRIVS: _set_no_new_privs,
     PR_GET_NO_NEW_PRIVS: _get_no_new_privs,
     PR_CAP_AMBIENT: _cap_ambient,
+    PR_SET_MM: _set_mm,
+    PR_SET_THP_DISABLE: _set_thp_disable,
+    PR_GET_THP_DISABLE: _get_thp_disable,
+    PR_GET_AUXV: _get_auxv,
     PR_SET_TAGGED_ADDR_CTRL: tagged.set_tagged_addr_ctrl,
     PR_GET_TAGGED_ADDR_CTRL: tagged.get_tagged_addr_ctrl,
     PR_RISCV_V_SET_CONTROL: vectors.set_control,
@@ -219,8 +260,8 @@ _OPTIONS: Final[dict[int, Callable[[Kernel, Task, Args], int]]] = {
 
 
 _LEFT_OUT: Final = (
-    "no SECCOMP, SET_MM, MCE_KILL, THP_DISABLE, MDWE, SET_VMA, SYSCALL_USER_DISPATCH, SPECULATION,"
-    " SCHED_CORE, MEMORY_MERGE: -EINVAL"
+    "no SECCOMP, MCE_KILL, MDWE, SET_VMA, SYSCALL_USER_DISPATCH, SPECULATION, SCHED_CORE,"
+    " MEMORY_MERGE, TIMER_CREATE_RESTORE_IDS, FUTEX_HASH: -EINVAL"
 )
 
 

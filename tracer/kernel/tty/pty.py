@@ -113,6 +113,9 @@ class MasterFile(OpenFile):
         gone = self.slave.opened and not self.slave.slaves
         return WRITABLE | (READABLE if self.slave.output else 0) | (POLLHUP if gone else 0)
 
+    def details(self, k: Kernel) -> str:
+        return f"tty-index:\t{self.slave.number}\n"
+
     def ioctl(self, k: Kernel, t: Task, request: int, arg: int) -> int:
         return _ioctl(k, t, self.slave, request, arg, _OF_MASTER)
 
