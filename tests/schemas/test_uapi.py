@@ -36,7 +36,6 @@ HEADERS = {
 NOT_IN_HEADERS = {
     "PAGE": "a size that the kernel is built with",
     "SIGSET_SIZE": "a sizeof",
-    "PTRACE_SYSEMU": "of other architectures; here its number is what a program may try",
     **dict.fromkeys((name for name in vars(uapi) if name.startswith("KCMP_")), "an enum"),
     "IOPRIO_WHO_PROCESS": "an enum",
     "IOPRIO_WHO_PGRP": "an enum",

@@ -146,6 +146,7 @@ class PtraceStop:
     info: Siginfo  # PTRACE_GETSIGINFO's
     kind: str
     reported: bool = False  # the tracer has waited for it
+    listening: bool = False  # PTRACE_LISTEN: it ends with the next thing to tell
 
 
 class PtraceTrap(NamedTuple):

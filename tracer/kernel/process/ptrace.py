@@ -68,7 +68,8 @@ def _stop(k: Kernel, t: Task, code: int, info: Siginfo, kind: str) -> None:
 def _trap_stop(k: Kernel, t: Task, trap: PtraceTrap) -> None:
     """ptrace_notify()."""
     t.ptrace.message = trap.message
-    _stop(k, t, trap.code, Siginfo(SIGTRAP, trap.code, sender=t.pid), trap.kind)
+    signo = trap.code & 0x7F if trap.code >> 8 == EVENT_STOP else SIGTRAP
+    _stop(k, t, trap.code, Siginfo(signo, trap.code, sender=t.pid), trap.kind)
 
 
 def _in_call(t: Task) -> Wait:
@@ -93,6 +94,19 @@ def group_stop(t: Task, signo: int) -> None:
         later(t, PtraceTrap(EVENT_STOP << 8 | signo))
     else:
         later(t, PtraceTrap(signo, kind="group"))
+
+
+def interrupt(k: Kernel, t: Task) -> None:
+    """Stop a seized task where it is: by the signal of its group's stop, else by SIGTRAP. If its
+    call is interruptible, the call is interrupted."""
+    stop = t.ptrace.stop
+    if stop is None or stop.listening:
+        signo = stop.info.signo if stop is not None and t.process.stopped else SIGTRAP
+        later(t, PtraceTrap(EVENT_STOP << 8 | signo))
+    if stop is not None and stop.listening:
+        release(k, t)
+    elif t.state == BLOCKED and stop is None and t.blocked is not None and t.blocked.interruptible:
+        k.wake(t, "signal")
 
 
 def stop_for_trap(k: Kernel, t: Task) -> bool:

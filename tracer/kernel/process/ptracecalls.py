@@ -31,7 +31,6 @@ from shstk.schemas.uapi import (
     PTRACE_SETSIGMASK,
     PTRACE_SINGLESTEP,
     PTRACE_SYSCALL,
-    PTRACE_SYSEMU,
     PTRACE_TRACEME,
     SI_USER,
 )
@@ -44,7 +43,7 @@ from shstk.tracer.kernel.process import ptrace
 from shstk.tracer.kernel.process.ptrace import stop_of
 from shstk.tracer.kernel.signal import siginfo, signals
 from shstk.tracer.kernel.signal.siginfo import NSIG, SIGKILL, SIGTRAP
-from shstk.tracer.kernel.task import BLOCKED, DEAD, ZOMBIE, PtraceTrap, Task
+from shstk.tracer.kernel.task import DEAD, ZOMBIE, Task
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -217,14 +216,33 @@ def _kill(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
 
 
 def _interrupt(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
-    """A seized task stops where it is. If its call is interruptible, the call is interrupted."""
     if not child.ptrace.seized:
         raise Errno("EIO")
-    if child.ptrace.stop is None:
-        ptrace.later(child, PtraceTrap(ptrace.EVENT_STOP << 8 | SIGTRAP))
-        if child.state == BLOCKED and child.blocked is not None and child.blocked.interruptible:
-            k.wake(child, "signal")
+    ptrace.interrupt(k, child)
     return 0
+
+
+def _listen(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
+    """A seized task that its group's stop has stopped stays so, but tells what happens to it."""
+    stop = stop_of(child)
+    if not child.ptrace.seized or stop.info.code >> 8 != ptrace.EVENT_STOP:
+        raise Errno("EIO")
+    stop.listening = True
+    if child.ptrace.traps:  # it has been continued since it stopped
+        ptrace.release(k, child)
+    return 0
+
+
+def _peeksiginfo(k: Kernel, t: Task, child: Task, addr: int, data: int) -> int:
+    """struct ptrace_peeksiginfo_args: from which signal on, whether of the process, how many."""
+    start, flags, most = struct.unpack("<QIi", usermem.get(k, t, addr, 16))
+    if flags & ~1 or most < 0:
+        raise Errno("EINVAL")
+    queue = child.process.pending if flags & 1 else child.pending
+    found = queue[start : start + most]
+    for i, info in enumerate(found):
+        usermem.put(k, t, data + i * siginfo.SIZE, siginfo.pack(info))
+    return len(found)
 
 
 _AUDIT_ARCH_RISCV64: Final = 0xC000_00F3
@@ -262,11 +280,8 @@ REQUESTS: Final[dict[int, Request]] = {
     PTRACE_GETSIGMASK: _getsigmask,
     PTRACE_SETSIGMASK: _setsigmask,
     PTRACE_GET_SYSCALL_INFO: _get_syscall_info,
-}
-UNMODELLED: Final = {
-    PTRACE_SYSEMU: "SYSEMU",
-    PTRACE_LISTEN: "LISTEN",
-    PTRACE_PEEKSIGINFO: "PEEKSIGINFO",
+    PTRACE_LISTEN: _listen,
+    PTRACE_PEEKSIGINFO: _peeksiginfo,
 }
 
 
@@ -277,16 +292,13 @@ def sys_ptrace(k: Kernel, t: Task, a: Args) -> Outcome:
     child = k.find(tid)
     if child is None:
         raise Errno("ESRCH")
-    if request in UNMODELLED:
-        k.limit("ptrace", UNMODELLED[request])
-        raise Errno("EIO")
     if request in ATTACHING:
         return ATTACHING[request](k, t, child, addr, data)
     if child.tracer is None or child.tracer.process is not t.process:
         raise Errno("ESRCH")
     if request in RUNNING:
         return RUNNING[request](k, t, child, addr, data)
-    if child.ptrace.stop is None:
+    if child.ptrace.stop is None or child.ptrace.stop.listening:
         raise Errno("ESRCH")
     if request not in REQUESTS:
         raise Errno("EIO")
@@ -297,7 +309,7 @@ CALLS: Final = (
     Call(
         "ptrace",
         sys_ptrace,
-        why="no LISTEN, SYSEMU, PEEKSIGINFO, no other options (SUSPEND_SECCOMP);"
+        why="no other options (SUSPEND_SECCOMP);"
         " no PTRACE_EVENT_EXIT if a signal or another thread ends the task",
     ),
 )

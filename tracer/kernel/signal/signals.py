@@ -20,6 +20,7 @@ from shstk.tracer.kernel.signal.siginfo import (
     SIGCONT,
     SIGKILL,
     SIGRTMIN,
+    SIGTRAP,
     STOPS,
     SYNCHRONOUS,
     bit,
@@ -32,6 +33,7 @@ from shstk.tracer.kernel.task import (
     STOPPED,
     ZOMBIE,
     Process,
+    PtraceTrap,
     SigAction,
     Siginfo,
     SignalTimer,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.fs.files import OpenFile
     from shstk.tracer.kernel.kernel import Kernel
 
+_EVENT_STOP: Final = 128  # PTRACE_EVENT_STOP
 SIG_DFL: Final = 0
 SIG_IGN: Final = 1
 SA_NOCLDSTOP: Final = 0x1
@@ -277,6 +280,11 @@ def _continue(k: Kernel, process: Process) -> None:
     process.stop_status = None
     process.continued = True
     for t in process.tasks:
+        stop = t.ptrace.stop
+        if t.ptrace.seized and stop is not None:  # ptrace_trap_notify()
+            t.ptrace.traps.append(PtraceTrap(_EVENT_STOP << 8 | SIGTRAP))
+            if stop.listening:
+                t.ptrace.stop = None
         if t.state == STOPPED and t.ptrace.stop is None:
             run_on(k, t)
     notify(k, process.parent, process.pid, CLD_CONTINUED, SIGCONT)
