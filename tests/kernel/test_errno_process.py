@@ -141,6 +141,15 @@ setpgid 0 99999                         EPERM
 getpgid 99999                           ESRCH
 getpgid -1                              ESRCH
 getsid 99999                            ESRCH
+syslog 3 null 8                         EINVAL
+syslog 3 room -1                        EINVAL
+syslog 3 wild 8                         EFAULT
+syslog 3 room 8                         0       # the log is empty
+syslog 10 null 0                        0x20000
+syslog 2 room 8                         EPERM
+syslog 99 room 8                        EPERM
+setns closed 0                          EBADF
+setns file 0                            EINVAL
 uname bad                               EFAULT
 sysinfo bad                             EFAULT
 getcpu bad null                         EFAULT

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.uapi import PAGE
-from shstk.tracer.kernel.call import Args, Call
+from shstk.tracer.kernel.call import Args, Call, i32
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.process import outside
@@ -32,6 +32,8 @@ _CAPABILITY_VERSION: Final = 0x2008_0522
 # How many structs of three words each version of the header stands for.
 _CAPABILITY_STRUCTS: Final = {0x1998_0330: 1, 0x2007_1026: 2, _CAPABILITY_VERSION: 2}
 CAP_LAST: Final = 40
+_SYSLOG_READ_ALL, _SYSLOG_SIZE_BUFFER = 3, 10
+_LOG_SIZE: Final = 1 << 17  # CONFIG_LOG_BUF_SHIFT
 _CAP_VALID: Final = (1 << CAP_LAST + 1) - 1
 
 
@@ -178,6 +180,20 @@ def orphaned(k: Kernel, process: Process) -> bool:
     return True
 
 
+def sys_syslog(k: Kernel, t: Task, a: Args) -> int:
+    """do_syslog(): everybody may read the log, which is empty, and ask for its size."""
+    kind, addr, length = i32(a[0]), a[1], i32(a[2])
+    if kind == _SYSLOG_SIZE_BUFFER:
+        return _LOG_SIZE
+    if kind != _SYSLOG_READ_ALL:
+        raise Errno("EPERM")
+    if not addr or length < 0:
+        raise Errno("EINVAL")
+    if not usermem.access_ok(addr, length):
+        raise Errno("EFAULT")
+    return 0
+
+
 def capabilities(process: Process) -> int:
     """Those that are permitted and in effect: root has all, everybody else none."""
     return _CAP_VALID if process.uid == ROOT else 0
@@ -270,5 +286,6 @@ CALLS: Final = (
     Call("getgid", _get_id, "simple", _ONE_USER),
     Call("getegid", _get_id, "simple", _ONE_USER),
     Call("gettid", sys_gettid),
+    Call("syslog", sys_syslog, "simple", "the log is empty; nothing else without a capability"),
     Call("sysinfo", sys_sysinfo, why="no swap, no load"),
 )

@@ -22,6 +22,7 @@ from shstk.schemas.uapi import (
 from shstk.tracer.kernel.call import Args, Call
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.ipc import sysvsem
+from shstk.tracer.kernel.process import pidfd
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -65,6 +66,14 @@ def sys_unshare(k: Kernel, t: Task, a: Args) -> int:
     return 0
 
 
+def sys_setns(k: Kernel, t: Task, a: Args) -> int:
+    """No descriptor is a namespace's (EINVAL); those that a pidfd names need a capability."""
+    file, kinds = t.files.get(a[0]), a[1] & 0xFFFF_FFFF
+    if not isinstance(file, pidfd.PidFd) or not kinds or kinds & ~(_PRIVILEGED | CLONE_NEWUSER):
+        raise Errno("EINVAL")
+    raise Errno("EPERM")
+
+
 def _check_alone(k: Kernel, t: Task, flags: int) -> None:
     """check_unshare_flags(): threads, handlers and memory can't be parted. Errno EINVAL."""
     others = [task for task in k.tasks.values() if task is not t]
@@ -80,4 +89,7 @@ def _check_alone(k: Kernel, t: Task, flags: int) -> None:
         raise Errno("EINVAL")
 
 
-CALLS: Final = (Call("unshare", sys_unshare, why="no namespaces: the user's is EPERM"),)
+CALLS: Final = (
+    Call("unshare", sys_unshare, why="no namespaces: the user's is EPERM"),
+    Call("setns", sys_setns, "refused", "no namespaces"),
+)

@@ -256,7 +256,7 @@ def _post(k: Kernel, sender: Process, target: Task | Process, info: Siginfo) -> 
 
 CALLS: Final = (
     Call("restart_syscall", sys_restart_syscall),
-    Call("kill", sys_kill),
+    Call("kill", sys_kill, why="nothing reaches the shell (99) that started the first process"),
     Call("tkill", sys_tkill),
     Call("tgkill", sys_tgkill),
     Call("sigaltstack", sys_sigaltstack),
