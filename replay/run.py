@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shstk.schemas.door import PLUGINS, faults, read_file, read_manifest
-from shstk.schemas.errors import BadRun
+from shstk.schemas.errors import BadRun, UsageError
 from shstk.schemas.manifest import Manifest
 from shstk.schemas.revisions import Revision
 from shstk.schemas.rows import schema
+from shstk.schemas.seq import STEPS
 from shstk.schemas.tables import TABLES
 from shstk.schemas.units import UNITS, Unit
 
@@ -73,6 +74,12 @@ class Run:
     def names(self) -> tuple[str, ...]:
         """Every table: those of schemas/tables.py, and those of plugins: plugin_<name>."""
         return (*TABLES, *(f"{PLUGIN}{name}" for name in self.manifest.plugins))
+
+    def must_reach(self, at: int, asked: str) -> None:
+        """Raises UsageError if the run ended before the seq `at`. asked: by which words."""
+        end = self.manifest.icount
+        if at // STEPS > end:
+            raise UsageError(f"{asked}: the run ends at {end}.0")
 
     def table(self, name: str) -> pl.DataFrame:
         """A table in `names`; those of schemas/tables.py are in seq order. KeyError if unknown."""

@@ -229,10 +229,8 @@ def tell(
 
 
 def _check(run: Run, tid: int | None, around: int | None) -> None:
-    icount = run.manifest.icount
-    if around is not None and around >= positions.pack(icount + 1, 0):
-        last = positions.show(positions.pack(icount, 0))
-        raise UsageError(f"--around {positions.show(around)}: the run ends at {last}")
+    if around is not None:
+        run.must_reach(around, f"--around {positions.show(around)}")
     if tid is None:
         return
     known: set[int | None] = set()

@@ -31,8 +31,10 @@ def command(run: Path, addr: int | None, at: int | None, format: str) -> int:
     bytes ever in use. `others` are tasks on a stack that is not their own.
     """
     opened = open_run(run)
-    frame = shstk.stacks(opened, at=at, addr=addr)
     when = f" at {positions.show(at)}" if at is not None else ""
+    if at is not None:
+        opened.must_reach(at, f"--at {positions.show(at)}")
+    frame = shstk.stacks(opened, at=at, addr=addr)
     if format != "text":
         from shstk.replay.views import VIEWS
 

@@ -128,6 +128,21 @@ def test_export(here: Path) -> None:
     assert Path("a.csv").read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "log a.run --around",
+        "stacks a.run --at",
+        "stacks a.run 0x1000 --at",
+        "replay a.run --until",
+    ],
+)
+def test_a_position_past_the_end(here: Path, command: str) -> None:
+    shstk("build", "a.md", "--run", "first", "-o", "a.run")
+    error = shstk(*command.split(), "14.0").exception
+    assert str(error) == f"{command.split()[-1]} 14.0: the run ends at 13.0"
+
+
 def test_recover(here: Path) -> None:
     shstk("build", "a.md", "--run", "first", "-o", "a.run")
     assert "a.run is already complete" in str(shstk("recover", "a.run").exception)

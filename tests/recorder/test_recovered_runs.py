@@ -12,6 +12,7 @@ import pytest
 
 from shstk.replay.check import check
 from shstk.replay.run import Run
+from shstk.schemas.seq import STEPS
 from shstk.tracer.record import RecordOptions, record
 from shstk.tracer.recording.rundir import recover
 
@@ -61,6 +62,7 @@ def test_no_finding_that_the_whole_run_has_not(program: str, kernel: str, tmp_pa
         run = cut_off(program, kernel, tmp_path / f"{turn}.run", turn)
         assert findings(run) <= due, turn
         assert run.manifest.ending == "recovered"
+        assert run.manifest.icount == (run.manifest.recovered_up_to or 0) // STEPS
         unended += open_rows(run, "mms")
         begun = run.table("mms")["mm"].to_list()
         assert len(set(begun)) == len(begun)

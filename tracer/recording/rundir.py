@@ -39,6 +39,7 @@ from shstk.schemas.errors import BadRun, CannotWrite, OutputExists
 from shstk.schemas.manifest import NAME as MANIFEST
 from shstk.schemas.manifest import U64, Manifest, PluginEntry, TableEntry
 from shstk.schemas.rows import TableRow, to_batch
+from shstk.schemas.seq import STEPS
 from shstk.schemas.tables import TABLES, TRACED
 from shstk.tracer.recording.tablefile import (
     GROUP,
@@ -335,7 +336,10 @@ def _recovered(partial: Partial, force: bool) -> Path:
     else:
         raise BadRun(f"{path}: nothing to recover", _TOO_EARLY)
     if not mark["final"]:
-        begun = replace(begun, ending="recovered", recovered_up_to=U64(int(mark["seq"], 16)))
+        seq = int(mark["seq"], 16)
+        begun = replace(
+            begun, ending="recovered", icount=U64(seq // STEPS), recovered_up_to=U64(seq)
+        )
     return partial.seal(begun, mark["rows"], force, mark["open"])
 
 

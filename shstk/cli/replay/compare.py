@@ -13,6 +13,7 @@ from shstk.plugins.loading import load
 from shstk.replay.run import Run
 from shstk.rerun.compare import replay
 from shstk.rerun.report import as_json, text
+from shstk.schemas import seq as positions
 from shstk.schemas.errors import Exit
 from shstk.schemas.version import VERSION
 
@@ -20,6 +21,8 @@ from shstk.schemas.version import VERSION
 def compare(
     run: Run, path: Path, until: int | None, plugins: tuple[str, ...], tier: str, format: str
 ) -> int:
+    if until is not None:
+        run.must_reach(until, f"--until {positions.show(until)}")
     progress = Progress()
     result = replay(
         run,

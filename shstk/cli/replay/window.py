@@ -25,10 +25,9 @@ def show(
     tier: str,
     format: str,
 ) -> int:
-    end = run.manifest.icount
-    first, last = part or (0, end * positions.STEPS)
-    if kernel is None and first > end * positions.STEPS:
-        raise UsageError(f"--window {positions.show(first)}..: the run ends at {end}.0")
+    first, last = part or (0, run.manifest.icount * positions.STEPS)
+    if kernel is None:
+        run.must_reach(first, f"--window {positions.show(first)}..")
     progress = Progress()
     frames = window.window(
         run, first, last, table=table, kernel=kernel, tier=tier, on_progress=progress
