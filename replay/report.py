@@ -10,6 +10,7 @@ from itertools import zip_longest
 from typing import Any, Final
 
 from shstk.replay.check import Report
+from shstk.replay.ci_formats import CI_FORMATS
 from shstk.replay.explain.model import Explanation
 from shstk.replay.explain.text import as_json, short
 from shstk.replay.rules.outcome import Finding, Result
@@ -17,7 +18,7 @@ from shstk.schemas import seq as positions
 from shstk.schemas.tables import FINDINGS
 from shstk.schemas.units import show
 
-FORMATS: Final = ("text", "json", "csv")
+FORMATS: Final = ("text", "json", "csv", *CI_FORMATS)
 _FINDINGS, _EVIDENCE = 10, 12  # of a rule, and of a finding, that are listed if not all are
 
 
@@ -33,6 +34,8 @@ def render(
     full: the text lists every finding, with all its evidence, and not only the first ones.
     ends: for each report, the fault that ended its run, if one did (replay.explain.end).
     """
+    if format in CI_FORMATS:
+        return CI_FORMATS[format](reports)
     if format == "csv":
         return _csv(reports)
     both = list(zip_longest(reports, ends))

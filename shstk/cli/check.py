@@ -29,7 +29,7 @@ from shstk.schemas.errors import Exit, UsageError
 @click.option("--ignore", metavar="IDS", default="", help="Not these rules.")
 @click.option("-v", "--verbose", is_flag=True, help="List satisfied and unevaluated rules too.")
 @click.option("--all", "full", is_flag=True, help="List every finding, with all its evidence.")
-@format_option("text", "json", "csv")
+@format_option("text", "json", "csv", "jsonl", "sarif", "junit", "github")
 def command(
     runs: tuple[Path, ...],
     expect: str,
@@ -44,7 +44,8 @@ def command(
     """Judge each RUN: is every shadow stack allocated, handed on and released as specified?
 
     Exit code 1 if any rule is violated. json lists findings, satisfied and not_evaluated rules; csv
-    has a row for each. If a fault ended the run, its likely cause is printed too (in full: shstk
+    has a row for each, and jsonl an object a line. sarif, junit and github (annotations) are for CI
+    systems. If a fault ended the run, its likely cause is printed too (in full: shstk
     explain-fault).
     """
     from shstk.replay.explain import end
@@ -72,8 +73,8 @@ def _elsewhere(runs: tuple[Path, ...], architecture: str, format: str) -> int:
     """Exit code 1 if any rule differs."""
     from shstk.replay.elsewhere import elsewhere, render
 
-    if format == "csv":
-        raise UsageError("--rules does not support csv", "use --format json")
+    if format not in ("text", "json"):
+        raise UsageError(f"--rules does not support {format}", "use --format json")
     differs = False
     for path in runs:
         run = open_run(path)

@@ -1,0 +1,160 @@
+"""Reports for machines that read them beside a source tree: SARIF, JUnit, GitHub's annotations, and
+one JSON object a line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+from xml.etree import ElementTree
+
+from shstk.schemas import seq as positions
+from shstk.schemas.tables import FINDINGS
+from shstk.schemas.units import show
+from shstk.schemas.version import VERSION
+
+if TYPE_CHECKING:
+    from shstk.replay.check import Report
+    from shstk.replay.rules.outcome import Finding, Result, Rule
+
+_SARIF: Final = "https://json.schemastore.org/sarif-2.1.0.json"
+# severity -> SARIF's level; GitHub's command
+_LEVELS: Final = {"error": "error", "warning": "warning", "info": "note"}
+_COMMANDS: Final = {"error": "error", "warning": "warning", "info": "notice"}
+
+
+def _where(finding: Finding) -> str:
+    task = f" task {finding.tid}" if finding.tid is not None else ""
+    return f"{positions.show(finding.seq)}{task}"
+
+
+def _sentence(finding: Finding) -> str:
+    return f"expected {finding.expected}; actual {finding.actual}. {finding.note}"
+
+
+def sarif(reports: Sequence[Report]) -> str:
+    """SARIF 2.1.0 (OASIS): one run of the tool for each report."""
+    log = {"$schema": _SARIF, "version": "2.1.0", "runs": [_sarif_run(r) for r in reports]}
+    return json.dumps(log, indent=1, ensure_ascii=False) + "\n"
+
+
+def _sarif_run(report: Report) -> dict[str, Any]:
+    rules = [result.rule for result in report.results]
+    numbers = {rule.id: number for number, rule in enumerate(rules)}
+    found = [(result, f) for result in report.of("violated") for f in result.findings]
+    driver = {"name": "shstk", "version": VERSION, "rules": [_sarif_rule(r) for r in rules]}
+    return {
+        "tool": {"driver": driver},
+        "properties": {"kernel": report.row.name, "expect": report.expect},
+        "results": [_sarif_result(report, r, f, numbers[r.rule.id]) for r, f in found],
+    }
+
+
+def _sarif_rule(rule: Rule) -> dict[str, Any]:
+    return {
+        "id": rule.id,
+        "name": "".join(word.capitalize() for word in rule.slug.split("-")),
+        "shortDescription": {"text": rule.title},
+        "help": {"text": f"{rule.doc}\nsource: {rule.source}"},
+        "defaultConfiguration": {"level": _LEVELS[rule.severity]},
+    }
+
+
+def _sarif_result(report: Report, result: Result, finding: Finding, number: int) -> dict[str, Any]:
+    """A finding. Its place is a run, and in it a position and a task: no line of a file."""
+    rule = result.rule
+    return {
+        "ruleId": rule.id,
+        "ruleIndex": number,
+        "level": _LEVELS[rule.severity],
+        "message": {"text": f"{_where(finding)}: {_sentence(finding)}"},
+        "locations": [
+            {
+                "physicalLocation": {"artifactLocation": {"uri": report.run}},
+                "logicalLocations": [{"fullyQualifiedName": _where(finding)}],
+            }
+        ],
+        "properties": {
+            "evidence": [positions.show(seq) for seq in finding.evidence],
+            "doubtful": result.doubtful,
+        },
+    }
+
+
+def junit(reports: Sequence[Report]) -> str:
+    """JUnit's XML: a suite for each run, a case for each rule, skipped if not evaluated."""
+    root = ElementTree.Element("testsuites", name="shstk")
+    for report in reports:
+        violated, skipped = report.of("violated"), report.of("not evaluated")
+        suite = ElementTree.SubElement(
+            root,
+            "testsuite",
+            name=_plain(f"{report.run} ({report.row.name}, {report.expect})"),
+            tests=str(len(report.results)),
+            failures=str(len(violated)),
+            skipped=str(len(skipped)),
+            errors="0",
+        )
+        for result in report.results:
+            _case(suite, report, result)
+    ElementTree.indent(root)
+    text = ElementTree.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
+
+
+def _case(suite: ElementTree.Element, report: Report, result: Result) -> None:
+    rule = result.rule
+    case = ElementTree.SubElement(
+        suite, "testcase", classname=_plain(report.run), name=f"{rule.id} {rule.slug}"
+    )
+    if result.findings:
+        count = len(result.findings)
+        lines = [f"{_where(f)}: {_sentence(f)}" for f in result.findings]
+        failure = ElementTree.SubElement(
+            case, "failure", type=rule.severity, message=f"violated {count}×: {rule.title}"
+        )
+        failure.text = _plain("\n".join([*lines, f"source: {rule.source}"]))
+    elif result.not_evaluated:
+        ElementTree.SubElement(case, "skipped", message=_plain(result.not_evaluated))
+
+
+def _plain(text: str) -> str:
+    """Without the characters that XML 1.0 cannot hold: a guest may name files with them."""
+    return "".join(c if c >= " " or c in "\t\n" else f"\\x{ord(c):02x}" for c in text)
+
+
+def github(reports: Sequence[Report]) -> str:
+    """Workflow commands of GitHub's actions: each finding is an annotation."""
+    lines = []
+    for report in reports:
+        for result in report.of("violated"):
+            rule = result.rule
+            for finding in result.findings:
+                title = _escaped(f"{rule.id} {rule.slug}", ",:")
+                text = _escaped(f"{report.run}: {_where(finding)}: {_sentence(finding)}")
+                lines.append(f"::{_COMMANDS[rule.severity]} title={title}::{text}\n")
+    return "".join(lines)
+
+
+def _escaped(text: str, more: str = "") -> str:
+    return "".join(f"%{ord(c):02X}" if c in "%\r\n" + more else c for c in text)
+
+
+def jsonl(reports: Sequence[Report]) -> str:
+    """One object a line, with the columns of FINDINGS and the run, as the CSV has them."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for r in reports for row in _rows(r))
+
+
+def _rows(report: Report) -> Iterator[dict[str, Any]]:
+    units = FINDINGS.units
+    for row in report.findings.iter_rows(named=True):
+        yield {"run": report.run} | {name: show(units[name], v) for name, v in row.items()}
+
+
+CI_FORMATS: Final[dict[str, Callable[[Sequence[Report]], str]]] = {
+    "sarif": sarif,
+    "junit": junit,
+    "github": github,
+    "jsonl": jsonl,
+}

@@ -1,0 +1,75 @@
+"""`shstk check` for CI systems: what a reader of each format finds in it."""
+
+from __future__ import annotations
+
+import json
+from xml.etree import ElementTree
+
+import pytest
+from listings import LEAK, threaded
+
+from shstk.replay.check import Report, check
+from shstk.replay.report import render
+from shstk.schemas.tables import FINDINGS
+
+
+@pytest.fixture(scope="module")
+def reports() -> list[Report]:
+    return [check(threaded(LEAK)), check(threaded())]
+
+
+def count(report: Report) -> int:
+    return sum(len(result.findings) for result in report.results)
+
+
+def test_sarif(reports: list[Report]) -> None:
+    """Every result names its rule, by id and by place; the second run has none."""
+    log = json.loads(render(reports, "sarif"))
+    assert log["version"] == "2.1.0"
+    first, second = log["runs"]
+    assert second["results"] == []
+    assert len(first["results"]) == count(reports[0]) > 0
+    rules = first["tool"]["driver"]["rules"]
+    assert [rule["id"] for rule in rules] == [r.rule.id for r in reports[0].results]
+    for result in first["results"]:
+        assert rules[result["ruleIndex"]]["id"] == result["ruleId"]
+        assert result["level"] in ("error", "warning", "note")
+        assert result["message"]["text"]
+        (location,) = result["locations"]
+        assert location["physicalLocation"]["artifactLocation"]["uri"] == reports[0].run
+
+
+def test_junit(reports: list[Report]) -> None:
+    root = ElementTree.fromstring(render(reports, "junit").encode())
+    for suite, report in zip(root, reports, strict=True):
+        assert int(suite.attrib["tests"]) == len(suite) == len(report.results)
+        failed = [case for case in suite if case.find("failure") is not None]
+        skipped = [case for case in suite if case.find("skipped") is not None]
+        assert len(failed) == int(suite.attrib["failures"]) == len(report.of("violated"))
+        assert len(skipped) == int(suite.attrib["skipped"]) == len(report.of("not evaluated"))
+
+
+def test_junit_holds_whatever_a_run_is_called(reports: list[Report]) -> None:
+    named = Report("a\x1b[1m<&\n.run", reports[0].row, "intent", reports[0].results)
+    root = ElementTree.fromstring(render([named], "junit").encode())
+    assert root[0].attrib["name"].startswith("a\\x1b[1m<&")
+
+
+def test_github(reports: list[Report]) -> None:
+    lines = render(reports, "github").splitlines()
+    assert len(lines) == count(reports[0])
+    title = reports[0].of("violated")[0].rule
+    assert lines[0].startswith(f"::{title.severity} title={title.id} {title.slug}::")
+
+
+def test_github_takes_no_commands_from_a_guest(reports: list[Report]) -> None:
+    named = Report("a\n::error::b%", reports[0].row, "intent", reports[0].results)
+    assert "\n::error::b" not in render([named], "github")
+    assert "a%0A::error::b%25" in render([named], "github")
+
+
+def test_jsonl(reports: list[Report]) -> None:
+    rows = [json.loads(line) for line in render(reports, "jsonl").splitlines()]
+    assert len(rows) == sum(report.findings.height for report in reports)
+    assert list(rows[0]) == ["run", *FINDINGS.names]
+    assert sum(row["outcome"] == "violated" for row in rows) == count(reports[0])
