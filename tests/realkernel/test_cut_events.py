@@ -98,5 +98,5 @@ def test_a_value_that_fits_no_column_is_damage(tmp_path: Path) -> None:
     users = len(left.seen["users"]).to_bytes(4, "little") + left.seen["users"]
     at = data.rindex(users, 0, data.rindex(struct.pack("<Q", left.a[0])) + 256)
     none = data[: at + 4] + bytes(len(left.seen["users"])) + data[at + len(users) :]
-    with pytest.raises(BadRecording, match=r"events is damaged: task_events.value: -1"):
+    with pytest.raises(BadRecording, match=r"is damaged: task_events.value: -1"):
         imported("sc2", none, tmp_path)

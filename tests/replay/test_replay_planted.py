@@ -237,7 +237,7 @@ def test_another_program(turns: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("exit_status", 256), ("warnings", ("no",)), ("ending", "killed"), ("auxv", ())],
+    [("exit_status", 256), ("warnings", ("no",)), ("ending", "killed"), ("auxv", ((33, 0),))],
 )
 def test_what_the_manifest_says_of_the_end(
     turns: Run, tmp_path: Path, field: str, value: object

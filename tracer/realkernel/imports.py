@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 from shstk.schemas.errors import BadProgram, BadRecording
-from shstk.schemas.rows import BadRow
 from shstk.schemas.tables import TABLES
 from shstk.schemas.uapi import RLIMITS
 from shstk.tracer import elf
@@ -151,10 +150,7 @@ def import_events(
     for row in rows.of("output") if on_output else ():
         assert on_output is not None
         on_output(row["fd"], row["bytes"])
-    try:
-        sealed = seal(out, rows, about, files.used(), force)
-    except BadRow as error:
-        raise BadRecording(f"{path} is damaged: {error}") from error
+    sealed = seal(out, rows, about, files.used(), force)
     return Imported(sealed, ending, status, rows.icount, about.warnings)
 
 
