@@ -169,8 +169,8 @@ Block* Machine::install(CodePage& page, Draft& draft) {
     void* memory = std::malloc(bytes);
     if (!memory) throw std::bad_alloc();
     account(page, bytes);
-    Block* block =
-        new (memory) Block{.page = &page, .info = nullptr, .count = draft.count, .length = draft.length};
+    Block* block = new (memory)
+        Block{.page = &page, .info = nullptr, .count = draft.count, .length = draft.length};
     std::memcpy(block->slots(), draft.slots, slots * sizeof(Slot));
     Info* const info = reinterpret_cast<Info*>(block->slots() + slots);
     std::memcpy(info, draft.info, slots * sizeof(Info));

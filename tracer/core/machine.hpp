@@ -27,8 +27,7 @@ class Machine final : public FrameOwner {
     // Blocks that are entered more than `native_after` times get native code, all of them together
     // `native_bytes`. Throws std::runtime_error if this host can't have any.
     Machine(Extensions extensions, unsigned trace, u64 max_frames,
-            std::optional<u64> native_after = {},
-            std::size_t native_bytes = default_native_bytes);
+            std::optional<u64> native_after = {}, std::size_t native_bytes = default_native_bytes);
     Machine(const Machine&) = delete;
     Machine& operator=(const Machine&) = delete;
     ~Machine();

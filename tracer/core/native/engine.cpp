@@ -55,8 +55,7 @@ void Engine::run(Visit& visit, Block& block, u64 pc) {
         const CodePage& page = *next->page;
         if (page.native_page != (visit.pc & ~page_mask)) return;
         make_visible(as.tlb, visit.pc, page);
-        if (visit.exit != Exit::jump)
-            Assembler::bind(visit.site, memory_.writable(next->native));
+        if (visit.exit != Exit::jump) Assembler::bind(visit.site, memory_.writable(next->native));
         if (visit.exit == Exit::far_link)
             std::memcpy(visit.site - 6, &page.native_serial, sizeof page.native_serial);
         code = next->native;

@@ -30,7 +30,7 @@ constexpr Reg host_of(u8 guest) {
 constexpr bool is_held(u8 guest) { return host_of(guest) != rsp; }
 
 static_assert(std::is_standard_layout_v<Hart>);
-static_assert( std::is_standard_layout_v<Visit>);
+static_assert(std::is_standard_layout_v<Visit>);
 constexpr i32 hart_origin = offsetof(Hart, x) + 16 * sizeof(u64);
 inline Operand in_hart(std::size_t offset) { return {registers, i32(offset) - hart_origin}; }
 inline Operand in_memory(u8 guest) { return in_hart(offsetof(Hart, x) + guest * sizeof(u64)); }

@@ -2,10 +2,10 @@
 // has no code for, and where its code meets a rare case.
 #include "../csr.hpp"
 #include "../fp/fp.hpp"
-#include "visit.hpp"
 #include "../semantics.hpp"
 #include "../vector/execute.hpp"
 #include "../vocabulary.hpp"
+#include "visit.hpp"
 
 // Control transfers are the translator's or the interpreter's. Rows of insn are the interpreter's.
 #undef JUMP
@@ -28,29 +28,31 @@ using namespace semantics;
 #pragma GCC diagnostic ignored "-Wunused-label"
 
 // `body` with the variables and labels that the vocabulary needs, see interpret().
-#define FUNCTION(name, ...)                                                                     \
-    template <unsigned Level>                                                                   \
-    Exit name(Visit& visit, Block* block, const Slot* slot, u64 left_) {                        \
-        [[maybe_unused]] Hart& h = *visit.hart;                                                  \
-        [[maybe_unused]] AddressSpace& as = *visit.space;                                        \
-        [[maybe_unused]] Machine& m = *h.machine;                                               \
-        [[maybe_unused]] Tlb& tlb = as.tlb;                                                     \
-        [[maybe_unused]] u64* const x = h.x;                                                    \
-        [[maybe_unused]] u64* const f = h.f;                                                    \
-        [[maybe_unused]] const bool lpe = h.lpe;                                                \
-        [[maybe_unused]] const u64 limit = visit.limit;                                         \
-        [[maybe_unused]] const u64 left = left_;                                                \
-        [[maybe_unused]] Block* const blk = block;                                              \
-        [[maybe_unused]] const Slot* const ip = slot;                                           \
-        [[maybe_unused]] const u64 base = block->page->native_page + block->offset;             \
-        { __VA_ARGS__; }                                                                        \
-        return Exit::none;                                                                      \
-    memory_fault:                                                                               \
-        return Exit::fault;                                                                     \
-    stale:                                                                                      \
-        if (m.is_stale(blk->page)) return Exit::stale;                                          \
-        m.bury();                                                                               \
-        return Exit::none;                                                                      \
+#define FUNCTION(name, ...)                                                         \
+    template <unsigned Level>                                                       \
+    Exit name(Visit& visit, Block* block, const Slot* slot, u64 left_) {            \
+        [[maybe_unused]] Hart& h = *visit.hart;                                     \
+        [[maybe_unused]] AddressSpace& as = *visit.space;                           \
+        [[maybe_unused]] Machine& m = *h.machine;                                   \
+        [[maybe_unused]] Tlb& tlb = as.tlb;                                         \
+        [[maybe_unused]] u64* const x = h.x;                                        \
+        [[maybe_unused]] u64* const f = h.f;                                        \
+        [[maybe_unused]] const bool lpe = h.lpe;                                    \
+        [[maybe_unused]] const u64 limit = visit.limit;                             \
+        [[maybe_unused]] const u64 left = left_;                                    \
+        [[maybe_unused]] Block* const blk = block;                                  \
+        [[maybe_unused]] const Slot* const ip = slot;                               \
+        [[maybe_unused]] const u64 base = block->page->native_page + block->offset; \
+        {                                                                           \
+            __VA_ARGS__;                                                            \
+        }                                                                           \
+        return Exit::none;                                                          \
+    memory_fault:                                                                   \
+        return Exit::fault;                                                         \
+    stale:                                                                          \
+        if (m.is_stale(blk->page)) return Exit::stale;                              \
+        m.bury();                                                                   \
+        return Exit::none;                                                          \
     }
 
 #define INSN(extension, name, mask, match, format, ...) FUNCTION(row_##name, __VA_ARGS__)

@@ -11,9 +11,7 @@ namespace {
 constexpr unsigned log2_of(std::size_t size) { return unsigned(std::countr_zero(size)); }
 
 // A field of the entry that rcx = index * sizeof(entry) selects.
-Operand in_tlb(std::size_t entries, std::size_t field) {
-    return {tlb, rcx, i32(entries + field)};
-}
+Operand in_tlb(std::size_t entries, std::size_t field) { return {tlb, rcx, i32(entries + field)}; }
 
 u64 page_of(u64 address) { return address & ~page_mask; }
 
@@ -545,7 +543,10 @@ void Translator::instruction() {
         case op_rolw: return rotate(shift_rol, narrow);
         case op_rorw: return rotate(shift_ror, narrow);
         case op_roriw: return shift_immediate(shift_ror, narrow);
-        case op_rev8: a.mov(rax, place(s_.rs1)); a.swap_bytes(rax); return set(rax);
+        case op_rev8:
+            a.mov(rax, place(s_.rs1));
+            a.swap_bytes(rax);
+            return set(rax);
         case op_bclr: return bit(bit_reset, false);
         case op_bclri: return bit(bit_reset, true);
         case op_bset: return bit(bit_set, false);

@@ -23,9 +23,9 @@ class Translator {
   private:
     // What follows the code of the block: the way out, for a place in it.
     struct Way {
-        Exit exit;         // none: call the function of the row, and return to `back`
-        u8* from;          // the jump that leads here
-        u64 where = 0;     // for interpret and row: the slot, for others: the pc
+        Exit exit;      // none: call the function of the row, and return to `back`
+        u8* from;       // the jump that leads here
+        u64 where = 0;  // for interpret and row: the slot, for others: the pc
         u8* back = nullptr;
     };
 

@@ -1,6 +1,6 @@
 // Floating point by the host's instructions, where they give the result and the flags that RISC-V
-// requires. fp/host.hpp has the conditions: the inexact flag is set already, the rounding mode is to
-// nearest, even, and the result is ordinary. Otherwise the function of the row decides.
+// requires. fp/host.hpp has the conditions: the inexact flag is set already, the rounding mode is
+// to nearest, even, and the result is ordinary. Otherwise the function of the row decides.
 #include "../decode.hpp"
 #include "../fp/fp.hpp"
 #include "translator.hpp"

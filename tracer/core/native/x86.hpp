@@ -33,8 +33,20 @@ enum Alu : u8 { alu_add, alu_or, alu_adc, alu_sbb, alu_and, alu_sub, alu_xor, al
 enum Shift : u8 { shift_rol = 0, shift_ror = 1, shift_shl = 4, shift_shr = 5, shift_sar = 7 };
 // Of group 3, on one operand.
 enum Unary : u8 { unary_not = 2, unary_neg, unary_mul, unary_imul, unary_div, unary_idiv };
-enum Condition : u8 { overflow, below = 2, not_below, equal, not_equal, not_above, above, parity = 10,
-                      less = 12, not_less, not_greater, greater };
+enum Condition : u8 {
+    overflow,
+    below = 2,
+    not_below,
+    equal,
+    not_equal,
+    not_above,
+    above,
+    parity = 10,
+    less = 12,
+    not_less,
+    not_greater,
+    greater
+};
 
 // Of opcode group 8.
 enum BitTest : u8 { bit_set = 5, bit_reset, bit_complement };
@@ -104,7 +116,8 @@ class Assembler {
     // An access of 1 to 8 bytes, extended to 64 bits.
     void load(Reg to, const Operand& from, u8 size, bool sign) {
         if (size == 8) return emit(0, wide, 0x8b, to, from);
-        if (size == 4) return sign ? emit(0, wide, 0x63, to, from) : emit(0, narrow, 0x8b, to, from);
+        if (size == 4)
+            return sign ? emit(0, wide, 0x63, to, from) : emit(0, narrow, 0x8b, to, from);
         emit(0, sign, (sign ? 0x0fbe : 0x0fb6) + (size == 2), to, from, size == 1 && !from.memory);
     }
     void lea(Reg to, const Operand& from, bool w = wide) { emit(0, w, 0x8d, to, from); }
