@@ -109,7 +109,11 @@ def _facts(run: Run, report: Report) -> Iterator[tuple[str, str]]:
     if m.exit_status is not None:
         yield "ended", wait_status(m.exit_status)
     yield "instructions", f"{m.icount:,}"
-    yield "seed", str(m.seed)
+    if m.provenance.real:
+        yield "recorded by", m.provenance.recorder
+        yield from m.provenance.facts.items()
+    else:
+        yield "seed", str(m.seed)
 
 
 def _violated(run_id: str, run: Run, result: Result) -> Violated:

@@ -169,18 +169,21 @@ class _Drawing:
             self._y += 6
 
     def _stack(self, row: Row, exits: dict[int, int | None]) -> None:
-        """Its life; what was owed a release, from its owner's exit on, is drawn as a leak."""
+        """Its life. What its owner's exit should have freed but did not is a leak from then on;
+        what was taken away before is missing until then."""
         owner, gone = row["owner"], row["released_seq"]
         whose = "no task's" if owner is None else f"task {owner}'s"
         self._label(f"{row['base']:#x} {size(row['size'])}, {whose}")
         by = "nobody" if gone is None else f"{row['released_how']} at {positions.show(gone)}"
         made = f"{row['how']} at {positions.show(row['made_seq'])}"
         title = f"{whose} stack, allocated by {made}, freed by {by}"
-        until = gone
-        if row["should"]:
-            until = exits.get(owner, gone) or gone
-            leak = f"it should have been freed by {row['should']}"
-            self._bar(until or self._end, gone, self._y + 4, LANE - 8, "leak", leak)
+        until, due = gone, exits.get(owner) if row["should"] else None
+        if due is not None:
+            missing = gone is not None and gone < due
+            until = gone if missing else due
+            kind, end = ("missing", due) if missing else ("leak", gone)
+            owed = f"it should have been freed by {row['should']}"
+            self._bar(until, end, self._y + 4, LANE - 8, kind, owed)
         color = self._colors.get(owner, COLORS)
         self._bar(row["made_seq"], until, self._y + 4, LANE - 8, "stack", title, color)
         self._y += LANE

@@ -126,8 +126,8 @@ class _Build:
         kept = lasts.sort("lasts", "at", descending=[True, False]).head(self._limit).sort("at")
         shortest = int(kept["lasts"].min() or 0) // positions.STEPS  # type: ignore[arg-type]
         self._made.left_out.append(
-            f"{shown.height - kept.height:,} of {shown.height:,} {what} that last"
-            f" {shortest:,} instructions or fewer"
+            f"{shown.height - kept.height:,} of {shown.height:,} {what}, none of which lasts longer"
+            f" than {shortest:,} instructions"
         )
         return kept.select(rows.columns)
 

@@ -147,3 +147,21 @@ def test_a_browser_opens_what_a_link_names(report: Path, tmp_path: Path) -> None
     assert "CONSOLE" not in done.stderr
     assert re.search(r'<details id="r2-X1-2" open', done.stdout)
     assert re.search(r'<details id="r2-X1-1">', done.stdout)
+
+
+def test_it_says_which_real_kernel_it_was(tmp_path: Path) -> None:
+    events = Path(__file__).parents[1] / "realkernel" / "events" / "sc2.zst"
+    shstk.import_qemu(events, tmp_path / "a.run")
+    invoke("report", str(tmp_path / "a.run"), "-o", str(tmp_path / "a.html"))
+    words = re.sub(r"\s+", " ", Page(tmp_path / "a.html").text)
+    assert "recorded by" in words
+    assert "Linux version 7.2" in words
+    assert "seed" not in words.partition("Tasks and shadow stacks")[0]
+
+
+def test_the_picture_shows_a_stack_that_was_taken_away(tmp_path: Path) -> None:
+    """An io_uring worker of a real 7.2 unmaps its creator's stack."""
+    events = Path(__file__).parents[1] / "realkernel" / "events" / "sc8.zst"
+    shstk.import_qemu(events, tmp_path / "a.run")
+    invoke("report", str(tmp_path / "a.run"), "-o", str(tmp_path / "a.html"))
+    assert drawn(tmp_path / "a.html", "r1") == {"task": 3, "missing": 1, "stack": 1, "stay": 1}
