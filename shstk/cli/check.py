@@ -5,20 +5,21 @@ from pathlib import Path
 import click
 
 import shstk
-from shstk.cli.common import Kernel, between_commas, format_option, open_run, runs_argument
+from shstk.cli.common import (
+    as_option,
+    between_commas,
+    expect_option,
+    format_option,
+    open_run,
+    runs_argument,
+)
 from shstk.schemas.errors import Exit, UsageError
 
 
 @click.command()
 @runs_argument
-@click.option(
-    "--expect",
-    type=click.Choice(["intent", "revision"]),
-    default="intent",
-    show_default=True,
-    help="Judge by what the patch and the merged kernel intend, or by that revision's code.",
-)
-@click.option("--as", "as_", type=Kernel(), metavar="REV", help="Judge by another revision.")
+@expect_option
+@as_option
 @click.option(
     "--rules",
     "architecture",

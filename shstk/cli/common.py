@@ -143,6 +143,16 @@ plugin_option = click.option(
     metavar="PLUGIN[,K=V]",
     help="Attach a plugin: one of `shstk plugins`, or your own: file.py:Class. Repeatable.",
 )
+expect_option = click.option(
+    "--expect",
+    type=click.Choice(["intent", "revision"]),
+    default="intent",
+    show_default=True,
+    help="Judge by what the patch and the merged kernel intend, or by that revision's code.",
+)
+as_option = click.option(
+    "--as", "as_", type=Kernel(), metavar="REV", help="Judge by another revision."
+)
 run_argument = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 runs_argument = click.argument(
     "runs", type=click.Path(path_type=Path), metavar="RUN...", nargs=-1, required=True

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 import shstk
-from shstk.cli.common import Kernel, open_run, runs_argument
+from shstk.cli.common import as_option, expect_option, open_run, runs_argument
 from shstk.schemas.errors import Exit
 
 
@@ -20,14 +20,8 @@ from shstk.schemas.errors import Exit
     help="The page.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-@click.option(
-    "--expect",
-    type=click.Choice(["intent", "revision"]),
-    default="intent",
-    show_default=True,
-    help="As for check.",
-)
-@click.option("--as", "as_", type=Kernel(), metavar="REV", help="Judge by another revision.")
+@expect_option
+@as_option
 def command(runs: tuple[Path, ...], output: Path, force: bool, expect: str, as_: str | None) -> int:
     """Write one HTML page on the RUNs: verdicts, findings with their evidence, and a picture.
 

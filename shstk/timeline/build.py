@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
@@ -190,7 +191,7 @@ class _Build:
                 name = _short(line)
                 self._instant(track, line.seq, name, kind, {"event": line.text}, flows)
 
-    def _exits(self) -> Any:
+    def _exits(self) -> Callable[[int | None, int], int | None]:
         """When the exit of a task begins in which a call that doesn't return ends."""
         begun = self._run.table("task_events").filter(
             pl.col("kind").cast(pl.String) == "exit_begin"
@@ -242,9 +243,7 @@ class _Build:
                 details["should have been freed by"] = row["should"]
             if row["high_water"] is not None:
                 details["deepest"] = f"{row['high_water']} bytes"
-            label = f"{owner}'s" if row["owner"] is not None else "no task's"
-            if row["should"]:
-                label += ", not freed at its exit"
+            label = _whose(row["owner"]) + (", not freed as it should be" if row["should"] else "")
             self._slice(track, row["made_seq"], row["released_seq"], label, "shadow stack", details)
             if row["released_how"] == "exit":
                 self._released(row, name)
