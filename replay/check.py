@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from shstk.replay.causes import Cause, Kind, causes, kinds
 from shstk.replay.facts import Facts
 from shstk.replay.rules import RULES
 from shstk.replay.rules.outcome import Result, Rule
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """The rules' results for one run. results: one per rule, in the catalogue's order."""
+    """The rules' results for one run. results: one per rule, in the catalogue's order. causes: the
+    findings of all of them, by cause."""
 
     run: str
     row: Revision
     expect: str
     results: tuple[Result, ...]
+    causes: tuple[Cause, ...]
 
     @cached_property
     def findings(self) -> pl.DataFrame:
@@ -46,6 +49,11 @@ class Report:
     def violated(self) -> pl.DataFrame:
         """The rows of `findings` that are violations."""
         return self.findings.filter(pl.col("outcome").cast(pl.String) == "violated")
+
+    @cached_property
+    def kinds(self) -> list[Kind]:
+        """The causes, those that are alike together."""
+        return kinds(self.causes)
 
     @property
     def clean(self) -> bool:
@@ -72,7 +80,7 @@ def check(
     row = resolve(as_) if as_ is not None else run.row
     facts = Facts(run, row, expect)
     results = tuple(rule.check(facts) for rule in chosen(select, ignore))
-    return Report(run.name, row, expect, results)
+    return Report(run.name, row, expect, results, causes(facts, results))
 
 
 # The most rows of a table to keep in memory: a dozen rules read cfi, and decompressing it costs

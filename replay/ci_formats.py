@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree
 
+from shstk.replay.causes import listed
 from shstk.schemas import seq as positions
 from shstk.schemas.tables import FINDINGS
 from shstk.schemas.units import show
@@ -16,7 +17,7 @@ from shstk.schemas.version import VERSION
 
 if TYPE_CHECKING:
     from shstk.replay.check import Report
-    from shstk.replay.rules.outcome import Finding, Result, Rule
+    from shstk.replay.rules.outcome import Finding, Result, Rule, Violation
 
 _SARIF: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 # severity -> SARIF's level; GitHub's command
@@ -42,12 +43,37 @@ def sarif(reports: Sequence[Report]) -> str:
 def _sarif_run(report: Report) -> dict[str, Any]:
     rules = [result.rule for result in report.results]
     numbers = {rule.id: number for number, rule in enumerate(rules)}
-    found = [(result, f) for result in report.of("violated") for f in result.findings]
+    related = _related(report)
+    found = [violation for result in report.results for violation in result.violations]
     driver = {"name": "shstk", "version": VERSION, "rules": [_sarif_rule(r) for r in rules]}
     return {
         "tool": {"driver": driver},
         "properties": {"kernel": report.row.name, "expect": report.expect},
-        "results": [_sarif_result(report, r, f, numbers[r.rule.id]) for r, f in found],
+        "results": [
+            _sarif_result(report, v, numbers[v.rule.id], related.get(id(v.finding), []))
+            for v in found
+        ],
+    }
+
+
+def _related(report: Report) -> dict[int, list[dict[str, Any]]]:
+    """What a finding leads to and what it follows from, as locations, by the finding's id."""
+    related: dict[int, list[dict[str, Any]]] = {}
+    for violation, root in listed(report.causes):
+        if root:
+            both = ((violation, root, "follows from"), (root, violation, "leads to"))
+            for here, there, how in both:
+                message = f"{how} {there.rule.id} {there.rule.slug}"
+                location = _location(report, there.finding) | {"message": {"text": message}}
+                related.setdefault(id(here.finding), []).append(location)
+    return related
+
+
+def _location(report: Report, finding: Finding) -> dict[str, Any]:
+    """A run, and in it a position and a task: no line of a file."""
+    return {
+        "physicalLocation": {"artifactLocation": {"uri": report.run}},
+        "logicalLocations": [{"fullyQualifiedName": _where(finding)}],
     }
 
 
@@ -61,23 +87,20 @@ def _sarif_rule(rule: Rule) -> dict[str, Any]:
     }
 
 
-def _sarif_result(report: Report, result: Result, finding: Finding, number: int) -> dict[str, Any]:
-    """A finding. Its place is a run, and in it a position and a task: no line of a file."""
-    rule = result.rule
+def _sarif_result(
+    report: Report, violation: Violation, number: int, related: list[dict[str, Any]]
+) -> dict[str, Any]:
+    rule, finding = violation.rule, violation.finding
     return {
         "ruleId": rule.id,
         "ruleIndex": number,
         "level": _LEVELS[rule.severity],
         "message": {"text": f"{_where(finding)}: {_sentence(finding)}"},
-        "locations": [
-            {
-                "physicalLocation": {"artifactLocation": {"uri": report.run}},
-                "logicalLocations": [{"fullyQualifiedName": _where(finding)}],
-            }
-        ],
+        "locations": [_location(report, finding)],
+        "relatedLocations": [{"id": i, **one} for i, one in enumerate(related)],
         "properties": {
             "evidence": [positions.show(seq) for seq in finding.evidence],
-            "doubtful": result.doubtful,
+            "doubtful": violation.doubtful,
         },
     }
 

@@ -1,130 +1,60 @@
-"""Findings as plain text, JSON or CSV. Positions are icount.n; addresses and other u64 are hex."""
+"""Reports in every format. Positions are icount.n; addresses and other u64 are hex."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any, Final
 
+from shstk.replay.causes import listed
 from shstk.replay.check import Report
 from shstk.replay.ci_formats import CI_FORMATS
-from shstk.replay.explain.model import Explanation
-from shstk.replay.explain.text import as_json, short
+from shstk.replay.decode import signal_name
+from shstk.replay.explain.model import Death
+from shstk.replay.explain.text import as_json
+from shstk.replay.look import PLAIN, Look
 from shstk.replay.rules.outcome import Finding, Result
-from shstk.schemas import seq as positions
+from shstk.replay.verdict import text, total
 from shstk.schemas.tables import FINDINGS
 from shstk.schemas.units import show
 
 FORMATS: Final = ("text", "json", "csv", *CI_FORMATS)
-_FINDINGS, _EVIDENCE = 10, 12  # of a rule, and of a finding, that are listed if not all are
 
 
 def render(
     reports: Sequence[Report],
     format: str,
     verbose: bool = False,
-    ends: Sequence[Explanation | None] = (),
+    deaths: Sequence[Death | None] = (),
     full: bool = False,
+    look: Look = PLAIN,
 ) -> str:
-    """The reports in one of FORMATS. verbose: the text includes why rules were not evaluated.
+    """The reports in one of FORMATS. verbose: the text lists what is satisfied or not evaluated.
 
-    full: the text lists every finding, with all its evidence, and not only the first ones.
-    ends: for each report, the fault that ended its run, if one did (replay.explain.end).
+    full: the text lists every finding, with all its evidence, and not only the first of a kind.
+    deaths: for each report, how a signal ended its run, if one did (replay.explain.death).
     """
     if format in CI_FORMATS:
         return CI_FORMATS[format](reports)
     if format == "csv":
         return _csv(reports)
-    both = list(zip_longest(reports, ends))
+    both = list(zip_longest(reports, deaths))
     if format == "json":
-        shown = [_json(r) | {"fault": as_json(e) if e else None} for r, e in both]
+        shown = [_json(report) | _ended(death) for report, death in both]
         return json.dumps(shown, indent=1, ensure_ascii=False) + "\n"
-    return "\n".join(_text(r, verbose, full) + (f"\n{short(e)}" if e else "") for r, e in both)
+    told = [text(report, look, verbose, full, death) for report, death in both]
+    return "\n".join([*told, total(reports, deaths)] if len(told) > 1 else told)
 
 
-def _text(report: Report, verbose: bool, full: bool) -> str:
-    violated, satisfied = report.of("violated"), report.of("satisfied")
-    not_evaluated = report.of("not evaluated")
-    lines = [f"{report.run}: judged by kernel {report.row.name}, expecting {report.expect}"]
-    for result in violated:
-        rule, count = result.rule, len(result.findings)
-        times = f"{count} time" + ("s" if count > 1 else "")
-        lines += ["", f"{rule.id} {rule.slug} ({rule.severity}): violated {times}"]
-        shown = result.findings if full else result.findings[:_FINDINGS]
-        for finding in shown:
-            lines += finding_lines(finding, result.doubtful, full)
-        lines += _more(count - len(shown))
-        lines.append(f"    source    {rule.source}")
-    for result in report.results:
-        lines += _deviations(result, full)
-    lines.append("")
-    if satisfied:
-        lines.append(f"satisfied: {', '.join(map(_count, satisfied))}")
-    in_part = [r for r in satisfied if r.unseen]
-    if in_part and verbose:
-        lines.append("in part:")
-        lines += [f"  {r.rule.id:4} {' and '.join(r.unseen)}" for r in in_part]
-    elif in_part:
-        lines.append("* the recorder could not see a part of what the rule reads (-v tells which)")
-    if not_evaluated and verbose:
-        lines.append("not evaluated:")
-        lines += [f"  {r.rule.id:4} {r.not_evaluated}" for r in not_evaluated]
-    elif not_evaluated:
-        lines.append(f"not evaluated: {', '.join(r.rule.id for r in not_evaluated)}")
-    doubts = [f"{name}={report.row.settings[name]}" for name in report.row.unconfirmed]
-    if doubts:
-        lines.append(f"no source confirms for {report.row.name}: {', '.join(doubts)}")
-    lines.append(
-        f"{sum(len(r.findings) for r in violated)} findings in {len(violated)} rules,"
-        f" {len(satisfied)} satisfied, {len(not_evaluated)} not evaluated"
-    )
-    return "\n".join(lines) + "\n"
-
-
-def _deviations(result: Result, full: bool) -> Iterator[str]:
-    """The findings that the emulator explains."""
-    if not result.deviations:
-        return
-    yield ""
-    yield (
-        f"{result.rule.id} {result.rule.slug}: not the kernel's, {len(result.deviations)} that the"
-        " emulator explains"
-    )
-    shown = result.deviations if full else result.deviations[:_FINDINGS]
-    for finding, why in shown:
-        yield from finding_lines(finding, result.doubtful, full)
-        yield f"    {why}"
-    yield from _more(len(result.deviations) - len(shown))
-
-
-def _more(count: int) -> Iterator[str]:
-    if count:
-        yield f"  … {count} more; --all lists them"
-
-
-def _count(result: Result) -> str:
-    """How many instances satisfied a rule; a star, if a part of it could not be judged."""
-    return f"{result.rule.id} ({result.checked})" + ("*" if result.unseen else "")
-
-
-def finding_lines(finding: Finding, doubtful: bool, full: bool = False) -> Iterator[str]:
-    """One violation: place, task, expected, actual, note, evidence. full: all of the evidence."""
-    task = f" task {finding.tid}" if finding.tid is not None else ""
-    mm = f" mm {finding.mm}" if finding.mm is not None else ""
-    addr = f" at {finding.addr:#x}" if finding.addr is not None else ""
-    doubt = " (?)" if doubtful else ""
-    yield f"  {positions.show(finding.seq)}{task}{mm}{addr}{doubt}"
-    yield f"    expected  {finding.expected}"
-    yield f"    actual    {finding.actual}"
-    yield f"    {finding.note}"
-    if finding.evidence:
-        shown = finding.evidence if full else finding.evidence[:_EVIDENCE]
-        more = len(finding.evidence) - len(shown)
-        told = " ".join(map(positions.show, shown)) + (f" … {more} more" if more else "")
-        yield f"    evidence  {told}"
+def _ended(death: Death | None) -> dict[str, Any]:
+    explained = death and death.explained
+    return {
+        "killed_by": death and signal_name(death.signo),
+        "fault": explained and as_json(explained),
+    }
 
 
 def findings_json(result: Result) -> list[dict[str, Any]]:
@@ -139,13 +69,50 @@ def _finding_json(result: Result, finding: Finding) -> dict[str, Any]:
     return about | {"doubtful": result.doubtful} | _shown(shown) | {"source": rule.source}
 
 
+def _numbers(report: Report) -> dict[int, int]:
+    """Where each finding is among all."""
+    found = [finding for result in report.results for finding in result.findings]
+    return {id(finding): number for number, finding in enumerate(found)}
+
+
+def _findings(report: Report) -> list[dict[str, Any]]:
+    """The findings; follows_from is the index of the one that causes it."""
+    numbers = _numbers(report)
+    roots = {
+        numbers[id(violation.finding)]: numbers[id(root.finding)]
+        for violation, root in listed(report.causes)
+        if root
+    }
+    rows = [row for result in report.results for row in findings_json(result)]
+    return [row | {"follows_from": roots.get(number)} for number, row in enumerate(rows)]
+
+
+def _causes(report: Report) -> list[dict[str, Any]]:
+    """Each kind of cause: the indices of its findings, and of those that follow from them."""
+    numbers = _numbers(report)
+    return [
+        {
+            "rule": kind.rule.id,
+            "slug": kind.rule.slug,
+            "findings": [numbers[id(cause.root.finding)] for cause in kind.causes],
+            "consequences": [
+                numbers[id(violation.finding)]
+                for cause in kind.causes
+                for violation in cause.consequences
+            ],
+        }
+        for kind in report.kinds
+    ]
+
+
 def _json(report: Report) -> dict[str, Any]:
     return {
         "run": report.run,
         "kernel": report.row.name,
         "unconfirmed": list(report.row.unconfirmed),
         "expect": report.expect,
-        "findings": [f for result in report.results for f in findings_json(result)],
+        "findings": _findings(report),
+        "causes": _causes(report),
         "deviations": [
             _finding_json(result, finding) | {"why": why}
             for result in report.results

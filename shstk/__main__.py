@@ -15,6 +15,7 @@ if find_spec("shstk.schemas") is None:  # python -m shstk, in a checkout that is
     )
 
 from shstk.cli import ReaderGone, cli
+from shstk.cli.terminal import wants_color
 from shstk.schemas.errors import Exit, ShstkError
 
 
@@ -65,9 +66,10 @@ def run(args: list[str]) -> int:
 
 
 def complain(what: str, hint: str = "") -> None:
-    click.echo(f"{click.style('error', fg='red', bold=True)}: {what}", err=True)
+    color = wants_color()  # the command's context, which knows it, has ended
+    click.echo(f"{click.style('error', fg='red', bold=True)}: {what}", err=True, color=color)
     if hint:
-        click.echo(f"  hint: {hint}", err=True)
+        click.echo(f"  hint: {hint}", err=True, color=color)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from shstk.replay.derive import words
 from shstk.replay.derive.frames import Frame
 from shstk.replay.explain import lost, ordinary, pads, pops, states
 from shstk.replay.explain.faults import KINDS, Fault, faults, kind
-from shstk.replay.explain.model import Call, Explanation, Motion, Some, Value, Verdict, Word
+from shstk.replay.explain.model import Call, Death, Explanation, Motion, Some, Value, Verdict, Word
 from shstk.replay.explain.scene import Scene
 from shstk.schemas.errors import UsageError
 from shstk.schemas.seq import STEPS, show
@@ -41,13 +41,20 @@ def explanations(run: Run, found: Sequence[Fault], *, brief: bool = False) -> It
     return (_explained(scene, fault, brief) for fault in found)
 
 
-def end(run: Run) -> Explanation | None:
-    """The explanation of the fault that ended the run, if one did."""
+def death(run: Run) -> Death | None:
+    """How a fatal signal ended the guest, if one did."""
     status = run.manifest.exit_status
     if run.manifest.ending != "killed" or status is None:
         return None
-    fatal = [f for f in faults(run) if f.fatal and f.signo == status & 0x7F]
-    return next(explanations(run, fatal[-1:]), None)
+    signo = status & 0x7F
+    fatal = [f for f in faults(run) if f.fatal and f.signo == signo]
+    return Death(run.name, signo, next(explanations(run, fatal[-1:]), None))
+
+
+def end(run: Run) -> Explanation | None:
+    """The explanation of the fault that ended the run, if one did."""
+    found = death(run)
+    return found.explained if found else None
 
 
 def chosen(run: Run, seq: int | None, *, every: bool = False) -> list[Fault]:

@@ -132,8 +132,7 @@ def released(reach: Reach) -> Verdict | None:
         if task(unmap.tid, unmap.seq) is not task(fault.tid, fault.seq)
         else f"the task itself had {verb} the shadow stack in use{how}"
     )
-    rule = told.rule.id if told else None
-    return Verdict(pattern, sentence, tuple(evidence), rule)
+    return Verdict(pattern, sentence, tuple(evidence), told)
 
 
 def _old(row: Mapping) -> Area:

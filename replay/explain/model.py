@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from shstk.replay.explain.faults import Fault
+from shstk.replay.rules.outcome import Violation
 from shstk.replay.symbols import Place
 
 T = TypeVar("T")
@@ -85,13 +86,18 @@ class Call:
 class Verdict:
     """The likely cause: the pattern's name, one sentence, and the evidence.
 
-    rule: the id of the rule whose violation explains the fault, if there is one.
+    violation: the finding that explains the fault, if there is one.
     """
 
     pattern: str
     sentence: str
     evidence: tuple[str, ...] = ()
-    rule: str | None = None
+    violation: Violation | None = None
+
+    @property
+    def rule(self) -> str | None:
+        """The id of the violated rule."""
+        return self.violation.rule.id if self.violation else None
 
 
 @dataclass(frozen=True)
@@ -111,3 +117,17 @@ class Explanation:
     shadow_stack: Some[Word]
     calls: Some[Call]
     verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Death:
+    """How a fatal signal ended the guest. explained: if a fault raised the signal."""
+
+    run: str
+    signo: int
+    explained: Explanation | None
+
+    @property
+    def violation(self) -> Violation | None:
+        """The finding that explains it, if there is one."""
+        return self.explained.verdict.violation if self.explained else None

@@ -83,7 +83,6 @@ def two_tasks(pop: Pop) -> Verdict | None:
     shares = child is not None and child.how == "vfork"
     rules = ("thread-gets-own-stack", "vfork-shares", "one-pusher-a-stack")
     told = next(filter(None, (pop.scene.violated_by(rule, *tasks) for rule in rules)), None)
-    rule = told.rule.id if told else None
     evidence = [f"{pop.pushed()}, between task {fault.tid}'s own push there and this pop"]
     evidence += [f"both were on {stack.name}"] if stack else []
     clones = [history.clone_of[task] for task in tasks if task in history.clone_of]
@@ -99,14 +98,14 @@ def two_tasks(pop: Pop) -> Verdict | None:
             f"the vfork child {child.tid if child else ''} used the shadow stack of its waiting"
             f" parent: its push overwrote the parent's word"
         )
-        return Verdict("vfork child", sentence, tuple(evidence), rule)
+        return Verdict("vfork child", sentence, tuple(evidence), told)
     sentence = (
         f"two tasks push on one shadow stack: task {slot.tid}'s return address overwrote the one"
         f" that task {fault.tid} had pushed"
     )
     if told:
         evidence.append(str(told))
-    return Verdict("two tasks on one stack", sentence, tuple(evidence), rule)
+    return Verdict("two tasks on one stack", sentence, tuple(evidence), told)
 
 
 def left_handler(pop: Pop) -> Verdict | None:

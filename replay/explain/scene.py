@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,7 +27,7 @@ from shstk.replay.explain.faults import Fault
 from shstk.replay.explain.model import Writer
 from shstk.replay.facts import Facts
 from shstk.replay.rules import named
-from shstk.replay.rules.outcome import Finding, Rule
+from shstk.replay.rules.outcome import Violation
 from shstk.replay.symbols import Place, Symbols
 from shstk.schemas.seq import show
 from shstk.schemas.uapi import PAGE
@@ -37,17 +36,6 @@ if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 _NEAR: Final = 2 * PAGE  # bytes around ssp in which a function's own word is looked for
-
-
-@dataclass(frozen=True)
-class Violation:
-    """A finding, and the violated rule."""
-
-    rule: Rule
-    finding: Finding
-
-    def __str__(self) -> str:
-        return f"{self.rule.id} is violated at {show(self.finding.seq)}: {self.finding.note}"
 
 
 class Motions(Sequence[dict[str, Any]]):
@@ -225,8 +213,7 @@ class Scene:
     def violated(self, slug: str) -> list[Violation]:
         """The findings of a rule, judged by intent."""
         if slug not in self._violations:
-            rule = named(slug)
-            self._violations[slug] = [Violation(rule, f) for f in rule.check(self.facts).findings]
+            self._violations[slug] = list(named(slug).check(self.facts).violations)
         return self._violations[slug]
 
     def violated_by(self, slug: str, *tasks: Task | None) -> Violation | None:

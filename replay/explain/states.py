@@ -43,7 +43,7 @@ def off(scene: Scene, fault: Fault) -> Verdict:
                 "execve switches the shadow stack off, and the lock that outlived it prevents the"
                 " new program from switching it on"
             )
-            told = next((v.rule.id for v in scene.violated("exec-clears-lock")), None)
+            told = next(iter(scene.violated("exec-clears-lock")), None)
             return Verdict("lock outlives exec", sentence, tuple(evidence), told)
         return Verdict("off after exec", sentence, tuple(evidence))
     if refused:

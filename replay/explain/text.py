@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from shstk.replay.decode import signal_code, signal_name
 from shstk.replay.explain.model import Call, Explanation, Motion, Some, Value, Word, Writer
+from shstk.replay.look import Look
 from shstk.replay.symbols import Place
 from shstk.schemas.seq import show
 
@@ -35,14 +36,15 @@ def text(explanation: Explanation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def short(explanation: Explanation) -> str:
-    """A summary for the end of a check."""
+def short(explanation: Explanation, look: Look) -> list[str]:
+    """A summary for a check, in lines that follow `ending`."""
     e = explanation
     rule = f" ({e.verdict.rule})" if e.verdict.rule else ""
-    lines = _wrapped(f"{ending(e)}: {e.title}.")
-    lines += _wrapped(f"likely cause{rule}: {e.verdict.sentence}.", "  ", "  ")
-    lines.append(f"  more: shstk explain-fault {e.run} {show(e.fault.seq)}")
-    return "\n".join(lines) + "\n"
+    return [
+        *look.text(f"{e.title}.", 2),
+        *look.text(f"likely cause{rule}: {e.verdict.sentence}.", 2),
+        f"  more: shstk explain-fault {e.run} {show(e.fault.seq)}",
+    ]
 
 
 def ending(e: Explanation) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from shstk.replay.deviations import DEVIATIONS
 from shstk.replay.needs import joined, unobservable
+from shstk.schemas.seq import show
 
 if TYPE_CHECKING:
     from shstk.replay.facts import Facts
@@ -29,6 +30,18 @@ class Finding:
     note: str
     evidence: tuple[int, ...] = ()
     deviation: str = ""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A finding, and its rule."""
+
+    rule: Rule
+    finding: Finding
+    doubtful: bool
+
+    def __str__(self) -> str:
+        return f"{self.rule.id} is violated at {show(self.finding.seq)}: {self.finding.note}"
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,10 @@ class Result:
     doubtful: bool
     unseen: tuple[str, ...] = ()
     deviations: tuple[tuple[Finding, str], ...] = ()
+
+    @property
+    def violations(self) -> Iterator[Violation]:
+        return (Violation(self.rule, finding, self.doubtful) for finding in self.findings)
 
     @property
     def outcome(self) -> str:

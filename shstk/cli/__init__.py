@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import importlib
 import keyword
-import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 import click
 
+from shstk.cli.terminal import wants_color
 from shstk.schemas.version import VERSION
 
 # name -> help text; the command is `command` in shstk/cli/<name>.py, with _ for -.
@@ -114,5 +114,4 @@ def cli(ctx: click.Context) -> None:
     shstk records RISC-V Linux programs under a model of a kernel revision and judges their Zicfiss
     shadow stacks against the rules of the kernel's patches and the ISA.
     """
-    if os.environ.get("NO_COLOR"):
-        ctx.color = False
+    ctx.color = wants_color()

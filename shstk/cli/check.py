@@ -11,8 +11,10 @@ from shstk.cli.common import (
     expect_option,
     format_option,
     open_run,
+    pager_option,
     runs_argument,
 )
+from shstk.cli.terminal import look, show_text
 from shstk.schemas.errors import Exit, UsageError
 
 
@@ -28,8 +30,15 @@ from shstk.schemas.errors import Exit, UsageError
 )
 @click.option("--select", metavar="IDS", default="", help="Only these rules, separated by commas.")
 @click.option("--ignore", metavar="IDS", default="", help="Not these rules.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["guest-death"]),
+    multiple=True,
+    help="Exit with 1 for this too: a signal killed the guest.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="List satisfied and unevaluated rules too.")
 @click.option("--all", "full", is_flag=True, help="List every finding, with all its evidence.")
+@pager_option
 @format_option("text", "json", "csv", "jsonl", "sarif", "junit", "github")
 def command(
     runs: tuple[Path, ...],
@@ -38,23 +47,28 @@ def command(
     architecture: str | None,
     select: str,
     ignore: str,
+    fail_on: tuple[str, ...],
     verbose: bool,
     full: bool,
+    pager: bool,
     format: str,
 ) -> int:
     """Judge each RUN: is every shadow stack allocated, handed on and released as specified?
 
+    Findings that follow from another are listed under it, and only the first of those that are
+    alike is shown (--all shows every one). If a signal killed the guest, that is said first, and
+    its likely cause (in full: shstk explain-fault).
+
     Exit code 1 if any rule is violated. json lists findings, satisfied and not_evaluated rules; csv
     has a row for each, and jsonl an object a line. sarif, junit and github (annotations) are for CI
-    systems. If a fault ended the run, its likely cause is printed too (in full: shstk
-    explain-fault).
+    systems.
     """
-    from shstk.replay.explain import end
+    from shstk.replay.explain import death
     from shstk.replay.report import render
 
     if architecture:
         return _elsewhere(runs, architecture, format)
-    reports, ends = [], []
+    reports, deaths = [], []
     for path in runs:
         run = open_run(path)
         report = shstk.check(
@@ -65,9 +79,10 @@ def command(
             ignore=between_commas(ignore),
         )
         reports.append(report)
-        ends.append(end(run))
-    click.echo(render(reports, format, verbose, ends, full), nl=False)
-    return Exit.OK if all(made.clean for made in reports) else Exit.FINDINGS
+        deaths.append(death(run))
+    show_text(render(reports, format, verbose, deaths, full, look()), pager and format == "text")
+    died = "guest-death" in fail_on and any(deaths)
+    return Exit.FINDINGS if died or not all(made.clean for made in reports) else Exit.OK
 
 
 def _elsewhere(runs: tuple[Path, ...], architecture: str, format: str) -> int:

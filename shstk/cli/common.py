@@ -153,6 +153,14 @@ expect_option = click.option(
 as_option = click.option(
     "--as", "as_", type=Kernel(), metavar="REV", help="Judge by another revision."
 )
+pager_option = click.option(
+    "--no-pager",
+    "pager",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Do not show text that is longer than the terminal in $PAGER.",
+)
 run_argument = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 runs_argument = click.argument(
     "runs", type=click.Path(path_type=Path), metavar="RUN...", nargs=-1, required=True

@@ -26,7 +26,7 @@ def command(keep: Path | None) -> None:
     v3 is the patch that introduced shadow stacks for threads, v6 the first to correct its test, 7.2
     a released kernel. The program prints the correct result under each of them.
     """
-    from shstk.replay.report import finding_lines
+    from shstk.replay.verdict import finding_lines
 
     out = sys.stdout
     with tempfile.TemporaryDirectory(prefix="shstk-demo-") as scratch:

@@ -126,7 +126,7 @@ def command(
 
 
 def _write_text(tried: list[Tried], first: Tried | None, ctx: click.Context) -> None:
-    from shstk.replay.report import finding_lines
+    from shstk.replay.verdict import finding_lines
 
     schedules = len({t.schedule for t in tried})
     click.echo(f"{_count(tried, 'seed')} tried, {schedules} different schedules")

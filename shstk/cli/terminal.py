@@ -1,15 +1,59 @@
-"""The terminal while guests run: a status line, the guest's output, Ctrl-C."""
+"""The terminal: colors, the pager; while guests run, a status line, the guest's output, Ctrl-C."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Iterable
 from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+if TYPE_CHECKING:
+    from shstk.replay.look import Look
+
+_STYLES: Final[dict[str, dict[str, Any]]] = {
+    "error": {"fg": "red", "bold": True},
+    "warning": {"fg": "yellow", "bold": True},
+    "good": {"fg": "green"},
+    "place": {"fg": "cyan"},
+    "label": {"dim": True},
+    "strong": {"bold": True},
+}
+
+
+def wants_color() -> bool | None:
+    """What NO_COLOR (https://no-color.org) or else FORCE_COLOR asks for; None: color if it is a
+    terminal."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return True if os.environ.get("FORCE_COLOR") else None
+
+
+def look() -> Look:
+    """How text is set on standard output: lines are broken for a terminal only, so that a pipe can
+    be searched line by line."""
+    from shstk.replay.look import Look
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return Look(width, _styled)
+
+
+def _styled(text: str, style: str) -> str:
+    return click.style(text, **_STYLES.get(style, {})) if text else ""
+
+
+def show_text(text: str, pager: bool) -> None:
+    """Print a text; if it is longer than the terminal, in a pager ($PAGER, less)."""
+    lines = text.count("\n")
+    if pager and sys.stdout.isatty() and lines >= shutil.get_terminal_size().lines:
+        click.echo_via_pager(text, color=wants_color() is not False)
+    else:
+        click.echo(text, nl=False)
 
 
 class Status:

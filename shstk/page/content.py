@@ -8,41 +8,49 @@ from typing import TYPE_CHECKING, Final
 
 from shstk import log
 from shstk.page.picture import Picture, Point, draw
+from shstk.replay.causes import Kind
 from shstk.replay.check import Report
 from shstk.replay.decode import wait_status
-from shstk.replay.explain import end
+from shstk.replay.explain import death
+from shstk.replay.explain.model import Death
 from shstk.replay.explain.text import ending, text
 from shstk.replay.matrix import Line, matrix
-from shstk.replay.rules.outcome import Finding, Result
+from shstk.replay.rules.outcome import Finding, Rule, Violation
 from shstk.schemas import seq as positions
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
-_SHOWN: Final = 20  # findings of a rule with all they have; the rest are counted
+_SHOWN: Final = 20  # causes that are alike, with all they have; the rest are counted
 _CONTEXT: Final = 3  # lines of the log around the evidence
 _EVIDENCE: Final = 6  # places of it whose surroundings are shown
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A finding. id: of its element in the page."""
+    """A finding. id: of its element in the page. leads_to: the findings that follow from it."""
 
     id: str
     at: str
+    rule: Rule
     finding: Finding
+    doubtful: bool
     evidence: list[str]
     log: list[tuple[str, bool]]  # lines, and whether it is a place of the evidence
+    leads_to: list[Shown]
 
 
 @dataclass(frozen=True)
-class Violated:
-    result: Result
+class Caused:
+    """Causes that are alike. kills: whether the guest's death follows from one."""
+
+    kind: Kind
     shown: list[Shown]
+    kills: bool
 
     @property
     def more(self) -> int:
-        return len(self.result.findings) - len(self.shown)
+        return len(self.kind.causes) - len(self.shown)
 
 
 @dataclass(frozen=True)
@@ -53,17 +61,18 @@ class Chapter:
     run: Run
     report: Report
     facts: list[tuple[str, str]]
-    violated: list[Violated]
+    causes: list[Caused]
     fault: tuple[str, str] | None
     picture: Picture
 
     @property
     def verdict(self) -> str:
-        findings = sum(len(v.result.findings) for v in self.violated)
+        results = self.report.of("violated")
+        findings = sum(len(result.findings) for result in results)
         if not findings:
             return "no finding"
-        rules = len(self.violated)
-        return f"{findings} finding{'s' * (findings > 1)} in {rules} rule{'s' * (rules > 1)}"
+        causes = len(self.causes)
+        return f"{findings} finding{'s' * (findings > 1)}, {causes} cause{'s' * (causes > 1)}"
 
 
 def chapters(runs: Sequence[Run], reports: Sequence[Report]) -> list[Chapter]:
@@ -81,20 +90,22 @@ def table(chapters: Sequence[Chapter]) -> list[Line]:
 
 
 def _chapter(id: str, run: Run, report: Report) -> Chapter:
-    violated = [_violated(id, run, result) for result in report.of("violated")]
+    dead = death(run)
+    causes = [_caused(id, run, report, kind, dead) for kind in report.kinds]
     points = [
-        Point(s.finding.seq, s.finding.tid, "finding", f"{v.result.rule.id} at {s.at}", s.id)
-        for v in violated
-        for s in v.shown
+        Point(s.finding.seq, s.finding.tid, "finding", f"{s.rule.id} at {s.at}", s.id)
+        for caused in causes
+        for cause in caused.shown
+        for s in (cause, *cause.leads_to)
     ]
-    explained, fault = end(run), None
+    explained, fault = dead.explained if dead else None, None
     if explained:
         fault = ending(explained), text(explained)
         link = f"{id}-fault"
         where = explained.fault
         points.append(Point(where.seq, where.tid, "fault", ending(explained), link))
     facts = list(_facts(run, report))
-    return Chapter(id, run, report, facts, violated, fault, draw(run, points))
+    return Chapter(id, run, report, facts, causes, fault, draw(run, points))
 
 
 def _facts(run: Run, report: Report) -> Iterator[tuple[str, str]]:
@@ -116,18 +127,26 @@ def _facts(run: Run, report: Report) -> Iterator[tuple[str, str]]:
         yield "seed", str(m.seed)
 
 
-def _violated(run_id: str, run: Run, result: Result) -> Violated:
-    shown = [
-        Shown(
-            f"{run_id}-{result.rule.id}-{i}",
+def _caused(chapter: str, run: Run, report: Report, kind: Kind, dead: Death | None) -> Caused:
+    # Of each finding, which one of its rule's it is.
+    numbers = {id(f): n for result in report.results for n, f in enumerate(result.findings, 1)}
+
+    def shown(violation: Violation, leads_to: Sequence[Violation] = ()) -> Shown:
+        rule, finding = violation.rule, violation.finding
+        return Shown(
+            f"{chapter}-{rule.id}-{numbers[id(finding)]}",
             positions.show(finding.seq),
+            rule,
             finding,
+            violation.doubtful,
             [positions.show(seq) for seq in finding.evidence],
             _log(run, finding),
+            [shown(one) for one in leads_to[:_SHOWN]],
         )
-        for i, finding in enumerate(result.findings[:_SHOWN], 1)
-    ]
-    return Violated(result, shown)
+
+    causes = [shown(cause.root, cause.consequences) for cause in kind.causes[:_SHOWN]]
+    violation = dead.violation if dead else None
+    return Caused(kind, causes, violation is not None and kind.holds(violation.finding))
 
 
 def _log(run: Run, finding: Finding) -> list[tuple[str, bool]]:

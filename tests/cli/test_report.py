@@ -77,7 +77,7 @@ def test_it_begins_with_the_matrix(report: Path) -> None:
     words = re.sub(r"\s+", " ", Page(report).text)
     assert "A5 thread-gets-own-stack 4 ok (4) ok (4)" in words
     assert "X1 exit-releases-once 1 5 ok (5)" in words
-    assert "13 findings in 4 rules 5 findings in 1 rule no finding" in words
+    assert "13 findings, 2 causes 5 findings, 1 cause no finding" in words
 
 
 def drawn(page: Path, run: str) -> dict[str, int]:
@@ -131,12 +131,28 @@ def test_a_fault_that_ended_the_run_is_explained(tmp_path: Path) -> None:
     page = Page(tmp_path / "a.html")
     assert "r1-fault" in page.ids
     assert "likely cause: two tasks push on one shadow stack" in page.text
+    assert page.links.count("#r1-fault") == 2  # the mark in the picture, and the cause
 
 
-def test_a_browser_opens_what_a_link_names(report: Path, tmp_path: Path) -> None:
+def test_what_follows_from_a_finding_is_within_it(report: Path) -> None:
+    """Under v3 each thread that got no stack starts and pushes on its parent's."""
+    words = re.sub(r"\s+", " ", Page(report).text)
+    assert "Leads to A7 thread-starts-at-its-top (4×), I3 one-pusher-a-stack (4×)." in words
+    after_a5 = report.read_text().partition('<details id="r1-A5-1">')[2]
+    within = after_a5.partition('<details id="r1-A5-2">')[0]
+    assert re.findall(r'<details id="(.*?)">', within) == ["r1-A7-1", "r1-I3-1"]
+
+
+@pytest.mark.parametrize(
+    ("link", "opened", "closed"),
+    [("r2-X1-2", ["r2-X1-2"], "r2-X1-1"), ("r1-I3-1", ["r1-A5-1", "r1-I3-1"], "r1-A7-1")],
+)
+def test_a_browser_opens_what_a_link_names(
+    report: Path, tmp_path: Path, link: str, opened: list[str], closed: str
+) -> None:
     if not shutil.which("chromium"):
         pytest.skip("no chromium on PATH: apt install chromium")
-    where = f"{report.as_uri()}#r2-X1-2"
+    where = f"{report.as_uri()}#{link}"
     done = subprocess.run(
         [*BROWSER, f"--user-data-dir={tmp_path}", where],
         capture_output=True,
@@ -145,8 +161,8 @@ def test_a_browser_opens_what_a_link_names(report: Path, tmp_path: Path) -> None
         check=True,
     )
     assert "CONSOLE" not in done.stderr
-    assert re.search(r'<details id="r2-X1-2" open', done.stdout)
-    assert re.search(r'<details id="r2-X1-1">', done.stdout)
+    assert re.findall(r'<details id="(\S+)" open', done.stdout) == opened
+    assert f'<details id="{closed}">' in done.stdout
 
 
 def test_it_says_which_real_kernel_it_was(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -50,7 +51,7 @@ def test_junit(reports: list[Report]) -> None:
 
 
 def test_junit_holds_whatever_a_run_is_called(reports: list[Report]) -> None:
-    named = Report("a\x1b[1m<&\n.run", reports[0].row, "intent", reports[0].results)
+    named = replace(reports[0], run="a\x1b[1m<&\n.run")
     root = ElementTree.fromstring(render([named], "junit").encode())
     assert root[0].attrib["name"].startswith("a\\x1b[1m<&")
 
@@ -63,7 +64,7 @@ def test_github(reports: list[Report]) -> None:
 
 
 def test_github_takes_no_commands_from_a_guest(reports: list[Report]) -> None:
-    named = Report("a\n::error::b%", reports[0].row, "intent", reports[0].results)
+    named = replace(reports[0], run="a\n::error::b%")
     assert "\n::error::b" not in render([named], "github")
     assert "a%0A::error::b%25" in render([named], "github")
 
