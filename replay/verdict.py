@@ -18,7 +18,7 @@ from shstk.schemas import seq as positions
 _EVIDENCE = 12  # places of a finding that are listed if not all are
 _ALIKE = 6  # places of findings that are like the one that is shown
 _KINDS = 10  # of a rule
-_SPELLED_OUT = 5  # rules that were not evaluated, with the reason
+_SPELLED_OUT = 5  # rules of one outcome that are listed without being asked for
 _DEVIATIONS = 10
 
 
@@ -49,6 +49,8 @@ def summary(report: Report, death: Death | None) -> str:
         said.append(f"{_count(found, 'finding')}, {_count(len(report.kinds), 'cause')}: {rules}")
     else:
         said.append("no findings")
+    if explained := sum(len(result.deviations) for result in report.results):
+        said.append(f"{explained} that the emulator explains")
     satisfied, rest = len(report.of("satisfied")), len(report.of("not evaluated"))
     said.append(f"{_count(satisfied, 'rule')} satisfied, {rest} not evaluated")
     return f"{report.run}: " + "; ".join(said)
@@ -180,7 +182,7 @@ def _more(count: int) -> Iterator[str]:
 def _others(report: Report, look: Look, verbose: bool) -> Iterator[str]:
     """The rules that are satisfied or were not evaluated, as far as they are listed."""
     satisfied, rest = report.of("satisfied"), report.of("not evaluated")
-    if verbose and satisfied:
+    if satisfied and (verbose or len(satisfied) <= _SPELLED_OUT):
         yield "satisfied:"
         yield from _listed(
             look, [(r.rule, f"{r.checked}" + "*" * bool(r.unseen)) for r in satisfied]
