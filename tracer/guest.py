@@ -21,6 +21,8 @@ from shstk.tracer.options import GuestOptions, check_options
 from shstk.tracer.tier import native_after
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from shstk.tracer._core import Machine
     from shstk.tracer.kernel.kernel import Recorder
     from shstk.tracer.plugins.interface import Plugin
@@ -100,11 +102,13 @@ class Guest:
         )
 
 
-def set_up(options: GuestOptions, rec: Recorder, trace: int = 0) -> Guest:
-    """trace: _core.TRACE_* bits. Raises UsageError, BadProgram."""
+def set_up(options: GuestOptions, rec: Recorder, trace: int = 0, run: Path | None = None) -> Guest:
+    """trace: _core.TRACE_* bits. run: the directory that is recorded into. Raises UsageError,
+    BadProgram."""
     row = resolve(options.kernel)
     check_options(options, row)
-    sandbox = Sandbox(host_mounts(options.root, options.overlay, options.binds), options.stdin)
+    mounts = host_mounts(options.root, options.overlay, options.binds, run)
+    sandbox = Sandbox(mounts, options.stdin)
     sandbox.enter(options.cwd)
     path = sandbox.place(options.program, _search_path(options))
     limits = limits_of(options)

@@ -44,9 +44,10 @@ class RecordResult(RunResult):
 
 def record(options: RecordOptions) -> RecordResult:
     """Run and record. Raises UsageError, BadProgram, BadPlugin, CannotWrite."""
+    out = options.out or Path(Path(options.program).name).with_suffix(".run")
     return record_guest(
-        partial(set_up, options),
-        options.out or Path(Path(options.program).name).with_suffix(".run"),
+        partial(set_up, options, run=out),
+        out,
         trace=options.trace,
         force=options.force,
         plugins=options.plugins,

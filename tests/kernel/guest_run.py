@@ -70,6 +70,7 @@ def run(
     *,
     rlimits: dict[str, int] | None = None,
     max_instructions: int = 1_000_000,
+    poll: Callable[[], str | None] = lambda: None,
     **options: Any,
 ) -> Result:
     """Run until all tasks have exited, or for a million instructions. options: Kernel's."""
@@ -90,7 +91,7 @@ def run(
         )
         boot(k, sandbox.place(str(program)), (b"guest",), (), rlimits or {})
         pid = k.first.pid
-        ending = loop.run(k, max_instructions)
+        ending = loop.run(k, max_instructions, poll)
     words = [word for (word,) in struct.iter_unpack("<Q", output)]
     return Result(
         k.first.exit_status if k.first.exit_status is not None else -1,

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import random
+import shutil
+from contextlib import nullcontext, suppress
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from direct import Direct
 
-from shstk.schemas.errors import BadProgram
+from shstk.schemas.errors import BadProgram, CannotWrite
+from shstk.tracer.kernel.tree.hosttree import STAGING, HostTree
 from shstk.tracer.kernel.tree.mounts import host_mounts
 from shstk.tracer.kernel.tree.sandbox import AT_FDCWD, Sandbox
+from shstk.tracer.kernel.tree.staging import Staging
 
 AT_REMOVEDIR = 0x200
 
@@ -117,3 +126,189 @@ def test_a_guest_s_symlink_is_kept_as_one(root: Path, tmp_path: Path) -> None:
 def test_no_place_for_a_bind(root: Path, place: str) -> None:
     with pytest.raises(BadProgram):
         Sandbox(host_mounts(binds=((root, place, False),)))
+
+
+@pytest.mark.parametrize("at", ["etc", "."])
+def test_a_symlink_made_meanwhile_leads_no_write_out(root: Path, tmp_path: Path, at: str) -> None:
+    """A directory is replaced by a symlink while the guest runs: by a guest of the same bind."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "name").write_text("mine\n")
+    d = guest(None, binds=((root, "/w", True),))
+    d.save("/w/etc/name", b"guest\n")
+    (root / at).rename(tmp_path / "away")
+    (root / at).symlink_to(outside)
+    with pytest.raises(CannotWrite) if at == "etc" else nullcontext():
+        d.k.sandbox.keep(d.k)
+    assert snapshot(outside) == {"name": b"mine\n"}
+
+
+@pytest.mark.parametrize("inner", ["", "etc"])
+def test_writable_binds_that_overlap_are_refused(root: Path, tmp_path: Path, inner: str) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(root)
+    with pytest.raises(BadProgram, match="both are writable"):
+        host_mounts(binds=((root, "/a", True), (link / inner, "/b", True)))
+    assert host_mounts(binds=((root, "/a", True), (link / inner, "/b", False)))
+
+
+def test_a_full_disk_changes_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    d = guest(None, binds=((root, "/w", True),))
+    d.save("/w/etc/name", b"changed\n")
+    d.save("/w/new", b"new\n")
+    before = snapshot(root)
+
+    def full(self: Staging, data: bytes, mode: int) -> bytes:
+        if data == b"new\n":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return file(self, data, mode)
+
+    file = Staging.file
+    monkeypatch.setattr(Staging, "file", full)
+    with pytest.raises(CannotWrite, match="No space left"):
+        d.k.sandbox.keep(d.k)
+    assert snapshot(root) == before
+
+
+def test_killed_at_any_step_no_file_is_torn(root: Path) -> None:
+    """Each file is the old one or the new one, or waits in the staging directory."""
+    options = {"binds": ((root, "/w", True),)}
+    kills = 0
+    for step in count():
+        shutil.rmtree(root)
+        (root / "etc").mkdir(parents=True)
+        for n in range(3):
+            (root / f"etc/{n}").write_bytes(b"old" * 1000)
+        d = guest(None, **options)
+        for n in range(3):
+            d.save(f"/w/etc/{n}", b"new" * 1000)
+        pid = os.fork()
+        if pid == 0:
+            _exit_at_rename(step)
+            d.k.sandbox.keep(d.k)
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+        if status == 0:
+            break
+        kills += 1
+        contents = [root / f"etc/{n}" for n in range(3)]
+        assert {file.read_bytes() for file in contents} <= {b"old" * 1000, b"new" * 1000}
+        with pytest.raises(BadProgram, match="cut off"):
+            guest(None, **options)
+    assert kills == 3
+    assert STAGING not in os.listdir(root)
+
+
+def _exit_at_rename(step: int) -> None:
+    rename, steps = os.rename, count()
+
+    def dies(*args: Any, **keywords: Any) -> None:
+        if next(steps) == step:
+            os._exit(9)
+        rename(*args, **keywords)
+
+    os.rename = dies
+
+
+def test_the_run_is_neither_seen_nor_changed(root: Path) -> None:
+    (root / "run.partial").mkdir()
+    d = guest(None, binds=((root, "/w", True),), run=root / "run")
+    assert d.at("openat", "/w/run.partial", 0) == "ENOENT"
+    assert d.at("mkdirat", "/w/run", 0o755) == 0
+    d.save("/w/run/manifest.json", b"forged\n")
+    d.save("/w/kept", b"yes\n")
+    (root / "run.partial").rename(root / "run")
+    (root / "run/manifest.json").write_text("true\n")
+    d.k.sandbox.keep(d.k)
+    assert (root / "run/manifest.json").read_text() == "true\n"
+    assert (root / "kept").read_text() == "yes\n"
+    assert d.k.warnings == [
+        f"{path} is not written to {root}: the run is recorded there"
+        for path in ("run", "run/manifest.json")
+    ]
+
+
+def test_a_tree_of_any_depth_is_kept_and_removed(root: Path) -> None:
+    depth = 1200
+    d = guest(None, binds=((root, "/w", True),))
+    d.t.fs.cwd = d.k.sandbox.root.lookup(d.k, "w")
+    for _ in range(depth):
+        assert d.at("mkdirat", "d", 0o755) == 0
+        d.t.fs.cwd = d.t.fs.cwd.lookup(d.k, "d")
+    d.k.sandbox.keep(d.k)
+    with HostTree(str(root)).place.folder(b"/".join([b"d"] * depth)) as bottom:
+        assert os.listdir(f"/proc/self/fd/{bottom}") == []
+    with Staging(HostTree(str(root)).place) as staging:
+        staging.remove(b"d")
+    assert "d" not in os.listdir(root)
+
+
+PATHS = ("a", "b", "a/a", "a/b", "a/a/b")
+STEPS = ("mkdir", "symlink", "up", "file", "file", "move", "remove")
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_nothing_outside_changes(tmp_path: Path, seed: int) -> None:
+    """Whatever a guest does in a bind, and another process in the same place meanwhile."""
+    rng = random.Random(seed)
+    guests, hosts = (
+        [(rng.choice(STEPS), rng.choice(PATHS), rng.choice(PATHS)) for _ in range(rng.randrange(n))]
+        for n in (12, 6)
+    )
+    late = rng.random() < 0.8
+    base = tmp_path / "base"
+    bound, outside = base / "bound", base / "outside"
+    (bound / "a/a").mkdir(parents=True)
+    (bound / "b").mkdir()
+    (outside / "a/b").mkdir(parents=True)
+    (outside / "a/c").write_text("canary")
+    before = snapshot(outside)
+    d = guest(None, binds=((bound, "/w", True),))
+    for what, one, other in hosts if not late else []:
+        _on_host(what, bound / one, bound / other, outside)
+    for what, one, other in guests:
+        _in_guest(d, what, f"/w/{one}", f"/w/{other}", outside)
+    for what, one, other in hosts if late else []:
+        _on_host(what, bound / one, bound / other, outside)
+    with suppress(CannotWrite):
+        d.k.sandbox.keep(d.k)
+    assert snapshot(outside) == before
+    assert STAGING not in os.listdir(bound) or late
+
+
+def _on_host(what: str, one: Path, other: Path, outside: Path) -> None:
+    if any(parent.is_symlink() for path in (one, other) for parent in path.parents):
+        return  # the test itself must not follow its links out
+    with suppress(OSError):
+        match what:
+            case "mkdir":
+                one.mkdir()
+            case "symlink" | "up":
+                if one.exists():
+                    one.rename(outside.parent / f"away{len(os.listdir(outside.parent))}")
+                one.symlink_to(outside if what == "symlink" else "../../outside/a")
+            case "file" if not one.is_symlink():
+                one.write_text("host")
+            case "move":
+                one.rename(other)
+            case "remove" if one.is_dir() and not one.is_symlink():
+                one.rmdir()
+            case "remove":
+                one.unlink()
+
+
+def _in_guest(d: Direct, what: str, one: str, other: str, outside: Path) -> None:
+    link = {"symlink": str(outside), "up": "../../outside/a"}
+    match what:
+        case "mkdir":
+            d.at("mkdirat", one, 0o755)
+        case "symlink" | "up":
+            d.call("symlinkat", link[what].encode() + b"\0", AT_FDCWD, one.encode() + b"\0")
+        case "file":
+            if isinstance(fd := d.open(one, 0o1101), int):
+                d.write(fd, b"guest")
+        case "move":
+            d.call("renameat2", AT_FDCWD, one.encode() + b"\0", AT_FDCWD, other.encode() + b"\0", 0)
+        case "remove":
+            if d.at("unlinkat", one, 0) != 0:
+                d.at("unlinkat", one, AT_REMOVEDIR)

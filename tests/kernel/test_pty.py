@@ -91,6 +91,23 @@ def test_without_lines_every_byte_counts(d: Direct) -> None:
     assert pair.read(pair.slave) == b""
 
 
+def test_a_full_terminal_takes_no_more(d: Direct) -> None:
+    pair = Pair(d)
+    pair.mode(off=2)  # ICANON
+    size = 2048
+    room = d.put(b"x" * size)
+    taken = 0
+    while isinstance(n := d.call("write", pair.master, room, size), int):
+        taken += n
+    assert n == "EAGAIN"
+    assert taken == 65536
+    assert pair.read(pair.slave, size) == b"x" * size
+    assert d.call("write", pair.master, room, size) == size
+    left = d.room(4)
+    assert d.call("ioctl", pair.master, FIONREAD, left) == 0
+    assert d.get(left, 4) == struct.pack("<I", 65536), "echo that nobody reads is dropped"
+
+
 def test_vtime_is_how_long_a_read_waits(d: Direct) -> None:
     pair = Pair(d, O_RDWR | O_NOCTTY)
     pair.mode(off=2, vmin=0, vtime=3)

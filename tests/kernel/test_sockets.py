@@ -239,6 +239,23 @@ def test_files_nobody_takes_are_closed(d: Direct) -> None:
     assert d.read(reader) == b""
 
 
+def test_sockets_in_sockets_are_closed_one_after_another(d: Direct) -> None:
+    """Each waits in the next one's message; the last close releases all."""
+    reader, held = d.pipe()
+    data = d.put(b"a")
+    for _ in range(2000):
+        mark = d.next
+        one, other = pair(d)
+        assert d.call("sendmsg", one, message(d, data, 1, rights(held)), 0) == 1
+        d.call("close", held)
+        d.call("close", one)
+        held = other
+        d.next = mark
+    assert ready(d, reader) == 0
+    assert d.call("close", held) == 0
+    assert d.read(reader) == b""
+
+
 def test_a_descriptor_that_is_none_sends_nothing(d: Direct) -> None:
     one, _ = pair(d)
     assert d.call("sendmsg", one, message(d, d.put(b"a"), 1, rights(77)), 0) == "EBADF"

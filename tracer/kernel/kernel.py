@@ -30,7 +30,16 @@ if TYPE_CHECKING:
 
 FIRST_PID: Final = 100
 PID_MAX: Final = 32768
+_BREATH: Final = 1 << 12  # kernel steps
 _ARGS: Final = ("a0", "a1", "a2", "a3", "a4", "a5")
+
+
+class Halted(Exception):
+    """The run ends in the middle of a call."""
+
+    def __init__(self, ending: str) -> None:
+        super().__init__(ending)
+        self.ending = ending
 
 
 class Recorder(Protocol):
@@ -107,6 +116,7 @@ class Kernel:
         self._waiters: dict[Hashable, dict[Task, None]] = {}
         self._mm_count = 0
         self._last_pid = FIRST_PID - 1
+        self.poll: Callable[[], str | None] = lambda: None  # an ending, if the run is to end now
         self._icount, self._step = 0, 0
 
     # Time, order, rows.
@@ -118,8 +128,18 @@ class Kernel:
             self._icount, self._step = icount, 0
         self._step += 1
         if self._step >= STEPS:
-            raise OverflowError(f"more than {STEPS} kernel steps at icount {icount}")
+            self.warn(
+                f"the kernel took {STEPS} steps after instruction {icount}: the run ends there"
+            )
+            raise Halted("limit")
+        if self._step % _BREATH == 0:
+            self.breathe()
         return icount * STEPS + self._step
+
+    def breathe(self) -> None:
+        """For loops within a call that a guest can make long: --timeout and Ctrl-C end them too."""
+        if (ending := self.poll()) is not None:
+            raise Halted(ending)
 
     def here(self) -> int:
         """seq of the call or task event in progress if it began at this icount, else a new one."""

@@ -10,6 +10,7 @@ from shstk.tracer._core import STOP_ECALL, STOP_FAULT, STOP_FLUSH
 from shstk.tracer.kernel.arch import traps
 from shstk.tracer.kernel.call import NO_RETURN, RESTART, End, Interrupted, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.kernel import Halted
 from shstk.tracer.kernel.mm import sharedmem
 from shstk.tracer.kernel.mm.usermem import put_u32
 from shstk.tracer.kernel.process import ptrace
@@ -69,12 +70,22 @@ def advance(
 ) -> str | None:
     """Run to the icount `until` and return None; or to the end of the run and return its ending.
 
-    The run stops between two slices, so that it can continue as if it had never stopped.
+    The run stops between two slices, so that it can continue as if it had never stopped; or it is
+    halted in the middle of a call, and does not.
     """
+    k.poll = poll
+    try:
+        return _advance(k, until, max_instructions)
+    except Halted as halted:
+        k.during = None
+        return halted.ending
+
+
+def _advance(k: Kernel, until: int | None, max_instructions: int | None) -> str | None:
     while until is None or k.machine.icount < until:
         if k.ending is not None:
             return k.ending
-        if (ending := poll()) is not None:
+        if (ending := k.poll()) is not None:
             return ending
         TIMERS.of(k).fire(k)
         while (sleeper := k.sched.overdue(k.now_ns())) is not None:
@@ -85,7 +96,7 @@ def advance(
             if all(t.state in (ZOMBIE, DEAD) for t in k.tasks.values()):
                 return "killed" if (k.first.exit_status or 0) & 0x7F else "exited"
             if not _idle(k):
-                return poll() or "deadlock"
+                return k.poll() or "deadlock"
             continue
         if task is not last:
             _switch(k, task, last)

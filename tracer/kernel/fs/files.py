@@ -7,8 +7,9 @@ shares it. Neither refers to a descriptor of the host.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,7 @@ from shstk.tracer.kernel.fs import fsnotify, leases, locks, seals, sigio
 from shstk.tracer.kernel.fs.inode import Directory, Inode, Regular
 from shstk.tracer.kernel.fs.sigio import Owner
 from shstk.tracer.kernel.mm.vma import MappedFile
+from shstk.tracer.kernel.state import Slot
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -151,22 +153,45 @@ class OpenFile:
         """Called when the last reference is dropped (f_op->release)."""
 
     def put(self, k: Kernel) -> None:
-        """fput: drop the reference of a descriptor or of a message that carries the file."""
+        """fput: drop the reference of a descriptor or of a message that carries the file.
+
+        A socket is released with the messages that it still holds, and with the files in them. As
+        in the kernel, those wait for their turn (task_work), so that the stack does not grow.
+        """
         self.refs -= 1
-        if self.refs == 0:
-            sigio.closed(k, self)
-            leases.closed(k, self)
-            locks.release(k, self.inode, self)
-            fsnotify.closed(k, self)
-            for interest in [i for i in self.inode.interests if i.file is self]:
-                interest.epoll.remove(interest)
-            self.released(k)
+        if self.refs:
+            return
+        waiting = _RELEASED.of(k).files
+        waiting.append(self)
+        if waiting[0] is self:
+            while waiting:
+                waiting[0].last_put(k)
+                waiting.popleft()
+
+    def last_put(self, k: Kernel) -> None:
+        sigio.closed(k, self)
+        leases.closed(k, self)
+        locks.release(k, self.inode, self)
+        fsnotify.closed(k, self)
+        for interest in [i for i in self.inode.interests if i.file is self]:
+            interest.epoll.remove(interest)
+        self.released(k)
 
     def notify(self, k: Kernel, events: int = ANY) -> None:
         """Wake the waiters: readiness has changed. events: as in `wake`."""
         if events:
             sigio.signal_owners(k, self)
         wake(k, self.inode, events)
+
+
+@dataclass
+class _Released:
+    """Files without references, the first of which is being released."""
+
+    files: deque[OpenFile] = field(default_factory=deque)
+
+
+_RELEASED: Final = Slot(_Released)
 
 
 def wake(k: Kernel, inode: Inode, events: int = ANY) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from shstk.tracer.kernel.errno import Errno
+from shstk.tracer.kernel.tree.beneath import Beneath
 
 # The format of an overlay is that of OCI image layers: `.wh.NAME` hides NAME of the lower tree, and
 # a directory with `.wh..wh..opq` hides the whole lower directory.
 WHITEOUT: Final = ".wh."
 OPAQUE: Final = ".wh..wh..opq"
+# Where the guest's changes are written before they move to their places (keep.py).
+STAGING: Final = ".shstk-write-back"
 
 
 def text(name: bytes) -> str:
@@ -37,56 +40,66 @@ class Tree(Protocol):
     def target(self, path: str) -> str: ...
 
 
-@dataclass(frozen=True)
 class HostTree:
     """A read-only directory of the host, or a single file, which is the top itself.
 
     Symlinks are never followed here. The guest's path walk resolves them, and it passes only paths
-    whose every component it knows to be a directory.
+    whose every component it knows to be a directory. root: an absolute path without symlinks.
+    hidden: host paths that the guest does not see: the run that is being recorded.
     """
 
-    root: str
+    def __init__(self, root: str, hidden: Iterable[str] = ()) -> None:
+        self.root = root
+        self.place = Beneath.at(raw(root))
+        within = root.rstrip("/") + "/"
+        self._hidden = frozenset(p.removeprefix(within) for p in hidden if p.startswith(within))
 
-    def _host(self, path: str) -> bytes:
-        return os.path.join(raw(self.root), raw(path)) if path else raw(self.root)
+    def hides(self, path: str) -> bool:
+        """Whether a path is hidden, or beneath a hidden one, or above one."""
+        at = f"{path}/"
+        return any(at.startswith(f"{hidden}/") or hidden.startswith(at) for hidden in self._hidden)
 
     def mode(self, path: str) -> int | None:
+        if path in self._hidden:
+            return None
         try:
-            return os.lstat(self._host(path)).st_mode
+            return self.place.status(raw(path)).st_mode
         except OSError:
             return None
 
     def names(self, path: str) -> list[str]:
-        """The names in a directory, without the file types that the guest doesn't see."""
+        """The names in a directory, without the file types that the guest doesn't see, and without
+        what shstk itself writes there."""
         try:
-            with os.scandir(self._host(path)) as entries:
-                return [text(e.name) for e in entries if _givable(e)]
+            with self.place.scan(raw(path)) as entries:
+                names = [text(os.fsencode(e.name)) for e in entries if _givable(e)]
         except OSError as error:
             raise Errno("EACCES") from error
+        unseen = {os.path.basename(p) for p in self._hidden if os.path.dirname(p) == path}
+        return [name for name in names if name not in {STAGING} | unseen]
 
     def read(self, path: str) -> bytes:
         try:
-            descriptor = os.open(self._host(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            return self.place.read(raw(path))
         except OSError as error:
             raise Errno("EACCES") from error
-        with os.fdopen(descriptor, "rb") as file:
-            return file.read()
 
     def holds(self, path: str) -> bool:
         """Whether the path is a directory and no component is a symlink."""
-        parts = path.split("/") if path else []
-        prefixes = ["/".join(parts[:n]) for n in range(len(parts) + 1)]
-        found = [self.mode(prefix) for prefix in prefixes]
-        return all(mode is not None and stat.S_ISDIR(mode) for mode in found)
+        try:
+            with self.place.folder(raw(path)):
+                return True
+        except OSError:
+            return False
 
     def target(self, path: str) -> str:
         try:
-            return text(os.readlink(self._host(path)))
+            return text(self.place.target(raw(path)))
         except OSError as error:
             raise Errno("EACCES") from error
 
 
-def _givable(entry: os.DirEntry[bytes]) -> bool:
+def _givable(entry: os.DirEntry[str]) -> bool:
     plain = entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)
     return plain or entry.is_symlink()
 

@@ -8,15 +8,16 @@ files are kept. Times, set-id bits and changed permissions of existing directori
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from shstk.schemas.errors import CannotWrite
+from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.fs.inode import Directory, Inode, Regular, Symlink
 from shstk.tracer.kernel.fs.pipes import Fifo
 from shstk.tracer.kernel.time.clock import EPOCH_NS
-from shstk.tracer.kernel.tree.hosttree import OPAQUE, WHITEOUT, HostTree
+from shstk.tracer.kernel.tree.hosttree import OPAQUE, WHITEOUT, HostTree, raw, text
+from shstk.tracer.kernel.tree.staging import Staging
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -24,20 +25,29 @@ if TYPE_CHECKING:
 _BITS: Final = 0o777
 
 
-def keep(k: Kernel, top: Inode, host: str, beneath: HostTree | None) -> None:
+def keep(k: Kernel, top: Inode, host: HostTree, beneath: HostTree | None) -> None:
     """top: a directory, or a single bound file. beneath: the tree that `host` is an overlay on.
 
     Raises CannotWrite.
     """
     try:
         if isinstance(top, Directory):
-            os.makedirs(host, exist_ok=True)
-            _Keeper(k, host, beneath).keep(top)
+            with Staging(host.place) as staging:
+                _Keeper(k, host, staging, beneath).keep(top)
         elif isinstance(top, Regular) and (top.origin is None or top.ctime != EPOCH_NS):
-            _write(top, host)
+            folder, name = host.place.around()
+            with Staging(folder) as staging:
+                new = staging.file(top.contents(), top.mode & _BITS)
+                staging.begin()
+                staging.put(name, new)
+    except Errno as error:
+        raise CannotWrite(
+            f"{host.root}: it was changed while the guest ran: a file of it can't be read any more",
+            "nothing of the guest's changes was written to it",
+        ) from error
     except OSError as error:
         raise CannotWrite(
-            f"{error.filename or host}: {error.strerror or error}",
+            f"{host.root}: {error.strerror or error}",
             "not all changes of the guest were written to the host",
         ) from error
 
@@ -51,105 +61,111 @@ def _changed(inode: Inode, guest_path: str) -> bool:
     return _moved(inode, guest_path) or inode.ctime != EPOCH_NS
 
 
-def _write(file: Regular, host: str) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-    descriptor = os.open(host, flags, 0o600)
-    with os.fdopen(descriptor, "wb") as out:
-        out.write(file.contents())
-        os.fchmod(descriptor, file.mode & _BITS)
-
-
 class _Keeper:
-    def __init__(self, k: Kernel, host: str, beneath: HostTree | None) -> None:
+    def __init__(
+        self, k: Kernel, host: HostTree, staging: Staging, beneath: HostTree | None
+    ) -> None:
         self.k = k
         self.host = host
+        self.staging = staging
         self.beneath = beneath
-        self.linked: dict[Inode, str] = {}  # inode -> the first name written, for hard links
+        self.linked: dict[Inode, bytes] = {}  # inode -> the first staged name, for hard links
 
     def keep(self, top: Directory) -> None:
-        # Read everything before the first write: a file may have replaced another one.
-        for path, inode in list(self._changes(top, "")):
+        # All is read before the first file moves: a file may have replaced another one.
+        changes = [
+            (path, inode, self._stage(inode))
+            for path, inode in self._changes(top)
+            if self._may_change(path, inode)
+        ]
+        self.staging.begin()
+        for path, inode, staged in changes:
             if inode is None:
                 self._remove(path)
             else:
-                self._put(path, inode)
+                self._put(path, inode, staged)
 
-    def _changes(self, directory: Directory, path: str) -> Iterator[tuple[str, Inode | None]]:
-        """(path, inode) of each difference in a directory that the host has too; None: removed."""
+    def _may_change(self, path: str, inode: Inode | None) -> bool:
+        if self.beneath is not None and os.path.basename(path).startswith(WHITEOUT):
+            name = os.path.basename(path)
+            self.k.warn(f"{name} is not kept: an overlay reserves names that begin with .wh.")
+            return False
+        if self.host.hides(path):
+            if inode is not None:  # what the guest only looked for is None too
+                self.k.warn(f"{path} is not written to {self.host.root}: the run is recorded there")
+            return False
+        return True
+
+    def _changes(self, top: Directory) -> Iterator[tuple[str, Inode | None]]:
+        """(path, inode) of each difference, directories before their entries; None: removed."""
+        waiting: list[tuple[str, Inode | None, bool]] = [("", top, False)]
+        while waiting:
+            path, inode, new = waiting.pop()
+            if new:
+                yield path, inode
+            if isinstance(inode, Directory):
+                waiting += [*self._children(inode, path, new)][::-1]
+
+    def _children(
+        self, directory: Directory, path: str, new: bool
+    ) -> Iterator[tuple[str, Inode | None, bool]]:
+        """new: the host does not have the directory."""
+        if new:
+            for name in directory.names(self.k):
+                if (child := directory.lookup(self.k, name)) is not None:
+                    yield os.path.join(path, name), child, True
+            return
         for name, child in sorted(directory.entries.items()):
             at = os.path.join(path, name)
             if child is None:
-                yield at, None
+                yield at, None, True
             elif child.mount:
                 continue
             elif isinstance(child, Directory) and not _moved(child, child.path()):
-                yield from self._changes(child, at)
+                yield at, child, False
             elif _changed(child, directory.child_path(name)):
-                yield from self._whole(child, at)
+                yield at, child, True
 
-    def _whole(self, inode: Inode, path: str) -> Iterator[tuple[str, Inode]]:
-        yield path, inode
-        if isinstance(inode, Directory):
-            for name in inode.names(self.k):
-                if (child := inode.lookup(self.k, name)) is not None:
-                    yield from self._whole(child, os.path.join(path, name))
-        elif isinstance(inode, Regular):
-            inode.contents()
+    def _stage(self, inode: Inode | None) -> bytes | None:
+        """Write what a file will be. None: nothing needs to be written."""
+        if inode in self.linked:
+            return self.staging.link(self.linked[inode])
+        match inode:
+            case Regular():
+                staged = self.staging.file(inode.contents(), inode.mode & _BITS)
+            case Symlink():
+                staged = self.staging.symlink(raw(inode.target))
+            case Fifo():
+                staged = self.staging.fifo(inode.mode & _BITS)
+            case _:
+                return None
+        self.linked[inode] = staged
+        return staged
 
     def _remove(self, path: str) -> None:
-        self._clear(path)
+        self.staging.remove(raw(path))
         if self.beneath is not None and self.beneath.mode(path) is not None:
             folder, name = os.path.split(path)
             self._mark(os.path.join(folder, WHITEOUT + name))
 
-    def _put(self, path: str, inode: Inode) -> None:
-        host = self._on_host(path)
+    def _put(self, path: str, inode: Inode, staged: bytes | None) -> None:
         folder, name = os.path.split(path)
         if self.beneath is not None:
-            if name.startswith(WHITEOUT):
-                self.k.warn(f"{name} is not kept: an overlay reserves names that begin with .wh.")
-                return
-            self._parents(path)
-            self._clear(os.path.join(folder, WHITEOUT + name))
-        self._clear(path)
-        first = self.linked.setdefault(inode, path)
-        if first != path:
-            os.link(self._on_host(first), host)
-            return
-        match inode:
-            case Regular():
-                _write(inode, host)
-            case Symlink():
-                os.symlink(inode.target, host)
-            case Fifo():
-                os.mkfifo(host, inode.mode & _BITS)
-            case Directory():
-                os.mkdir(host, inode.mode & _BITS | 0o700)
-                if self.beneath is not None:
-                    self._mark(os.path.join(path, OPAQUE))
-
-    def _on_host(self, path: str) -> str:
-        return os.path.join(self.host, path)
+            self.staging.parents(raw(path), self._mode_beneath)
+            self.staging.remove(raw(os.path.join(folder, WHITEOUT + name)))
+        if staged is not None:
+            self.staging.put(raw(path), staged)
+        elif isinstance(inode, Directory):
+            self.staging.folder(raw(path), inode.mode & _BITS)
+            if self.beneath is not None:
+                self._mark(os.path.join(path, OPAQUE))
+        else:
+            self.staging.remove(raw(path))  # a socket or device is not kept
 
     def _mark(self, path: str) -> None:
-        self._parents(path)
-        with open(self._on_host(path), "wb"):
-            pass
+        self.staging.parents(raw(path), self._mode_beneath)
+        self.staging.put(raw(path), self.staging.file(b"", 0o644))
 
-    def _parents(self, path: str) -> None:
-        """Create the parent directories in the overlay."""
-        parts = path.split("/")[:-1]
-        for n in range(1, len(parts) + 1):
-            folder = "/".join(parts[:n])
-            if not os.path.isdir(self._on_host(folder)):
-                os.mkdir(self._on_host(folder))
-                mode = self.beneath.mode(folder) if self.beneath else None
-                if mode is not None:
-                    os.chmod(self._on_host(folder), mode & _BITS)
-
-    def _clear(self, path: str) -> None:
-        host = self._on_host(path)
-        if os.path.isdir(host) and not os.path.islink(host):
-            shutil.rmtree(host)
-        elif os.path.lexists(host):
-            os.unlink(host)
+    def _mode_beneath(self, path: bytes) -> int | None:
+        mode = self.beneath.mode(text(path)) if self.beneath is not None else None
+        return None if mode is None else mode & _BITS

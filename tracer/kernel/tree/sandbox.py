@@ -112,7 +112,7 @@ class Sandbox:
         self.stored = 0  # bytes in the guest's own files
         self._inos = 0
         self._given: dict[str, str] = {}  # PROGRAM, by its path in the guest
-        self._kept: list[tuple[Inode, str, HostTree | None]] = []
+        self._kept: list[tuple[Inode, HostTree, HostTree | None]] = []
         origin = None
         if mounts and mounts[0].kind == "root":
             origin = Origin(self._cached(mounts[0]), "", "/")

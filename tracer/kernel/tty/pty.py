@@ -52,7 +52,8 @@ if TYPE_CHECKING:
 
 PTMX: Final = 0x502
 _PTS: Final = 0x8800
-_ROOM: Final = 65536  # bytes of output that the master has not read yet
+_ROOM: Final = 65536  # bytes that the other end has not read yet
+_PIECE: Final = 2048  # bytes that tty_write hands on at a time
 _TENTH: Final = 100_000_000  # ns, the unit of VTIME
 
 
@@ -75,7 +76,7 @@ class Slave(Inode):
 
     def notify(self, k: Kernel) -> None:
         """Wake the waiters of both ends."""
-        self.output += self.discipline.echoed
+        self.output += self.discipline.echoed[: max(_ROOM - len(self.output), 0)]
         self.discipline.echoed.clear()
         for inode in (self, self.master):
             if inode is not None:
@@ -104,14 +105,23 @@ class MasterFile(OpenFile):
         self.slave.notify(k)
 
     def write(self, k: Kernel, t: Task, data: bytes) -> int | None:
-        for signo in self.slave.discipline.typed(data):
-            to_group(k, self.slave.foreground, signo)
-        self.slave.notify(k)
-        return len(data)
+        discipline, taken = self.slave.discipline, 0
+        while taken < len(data) and discipline.available() < _ROOM:
+            for signo in discipline.typed(data[taken : taken + _PIECE]):
+                to_group(k, self.slave.foreground, signo)
+            taken = min(taken + _PIECE, len(data))
+            self.slave.notify(k)
+            k.breathe()
+        return taken if taken or not data else None
 
     def ready(self, k: Kernel) -> int:
         gone = self.slave.opened and not self.slave.slaves
-        return WRITABLE | (READABLE if self.slave.output else 0) | (POLLHUP if gone else 0)
+        writable = self.slave.discipline.available() < _ROOM
+        return (
+            (WRITABLE if writable else 0)
+            | (READABLE if self.slave.output else 0)
+            | (POLLHUP if gone else 0)
+        )
 
     def details(self, k: Kernel) -> str:
         return f"tty-index:\t{self.slave.number}\n"
