@@ -55,7 +55,7 @@ class GuestOptions:
     rlimits: Mapping[str, int] | None = None
     max_instructions: int | None = None
     timeout: float | None = None
-    tier: str = "interpreter"
+    tier: str = "auto"
     on_output: Callable[[int, bytes], None] | None = None
     on_progress: Callable[[int], None] | None = None
     interrupted: Callable[[], bool] | None = None

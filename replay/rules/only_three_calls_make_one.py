@@ -73,8 +73,8 @@ def _made(m: Mapping, within: dict[int, int]) -> Outcome:
 def _stood(facts: Facts, m: Mapping) -> bool:
     """Whether a shadow stack was mapped in the range that the operation removed or changed."""
     start, length = m.area.base, m.length
-    if m.op == "remap":
-        start, length = m.old_start or 0, m.old_length or 0
+    if m.op == "remap":  # its row is about the area at the old address
+        start, length = m.old_start or 0, 1
     before = facts.regions.within(m.mm, start, start + length, m.seq - 1)
     return any(r.shadow_stack for r in before)
 
