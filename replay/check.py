@@ -14,6 +14,7 @@ from shstk.replay.facts import Facts
 from shstk.replay.rules import RULES
 from shstk.replay.rules.outcome import Result, Rule
 from shstk.schemas.errors import UsageError
+from shstk.schemas.nearest import did_you_mean
 from shstk.schemas.revisions import Revision, resolve
 from shstk.schemas.tables import FINDINGS, TRACED, arrow_schema
 
@@ -72,7 +73,8 @@ def check(
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
 ) -> Report:
-    """Judge a run by the rules in `select` (ids or slugs; all if empty) except those in `ignore`.
+    """Judge a run by the rules in `select` (all if empty) except those in `ignore`: ids, slugs or
+    families.
 
     as_: a revision, with switches, to judge by instead of the recorded one. Raises UsageError.
     """
@@ -96,19 +98,30 @@ def _hold(run: Run) -> None:
 
 
 def chosen(select: Iterable[str], ignore: Iterable[str]) -> list[Rule]:
-    """The rules by id or slug, in the catalogue's order. Raises UsageError for an unknown name."""
-    names = {name.lower(): rule for rule in RULES.values() for name in (rule.id, rule.slug)}
+    """The rules by id, slug or family (the letters of their ids), in the catalogue's order. Raises
+    UsageError for an unknown name."""
+    names: dict[str, set[str]] = {}
+    for rule in RULES.values():
+        for name in (rule.id, rule.slug, rule.family):
+            names.setdefault(name.lower(), set()).add(rule.id)
 
     def ids(words: Iterable[str]) -> set[str]:
         found = set()
         for word in words:
             if word.lower() not in names:
-                raise UsageError(f"no rule {word!r}", "`shstk rules` lists them")
-            found.add(names[word.lower()].id)
+                raise UsageError(f"no rule {word!r}", unknown(word))
+            found |= names[word.lower()]
         return found
 
     wanted, unwanted = ids(select), ids(ignore)
     return [r for r in RULES.values() if (not wanted or r.id in wanted) and r.id not in unwanted]
+
+
+def unknown(word: str) -> str:
+    """What may have been meant by a word that names no rule."""
+    known = [name for rule in RULES.values() for name in (rule.id, rule.slug, rule.family)]
+    near = did_you_mean(word, known)
+    return f"{near} `shstk rules` lists them" if near else "`shstk rules` lists them"
 
 
 def _rows(result: Result, kernel: str) -> Iterator[dict[str, Any]]:

@@ -232,7 +232,7 @@ def check(
 ) -> Report:
     """Judge a run. expect: "intent" or "revision"; as_: judge by another revision's switches.
 
-    select, ignore: rule ids or names.
+    select, ignore: rules by id, name or family ("A").
     """
     from shstk.replay.check import check as run_check
 

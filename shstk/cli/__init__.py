@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final
 import click
 
 from shstk.cli.terminal import wants_color
+from shstk.schemas.nearest import did_you_mean
 from shstk.schemas.version import VERSION
 
 # name -> help text; the command is `command` in shstk/cli/<name>.py, with _ for -.
@@ -87,12 +88,8 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self.names and not args[0].startswith("-"):
-            import difflib
-
-            close = difflib.get_close_matches(args[0], self.names, n=1)
-            ctx.fail(
-                f"no such command {args[0]!r}" + (f"; did you mean {close[0]!r}?" if close else "")
-            )
+            near = did_you_mean(args[0], self.names, most=1)
+            ctx.fail(f"no such command {args[0]!r}" + (f"; {near}" if near else ""))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

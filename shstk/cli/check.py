@@ -10,9 +10,11 @@ from shstk.cli.common import (
     between_commas,
     expect_option,
     format_option,
+    ignore_option,
     open_run,
     pager_option,
     runs_argument,
+    select_option,
 )
 from shstk.cli.terminal import look, show_text
 from shstk.schemas.errors import Exit, UsageError
@@ -28,8 +30,8 @@ from shstk.schemas.errors import Exit, UsageError
     type=click.Choice(["x86", "arm64"]),
     help="Compare with that architecture's kernel instead: which rules differ, and how.",
 )
-@click.option("--select", metavar="IDS", default="", help="Only these rules, separated by commas.")
-@click.option("--ignore", metavar="IDS", default="", help="Not these rules.")
+@select_option
+@ignore_option
 @click.option(
     "--fail-on",
     type=click.Choice(["guest-death"]),

@@ -136,6 +136,36 @@ class Kernel(click.ParamType[Any]):
         return [CompletionItem(head + comma + w) for w in words if w.startswith(tail)]
 
 
+class RuleNames(click.ParamType[Any]):
+    """Rules by id, name or family, separated by commas: it completes the last of them."""
+
+    name = "rules"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        from shstk.replay.rules import RULES
+
+        head, comma, tail = incomplete.rpartition(",")
+        helps = {rule.id: rule.title for rule in RULES.values()}
+        helps |= {rule.family: f"all rules {rule.family}…" for rule in RULES.values()}
+        helps |= {rule.slug: rule.title for rule in RULES.values()}
+        matching = (name for name in helps if name.lower().startswith(tail.lower()))
+        return [CompletionItem(head + comma + name, help=helps[name]) for name in matching]
+
+
+select_option = click.option(
+    "--select",
+    type=RuleNames(),
+    metavar="RULES",
+    default="",
+    help="Only these rules: ids, names or families (A is A1 to A11), separated by commas.",
+)
+ignore_option = click.option(
+    "--ignore", type=RuleNames(), metavar="RULES", default="", help="Not these rules."
+)
 plugin_option = click.option(
     "--plugin",
     "plugins",

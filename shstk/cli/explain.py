@@ -2,16 +2,17 @@ from __future__ import annotations
 
 import click
 
-from shstk.cli.common import pager_option
+from shstk.cli.common import RuleNames, pager_option
 from shstk.cli.terminal import show_text
 from shstk.schemas.errors import UsageError
 
 
 @click.command()
-@click.argument("rule")
+@click.argument("rule", type=RuleNames())
 @pager_option
 def command(rule: str, pager: bool) -> None:
     """Explain a RULE (id or name): what it checks and why, quoting the kernel and the patch."""
+    from shstk.replay.check import unknown
     from shstk.replay.rules import RULES
 
     wanted = rule.lower()
@@ -20,4 +21,4 @@ def command(rule: str, pager: bool) -> None:
             text = f"{known.id} {known.slug} ({known.severity})\n\n{known.doc.strip()}\n"
             show_text(text, pager)
             return
-    raise UsageError(f"no rule {rule!r}", "`shstk rules` lists them")
+    raise UsageError(f"no rule {rule!r}", unknown(rule))

@@ -9,7 +9,7 @@ import click
 
 import shstk
 from shstk import render
-from shstk.cli.common import between_commas, format_option
+from shstk.cli.common import between_commas, format_option, ignore_option, select_option
 from shstk.cli.guest import guest_options, record_line, settings
 from shstk.cli.terminal import Status
 from shstk.schemas.errors import Exit
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="As for `shstk check`.",
 )
-@click.option("--select", metavar="IDS", default="", help="Only these rules, separated by commas.")
-@click.option("--ignore", metavar="IDS", default="", help="Not these rules.")
+@select_option
+@ignore_option
 @click.option(
     "-o",
     "--output",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from collections.abc import Callable, Iterable
@@ -16,6 +15,7 @@ from shstk.listing.values import Area, BadValue, Names, as_held
 from shstk.schemas import seq, uapi
 from shstk.schemas.errors import BadListing
 from shstk.schemas.manifest import Manifest
+from shstk.schemas.nearest import did_you_mean
 from shstk.schemas.rows import BadRow, check
 from shstk.schemas.syscalls import SYSCALLS
 from shstk.schemas.tables import TABLES
@@ -364,5 +364,5 @@ def _registers(values: list[int]) -> Row:
 
 
 def _like(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f": did you mean {close[0]}?" if close else ""
+    near = did_you_mean(word, known, most=1)
+    return f": {near}" if near else ""
