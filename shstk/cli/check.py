@@ -7,21 +7,23 @@ import click
 import shstk
 from shstk.cli.common import (
     as_option,
-    between_commas,
     expect_option,
     format_option,
     ignore_option,
     open_run,
     pager_option,
-    runs_argument,
     select_option,
 )
+from shstk.cli.configured import config_options, judging, program_of, source_hint, told
 from shstk.cli.terminal import look, show_text
+from shstk.render import write_rows
 from shstk.schemas.errors import Exit, UsageError
+
+_CONFIGURED = ("select", "ignore", "expect", "fail-on")
 
 
 @click.command()
-@runs_argument
+@click.argument("runs", type=click.Path(path_type=Path), metavar="RUN...", nargs=-1)
 @expect_option
 @as_option
 @click.option(
@@ -40,9 +42,14 @@ from shstk.schemas.errors import Exit, UsageError
 )
 @click.option("-v", "--verbose", is_flag=True, help="List satisfied and unevaluated rules too.")
 @click.option("--all", "full", is_flag=True, help="List every finding, with all its evidence.")
+@config_options
+@click.option("--show-config", is_flag=True, help="Tell what is set, and where, and judge nothing.")
 @pager_option
 @format_option("text", "json", "csv", "jsonl", "sarif", "junit", "github")
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     runs: tuple[Path, ...],
     expect: str,
     as_: str | None,
@@ -52,6 +59,7 @@ def command(
     fail_on: tuple[str, ...],
     verbose: bool,
     full: bool,
+    show_config: bool,
     pager: bool,
     format: str,
 ) -> int:
@@ -64,23 +72,29 @@ def command(
     Exit code 1 if any rule is violated. json lists findings, satisfied and not_evaluated rules; csv
     has a row for each, and jsonl an object a line. sarif, junit and github (annotations) are for CI
     systems.
+
+    The options --select, --ignore, --expect and --fail-on can be set for a project, also by
+    program, in shstk.toml or in [tool.shstk] of pyproject.toml (docs/check.md).
     """
     from shstk.replay.explain import death
     from shstk.replay.report import render
 
+    if show_config:
+        programs = dict.fromkeys(program_of(open_run(path)) for path in runs)
+        write_rows(["key", "value", "from"], told(ctx, _CONFIGURED, programs), "text")
+        return Exit.OK
+    if not runs:
+        raise click.UsageError("Missing argument 'RUN...'.", ctx)
     if architecture:
         return _elsewhere(runs, architecture, format)
     reports, deaths = [], []
     for path in runs:
         run = open_run(path)
-        report = shstk.check(
-            run,
-            expect=expect,
-            as_=as_,
-            select=between_commas(select),
-            ignore=between_commas(ignore),
-        )
-        reports.append(report)
+        how = judging(ctx, program_of(run), select, ignore, expect)
+        try:
+            reports.append(shstk.check(run, as_=as_, **vars(how)))
+        except UsageError as error:
+            raise source_hint(ctx, error) from error
         deaths.append(death(run))
     show_text(render(reports, format, verbose, deaths, full, look()), pager and format == "text")
     died = "guest-death" in fail_on and any(deaths)

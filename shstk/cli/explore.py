@@ -9,7 +9,8 @@ import click
 
 import shstk
 from shstk import render
-from shstk.cli.common import between_commas, format_option, ignore_option, select_option
+from shstk.cli.common import format_option, ignore_option, select_option
+from shstk.cli.configured import config_options, judging
 from shstk.cli.guest import guest_options, record_line, settings
 from shstk.cli.terminal import Status
 from shstk.schemas.errors import Exit
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     help="Where to keep the run with the first finding [default: PROGRAM.seedN.run].",
 )
 @click.option("--force", is_flag=True, help="Replace an existing run.")
+@config_options
 @format_option("text", "json")
 @guest_options()
 @click.pass_context
@@ -82,9 +84,7 @@ def command(
         *args,
         seeds=range(seed, seed + seeds),
         jobs=jobs,
-        expect=expect,
-        select=between_commas(select),
-        ignore=between_commas(ignore),
+        **vars(judging(ctx, Path(program).name, select, ignore, expect)),
         **guest,
     ):
         tried.append(one)

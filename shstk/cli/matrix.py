@@ -13,6 +13,7 @@ import click
 import shstk
 from shstk import render
 from shstk.cli.common import Kernel, format_option
+from shstk.cli.configured import config_options
 from shstk.cli.guest import guest_options, settings
 from shstk.cli.realkernel import REAL_OPTIONS, check_given, machine_options, real_options
 from shstk.cli.terminal import Status
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     "--keep", type=click.Path(path_type=Path), metavar="DIR", help="Keep the runs in DIR."
 )
 @click.option("--all", "all_rules", is_flag=True, help="List rules that no revision violates too.")
+@config_options
 @format_option("text", "json", "csv")
 @machine_options(several=True)
 @guest_options("kernel", "program", "args")
