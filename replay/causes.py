@@ -30,9 +30,13 @@ class Cause:
         finding = self.root.finding
         return self.root.rule.id, _wordless(finding.expected), _wordless(finding.actual)
 
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The root and what follows from it."""
+        return tuple(violation.finding for violation in (self.root, *self.consequences))
+
     def holds(self, finding: Finding) -> bool:
-        """Whether a finding is its root or one of its consequences."""
-        return any(v.finding == finding for v in (self.root, *self.consequences))
+        return finding in self.findings
 
 
 @dataclass(frozen=True)

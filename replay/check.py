@@ -12,26 +12,29 @@ import polars as pl
 from shstk.replay.causes import Cause, Kind, causes, kinds
 from shstk.replay.facts import Facts
 from shstk.replay.rules import RULES
-from shstk.replay.rules.outcome import Result, Rule
+from shstk.replay.rules.outcome import Finding, Result, Rule
 from shstk.schemas.errors import UsageError
 from shstk.schemas.nearest import did_you_mean
 from shstk.schemas.revisions import Revision, resolve
 from shstk.schemas.tables import FINDINGS, TRACED, arrow_schema
 
 if TYPE_CHECKING:
+    from shstk.replay.baseline import Compared
     from shstk.replay.run import Run
 
 
 @dataclass(frozen=True)
 class Report:
     """The rules' results for one run. results: one per rule, in the catalogue's order. causes: the
-    findings of all of them, by cause."""
+    findings of all of them, by cause. compared: with a baseline (replay/baseline.py).
+    """
 
     run: str
     row: Revision
     expect: str
     results: tuple[Result, ...]
     causes: tuple[Cause, ...]
+    compared: Compared | None = None
 
     @cached_property
     def findings(self) -> pl.DataFrame:
@@ -53,12 +56,17 @@ class Report:
 
     @cached_property
     def kinds(self) -> list[Kind]:
-        """The causes, those that are alike together."""
-        return kinds(self.causes)
+        """The causes that count, those that are alike together."""
+        return kinds([cause for cause in self.causes if any(map(self.counts, cause.findings))])
+
+    def counts(self, finding: Finding) -> bool:
+        """Whether a finding is not in the baseline, if there is one."""
+        return self.compared is None or id(finding) not in self.compared.known
 
     @property
     def clean(self) -> bool:
-        return not any(result.findings for result in self.results)
+        """Whether no finding counts."""
+        return not any(self.counts(f) for result in self.results for f in result.findings)
 
     def of(self, outcome: str) -> list[Result]:
         """The results with this outcome."""

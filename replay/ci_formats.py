@@ -97,6 +97,7 @@ def _sarif_result(
         "level": _LEVELS[rule.severity],
         "message": {"text": f"{_where(finding)}: {_sentence(finding)}"},
         "locations": [_location(report, finding)],
+        **_state(report, finding),
         "relatedLocations": [{"id": i, **one} for i, one in enumerate(related)],
         "properties": {
             "evidence": [positions.show(seq) for seq in finding.evidence],
@@ -105,11 +106,18 @@ def _sarif_result(
     }
 
 
+def _state(report: Report, finding: Finding) -> dict[str, str]:
+    if report.compared is None:
+        return {}
+    return {"baselineState": "new" if report.counts(finding) else "unchanged"}
+
+
 def junit(reports: Sequence[Report]) -> str:
     """JUnit's XML: a suite for each run, a case for each rule, skipped if not evaluated."""
     root = ElementTree.Element("testsuites", name="shstk")
     for report in reports:
-        violated, skipped = report.of("violated"), report.of("not evaluated")
+        violated = [r for r in report.results if any(map(report.counts, r.findings))]
+        skipped = report.of("not evaluated")
         suite = ElementTree.SubElement(
             root,
             "testsuite",
@@ -131,9 +139,9 @@ def _case(suite: ElementTree.Element, report: Report, result: Result) -> None:
     case = ElementTree.SubElement(
         suite, "testcase", classname=_plain(report.run), name=f"{rule.id} {rule.slug}"
     )
-    if result.findings:
-        count = len(result.findings)
-        lines = [f"{_where(f)}: {_sentence(f)}" for f in result.findings]
+    if found := list(filter(report.counts, result.findings)):
+        count = len(found)
+        lines = [f"{_where(f)}: {_sentence(f)}" for f in found]
         failure = ElementTree.SubElement(
             case, "failure", type=rule.severity, message=f"violated {count}×: {rule.title}"
         )
@@ -153,7 +161,7 @@ def github(reports: Sequence[Report]) -> str:
     for report in reports:
         for result in report.of("violated"):
             rule = result.rule
-            for finding in result.findings:
+            for finding in filter(report.counts, result.findings):
                 title = _escaped(f"{rule.id} {rule.slug}", ",:")
                 text = _escaped(f"{report.run}: {_where(finding)}: {_sentence(finding)}")
                 lines.append(f"::{_COMMANDS[rule.severity]} title={title}::{text}\n")

@@ -76,15 +76,20 @@ def _numbers(report: Report) -> dict[int, int]:
 
 
 def _findings(report: Report) -> list[dict[str, Any]]:
-    """The findings; follows_from is the index of the one that causes it."""
+    """The findings; follows_from is the index of the one that causes it. known: it is in the
+    baseline."""
     numbers = _numbers(report)
     roots = {
         numbers[id(violation.finding)]: numbers[id(root.finding)]
         for violation, root in listed(report.causes)
         if root
     }
+    found = [finding for result in report.results for finding in result.findings]
     rows = [row for result in report.results for row in findings_json(result)]
-    return [row | {"follows_from": roots.get(number)} for number, row in enumerate(rows)]
+    return [
+        row | {"follows_from": roots.get(number), "known": not report.counts(finding)}
+        for number, (row, finding) in enumerate(zip(rows, found, strict=True))
+    ]
 
 
 def _causes(report: Report) -> list[dict[str, Any]]:
@@ -106,6 +111,7 @@ def _causes(report: Report) -> list[dict[str, Any]]:
 
 
 def _json(report: Report) -> dict[str, Any]:
+    gone = report.compared.gone if report.compared else ()
     return {
         "run": report.run,
         "kernel": report.row.name,
@@ -113,6 +119,7 @@ def _json(report: Report) -> dict[str, Any]:
         "expect": report.expect,
         "findings": _findings(report),
         "causes": _causes(report),
+        "gone": [vars(one) | {"count": count} for one, count in gone],
         "deviations": [
             _finding_json(result, finding) | {"why": why}
             for result in report.results

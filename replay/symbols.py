@@ -91,6 +91,12 @@ class Symbols:
         place = self._named(mm, address, seq)
         return (place.symbol or place.name) if place else hex(address)
 
+    def holder(self, mm: int | None, address: int, seq: int | None = None) -> str:
+        """The symbol, or else the name of the file: what stays the same when a program is built
+        anew. Empty if nothing was mapped there."""
+        place = self._named(mm, address, seq)
+        return (place.symbol or os.path.basename(place.module)) if place else ""
+
     def names(self, addresses: pl.Series, mms: pl.Series | None = None) -> pl.Series:
         """`name` of each address (u64; null stays null), each in its own address space."""
         return self._each(self.name, addresses, mms)

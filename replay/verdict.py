@@ -33,6 +33,7 @@ def text(report: Report, look: Look, verbose: bool, full: bool, death: Death | N
     for result in report.results:
         lines += _deviations(result, look, full)
     lines.append("")
+    lines += _baseline(report, look)
     lines += _others(report, look, verbose)
     last = look.text(summary(report, death), more=2)
     lines += [look.paint(line, "strong" if not report.clean else "good") for line in last]
@@ -41,14 +42,17 @@ def text(report: Report, look: Look, verbose: bool, full: bool, death: Death | N
 
 def summary(report: Report, death: Death | None) -> str:
     """One line: how the guest died, how many findings of how many causes, and in which rules."""
-    found = sum(len(result.findings) for result in report.results)
+    found, new = _counting(report), "new " if report.compared else ""
     said = [f"killed by {signal_name(death.signo)}"] if death else []
     if found:
-        roots = Counter(cause.root.rule.id for cause in report.causes)
+        roots = Counter(cause.root.rule.id for kind in report.kinds for cause in kind.causes)
         rules = ", ".join(f"{id} ({count})" for id, count in roots.items())
-        said.append(f"{_count(found, 'finding')}, {_count(len(report.kinds), 'cause')}: {rules}")
+        causes = _count(len(report.kinds), "cause")
+        said.append(f"{_count(found, f'{new}finding')}, {causes}: {rules}")
     else:
-        said.append("no findings")
+        said.append(f"no {new}findings")
+    if report.compared:
+        said.append(f"{len(report.compared.known)} in the baseline")
     if explained := sum(len(result.deviations) for result in report.results):
         said.append(f"{explained} that the emulator explains")
     satisfied, rest = len(report.of("satisfied")), len(report.of("not evaluated"))
@@ -58,7 +62,7 @@ def summary(report: Report, death: Death | None) -> str:
 
 def total(reports: Sequence[Report], deaths: Sequence[Death | None]) -> str:
     """The last line about several runs."""
-    findings = sum(len(result.findings) for r in reports for result in r.results)
+    findings = sum(map(_counting, reports))
     dirty = [r.run for r in reports if not r.clean]
     said = [f"{len(reports)} runs", _count(findings, "finding")]
     if dirty:
@@ -66,6 +70,18 @@ def total(reports: Sequence[Report], deaths: Sequence[Death | None]) -> str:
     if dead := [death.run for death in deaths if death]:
         said.append(f"killed: {', '.join(dead)}")
     return "; ".join(said) + "\n"
+
+
+def _counting(report: Report) -> int:
+    return sum(report.counts(f) for result in report.results for f in result.findings)
+
+
+def _baseline(report: Report, look: Look) -> Iterator[str]:
+    """What the baseline holds and the run has not."""
+    if report.compared and report.compared.gone:
+        yield f"gone, though in the baseline {report.compared.file}:"
+        for one, count in report.compared.gone:
+            yield from look.text(f"{one}" + (f", {count} times" if count > 1 else ""), 2, 2)
 
 
 def _count(number: int, what: str) -> str:
@@ -85,7 +101,8 @@ def _rule(
     report: Report, rule: Rule, kinds: list[Kind], look: Look, full: bool, death: Death | None
 ) -> Iterator[str]:
     roots = sum(len(kind.causes) for kind in kinds)
-    every = next(len(r.findings) for r in report.results if r.rule == rule)
+    found = next(result.findings for result in report.results if result.rule == rule)
+    every = sum(map(report.counts, found))
     heading = look.paint(f"{rule.id} {rule.slug}", rule.severity)
     more = f" (and {every - roots} that follow from others)" if every > roots else ""
     yield f"{heading} ({rule.severity}): violated {_count(roots, 'time')}{more}"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,8 +20,12 @@ from shstk.cli.configured import config_options, judging, program_of, source_hin
 from shstk.cli.terminal import look, show_text
 from shstk.render import write_rows
 from shstk.schemas.errors import Exit, UsageError
+from shstk.writing import whole_file
 
-_CONFIGURED = ("select", "ignore", "expect", "fail-on")
+if TYPE_CHECKING:
+    from shstk.replay.baseline import Baseline
+
+_CONFIGURED = ("select", "ignore", "expect", "fail-on", "baseline")
 
 
 @click.command()
@@ -40,6 +46,18 @@ _CONFIGURED = ("select", "ignore", "expect", "fail-on")
     multiple=True,
     help="Exit with 1 for this too: a signal killed the guest.",
 )
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Findings in FILE are known: only new ones are shown and make the exit code 1.",
+)
+@click.option(
+    "--write-baseline",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write all findings to FILE, and exit with 0.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="List satisfied and unevaluated rules too.")
 @click.option("--all", "full", is_flag=True, help="List every finding, with all its evidence.")
 @config_options
@@ -57,6 +75,8 @@ def command(
     select: str,
     ignore: str,
     fail_on: tuple[str, ...],
+    baseline: Path | None,
+    write_baseline: Path | None,
     verbose: bool,
     full: bool,
     show_config: bool,
@@ -76,6 +96,7 @@ def command(
     The options --select, --ignore, --expect and --fail-on can be set for a project, also by
     program, in shstk.toml or in [tool.shstk] of pyproject.toml (docs/check.md).
     """
+    from shstk.replay import baseline as baselines
     from shstk.replay.explain import death
     from shstk.replay.report import render
 
@@ -87,18 +108,39 @@ def command(
         raise click.UsageError("Missing argument 'RUN...'.", ctx)
     if architecture:
         return _elsewhere(runs, architecture, format)
+    known = baselines.read(baseline) if baseline and not write_baseline else None
     reports, deaths = [], []
+    made: baselines.Written = {}
     for path in runs:
         run = open_run(path)
         how = judging(ctx, program_of(run), select, ignore, expect)
         try:
-            reports.append(shstk.check(run, as_=as_, **vars(how)))
+            report = shstk.check(run, as_=as_, **vars(how))
         except UsageError as error:
             raise source_hint(ctx, error) from error
+        if write_baseline:
+            baselines.add(made, run, report)
+            continue
+        if known is not None:
+            compared = baselines.compare(run, report, known, str(baseline))
+            report = replace(report, compared=compared)
+        reports.append(report)
         deaths.append(death(run))
+    if write_baseline:
+        return _write(write_baseline, made)
     show_text(render(reports, format, verbose, deaths, full, look()), pager and format == "text")
     died = "guest-death" in fail_on and any(deaths)
     return Exit.FINDINGS if died or not all(made.clean for made in reports) else Exit.OK
+
+
+def _write(path: Path, made: Baseline) -> int:
+    from shstk.replay.baseline import to_json
+
+    with whole_file(path, force=True) as file:
+        file.write(to_json(made).encode())
+    findings = sum(counts.total() for counts in made.values())
+    click.echo(f"{findings} finding{'s' * (findings != 1)} written to {path}", err=True)
+    return Exit.OK
 
 
 def _elsewhere(runs: tuple[Path, ...], architecture: str, format: str) -> int:
