@@ -147,8 +147,9 @@ def two_threads(m: Moment) -> Verdict | None:
                 f" {thread.tid}: it is on its ordinary stack"
             )
     evidence.append(
-        "a kernel that gives a new thread no stack of its own does this (rule A5: record the"
-        " program to have it judged), and so does a program that sets ssp itself"
+        "a kernel that gives a new thread no stack of its own does this (rule"
+        f" {named('thread-gets-own-stack').id}: record the program to have it judged), and so does"
+        " a program that sets ssp itself"
     )
     return Verdict("two tasks on one stack", sentence, tuple(evidence))
 
@@ -370,7 +371,7 @@ def gone(m: Moment) -> Verdict | None:
     ]
     sentence = (
         "nothing is mapped at ssp: the shadow stack in use was unmapped, as by another task that"
-        " took it for its own (rules X5, X7), or a csr write moved ssp"
+        f" took it for its own (rule {named('only-the-owner-frees').id}), or a csr write moved ssp"
     )
     return Verdict("stack was freed", sentence, tuple(evidence))
 
