@@ -29,6 +29,7 @@ from shstk.replay.derive.rows import (
     Mapping,
     Rows,
     Signal,
+    Thread,
     Transfer,
     called,
     read,
@@ -170,6 +171,8 @@ class Facts:
             clone_calls=self.clone_calls,
             mappings=Rows(m for m in self.mappings if m.shadow_stack or m.op == "unmap"),
             transfers=self.transfers,
+            dumped=read(self.run.table("dump_threads"), Thread),
+            pid=self.run.manifest.first_tid,
         ).run()
 
     @cached_property

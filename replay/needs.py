@@ -101,6 +101,10 @@ def in_words(needs: Iterable[str]) -> str:
     return "; ".join(f"{table}: {', '.join(names)}" for table, names in columns.items())
 
 
+# In words, where the name is none.
+_RECORDERS: Final = {"core": "a core dump"}
+
+
 def unobservable(provenance: Provenance, need: str) -> str:
     """What of a need the run's recorder could not see, in words; empty if it could see all."""
     rows, _, column = need.partition(".")
@@ -109,7 +113,7 @@ def unobservable(provenance: Provenance, need: str) -> str:
         return f"not observable on {provenance.smp} harts at once: one order of switches"
     columns = (column,) if column else ESSENTIAL.get(table, ())
     names = [f"{table}.{name}" for name in columns]
-    who = f"not observable by {provenance.recorder}"
+    who = f"not observable by {_RECORDERS.get(provenance.recorder, provenance.recorder)}"
     for blind in (*dict.fromkeys((table, rows)), *names):
         if blind in provenance.blind:
             return f"{who}: {blind}: {provenance.blind[blind]}"

@@ -29,7 +29,12 @@ COLUMNS: Final = (
     Column("top", "u64", "address", "base + size, where ssp begins"),
     Column("owner", "u32?", "pid", "the task it was made for; null: map_shadow_stack, its copies"),
     Column("ssp", "u64?", "address", "csr ssp of the task on it, then or at its last event"),
-    Column("how", "str", "kind", "clone, prctl, map_shadow_stack, fork copy or mremap"),
+    Column(
+        "how",
+        "str",
+        "kind",
+        "clone, prctl, map_shadow_stack, fork copy or mremap; of a dump: dump, or a guess",
+    ),
     Column("made_by", "u32?", "pid", "the task whose call mapped it"),
     Column("made_seq", "u64", "seq", "seq of that call"),
     Column("released_by", "u32?", "pid", "the task during whose call or exit it was unmapped"),
@@ -52,7 +57,8 @@ COLUMNS: Final = (
         "str?",
         "text",
         "other tasks on it, then or ever, and how: shares (a thread on its parent's stack), borrows"
-        " (vfork), inherits (fork, on the copy), pivots (a csr write of ssp) or runs",
+        " (vfork), inherits (fork, on the copy), pivots (a csr write of ssp), runs;"
+        " of a dump: on it",
     ),
 )
 _DTYPES: Final = {"u32": "UInt32", "u64": "UInt64", "str": "String"}

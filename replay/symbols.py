@@ -143,14 +143,17 @@ class Symbols:
         return list(dict.fromkeys(region.mm for region in self.regions.all))
 
     def _place(self, region: Region, address: int) -> Place:
-        if region.name == _VDSO:
+        if region.name == _VDSO and region.input is None:
             symbol, start = function_at(address - region.start) or (None, 0)
             return Place(_VDSO, symbol, address - region.start - start)
         if region.input is None:
-            return Place(region.name or "[anonymous]", None, address - region.start)
+            offset = address - region.start + region.offset  # of a file that is not known, or 0
+            return Place(region.name or "[anonymous]", None, offset)
         own = address - self._bias(region)
         elf = self._elf(region.input)
         found = elf.symbol(own) if elf else None
+        if region.name == _VDSO and elf and not elf.functions():
+            found = function_at(own)  # the model's has no symbols
         symbol, start = found or (None, 0)
         return Place(region.name, symbol, own - start)
 

@@ -37,6 +37,7 @@ READABLE: Final[dict[int, dict[str, Any]]] = {
     2: {**_NEW_IN_3, **_NEW_IN_4},
     3: _NEW_IN_4,
     4: {},
+    5: {},
 }
 
 U64 = NewType("U64", int)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 # Raise it whenever a table, column, type or word changes (a test compares a fingerprint).
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,13 @@ def _table(
 ) -> Table:
     made = tuple(c if isinstance(c, Column) else Column(*c) for c in columns)
     return Table(name, doc, (*_COMMON, *made), trace)
+
+
+# x1 to x31 by their ABI names.
+REGISTERS: Final = (
+    "ra", "sp", "gp", "tp", "t0", "t1", "t2", "s0", "s1",
+    *(f"a{n}" for n in range(8)), *(f"s{n}" for n in range(2, 12)), "t3", "t4", "t5", "t6",
+)  # fmt: skip
 
 
 def _kind(name: str, doc: str, kinds: tuple[str, ...], type: str = "kind") -> Column:
@@ -303,6 +310,41 @@ _ALL = (
         ("bytes", "bytes", "data", "the bytes"),
     ),
     _table(
+        "dump_threads",
+        "a thread of a dumped process, as it stood",
+        ("pc", "u64", "address", "pc"),
+        ("ssp", "u64?", "address", "csr ssp; null: its shadow stack was off, or the dump has none"),
+        ("cfi", "u64?", "bits", "cfi_state of NT_RISCV_USER_CFI; null: the dump has none"),
+        ("ra", "u64", "value", "x1"),
+        ("sp", "u64", "address", "x2"),
+        *((name, "u64", "value", f"x{n}") for n, name in enumerate(REGISTERS[2:], 3)),
+    ),
+    _table(
+        "dump_areas",
+        "an area of a dumped process's address space, as it stood",
+        ("start", "u64", "address", "first byte"),
+        ("length", "u64", "size", "bytes"),
+        ("prot", "u32", "bits", "PROT_* bits"),
+        _kind(
+            "shadow_stack",
+            "how it is known to be one: a thread's ssp lies in it, or a guess from its words;"
+            " null: it is not known to be one",
+            words.SHADOW_STACK_SIGNS,
+            type="kind?",
+        ),
+        ("name", "str?", "path", "the file mapped, [vdso] or [stack]; null: anonymous memory"),
+        ("input", "u32?", "number", "that file, if its bytes are known (inputs.input)"),
+        ("offset", "u64?", "offset", "offset in that file, bytes"),
+        ("dumped", "u64", "size", "how many of its first bytes the dump has"),
+    ),
+    _table(
+        "dump_memory",
+        "bytes of memory that a dump has: of the stacks, and code at return addresses",
+        ("addr", "u64", "address", "first byte"),
+        ("length", "u64", "size", "how many bytes"),
+        ("bytes", "bytes?", "data", "the bytes; null: zeros"),
+    ),
+    _table(
         "insn",
         "one instruction; `shstk replay` regenerates them for a run recorded without",
         ("pc", "u64", "address", "its address"),
@@ -318,6 +360,8 @@ _ALL = (
 )
 TABLES: Final[dict[str, Table]] = {t.name: t for t in _ALL}
 
+# The tables of a dump: one moment of a process. No recorder that sees events has rows in them.
+DUMPED: Final = ("dump_threads", "dump_areas", "dump_memory")
 # The tables of the executor.
 TRACED: Final = tuple(t.name for t in _ALL if t.trace)
 # The words of --trace, each the name of a table; `code` is recorded with flow, which refers to it.

@@ -40,6 +40,7 @@ ENDINGS: Final = (
 )
 # model: the executor under our model of a kernel; listing: written by hand.
 RECORDERS: Final = ("model", "listing", "qemu", "ftrace", "core", "spike", "strace")
+SHADOW_STACK_SIGNS: Final = ("ssp", "guess")
 SEVERITIES: Final = ("error", "warning", "info")
 # deviation: a finding that the emulator explains (replay/deviations.py).
 OUTCOMES: Final = ("violated", "satisfied", "not evaluated", "deviation")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from shstk.rerun.compare import Replayed
     from shstk.sweep.seeds import Tried
     from shstk.tracer.guest import RunResult
+    from shstk.tracer.importers.core.imports import Imported as ImportedCore
     from shstk.tracer.importers.ftrace.imports import Imported as ImportedTrace
     from shstk.tracer.options import GuestArguments, Running, Settings
     from shstk.tracer.realkernel.imports import Imported
@@ -131,6 +132,27 @@ def import_ftrace(
     return import_trace(
         Path(trace), Path(out), pid=pid, kernel=kernel, stack_limit=stack_limit, force=force
     )
+
+
+def import_core(
+    core: str | Path,
+    out: str | Path,
+    *,
+    executable: str | Path | None = None,
+    root: str | Path | None = None,
+    kernel: str | None = None,
+    force: bool = False,
+) -> ImportedCore:
+    """Make a run of the core dump of a riscv64 program, which may be packed.
+
+    executable: the program's ELF file; by default the file of that path below the root. root: the
+    file tree in which it ran. kernel: the revision; by default what the vdso in the core says.
+    Raises BadRecording, BadProgram, UsageError, CannotWrite.
+    """
+    from shstk.tracer.importers.core.imports import import_core as run_import
+
+    exe, tree = (None if path is None else Path(path) for path in (executable, root))
+    return run_import(Path(core), Path(out), exe=exe, root=tree, kernel=kernel, force=force)
 
 
 def qemu_plugin(files: KernelFiles, out: str | Path, qemu: str | None = None) -> PluginFiles:

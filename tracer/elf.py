@@ -167,6 +167,21 @@ def _build_id(elf: Any) -> str | None:
     return None
 
 
+def linux_version(data: bytes) -> str:
+    """Of a vdso: the version of its kernel (LINUX_VERSION_CODE in a note of "Linux"); empty if it
+    has none."""
+    try:
+        segments: Any = ELFFile(io.BytesIO(data)).iter_segments("PT_NOTE")
+        for segment in segments:
+            for note in segment.iter_notes():
+                if note["n_name"] == "Linux" and note["n_type"] == 0:
+                    code = int.from_bytes(note["n_descdata"][:4], "little")
+                    return f"{code >> 16}.{code >> 8 & 255}.{code & 255}"
+    except (ELFError, ValueError, KeyError, UnicodeDecodeError, struct.error, TypeError):
+        pass
+    return ""
+
+
 def _features(headers: list[Any], data: bytes) -> int:
     """The features in the property note: an NT_GNU_PROPERTY_TYPE_0 with 8-aligned properties."""
     for h in headers:

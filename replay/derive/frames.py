@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from shstk.replay.derive.branches import CALL, RETURN, blocks
+from shstk.replay.derive.branches import blocks
 from shstk.replay.derive.clock import clocked, slices
 from shstk.replay.derive.lives import with_life
 from shstk.replay.derive.pieces import pieces
 from shstk.replay.derive.sigframe import PC, SC_REGS, UCONTEXT
+from shstk.schemas.links import CALL, RETURN
 from shstk.schemas.uapi import CLONE_VFORK, CLONE_VM
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Final
 
 from shstk.replay.derive.law import Law
-from shstk.replay.derive.rows import Area, Attempt, Call, Event, Mapping, Rows, Transfer
+from shstk.replay.derive.rows import Area, Attempt, Call, Event, Mapping, Rows, Thread, Transfer
 from shstk.schemas.uapi import (
     CLONE_THREAD,
     CLONE_VFORK,
@@ -308,6 +308,8 @@ class Fold:
     clone_calls: dict[int, Call]  # the calls that create tasks, by seq
     mappings: Rows[Mapping]  # those that created or changed shadow stacks, and every unmap
     transfers: Rows[Transfer]
+    dumped: Rows[Thread]
+    pid: int  # of the dumped threads
 
     def run(self) -> History:
         self.history = History()
@@ -317,6 +319,9 @@ class Fold:
         self._exec_begins: dict[int, Event] = {}
         self._dropped: dict[int | None, int] = {}  # when the last task of each tid dropped its mm
         self._drops = {e.seq for e in self.events if e.kind == "mm_dropped"}
+        for thread in self.dumped:
+            born = Task(thread.tid, self.pid, thread.seq, "unknown", thread.mm, None, State())
+            self._born(born)
         handlers: dict[str, Callable[[Event], None]] = {
             "created": self._created,
             "exec_begin": self._exec_begin,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from shstk.replay.derive.rows import Area, Call, Copied, Mapping, Rows, called, read
+from shstk.replay.derive.rows import Area, Call, Copied, Mapping, Rows, Stood, called, read
 from shstk.replay.derive.timeline import Timeline
 from shstk.schemas.uapi import (
     ERRNO,
@@ -32,6 +32,7 @@ from shstk.schemas.uapi import (
     MADV_WIPEONFORK,
     MAP_ANONYMOUS,
     MAP_GROWSDOWN,
+    MAP_PRIVATE,
     MAP_SHARED,
     MREMAP_DONTUNMAP,
     PAGE,
@@ -65,7 +66,7 @@ class Origin:
     mm: int | None
     area: Area
     seq: int
-    how: str  # map, remap or fork
+    how: str  # map, remap or fork; dump or guess: it stood in a dump
     of: Origin | None = None
     regions: list[Region] = field(default_factory=list)
     lost: list[tuple[Area, int]] = field(default_factory=list)
@@ -146,6 +147,7 @@ class Regions:
         advice: Rows[Call] | None = None,
         paths: dict[int, str] | None = None,
         brks: frozenset[int] = frozenset(),
+        stood: Rows[Stood] | None = None,
     ) -> None:
         self.origins: list[Origin] = []  # in the order in which they began
         self.changes: list[Change] = []  # in seq order
@@ -154,6 +156,8 @@ class Regions:
         self._now: dict[int | None, list[Region]] = {}  # by start
         self._paths = paths or {}
         self._brks = brks
+        for row in stood or ():
+            self._add(self._stood(row))
         self._fold(mappings, forks, ends, advice)
         for region in (r for here in self._now.values() for r in here):
             region.origin.regions.append(region)
@@ -171,6 +175,7 @@ class Regions:
             read(calls.filter(advises), Call),
             dict(run.table("inputs").select("input", "guest_path").iter_rows()),
             frozenset(calls.filter(called("brk")).select("seq").collect()["seq"]),
+            read(run.table("dump_areas"), Stood),
         )
 
     # Questions
@@ -353,6 +358,27 @@ class Regions:
             input=input,
             offset=row.offset or 0,
             name=name,
+            made_seq=row.seq,
+            from_seq=row.seq,
+            origin=origin,
+        )
+
+    def _stood(self, row: Stood) -> Region:
+        area = Area(row.start, row.length)
+        how = "guess" if row.shadow_stack == "guess" else "dump"
+        origin = Origin(row.mm, area, row.seq, how)
+        self.origins.append(origin)
+        plain = "[shadow stack]" if row.shadow_stack else ""
+        return Region(
+            mm=row.mm,
+            start=row.start,
+            length=row.length,
+            prot=row.prot,
+            flags=MAP_PRIVATE | (0 if row.name else MAP_ANONYMOUS),
+            shadow_stack=row.shadow_stack is not None,
+            input=row.input,
+            offset=row.offset or 0,
+            name=row.name or plain,
             made_seq=row.seq,
             from_seq=row.seq,
             origin=origin,

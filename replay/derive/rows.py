@@ -140,6 +140,31 @@ class Mapping:
 
 
 @dataclass(frozen=True, slots=True)
+class Stood:
+    """A row of dump_areas."""
+
+    seq: int
+    tid: int | None
+    mm: int | None
+    start: int
+    length: int
+    prot: int
+    shadow_stack: str | None
+    name: str | None
+    input: int | None
+    offset: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """A row of dump_threads, as far as a history needs it."""
+
+    seq: int
+    tid: int
+    mm: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Copied:
     """A row of mms made by fork."""
 

@@ -20,7 +20,8 @@ def ssp_path(run: Run, piece: Piece | None = None) -> pl.LazyFrame:
     """One row for each event with a task's ssp, sorted by tid and seq.
 
     piece: only the events of its span. Columns: seq u64, tid u32, mm u32, cause str (a cfi kind, a
-    call's name, delivery, sigreturn, first_user, exec_done, ptrace), ssp_before u64 and ssp_after
+    call's name, delivery, sigreturn, first_user,
+    exec_done, ptrace, dump), ssp_before u64 and ssp_after
     u64 (null: unknown).
     """
     others = other_events(run)
@@ -71,6 +72,14 @@ def other_events(run: Run, until: int = 2**64 - 1) -> list[pl.LazyFrame]:
     return [
         _calls(run, until),
         _signals(run),
+        run.scan("dump_threads").select(
+            "seq",
+            "tid",
+            "mm",
+            pl.lit("dump").alias("cause"),
+            pl.lit(None, pl.UInt64).alias("ssp_before"),
+            pl.col("ssp").alias("ssp_after"),
+        ),
         run.scan("task_events")
         .filter(pl.col("kind").cast(pl.String).is_in(STARTS))
         .select(

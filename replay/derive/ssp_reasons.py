@@ -80,7 +80,8 @@ def _reasoned(path: pl.DataFrame, ledger: Ledger) -> pl.DataFrame:
     # The row before a task's first may be that of another task with the same tid.
     last = pl.when(pl.col("cause") != "first_user").then(pl.col("last"))
     known = pl.col("ssp_before").fill_null(last)
-    recorded = pl.col("ssp_after").is_not_null() | (pl.col("cause") == "ptrace")
+    seen = pl.col("ssp_after").is_not_null() & (pl.col("cause") != "dump")
+    recorded = seen | (pl.col("cause") == "ptrace")
     begun = pl.col("cause").is_in(STARTS) & known.is_null() & (pl.col("ssp_after") == 0)
     handed = (pl.col("cause") == "first_user") & (pl.col("ssp_after") != 0)
     moved = (known.ne_missing(pl.col("ssp_after")) & recorded & ~begun) | handed

@@ -40,7 +40,7 @@ class Stack:
     number: int  # index in Ledger.stacks
     mm: int | None
     area: Area
-    how: str  # clone, prctl, map_shadow_stack, fork copy, mremap
+    how: str  # clone, prctl, map_shadow_stack, fork copy, mremap; dump or guess: it stood in a dump
     seq: int  # when it was mapped
     step: int  # seq of the clone, call or fork in which it was
     by: int | None  # tid
@@ -58,6 +58,8 @@ class Stack:
 
     @property
     def name(self) -> str:
+        if self.how in ("dump", "guess"):
+            return f"the shadow stack {self.area}"
         whose = f"task {self.owner.tid}'s" if self.owner else "no task's"
         return f"{whose} stack {self.area} ({self.how} by task {self.by})"
 
@@ -219,7 +221,9 @@ class Ledger:
     def _add(self, origin: Origin) -> None:
         source = self._of.get(origin.of) if origin.of else None
         step, owner, by = origin.seq, source.owner if source else None, None
-        if origin.how == "fork":
+        if origin.how in ("dump", "guess"):
+            how = origin.how
+        elif origin.how == "fork":
             how, child = "fork copy", self._history.task(self._children.get(step), step)
             parent = child.creator if child else None
             owner = child if parent and owner is parent else None

@@ -32,7 +32,8 @@ class Use:
     """A task on a stack since seq.
 
     how: owns, shares (a thread that was made on its parent's stack), borrows (a vfork child),
-    inherits (a fork child, on the copy), pivots (by a csr write) or runs (any other way).
+    inherits (a fork child, on the copy), pivots (by a csr write), runs (any other way) or on it (in
+    a dump, which does not tell how).
     """
 
     seq: int
@@ -91,6 +92,7 @@ class _Walk:
             cfi = cfi.with_columns(pl.col("kind").cast(pl.String))
             self._pushes(cfi.filter(pl.col("fault").is_null()))
             self._arrivals(cfi.select("seq", "tid", "mm", "ssp_before", "ssp_after", cause="kind"))
+        self._dumped()
         found = Uses(last={task: self._last(task) for task in self._ssp})
         for (stack, _), addr in self._pushed.items():
             found.pushed.setdefault(stack, []).append(addr)
@@ -98,6 +100,16 @@ class _Walk:
             found.uses.append(Use(seq, task, stack, _how(task, stack, cause)))
         found.uses.sort(key=lambda use: use.seq)
         return found
+
+    def _dumped(self) -> None:
+        """What stands on the stacks of a dump was pushed, below ssp too."""
+        rows = self._facts.run.table("dump_memory").drop_nulls("bytes")
+        for addr, data in rows.select("addr", "bytes").iter_rows():
+            used = len(data) - len(data.lstrip(b"\0"))
+            for stack in self._facts.stacks:
+                if used < len(data) and stack.area.holds(addr):
+                    key = (stack, addr // PAGE)
+                    self._pushed[key] = (addr + used) & -8
 
     def _living(self, rows: pl.DataFrame) -> pl.DataFrame:
         """With born: which life of its tid a row is of."""
@@ -179,6 +191,8 @@ class _Walk:
 def _how(task: Task, stack: Stack, cause: str) -> str:
     if stack.owner is task:
         return "owns"
+    if cause == "dump":
+        return "on it"
     if cause == "first_user":
         return _BEGAN.get(task.how, "shares")
     return "pivots" if cause == "ssp_write" else "runs"

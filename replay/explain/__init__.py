@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from shstk.replay.decode import signal_code, signal_name
 from shstk.replay.derive import words
 from shstk.replay.derive.frames import Frame
-from shstk.replay.explain import lost, ordinary, pads, pops, states
+from shstk.replay.dump.scene import Dump
+from shstk.replay.explain import dumped, lost, ordinary, pads, pops, states
 from shstk.replay.explain.faults import KINDS, Fault, faults, kind
 from shstk.replay.explain.model import Call, Death, Explanation, Motion, Some, Value, Verdict, Word
 from shstk.replay.explain.scene import Scene
@@ -78,6 +79,8 @@ def _chosen(found: list[Fault], seq: int | None, every: bool) -> list[Fault]:
 
 def _explained(scene: Scene, fault: Fault, brief: bool) -> Explanation:
     name = kind(fault, scene.symbols.regions)
+    if scene.dump:
+        return _of_dump(scene, scene.dump, fault, name, brief)
     popped = name == "mismatch"
     verdict = VERDICTS[name](scene, fault)
     word = scene.word(fault) if popped else None
@@ -96,6 +99,33 @@ def _explained(scene: Scene, fault: Fault, brief: bool) -> Explanation:
         shadow_stack=Some() if brief else _shadow_stack(scene, fault, ssp),
         calls=Some() if brief else _calls(scene, fault),
         verdict=verdict,
+    )
+
+
+def _of_dump(scene: Scene, dump: Dump, fault: Fault, name: str, brief: bool) -> Explanation:
+    verdict = dumped.verdict(scene, dump, fault, name) or VERDICTS[name](scene, fault)
+    if name in ("landing pad", "fetch"):
+        came = dumped.came_from(scene, dump, fault)
+        verdict = replace(verdict, evidence=(*verdict.evidence, *came))
+    popped = name == "mismatch"
+    pc = dump.thread(fault.tid).pc
+    return Explanation(
+        run=scene.run.name,
+        fault=replace(fault, pc=pc),
+        kind=name,
+        title=dumped.TITLES.get(name, KINDS[name][0]),
+        place=scene.place(fault, pc),
+        ssp=dump.thread(fault.tid).ssp,
+        expected=_value(scene, fault, fault.expected) if popped else None,
+        found=_value(scene, fault, fault.found) if popped else None,
+        writer=None,
+        motions=Some(),
+        shadow_stack=Some(),
+        calls=Some(),
+        verdict=verdict,
+        two_stacks=() if brief else tuple(dumped.pairs(scene, dump, fault)),
+        others=() if brief else tuple(dumped.others(scene, dump, fault)),
+        dumped=True,
     )
 
 
@@ -119,6 +149,7 @@ def _raised(scene: Scene, fault: Fault) -> Iterator[str]:
 
 # kind → the function that finds its likely cause
 VERDICTS: Final[dict[str, Callable[[Scene, Fault], Verdict]]] = {
+    "sent": ordinary.access,
     "mismatch": pops.mismatch,
     "landing pad": pads.no_pad,
     "bad sigreturn": states.bad_sigreturn,

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import polars as pl
+
 from shstk.replay.derive.regions import Regions
 from shstk.schemas.causes import (
     ILLEGAL_INSTRUCTION,
@@ -51,6 +53,7 @@ class Fault:
     found: int | None = None
     sigreturn: dict[str, int] | None = None  # the signals row, if a sigreturn failed
     exec_error: int | None = None  # the errno, if an exec failed past its point of no return
+    sent: bool = False  # in a dump: by a task or the kernel, for no exception that is known
     raised_by: Fault | None = None  # the exception whose signal could not be delivered
 
     @property
@@ -96,6 +99,7 @@ def faults(run: Run) -> list[Fault]:
         known = {name: row[name] for name in (*names, "expected", "found")}
         fatal = at in deaths and _same(row, deaths[at])
         found.append(Fault(**known, fatal=fatal, caught=at in entered and not fatal))
+    dumped = bool(run.scan("dump_threads").select(pl.len()).collect().item())
     exceptions = {(f.tid, f.icount): f for f in found}
     for at, row in deaths.items():
         exception = exceptions.get(at)
@@ -108,6 +112,9 @@ def faults(run: Run) -> list[Fault]:
             if exception and not exception.caught:
                 why["raised_by"] = exception
             found.append(Fault(**known, fatal=True, caught=False, **why))
+        elif dumped and not exception:
+            known = {name: row[name] for name in ("seq", "tid", "mm", "signo", "code")}
+            found.append(Fault(**known, fatal=True, caught=False, sent=True))
     return sorted(found, key=lambda f: f.seq)
 
 
@@ -141,6 +148,10 @@ def _ours(fault: Fault) -> bool:
 
 # name → (what happened, test); the first test that holds decides
 KINDS: Final[dict[str, tuple[str, Callable[[Fault, Regions], bool]]]] = {
+    "sent": (
+        "the signal was sent, or the dump does not show what raised it",
+        lambda f, r: f.sent,
+    ),
     "mismatch": (
         "sspopchk found different return addresses in the register and on the shadow stack",
         lambda f, r: f.cause == SOFTWARE_CHECK and f.tval == SHADOW_STACK_FAULT,

@@ -83,6 +83,35 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """One line of the two call stacks of a dumped thread, compared. kind: as in replay/dump.
+
+    shadow: the word's address on the shadow stack. slot: where the ordinary stack has it, an
+    address or a register. how: by what it was found there (replay/dump/unwind.py).
+    """
+
+    kind: str
+    value: int
+    place: Place | None
+    shadow: int | None
+    slot: str | None
+    how: str | None
+
+
+@dataclass(frozen=True)
+class Other:
+    """Another thread of the dump. shares: its ssp is on the same shadow stack. agrees: whether its
+    two call stacks do; None: there is nothing to compare."""
+
+    tid: int
+    place: Place | None
+    pc: int
+    ssp: int | None
+    shares: bool
+    agrees: bool | None
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The likely cause: the pattern's name, one sentence, and the evidence.
 
@@ -117,6 +146,9 @@ class Explanation:
     shadow_stack: Some[Word]
     calls: Some[Call]
     verdict: Verdict
+    two_stacks: tuple[Pair, ...] = ()  # of a dump
+    others: tuple[Other, ...] = ()  # the other threads of a dump
+    dumped: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,3 +163,11 @@ class Death:
     def violation(self) -> Violation | None:
         """The finding that explains it, if there is one."""
         return self.explained.verdict.violation if self.explained else None
+
+
+def as_text(value: int) -> str:
+    """`the text "AAAA"` if a word is one."""
+    data = value.to_bytes(8, "little").rstrip(b"\0")
+    if len(data) > 3 and all(32 <= byte < 127 for byte in data):
+        return f'the text "{data.decode()}"'
+    return ""

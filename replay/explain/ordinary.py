@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from shstk.replay.derive.branches import RETURN
 from shstk.replay.explain.faults import Fault
 from shstk.replay.explain.model import Verdict
 from shstk.replay.explain.scene import Scene
+from shstk.schemas.links import RETURN
 from shstk.schemas.seq import show
 from shstk.schemas.uapi import PAGE
 
@@ -74,7 +74,8 @@ def access(scene: Scene, fault: Fault) -> Verdict:
     if region is not None:
         what = region.name or "ordinary memory"
         sentence = f"the access is not allowed there: {what}, mapped with prot {region.prot}"
-        return Verdict("protected memory", sentence, (f"it was mapped at {show(region.made_seq)}",))
+        mapped = () if scene.dump else (f"it was mapped at {show(region.made_seq)}",)
+        return Verdict("protected memory", sentence, mapped)
     if above is not None and above.name == "[stack]":
         return Verdict("stack overflow", "the ordinary stack overran its limit")
     near = [f"{r.name or 'memory'} ends at {r.end:#x}, below it" for r in (below,) if r]

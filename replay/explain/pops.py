@@ -12,7 +12,7 @@ import polars as pl
 from shstk.replay.derive.frames import Frame
 from shstk.replay.derive.words import Word
 from shstk.replay.explain.faults import Fault
-from shstk.replay.explain.model import Verdict
+from shstk.replay.explain.model import Verdict, as_text
 from shstk.replay.explain.scene import Scene
 from shstk.schemas.seq import show
 from shstk.schemas.uapi import PAGE, PROT_EXEC
@@ -296,9 +296,8 @@ PATTERNS: Final[tuple[Callable[[Pop], Verdict | None], ...]] = (
 
 def _of_value(pop: Pop) -> Iterator[str]:
     """Describe the register's value."""
-    data = pop.found.to_bytes(8, "little").rstrip(b"\0")
-    if len(data) > 3 and all(32 <= byte < 127 for byte in data):
-        yield f'the register has {pop.found:#x}, the text "{data.decode()}": not a code address'
+    if text := as_text(pop.found):
+        yield f"the register has {pop.found:#x}, {text}: not a code address"
     elif not _is_code(pop, pop.found):
         place = pop.scene.place(pop.fault, pop.found)
         where = f"it is {place}" if place else "nothing is mapped there"

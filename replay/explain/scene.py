@@ -23,6 +23,7 @@ from shstk.replay.derive.ssp_reasons import last_ssps, motions
 from shstk.replay.derive.stacks import Stack
 from shstk.replay.derive.standing import Standing
 from shstk.replay.derive.words import Word, of_kernel
+from shstk.replay.dump.scene import Dump
 from shstk.replay.explain.faults import Fault
 from shstk.replay.explain.model import Writer
 from shstk.replay.facts import Facts
@@ -65,6 +66,12 @@ class Scene:
         self._violations: dict[str, list[Violation]] = {}
         self._by_task: dict[str, dict[Task | None, Violation]] = {}
         self._by_seq: dict[str, dict[int, Violation]] = {}
+
+    @cached_property
+    def dump(self) -> Dump | None:
+        """What the dump shows that the run was made of."""
+        dump = Dump(self.run, self.facts.regions)
+        return dump if dump.threads else None
 
     # Words
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from textwrap import wrap
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from shstk.replay.decode import signal_code, signal_name
-from shstk.replay.explain.model import Call, Explanation, Motion, Some, Value, Word, Writer
+from shstk.replay.explain.model import (
+    Call,
+    Explanation,
+    Motion,
+    Other,
+    Pair,
+    Some,
+    Value,
+    Word,
+    Writer,
+    as_text,
+)
 from shstk.replay.look import Look
 from shstk.replay.symbols import Place
 from shstk.schemas.seq import show
@@ -30,6 +41,10 @@ def text(explanation: Explanation) -> str:
     if e.shadow_stack:
         lines += ["", "return addresses on the shadow stack, from ssp upwards:"]
         lines += _listed(e.shadow_stack, _word)
+    if e.two_stacks:
+        lines += ["", *_compared(e.two_stacks)]
+    if e.others:
+        lines += ["", "the other threads:", *_columns([_other(o) for o in e.others])]
     if e.calls:
         lines += ["", "calls that had not returned, innermost first:"]
         lines += _listed(e.calls, _call)
@@ -54,7 +69,8 @@ def ending(e: Explanation) -> str:
     named = f"{signal} ({code})" if code.startswith(("SEGV", "SI_KERNEL")) else signal
     how = "was killed by" if e.fault.fatal else "caught" if e.fault.caught else "raised"
     where = f" in {e.place}" if e.place else f" at pc {e.fault.pc:#x}" if e.fault.pc else ""
-    return f"task {e.fault.tid} {how} {named} at {show(e.fault.seq)}{where}"
+    when = "" if e.dumped else f" at {show(e.fault.seq)}"
+    return f"task {e.fault.tid} {how} {named}{when}{where}"
 
 
 def as_json(explanation: Explanation) -> dict[str, Any]:
@@ -110,6 +126,28 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
             for c in e.calls
         ],
         "calls_count": len(e.calls),
+        "two_stacks": [
+            {
+                "kind": p.kind,
+                "value": hex(p.value),
+                "place": _place(p.place),
+                "shadow": _hex(p.shadow),
+                "slot": p.slot,
+                "how": p.how,
+            }
+            for p in e.two_stacks
+        ],
+        "threads": [
+            {
+                "tid": o.tid,
+                "pc": hex(o.pc),
+                "place": _place(o.place),
+                "ssp": _hex(o.ssp),
+                "shares": o.shares,
+                "agrees": o.agrees,
+            }
+            for o in e.others
+        ],
         "cause": {
             "pattern": e.verdict.pattern,
             "sentence": e.verdict.sentence,
@@ -163,6 +201,62 @@ def _word(w: Word) -> tuple[str, ...]:
 def _call(c: Call) -> tuple[str, ...]:
     how = "a signal" if c.kind == "signal" else str(c.site) if c.site else "?"
     return c.function, f"called at {show(c.seq)}", f"from {how}"
+
+
+_MARKS: Final = {"shadow": "-", "ordinary": "+"}
+_SAME: Final = 4  # equal lines that are shown before, between and after others
+
+
+def _compared(pairs: Sequence[Pair]) -> list[str]:
+    """As a unified diff: what is on both has no mark."""
+    differs = [i for i, pair in enumerate(pairs) if pair.kind in _MARKS]
+    head = "the two call stacks, innermost first"
+    if any(pair.kind == "unshadowed" for pair in pairs):
+        head = "the call stack, innermost first (there is no shadow stack to compare it with)"
+    elif not any(pair.shadow is not None for pair in pairs):
+        head = "the call stack, innermost first (the shadow stack is empty)"
+    elif differs:
+        head += " (- the shadow stack alone has it, + the ordinary stack alone)"
+    else:
+        head += ": they agree"
+    rows: list[tuple[str, ...]] = [("", "shadow stack", "ordinary stack", "returns to")]
+    rows += [_pair(pair, i == min(differs, default=-1)) for i, pair in enumerate(pairs)]
+    lines = _columns(rows)
+    shown = {0, *range(1, 1 + _SAME), *range(len(lines) - _SAME, len(lines))}
+    shown |= {i + 1 for at in differs for i in range(at - _SAME, at + _SAME + 1)}
+    found, hidden = [f"{head}:"], 0
+    for i, line in enumerate(lines):
+        if i in shown or hidden < 0:
+            found += [f"  … {hidden} more, the same on both"] if hidden else []
+            found.append(line)
+            hidden = 0
+        else:
+            hidden += 1
+    return found
+
+
+def _pair(pair: Pair, first: bool) -> tuple[str, ...]:
+    shadow = "" if pair.shadow is None else hex(pair.shadow)
+    text = as_text(pair.value)
+    name = str(pair.place) if pair.place else f"{pair.value:#x}" + (f", {text}" if text else "")
+    if pair.shadow is not None and pair.value == pair.shadow + 8:
+        name = "a token"
+    notes = {
+        "token": "the token of a signal",
+        "interrupted": f"interrupted at {name}",
+        "not pushed": f"{name} (not pushed)",
+    }
+    told = notes.get(pair.kind, name)
+    told += "  <- the first that differs" if first else ""
+    return _MARKS.get(pair.kind, ""), shadow, pair.slot or "", told
+
+
+def _other(o: Other) -> tuple[str, ...]:
+    where = f"in {o.place}" if o.place else f"at pc {o.pc:#x}"
+    ssp = "no shadow stack" if o.ssp is None else f"ssp {o.ssp:#x}"
+    words = {True: "its two call stacks agree", False: "its two call stacks differ", None: ""}
+    shares = "on the same shadow stack" if o.shares else ""
+    return str(o.tid), where, ssp, "; ".join(filter(None, (shares, words[o.agrees])))
 
 
 def _columns(rows: list[tuple[str, ...]]) -> list[str]:

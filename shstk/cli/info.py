@@ -79,6 +79,7 @@ def _provenance(p: Provenance) -> list[tuple[str, str]]:
     return [
         ("recorded by", p.recorder + (f", {p.smp} harts" if p.smp > 1 else "")),
         *((name, fact) for name, fact in p.facts.items()),
+        *([] if seen else [("observed", "one moment, no events")]),
         *(("observed" if i == 0 else "", text) for i, text in enumerate(seen)),
         *(("blind", f"{need}: {why}") for need, why in p.blind.items()),
     ]
@@ -87,7 +88,7 @@ def _provenance(p: Provenance) -> list[tuple[str, str]]:
 def _ending(m: Manifest) -> str:
     seen = m.provenance.observed
     counted = "instructions" if seen is None or "cfi" in seen else "events of the guest"
-    text = f"{m.ending} after {m.icount} {counted}"
+    text = f"{m.ending} after {m.icount} {counted}" if seen != {} else m.ending
     if m.recovered_up_to is not None:
         return f"cut off; complete up to {positions.show(m.recovered_up_to)}"
     if m.exit_status is None:

@@ -86,6 +86,6 @@ def write_text(frame: pl.DataFrame, out: TextIO) -> None:
 
 
 def _who(how: str | None, task: int | None, seq: int | None) -> Any:
-    if how is None:
-        return None
+    if how is None or how in ("dump", "guess"):
+        return how
     return f"{how}" + (f" of {task}" if task is not None else "") + f" at {positions.show(seq)}"

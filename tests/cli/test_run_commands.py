@@ -71,7 +71,7 @@ memory       unlimited
 rlimits      STACK=8M:infinity NPROC=10:20
 traced       cfi
 ended        exited after 13 instructions, exit code 3
-recorded by  shstk 0.2.0, schema 4
+recorded by  shstk 0.2.0, schema 5
 
 """
         + result.stdout[result.stdout.index("table ") :]

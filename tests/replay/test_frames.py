@@ -9,10 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from shstk.replay.derive.branches import ending
 from shstk.replay.run import Run
 from shstk.replay.symbols import Symbols
 from shstk.replay.views import VIEWS
+from shstk.schemas.links import ending
 from shstk.tracer.record import RecordOptions, record
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from shstk.schemas.errors import BadProgram, BadRecording
-from shstk.schemas.tables import TABLES
+from shstk.schemas.tables import DUMPED, TABLES
 from shstk.schemas.uapi import RLIMITS
 from shstk.tracer import elf
 from shstk.tracer.importers.revision import expected
@@ -27,7 +27,7 @@ FACTS: Final = ("banner", "image", "qemu", "firmware", "append")
 # What the plugin can't see.
 _UNSEEN: Final = ("state_hash",)
 _TRACED: Final = "cfi"
-_UNOBSERVED: Final = ("tree", "typed")
+_UNOBSERVED: Final = ("tree", "typed", *DUMPED)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from shstk.cli import Commands
 # name -> help text; the command is `command` in shstk/cli/import_/<name>.py.
 SOURCES: Final = {
     "qemu": "Events that the QEMU plugin wrote (shstk qemu-plugin).",
+    "core": "The core dump of a program that died.",
     "ftrace": "The text of trace or trace_pipe, or a trace.dat (shstk ftrace-probes).",
 }
 

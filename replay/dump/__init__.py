@@ -1,0 +1,1 @@
+"""What a dump shows of one moment: memory, call stacks, the two of a thread compared."""

@@ -1,0 +1,1 @@
+"""Core dumps of riscv64 programs become runs of one moment."""
