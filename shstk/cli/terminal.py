@@ -118,15 +118,20 @@ class PassThrough:
 
 
 class Interrupt:
-    """The first SIGINT ends the guest and keeps its recording; a second one kills the command."""
+    """The first of these signals ends the guest and keeps its recording; a second one kills the
+    command. timeout(1) sends SIGTERM, a terminal that is closed SIGHUP."""
+
+    SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
         self._hit = False
-        signal.signal(signal.SIGINT, self._note)
+        for signo in self.SIGNALS:
+            if signal.getsignal(signo) is not signal.SIG_IGN:  # nohup
+                signal.signal(signo, self._note)
 
-    def _note(self, _signo: int, _frame: FrameType | None) -> None:
+    def _note(self, signo: int, _frame: FrameType | None) -> None:
         self._hit = True
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signo, signal.SIG_DFL)
 
     def __call__(self) -> bool:
         return self._hit
