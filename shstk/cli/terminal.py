@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from shstk.cli.escaping import escaped
+
 if TYPE_CHECKING:
     from shstk.replay.look import Look
 
@@ -51,7 +53,7 @@ def show_text(text: str, pager: bool) -> None:
     """Print a text; if it is longer than the terminal, in a pager ($PAGER, less)."""
     lines = text.count("\n")
     if pager and sys.stdout.isatty() and lines >= shutil.get_terminal_size().lines:
-        click.echo_via_pager(text, color=wants_color() is not False)
+        click.echo_via_pager(escaped(text), color=wants_color() is not False)
     else:
         click.echo(text, nl=False)
 
@@ -61,15 +63,16 @@ class Status:
 
     def __init__(self) -> None:
         self._wanted = sys.stderr.isatty()
+        self._out = getattr(sys.stderr, "raw", sys.stderr)  # these escape sequences are meant
 
     def show(self, text: str) -> None:
         if self._wanted:
-            sys.stderr.write(f"\r{text} \x1b[K\r")
-            sys.stderr.flush()
+            self._out.write(f"\r{text} \x1b[K\r")
+            self._out.flush()
 
     def clear(self) -> None:
         if self._wanted:
-            sys.stderr.write("\r\x1b[K")
+            self._out.write("\r\x1b[K")
 
 
 class Progress:
