@@ -27,4 +27,6 @@ def parse(text: str) -> int:
     icount, _, n = text.partition(".")
     if not icount.isascii() or not icount.isdigit() or (n and not (n.isascii() and n.isdigit())):
         raise ValueError(f"not a seq: {text!r} (expected icount.n, such as 1042.3)")
+    if int(n or 0) >= STEPS or int(icount) >= 2**64 // STEPS:
+        raise ValueError(f"not a seq: {text!r} (icount is below 2^44, n below 2^20)")
     return pack(int(icount), int(n or 0))

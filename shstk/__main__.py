@@ -15,6 +15,7 @@ if find_spec("shstk.schemas") is None:  # python -m shstk, in a checkout that is
     )
 
 from shstk.cli import ReaderGone, cli
+from shstk.cli.escaping import escaping
 from shstk.cli.terminal import wants_color
 from shstk.schemas.errors import Exit, ShstkError
 
@@ -28,8 +29,13 @@ def run(args: list[str]) -> int:
     for name in ("stdout", "stderr"):  # None if the caller closed them
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    with escaping(sys, "stdout", "stderr", color=wants_color()):
+        return _run(args)
+
+
+def _run(args: list[str]) -> int:
     try:
-        code = cli.main(args, prog_name="shstk", standalone_mode=False)
+        code = cli.main(args, prog_name="shstk", standalone_mode=False, color=True)
         sys.stdout.flush()
         return code if isinstance(code, int) else Exit.OK
     except click.exceptions.Exit as end:
@@ -66,10 +72,10 @@ def run(args: list[str]) -> int:
 
 
 def complain(what: str, hint: str = "") -> None:
-    color = wants_color()  # the command's context, which knows it, has ended
-    click.echo(f"{click.style('error', fg='red', bold=True)}: {what}", err=True, color=color)
+    # Outside of the command's context click would remove what looks like a color.
+    click.echo(f"{click.style('error', fg='red', bold=True)}: {what}", err=True, color=True)
     if hint:
-        click.echo(f"  hint: {hint}", err=True, color=color)
+        click.echo(f"  hint: {hint}", err=True, color=True)
 
 
 if __name__ == "__main__":

@@ -303,11 +303,14 @@ def stacks(run: Run | str | Path, at: int | None = None, addr: int | None = None
     return run_stacks(open(run), at=at, addr=addr)
 
 
-def query(run: Run | str | Path, sql: str) -> pl.DataFrame:
-    """SQL over a run's tables and views; 0x… and icount.n are literals. Raises UsageError."""
+def query(run: Run | str | Path, sql: str, allow_files: bool = False) -> pl.DataFrame:
+    """SQL over a run's tables and views; 0x… and icount.n are literals.
+
+    allow_files: read_csv and its kin may read files and URLs. Raises UsageError.
+    """
     from shstk.sql import query as run_query
 
-    return run_query(open(run), sql).frame
+    return run_query(open(run), sql, allow_files).frame
 
 
 def matrix(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 FORMATS: Final = ("text", "json", "csv")
+_FORMULA: Final = re.compile(r"[=@+\t\r]|-.*[(|!]")
 _WIDTH_SAMPLE: Final = 1000  # rows that decide the column widths of a text table
 
 
@@ -50,9 +52,14 @@ def write_rows(
     elif format == "csv":
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerows(map(_no_formula, row) for row in rows)
     else:
         write_table(header, rows, out)
+
+
+def _no_formula(value: Any) -> Any:
+    """A spreadsheet executes a text that begins like one; a guest may have chosen it."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def write_json(value: Any, out: TextIO | None = None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
@@ -25,7 +26,7 @@ _TOKEN: Final = re.compile(
     r"""(?P<string>'(?:[^']|'')*')
       | (?P<quoted>"(?:[^"]|"")*")
       | (?P<comment>--[^\n]*|/\*.*?\*/)
-      | (?P<literal>0[xX][0-9a-fA-F_]+\b|0[oO][0-7_]+\b)
+      | (?P<literal>0[xX][0-9a-fA-F][0-9a-fA-F_]*\b|0[oO][0-7][0-7_]*\b)
       | (?P<odd>\b\d+(?:\.\d+){2,})
       | (?P<position>\b\d+\.\d+\b)
       | (?P<name>[A-Za-z_]\w*)
@@ -43,6 +44,7 @@ _ALIAS: Final = re.compile(
         (?P<column>\w+)[ ](?:\)[ ])?)?\bas[ ](?P<alias>\w+)""",
     re.VERBOSE,
 )
+_READS: Final = re.compile("(read|scan)_")  # table functions of Polars' SQL
 
 Token = tuple[str, str]  # a group of _TOKEN, the text
 Meaning = tuple[Unit, pl.DataType]
@@ -56,12 +58,15 @@ class Answer:
     units: dict[str, Unit]
 
 
-def query(run: Run, sql: str) -> Answer:
+def query(run: Run, sql: str, allow_files: bool = False) -> Answer:
     """The result of a query over the run's tables (Run.names) and views (shstk.replay.views).
 
-    Raises UsageError for SQL that Polars refuses.
+    allow_files: SQL may read files and URLs with read_csv and its kin. Raises UsageError for that
+    without it, and for SQL that Polars refuses.
     """
     tokens = [token for token in _tokens(sql) if token[0] not in _BLANK]
+    if not allow_files:
+        _refuse_files(tokens)
     mentioned = {_name(text) for kind, text in tokens if kind in _NAMES}
     frames = {name: run.scan(name) for name in run.names if name in mentioned}
     units = {name: run.units(name) for name in frames}
@@ -86,6 +91,16 @@ def query(run: Run, sql: str) -> Answer:
     return Answer(frame, shown)
 
 
+def _refuse_files(tokens: list[Token]) -> None:
+    """A query may come from somebody else, like a run. Raises UsageError."""
+    for (kind, text), (_, following) in pairwise(tokens):
+        if kind in _NAMES and following == "(" and _READS.match(_name(text)):
+            raise UsageError(
+                f"query refused: {_name(text)} reads files of this machine",
+                "--allow-files lets SQL do that",
+            )
+
+
 def rewrite(sql: str, seqs: Collection[str]) -> str:
     """Hex and octal literals become decimal; `icount.n` compared with one of the columns `seqs`
     becomes that seq."""
@@ -99,8 +114,15 @@ def rewrite(sql: str, seqs: Collection[str]) -> str:
         elif kind == "position":
             sides = (words[:at][::-1], words[at + 1 :])
             if any(_compared((tokens[j] for j in side), seqs) for side in sides):
-                out[i] = str(positions.parse(text))
+                out[i] = str(_position(text))
     return "".join(out)
+
+
+def _position(text: str) -> int:
+    try:
+        return positions.parse(text)
+    except ValueError as error:
+        raise UsageError(f"query refused: {error}") from error
 
 
 def _compared(away: Iterable[Token], seqs: Collection[str]) -> bool:

@@ -15,7 +15,6 @@ from typing import Any, ClassVar, Final
 
 import click
 
-from shstk.cli.terminal import wants_color
 from shstk.schemas.nearest import did_you_mean
 from shstk.schemas.version import VERSION
 
@@ -104,11 +103,9 @@ class Commands(click.Group):
     " unwritable output; 4 a replay disagrees with the record.",
 )
 @click.version_option(VERSION, "-V", "--version", prog_name="shstk")
-@click.pass_context
-def cli(ctx: click.Context) -> None:
+def cli() -> None:
     """Whose shadow stack is this, who allocated it, who should have freed it?
 
     shstk records RISC-V Linux programs under a model of a kernel revision and judges their Zicfiss
     shadow stacks against the rules of the kernel's patches and the ISA.
     """
-    ctx.color = wants_color()

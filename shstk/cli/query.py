@@ -11,8 +11,13 @@ from shstk.cli.common import format_option, open_run, run_argument
 @click.command()
 @run_argument
 @click.argument("sql")
+@click.option(
+    "--allow-files",
+    is_flag=True,
+    help="SQL may read files and URLs: read_csv('own.csv'), read_parquet, read_ipc, read_json.",
+)
 @format_option("text", "json", "csv")
-def command(run: Path, sql: str, format: str) -> None:
+def command(run: Path, sql: str, allow_files: bool, format: str) -> None:
     """Run SQL (Polars') over the tables and views of RUN.
 
     Tables are those of docs/schema.md, views those of docs/views.md (tasks, frames, slots, …);
@@ -24,5 +29,5 @@ def command(run: Path, sql: str, format: str) -> None:
     """
     from shstk.sql import query
 
-    answer = query(open_run(run), sql)
+    answer = query(open_run(run), sql, allow_files)
     render.write_frame(answer.frame, answer.units, format)

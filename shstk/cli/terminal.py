@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from shstk.cli.escaping import escaped
+
 if TYPE_CHECKING:
     from shstk.replay.look import Look
 
@@ -51,7 +53,7 @@ def show_text(text: str, pager: bool) -> None:
     """Print a text; if it is longer than the terminal, in a pager ($PAGER, less)."""
     lines = text.count("\n")
     if pager and sys.stdout.isatty() and lines >= shutil.get_terminal_size().lines:
-        click.echo_via_pager(text, color=wants_color() is not False)
+        click.echo_via_pager(escaped(text), color=wants_color() is not False)
     else:
         click.echo(text, nl=False)
 
@@ -61,15 +63,16 @@ class Status:
 
     def __init__(self) -> None:
         self._wanted = sys.stderr.isatty()
+        self._out = getattr(sys.stderr, "raw", sys.stderr)  # these escape sequences are meant
 
     def show(self, text: str) -> None:
         if self._wanted:
-            sys.stderr.write(f"\r{text} \x1b[K\r")
-            sys.stderr.flush()
+            self._out.write(f"\r{text} \x1b[K\r")
+            self._out.flush()
 
     def clear(self) -> None:
         if self._wanted:
-            sys.stderr.write("\r\x1b[K")
+            self._out.write("\r\x1b[K")
 
 
 class Progress:
@@ -118,15 +121,20 @@ class PassThrough:
 
 
 class Interrupt:
-    """The first SIGINT ends the guest and keeps its recording; a second one kills the command."""
+    """The first of these signals ends the guest and keeps its recording; a second one kills the
+    command. timeout(1) sends SIGTERM, a terminal that is closed SIGHUP."""
+
+    SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
         self._hit = False
-        signal.signal(signal.SIGINT, self._note)
+        for signo in self.SIGNALS:
+            if signal.getsignal(signo) is not signal.SIG_IGN:  # nohup
+                signal.signal(signo, self._note)
 
-    def _note(self, _signo: int, _frame: FrameType | None) -> None:
+    def _note(self, signo: int, _frame: FrameType | None) -> None:
         self._hit = True
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signo, signal.SIG_DFL)
 
     def __call__(self) -> bool:
         return self._hit

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import IO
 
 import pytest
 
 import shstk
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "kernel"))
+
+import riscv_asm
 
 PROGRAM = Path(shstk.__file__).parent / "guests/pthread.elf"
 
@@ -78,3 +84,19 @@ def test_files_that_may_not_grow(tmp_path: Path) -> None:
     assert b"cannot write" in done.stderr
     assert b"kept" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("signo", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_guest_and_keeps_its_run(tmp_path: Path, signo: signal.Signals) -> None:
+    (tmp_path / "endless").write_bytes(riscv_asm.program("again: j again"))
+    process = subprocess.Popen(
+        command("record", "endless"), cwd=tmp_path, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    until = time.monotonic() + 60
+    while not list(tmp_path.glob("endless.run.partial/flow*")) and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(signo)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert said.startswith(b"shstk: interrupted, ")
+    assert shstk.open(tmp_path / "endless.run").manifest.ending == "interrupted"

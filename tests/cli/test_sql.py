@@ -70,3 +70,31 @@ def test_how_the_answer_is_written(
 ) -> None:
     assert run(["query", str(recorded), sql, "--format", "json"]) == 0
     assert json.loads(capfd.readouterr().out) == [answer]
+
+
+READS = ["read_csv('/etc/passwd')", "READ_JSON ('x')", "\"read_parquet\"('http://127.0.0.1/x')"]
+
+
+@pytest.mark.parametrize("read", READS)
+def test_files_of_the_host_are_read_only_when_allowed(
+    read: str, recorded: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["query", str(recorded), f"SELECT * FROM {read}"]) == 2
+    assert "reads files of this machine\n  hint: --allow-files" in capfd.readouterr().err
+
+
+def test_a_file_that_may_be_read(
+    recorded: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.csv").write_text("tid,name\n100,main\n")
+    sql = f"SELECT DISTINCT name FROM cfi JOIN read_csv('{tmp_path}/own.csv') o ON cfi.tid = o.tid"
+    assert run(["query", str(recorded), "--allow-files", sql]) == 0
+    assert capfd.readouterr().out.split() == ["name", "main"]
+
+
+@pytest.mark.parametrize("literal", ["1.99999999999", "99999999999999999999.0", "0x_"])
+def test_numbers_that_are_no_position(
+    literal: str, recorded: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["query", str(recorded), f"SELECT seq FROM cfi WHERE seq > {literal}"]) == 2
+    assert "query refused" in capfd.readouterr().err
