@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from shstk.schemas.errors import UsageError
+from shstk.schemas.own_revisions import BadRevision, find, installed, refused
 
 SEED: Final = "20240403234054.2020347-16-debug@rivosinc.com"
 
@@ -356,28 +357,47 @@ def parse_default_size(value: str) -> tuple[int, int]:
 def resolve(text: str) -> Revision:
     """`7.2` or `7.2,release_hook=exit_thread,default_size=1:4G` -> the row, switches changed.
 
-    The name of a changed row is the text itself. Raises UsageError.
+    The name of a changed row is the text itself. A name that is no row may be a revision from
+    outside, which stands for its base and switches. Raises UsageError, BadRevision.
     """
     name, *turns = [part.strip() for part in text.split(",")]
-    if name not in REVISIONS:
-        raise UsageError(f"unknown kernel revision {name!r}", f"known: {' '.join(REVISIONS)}")
-    row = REVISIONS[name]
-    turned: dict[str, Setting] = {}
-    for turn in turns:
-        switch, equals, value = turn.partition("=")
-        if switch not in SWITCHES or not equals:
-            raise UsageError(
-                f"unknown switch {turn!r} in --kernel {text}", f"switches: {' '.join(SWITCHES)}"
-            )
-        values = SWITCHES[switch].values
-        if values and value not in values:
-            raise UsageError(f"{switch}={value}: no such value", f"values: {' '.join(values)}")
-        if switch == "default_size":
-            parse_default_size(value)
-        turned[switch] = Setting(value, "turned by the user")
-    if not turned:
+    if name in REVISIONS:
+        row = REVISIONS[name]
+        settings = [_turned(turn, text) for turn in turns]
+        return _with(row, text.replace(" ", ""), settings)
+    own = find(name)
+    if own is None:
+        known = " ".join([*REVISIONS, *installed()])
+        raise UsageError(f"unknown kernel revision {name!r}", f"known: {known}")
+    if own.base not in REVISIONS:
+        raise BadRevision(f"{own.where}: base {own.base!r} is none of {' '.join(REVISIONS)}")
+    given = [f"{switch}={value}" for switch, value in own.switches.items()]
+    try:
+        settings = [(n, _s(s.value, own.sources.get(n, own.where))) for n, s in map(_turned, given)]
+    except UsageError as error:
+        raise refused(own, error) from error
+    settings += [_turned(turn, text) for turn in turns]
+    return _with(REVISIONS[own.base], ",".join([own.base, *given, *turns]), settings)
+
+
+def _with(row: Revision, name: str, settings: list[tuple[str, Setting]]) -> Revision:
+    if not settings:
         return row
-    return replace(row, name=text.replace(" ", ""), settings={**row.settings, **turned})
+    return replace(row, name=name, settings={**row.settings, **dict(settings)})
+
+
+def _turned(turn: str, text: str = "") -> tuple[str, Setting]:
+    """A switch and its value. text: that of --kernel."""
+    switch, equals, value = turn.partition("=")
+    if switch not in SWITCHES or not equals:
+        where = f" in --kernel {text}" if text else ""
+        raise UsageError(f"unknown switch {turn!r}{where}", f"switches: {' '.join(SWITCHES)}")
+    values = SWITCHES[switch].values
+    if values and value not in values:
+        raise UsageError(f"{switch}={value}: no such value", f"values: {' '.join(values)}")
+    if switch == "default_size":
+        parse_default_size(value)
+    return switch, Setting(value, "turned by the user")
 
 
 def recorded(kernel: str, switches: dict[str, Setting]) -> Revision:

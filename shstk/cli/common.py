@@ -11,7 +11,8 @@ import click
 import shstk
 from shstk.schemas import revisions
 from shstk.schemas import seq as positions
-from shstk.schemas.errors import ShstkError
+from shstk.schemas.errors import UsageError
+from shstk.schemas.own_revisions import installed
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -109,14 +110,14 @@ class Quantum(click.ParamType[Any]):
 
 
 class Kernel(click.ParamType[Any]):
-    """A revision name, followed by changed switches, separated by commas."""
+    """A revision name or a file of one, followed by changed switches, separated by commas."""
 
     name = "kernel"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
             return revisions.resolve(value).name
-        except ShstkError as error:
+        except UsageError as error:
             self.fail(f"{error.what}; {error.hint}" if error.hint else error.what, param, ctx)
 
     def shell_complete(
@@ -126,7 +127,7 @@ class Kernel(click.ParamType[Any]):
 
         head, comma, tail = incomplete.rpartition(",")
         if not comma:
-            words = list(revisions.REVISIONS)
+            words = [*revisions.REVISIONS, *installed()]
         else:
             words = [
                 f"{switch.name}={value}"

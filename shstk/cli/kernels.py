@@ -18,7 +18,8 @@ def command(revision: str | None, format: str) -> None:
     """List the kernel revisions and their switches; with REVISION, each value's source.
 
     A value marked (?) is not confirmed by any source. --kernel takes a revision's name, followed
-    by changed switches, separated by commas: --kernel 7.2,release_hook=exit_thread
+    by changed switches, separated by commas: --kernel 7.2,release_hook=exit_thread. A revision of
+    your own is a file: --kernel acme.toml (docs/extending.md).
     """
     if revision is not None:
         row = resolve(revision)

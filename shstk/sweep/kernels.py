@@ -12,6 +12,7 @@ from pathlib import Path
 from shstk.replay.check import Report, check
 from shstk.replay.rules.own import catalogue
 from shstk.replay.run import Run
+from shstk.schemas.revisions import resolve
 from shstk.schemas.tables import DEFAULT_TRACE
 from shstk.tracer.guest import set_up
 from shstk.tracer.options import GuestOptions
@@ -39,7 +40,7 @@ def matrix(
     reports, rules = {}, catalogue()
     try:
         base.mkdir(parents=True, exist_ok=True)
-        for kernel in kernels:
+        for kernel in (resolve(text).name for text in kernels):
             if on_kernel:
                 on_kernel(kernel)
             forward = partial(on_output, kernel) if on_output else None
