@@ -6,11 +6,12 @@ icount or tid is in it. A run may have as many findings of an identity as the ba
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
@@ -47,6 +48,11 @@ class Identity:
     task: str
     function: str
     follows_from: str
+
+    @property
+    def digest(self) -> str:
+        """The same for the same finding in every recording."""
+        return hashlib.sha256("\0".join(astuple(self)).encode()).hexdigest()[:32]
 
     def __str__(self) -> str:
         where = f" in {self.function}" if self.function else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,14 +19,15 @@ from shstk.schemas.revisions import Revision, resolve
 from shstk.schemas.tables import FINDINGS, TRACED, arrow_schema
 
 if TYPE_CHECKING:
-    from shstk.replay.baseline import Compared
+    from shstk.replay.baseline import Compared, Identity
     from shstk.replay.run import Run
 
 
 @dataclass(frozen=True)
 class Report:
     """The rules' results for one run. results: one per rule, in the catalogue's order. causes: the
-    findings of all of them, by cause. compared: with a baseline (replay/baseline.py).
+    findings of all of them, by cause. compared: with a baseline; identities: of the findings, by
+    the id of each, if they are wanted (both: replay/baseline.py).
     """
 
     run: str
@@ -35,6 +36,7 @@ class Report:
     results: tuple[Result, ...]
     causes: tuple[Cause, ...]
     compared: Compared | None = None
+    identities: Mapping[int, Identity] = field(default_factory=dict)
 
     @cached_property
     def findings(self) -> pl.DataFrame:

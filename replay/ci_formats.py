@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 from shstk.replay.causes import listed
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from shstk.replay.rules.outcome import Finding, Result, Rule, Violation
 
 _SARIF: Final = "https://json.schemastore.org/sarif-2.1.0.json"
+_FINGERPRINT: Final = "shstk/v1"
 # severity -> SARIF's level; GitHub's command
 _LEVELS: Final = {"error": "error", "warning": "warning", "info": "note"}
 _COMMANDS: Final = {"error": "error", "warning": "warning", "info": "notice"}
@@ -72,7 +74,7 @@ def _related(report: Report) -> dict[int, list[dict[str, Any]]]:
 def _location(report: Report, finding: Finding) -> dict[str, Any]:
     """A run, and in it a position and a task: no line of a file."""
     return {
-        "physicalLocation": {"artifactLocation": {"uri": report.run}},
+        "physicalLocation": {"artifactLocation": {"uri": quote(report.run)}},
         "logicalLocations": [{"fullyQualifiedName": _where(finding)}],
     }
 
@@ -97,7 +99,7 @@ def _sarif_result(
         "level": _LEVELS[rule.severity],
         "message": {"text": f"{_where(finding)}: {_sentence(finding)}"},
         "locations": [_location(report, finding)],
-        **_state(report, finding),
+        **_known(report, finding),
         "relatedLocations": [{"id": i, **one} for i, one in enumerate(related)],
         "properties": {
             "evidence": [positions.show(seq) for seq in finding.evidence],
@@ -106,10 +108,14 @@ def _sarif_result(
     }
 
 
-def _state(report: Report, finding: Finding) -> dict[str, str]:
-    if report.compared is None:
-        return {}
-    return {"baselineState": "new" if report.counts(finding) else "unchanged"}
+def _known(report: Report, finding: Finding) -> dict[str, Any]:
+    """What tells that it is the same as in another recording, and whether it is in a baseline."""
+    told: dict[str, Any] = {}
+    if identity := report.identities.get(id(finding)):
+        told["partialFingerprints"] = {_FINGERPRINT: identity.digest}
+    if report.compared is not None:
+        told["baselineState"] = "new" if report.counts(finding) else "unchanged"
+    return told
 
 
 def junit(reports: Sequence[Report]) -> str:

@@ -129,6 +129,9 @@ def command(
         if known is not None:
             compared = baselines.compare(run, report, known, str(baseline))
             report = replace(report, compared=compared)
+        if format == "sarif":
+            named = {id(f): one for f, one in baselines.identities(run, report)}
+            report = replace(report, identities=named)
         reports.append(report)
         deaths.append(death(run))
     if write_baseline:

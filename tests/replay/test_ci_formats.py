@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import lzma
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from listings import LEAK, threaded
+from listings import LEAK, WELL, threaded
 
+from shstk.replay.baseline import compare, identities
 from shstk.replay.check import Report, check
 from shstk.replay.report import render
 from shstk.schemas.tables import FINDINGS
+
+HERE = Path(__file__).parent
+NO_STACK = WELL.replace("map S2 ss; t2 created ssp=S2.top", "t2 created ssp=S1.top-8").replace(
+    "unmap S2; ", ""
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +47,43 @@ def test_sarif(reports: list[Report]) -> None:
         assert result["message"]["text"]
         (location,) = result["locations"]
         assert location["physicalLocation"]["artifactLocation"]["uri"] == reports[0].run
+
+
+@pytest.fixture(scope="module")
+def schema() -> Any:
+    jsonschema = pytest.importorskip("jsonschema", reason="pip install jsonschema")
+    text = lzma.decompress((HERE / "sarif" / "sarif-2.1.0.json.xz").read_bytes())
+    return jsonschema.Draft202012Validator(json.loads(text))
+
+
+def test_sarif_is_valid(reports: list[Report], schema: Any) -> None:
+    """With consequences, a baseline, fingerprints, and a run with an odd name."""
+    run = threaded(NO_STACK)
+    found = replace(check(run), run="a b%.run")
+    known = replace(found, identities={id(f): one for f, one in identities(run, found)})
+    compared = replace(known, compared=compare(run, known, {}, "known.json"))
+    for report in (found, known, compared, *reports):
+        log = json.loads(render([report], "sarif"))
+        assert [error.message for error in schema.iter_errors(log)] == []
+        for result in log["runs"][0]["results"]:
+            del result["message"]
+            assert [e.message for e in schema.iter_errors(log)] == [
+                "'message' is a required property"
+            ]
+            result["message"] = {"text": ""}
+
+
+def test_sarif_tells_the_same_finding_in_another_recording() -> None:
+    """By where and what it is: not by place."""
+    prints = []
+    for body in (NO_STACK, NO_STACK.replace("30  t1 clone", "25  t1 clone")):
+        run = threaded(body)
+        found = check(run)
+        known = replace(found, identities={id(f): one for f, one in identities(run, found)})
+        (log,) = json.loads(render([known], "sarif"))["runs"]
+        prints.append([r["partialFingerprints"]["shstk/v1"] for r in log["results"]])
+    assert prints[0] == prints[1]
+    assert len(set(prints[0])) == len(prints[0]) > 1
 
 
 def test_junit(reports: list[Report]) -> None:
