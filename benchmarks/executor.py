@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
@@ -31,12 +32,14 @@ LEVELS = {
 }
 
 
-def build(name: str, directory: Path, start: str = "start.S", rounds: int = 1) -> Path:
-    """The guest, which does its work so many times."""
+def build(
+    name: str, directory: Path, start: str = "start.S", rounds: int = 1, flags: Sequence[str] = ()
+) -> Path:
+    """The guest, which does its work so many times. flags: more of the compiler's."""
     program = directory / f"{name}.{start.partition('.')[0]}"
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "riscv64-linux-musl"]
     command += [f"-mcpu={CPU}", "-fcf-protection=return", "-O2", "-nostdlib", "-static"]
-    command += [f"-DROUNDS={rounds}", "-fno-sanitize=undefined", "-fno-stack-protector"]
+    command += [f"-DROUNDS={rounds}", *flags, "-fno-sanitize=undefined", "-fno-stack-protector"]
     [source] = GUESTS.glob(f"{name}.[cS]")
     command += [str(source), str(GUESTS / start), "-o", str(program)]
     subprocess.run(command, check=True)

@@ -119,6 +119,7 @@ _SHOW: Final[dict[str, Callable[[int], str]]] = {
     "size": lambda v: size(v) if v >= uapi.PAGE else str(v),
     "hex": _hex,
     "ptr": _pointer,
+    "end": _pointer,
     "str": _pointer,
     "oct": _octal,
     "sig": signal_name,

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 
 COUNT: Final = "int"
 # number name argument:type … -> the type of the result, unless it is a count or 0.
-# Types: fd dirfd pid int uint hex oct size sig, ptr (an address), str (the address of a string),
-# time (clock ticks), or a name in argument_types.py.
+# Types: fd dirfd pid int uint hex oct size sig, ptr (an address), end (the address behind an area),
+# str (the address of a string), time (clock ticks), or a name in argument_types.py.
 _TABLE: Final = """
 0 io_setup nr_events:uint ctxp:ptr
 1 io_destroy ctx:ptr
@@ -258,7 +258,7 @@ _TABLE: Final = """
 242 accept4 fd:fd upeer_sockaddr:ptr upeer_addrlen:ptr flags:new_fd -> fd
 243 recvmmsg fd:fd mmsg:ptr vlen:uint flags:msg timeout:ptr
 258 riscv_hwprobe pairs:ptr pair_count:size cpusetsize:size cpus:ptr flags:hex
-259 riscv_flush_icache start:ptr end:ptr flags:hex
+259 riscv_flush_icache start:ptr end:end flags:hex
 260 wait4 upid:pid stat_addr:ptr options:wait ru:ptr -> pid
 261 prlimit64 pid:pid resource:rlimit new_rlim:ptr old_rlim:ptr
 262 fanotify_init flags:hex event_f_flags:open -> fd

@@ -1,4 +1,5 @@
-"""What all tests share: text snapshots, reviewed as diffs; a campaign with native code."""
+"""What all tests share: text snapshots, reviewed as diffs; campaigns with native code and with real
+kernels."""
 
 from __future__ import annotations
 
@@ -23,6 +24,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--update-snapshots",
         action="store_true",
         help="write the snapshots anew instead of comparing",
+    )
+    parser.addoption(
+        "--live-kernel",
+        action="store_true",
+        help="boot real kernels in QEMU, fetched from Debian's packages",
     )
     parser.addoption(
         "--native-after",

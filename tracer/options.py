@@ -102,10 +102,15 @@ class GuestArguments(Settings, Running, total=False):
     """The keyword arguments of GuestOptions, for functions that pass them on."""
 
 
+def check_cpu(cpu: str) -> None:
+    """Raises UsageError."""
+    if cpu not in CPUS:
+        raise UsageError(f"--cpu {cpu}: no such ISA", f"known: {' '.join(CPUS)}")
+
+
 def check_options(options: GuestOptions, row: Revision) -> None:
     """Check the options. row: the revision of options.kernel. Raises UsageError."""
-    if options.cpu not in CPUS:
-        raise UsageError(f"--cpu {options.cpu}: no such ISA", f"known: {' '.join(CPUS)}")
+    check_cpu(options.cpu)
     if options.enable_cfi not in CFI_MODES:
         raise UsageError(f"--enable-cfi {options.enable_cfi}", f"known: {' '.join(CFI_MODES)}")
     if options.tier not in TIERS:

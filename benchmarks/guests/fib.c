@@ -2,4 +2,7 @@
 __attribute__((noinline)) unsigned long fib(unsigned long n) {
     return n < 2 ? n : fib(n - 1) + fib(n - 2);
 }
-unsigned long work(void) { return fib(33); }
+#ifndef NUMBER
+#define NUMBER 33
+#endif
+unsigned long work(void) { return fib(NUMBER); }

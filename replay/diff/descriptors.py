@@ -24,6 +24,7 @@ _OPENED: Final[dict[str, str]] = {
     "timerfd_create": "timerfd",
     "inotify_init1": "inotify",
     "pidfd_open": "pidfd",
+    "io_uring_setup": "io_uring",
 }
 # Call → the argument that points to the int[2] it stores, and the names of the two descriptors.
 _PAIRS: Final[dict[str, tuple[int, str, str]]] = {

@@ -35,7 +35,7 @@ from shstk.schemas.causes import (
     STORE_MISALIGNED,
     STORE_PAGE,
 )
-from shstk.schemas.syscalls import name_of
+from shstk.schemas.syscalls import SYSCALLS, name_of
 from shstk.schemas.uapi import ERRNO, O_CREAT, O_EXCL, SIGNALS
 
 # Every field of an event: the name that --ignore takes, and its label.
@@ -91,6 +91,8 @@ _CAUSES: Final = {
     STORE_PAGE: "store page fault",
 }
 _CHECKS: Final = {LANDING_PAD_FAULT: "landing pad check", SHADOW_STACK_FAULT: "shadow stack check"}
+# What a call asks for: restart_syscall finishes the call that was restarted last.
+_ASKED: Final = ("nr", "a0", "a1", "a2", "a3", "a4", "a5")
 _NEW: Final = O_CREAT | O_EXCL
 _FRAME: Final = 2048  # no frame is larger
 _STRING: Final = 4096
@@ -229,6 +231,7 @@ class Teller:
 
     def _calls(self) -> Iterator[Step]:
         outputs = self._outputs()
+        restarted: dict[Task, dict[str, Any]] = {}
         for batch in self._facts.run.batches("syscalls"):
             if not batch.num_rows:
                 continue
@@ -239,6 +242,11 @@ class Teller:
                 task = self._cast.at(row["tid"], seq)
                 if task is None:
                     continue
+                if row["outcome"] == "restarted":
+                    restarted[task] = row
+                elif name == "restart_syscall" and task in restarted:
+                    row |= {key: restarted[task][key] for key in _ASKED}
+                    name = name_of(row["nr"])
                 what = self._call(task, row, name, read.get(seq, {}), stored.get(seq, {}))
                 said = self._said(outputs.get(row["tid"]), row)
                 if said:
@@ -311,6 +319,13 @@ class Teller:
                 return True
         return name in WAITING and (ret is None or ret >= 0 or ret in _WAITED)
 
+    @staticmethod
+    def _path(name: str, args: tuple[int, ...], read: dict[int, str]) -> str | None:
+        """The first string among the arguments."""
+        known = SYSCALLS[name].arguments if name in SYSCALLS else ()
+        strings = (a for a, argument in zip(args, known, strict=False) if argument.type == "str")
+        return next((read[a] for a in strings if a in read), None)
+
     def _call(
         self,
         task: Task,
@@ -323,7 +338,7 @@ class Teller:
         if seq in self._clones:
             return self._clone(task, self._clones[seq], row)
         args = tuple(row[f"a{i}"] for i in range(6))
-        path = next((read[a] for a in args if a in read), None)
+        path = self._path(name, args, read)
         succeeded = ret is not None and not -4096 < ret < 0
         if succeeded and path and name == "openat" and args[2] & _NEW == _NEW:
             self._names.created(path)
@@ -470,9 +485,9 @@ class Teller:
             handler, pushed = row["handler"], row["token_addr"]
             if handler is not None:
                 fields.append(("signals.handler", self._names.place(mm, handler, seq)))
-            fields.append(("signals.alt_stack", "yes" if row["alt_stack"] else ""))
+                fields.append(("signals.alt_stack", "yes" if row["alt_stack"] else ""))
+                fields.append(("signals.frame", self._frame(row)))
             fields.append(("signals.token", "" if pushed is None else "pushed"))
-            fields.append(("signals.frame", self._frame(row)))
         return What("signals", decode.signal_name(signo), row["kind"], tuple(fields))
 
     def _frame(self, row: dict[str, Any]) -> str:

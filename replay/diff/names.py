@@ -183,6 +183,8 @@ class Names:
             return self.pid(value, seq)
         if type == "str" and value in strings:
             return self.path(strings[value], mm, seq)
+        if type == "end" and value:
+            return self.place(mm, value - 1, seq)
         if type in ("ptr", "str") or (type == "hex" and PAGE <= value < _USER_TOP):
             place = self.place(mm, value, seq)
             return hex(value) if type == "hex" and place == "unmapped" else place

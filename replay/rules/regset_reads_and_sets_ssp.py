@@ -64,7 +64,7 @@ RESTS_ON = ("cfi_regset",)
 _MAY_SET = ELP | SS_PTR
 _EINVAL, _ESRCH = -ERRNO["EINVAL"], -ERRNO["ESRCH"]
 _SIZE = 16
-_IOV_LEN = 8  # offset of iov_len in struct iovec
+_IOVEC = 16  # bytes of a struct iovec
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
@@ -191,9 +191,9 @@ def _set(facts: Facts, call: Call, path: _Path) -> Outcome:
 
 
 def _moved_bytes(facts: Facts, call: Call, op: str) -> bytes | None:
-    """The bytes copied to or from the register set; the store of iov_len is not one of them."""
+    """The bytes copied to or from the register set, without those of the iovec itself."""
     rows = facts.transfers.of(call.tid, call.seq, call.seq_end)
-    found = [t.bytes for t in rows if t.op == op and t.addr != call.a3 + _IOV_LEN]
+    found = [t.bytes for t in rows if t.op == op and not call.a3 <= t.addr < call.a3 + _IOVEC]
     return found[0] if found else None
 
 

@@ -8,9 +8,16 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from shstk.cli.common import Size
 from shstk.schemas.errors import UsageError
+from shstk.schemas.extensions import DEFAULT_CPU
 from shstk.tracer.options import Settings
-from shstk.tracer.realkernel.options import DEFAULT_TIMEOUT, KernelFiles, RealOptions
+from shstk.tracer.realkernel.options import (
+    DEFAULT_EVENTS_LIMIT,
+    DEFAULT_TIMEOUT,
+    KernelFiles,
+    RealOptions,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 _FILE: Final = click.Path(path_type=Path, dir_okay=False)
@@ -66,6 +73,14 @@ _RECORDED: Final = (
     click.option(
         "--keep-events", type=_FILE, metavar="FILE", help="With --real-kernel: QEMU's events."
     ),
+    click.option(
+        "--events-limit",
+        type=Size(),
+        default=DEFAULT_EVENTS_LIMIT,
+        show_default="512M",
+        metavar="SIZE",
+        help="With --real-kernel: end the run after so many bytes of events.",
+    ),
 )
 _COMPARED: Final = (
     click.option(
@@ -78,7 +93,7 @@ _COMPARED: Final = (
 )
 # Options of a guest that a real machine does not have.
 _MODEL_ONLY: Final = (
-    *("abi", "cpu", "enable_cfi", "max_instructions", "nousercfi", "overlay", "plugins"),
+    *("abi", "enable_cfi", "max_instructions", "overlay", "plugins"),
     *("quantum", "rlimits", "tier", "trace", "tty", "verbose"),
 )
 _REAL_ONLY: Final = (
@@ -87,6 +102,7 @@ _REAL_ONLY: Final = (
     "append",
     "uid",
     "keep_events",
+    "events_limit",
     "vmlinux",
     "system_map",
     "qemu",
@@ -155,9 +171,12 @@ def real_options(
         firmware=options["firmware"],
         qemu=options["qemu"],
         smp=options["smp"],
+        cpu=both.get("cpu", DEFAULT_CPU),
+        nousercfi=both.get("nousercfi", False),
         append=options["append"],
         uid=options["uid"],
         events=options.get("keep_events"),
+        events_limit=options.get("events_limit", DEFAULT_EVENTS_LIMIT),
         root=None if root is None else Path(root),
         binds=both.get("binds", ()),
         env=both.get("env"),

@@ -10,7 +10,14 @@ import shstk
 from shstk.cli.common import plugin_option, show_plugins
 from shstk.cli.guest import guest_options, settings, verbose_option
 from shstk.cli.realkernel import REAL_OPTIONS, check_given, given, machine_options, real_options
-from shstk.cli.terminal import Interrupt, PassThrough, Progress, show_tier, show_warnings
+from shstk.cli.terminal import (
+    Interrupt,
+    PassThrough,
+    Progress,
+    Status,
+    show_tier,
+    show_warnings,
+)
 from shstk.schemas.tables import DEFAULT_TRACE, TRACES
 
 
@@ -90,16 +97,20 @@ def _on_real_kernel(
     exit_guest: bool,
     options: dict[str, Any],
 ) -> int:
-    passing = PassThrough()
+    passing, status = PassThrough(), Status()
     real = replace(
         real_options(options["real_kernel"], program, args, settings(options), options),
         kernel=options["kernel"] if given(ctx, "kernel") else None,
         out=output,
         force=force,
         on_output=passing,
+        on_progress=status.show,
         interrupted=Interrupt(),
     )
-    result = shstk.record_real_kernel(real)
+    try:
+        result = shstk.record_real_kernel(real)
+    finally:
+        status.clear()
     show_warnings(result.warnings)
     expected = shstk.open(result.path, verify=False).manifest.kernel
     click.echo(

@@ -92,7 +92,7 @@ def _once(name: str, fill) -> Path:  # type: ignore[no-untyped-def]
         try:
             fill(partial)
             partial.rename(target)
-        except (OSError, StopIteration) as error:
+        except (OSError, StopIteration, subprocess.CalledProcessError) as error:
             if not target.exists():  # else another process was faster
                 raise NotToBeHad(f"{name}: {error or 'a package has other files'}") from error
         finally:

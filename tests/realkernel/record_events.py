@@ -1,5 +1,6 @@
 """Record the events in tests/realkernel/events again: ``python tests/realkernel/record_events.py
-[NAME…]``. It takes half a minute each; kernel, firmware and QEMU come from Debian (machine.py).
+[NAME…]``, with the names of recorded.py. It takes six seconds each; kernel, firmware and QEMU come
+from Debian (machine.py).
 
 Linux, QEMU and what follows from them change with Debian's packages. The names of what was used are
 in each file, and in `shstk info` of a run made of it.
@@ -9,56 +10,21 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 from machine import Machine, machine
 from mutants import MUTANTS, broken
+from recorded import EVENTS, RECORDED, Recorded
 
 import shstk
 from shstk.tracer.realkernel.options import KernelFiles, RealOptions
 
-ROOT = Path(__file__).parents[2]
-EVENTS = Path(__file__).with_name("events")
+_LIMIT = 32 << 20  # bytes; the longest has 3 MB
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """program: below the repository. qemu: a key of machine.QEMUS. kernel: of MUTANTS, or Debian's
-    own."""
-
-    name: str
-    program: str
-    args: tuple[str, ...] = ()
-    qemu: str = "11"
-    kernel: str = ""
-    options: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def file(self) -> Path:
-        return EVENTS / f"{self.name}.zst"
-
-
-def _fixture(name: str, **how: object) -> Recorded:
-    return Recorded(name, f"fixtures/bin/{name}.elf", **how)  # type: ignore[arg-type]
-
-
-_DEMO = "shstk/guests/pthread.elf"
-_SCENARIOS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)
-
-RECORDED = {
-    r.name: r
-    for r in (
-        Recorded("pthread", _DEMO),
-        Recorded("pthread-qemu10", _DEMO, qemu="10"),
-        Recorded("pthread-smp2", _DEMO, options={"smp": 2}),
-        *(_fixture(name) for name in ("pthread-pads", "processes", "signals", "longjmp", "faulty")),
-        *(_fixture(f"sc{number}") for number in _SCENARIOS),
-        _fixture("sc6-causes", options={"pids_max": 1}),
-        *(Recorded(f"kernel-{name}", _DEMO, kernel=name) for name in MUTANTS),
-    )
-}
+class Endless(Exception):
+    """See recorded.ENDLESS."""
 
 
 def record(r: Recorded, m: Machine, out: Path) -> Path:
@@ -70,30 +36,42 @@ def record(r: Recorded, m: Machine, out: Path) -> Path:
     events = out.with_suffix(".events")
     options = RealOptions(
         files=KernelFiles(image=image),
-        program=str(ROOT / r.program),
+        program=str(r.path),
         argv=r.args,
         out=out,
         firmware=m.firmware,
         qemu=str(m.qemu),
         events=events,
+        events_limit=_LIMIT,
         **r.options,
+        **r.machine,
     )
-    shstk.record_real_kernel(options)
+    ended = shstk.record_real_kernel(options)
+    if ended.ending == "limit":
+        raise Endless(f"{r.name} does not end")
     return events
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="which to record (default: all)")
-    chosen = parser.parse_args().names or list(RECORDED)
+    parser.add_argument("--missing", action="store_true", help="those that are not there yet")
+    options = parser.parse_args()
+    chosen = options.names or [
+        name for name, r in RECORDED.items() if not (options.missing and r.file.exists())
+    ]
     EVENTS.mkdir(exist_ok=True)
     for name in chosen:
         r = RECORDED[name]
         with tempfile.TemporaryDirectory() as work:
-            events = record(r, machine(r.qemu), Path(work, f"{name}.run"))
+            try:
+                events = record(r, machine(r.qemu), Path(work, f"{name}.run"))
+            except Endless as why:
+                print(why, flush=True)
+                continue
             with pa.output_stream(str(r.file), compression="zstd") as stream:
                 stream.write(events.read_bytes())
-        print(f"{name}: {r.file.stat().st_size} bytes")
+        print(f"{name}: {r.file.stat().st_size} bytes", flush=True)
 
 
 if __name__ == "__main__":

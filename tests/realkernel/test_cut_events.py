@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from test_recorded_events import EVENTS, program
+from recorded import EVENTS, RECORDED
 
 import shstk
 from shstk.replay.check import check
@@ -43,7 +43,7 @@ def imported(name: str, data: bytes, where: Path) -> Run:
     """Raises what import_qemu raises."""
     (where / "events").write_bytes(data)
     out = where / "cut.run"
-    run = shstk.import_qemu(where / "events", out, executable=program(name), force=True)
+    run = shstk.import_qemu(where / "events", out, executable=RECORDED[name].path, force=True)
     return Run.open(run.path)
 
 

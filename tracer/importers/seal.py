@@ -42,6 +42,8 @@ class About:
     environ: tuple[str, ...] = ()
     rlimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     memory: int | None = None
+    cpu: str = DEFAULT_CPU
+    nousercfi: bool = False
     auxv: tuple[tuple[int, int], ...] = ()
     first_tid: int
     ending: str  # of vocabulary.ENDINGS
@@ -66,8 +68,8 @@ def _manifest(rows: Rows, about: About) -> Manifest:
         argv=about.argv,
         environ=about.environ,
         cwd="/",
-        cpu=DEFAULT_CPU,
-        nousercfi=False,
+        cpu=about.cpu,
+        nousercfi=about.nousercfi,
         kernel=revision.name,
         switches=revision.settings,
         abi=ABIS[0],

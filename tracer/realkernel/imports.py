@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from shstk.schemas.errors import BadProgram, BadRecording
+from shstk.schemas.extensions import CPUS, DEFAULT_CPU
 from shstk.schemas.tables import DUMPED, TABLES
 from shstk.schemas.uapi import RLIMITS
 from shstk.tracer import elf
@@ -22,8 +23,11 @@ from shstk.tracer.realkernel.table import BLIND
 
 # The names of the table's notes; those of FACTS become facts of the manifest.
 PROGRAM: Final = "program"
+CPU: Final = "cpu"  # of extensions.CPUS
 LIMIT: Final = "rlimit:"  # and a name -> the soft and the hard limit of the first process
 FACTS: Final = ("banner", "image", "qemu", "firmware", "append")
+# A word of the kernel's command line.
+NOUSERCFI: Final = "riscv_nousercfi=all"
 # What the plugin can't see.
 _UNSEEN: Final = ("state_hash",)
 _TRACED: Final = "cfi"
@@ -141,6 +145,8 @@ def import_events(
         environ=known.environ,
         rlimits=_limits(notes),
         memory=known.memory,
+        cpu=_cpu(notes),
+        nousercfi=NOUSERCFI in facts.get("append", "").split(),
         first_tid=recording.first_tid,
         ending=ending,
         exit_status=status,
@@ -152,6 +158,14 @@ def import_events(
         on_output(row["fd"], row["bytes"])
     sealed = seal(out, rows, about, files.used(), force)
     return Imported(sealed, ending, status, rows.icount, about.warnings)
+
+
+def _cpu(notes: Mapping[str, str]) -> str:
+    """Raises BadRecording."""
+    cpu = notes.get(CPU, DEFAULT_CPU)
+    if cpu not in CPUS:
+        raise BadRecording(f"the events' table is damaged: {CPU} {cpu}")
+    return cpu
 
 
 def _limits(notes: Mapping[str, str]) -> dict[str, tuple[int, int]]:

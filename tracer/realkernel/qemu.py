@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from shstk.schemas.errors import ShstkError, UsageError
+from shstk.schemas.extensions import OPTIONAL, optional_of
 from shstk.tracer.realkernel.build import plugin
 
 NAME: Final = "qemu-system-riscv64"
@@ -24,7 +25,7 @@ _INTERFACES: Final = (((11, 0), 7), ((10, 2), 6), ((10, 0), 4))
 _KNOWN: Final = range(4, 8)
 _OTHER: Final = re.compile(r"plugin requires API version \d+, but .* version (?:of )?(\d+)")
 _POLL: Final = 0.05  # seconds
-_MACHINE: Final = ("-M", "virt", "-cpu", "max", "-nographic", "-no-reboot")
+_MACHINE: Final = ("-M", "virt", "-nographic", "-no-reboot")
 # The clock counts instructions, so that everything happens at the same place each time. With two
 # harts and the plugin, QEMU 11.1.3 died of SIGSEGV under it; why is not known.
 _FIXED: Final = (
@@ -67,6 +68,7 @@ class Machine:
     append: str
     firmware: Path | None
     smp: int
+    cpu: str
     memory: int
     seed: int
 
@@ -154,7 +156,9 @@ def _boot(
 ) -> tuple[Booted, int, str]:
     """(how it ended, QEMU's exit status, what it said on standard error)."""
     console, errors = table.with_name("console"), table.with_name("errors")
-    words = [qemu.path, *_words(machine), *plugin_words(plugin(interface), table, events)]
+    loaded = plugin_words(plugin(interface), table, events)
+    loaded[-1] += ",alone=off"  # QEMU is not left running alone if we are killed
+    words = [qemu.path, *_words(machine), *loaded]
     with console.open("wb") as out, errors.open("wb") as err:
         try:
             process = subprocess.Popen(
@@ -186,10 +190,12 @@ def _wait(process: subprocess.Popen[bytes], stop: Callable[[], str | None]) -> s
 
 
 def _words(machine: Machine) -> Sequence[str]:
+    missing = sorted({*OPTIONAL} - optional_of(machine.cpu))
     firmware = ("-bios", str(machine.firmware)) if machine.firmware else ()
     return (
         *_MACHINE,
         *firmware,
+        *("-cpu", ",".join(("max", *(f"{name}=off" for name in missing)))),
         *("-smp", str(machine.smp)),
         *("-m", str(machine.memory >> 20)),
         *("-kernel", str(machine.kernel)),

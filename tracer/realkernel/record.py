@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from shstk.schemas.errors import BadProgram, CannotWrite, UsageError
+from shstk.schemas.extensions import optional_of
 from shstk.schemas.uapi import RLIMITS
 from shstk.tracer.guest import RunResult
 from shstk.tracer.importers.revision import expected
 from shstk.tracer.kernel.boot import initial_limits
+from shstk.tracer.options import check_cpu
 from shstk.tracer.realkernel import initramfs, qemu, table
 from shstk.tracer.realkernel.importer.read import NeverStarted
 from shstk.tracer.realkernel.imports import (
+    CPU,
     LIMIT,
+    NOUSERCFI,
     PROGRAM,
     Files,
     Known,
@@ -42,6 +46,9 @@ _SHOWN: Final = 5  # lines of the console, if the program did not start
 class RealResult(RunResult):
     path: Path
 
+    def describe(self) -> str:
+        return "stopped at --events-limit" if self.ending == "limit" else super().describe()
+
 
 def record(options: RealOptions) -> RealResult:
     """Raises UsageError, BadProgram, BadImage, NoQemu, NoCompiler, BadRecording, NeverStarted,
@@ -50,6 +57,7 @@ def record(options: RealOptions) -> RealResult:
     firmware = qemu.find_firmware(options.firmware)
     if options.smp < 1:
         raise UsageError(f"--smp {options.smp}: a machine has at least one hart")
+    check_cpu(options.cpu)
     guest = _placed(options)
     prepared = prepare(options.files)
     expected(options.kernel, prepared.banner)
@@ -118,13 +126,17 @@ def _record(
     )
     own = [(guest.path, guest.data)] if guest.own else []
     archive = initramfs.build(job, own, options.root, options.binds)
-    append = " ".join(filter(None, (_APPEND + INIT, options.append)))
+    off = NOUSERCFI if options.nousercfi else ""
+    append = " ".join(filter(None, (_APPEND + INIT, off, options.append)))
     (work / "Image").write_bytes(prepared.image)
     (work / "initrd").write_bytes(archive)
     limits = {name: initial_limits({})[name] for name in RLIMITS if name not in _BY_MEMORY}
-    notes = {PROGRAM: guest.path, "qemu": found.name, "append": append}
+    notes = {PROGRAM: guest.path, CPU: options.cpu, "qemu": found.name, "append": append}
     notes |= {LIMIT + name: f"{soft} {hard}" for name, (soft, hard) in limits.items()}
-    (work / "table").write_text(table.with_notes(prepared.table, notes))
+    text = table.with_notes(prepared.table, notes)
+    if "zicfiss" not in optional_of(options.cpu):
+        text += table.WITHOUT_SSP + "\n"
+    (work / "table").write_text(text)
     memory = options.memory or max(_LEAST_MEMORY, 3 * len(archive) + (_LEAST_MEMORY >> 1))
     machine = qemu.Machine(
         kernel=work / "Image",
@@ -132,11 +144,12 @@ def _record(
         append=append,
         firmware=firmware,
         smp=options.smp,
+        cpu=options.cpu,
         memory=memory,
         seed=options.seed,
     )
     events = options.events or work / "events"
-    booted = qemu.boot(found, machine, work / "table", events, _stop(options))
+    booted = qemu.boot(found, machine, work / "table", events, _Watch(options, events))
     files = Files(options.root)
     files.add(guest.path, guest.data)
     known = Known(
@@ -150,6 +163,8 @@ def _record(
         ended=booted.ended,
         warnings=tuple(_warnings(options, prepared)),
     )
+    if options.on_progress:
+        options.on_progress(f"importing {events.stat().st_size / 1e6:.0f} MB of events")
     try:
         made = import_events(events, out, known, options.force, options.on_output)
     except NeverStarted as error:
@@ -165,12 +180,27 @@ def _warnings(options: RealOptions, prepared: Prepared) -> Iterator[str]:
         yield "with more than one hart, no two recordings are alike"
 
 
-def _stop(options: RealOptions) -> Callable[[], str | None]:
-    deadline = time.monotonic() + options.timeout
+class _Watch:
+    """Watches over QEMU: called again and again, it tells the user how far it is and returns an
+    ending once QEMU is to be stopped."""
 
-    def stop() -> str | None:
-        if options.interrupted and options.interrupted():
+    def __init__(self, options: RealOptions, events: Path) -> None:
+        self._options = options
+        self._events = events
+        self._begin = time.monotonic()
+
+    def __call__(self) -> str | None:
+        seconds, size = time.monotonic() - self._begin, self._size()
+        if self._options.on_progress:
+            self._options.on_progress(f"QEMU runs: {seconds:.0f} s, {size / 1e6:.0f} MB of events")
+        if self._options.interrupted and self._options.interrupted():
             return "interrupted"
-        return "timeout" if time.monotonic() >= deadline else None
+        if size >= self._options.events_limit:
+            return "limit"
+        return "timeout" if seconds >= self._options.timeout else None
 
-    return stop
+    def _size(self) -> int:
+        try:
+            return self._events.stat().st_size
+        except FileNotFoundError:  # QEMU is about to make it
+            return 0

@@ -5,6 +5,7 @@
     trap ADDRESS                            handle_exception
     switch ADDRESS                          __switch_to
     mm OFFSET, state OFFSET                 of task_struct.mm and task_struct.__state
+    without ssp                             the harts have no such register
     user NAME BASE OFFSET... SIZE           read at each return to user mode
     watch NUMBER SYMBOL ADDRESS [return] [any] [new=aN] [within=NUMBER]
     peek NUMBER entry|return NAME BASE OFFSET... SIZE
@@ -22,6 +23,7 @@ from typing import Final
 HEAD: Final = "shstk-qemu-table 1"
 # The notes that say what a kernel hides: `blind:` and a table or column -> why.
 BLIND: Final = "blind:"
+WITHOUT_SSP: Final = "without ssp"
 # Symbols whose absence leaves nothing to record.
 TRAP, SWITCH = "handle_exception", "__switch_to"
 

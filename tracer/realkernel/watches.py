@@ -119,8 +119,6 @@ WATCHES: Final = (
     Watch(
         "release_task",
         entry=(
-            _member("pid", "a0", "task_struct.pid", 4, "task_events"),
-            _member("tgid", "a0", "task_struct.tgid", 4, "task_events"),
             _member("code", "a0", "task_struct.exit_code", 4, "task_events.status"),
             Peek(
                 "group",

@@ -133,7 +133,7 @@ def _de_thread(k: Kernel, t: Task) -> None:
     process = t.process
     for other in list(process.tasks):
         if other is not t:
-            exits.do_exit(k, other, 9)
+            exits.do_exit(k, other, 0)
     old = process.leader
     if old is t:
         return

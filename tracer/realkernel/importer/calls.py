@@ -9,7 +9,7 @@ from shstk.tracer.realkernel.events import Ecall, User
 from shstk.tracer.realkernel.importer import attempts
 from shstk.tracer.realkernel.importer.instructions import settle
 from shstk.tracer.realkernel.importer.lifetimes import first_user
-from shstk.tracer.realkernel.importer.memory import AT_RETURN, end_delivery
+from shstk.tracer.realkernel.importer.memory import call_returns, end_delivery
 from shstk.tracer.realkernel.importer.state import Story, Task, s64
 
 _EXECS: Final = ("execve", "execveat")
@@ -20,7 +20,7 @@ def entered(s: Story, t: Task, e: Ecall) -> None:
     settle(s, t)
     s.instruction()
     t.pc, t.sp, t.ssp = e.pc + 4, e.sp, e.ssp
-    t.forced = t.trap = None
+    t.trap = None
     call = BY_NUMBER.get(e.nr)
     name = call.name if call else None
     t.reads.clear()
@@ -79,8 +79,8 @@ def _end(s: Story, t: Task, e: User) -> None:
     replaced = name in _EXECS and t.exec_done is not None and t.exec_done["status"] == 0
     again = e.pc == call["pc"] and not replaced
     ret = 0 if replaced else s64(e.a0)
-    if not again and name in AT_RETURN:
-        AT_RETURN[name](s, t, tuple(call[f"a{i}"] for i in range(6)), ret)
+    if not again:
+        call_returns(s, t, ret)
     call["seq_end"] = s.step()
     call["ssp_exit"] = e.ssp
     call["outcome"] = "restarted" if again else "returned"

@@ -114,6 +114,7 @@ def trapped(s: Story, t: Task, e: Trap) -> None:
     t.pc, t.sp, t.ssp = e.pc, e.sp, e.ssp
     if e.cause == SOFTWARE_CHECK and e.tval == LANDING_PAD_FAULT and not _at_pad(t, e.pc):
         settle(s, t)
+        s.uncounted()  # QEMU looks for the pad first
         t.word = 0
         t.cfi = {
             "seq": s.instruction(),
@@ -136,7 +137,6 @@ def _at_pad(t: Task, pc: int) -> bool:
 def _force_sig_fault(s: Story, t: Task, e: Call) -> None:
     """An exception becomes a signal."""
     signal, code, address = e.a[0], e.a[1] & 0x7FFF_FFFF, e.a[2]
-    t.forced = (signal, code, address)
     trap, row = t.trap, t.cfi
     if trap is None:
         return

@@ -21,7 +21,6 @@ from shstk.tracer.realkernel.importer.state import (
 _INIT: Final = 1
 _DEAD: Final = 0x80 | 0x20 | 0x10  # TASK_DEAD, EXIT_ZOMBIE, EXIT_DEAD
 _GROUP_EXIT: Final = 4  # SIGNAL_GROUP_EXIT
-_EXITS: Final = ("exit", "exit_group")
 
 
 def _created(s: Story, t: Task, e: Call) -> None:
@@ -52,11 +51,11 @@ def first_user(s: Story, t: Task) -> None:
 
 
 def _begin_exec(s: Story, t: Task, e: Call) -> None:
-    s.process(t).replacing = True
+    s.process(t.tgid).replacing = True
 
 
 def _begun_exec(s: Story, t: Task, call: Call, e: Return) -> None:
-    s.process(t).replacing = False
+    s.process(t.tgid).replacing = False
     if s32(e.a0) == 0:
         _enter_new_mm(s, t, e.head.mm)
 
@@ -127,9 +126,11 @@ def release_task(s: Story, current: Task | None, e: Call) -> None:
     if t is None:
         return
     end_call(s, t)
-    leader = number(e.seen.get("pid")) == number(e.seen.get("tgid"))
+    leader = t.tid == t.tgid  # as it was before de_thread exchanged the pids
     if leader and current and current is not t and current.tgid == t.tgid:
-        current.tid = t.tgid  # de_thread: a thread that execs takes the leader's place
+        # de_thread: a thread that execs takes the leader's place
+        s.running = t.tgid if s.running == current.tid else s.running
+        current.tid = t.tgid
     elif leader:
         group = number(e.seen.get("group")) & _GROUP_EXIT
         code = number(e.seen.get("group_code" if group else "code"))
@@ -152,7 +153,8 @@ def end_call(s: Story, t: Task) -> None:
     """The call that a task was in when it ended."""
     if t.exit is not None and t.call is not None:
         read_arguments(t)
-        t.call["outcome"] = "no_return" if t.call["name"] in _EXITS else "killed"
+        if t.call["outcome"] != "no_return":
+            t.call["outcome"] = "killed"
         t.call["seq_end"] = s.step()
         t.call = t.attempt = None
 

@@ -200,27 +200,32 @@ def _mprotect(s: Story, t: Task, a: tuple[int, ...], ret: int) -> None:
 
 
 def _mremap(s: Story, t: Task, a: tuple[int, ...], ret: int) -> None:
+    """A move without another size may take several areas with it: a row for each kind of memory."""
     old, old_length, length = a[0], _up(a[1]), _up(a[2])
     failed = -_MAX_ERRNO <= ret < 0
-    shadow = s.touches_shadow(t.mm, old, max(old_length, 1))
-    _operation(
-        s,
-        t,
-        "remap",
-        ret,
-        hint=a[4],
-        start=None if failed else ret & _U64,
-        length=length,
-        old_start=old,
-        old_length=old_length,
-        flags=a[3] & _U32,
-        shadow_stack=shadow,
-    )
-    if not failed:
-        s.cut_shadow(t.mm, old, old + old_length)
-        s.cut_shadow(t.mm, ret & _U64, (ret & _U64) + length)
-        if shadow:
-            s.shadow[t.mm or 0].append((ret & _U64, (ret & _U64) + length))
+    whole = failed or old_length != length
+    for start, end in [(old, old + old_length)] if whole else s.by_kind(t.mm, old, old + length):
+        shadow = s.touches_shadow(t.mm, start, 1)
+        to, size = (ret & _U64) + start - old, length if whole else end - start
+        _operation(
+            s,
+            t,
+            "remap",
+            ret,
+            hint=a[4],
+            start=None if failed else to,
+            length=size,
+            old_start=start,
+            old_length=end - start,
+            flags=a[3] & _U32,
+            shadow_stack=shadow,
+        )
+        if not failed:
+            stays = min(size, end - start) if to == start else 0
+            s.cut_shadow(t.mm, start + stays, end)
+            s.cut_shadow(t.mm, to + stays, to + size)
+            if shadow and stays < size:
+                s.shadow[t.mm or 0].append((to + stays, to + size))
 
 
 def _madvise(s: Story, t: Task, a: tuple[int, ...], ret: int) -> None:
@@ -258,7 +263,7 @@ def _output(
         s.put("output", t, fd=fd & _U32, bytes=data)
 
 
-AT_RETURN: Final = {
+_AT_RETURN: Final = {
     "mprotect": _mprotect,
     "pkey_mprotect": _mprotect,
     "mremap": _mremap,
@@ -268,6 +273,13 @@ AT_RETURN: Final = {
     "writev": _written_vector,
     "pwritev": _written_vector,
 }
+
+
+def call_returns(s: Story, t: Task, ret: int) -> None:
+    """The rows that the task's call has, beside its own, when it returns."""
+    assert t.call is not None
+    if t.call["name"] in _AT_RETURN:
+        _AT_RETURN[t.call["name"]](s, t, tuple(t.call[f"a{i}"] for i in range(6)), ret)
 
 
 # User memory that the kernel touches.

@@ -6,6 +6,7 @@ import struct
 from typing import Final
 
 from shstk.schemas.uapi import SI_KERNEL, SI_QUEUE, SI_TKILL, SI_USER, SIGNALS
+from shstk.tracer.importers.rows import Row
 from shstk.tracer.realkernel.events import Call, Return
 from shstk.tracer.realkernel.importer import memory
 from shstk.tracer.realkernel.importer.attempts import read_arguments
@@ -23,14 +24,20 @@ from shstk.tracer.realkernel.importer.state import (
 _SA_RESTART: Final = 0x1000_0000
 _RESTARTSYS, _NOINTR, _NOHAND, _BLOCK = -512, -513, -514, -516
 _EINTR: Final = -4
+_ELSEWHERE: Final = ("execve", "execveat", "rt_sigreturn")
+_WOKEN: Final = (_RESTARTSYS, _NOINTR, _NOHAND, _BLOCK, _EINTR)
 _SENT: Final = (SI_USER, SI_QUEUE, SI_TKILL)  # a task sent it
 _FAULTS: Final = tuple(SIGNALS[f"SIG{name}"] for name in ("ILL", "TRAP", "BUS", "FPE", "SEGV"))
 _INFO: Final = struct.Struct("<iii4xiI")  # kernel_siginfo: signo, errno, code, then pid and uid
 
 
 def _looks(s: Story, t: Task, e: Call) -> None:
-    """arch_do_signal_or_restart: regs->a0 is what the interrupted call returned."""
+    """arch_do_signal_or_restart: regs->a0 is what the task's call returned. The call ends here,
+    unless a signal woke its task, or the task goes on elsewhere."""
     t.result = number(e.seen.get("a0"))
+    if t.call is not None and s64(t.result) not in _WOKEN and t.call["name"] not in _ELSEWHERE:
+        t.call |= {"outcome": "returned", "ret": s64(t.result)}
+        _end_call(s, t)
 
 
 def _got(s: Story, t: Task, call: Call, e: Return) -> None:
@@ -40,15 +47,22 @@ def _got(s: Story, t: Task, call: Call, e: Return) -> None:
         return
     first_user(s, t)
     if t.call is not None:
-        t.call["seq_end"] = s.step()
-        t.call["ssp_exit"] = t.ssp
         t.settled = (t.call, s64(t.result))
         _settle(t, 0)
-        read_arguments(t)
-        if t.attempt is not None and t.call["outcome"] == "returned":
-            t.attempt |= {"seq_end": t.call["seq_end"], "ret": t.call["ret"]}
-        t.call = t.attempt = None
+        _end_call(s, t)
     t.delivery = Delivery()
+
+
+def _end_call(s: Story, t: Task) -> None:
+    """Its outcome is set."""
+    assert t.call is not None
+    read_arguments(t)
+    if t.call["outcome"] == "returned":
+        memory.call_returns(s, t, t.call["ret"])
+    t.call |= {"seq_end": s.step(), "ssp_exit": t.ssp}
+    if t.attempt is not None and t.call["outcome"] == "returned":
+        t.attempt |= {"seq_end": t.call["seq_end"], "ret": t.call["ret"]}
+    t.call = t.attempt = None
 
 
 def _settle(t: Task, sa_flags: int) -> None:
@@ -70,15 +84,21 @@ def _set_up(s: Story, t: Task, e: Call) -> None:
     t.settled = None
     if t.delivery is None:
         return
-    signo, _, code, pid, _ = _INFO.unpack_from(e.seen.get("info", b"").ljust(_INFO.size, b"\0"))
     t.delivery.failed = bool(e.a[0] & 0xFFFF_FFFF)
     t.delivery.alt = (number(e.seen.get("alt_sp")), number(e.seen.get("alt_size")))
-    address = number(e.seen.get("info", b"")[16:24])
-    t.delivery.row = {
+    t.delivery.row = _told(e.seen.get("info", b""))
+
+
+def _told(info: bytes) -> Row:
+    """The columns of a siginfo."""
+    signo, _, code, pid, _ = _INFO.unpack_from(info.ljust(_INFO.size, b"\0"))
+    fault = signo in _FAULTS and 0 < code < SI_KERNEL
+    sent = code in _SENT or (signo == SIGNALS["SIGCHLD"] and code > 0)
+    return {
         "signo": signo,
         "code": code,
-        "si_addr": address if signo in _FAULTS and 0 < code < SI_KERNEL else None,
-        "sender": pid if code in _SENT or (signo == SIGNALS["SIGCHLD"] and code > 0) else None,
+        "si_addr": number(info[16:24]) if fault else None,
+        "sender": pid if sent else None,
     }
 
 
@@ -144,37 +164,32 @@ def _restored(s: Story, t: Task, call: Call, e: Return) -> None:
 
 def _sent(s: Story, t: Task, e: Call) -> None:
     if "info" in e.seen:
-        tgid = number(e.seen.get("tgid"))
-        if tgid in s.processes:
-            s.processes[tgid].sent[e.a[0]] = e.seen["info"]
+        s.process(number(e.seen.get("tgid"))).sent[e.a[0]] = e.seen["info"]
 
 
 def _group_exit(s: Story, t: Task, e: Call) -> None:
     """The first task of a process that a signal kills. The others get a SIGKILL that nobody sent,
     and so do those whose process is replaced by exec."""
-    process = s.process(t)
+    process, signo = s.process(t.tgid), e.a[0] & 0x7F
+    if signo == SIGNALS["SIGKILL"] and signo not in process.sent and _another_dumps(s, t):
+        return
     first = not process.dying and not process.replacing
     process.dying = True
     if not first or not t.inside("get_signal"):
         return
     first_user(s, t)
-    signo = e.a[0] & 0x7F
-    code, address, sender = None, None, None
-    if t.forced is not None and t.forced[0] == signo:
-        _, code, address = t.forced
-    elif signo in process.sent:
-        _, _, code, pid, _ = _INFO.unpack_from(process.sent[signo])
-        sender = pid if code in _SENT else None
-    s.put(
-        "signals",
-        t,
-        kind="fatal",
-        signo=signo,
-        code=code,
-        si_addr=address,
-        sender=sender,
-        ssp_before=t.ssp,
-        ssp_after=t.ssp,
+    told = {"signo": signo, "code": None, "si_addr": None, "sender": None}
+    if signo in process.sent:
+        told |= _told(process.sent[signo])
+    s.put("signals", t, kind="fatal", ssp_before=t.ssp, ssp_after=t.ssp, **told)
+
+
+def _another_dumps(s: Story, t: Task) -> bool:
+    """Whether another task of the process has a fatal signal already: before it ends the process,
+    it kills the others and waits for them, for they would be in its core dump."""
+    return any(
+        other is not t and other.tgid == t.tgid and other.inside("get_signal")
+        for other in s.tasks.values()
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final, Protocol
 
 from shstk.tracer.elf import Image
@@ -89,7 +90,6 @@ class Task:
     swap: list[Access] | None = None  # accesses inside of save_ or restore_user_shstk
     # Traps and signals.
     trap: Trap | None = None
-    forced: tuple[int, int, int] | None = None  # signal, code, si_addr of force_sig_fault
     delivery: Delivery | None = None
     result: int = 0  # a0 when signals were looked at
     settled: tuple[Row, int] | None = None  # the call that a handler interrupts, and its result
@@ -147,6 +147,10 @@ class Story:
             self._icount += head.icount - self._counted.get(head.hart, head.icount)
         self._counted[head.hart] = head.icount
 
+    def uncounted(self) -> None:
+        """The task attempted an instruction that the plugin has not counted."""
+        self._icount += 1
+
     def instruction(self) -> int:
         return self.rows.instruction(self._icount)
 
@@ -176,8 +180,8 @@ class Story:
                 return seq
         return self.boot_seq if t is self.first else None
 
-    def process(self, t: Task) -> Process:
-        return self.processes.setdefault(t.tgid, Process())
+    def process(self, tgid: int) -> Process:
+        return self.processes.setdefault(tgid, Process())
 
     # Address spaces
 
@@ -210,6 +214,12 @@ class Story:
     def touches_shadow(self, mm: int | None, start: int, length: int) -> bool:
         areas = self.shadow.get(mm or 0, ())
         return any(low < start + length and start < high for low, high in areas)
+
+    def by_kind(self, mm: int | None, start: int, end: int) -> list[tuple[int, int]]:
+        """[start, end) in parts, each shadow stack or none."""
+        areas = self.shadow.get(mm or 0, ())
+        edges = {start, end, *(edge for area in areas for edge in area if start < edge < end)}
+        return list(pairwise(sorted(edges)))
 
     def cut_shadow(self, mm: int | None, start: int, end: int) -> None:
         """[start, end) is mapped no more, or as something else."""

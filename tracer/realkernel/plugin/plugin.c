@@ -10,9 +10,13 @@
 #include "qemu.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
 
 #define EXPORT __attribute__((visibility("default")))
 EXPORT int qemu_plugin_version = INTERFACE;
@@ -115,6 +119,7 @@ static int watch_count;
 static struct peek user_peeks[MAX_PEEKS];
 static int user_peek_count;
 static u64 trap_address, switch_address, mm_offset, state_offset;
+static bool without_ssp;  // the harts have no shadow stacks
 static u64* touching;  // the kernel's instructions that access user memory, sorted
 static size_t touching_count;
 
@@ -571,7 +576,7 @@ static void new_hart(unsigned hart) {
             if (!strcmp(d->name, x_names[r])) h->x[r] = d->handle;
     }
     for (int r = 0; r < REGS; r++)
-        if (!h->reg[r] && r != STVEC) {
+        if (!h->reg[r] && r != STVEC && !(r == SSP && without_ssp)) {
             fprintf(stderr, "shstk: this QEMU's hart has no register %s: give it -cpu max\n",
                     reg_names[r]);
             exit(1);
@@ -627,6 +632,7 @@ static bool parse_line(char* line) {
     if (sscanf(line, "switch %llx", &at) == 1) return switch_address = at, true;
     if (sscanf(line, "mm %llu", &at) == 1) return mm_offset = at, true;
     if (sscanf(line, "state %llu", &at) == 1) return state_offset = at, true;
+    if (!strcmp(line, "without ssp")) return without_ssp = true;
     if (sscanf(line, "access %llx", &at) == 1) {
         if (!(touching_count & (touching_count - 1)))
             touching = realloc(touching, 2 * (touching_count + 1) * sizeof *touching);
@@ -702,6 +708,9 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t* info, int
     for (int i = 0; i < argc; i++) {
         if (!strncmp(argv[i], "table=", 6)) table = argv[i] + 6;
         if (!strncmp(argv[i], "events=", 7)) out = argv[i] + 7;
+#ifdef __linux__
+        if (!strcmp(argv[i], "alone=off")) prctl(PR_SET_PDEATHSIG, SIGTERM);
+#endif
     }
     if (!table || !out || strcmp(info->target_name, "riscv64") || !info->system_emulation) {
         fprintf(stderr, "shstk: load this into qemu-system-riscv64, with table=FILE,events=FILE\n");
