@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -80,16 +80,19 @@ def check(
     as_: str | None = None,
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
+    rules: Mapping[str, Rule] = RULES,
 ) -> Report:
     """Judge a run by the rules in `select` (all if empty) except those in `ignore`: ids, slugs or
     families.
 
-    as_: a revision, with switches, to judge by instead of the recorded one. Raises UsageError.
+    as_: a revision, with switches, to judge by instead of the recorded one. rules: to choose from,
+    by id. Raises UsageError.
     """
-    _hold(run)
+    wanted = chosen(select, ignore, rules)
+    _hold(run, wanted)
     row = resolve(as_) if as_ is not None else run.row
     facts = Facts(run, row, expect)
-    results = tuple(rule.check(facts) for rule in chosen(select, ignore))
+    results = tuple(rule.check(facts) for rule in wanted)
     return Report(run.name, row, expect, results, causes(facts, results))
 
 
@@ -98,18 +101,20 @@ def check(
 _HELD: Final = 5_000_000
 
 
-def _hold(run: Run) -> None:
-    needed = {name for rule in RULES.values() for name in rule.needs}
+def _hold(run: Run, rules: Iterable[Rule]) -> None:
+    needed = {name for rule in rules for name in rule.needs}
     for name in needed.intersection(TRACED):
         if name in run.manifest.tables and run.manifest.tables[name].rows <= _HELD:
             run.table(name)
 
 
-def chosen(select: Iterable[str], ignore: Iterable[str]) -> list[Rule]:
+def chosen(
+    select: Iterable[str], ignore: Iterable[str], rules: Mapping[str, Rule] = RULES
+) -> list[Rule]:
     """The rules by id, slug or family (the letters of their ids), in the catalogue's order. Raises
     UsageError for an unknown name."""
     names: dict[str, set[str]] = {}
-    for rule in RULES.values():
+    for rule in rules.values():
         for name in (rule.id, rule.slug, rule.family):
             names.setdefault(name.lower(), set()).add(rule.id)
 
@@ -117,17 +122,17 @@ def chosen(select: Iterable[str], ignore: Iterable[str]) -> list[Rule]:
         found = set()
         for word in words:
             if word.lower() not in names:
-                raise UsageError(f"no rule {word!r}", unknown(word))
+                raise UsageError(f"no rule {word!r}", unknown(word, rules))
             found |= names[word.lower()]
         return found
 
     wanted, unwanted = ids(select), ids(ignore)
-    return [r for r in RULES.values() if (not wanted or r.id in wanted) and r.id not in unwanted]
+    return [r for r in rules.values() if (not wanted or r.id in wanted) and r.id not in unwanted]
 
 
-def unknown(word: str) -> str:
+def unknown(word: str, rules: Mapping[str, Rule]) -> str:
     """What may have been meant by a word that names no rule."""
-    known = [name for rule in RULES.values() for name in (rule.id, rule.slug, rule.family)]
+    known = [name for rule in rules.values() for name in (rule.id, rule.slug, rule.family)]
     near = did_you_mean(word, known)
     return f"{near} `shstk rules` lists them" if near else "`shstk rules` lists them"
 

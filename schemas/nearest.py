@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 def did_you_mean(word: str, known: Iterable[str], most: int = 3) -> str:
-    """`did you mean A5 or A6?`, or nothing. Upper and lower case are the same."""
+    """`did you mean this or that?`, or nothing. Upper and lower case are the same."""
     spelled = {name.lower(): name for name in known}
     close = [spelled[name] for name in get_close_matches(word.lower(), spelled, n=most)]
     return f"did you mean {' or '.join(close)}?" if close else ""

@@ -253,14 +253,24 @@ def check(
     as_: str | None = None,
     select: Iterable[str] = (),
     ignore: Iterable[str] = (),
+    rules_from: Iterable[str | Path] = (),
 ) -> Report:
     """Judge a run. expect: "intent" or "revision"; as_: judge by another revision's switches.
 
-    select, ignore: rules by id, name or family ("A").
+    select, ignore: rules by id, name or family ("A"). rules_from: files with rules of your own.
+    Raises BadRule.
     """
     from shstk.replay.check import check as run_check
+    from shstk.replay.rules.own import catalogue
 
-    return run_check(open(run), expect=expect, as_=as_, select=tuple(select), ignore=tuple(ignore))
+    return run_check(
+        open(run),
+        expect=expect,
+        as_=as_,
+        select=tuple(select),
+        ignore=tuple(ignore),
+        rules=catalogue(map(Path, rules_from)),
+    )
 
 
 def diff(
@@ -355,6 +365,7 @@ def explore(
     expect: str = "intent",
     select: Iterable[str] = (),
     ignore: Iterable[str] = (),
+    rules_from: Iterable[str | Path] = (),
     **guest: Unpack[GuestArguments],
 ) -> Iterator[Tried]:
     """Record and judge a program under many seeds; yield the outcome of each, in their order.
@@ -370,7 +381,8 @@ def explore(
     if "seed" in guest:
         raise UsageError("explore runs a program under several seeds", "seeds=range(…) names them")
     options = GuestOptions(str(program), args, **guest)
-    return run_explore(options, seeds, Judging(expect, tuple(select), tuple(ignore)), jobs)
+    judging = Judging(expect, tuple(select), tuple(ignore), tuple(map(Path, rules_from)))
+    return run_explore(options, seeds, judging, jobs)
 
 
 def build(

@@ -6,6 +6,7 @@ All other code refers to a rule by its slug, never by its id.
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 from typing import Final
 
 from shstk.replay.rules.outcome import Rule
@@ -107,12 +108,12 @@ CATALOGUE: Final = (
 )
 
 
-def _load(id: str, name: str, severity: str) -> Rule:
-    module = import_module(f"shstk.replay.rules.{name}")
+def rule_of(module: ModuleType, id: str, slug: str, severity: str) -> Rule:
+    """The rule that a module states."""
     doc = (module.__doc__ or "").strip()
     return Rule(
         id=id,
-        slug=name.replace("_", "-"),
+        slug=slug,
         severity=severity,
         doc=doc,
         source=_source(doc),
@@ -122,6 +123,11 @@ def _load(id: str, name: str, severity: str) -> Rule:
         rests_on=getattr(module, "RESTS_ON", ()),
         instances=module.check,
     )
+
+
+def _load(id: str, name: str, severity: str) -> Rule:
+    module = import_module(f"shstk.replay.rules.{name}")
+    return rule_of(module, id, name.replace("_", "-"), severity)
 
 
 def _source(doc: str) -> str:

@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "verify": "Verify that runs are whole: every file is there, and is what was recorded.",
     "rules": "List the rules.",
     "explain": "Explain a rule: what it checks, why, and its source.",
+    "test-rule": "Test a rule of your own by the listing beside it.",
     "syscalls": "List the system calls: modelled, simple or refused, and why.",
     "plugins": "List the plugins that come with shstk, and their arguments.",
     "kernels": "List the kernel revisions and their switches.",

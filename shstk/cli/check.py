@@ -14,6 +14,7 @@ from shstk.cli.common import (
     ignore_option,
     open_run,
     pager_option,
+    rules_from_option,
     select_option,
 )
 from shstk.cli.configured import config_options, judging, program_of, source_hint, told
@@ -25,7 +26,7 @@ from shstk.writing import whole_file
 if TYPE_CHECKING:
     from shstk.replay.baseline import Baseline
 
-_CONFIGURED = ("select", "ignore", "expect", "fail-on", "baseline")
+_CONFIGURED = ("select", "ignore", "expect", "rules-from", "fail-on", "baseline")
 
 
 @click.command()
@@ -40,6 +41,7 @@ _CONFIGURED = ("select", "ignore", "expect", "fail-on", "baseline")
 )
 @select_option
 @ignore_option
+@rules_from_option
 @click.option(
     "--fail-on",
     type=click.Choice(["guest-death"]),
@@ -74,6 +76,7 @@ def command(
     architecture: str | None,
     select: str,
     ignore: str,
+    rules_from: tuple[Path, ...],
     fail_on: tuple[str, ...],
     baseline: Path | None,
     write_baseline: Path | None,
@@ -99,6 +102,7 @@ def command(
     from shstk.replay import baseline as baselines
     from shstk.replay.explain import death
     from shstk.replay.report import render
+    from shstk.replay.rules.own import catalogue
 
     if show_config:
         programs = dict.fromkeys(program_of(open_run(path)) for path in runs)
@@ -108,14 +112,15 @@ def command(
         raise click.UsageError("Missing argument 'RUN...'.", ctx)
     if architecture:
         return _elsewhere(runs, architecture, format)
-    known = baselines.read(baseline) if baseline and not write_baseline else None
+    rules = catalogue(rules_from)
+    known = baselines.read(baseline, rules) if baseline and not write_baseline else None
     reports, deaths = [], []
     made: baselines.Written = {}
     for path in runs:
         run = open_run(path)
         how = judging(ctx, program_of(run), select, ignore, expect)
         try:
-            report = shstk.check(run, as_=as_, **vars(how))
+            report = shstk.check(run, as_=as_, rules_from=rules_from, **vars(how))
         except UsageError as error:
             raise source_hint(ctx, error) from error
         if write_baseline:

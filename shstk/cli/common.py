@@ -146,12 +146,13 @@ class RuleNames(click.ParamType[Any]):
     ) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
-        from shstk.replay.rules import RULES
+        from shstk.replay.rules.own import catalogue
 
+        rules = catalogue(ctx.params.get("rules_from") or ())
         head, comma, tail = incomplete.rpartition(",")
-        helps = {rule.id: rule.title for rule in RULES.values()}
-        helps |= {rule.family: f"all rules {rule.family}…" for rule in RULES.values()}
-        helps |= {rule.slug: rule.title for rule in RULES.values()}
+        helps = {rule.id: rule.title for rule in rules.values()}
+        helps |= {rule.family: f"all rules {rule.family}…" for rule in rules.values()}
+        helps |= {rule.slug: rule.title for rule in rules.values()}
         matching = (name for name in helps if name.lower().startswith(tail.lower()))
         return [CompletionItem(head + comma + name, help=helps[name]) for name in matching]
 
@@ -161,10 +162,17 @@ select_option = click.option(
     type=RuleNames(),
     metavar="RULES",
     default="",
-    help="Only these rules: ids, names or families (A is A1 to A11), separated by commas.",
+    help="Only these rules: ids, names or families (A: all rules of A), separated by commas.",
 )
 ignore_option = click.option(
     "--ignore", type=RuleNames(), metavar="RULES", default="", help="Not these rules."
+)
+rules_from_option = click.option(
+    "--rules-from",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE.py",
+    help="Judge by a rule of your own too (docs/extending.md). Repeatable.",
 )
 plugin_option = click.option(
     "--plugin",

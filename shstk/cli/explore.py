@@ -9,7 +9,7 @@ import click
 
 import shstk
 from shstk import render
-from shstk.cli.common import format_option, ignore_option, select_option
+from shstk.cli.common import format_option, ignore_option, rules_from_option, select_option
 from shstk.cli.configured import config_options, judging
 from shstk.cli.guest import guest_options, record_line, settings
 from shstk.cli.terminal import Status
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 )
 @select_option
 @ignore_option
+@rules_from_option
 @click.option(
     "-o",
     "--output",
@@ -65,6 +66,7 @@ def command(
     expect: str,
     select: str,
     ignore: str,
+    rules_from: tuple[Path, ...],
     output: Path | None,
     force: bool,
     format: str,
@@ -84,6 +86,7 @@ def command(
         *args,
         seeds=range(seed, seed + seeds),
         jobs=jobs,
+        rules_from=rules_from,
         **vars(judging(ctx, Path(program).name, select, ignore, expect)),
         **guest,
     ):

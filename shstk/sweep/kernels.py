@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from shstk.replay.check import Report, check
+from shstk.replay.rules.own import catalogue
 from shstk.replay.run import Run
 from shstk.schemas.tables import DEFAULT_TRACE
 from shstk.tracer.guest import set_up
@@ -35,7 +36,7 @@ def matrix(
     bytes); on_kernel is called before each recording.
     """
     base = keep if keep is not None else Path(tempfile.mkdtemp(prefix="shstk-matrix-"))
-    reports = {}
+    reports, rules = {}, catalogue()
     try:
         base.mkdir(parents=True, exist_ok=True)
         for kernel in kernels:
@@ -48,7 +49,7 @@ def matrix(
                 trace=DEFAULT_TRACE,
                 force=keep is not None,
             )
-            reports[kernel] = check(Run.open(result.path))
+            reports[kernel] = check(Run.open(result.path), rules=rules)
         for kernel, machine in (real or {}).items():
             if on_kernel:
                 on_kernel(kernel)
@@ -56,7 +57,7 @@ def matrix(
             recorded = record_real(
                 replace(machine, out=out, force=keep is not None, on_output=forward)
             )
-            reports[kernel] = check(Run.open(recorded.path))
+            reports[kernel] = check(Run.open(recorded.path), rules=rules)
     finally:
         if keep is None:
             shutil.rmtree(base, ignore_errors=True)

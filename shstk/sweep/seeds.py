@@ -13,13 +13,14 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from shstk.replay.check import check
-from shstk.replay.rules.outcome import Result
+from shstk.replay.rules.outcome import Result, Rule
+from shstk.replay.rules.own import catalogue
 from shstk.replay.run import Run
 from shstk.schemas.errors import ShstkError
 from shstk.tracer.guest import set_up
@@ -36,6 +37,7 @@ class Judging:
     expect: str = "intent"
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    rules_from: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def explore(
 
     options: of the guest; its own seed is not used. jobs: runs at a time, each in a process.
     """  # fmt: skip
+    _rules(judging.rules_from)  # what a process sends back refers to their modules
     if jobs == 1:
         for seed in seeds:
             yield attempt(replace(options, seed=seed), judging)
@@ -95,7 +98,13 @@ def attempt(options: GuestOptions, judging: Judging) -> Tried:
         out = Path(scratch) / "seed.run"
         result = record_guest(partial(set_up, options), out, trace=("cfi",), force=False)
         run = Run.open(out, verify=False)
-        report = check(run, expect=judging.expect, select=judging.select, ignore=judging.ignore)
+        report = check(
+            run,
+            expect=judging.expect,
+            select=judging.select,
+            ignore=judging.ignore,
+            rules=_rules(judging.rules_from),
+        )
         return Tried(
             seed=options.seed,
             ending=result.describe(),
@@ -104,6 +113,11 @@ def attempt(options: GuestOptions, judging: Judging) -> Tried:
             output=_written(run),
             violated=tuple(report.of("violated")),
         )
+
+
+@cache
+def _rules(files: tuple[Path, ...]) -> dict[str, Rule]:
+    return catalogue(files)
 
 
 def _submit(pool: ProcessPoolExecutor, options: GuestOptions, judging: Judging) -> Future[Tried]:

@@ -23,13 +23,14 @@ from typing import Final
 import pytest
 
 from shstk.listing import build_run
+from shstk.listing.expected import Expected, expectations, verdicts
 from shstk.replay.check import check
 from shstk.replay.rules import CATALOGUE, RULES
 from shstk.replay.run import Run
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from test_rules import HERE, Expected, expectations, verdicts
+from test_rules import HERE
 
 SOURCES: Final = Path(__file__).parents[2] / "replay" / "rules"
 SURVIVORS: Final = HERE / "surviving_mutants.txt"
@@ -126,7 +127,7 @@ def mutants(rule: str) -> Iterator[tuple[str, CodeType]]:
 def runs(rule: str) -> list[tuple[str, str, Run, frozenset[Expected]]]:
     """The runs of a rule's own listing, each with the rule's verdicts."""
     listing = HERE / f"{rule}.md"
-    wanted = {e for e in expectations(listing) if e.rule == rule}
+    wanted = {e for e in expectations(listing.read_text()) if e.rule == rule}
     return [
         (run, expect, build_run(listing.read_text(), run, listing.name), _said(rule, run, expect))
         for run, expect in sorted({(e.run, e.expect) for e in wanted})
@@ -136,7 +137,9 @@ def runs(rule: str) -> list[tuple[str, str, Run, frozenset[Expected]]]:
 def _said(rule: str, run: str, expect: str) -> frozenset[Expected]:
     listing = HERE / f"{rule}.md"
     return frozenset(
-        e for e in expectations(listing) if (e.run, e.expect, e.rule) == (run, expect, rule)
+        e
+        for e in expectations(listing.read_text())
+        if (e.run, e.expect, e.rule) == (run, expect, rule)
     )
 
 

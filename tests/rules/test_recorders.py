@@ -20,6 +20,7 @@ import pyarrow as pa
 import pytest
 
 from shstk.listing import build_run
+from shstk.listing.expected import expectations
 from shstk.replay.facts import Facts
 from shstk.replay.rules import RULES
 from shstk.replay.run import Run
@@ -29,7 +30,7 @@ from shstk.schemas.tables import TABLES
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from test_rules import HERE, expectations
+from test_rules import HERE
 
 
 def rows(*names: str, without: str = "") -> dict[str, tuple[str, ...]]:
@@ -121,7 +122,7 @@ def as_seen(run: Run, observed: dict[str, tuple[str, ...]]) -> Run:
 def runs(rule: str) -> Iterator[tuple[Run, str]]:
     """The runs of a rule's listing, each with its expectation."""
     listing = HERE / f"{rule}.md"
-    for name, expect in sorted({(e.run, e.expect) for e in expectations(listing)}):
+    for name, expect in sorted({(e.run, e.expect) for e in expectations(listing.read_text())}):
         yield build_run(listing.read_text(), name, listing.name), expect
 
 

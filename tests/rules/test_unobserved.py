@@ -20,6 +20,7 @@ import pyarrow as pa
 import pytest
 
 from shstk.listing import build_run
+from shstk.listing.expected import expectations
 from shstk.replay.facts import Facts
 from shstk.replay.rules import RULES
 from shstk.replay.run import Run
@@ -27,7 +28,7 @@ from shstk.schemas.tables import TABLES
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from test_rules import HERE, expectations
+from test_rules import HERE
 
 # Columns whose null is a value, too: nothing tells whether it was observed.
 MEANT: Final = {
@@ -40,10 +41,10 @@ MEANT: Final = {
 
 def satisfied(rule: str) -> Iterator[tuple[Run, str]]:
     """The runs of a rule's listing that satisfy it, each with its expectation."""
-    listing = HERE / f"{rule}.md"
+    listing = (HERE / f"{rule}.md").read_text()
     own = [e for e in expectations(listing) if (e.rule, e.outcome) == (rule, "satisfied")]
     for name, expect in sorted({(e.run, e.expect) for e in own}):
-        yield build_run(listing.read_text(), name, listing.name), expect
+        yield build_run(listing, name, f"{rule}.md"), expect
 
 
 def unobserved(run: Run, table: str, column: str, cells: set[int]) -> Run:
