@@ -30,7 +30,7 @@ LATE: Final = {
     "mms": ("seq_end",),
 }
 # Endings that stop a program which would have continued: the last instruction's rows may be cut.
-OPEN_ENDINGS: Final = frozenset({"timeout", "interrupted", "stopped", "recovered"})
+OPEN_ENDINGS: Final = frozenset({"timeout", "interrupted", "full", "stopped", "recovered"})
 
 
 @dataclass(frozen=True)

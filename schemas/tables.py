@@ -367,6 +367,8 @@ TRACED: Final = tuple(t.name for t in _ALL if t.trace)
 # The words of --trace, each the name of a table; `code` is recorded with flow, which refers to it.
 TRACES: Final = tuple(dict.fromkeys(t.trace for t in _ALL if t.trace))
 DEFAULT_TRACE: Final = ("cfi", "flow")
+# Bytes on disk at which a recording ends: hours of a busy program, and less than most disks have.
+MAX_SIZE: Final = 8 << 30
 # The tables that can be recorded for a part of a run. Block numbers depend on all blocks before it.
 WINDOWED: Final = tuple(t.name for t in _ALL if t.trace and "block" not in t.names)
 

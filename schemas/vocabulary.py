@@ -35,6 +35,7 @@ ENDINGS: Final = (
     "limit",
     "timeout",
     "interrupted",
+    "full",  # the run reached --max-size
     "stopped",  # by a plugin; manifest.warnings names the plugin and the reason
     "recovered",
 )

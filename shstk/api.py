@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from shstk.schemas.revisions import COMPARED
-from shstk.schemas.tables import DEFAULT_TRACE
+from shstk.schemas.tables import DEFAULT_TRACE, MAX_SIZE
 
 if TYPE_CHECKING:
     import polars as pl
@@ -49,6 +49,7 @@ def record(
     out: str | Path | None = None,
     trace: Iterable[str] = DEFAULT_TRACE,
     plugins: Iterable[str | Plugin] = (),
+    max_size: int | None = MAX_SIZE,
     force: bool = False,
     **guest: Unpack[GuestArguments],
 ) -> RecordResult:
@@ -56,8 +57,8 @@ def record(
 
     out: the run directory (default: the program's name with .run). trace: the executor tables to
     record, from cfi, flow and insn. plugins: texts as for --plugin, or instances created for this
-    run. guest: see GuestOptions in shstk.tracer.options. Raises BadProgram, BadPlugin, CannotWrite,
-    UsageError.
+    run. max_size: bytes on disk at which the run ends; None: no limit. guest: see GuestOptions in
+    shstk.tracer.options. Raises BadProgram, BadPlugin, CannotWrite, UsageError.
     """
     from shstk.plugins.loading import load
     from shstk.tracer.record import RecordOptions
@@ -68,6 +69,7 @@ def record(
         args,
         out=Path(out) if out is not None else None,
         trace=frozenset(trace),
+        max_size=max_size,
         force=force,
         plugins=tuple(load(plugin) for plugin in plugins),
         **guest,

@@ -62,6 +62,7 @@ class RunResult:
             "deadlock": "ended in a deadlock: every task is blocked",
             "limit": "stopped at --max-instructions",
             "timeout": "stopped at --timeout",
+            "full": "stopped at --max-size",
             "interrupted": "interrupted",
             "stopped": "stopped by a plugin",
         }.get(self.ending, self.ending)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from shstk.schemas.errors import CannotWrite, UsageError
 from shstk.schemas.manifest import U64, Manifest, Rlimit, TreeEntry
-from shstk.schemas.tables import DEFAULT_TRACE, TRACES
+from shstk.schemas.tables import DEFAULT_TRACE, MAX_SIZE, TRACES
 from shstk.schemas.uapi import PAGE
 from shstk.schemas.version import VERSION
-from shstk.tracer.guest import Guest, RunResult, set_up
+from shstk.tracer.guest import Guest, Limits, RunResult, set_up
 from shstk.tracer.kernel.boot import initial_limits
 from shstk.tracer.kernel.kernel import FIRST_PID
 from shstk.tracer.options import GuestOptions
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RecordOptions(GuestOptions):
-    """out: the run directory; by default the program's name with .run. plugins: new instances for
-    each run."""
+    """out: the run directory; by default the program's name with .run. max_size: bytes of the run
+    on disk at which it ends; None: no limit. plugins: new instances for each run."""
 
     out: Path | None = None
     force: bool = False
     trace: frozenset[str] = frozenset(DEFAULT_TRACE)
+    max_size: int | None = MAX_SIZE
     plugins: tuple[Plugin, ...] = ()
 
 
@@ -51,7 +52,12 @@ def record(options: RecordOptions) -> RecordResult:
         trace=options.trace,
         force=options.force,
         plugins=options.plugins,
+        max_size=options.max_size,
     )
+
+
+def _or_full(limits: Limits, rec: Recorder, most: int | None) -> Limits:
+    return limits if most is None else lambda: limits() or ("full" if rec.size >= most else None)
 
 
 def _known(trace: Iterable[str]) -> tuple[str, ...]:
@@ -72,6 +78,7 @@ def record_guest(
     trace: Iterable[str],
     force: bool,
     plugins: Sequence[Plugin] = (),
+    max_size: int | None = MAX_SIZE,
 ) -> RecordResult:
     """Run the guest that set_up(recorder, _core.TRACE_* bits) returns, and record it into `out`.
 
@@ -82,6 +89,7 @@ def record_guest(
     try:
         watching = Plugins(plugins, rec, trace_bits(traced))
         guest = set_up(watching.recorder, watching.trace)
+        guest = replace(guest, limits=_or_full(guest.limits, rec, max_size))
     except CannotWrite as error:
         rec.discard()
         raise CannotWrite(error.what) from error  # without the hint: nothing is kept

@@ -36,6 +36,7 @@ import polars as pl
 from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import OK, Outcome
+from shstk.replay.run import Run
 
 NEEDS = ("syscalls", "output.tid")
 APPLIES = "output of a recorded run"
@@ -47,19 +48,19 @@ def check(facts: Facts) -> Iterator[Outcome]:
     calls = facts.run.table("syscalls").select(
         "tid", "name", "ret", "seq_end", call="seq", at="seq"
     )
-    rows = facts.run.table("output").join_asof(
+    rows = _sizes(facts.run).join_asof(
         calls, left_on="seq", right_on="at", by="tid", check_sortedness=False
     )
     inside = pl.col("seq_end").is_null() | (pl.col("seq") <= pl.col("seq_end"))
     stray = rows.filter(pl.col("call").is_null() | ~inside)
     for row in stray.iter_rows(named=True):
-        yield trace.odd(row, "a call around it", "none", f"{len(row['bytes'])} bytes of output")
+        yield trace.odd(row, "a call around it", "none", f"{row['size']} bytes of output")
     totals = (
         rows.filter(inside & pl.col("ret").is_not_null())
         .group_by("call", maintain_order=True)
         .agg(
             pl.col("seq", "tid", "mm", "name", "ret").first(),
-            wrote=pl.col("bytes").bin.size().sum().cast(pl.Int64),
+            wrote=pl.col("size").sum().cast(pl.Int64),
         )
     )
     for row in totals.iter_rows(named=True):
@@ -68,3 +69,17 @@ def check(facts: Facts) -> Iterator[Outcome]:
             continue
         expected = f"{row['ret']} bytes, as {row['name']} returned"
         yield trace.odd(row, expected, f"{row['wrote']}", "output", evidence=(row["call"],))
+
+
+def _sizes(run: Run) -> pl.DataFrame:
+    """The rows of output, each with the size of its bytes in their place."""
+    parts = [
+        pl.DataFrame(
+            schema={"seq": pl.UInt64, "tid": pl.UInt32, "mm": pl.UInt32, "size": pl.UInt32}
+        )
+    ]
+    for batch in run.batches("output"):
+        part = pl.from_arrow(batch)
+        assert isinstance(part, pl.DataFrame)
+        parts.append(part.select("seq", "tid", "mm", size=pl.col("bytes").bin.size()))
+    return pl.concat(parts)

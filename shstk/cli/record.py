@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 import shstk
-from shstk.cli.common import plugin_option, show_plugins
+from shstk.cli.common import Size, plugin_option, show_plugins
 from shstk.cli.guest import guest_options, settings, verbose_option
 from shstk.cli.realkernel import REAL_OPTIONS, check_given, given, machine_options, real_options
 from shstk.cli.terminal import (
@@ -18,7 +18,7 @@ from shstk.cli.terminal import (
     show_tier,
     show_warnings,
 )
-from shstk.schemas.tables import DEFAULT_TRACE, TRACES
+from shstk.schemas.tables import DEFAULT_TRACE, MAX_SIZE, TRACES
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -34,6 +34,14 @@ from shstk.schemas.tables import DEFAULT_TRACE, TRACES
     metavar="TABLES",
     help=f"Executor tables to record: {', '.join(TRACES)}. Rules read only cfi.",
 )
+@click.option(
+    "--max-size",
+    type=Size(),
+    default=MAX_SIZE,
+    show_default=f"{MAX_SIZE >> 30}G",
+    metavar="SIZE",
+    help="End the run when it takes SIZE on disk; 0: no limit.",
+)
 @plugin_option
 @verbose_option
 @machine_options()
@@ -47,6 +55,7 @@ def command(
     output: Path | None,
     force: bool,
     trace: str,
+    max_size: int,
     plugins: tuple[str, ...],
     verbose: bool,
     exit_guest: bool,
@@ -74,6 +83,7 @@ def command(
         out=output,
         force=force,
         trace=trace.split(","),
+        max_size=max_size or None,
         plugins=plugins,
         **settings(options),
         on_output=passing,

@@ -24,6 +24,7 @@ from shstk.tracer import _core
 from shstk.tracer.recording.rundir import Partial
 
 _QUEUE: Final = 8  # maximum batches waiting for the second thread
+_QUEUE_BYTES: Final = 2**25  # of strings in them
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,8 @@ class Collector:
         for name, rows in self._rows.items():
             if rows:
                 self._rows[name] = []
-                self._writer.put(name, lambda n=name, r=rows: to_batch(TABLES[n], r))
+                size = sum(len(row["bytes"]) for row in rows if row.get("bytes"))
+                self._writer.put(name, lambda n=name, r=rows: to_batch(TABLES[n], r), size)
         self._waiting_rows = self._waiting_bytes = 0
 
 
@@ -195,6 +197,11 @@ class Recorder(Collector):
         self._partial = Partial.create(directory, force)
         self._force = force
         super().__init__(self._partial, module_of, thresholds)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the run on disk, some tenths of a second ago."""
+        return self._partial.size
 
     def begin(self, manifest: Manifest) -> None:
         """Store the manifest as far as it is known, so that the run can be recovered."""
@@ -271,20 +278,29 @@ class _MakeBatch(Protocol):
     def __call__(self) -> pa.RecordBatch: ...
 
 
+_Item = tuple[str, _MakeBatch, int]
+
+
 class _Writer:
     """The second thread: builds batches and passes them to the sink, in order."""
 
     def __init__(self, sink: Sink) -> None:
         self.rows: dict[str, int] = {}  # written so far
         self._sink = sink
-        self._queue: queue.Queue[tuple[str, _MakeBatch] | Mark | None] = queue.Queue(_QUEUE)
+        self._queue: queue.Queue[_Item | Mark | None] = queue.Queue(_QUEUE)
+        self._bytes = 0  # of strings in the queue
+        self._room = threading.Condition()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="shstk-writer", daemon=True)
         self._thread.start()
 
-    def put(self, table: str, make: _MakeBatch) -> None:
+    def put(self, table: str, make: _MakeBatch, size: int = 0) -> None:
+        """size: bytes of strings in the batch. Waits while more than _QUEUE_BYTES are waiting."""
         self._raise()
-        self._queue.put((table, make))
+        with self._room:
+            self._room.wait_for(lambda: not self._bytes or self._bytes + size <= _QUEUE_BYTES)
+            self._bytes += size
+        self._queue.put((table, make, size))
 
     def put_mark(self, mark: Mark) -> None:
         self._raise()
@@ -306,22 +322,25 @@ class _Writer:
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
-            if self._error:
-                continue  # keep draining the queue until the first thread sees the error
-            try:
-                self._do(item)
-            except Exception as e:
-                self._error = e
+            if not self._error:  # else drain the queue until the first thread sees the error
+                try:
+                    self._do(item)
+                except Exception as e:
+                    self._error = e
+            if not isinstance(item, Mark):
+                with self._room:
+                    self._bytes -= item[2]
+                    self._room.notify()
         try:
             self._sink.close_streams()
         except Exception as e:
             self._error = self._error or e
 
-    def _do(self, item: tuple[str, _MakeBatch] | Mark) -> None:
+    def _do(self, item: _Item | Mark) -> None:
         if isinstance(item, Mark):
             self._sink.mark(item.seq, self.rows, item.open_rows)
             return
-        table, make = item
+        table, make, _ = item
         batch = make()
         self._sink.append(table, batch)
         self.rows[table] = self.rows.get(table, 0) + batch.num_rows

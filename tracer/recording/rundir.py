@@ -65,6 +65,8 @@ class Partial:
 
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
+        self.size = 0  # bytes on disk at the last mark
+        self._of_files = 0  # bytes of the files that the guest read
         self._unlock = weakref.finalize(self, os.close, lock)
         self._files: dict[str, TableFile] = {}  # of the executor's tables, in seq order
         # Of the other tables, whose rows may be late: a call's comes at its end.
@@ -118,6 +120,7 @@ class Partial:
         if not target.exists():
             with _writing(self.path, self._kept):
                 _write(target, data, sync=False)
+            self._of_files += len(data)
         return sha256
 
     def add_plugin(self, name: str, table: pa.Table) -> PluginEntry:
@@ -156,6 +159,8 @@ class Partial:
             for file in self._files.values():
                 file.save()
             progress.write(line + "\n")
+            streamed = sum(self._stream(table).stat().st_size for table in self._streams)
+            self.size = self._of_files + streamed + sum(f.size for f in self._files.values())
 
     def close_streams(self) -> None:
         with _writing(self.path, self._kept):

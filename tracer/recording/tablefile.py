@@ -1,6 +1,6 @@
 """The Parquet file of a table, written while its rows arrive.
 
-    <table>.<n>.group    row group n: ROW_GROUP rows, a complete Parquet file
+    <table>.<n>.group    row group n: ROW_GROUP rows or GROUP_BYTES, a complete Parquet file
     <table>.<n>.arrows   rows of the group that is not full yet, as an IPC stream
 
 Both survive kill -9. Sealing writes the last, short group and joins the groups without decoding
@@ -13,6 +13,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from shstk.schemas.tables import TABLES, Table
 from shstk.tracer.recording.parquet_join import join
 
 ROW_GROUP: Final = 2**19  # rows
+GROUP_BYTES: Final = 2**26  # of strings; a row that alone has more is a group of its own
 GROUP: Final = ".group"
 STREAM: Final = ".arrows"
 
@@ -54,17 +56,36 @@ class TableFile:
         self._first = self._last = 0  # seqs
         self._held: list[pa.RecordBatch] = []  # rows of the group that is not full yet
         self._held_rows = 0
+        self._held_bytes = 0  # of strings
+        self._long = [c.name for c in TABLES[name].columns if c.base in ("str", "bytes")]
+        self.size = 0  # bytes of the groups
         self._saved = 0  # number of batches of `_held` in the stream
         self._stream: Any = None
 
     def append(self, batch: pa.RecordBatch) -> None:
         while batch.num_rows:
-            part = batch[: ROW_GROUP - self._held_rows]
+            part = batch[: self._room(batch)]
             batch = batch[part.num_rows :]
             self._held.append(part)
             self._held_rows += part.num_rows
-            if self._held_rows == ROW_GROUP:
+            if batch.num_rows or self._held_rows == ROW_GROUP or self._held_bytes >= GROUP_BYTES:
                 self._write_group()
+
+    def _room(self, batch: pa.RecordBatch) -> int:
+        """How many rows of a batch the group still takes. Their strings are counted."""
+        rows: int = min(batch.num_rows, ROW_GROUP - self._held_rows)
+        if not self._long:
+            return rows
+        sizes = [
+            pc.fill_null(pc.binary_length(batch[name][:rows]), 0).cast(pa.int64())
+            for name in self._long
+        ]
+        each = reduce(pc.add, sizes)
+        after = pc.cumulative_sum(each)
+        before = pc.subtract(after, each)
+        fit = int(pc.sum(pc.less(before, GROUP_BYTES - self._held_bytes)).as_py())  # at least one
+        self._held_bytes += after[fit - 1].as_py()
+        return fit
 
     def save(self) -> None:
         """Flush the appended rows to disk, so that they survive kill -9."""
@@ -119,7 +140,8 @@ class TableFile:
         self.close()
         self._stream_path.unlink(missing_ok=True)
         self._groups.append(path)
-        self._held, self._held_rows, self._saved = [], 0, 0
+        self.size += path.stat().st_size
+        self._held, self._held_rows, self._held_bytes, self._saved = [], 0, 0, 0
 
     def _hash(self, batches: list[pa.RecordBatch]) -> None:
         for batch in batches:
