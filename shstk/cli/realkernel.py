@@ -93,7 +93,7 @@ _COMPARED: Final = (
 )
 # Options of a guest that a real machine does not have.
 _MODEL_ONLY: Final = (
-    *("abi", "enable_cfi", "max_instructions", "overlay", "plugins"),
+    *("abi", "enable_cfi", "max_instructions", "max_size", "overlay", "plugins"),
     *("quantum", "rlimits", "tier", "trace", "tty", "verbose"),
 )
 _REAL_ONLY: Final = (
