@@ -1,4 +1,4 @@
-"""A call ends with its run: a guest can make one that takes for ever."""
+"""What a guest could make without end: a call, kernel steps, warnings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from direct import Direct
 from guest_run import Result, run
 
-from shstk.tracer.kernel.kernel import Halted
+from shstk.tracer.kernel.kernel import WARNINGS_MAX, Halted
 
 SIZE = 1 << 24
 # openat(AT_FDCWD, "/dev/ptmx", O_RDWR), then a write of 16 MiB that nobody reads.
@@ -51,3 +51,11 @@ def test_a_run_ends_where_its_kernel_has_no_more_steps() -> None:
     with pytest.raises(Halted, match="limit"):
         all(k.seq() for _ in range(1 << 20))
     assert k.warnings == ["the kernel took 1048576 steps after instruction 0: the run ends there"]
+
+
+def test_warnings_have_an_end() -> None:
+    k = Direct().k
+    for n in range(3000):
+        k.warn(f"system call {n} is unknown")
+    assert len(k.warnings) == WARNINGS_MAX + 1
+    assert k.warnings[-1] == "there were more warnings"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FIRST_PID: Final = 100
 PID_MAX: Final = 32768
+WARNINGS_MAX: Final = 1000
 _BREATH: Final = 1 << 12  # kernel steps
 _ARGS: Final = ("a0", "a1", "a2", "a3", "a4", "a5")
 
@@ -167,9 +168,10 @@ class Kernel:
         return seq
 
     def warn(self, message: str) -> None:
-        """Each message is reported once."""
-        if message not in self.warnings:
-            self.warnings.append(message)
+        """Each message is reported once, and no more than WARNINGS_MAX."""
+        if len(self.warnings) <= WARNINGS_MAX and message not in self.warnings:
+            full = len(self.warnings) == WARNINGS_MAX
+            self.warnings.append("there were more warnings" if full else message)
 
     def limit(self, call: str, words: str, detail: str = "") -> None:
         """Warn that a call has met a limit of the model. words: part of `why` in its table row."""
