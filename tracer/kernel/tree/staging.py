@@ -108,6 +108,8 @@ class Staging:
 
     def parents(self, path: bytes, mode: Callable[[bytes], int | None]) -> None:
         """The directories that a path is in, where they are missing. mode: of each, if known."""
+        with suppress(FileNotFoundError), self._place.entry(path):
+            return
         names = path.split(b"/")[:-1]
         for n in range(1, len(names) + 1):
             above = b"/".join(names[:n])
