@@ -50,10 +50,12 @@ def render(
 
 
 def _ended(death: Death | None) -> dict[str, Any]:
-    explained = death and death.explained
+    if death is None or not death.ended:
+        return {"killed_by": None, "fault": None}
+    explained = death.explained
     return {
-        "killed_by": death and signal_name(death.signo),
-        "fault": explained and as_json(explained),
+        "killed_by": signal_name(death.signo),
+        "fault": as_json(explained) if explained else None,
     }
 
 

@@ -43,7 +43,7 @@ def text(report: Report, look: Look, verbose: bool, full: bool, death: Death | N
 def summary(report: Report, death: Death | None) -> str:
     """One line: how the guest died, how many findings of how many causes, and in which rules."""
     found, new = _counting(report), "new " if report.compared else ""
-    said = [f"killed by {signal_name(death.signo)}"] if death else []
+    said = [f"killed by {signal_name(death.signo)}"] if death and death.ended else []
     if found:
         roots = Counter(cause.root.rule.id for kind in report.kinds for cause in kind.causes)
         rules = ", ".join(f"{id} ({count})" for id, count in roots.items())
@@ -67,7 +67,7 @@ def total(reports: Sequence[Report], deaths: Sequence[Death | None]) -> str:
     said = [f"{len(reports)} runs", _count(findings, "finding")]
     if dirty:
         said[-1] += f" in {', '.join(dirty)}"
-    if dead := [death.run for death in deaths if death]:
+    if dead := [death.run for death in deaths if death and death.ended]:
         said.append(f"killed: {', '.join(dead)}")
     return "; ".join(said) + "\n"
 
@@ -91,6 +91,7 @@ def _count(number: int, what: str) -> str:
 def _death(death: Death, look: Look) -> Iterator[str]:
     signal = f"the guest was killed by {signal_name(death.signo)}"
     first = ending(death.explained) if death.explained else signal
+    first += "" if death.ended else "; the guest went on"
     for line in look.text(first):
         yield look.paint(line, "error")
     if death.explained:

@@ -16,6 +16,7 @@ from shstk.replay.explain.model import Call, Death, Explanation, Motion, Some, V
 from shstk.replay.explain.scene import Scene
 from shstk.schemas.errors import UsageError
 from shstk.schemas.seq import STEPS, show
+from shstk.schemas.uapi import SEGV_CPERR, SIGNALS
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
@@ -43,19 +44,16 @@ def explanations(run: Run, found: Sequence[Fault], *, brief: bool = False) -> It
 
 
 def death(run: Run) -> Death | None:
-    """How a fatal signal ended the guest, if one did."""
+    """How a fatal signal ended the guest, if one did; else the last death of one of its processes
+    by a CFI fault. A shell that ran the program survives it."""
     status = run.manifest.exit_status
-    if run.manifest.ending != "killed" or status is None:
-        return None
-    signo = status & 0x7F
-    fatal = [f for f in faults(run) if f.fatal and f.signo == signo]
-    return Death(run.name, signo, next(explanations(run, fatal[-1:]), None))
-
-
-def end(run: Run) -> Explanation | None:
-    """The explanation of the fault that ended the run, if one did."""
-    found = death(run)
-    return found.explained if found else None
+    if run.manifest.ending == "killed" and status is not None:
+        signo = status & 0x7F
+        fatal = [f for f in faults(run) if f.fatal and f.signo == signo]
+        return Death(run.name, signo, next(explanations(run, fatal[-1:]), None), ended=True)
+    fatal = [f for f in faults(run) if f.fatal and f.code == SEGV_CPERR]
+    told = next(explanations(run, fatal[-1:]), None)
+    return Death(run.name, SIGNALS["SIGSEGV"], told, ended=False) if told else None
 
 
 def chosen(run: Run, seq: int | None, *, every: bool = False) -> list[Fault]:

@@ -153,11 +153,13 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Death:
-    """How a fatal signal ended the guest. explained: if a fault raised the signal."""
+    """How a fatal signal ended the guest, or only a process of it. explained: if a fault raised
+    the signal."""
 
     run: str
     signo: int
     explained: Explanation | None
+    ended: bool
 
     @property
     def violation(self) -> Violation | None:

@@ -53,8 +53,8 @@ def text(explanation: Explanation) -> str:
 
 def short(explanation: Explanation, look: Look) -> list[str]:
     """A summary for a check, in lines that follow `ending`."""
-    e = explanation
-    rule = f" ({e.verdict.rule})" if e.verdict.rule else ""
+    e, violated = explanation, explanation.verdict.violation
+    rule = f" ({violated.rule.id} {violated.rule.slug})" if violated else ""
     return [
         *look.text(f"{e.title}.", 2),
         *look.text(f"likely cause{rule}: {e.verdict.sentence}.", 2),

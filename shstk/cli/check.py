@@ -100,7 +100,7 @@ def command(
     program, in shstk.toml or in [tool.shstk] of pyproject.toml (docs/check.md).
     """
     from shstk.replay import baseline as baselines
-    from shstk.replay.explain import death
+    from shstk.replay.explain import death as death_of
     from shstk.replay.report import render
     from shstk.replay.rules.own import catalogue
 
@@ -133,11 +133,11 @@ def command(
             named = {id(f): one for f, one in baselines.identities(run, report)}
             report = replace(report, identities=named)
         reports.append(report)
-        deaths.append(death(run))
+        deaths.append(death_of(run))
     if write_baseline:
         return _write(write_baseline, made)
     show_text(render(reports, format, verbose, deaths, full, look()), pager and format == "text")
-    died = "guest-death" in fail_on and any(deaths)
+    died = "guest-death" in fail_on and any(death.ended for death in deaths if death)
     return Exit.FINDINGS if died or not all(made.clean for made in reports) else Exit.OK
 
 

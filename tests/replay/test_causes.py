@@ -163,3 +163,24 @@ def test_death_by_a_signal_that_no_fault_raised() -> None:
     text = render([check(run)], "text", deaths=[death(run)])
     assert text.split("\n\n")[1] == "the guest was killed by SIGABRT"
     assert text.splitlines()[-1].startswith("listing: killed by SIGABRT; no findings; ")
+
+
+def test_a_child_that_a_cfi_fault_killed_is_said_too() -> None:
+    """The guest went on: neither its end nor the last line is about it."""
+    body = """30  t1 fork() = 2 { t2 mm2 new_mm fork mm1; t2 created }
+    t2 first_user
+40  t2 fault 18 tval=3 pc=0x10400 address=0x5000 expected=1 found=2 signo=SIGSEGV code=SEGV_CPERR
+    t2 fatal SIGSEGV code=SEGV_CPERR
+    t2 exit_begin 11; t2 mm_dropped 0
+60  t1 sspopchk 0x10234
+70  t1 exit_group(0) { exit_begin 0; unmap S1; mm_dropped 0 }
+```"""
+    run = threaded(body)
+    found, dead = check(run), death(run)
+    text = render([found], "text", deaths=[dead])
+    told = text.split("\n\n")[1].splitlines()[0]
+    assert told.startswith("task 2 was killed by SIGSEGV (SEGV_CPERR) at 40.1")
+    assert told.endswith("; the guest went on")
+    assert "killed by" not in text.splitlines()[-1]
+    (shown,) = json.loads(render([found], "json", deaths=[dead]))
+    assert (shown["killed_by"], shown["fault"]) == (None, None)

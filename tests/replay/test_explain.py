@@ -13,7 +13,7 @@ import pytest
 from listings import threaded
 
 from shstk.listing import build
-from shstk.replay.explain import end, explain
+from shstk.replay.explain import death, explain
 from shstk.replay.explain.faults import faults
 from shstk.replay.explain.text import text
 from shstk.replay.run import Run
@@ -221,7 +221,9 @@ def test_cause_place_and_pusher(case: Case, recorded: Callable[..., Run]) -> Non
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_fault_ended_the_run(case: Case, recorded: Callable[..., Run]) -> None:
     run = recorded(case.name, case.kernel)
-    found = end(run)
+    dead = death(run)
+    assert dead is not None
+    found = dead.explained
     assert found is not None
     assert found == explain(run)[0]
 
@@ -250,7 +252,7 @@ def test_the_handoff_that_put_two_tasks_on_one_stack(recorded: Callable[..., Run
     assert found.writer is not None
     assert (found.fault.tid, found.writer.tid) == (101, 102)
     assert any("task 102 started with ssp" in line for line in found.verdict.evidence)
-    assert end(recorded("two-tasks")) is None  # 7.2 gives each its own
+    assert death(recorded("two-tasks")) is None  # 7.2 gives each its own
 
 
 def test_instructions_tell_who_overwrote_the_return_address(recorded: Callable[..., Run]) -> None:
@@ -380,7 +382,7 @@ def test_an_exec_that_fails_past_its_point_of_no_return() -> None:
 def test_no_fault() -> None:
     assert explain(threaded()) == []
     assert explain(threaded(), every=True) == []
-    assert end(threaded()) is None
+    assert death(threaded()) is None
 
 
 @pytest.mark.parametrize(
