@@ -18,7 +18,8 @@ class Line:
 
     shadow: its address on the shadow stack. entry: where it is on the ordinary one.
     kind: same; shadow or ordinary: it is on this one alone; not pushed: it is still in a register,
-    or its function has no sspush;
+    or its function has no sspush; unclear: it is not on the shadow stack, and its function's code,
+    which would tell whether it pushes, is not known;
     unshadowed: there is no shadow stack to compare with;
     token: of a signal, at the place where the ordinary stack has the signal's frame; interrupted:
     where that signal came.
@@ -62,11 +63,8 @@ def _lines(
         elif entry and word == entry.value and not (instruction == "sspush" and j == 0):
             yield Line(entry.value, at, entry, "same")
             i, j = i + 1, j + 1
-        elif entry and (
-            not entry.pushed
-            or (entry.how == "register" and not (instruction == "sspopchk" and j == 0))
-        ):
-            yield Line(entry.value, None, entry, "not pushed")
+        elif entry and (alone := _excused(entry, instruction == "sspopchk" and j == 0)):
+            yield Line(entry.value, None, entry, alone)
             j += 1
         else:
             more, less = _until_they_meet(shadow[i:], ordinary[j:])
@@ -75,6 +73,15 @@ def _lines(
             for entry in ordinary[j : j + less]:
                 yield Line(entry.value, None, entry, "ordinary")
             i, j = i + more, j + less
+
+
+def _excused(entry: Entry, popping: bool) -> str:
+    """Why a return address that the shadow stack lacks is no difference; empty: it is one."""
+    if entry.how == "register":
+        return "" if popping else "not pushed"
+    if entry.how == "search" or entry.pushed:
+        return ""
+    return "unclear" if entry.pushed is None else "not pushed"
 
 
 def _until_they_meet(

@@ -31,28 +31,35 @@ _FRAME: Final = 1 << 20  # bytes: no function's frame is taken to be larger
 class Entry:
     """A return address. slot: where it stands in memory; None: in the register. how: by what it was
     found: register, tables, frame pointer or search; signal: it is where a signal interrupted.
-    pushed: whether the function that returns there has an sspush before the place where it is."""
+    pushed: whether the function that returns there has an sspush before the place where it is;
+    None: its code is not known, or where it begins."""
 
     value: int
     slot: int | None
     how: str
-    pushed: bool = True
+    pushed: bool | None = None
 
 
 class Walk:
     """One walk up a thread's ordinary stack. shadow: the words of its shadow stack from ssp up."""
 
     def __init__(
-        self, memory: Memory, tables: Tables, registers: Sequence[int], shadow: Sequence[int]
+        self,
+        memory: Memory,
+        tables: Tables,
+        registers: Sequence[int],
+        shadow: Sequence[int],
+        popping: bool,
     ) -> None:
-        """registers: pc, x1 to x31."""
+        """registers: pc, x1 to x31. popping: whether it is known to be at an sspopchk."""
+        self._popping = popping
         self._memory = memory
         self._tables = tables
         self._shadow = shadow
         self._met = 0  # words of the shadow stack that were met, or went by
         self._pc = registers[0]
         self._x: dict[int, int] = dict(enumerate(registers))
-        self._pushers: dict[int, bool] = {}
+        self._pushers: dict[int, bool | None] = {}
 
     def entries(self) -> Iterator[Entry]:
         """Innermost first."""
@@ -89,6 +96,8 @@ class Walk:
         if self._memory.read(self._x[_RA], 8) == SIGRETURN and not self._tables.at(self._pc):
             return Entry(self._x[_RA], None, "register")
         code = self._memory.read(self._pc, 8)
+        if self._popping and not code:
+            return Entry(self._x[_RA], None, "register")
         register = _POPS.get(_word(code))
         after = code[4:] if register and code[0] & 3 == 3 else code[2:] if register else code
         if register is None or _RETURNS.get(_word(after)) != register:
@@ -132,11 +141,12 @@ class Walk:
         near = self._shadow[self._met : self._met + _NEAR]
         return value in near or not cfa < caller < cfa + _FRAME
 
-    def _pushes(self, begin: int, end: int) -> bool:
-        """Whether a range of code has an sspush; code that is not known may have one."""
+    def _pushes(self, begin: int, end: int) -> bool | None:
+        """Whether a range of code has an sspush."""
         if begin not in self._pushers:
             code = self._memory.read(begin, min(end - begin, _PROLOGUE))
-            self._pushers[begin] = not code or any(w in _PUSHES for w in _instructions(code))
+            found = any(word in _PUSHES for word in _instructions(code))
+            self._pushers[begin] = found if code else None
         return self._pushers[begin]
 
     def _by_frame_pointer(self) -> Entry | None:

@@ -18,6 +18,7 @@ from shstk.replay.explain.model import Other, Pair, Verdict, as_text
 from shstk.replay.explain.scene import Scene
 from shstk.replay.rules import named
 from shstk.replay.symbols import Place
+from shstk.schemas.causes import SHADOW_STACK_FAULT, SOFTWARE_CHECK
 from shstk.schemas.uapi import PROT_WRITE
 
 _BELOW: Final = 8  # words below ssp that may have been popped last
@@ -44,7 +45,7 @@ class Moment:
 
     @cached_property
     def lines(self) -> list[Line]:
-        return self.dump.two_stacks(self.thread, self.fault.instruction)
+        return self.dump.two_stacks(self.thread, instruction_of(self.fault))
 
     @cached_property
     def sharers(self) -> list[Thread]:
@@ -108,6 +109,12 @@ def pairs(scene: Scene, dump: Dump, fault: Fault) -> Iterator[Pair]:
         how = line.entry.how if line.entry else None
         place = _site(scene, dump, fault, line)
         yield Pair(line.kind, line.value, place, line.shadow, slot, how)
+
+
+def instruction_of(fault: Fault) -> str | None:
+    """The faulting instruction; where its word is not known, its exception may tell."""
+    popped = (fault.cause, fault.tval) == (SOFTWARE_CHECK, SHADOW_STACK_FAULT)
+    return "sspopchk" if popped else fault.instruction
 
 
 def _site(scene: Scene, dump: Dump, fault: Fault, line: Line) -> Place | None:

@@ -245,6 +245,7 @@ def _pair(pair: Pair, first: bool) -> tuple[str, ...]:
         "token": "the token of a signal",
         "interrupted": f"interrupted at {name}",
         "not pushed": f"{name} (not pushed)",
+        "unclear": f"{name} (not on the shadow stack; its function's code is not known)",
     }
     told = notes.get(pair.kind, name)
     told += "  <- the first that differs" if first else ""
