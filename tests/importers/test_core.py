@@ -185,6 +185,18 @@ def test_without_the_program_the_words_are_compared_all_the_same(
     assert str(told.expected.place).startswith("faulty+0x")
 
 
+def test_without_the_note_of_files_the_program_is_placed_by_its_segments(
+    crashes: Path, tmp_path: Path
+) -> None:
+    core = (crashes / "core.smashed").read_bytes()
+    hidden = core.replace(struct.pack("<I", FILE), struct.pack("<I", FILE + 1), 1)
+    found = imported(tmp_path, hidden, executable=BIN / "faulty.elf")
+    assert "the core has no note NT_FILE" in " ".join(found.manifest.warnings)
+    (told,) = shstk.explain_fault(found)
+    assert str(told.place).startswith("smashed+0x")
+    assert [pair.how for pair in told.two_stacks] == [None, "register", "tables"]
+
+
 def test_another_build_of_the_program_is_not_used(crashes: Path, tmp_path: Path) -> None:
     """Its names would be wrong."""
     made = shstk.import_core(
