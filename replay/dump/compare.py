@@ -40,7 +40,7 @@ def compare(
 ) -> list[Line]:
     """Innermost first. shadow: (address, word) from ssp upwards; None: there is no shadow stack.
     instruction: where the thread is. At an sspopchk what is in the register should be on the shadow
-    stack, at an sspush it is not there yet."""
+    stack, at an sspush or where a jump has just led to (lpad) it is not there yet."""
     if shadow is None:
         kinds = {"signal": "interrupted"}
         return [Line(e.value, None, e, kinds.get(e.how, "unshadowed")) for e in ordinary]
@@ -60,7 +60,11 @@ def _lines(
                 i += 1
             yield Line(entry.value, None, entry, "interrupted")
             j += 1
-        elif entry and word == entry.value and not (instruction == "sspush" and j == 0):
+        elif (
+            entry
+            and word == entry.value
+            and not (instruction in ("sspush", "lpad") and entry.how == "register" and j == 0)
+        ):
             yield Line(entry.value, at, entry, "same")
             i, j = i + 1, j + 1
         elif entry and (alone := _excused(entry, instruction == "sspopchk" and j == 0)):

@@ -49,10 +49,11 @@ class Walk:
         tables: Tables,
         registers: Sequence[int],
         shadow: Sequence[int],
-        popping: bool,
+        instruction: str | None,
     ) -> None:
-        """registers: pc, x1 to x31. popping: whether it is known to be at an sspopchk."""
-        self._popping = popping
+        """registers: pc, x1 to x31. instruction: that of a fault: sspopchk, or lpad where a jump
+        has just led to."""
+        self._instruction = instruction
         self._memory = memory
         self._tables = tables
         self._shadow = shadow
@@ -92,12 +93,16 @@ class Walk:
 
     def _first(self) -> Entry | None:
         """Where the register is known to have it: at the end of a function, which has popped its
-        frame, at sspopchk and ret; and at the beginning of a signal handler."""
-        if self._memory.read(self._x[_RA], 8) == SIGRETURN and not self._tables.at(self._pc):
-            return Entry(self._x[_RA], None, "register")
-        code = self._memory.read(self._pc, 8)
-        if self._popping and not code:
-            return Entry(self._x[_RA], None, "register")
+        frame, at sspopchk and ret; at the beginning of one, or of a signal handler; and where a
+        call led to no code."""
+        ra, code = self._x[_RA], self._memory.read(self._pc, 8)
+        entered = self._instruction == "lpad" or not self._memory.is_code(self._pc)
+        if (
+            (self._memory.read(ra, 8) == SIGRETURN and not self._tables.at(self._pc))
+            or (entered and not self._tables.at(self._pc) and self._memory.is_return(ra))
+            or (self._instruction == "sspopchk" and not code)
+        ):
+            return Entry(ra, None, "register")
         register = _POPS.get(_word(code))
         after = code[4:] if register and code[0] & 3 == 3 else code[2:] if register else code
         if register is None or _RETURNS.get(_word(after)) != register:

@@ -113,8 +113,9 @@ def pairs(scene: Scene, dump: Dump, fault: Fault) -> Iterator[Pair]:
 
 def instruction_of(fault: Fault) -> str | None:
     """The faulting instruction; where its word is not known, its exception may tell."""
-    popped = (fault.cause, fault.tval) == (SOFTWARE_CHECK, SHADOW_STACK_FAULT)
-    return "sspopchk" if popped else fault.instruction
+    if fault.cause == SOFTWARE_CHECK:
+        return "sspopchk" if fault.tval == SHADOW_STACK_FAULT else "lpad"
+    return fault.instruction
 
 
 def _site(scene: Scene, dump: Dump, fault: Fault, line: Line) -> Place | None:
