@@ -82,7 +82,8 @@ class Dump:
         """A thread's shadow stack and ordinary stack, compared. instruction: as of `compare`."""
         shadow = self.words(thread)
         registers = (thread.pc, *thread.x[1:])
-        walk = Walk(self.memory, self._tables, registers, [word for _, word in shadow])
+        words = [word for _, word in shadow]
+        walk = Walk(self.memory, self._tables, registers, words, instruction)
         held = shadow if self.stack_of(thread) else None
         return compare(held, list(walk.entries()), instruction)
 

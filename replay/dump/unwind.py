@@ -21,6 +21,8 @@ _RA, _SP, _T0, _FP = 1, 2, 5, 8
 _RETURNS: Final = {0x8082: _RA, 0x0000_8067: _RA, 0x8282: _T0, 0x0002_8067: _T0}
 _POPS: Final = {0xCDC0C073: _RA, 0xCDC2C073: _T0, 0x6281: _T0}
 SIGRETURN: Final = (0x08B0_0893).to_bytes(4, "little") + (0x73).to_bytes(4, "little")
+_PUSHES: Final = (0xCE104073, 0xCE504073, 0x6081)
+_PROLOGUE: Final = 4096  # bytes of a function that are looked at
 _MOST: Final = 100_000  # frames
 _FRAME: Final = 1 << 20  # bytes: no function's frame is taken to be larger
 
@@ -28,26 +30,37 @@ _FRAME: Final = 1 << 20  # bytes: no function's frame is taken to be larger
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A return address. slot: where it stands in memory; None: in the register. how: by what it was
-    found: register, tables, frame pointer or search; signal: it is where a signal interrupted."""
+    found: register, tables, frame pointer or search; signal: it is where a signal interrupted.
+    pushed: whether the function that returns there has an sspush before the place where it is;
+    None: its code is not known, or where it begins."""
 
     value: int
     slot: int | None
     how: str
+    pushed: bool | None = None
 
 
 class Walk:
     """One walk up a thread's ordinary stack. shadow: the words of its shadow stack from ssp up."""
 
     def __init__(
-        self, memory: Memory, tables: Tables, registers: Sequence[int], shadow: Sequence[int]
+        self,
+        memory: Memory,
+        tables: Tables,
+        registers: Sequence[int],
+        shadow: Sequence[int],
+        instruction: str | None,
     ) -> None:
-        """registers: pc, x1 to x31."""
+        """registers: pc, x1 to x31. instruction: that of a fault: sspopchk, or lpad where a jump
+        has just led to."""
+        self._instruction = instruction
         self._memory = memory
         self._tables = tables
         self._shadow = shadow
         self._met = 0  # words of the shadow stack that were met, or went by
         self._pc = registers[0]
         self._x: dict[int, int] = dict(enumerate(registers))
+        self._pushers: dict[int, bool | None] = {}
 
     def entries(self) -> Iterator[Entry]:
         """Innermost first."""
@@ -80,10 +93,16 @@ class Walk:
 
     def _first(self) -> Entry | None:
         """Where the register is known to have it: at the end of a function, which has popped its
-        frame, at sspopchk and ret; and at the beginning of a signal handler."""
-        if self._memory.read(self._x[_RA], 8) == SIGRETURN and not self._tables.at(self._pc):
-            return Entry(self._x[_RA], None, "register")
-        code = self._memory.read(self._pc, 8)
+        frame, at sspopchk and ret; at the beginning of one, or of a signal handler; and where a
+        call led to no code."""
+        ra, code = self._x[_RA], self._memory.read(self._pc, 8)
+        entered = self._instruction == "lpad" or not self._memory.is_code(self._pc)
+        if (
+            (self._memory.read(ra, 8) == SIGRETURN and not self._tables.at(self._pc))
+            or (entered and not self._tables.at(self._pc) and self._memory.is_return(ra))
+            or (self._instruction == "sspopchk" and not code)
+        ):
+            return Entry(ra, None, "register")
         register = _POPS.get(_word(code))
         after = code[4:] if register and code[0] & 3 == 3 else code[2:] if register else code
         if register is None or _RETURNS.get(_word(after)) != register:
@@ -95,13 +114,16 @@ class Walk:
         rules = self._tables.at(self._pc if exact else self._pc - 1)
         if rules is None:
             return None
-        base, offset, saved, link = rules
-        cfa = self._x.get(base, 0) + offset
+        saved, link = rules.saved, rules.link
+        cfa = self._x.get(rules.base, 0) + rules.offset
         if not self._rises(cfa):
-            return None
+            cfa = self._x[_SP] + rules.fixed
+            if rules.base != _FP or not self._overwritten(cfa, rules):
+                return None
         values = {n: self._memory.word(cfa + at) for n, at in saved.items()}
         if link in saved:
-            entry = Entry(values[link] or 0, cfa + saved[link], "tables")
+            pushed = self._pushes(rules.begin, self._pc)
+            entry = Entry(values[link] or 0, cfa + saved[link], "tables", pushed)
         elif exact:
             entry = Entry(self._x[link], None, "register")
         else:
@@ -111,6 +133,26 @@ class Walk:
         self._x |= {n: value for n, value in values.items() if value is not None}
         self._x[_SP] = cfa
         return entry
+
+    def _overwritten(self, cfa: int, rules: Rules) -> bool:
+        """Whether a frame of this size fits: the frame pointer was lost with the frame below, so
+        the return address is right, or the caller's frame pointer is overwritten too."""
+        if rules.link not in rules.saved or _FP not in rules.saved:
+            return False
+        value = self._memory.word(cfa + rules.saved[rules.link])
+        caller = self._memory.word(cfa + rules.saved[_FP])
+        if value is None or caller is None:
+            return False
+        near = self._shadow[self._met : self._met + _NEAR]
+        return value in near or not cfa < caller < cfa + _FRAME
+
+    def _pushes(self, begin: int, end: int) -> bool | None:
+        """Whether a range of code has an sspush."""
+        if begin not in self._pushers:
+            code = self._memory.read(begin, min(end - begin, _PROLOGUE))
+            found = any(word in _PUSHES for word in _instructions(code))
+            self._pushers[begin] = found if code else None
+        return self._pushers[begin]
 
     def _by_frame_pointer(self) -> Entry | None:
         """s0 is CFA; the return address and the caller's s0 are below it."""
@@ -163,7 +205,20 @@ class Walk:
 
 
 _NEAR: Final = 64  # words of the shadow stack in which a return address is looked for
-Rules = tuple[int, int, dict[int, int], int]  # CFA's register and offset; register -> offset; link
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """CFA is the register `base` + offset; saved: of each register its place from CFA; link: the
+    register that has the return address; begin: of the function; fixed: CFA from sp, as long as
+    nothing was allocated on the stack meanwhile."""
+
+    base: int
+    offset: int
+    saved: dict[int, int]
+    link: int
+    begin: int
+    fixed: int
 
 
 class Tables:
@@ -185,7 +240,7 @@ class Tables:
         at = bisect_right(starts, own) - 1
         if at < 0:
             return None
-        return _rules(entries[at], own)
+        return _rules(entries[at], own, self._biases[region.input])
 
     def _of(self, input: int) -> tuple[list[int], list[Any]]:
         if input not in self._entries:
@@ -207,12 +262,13 @@ def _entries(data: bytes) -> list[Any]:
         return []
 
 
-def _rules(entry: Any, address: int) -> Rules | None:
+def _rules(entry: Any, address: int, bias: int) -> Rules | None:
     try:
         if address >= _begin(entry) + entry.header["address_range"]:
             return None
         table = entry.get_decoded().table or entry.cie.get_decoded().table
-        line = [row for row in table if row["pc"] <= address][-1]
+        lines = [row for row in table if row["pc"] <= address]
+        line = lines[-1]
         cfa, link = line["cfa"], entry.cie["return_address_register"]
         if cfa.reg is None or cfa.expr is not None:
             return None
@@ -221,16 +277,24 @@ def _rules(entry: Any, address: int) -> Rules | None:
             for number, rule in line.items()
             if isinstance(number, int) and rule.type == "OFFSET"
         }
+        by_sp = [row["cfa"].offset for row in lines if row["cfa"].reg == _SP]
         others = [r.type for n, r in line.items() if isinstance(n, int) and n == link]
     except Exception:
         return None
     if others and others[0] not in ("OFFSET", "SAME_VALUE"):
         return None
-    return cfa.reg, cfa.offset, saved, link
+    return Rules(cfa.reg, cfa.offset, saved, link, _begin(entry) + bias, max(by_sp, default=0))
 
 
 def _begin(entry: Any) -> int:
     return int(entry.header["initial_location"])
+
+
+def _instructions(code: bytes) -> Iterator[int]:
+    while code:
+        word = _word(code)
+        yield word
+        code = code[4 if word & 3 == 3 else 2 :]
 
 
 def _word(code: bytes) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
@@ -17,6 +17,8 @@ from shstk.replay.explain.faults import Fault
 from shstk.replay.explain.model import Other, Pair, Verdict, as_text
 from shstk.replay.explain.scene import Scene
 from shstk.replay.rules import named
+from shstk.replay.symbols import Place
+from shstk.schemas.causes import SHADOW_STACK_FAULT, SOFTWARE_CHECK
 from shstk.schemas.uapi import PROT_WRITE
 
 _BELOW: Final = 8  # words below ssp that may have been popped last
@@ -43,7 +45,7 @@ class Moment:
 
     @cached_property
     def lines(self) -> list[Line]:
-        return self.dump.two_stacks(self.thread, self.fault.instruction)
+        return self.dump.two_stacks(self.thread, instruction_of(self.fault))
 
     @cached_property
     def sharers(self) -> list[Thread]:
@@ -105,8 +107,26 @@ def pairs(scene: Scene, dump: Dump, fault: Fault) -> Iterator[Pair]:
         if line.entry is not None:
             slot = register if line.entry.slot is None else hex(line.entry.slot)
         how = line.entry.how if line.entry else None
-        place = scene.place(fault, line.value) if line.kind != "token" else None
+        place = _site(scene, dump, fault, line)
         yield Pair(line.kind, line.value, place, line.shadow, slot, how)
+
+
+def instruction_of(fault: Fault) -> str | None:
+    """The faulting instruction; where its word is not known, its exception may tell."""
+    if fault.cause == SOFTWARE_CHECK:
+        return "sspopchk" if fault.tval == SHADOW_STACK_FAULT else "lpad"
+    return fault.instruction
+
+
+def _site(scene: Scene, dump: Dump, fault: Fault, line: Line) -> Place | None:
+    """A return address by the call before it, which may be the last instruction of its function;
+    what no call returns to by itself."""
+    if line.kind == "token":
+        return None
+    if line.kind == "interrupted" or dump.memory.read(line.value, len(SIGRETURN)) == SIGRETURN:
+        return scene.place(fault, line.value)
+    place = scene.place(fault, line.value - 1) if line.value else None
+    return replace(place, offset=place.offset + 1) if place else None
 
 
 def others(scene: Scene, dump: Dump, fault: Fault) -> Iterator[Other]:

@@ -214,7 +214,7 @@ def _compared(pairs: Sequence[Pair]) -> list[str]:
     if any(pair.kind == "unshadowed" for pair in pairs):
         head = "the call stack, innermost first (there is no shadow stack to compare it with)"
     elif not any(pair.shadow is not None for pair in pairs):
-        head = "the call stack, innermost first (the shadow stack is empty)"
+        head = "the call stack, innermost first (no return address is on the shadow stack)"
     elif differs:
         head += " (- the shadow stack alone has it, + the ordinary stack alone)"
     else:
@@ -245,6 +245,7 @@ def _pair(pair: Pair, first: bool) -> tuple[str, ...]:
         "token": "the token of a signal",
         "interrupted": f"interrupted at {name}",
         "not pushed": f"{name} (not pushed)",
+        "unclear": f"{name} (not on the shadow stack; its function's code is not known)",
     }
     told = notes.get(pair.kind, name)
     told += "  <- the first that differs" if first else ""

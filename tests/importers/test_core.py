@@ -45,6 +45,7 @@ CASES = {
     "underflow": "7.2",
     "unmapped": "7.2",
     "handler": "7.2",
+    "label": "7.2",
     "left-handler": "7.2",
     "token": "7.2",
     "store": "7.2",
@@ -185,6 +186,18 @@ def test_without_the_program_the_words_are_compared_all_the_same(
     assert str(told.expected.place).startswith("faulty+0x")
 
 
+def test_without_the_note_of_files_the_program_is_placed_by_its_segments(
+    crashes: Path, tmp_path: Path
+) -> None:
+    core = (crashes / "core.smashed").read_bytes()
+    hidden = core.replace(struct.pack("<I", FILE), struct.pack("<I", FILE + 1), 1)
+    found = imported(tmp_path, hidden, executable=BIN / "faulty.elf")
+    assert "the core has no note NT_FILE" in " ".join(found.manifest.warnings)
+    (told,) = shstk.explain_fault(found)
+    assert str(told.place).startswith("smashed+0x")
+    assert [pair.how for pair in told.two_stacks] == [None, "register", "tables"]
+
+
 def test_another_build_of_the_program_is_not_used(crashes: Path, tmp_path: Path) -> None:
     """Its names would be wrong."""
     made = shstk.import_core(
@@ -317,6 +330,21 @@ def test_more_program_headers_than_the_header_can_count(tmp_path: Path) -> None:
     core.areas += [Area(start + n * PAGE, PAGE, R) for n in range(0x10000)]
     core.areas.sort(key=lambda area: area.start)
     assert imported(tmp_path, core).table("dump_areas").height == 0x10003
+
+
+def test_a_call_through_a_null_pointer(tmp_path: Path) -> None:
+    """There is no code at pc: ra says who called."""
+    core = small()
+    core.notes = []
+    core.thread(7, {0: 0, 1: CODE + 4, 2: STACK + PAGE - 64}, SHADOW + PAGE - 8)
+    core.signal(11, 1, 0)
+    (told,) = shstk.explain_fault(imported(tmp_path, core))
+    assert told.kind == "fetch"
+    lines = [(pair.kind, pair.value, pair.slot) for pair in told.two_stacks]
+    assert lines == [
+        ("not pushed", CODE + 4, "ra"),
+        ("same", CODE + 8, hex(STACK + PAGE - 8)),
+    ]
 
 
 def test_a_signal_that_was_sent(tmp_path: Path) -> None:
