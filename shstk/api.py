@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from shstk.tracer.importers.core.imports import Imported as ImportedCore
     from shstk.tracer.importers.ftrace.imports import Imported as ImportedTrace
     from shstk.tracer.importers.spike.imports import Imported as ImportedLog
+    from shstk.tracer.importers.strace.imports import Imported as ImportedText
     from shstk.tracer.options import GuestArguments, Running, Settings
     from shstk.tracer.realkernel.imports import Imported
     from shstk.tracer.realkernel.options import KernelFiles, RealOptions
@@ -178,6 +179,26 @@ def import_spike(
         executable=Path(executable) if executable else None,
         force=force,
     )
+
+
+def import_strace(
+    texts: Iterable[str | Path],
+    out: str | Path,
+    *,
+    kernel: str | None = None,
+    cpu: str | None = None,
+    force: bool = False,
+) -> ImportedText:
+    """Make a run of what strace wrote: a file, or the files of -ff.
+
+    kernel: the revision whose rules are expected; by default that of the release that uname told.
+    cpu: the machine's ISA, where no call tells whether it has Zicfiss and Zicfilp. Raises
+    BadRecording, UsageError, CannotWrite.
+    """
+    from shstk.tracer.importers.strace.imports import import_text
+
+    paths = [Path(text) for text in texts]
+    return import_text(paths, Path(out), kernel=kernel, cpu=cpu, force=force)
 
 
 def qemu_plugin(files: KernelFiles, out: str | Path, qemu: str | None = None) -> PluginFiles:

@@ -6,11 +6,14 @@ traps.
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import lzma
 from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 import spike_log
 from hypothesis import HealthCheck, given, settings
@@ -260,9 +263,24 @@ def test_older_forms_are_read(imported: Callable[..., Run]) -> None:
     ]
     path = imported(old).path
     assert path is not None
-    packed = path.with_name("old.xz")
-    packed.write_bytes(lzma.compress("".join(f"{line}\n" for line in old).encode()))
-    assert imported(packed).table("cfi").height == 9
+    packed = path.with_name("old")
+    text = "".join(f"{line}\n" for line in old).encode()
+    for pack in (lzma.compress, bz2.compress, gzip.compress, _by("zstd"), _by("lz4")):
+        packed.write_bytes(pack(text))
+        assert imported(packed).table("cfi").height == 9
+        packed.write_bytes(pack(text)[:-20])
+        with pytest.raises(BadRecording, match="old"):
+            imported(packed)
+
+
+def _by(codec: str) -> Callable[[bytes], bytes]:
+    def pack(data: bytes) -> bytes:
+        sink = pa.BufferOutputStream()
+        with pa.CompressedOutputStream(sink, codec) as stream:
+            stream.write(data)
+        return bytes(sink.getvalue())
+
+    return pack
 
 
 def test_lines_of_the_guest_are_counted(imported: Callable[..., Run]) -> None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import lzma
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
-
 from shstk.schemas.errors import BadRecording
+from shstk.tracer.packed import ERRORS, opened
 
 _LONGEST: Final = 1 << 20  # bytes of a line
 
@@ -30,11 +25,11 @@ class Lines:
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         try:
-            with _opened(self.path) as file:
+            with opened(self.path) as file:
                 yield from self._read(file)
         except OSError as error:
             raise BadRecording(f"{self.path}: {error.strerror or error}") from error
-        except (EOFError, zlib.error, lzma.LZMAError, pa.ArrowException) as error:
+        except ERRORS as error:
             raise BadRecording(f"{self.path} is damaged: {error}") from error
 
     def _read(self, file: Any) -> Iterator[tuple[int, str]]:
@@ -47,23 +42,3 @@ class Lines:
                 self.cut = True
                 return
             yield number, line[:-1].decode("latin-1")
-
-
-def _opened(path: Path) -> Any:
-    with path.open("rb") as file:
-        head = file.read(6)
-    for magic, unpacking in _PACKERS.items():
-        if head.startswith(magic):
-            return unpacking(path)
-    return path.open("rb")
-
-
-def _zstd(path: Path) -> io.BufferedReader:
-    return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
-
-
-_PACKERS: Final[dict[bytes, Callable[[Path], Any]]] = {
-    b"\x1f\x8b": gzip.open,
-    b"\x28\xb5\x2f\xfd": _zstd,
-    b"\xfd7zXZ\0": lzma.open,
-}

@@ -14,6 +14,7 @@ SOURCES: Final = {
     "core": "The core dump of a program that died.",
     "ftrace": "The text of trace or trace_pipe, or a trace.dat (shstk ftrace-probes).",
     "spike": "A commit log of Spike (spike --log-commits).",
+    "strace": "The text of strace -f, or the files of strace -ff -ttt.",
 }
 
 
