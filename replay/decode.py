@@ -138,17 +138,23 @@ def argument(type: str, value: int) -> str:
     return ENUMS[type].get(value) or _hex(value)
 
 
-def arguments(nr: int, args: Sequence[int], strings: Mapping[int, str]) -> dict[str, str]:
-    """A call's arguments by name. strings: strings that the kernel read, by address.
+def arguments(nr: int, args: Sequence[int | None], strings: Mapping[int, str]) -> dict[str, str]:
+    """A call's arguments by name; `?` for one that was not observed. strings: strings that the
+    kernel read, by address.
 
     An unknown call gets a0, a1 and so on, up to the last that is not 0.
     """
     if nr not in BY_NUMBER:
-        return {f"a{i}": _hex(a) for i, a in enumerate(args) if i == 0 or any(args[i:])}
+        return {f"a{i}": _shown("hex", a) for i, a in enumerate(args) if i == 0 or any(args[i:])}
     return {
-        known.name: (known.type == "str" and strings.get(value)) or argument(known.type, value)
+        known.name: (known.type == "str" and value is not None and strings.get(value))
+        or _shown(known.type, value)
         for known, value in zip(BY_NUMBER[nr].arguments, args, strict=False)
     }
+
+
+def _shown(type: str, value: int | None) -> str:
+    return "?" if value is None else argument(type, value)
 
 
 def result(ret: int | None, nr: int | None = None) -> str:

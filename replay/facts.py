@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 # Tables that have rows if a program was loaded; handwritten runs need not have them.
 _OF_EVERY_PROGRAM: Final = ("task_events", "syscalls", "mappings", "kernel_memory")
+# Calls whose arguments decide what their result should be.
+_JUDGED: Final = ("prctl", "map_shadow_stack")
 # A task's state is derived from these.
 STATE: Final = ("task_events[lifetimes]", "clones", "syscalls")
 
@@ -148,7 +150,10 @@ class Facts:
         return read(self.run.table("faults"), Fault)
 
     def calls(self, *names: str) -> Rows[Call]:
-        return read(self.run.scan("syscalls").filter(called(*names)), Call)
+        """Those of these names, but for one of `_JUDGED` whose arguments were not observed."""
+        unknown = pl.any_horizontal(pl.col(f"a{i}").is_null() for i in range(3))
+        rows = self.run.scan("syscalls").filter(called(*names) & ~(called(*_JUDGED) & unknown))
+        return read(rows, Call)
 
     @cached_property
     def clone_calls(self) -> dict[int, Call]:

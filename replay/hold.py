@@ -263,7 +263,8 @@ class _Sides:
 
 
 def _plain(name: str, rows: pa.Table) -> pa.Table:
-    """Kinds as indices into their vocabulary: each writer orders its dictionary differently."""
+    """Kinds as indices into their vocabulary: each writer orders its dictionary differently. Which
+    columns may be null differs between versions of the schema."""
     for at, column in enumerate(TABLES[name].columns):
         if column.kinds:
             words = words_of(name, column.name)
@@ -272,7 +273,7 @@ def _plain(name: str, rows: pa.Table) -> pa.Table:
                 for chunk in rows.column(at).chunks
             ]
             rows = rows.set_column(at, column.name, pa.chunked_array(chunks, pa.int32()))
-    return rows.replace_schema_metadata(None)
+    return pa.table(dict(zip(rows.column_names, rows.columns, strict=True)))
 
 
 def _row(name: str, rows: pa.Table, at: int) -> dict[str, Any] | None:

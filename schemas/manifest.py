@@ -31,7 +31,8 @@ _NEW_IN_3: Final = {
 }
 _NEW_IN_4: Final = {"pids_max": None, "call_ns": 0}
 # The schema versions that can be read. Each has the fields that its manifests lack, with the values
-# that are read for them. A table that a version lacks has no rows; no column was ever changed.
+# that are read for them. A table that a version lacks has no rows. A column only ever changed in
+# that it may be null.
 READABLE: Final[dict[int, dict[str, Any]]] = {
     1: {"trees": [], "stdin": None, "tty": None, "plugins": {}, **_NEW_IN_3, **_NEW_IN_4},
     2: {**_NEW_IN_3, **_NEW_IN_4},

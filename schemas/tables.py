@@ -145,7 +145,7 @@ _ALL = (
         ),
         ("nr", "u64", "number", "a7"),
         Column("name", "str?", "name", "the call's name; null if the number has none"),
-        *((f"a{i}", "u64", "value", f"argument {i}, raw") for i in range(6)),
+        *((f"a{i}", "u64?", "value", f"argument {i}, raw; null: not observed") for i in range(6)),
         ("ret", "i64?", "result", "a0 at return; null if it did not return"),
         _kind("outcome", "how it ended", words.SYSCALL_OUTCOMES),
         ("pc", "u64?", "address", "address of the ecall"),

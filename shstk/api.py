@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from shstk.tracer.guest import RunResult
     from shstk.tracer.importers.core.imports import Imported as ImportedCore
     from shstk.tracer.importers.ftrace.imports import Imported as ImportedTrace
+    from shstk.tracer.importers.spike.imports import Imported as ImportedLog
+    from shstk.tracer.importers.strace.imports import Imported as ImportedText
     from shstk.tracer.options import GuestArguments, Running, Settings
     from shstk.tracer.realkernel.imports import Imported
     from shstk.tracer.realkernel.options import KernelFiles, RealOptions
@@ -155,6 +157,48 @@ def import_core(
 
     exe, tree = (None if path is None else Path(path) for path in (executable, root))
     return run_import(Path(core), Path(out), exe=exe, root=tree, kernel=kernel, force=force)
+
+
+def import_spike(
+    log: str | Path,
+    out: str | Path,
+    *,
+    executable: str | Path | None = None,
+    force: bool = False,
+) -> ImportedLog:
+    """Make a run of a commit log of Spike (`spike --log-commits`).
+
+    executable: the ELF file that ran, to name addresses. No rule that such a log can be judged by
+    depends on a kernel. Raises BadRecording, BadProgram, CannotWrite.
+    """
+    from shstk.tracer.importers.spike.imports import import_log
+
+    return import_log(
+        Path(log),
+        Path(out),
+        executable=Path(executable) if executable else None,
+        force=force,
+    )
+
+
+def import_strace(
+    texts: Iterable[str | Path],
+    out: str | Path,
+    *,
+    kernel: str | None = None,
+    cpu: str | None = None,
+    force: bool = False,
+) -> ImportedText:
+    """Make a run of what strace wrote: a file, or the files of -ff.
+
+    kernel: the revision whose rules are expected; by default that of the release that uname told.
+    cpu: the machine's ISA, where no call tells whether it has Zicfiss and Zicfilp. Raises
+    BadRecording, UsageError, CannotWrite.
+    """
+    from shstk.tracer.importers.strace.imports import import_text
+
+    paths = [Path(text) for text in texts]
+    return import_text(paths, Path(out), kernel=kernel, cpu=cpu, force=force)
 
 
 def qemu_plugin(files: KernelFiles, out: str | Path, qemu: str | None = None) -> PluginFiles:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import bz2
+import gzip
+import io
 import lzma
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -29,9 +32,23 @@ def unpacked(path: Path, data: bytes) -> bytes:
         if data.startswith(magic):
             try:
                 return unpack(data)
-            except (OSError, EOFError, ValueError, *_ERRORS) as error:
+            except (OSError, *ERRORS) as error:
                 raise Damaged(f"{path} is damaged: {error}") from error
     return data
+
+
+def opened(path: Path) -> Any:
+    """The file, or what is packed in it, as a binary file. Raises OSError; reading, also ERRORS."""
+    with path.open("rb") as file:
+        head = file.read(6)
+    for magic, unpack in _OPENERS.items():
+        if head.startswith(magic):
+            return unpack(path)
+    return path.open("rb")
+
+
+def _piped(codec: str, path: Path) -> io.BufferedReader:
+    return io.BufferedReader(pa.input_stream(str(path), compression=codec))
 
 
 def _unzstd(data: bytes) -> bytes:
@@ -52,7 +69,14 @@ def _gunzip(data: bytes) -> bytes:
     return zlib.decompressobj(wbits=31).decompress(data)  # what follows the stream is ignored
 
 
-_ERRORS: Final = (zlib.error, lzma.LZMAError, pa.ArrowException)
+ERRORS: Final = (EOFError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException)
+_OPENERS: Final[dict[bytes, Callable[[Path], Any]]] = {
+    b"\x1f\x8b": gzip.open,
+    b"\x28\xb5\x2f\xfd": partial(_piped, "zstd"),
+    b"\xfd7zXZ\0": lzma.open,
+    b"\x04\x22\x4d\x18": partial(_piped, "lz4"),
+    b"BZh": bz2.open,
+}
 _PACKERS: Final[dict[bytes, Callable[[bytes], bytes]]] = {
     b"\x1f\x8b": _gunzip,
     b"\x28\xb5\x2f\xfd": _unzstd,

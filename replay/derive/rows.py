@@ -87,7 +87,8 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A row of syscalls."""
+    """A row of syscalls. An argument that was not observed is None: of a strace, an address for
+    which it prints what is there (see Facts.calls)."""
 
     seq: int
     tid: int | None

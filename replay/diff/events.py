@@ -314,7 +314,7 @@ class Teller:
         if ret == -ERRNO["EINTR"]:
             return True
         if name in _READS:
-            file = self._names.descriptors.name(task, row["a0"])
+            file = self._names.descriptors.name(task, row["a0"] or 0)
             if file.startswith("</proc/") or not self._strings:
                 return True
         return name in WAITING and (ret is None or ret >= 0 or ret in _WAITED)
@@ -337,7 +337,7 @@ class Teller:
         seq, mm, ret = row["seq"], row["mm"], row["ret"]
         if seq in self._clones:
             return self._clone(task, self._clones[seq], row)
-        args = tuple(row[f"a{i}"] for i in range(6))
+        args = tuple(row[f"a{i}"] or 0 for i in range(6))  # null is in no field that is compared
         path = self._path(name, args, read)
         succeeded = ret is not None and not -4096 < ret < 0
         if succeeded and path and name == "openat" and args[2] & _NEW == _NEW:

@@ -8,16 +8,16 @@ from typing import Any
 
 import polars as pl
 
-from shstk.replay.derive.instructions import address_due, kind, ssp_due
+from shstk.replay.derive.instructions import address_due, done, kind, ssp_due
 from shstk.replay.facts import Facts
-from shstk.replay.rules.outcome import Finding, Outcome, Satisfied
+from shstk.replay.rules.outcome import Finding, Outcome, Satisfied, Unknown
 
 
 @dataclass(frozen=True)
 class Relation:
     """One sentence of the manual: a column, the condition on a row, and the expected value.
 
-    holds: over the columns of cfi; null (something is not recorded) counts as holding.
+    holds: over the columns of cfi; null: something is not recorded, and may not hold.
     """
 
     column: str
@@ -31,14 +31,19 @@ def of_every_instruction() -> tuple[Relation, ...]:
     return (
         Relation("ssp_before", before % 8 == 0, lambda row: f"{row['ssp_before'] // 8 * 8:#x}"),
         Relation("ssp_after", pl.col("ssp_after") == ssp_due(), lambda row: f"{row['moved']:#x}"),
-        Relation("addr", pl.col("addr") == address_due(), lambda row: f"{row['place']:#x}"),
+        Relation(
+            "addr",
+            (pl.col("addr") == address_due()) | address_due().is_null(),
+            lambda row: f"{row['place']:#x}",
+        ),
     )
 
 
 def faults_with(*causes: int) -> Relation:
     """The only exceptions that an instruction may raise."""
     allowed = " or ".join(map(str, causes)) or "none"
-    return Relation("fault", pl.col("fault").is_in(causes), lambda row: f"fault {allowed}")
+    holds = done() | pl.col("fault").is_in(causes)
+    return Relation("fault", holds, lambda row: f"fault {allowed}")
 
 
 def judge(facts: Facts, kinds: Sequence[str], *relations: Relation) -> Iterator[Outcome]:
@@ -49,9 +54,12 @@ def judge(facts: Facts, kinds: Sequence[str], *relations: Relation) -> Iterator[
     laws = (*of_every_instruction(), *relations)
     rows = facts.run.scan("cfi").filter(kind().is_in(kinds))
     broken = [(~law.holds).fill_null(False) for law in laws]
-    count, wrong = pl.collect_all(
+    counts, wrong = pl.collect_all(
         [
-            rows.select(pl.len()),
+            rows.select(
+                right=pl.all_horizontal([law.holds.fill_null(False) for law in laws]).sum(),
+                all=pl.len(),
+            ),
             rows.filter(pl.any_horizontal(broken)).with_columns(
                 kind().alias("kind"),
                 moved=ssp_due(),
@@ -60,8 +68,11 @@ def judge(facts: Facts, kinds: Sequence[str], *relations: Relation) -> Iterator[
             ),
         ]
     )
-    if right := count.item() - wrong.height:
+    ((right, of_all),) = counts.rows()
+    if right:
         yield Satisfied(right)
+    if unknown := of_all - right - wrong.height:
+        yield Unknown(f"what was compared is not recorded, in {unknown} of {of_all} rows of cfi")
     for row in wrong.iter_rows(named=True):
         law = laws[row["law"]]
         yield finding(row, law.column, law.due(row))

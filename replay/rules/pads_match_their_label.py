@@ -41,7 +41,7 @@ from shstk.replay.rules.manual import Relation, faults_with, judge
 from shstk.replay.rules.outcome import Outcome
 from shstk.schemas.causes import SOFTWARE_CHECK
 
-NEEDS = ("cfi", "cfi.value", "cfi.operand")
+NEEDS = ("cfi",)
 APPLIES = "landing pad"
 
 

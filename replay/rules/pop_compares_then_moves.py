@@ -43,7 +43,7 @@ from shstk.replay.rules.manual import Relation, faults_with, judge
 from shstk.replay.rules.outcome import Outcome
 from shstk.schemas.causes import SOFTWARE_CHECK, STORE_ACCESS, STORE_PAGE
 
-NEEDS = ("cfi", "cfi.value", "cfi.operand")
+NEEDS = ("cfi",)
 APPLIES = "sspopchk"
 
 

@@ -42,7 +42,7 @@ from shstk.replay.rules.manual import Relation, faults_with, judge
 from shstk.replay.rules.outcome import Outcome
 from shstk.schemas.causes import ILLEGAL_INSTRUCTION
 
-NEEDS = ("cfi", "cfi.value")
+NEEDS = ("cfi",)
 APPLIES = "write of csr ssp"
 
 

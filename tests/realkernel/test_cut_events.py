@@ -100,3 +100,16 @@ def test_a_value_that_fits_no_column_is_damage(tmp_path: Path) -> None:
     none = data[: at + 4] + bytes(len(left.seen["users"])) + data[at + len(users) :]
     with pytest.raises(BadRecording, match=r"is damaged: task_events.value: -1"):
         imported("sc2", none, tmp_path)
+
+
+@pytest.mark.parametrize("damaged", [b"Linux vzrsion", b"L", b"Linux version x.y"])
+def test_a_damaged_banner_is_a_damaged_file(damaged: bytes, tmp_path: Path) -> None:
+    """It is no word that the command line lacks."""
+    data = events("sc2")
+    at = data.index(b"Linux version")
+    path = tmp_path / "events"
+    path.write_bytes(data[:at] + damaged.ljust(20, b"~") + data[at + 20 :])
+    with pytest.raises(BadRecording, match="the kernel's banner is damaged: ") as raised:
+        shstk.import_qemu(path, tmp_path / "a.run")
+    assert raised.value.exit is Exit.INPUT
+    assert shstk.import_qemu(path, tmp_path / "a.run", kernel="7.2").path.exists()

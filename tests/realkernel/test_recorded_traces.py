@@ -18,7 +18,8 @@ from shstk.__main__ import run
 from shstk.replay.check import Report, check
 from shstk.replay.diff.machines import RIGHTLY
 from shstk.replay.run import Run
-from shstk.schemas.errors import Exit, ShstkError, UsageError
+from shstk.schemas.errors import BadRecording, Exit, ShstkError, UsageError
+from shstk.tracer.importers.ftrace import dat
 from shstk.tracer.importers.ftrace.probes import PROBES
 from shstk.tracer.packed import unpacked
 
@@ -232,6 +233,28 @@ def test_what_is_no_trace_is_refused(
     with pytest.raises(ShstkError, match=message) as raised:
         imported(trace)
     assert raised.value.exit is Exit.INPUT
+
+
+@pytest.mark.parametrize("name", ["pthread-v6", "pthread-v7"])
+def test_a_trace_dat_has_a_size_limit(name: str) -> None:
+    """Few bytes of a file can claim the same pages for thousands of harts, or unpack to many."""
+    data = bytes_of(name)
+    events = sum(len(pages) for _, pages in dat.read(data, "t").pages)
+    assert dat.read(data, "t", most=events).pages
+    with pytest.raises(BadRecording, match="t: it claims too many bytes of events"):
+        dat.read(data, "t", most=events - 1)
+
+
+def test_a_section_of_a_trace_dat_has_a_size_limit() -> None:
+    """That of the formats of ftrace's events, which is compressed: sections have a head of 16 bytes
+    (id, flags, description, size), then the packed size and the other."""
+    data = bytearray(bytes_of("pthread-v7"))
+    at = data.index(b"zstd\x001.5.7\0") + 11 + 8  # the first section
+    while data[at] != 17:
+        at += 16 + int.from_bytes(data[at + 8 : at + 16], "little")
+    data[at + 20 : at + 24] = b"\xff" * 4
+    with pytest.raises(BadRecording, match="t: a section of 4294967295 bytes"):
+        dat.read(bytes(data), "t")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from shstk.schemas.tables import TABLES
 
 Row = dict[str, Any]
 
-_BATCH: Final = 1 << 16  # rows of the executor's tables that wait as Python values
+BATCH: Final = 1 << 16  # rows of the executor's tables that wait as Python values
 
 
-class Rows:
-    """Rows of the schema's tables, in the order in which they happened, and their positions.
+class Positions:
+    """The positions of a run's rows, in the order in which they happened.
 
     An event that is an instruction of the guest begins a new icount; what the kernel does after it
     takes the steps of that icount. A source that doesn't see every instruction counts those that it
@@ -27,8 +27,6 @@ class Rows:
     def __init__(self) -> None:
         self.icount = 0
         self._step = 0
-        self._rows: dict[str, list[Row]] = {name: [] for name in TABLES}
-        self._batches: dict[str, list[pa.RecordBatch]] = {name: [] for name in TABLES}
 
     def instruction(self, icount: int | None = None) -> int:
         """The seq of the next instruction. icount: where the source itself counts instructions; one
@@ -44,14 +42,23 @@ class Rows:
         self._step += 1
         return seq.pack(self.icount, self._step)
 
+
+class Rows(Positions):
+    """Rows of the schema's tables, in memory: they can be completed until the run is sealed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: dict[str, list[Row]] = {name: [] for name in TABLES}
+        self._batches: dict[str, list[pa.RecordBatch]] = {name: [] for name in TABLES}
+
     def put(self, table: str, **columns: Any) -> Row:
         """Add a row. What is not known yet can be set in the row that is returned, until the run is
         sealed; a row of an executor's table (one with a `trace`) must be whole. Raises
         BadRecording."""
         rows = self._rows[table]
         rows.append(columns)
-        if TABLES[table].trace and len(rows) >= _BATCH:
-            self._batches[table].append(_packed(table, rows))
+        if TABLES[table].trace and len(rows) >= BATCH:
+            self._batches[table].append(packed(table, rows))
             self._rows[table] = []
         return columns
 
@@ -66,13 +73,13 @@ class Rows:
         for name in TABLES:
             batches = self._batches[name]
             if rows := self._rows[name]:
-                batches = [*batches, _packed(name, rows)]
+                batches = [*batches, packed(name, rows)]
             if batches:
                 made[name] = pa.Table.from_batches(batches).sort_by("seq").combine_chunks()
         return made
 
 
-def _packed(table: str, rows: list[Row]) -> pa.RecordBatch:
+def packed(table: str, rows: list[Row]) -> pa.RecordBatch:
     """A value that fits no column is a damaged recording's: no machine has such a one."""
     try:
         return to_batch(TABLES[table], rows)

@@ -56,10 +56,11 @@ def seal(
 ) -> Path:
     """Write the run. files: the bytes of its inputs. Raises UsageError (about.kernel),
     BadRecording, CannotWrite."""
-    return write(out, _manifest(rows, about), rows.tables(), files, force)
+    return write(out, manifest_of(about, rows.icount), rows.tables(), files, force)
 
 
-def _manifest(rows: Rows, about: About) -> Manifest:
+def manifest_of(about: About, icount: int) -> Manifest:
+    """Raises UsageError (about.kernel)."""
     revision = resolve(about.kernel)
     observed = tuple(word for word in TRACES if word in about.observed)
     return Manifest(
@@ -87,7 +88,7 @@ def _manifest(rows: Rows, about: About) -> Manifest:
         traced=observed,
         ending=about.ending,
         exit_status=about.exit_status,
-        icount=U64(rows.icount),
+        icount=U64(icount),
         provenance=Provenance(
             recorder=about.recorder,
             facts=dict(about.facts),

@@ -130,7 +130,8 @@ def import_events(
     program = known.program or notes.get(PROGRAM)
     recording = read(events, program.rpartition("/")[2] if program else None, files)
     facts = {key: notes[key] for key in FACTS if key in notes} | known.facts
-    kernel, warnings = expected(known.kernel, facts.get("banner", ""))
+    # Every table has a banner.
+    kernel, warnings = expected(known.kernel, facts.get("banner", "there is none"))
     ending, status = _ending(recording, known.ended)
     guest = program or f"/{recording.name}"
     about = About(

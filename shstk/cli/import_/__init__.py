@@ -13,6 +13,8 @@ SOURCES: Final = {
     "qemu": "Events that the QEMU plugin wrote (shstk qemu-plugin).",
     "core": "The core dump of a program that died.",
     "ftrace": "The text of trace or trace_pipe, or a trace.dat (shstk ftrace-probes).",
+    "spike": "A commit log of Spike (spike --log-commits).",
+    "strace": "The text of strace -f, or the files of strace -ff -ttt.",
 }
 
 

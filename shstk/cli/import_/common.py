@@ -13,11 +13,16 @@ from shstk.cli.common import Kernel
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def run_options(command: F) -> F:
-    """-o, --force and --kernel."""
+def output_options(command: F) -> F:
+    """-o and --force."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def run_options(command: F) -> F:
+    """-o, --force and --kernel."""
+    return output_options(_KERNEL(command))
 
 
 _OPTIONS = (
@@ -30,10 +35,10 @@ _OPTIONS = (
         help="The run.",
     ),
     click.option("--force", is_flag=True, help="Replace an existing run."),
-    click.option(
-        "-k",
-        "--kernel",
-        type=Kernel(),
-        help="The revision whose rules are expected (default: the release in the kernel's banner).",
-    ),
+)
+_KERNEL = click.option(
+    "-k",
+    "--kernel",
+    type=Kernel(),
+    help="The revision whose rules are expected (default: the release in the kernel's banner).",
 )

@@ -40,7 +40,7 @@ _PRINTED: Final = {
     "print": (("buf", "text"),),
     "sched_process_fork": (("parent_pid", "pid"),),
 }
-_BIGGEST: Final = 1 << 30  # bytes of a section, and of all events
+BIGGEST: Final = 1 << 30  # bytes of a section, and of all events
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +68,14 @@ class Trace:
     page_size: int = 4096
     uname: str = ""
     harts: int = 0
+    left: int = BIGGEST  # bytes of events that it may have besides
 
     def add(self, hart: int, pages: bytes) -> None:
         """Harts may claim the same pages over and over."""
+        self.left -= len(pages)
+        if self.left < 0:
+            raise BadRecording(f"{self.where}: it claims too many bytes of events")
         self.pages.append((hart, pages))
-        if sum(len(data) for _, data in self.pages) > _BIGGEST:
-            raise BadRecording(f"{self.where}: it claims more than 1 GiB of events")
 
     def events(self) -> Iterator[Event]:
         """All harts' events, in the order of their times."""
@@ -221,13 +223,13 @@ class _Reader:
         return len(self._data) - self.at
 
 
-def read(data: bytes, where: str) -> Trace:
-    """Raises BadRecording. where: the file's name."""
+def read(data: bytes, where: str, most: int = BIGGEST) -> Trace:
+    """Raises BadRecording. where: the file's name. most: bytes of events that it may have."""
     reader = _Reader(data, where, len(MAGIC))
     version, big, long = reader.string(), reader.number(1), reader.number(1)
     if big or long != 8:
         raise BadRecording(f"{where} comes from a machine that is not a 64-bit little-endian one")
-    trace = Trace(where, page_size=reader.number(4))
+    trace = Trace(where, page_size=reader.number(4), left=most)
     if not 256 <= trace.page_size <= 1 << 20:
         raise BadRecording(f"{where}: a page of {trace.page_size} bytes")
     readers = {"6": _version_6, "7": _version_7}
@@ -359,7 +361,7 @@ def _chunk(reader: _Reader, where: str, algorithm: str, inflate: _Inflate | None
             f"{where} is compressed with {algorithm}, which is not known here",
             "convert it: trace-cmd convert --compression none -i trace.dat -o plain.dat",
         )
-    if size > _BIGGEST:
+    if size > BIGGEST:
         raise BadRecording(f"{where}: a section of {size} bytes")
     return inflate(reader.take(packed), size)
 
