@@ -170,7 +170,7 @@ def test_it_stops_at_each_access_to_a_watched_word(known: Known, tier: str) -> N
         guest.traps = {known.main[0]: Traps((), (watch,))}
         expected = known.accesses(word, word + 7)
         found = forwards(guest, known.end)
-        assert [place - 1 for place, _ in found] == expected
+        assert [place for place, _ in found] == expected
         before = backwards(guest)
         assert [place for place, _ in before] == expected
         addresses = [trap.address for _, trap in before]
@@ -188,7 +188,7 @@ def test_a_pop_is_no_write_of_the_word(known: Known) -> None:
     pushed = cfi.filter((pl.col("addr") == word) & (pl.col("kind") == "sspush"))
     guest = known.traveller()
     guest.traps = {known.main[0]: Traps((), (Watch(word, word + 7, USE_STORE),))}
-    stores = [place - 1 for place, _ in forwards(guest, known.end)]
+    stores = [place for place, _ in forwards(guest, known.end)]
     assert {*(pushed["seq"] // STEPS - 1)} <= {*stores}
     assert not {*stores} & {*(pops["seq"] // STEPS - 1)}
 

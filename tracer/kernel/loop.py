@@ -182,7 +182,7 @@ def _first_entry(k: Kernel, task: Task) -> None:
 
 
 def budget_of(k: Kernel, max_instructions: int | None = None) -> int:
-    """How many instructions the task that is `ready` may run before the kernel has something to do."""
+    """How many instructions the task that is `ready` may run before the kernel has to act."""
     budget = k.sched.budget(_SLICE)
     for deadline in (k.sched.deadline(), TIMERS.of(k).deadline(k)):
         if deadline is not None:

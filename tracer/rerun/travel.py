@@ -46,7 +46,7 @@ _NONE: Final = Traps()
 
 @dataclass(frozen=True)
 class Trap:
-    """The task that met a trap. address: the byte that was accessed; None: it is at a break."""
+    """The task that is before a trap. address: the byte to be accessed; None: it is at a break."""
 
     tid: int
     address: int | None
@@ -67,6 +67,7 @@ class Traveller:
         self._machine = guest.machine
         self._poll = poll
         self._armed: dict[int, Traps] = {}  # by mm
+        self._met: int | None = None  # the place of the last access that was a trap
         self._points = Checkpoints(guest, cache)
         self.next = loop.ready(self.k)
 
@@ -90,15 +91,19 @@ class Traveller:
             self.traps = traps
 
     def forward(self, limit: int) -> Trap | None:
-        """To the next trap, or else to `limit`. A break at the next instruction is passed, and an
-        access is a trap once it has happened."""
-        self._machine.noting = False
-        self._machine.pass_at = self.icount
+        """To the next trap, or else to `limit`: before the instruction at a break, or before one
+        that accesses watched bytes or whose call stores to them.
+
+        A break here is passed, and so is an access if it was the last trap."""
+        machine, here = self._machine, self.icount
+        machine.noting = False
+        machine.pass_at = here
+        machine.pass_access = self._met == here
         return self._run(limit)
 
     def backward(self, limit: int) -> Trap | None:
-        """To the last trap before here that is not before `limit`, or else to `limit`. An access
-        is a trap when it is about to happen."""
+        """To the last trap before here that is not before `limit`, or else to `limit`. It stops
+        where `forward` does."""
         end = self.icount
         while end > limit:
             begin = self._restore(end - 1)
@@ -127,18 +132,14 @@ class Traveller:
             before = self._watched()
             stop = loop.run_slice(k, task, min(loop.budget_of(k), limit - self.icount))
             if stop == STOP_TRAP:
-                address = self._accessed(task)
-                if address is not None:
-                    machine.pass_access = True
-                    loop.run_slice(k, task, 1)
-                self._settle()
-                return Trap(task.tid, address)
+                return self._stopped(task)
             self._settle()
             if machine.kernel_stored:
                 machine.kernel_stored = False
-                if not machine.noting:
-                    return Trap(task.tid, self._changed(before))
-                machine.noted = self.icount - 1
+                if machine.noting:
+                    machine.noted = self.icount - 1
+                elif self._met != self.icount - 1:
+                    return self._before_call(self._changed(before))
             self._points.passing()
             self._poll()
         return None
@@ -146,7 +147,8 @@ class Traveller:
     def _last_trap(self, end: int) -> int | None:
         """The place before the last trap on the way to `end`; None: there is none."""
         machine = self._machine
-        machine.noting, machine.noted, machine.pass_at = True, _NEVER, _NEVER
+        machine.noting, machine.noted = True, _NEVER
+        machine.pass_at, machine.pass_access = _NEVER, False
         try:
             self._run(end)
         finally:
@@ -160,10 +162,32 @@ class Traveller:
         assert task is not None
         if task.hart.pc in self.traps.get(task.pid, _NONE).breaks:
             return Trap(task.tid, None)
+        self._met = None
         found = self.forward(place + 1)
-        self._back(place)
+        self._met = None
         assert found is not None
         return found
+
+    def _stopped(self, task: Task) -> Trap:
+        """The trap that a task has met."""
+        tid, (cause, _, _, address, _, _) = task.tid, task.hart.fault()
+        if cause != _TRAP:
+            return Trap(tid, None)
+        self._met = self.icount
+        if task.hart.v_used and task.hart.v_csrs()[0]:
+            # It stopped amid a vector access: none of it has happened yet.
+            place = self.icount
+            self._restore(place)
+            self.go(place)
+        return Trap(tid, address)
+
+    def _before_call(self, address: int) -> Trap:
+        """The kernel has stored to a watched byte after the last instruction: go before that."""
+        self._met = self.icount - 1
+        self._back(self._met)
+        task = self.next_task
+        assert task is not None
+        return Trap(task.tid, address)
 
     def _back(self, place: int) -> None:
         """Go back to a place that is likely to be gone back from again."""
@@ -193,11 +217,6 @@ class Traveller:
             self._armed[task.mm.id] = wanted
             watches = [(w.first, w.last, w.uses) for w in wanted.watches]
             task.space.set_traps(wanted.breaks, watches)
-
-    def _accessed(self, task: Task) -> int | None:
-        """The address of the access that a task stopped at; None: it stopped at a break."""
-        cause, _, _, address, _, _ = task.hart.fault()
-        return address if cause == _TRAP else None
 
     def _watched(self) -> dict[tuple[int, Watch], bytes | None]:
         """What the watched bytes of each armed space are."""
