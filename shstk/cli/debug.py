@@ -25,13 +25,15 @@ def command(run: Path, args: tuple[str, ...], gdb: str | None) -> int:
     The program is before its first instruction. `continue` goes to the signal that ended it, if one
     did, and `reverse-continue` back.
     """
+    from shstk.tracer.rerun.setup import must_be_executable
+
     found = shutil.which(gdb) if gdb else next(filter(None, map(shutil.which, _GDBS)), None)
     if found is None:
         raise UsageError(
             f"{gdb or _GDBS[0]} is not installed",
             "apt install gdb-multiarch, or name one with --gdb",
         )
-    open_run(run)
+    must_be_executable(run, open_run(run).manifest)
     server = [sys.executable, "-P", "-m", "shstk", "gdb", "--stdio", str(run)]
     script = Path(shstk.__file__).parent / "gdb" / "commands.gdb"
     connect = f"target remote | {shlex.join(server)}"

@@ -10,6 +10,7 @@ from shstk.gdb.files import Files
 from shstk.gdb.packets import INTERRUPT, SIZE, Connection
 from shstk.gdb.registers import REGISTERS, registers_of
 from shstk.gdb.target import BREAKS, SIGINT, WATCHES, Point, Stop, Target
+from shstk.schemas.errors import ShstkError
 from shstk.tracer.kernel.task import Task
 
 _READ_ONLY: Final = b"E.a recording is read-only"
@@ -59,6 +60,8 @@ class Session:
                     return answer(self, packet[len(head) :])
         except (ValueError, IndexError):
             return b"E16"
+        except ShstkError as error:
+            return b"E." + error.what.encode()
         return b""
 
     # What gdb is, and what it wants to know.

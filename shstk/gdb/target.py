@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from shstk.gdb import record as events
+from shstk.gdb.held import HeldRecorder
 from shstk.gdb.record import Event, Record
 from shstk.rerun.guest import directory, set_up
 from shstk.schemas.seq import STEPS
 from shstk.tracer._core import USE_LOAD, USE_STORE
 from shstk.tracer.kernel.task import DEAD, ZOMBIE, Task
-from shstk.tracer.recording.recorder import NullRecorder
 from shstk.tracer.rerun.checkpoint_cache import CheckpointCache, cache_directory
 from shstk.tracer.rerun.travel import Trap, Traps, Traveller, Watch
 
@@ -59,7 +59,9 @@ class Point:
 
 
 class Target:
-    """features: of gdb, such as fork-events. passed: signals that gdb does not stop at. caught: the
+    """Raises BadRun if the run can't be executed again, now or on the way.
+
+    features: of gdb, such as fork-events. passed: signals that gdb does not stop at. caught: the
     system calls that it does (empty: all; None: none). silently: gdb did not ask for them itself
     (`monitor catch`), so it is not told what it would ignore. attached: the processes that it
     knows."""
@@ -67,12 +69,12 @@ class Target:
     def __init__(
         self, run: Run, interrupted: Callable[[], bool], tier: str, cache: Path | None = None
     ) -> None:
-        self.run = run
-        self.record = Record(run)
         manifest = (directory(run) / "manifest.json").read_bytes()
         kept = CheckpointCache(cache or cache_directory(), manifest)
+        self.run = run
         self.interrupted = interrupted
-        self.guest = Traveller(set_up(run, NullRecorder(), tier=tier), kept, self._poll)
+        self.guest = Traveller(set_up(run, HeldRecorder(run), tier=tier), kept, self._poll)
+        self.record = Record(run)
         self.features: frozenset[str] = frozenset()
         self.passed: frozenset[int] = frozenset()
         self.caught: frozenset[int] | None = None

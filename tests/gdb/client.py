@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from types import TracebackType
 
 import shstk
 from shstk.gdb.packets import Connection, Gone
@@ -37,19 +36,23 @@ def recorded(folder: Path, program: str, *argv: str, kernel: str = "7.2") -> Pat
 class Client:
     """A debugger that is connected to a run. Packets are text."""
 
-    def __init__(self, run: Path, features: str = MULTIPROCESS) -> None:
+    def __init__(self, run: Path | Run, features: str = MULTIPROCESS) -> None:
         self.socket, other = socket.socketpair()
         self.socket.settimeout(60)
         self._other = other
-        self._thread = threading.Thread(target=self._serve, args=(run,))
+        self._thread = threading.Thread(
+            target=self._serve, args=(run if isinstance(run, Run) else Run.open(run),)
+        )
         self._thread.start()
         self.ask("QStartNoAckMode")
         self.ask(f"qSupported:{features}")
 
-    def _serve(self, run: Path) -> None:
+    def _serve(self, run: Run) -> None:
         fd = self._other.fileno()
         connection = Connection(fd, fd)
-        target = Target(Run.open(run), connection.interrupted, "interpreter", run.parent / "cache")
+        assert run.path is not None
+        cache = run.path.parent / "cache"
+        target = Target(run, connection.interrupted, "interpreter", cache)
         try:
             Session(connection, target).serve()
         except Gone:
@@ -60,9 +63,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.socket.close()
         self._thread.join()
 
@@ -110,5 +111,7 @@ def debug(run: Path, *commands: str) -> str:
     words = [word for command in commands for word in ("-ex", command)]
     shstk = [sys.executable, "-P", "-m", "shstk", "debug", str(run), "-batch", *words]
     environment = os.environ | {"XDG_CACHE_HOME": str(run.parent / "cache"), "HOME": "/nonexistent"}
-    done = subprocess.run(shstk, capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(
+        shstk, capture_output=True, text=True, timeout=120, env=environment, cwd=run.parent
+    )
     return done.stdout + done.stderr

@@ -8,28 +8,35 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
-from client import GDB, debug
+from client import GDB, Client, debug
 
-pytestmark = pytest.mark.skipif(GDB is None, reason="gdb-multiarch is not installed")
+from shstk.replay.run import Run
+from shstk.schemas.seq import STEPS
+
+needs_gdb = pytest.mark.skipif(GDB is None, reason="gdb-multiarch is not installed")
 Runs = dict[str, Path]
 COMMANDS = Path(__file__).parents[2] / "shstk" / "gdb" / "commands.gdb"
 
 
+@needs_gdb
 def test_lines_frames_and_steps_both_ways(runs: Runs) -> None:
     text = debug(
         *(runs["faulty"], "break smashed", "continue", "bt", "next", "next"),
-        *("reverse-next", "reverse-step", "reverse-finish", "step", "reverse-continue", "continue"),
+        *("reverse-next", "reverse-step", "reverse-finish", "step", "reverse-continue"),
+        *("reverse-continue", "continue"),
     )
     assert "Breakpoint 1, smashed () at fixtures/programs/faulty.c:19" in text
     assert "#1  0x00000000010025ca in main () at fixtures/programs/faulty.c:381" in text
-    lines = re.findall(r"^(?:0x\w+\t)?(\d+)\tin ", text, re.MULTILINE)
+    lines = re.findall(r"^(?:0x\w+\t)?(\d+)\t", text, re.MULTILINE)
     assert lines[:3] == ["20", "21", "20"]
     assert "fill () at fixtures/programs/faulty.c:15" in text  # reverse-step into a call
     assert "No more reverse-execution history" in text
     assert text.count("Breakpoint 1, smashed ()") >= 2
 
 
+@needs_gdb
 def test_from_the_crash_back_to_who_wrote_the_word(runs: Runs) -> None:
     text = debug(
         *(runs["turns"], "continue", "info threads", "p $_siginfo.si_code"),
@@ -47,6 +54,7 @@ def test_from_the_crash_back_to_who_wrote_the_word(runs: Runs) -> None:
     assert text.count("received signal SIGSEGV") >= 2
 
 
+@needs_gdb
 def test_registers_and_refusals(runs: Runs) -> None:
     text = debug(
         *(runs["turns"], "monitor goto 2013.1", "info threads", "info registers"),
@@ -60,10 +68,12 @@ def test_registers_and_refusals(runs: Runs) -> None:
     assert "a recording is read-only" in text
 
 
+@needs_gdb
 def test_memory_is_read_only(runs: Runs) -> None:
     assert "Cannot access memory" in debug(runs["turns"], "set var *(long *)$sp = 4")
 
 
+@needs_gdb
 def test_mappings_and_files(runs: Runs) -> None:
     text = debug(runs["pthread"], "info proc mappings", "info auxv", "info files")
     assert re.search(r"0x1000000 +0x1003000 .* /pthread.elf", text)
@@ -71,6 +81,7 @@ def test_mappings_and_files(runs: Runs) -> None:
     assert "target:/pthread.elf" in text
 
 
+@needs_gdb
 def test_a_process_is_followed_into_its_child(runs: Runs) -> None:
     text = debug(
         *(runs["processes"], "set follow-fork-mode child", "continue", "info inferiors"),
@@ -81,6 +92,7 @@ def test_a_process_is_followed_into_its_child(runs: Runs) -> None:
     assert "No more reverse-execution history" in text
 
 
+@needs_gdb
 def test_forks_are_caught(runs: Runs) -> None:
     text = debug(
         *(runs["processes"], "catch fork", "catch vfork", "continue", "continue", "continue"),
@@ -91,6 +103,7 @@ def test_forks_are_caught(runs: Runs) -> None:
     assert "Catchpoint 1 (forked process 103)" in text
 
 
+@needs_gdb
 def test_both_processes_are_kept(runs: Runs) -> None:
     text = debug(
         *(runs["processes"], "set detach-on-fork off", "set schedule-multiple on", "continue"),
@@ -115,6 +128,7 @@ def serve(run: Path, *words: str) -> tuple[subprocess.Popen[str], int]:
     return server, int(found[1])
 
 
+@needs_gdb
 def test_a_port_serves_one_gdb_after_another(runs: Runs) -> None:
     server, port = serve(runs["pthread"])
     with server:
@@ -149,10 +163,41 @@ def test_a_port_that_is_taken(runs: Runs) -> None:
     assert f"--port {port}: Address already in use" in done.stderr
 
 
+LISTING = """
+```run first
+t1 boot
+```
+"""
+
+
+class Other(Run):
+    """A run whose switches another build recorded with other registers, after a while."""
+
+    def table(self, name: str) -> pl.DataFrame:
+        frame = super().table(name)
+        late = pl.col("seq") > 3000 * STEPS
+        return frame.with_columns(pl.col("state_hash") + late) if name == "sched" else frame
+
+
 @pytest.mark.parametrize("command", ["gdb", "debug"])
-def test_what_cannot_be_executed_again_is_refused(command: str, tmp_path: Path) -> None:
-    (tmp_path / "x.md").write_text("| seq | tid | event |\n")
-    words = [sys.executable, "-P", "-m", "shstk", command, str(tmp_path / "none.run")]
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 3
-    assert "Traceback" not in done.stderr
+def test_what_cannot_be_executed_is_refused(command: str, tmp_path: Path) -> None:
+    listing = tmp_path / "x.md"
+    listing.write_text(LISTING)
+    words = [sys.executable, "-P", "-m", "shstk"]
+    subprocess.run([*words, "build", listing, "-o", tmp_path / "x.run"], check=True)
+    for run, told in (("x.run", "has no program"), ("none.run", "is not a run")):
+        again = [*words, command, str(tmp_path / run)]
+        done = subprocess.run(again, capture_output=True, text=True, check=False)
+        assert done.returncode == 3
+        assert told in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_run_of_another_build_is_noticed(runs: Runs) -> None:
+    other = Other.open(runs["turns"])
+    with Client(other) as client:
+        assert client.ask("c").startswith(
+            "E.taking-turns-v3.run is executed otherwise than it was recorded"
+        )
+    with Client(runs["turns"]) as client:
+        assert client.ask("c").startswith("T0b")
