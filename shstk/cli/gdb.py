@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from shstk.cli.common import open_run, run_argument
-from shstk.tracer.options import TIERS
+from shstk.cli.guest import tier_option
 
 
 @click.command()
@@ -17,13 +17,7 @@ from shstk.tracer.options import TIERS
     help="TCP port of this machine to listen on (default: a free one).",
 )
 @click.option("--stdio", is_flag=True, help="Talk to gdb on standard input and output instead.")
-@click.option(
-    "--tier",
-    type=click.Choice(TIERS),
-    default="auto",
-    show_default=True,
-    help="What executes the guest's instructions. It changes nothing but the speed.",
-)
+@tier_option
 def command(run: Path, port: int, stdio: bool, tier: str) -> None:
     """Serve RUN to gdb, which can go forwards and backwards in it.
 

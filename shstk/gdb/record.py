@@ -80,7 +80,7 @@ class Record:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.schedule = Schedule(run)
-        self.end = run.manifest.icount
+        self.end = run.manifest.icount - self._ends_in_a_call()
         self.first_pid: int = run.table("sched")["tid"][0]
         self._pids: dict[int, int] = {self.first_pid: self.first_pid}
         self._born = {self.first_pid: 0}
@@ -117,6 +117,14 @@ class Record:
         first = int(rows["seq"].search_sorted(place * STEPS))
         ended = rows["seq_end"][first] if first < rows.height else None
         return None if ended is None else int(ended) // STEPS
+
+    def _ends_in_a_call(self) -> bool:
+        """Whether the last instruction is an ecall that has not returned: perhaps it never does."""
+        rows = self.run.table("syscalls")
+        if rows.is_empty():
+            return False
+        last = rows.row(-1, named=True)
+        return last["seq"] // STEPS == self.run.manifest.icount and last["seq_end"] is None
 
     def fault(self, place: int, tid: int) -> dict[str, Any] | None:
         """The row of the exception that the instruction after a place raises."""

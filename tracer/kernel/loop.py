@@ -83,7 +83,7 @@ def advance(
 
 def _advance(k: Kernel, until: int | None, max_instructions: int | None) -> str | None:
     while until is None or k.machine.icount < until:
-        task = ready(k, poll)
+        task = ready(k)
         if isinstance(task, str):
             return task
         budget = budget_of(k, max_instructions)
@@ -96,7 +96,7 @@ def _advance(k: Kernel, until: int | None, max_instructions: int | None) -> str 
     return None
 
 
-def ready(k: Kernel, poll: Callable[[], str | None] = lambda: None) -> Task | str:
+def ready(k: Kernel) -> Task | str:
     """The task whose instruction is the next one, in user mode; or the ending of the run.
 
     The kernel has done all that it does before that instruction. Asked again, it does nothing more.
