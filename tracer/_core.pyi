@@ -12,6 +12,11 @@ STOP_BUDGET: Final = 0  # the budget is used up; pc is the next instruction
 STOP_ECALL: Final = 1  # pc is the address of the ecall (the kernel adds 4)
 STOP_FAULT: Final = 2  # an exception; see Hart.fault(); pc is the faulting instruction
 STOP_FLUSH: Final = 3  # a trace buffer has no room for another block: drain it and run again
+STOP_TRAP: Final = 4  # before an instruction that AddressSpace.set_traps named; it did not count
+
+# What an instruction does with the bytes of a watch, combined with |.
+USE_LOAD: Final = 1
+USE_STORE: Final = 2
 
 # Page permissions, combined with |. R, W and X are the prot bits of the VMA.
 PERM_R: Final = 1
@@ -96,6 +101,16 @@ class Machine:
         """
 
     stored: bool  # a store went through a shared mapping; stays True until it is set to False
+    noting: bool
+    """Traps do not stop the hart; `noted` tells of the last one."""
+    noted: int
+    """icount before the instruction of the last trap."""
+    pass_at: int
+    """The instruction after this icount runs even if its address is a trap's."""
+    pass_access: bool
+    """The next instruction runs even if its accesses are watched; then it is False again."""
+    kernel_stored: bool
+    """write, ss_write or ss_swap changed a watched byte; stays True until it is set to False."""
     def save(
         self, spaces: Sequence[AddressSpace], harts: Sequence[Hart], files: Sequence[Pages]
     ) -> bytes:
@@ -195,6 +210,9 @@ class AddressSpace:
         stacks and read-only pages (a private copy is made, and decoded text there is dropped)."""
     def read_cstr(self, addr: int, limit: int) -> bytes | None:
         """The bytes before the first NUL, at most `limit`; None if a byte is unreadable."""
+    def set_traps(self, breaks: Sequence[int], watches: Sequence[tuple[int, int, int]]) -> None:
+        """Stop before the instructions at `breaks`, and before those that access the bytes of a
+        watch: (first, last, USE_*). Not while traces are recorded. fork and restore copy none."""
     def ss_write(self, addr: int, value: int) -> bool:
         """The kernel's shadow-stack store (8 bytes, aligned): True only on a page with SS and W."""
     def ss_swap(self, addr: int, value: int) -> int | None:

@@ -61,6 +61,12 @@ std::shared_ptr<AddressSpace> AddressSpace::fork() {
     return std::shared_ptr<AddressSpace>(new AddressSpace(*this));
 }
 
+void AddressSpace::set_traps(Traps traps) {
+    traps_ = std::move(traps);
+    machine->cut_blocks(traps_.breaks);
+    tlb.flush();
+}
+
 void AddressSpace::map(u64 start, u64 length, u8 perm) {
     check_range(start, length);
     check_perm(perm);
@@ -339,7 +345,8 @@ const u8* AddressSpace::loadable(u64 addr, Fault& fault) {
     if (b.pages && !is_resident(entry)) read_around(page_of(at));
     const u8* bytes = readable(page_of(at), table_.get(page_of(at)));
     const u64 page = addr & ~page_mask;
-    tlb.load[Tlb::index(addr)] = {page, reinterpret_cast<u64>(bytes) - page};
+    if (!traps_.watched_page(at))
+        tlb.load[Tlb::index(addr)] = {page, reinterpret_cast<u64>(bytes) - page};
     return bytes + (addr & page_mask);
 }
 
@@ -353,7 +360,8 @@ u8* AddressSpace::storable(u64 addr, Access kind, Fault& fault) {
     frame->written = true;
     const u64 page = addr & ~page_mask;
     Tlb::Data* const entries = kind == Access::shadow ? tlb.shadow : tlb.store;
-    entries[Tlb::index(addr)] = {page, reinterpret_cast<u64>(frame->bytes) - page};
+    if (!traps_.watched_page(at))
+        entries[Tlb::index(addr)] = {page, reinterpret_cast<u64>(frame->bytes) - page};
     return frame->bytes + (addr & page_mask);
 }
 
@@ -425,6 +433,7 @@ bool AddressSpace::write(u64 addr, std::span<const u8> data, bool force) {
     Fault fault;
     for (u64 page = page_of(addr); page <= last; ++page)
         if (!writable_frame(page, fault)) return false;
+    machine->kernel_stored |= traps_.watched(addr, data.size(), use_store);
     for (u64 done = 0; done < data.size();) {
         const u64 at = addr + done;
         const u64 step = std::min<u64>(data.size() - done, page_size - (at & page_mask));
@@ -456,6 +465,7 @@ std::optional<u64> AddressSpace::ss_swap(u64 addr, u64 value) {
     Fault fault;
     u8* word = addr % 8 ? nullptr : storable(addr, Access::shadow, fault);
     if (!word) return std::nullopt;
+    machine->kernel_stored |= traps_.watched(addr, 8, use_store);
     u64 old;
     std::memcpy(&old, word, 8);
     std::memcpy(word, &value, 8);

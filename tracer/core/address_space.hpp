@@ -10,6 +10,7 @@
 #include "machine.hpp"
 #include "page_table.hpp"
 #include "pages.hpp"
+#include "traps.hpp"
 #include "types.hpp"
 
 namespace core {
@@ -108,6 +109,14 @@ class AddressSpace {
         pmlen_ = pmlen;
     }
 
+    // Only while no hart runs. A fork has none.
+    void set_traps(Traps traps);
+    const Traps& traps() const { return traps_; }
+    // Whether an instruction that uses these bytes traps.
+    bool traps_access(u64 addr, u64 size, u8 uses) const {
+        return !traps_.watches.empty() && !machine->pass_access && traps_.watched(addr, size, uses);
+    }
+
     // Before a hart runs: other address spaces may have changed shared text or frames.
     void synchronize();
 
@@ -143,6 +152,7 @@ class AddressSpace {
 
     PageTable table_;
     std::map<u64, Range> ranges_;  // that have pages, by first page
+    Traps traps_;
     u64 seen_epoch_ = 0;
     u8 pmlen_ = 0;
 };

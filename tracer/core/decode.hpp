@@ -65,6 +65,7 @@ enum Op : u16 {
     op_pause,        // not an instruction: ends the part of a block that the budget allows
     op_warm,         // not an instruction: counts the entries of a block until it is translated
     op_native,       // not an instruction: enters the native code of a block
+    op_break,        // not an instruction: a trap may be set where the block begins
     op_count
 };
 

@@ -64,7 +64,7 @@ template <unsigned Level>
 #include "isa/all.inc"
 #define VINSN(...) &&do_vector,
 #include "isa/vector.inc"
-        &&do_illegal, &&do_fallthrough, &&do_pause, &&do_warm, &&do_native,
+        &&do_illegal, &&do_fallthrough, &&do_pause, &&do_warm, &&do_native, &&do_break,
     };
 
     if (!hart) return {.handlers = label};
@@ -144,7 +144,8 @@ enter_part: {
     Block* const part = reinterpret_cast<Block*>(truncated);
     std::memcpy(truncated, blk, sizeof(Block) + left * sizeof(Slot));
     part->count = u32(left);
-    part->slots()[0].handler = label[part->info->op];
+    if (part->slots()[0].handler != label[op_break])
+        part->slots()[0].handler = label[part->info->op];
     part->slots()[left].handler = label[op_pause];
     blk = part;
     left = 0;
@@ -172,6 +173,19 @@ do_pause:
     mid_block = true;
     goto leave;
 
+do_break: {
+    const u64 before = limit - left - blk->count;
+    if (before != m.pass_at && as.traps().breaks_at(base)) {
+        m.noted = before;
+        if (!m.noting) {
+            left += blk->count;
+            pc = base;
+            stop = stop_trap;
+            goto leave;
+        }
+    }
+    goto* label[INFO.op];
+}
 do_warm:
     if ((Level & trace_insn) || ++blk->entries <= m.native_after ||
         !m.engine()->translate(h, *blk, base, Level))

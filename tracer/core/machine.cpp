@@ -118,12 +118,21 @@ bool Machine::reclaim_code() {
     return true;
 }
 
+void Machine::cut_blocks(const std::vector<u64>& addresses) {
+    const auto before = cuts_;
+    for (u64 address : addresses) cuts_.set((address & page_mask) / 2);
+    if (cuts_ == before) return;
+    forget_all_code();
+    if (engine_) engine_->clear();
+}
+
 Block* Machine::block_at(CodePage& page, u32 offset) {
     const Frame& frame = *page.frame;
     Draft draft;
     bool ended = false;
     while (!ended && offset + draft.length < page_size) {
         const u32 at = offset + draft.length;
+        if (draft.count && cuts_[at / 2]) break;
         u32 word = halfword(frame, at);
         if (!is_compressed(word)) {
             if (at + 4 > page_size) break;
@@ -134,7 +143,10 @@ Block* Machine::block_at(CodePage& page, u32 offset) {
     if (draft.count == 0) return nullptr;
     Block* const block = install(page, draft);
     block->offset = offset;
-    if (engine_) block->slots()->handler = handlers_[op_warm];
+    if (cuts_[offset / 2])
+        block->slots()->handler = handlers_[op_break];
+    else if (engine_)
+        block->slots()->handler = handlers_[op_warm];
     return page.entry[offset / 2] = block;
 }
 
@@ -145,7 +157,9 @@ Block* Machine::straddling_block(CodePage& page, u32 word) {
     known = nullptr;
     Draft draft;
     append(draft, word);
-    return known = install(page, draft);
+    known = install(page, draft);
+    if (cuts_[halfwords_per_page - 1]) known->slots()->handler = handlers_[op_break];
+    return known;
 }
 
 // Adds an instruction; true if it ends the block.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <bitset>
 #include <memory>
 #include <optional>
 #include <unordered_set>
@@ -66,6 +67,9 @@ class Machine final : public FrameOwner {
     // Address spaces compare this with the value they last saw, and flush their TLBs if it changed.
     u64 tlb_epoch = 1;
 
+    // End blocks before these addresses from now on, so that a trap costs nothing elsewhere.
+    void cut_blocks(const std::vector<u64>& addresses);
+
     // The id of a block in the code table, with a new row the first time; 0 = the table is full.
     u32 flow_id(Block& block, u64 pc, u64 seq, u32 tid, u32 mm);
 
@@ -75,6 +79,15 @@ class Machine final : public FrameOwner {
     u64 icount = 0;
     u64 time_offset = 0;  // csr time reads icount + time_offset
     Tables tables;
+
+    // Traps (traps.hpp). `noting`: the hart goes on at a trap, and `noted` is the icount before the
+    // last one. The instruction after the icount `pass_at` does not stop at its address, and that
+    // after `pass_access` not at its accesses.
+    bool noting = false;
+    u64 noted = 0;
+    u64 pass_at = ~u64{0};
+    bool pass_access = false;
+    bool kernel_stored = false;  // to a watched byte, since the driver reset it
 
     // Where a hart stopped within a block: if it runs next, the block continues without a flow row.
     struct {
@@ -105,6 +118,7 @@ class Machine final : public FrameOwner {
     std::size_t code_bytes_ = 0;
     std::vector<CodePage*> code_pages_;
     std::vector<std::unique_ptr<CodePage>> graveyard_;
+    std::bitset<halfwords_per_page> cuts_;  // by address within any page
     FlowIds flow_ids_;
     std::unique_ptr<native::Engine> engine_;
     alignas(64) u8 zero_page_[page_size] = {};

@@ -172,6 +172,13 @@ nb::object ss_swap(AddressSpace& space, u64 addr, u64 value) {
     return old ? nb::object(nb::int_(*old)) : nb::none();
 }
 
+void set_traps(AddressSpace& space, std::vector<u64> breaks,
+               const std::vector<std::tuple<u64, u64, u8>>& watches) {
+    Traps traps{std::move(breaks), {}};
+    for (const auto& [first, last, uses] : watches) traps.watches.push_back({first, last, uses});
+    space.set_traps(std::move(traps));
+}
+
 nb::list regs(const Hart& h) {
     nb::list list;
     for (int i = 0; i < 32; ++i) list.append(h.x[i]);
@@ -311,6 +318,9 @@ NB_MODULE(_core, module) {
                                {"STOP_ECALL", int{stop_ecall}},
                                {"STOP_FAULT", int{stop_fault}},
                                {"STOP_FLUSH", int{stop_flush}},
+                               {"STOP_TRAP", int{stop_trap}},
+                               {"USE_LOAD", int{use_load}},
+                               {"USE_STORE", int{use_store}},
                                {"PERM_R", int{perm_r}},
                                {"PERM_W", int{perm_w}},
                                {"PERM_X", int{perm_x}},
@@ -349,6 +359,11 @@ NB_MODULE(_core, module) {
         .def("pending", pending, nb::arg("table"))
         .def("drain", drain_named, nb::arg("table"))
         .def_rw("stored", &Machine::stored)
+        .def_rw("noting", &Machine::noting)
+        .def_rw("noted", &Machine::noted)
+        .def_rw("pass_at", &Machine::pass_at)
+        .def_rw("pass_access", &Machine::pass_access)
+        .def_rw("kernel_stored", &Machine::kernel_stored)
         .def("save", save_machine, nb::arg("spaces"), nb::arg("harts"), nb::arg("files"))
         .def("restore", restore_machine, nb::arg("state"));
 
@@ -392,6 +407,7 @@ NB_MODULE(_core, module) {
         .def("read", read_bytes, nb::arg("addr"), nb::arg("length"), nb::arg("force") = false)
         .def("write", write_bytes, nb::arg("addr"), nb::arg("data"), nb::arg("force") = false)
         .def("read_cstr", read_cstr, nb::arg("addr"), nb::arg("limit"))
+        .def("set_traps", set_traps, nb::arg("breaks"), nb::arg("watches"))
         .def("ss_write", &AddressSpace::ss_write, nb::arg("addr"), nb::arg("value"))
         .def("ss_swap", ss_swap, nb::arg("addr"), nb::arg("value"));
 

@@ -93,15 +93,20 @@ Stop run(Hart& h, AddressSpace& as, u64 budget, u32 tid, u32 mm) {
     h.fault = {};
 
     while (true) {
-        u64 room = budget;
+        u64 room = m.pass_access ? std::min<u64>(budget, 1) : budget;
         each_table(m.tables, level,
                    [&](auto& table, Trace) { room = std::min(room, table.free()); });
-        if (room < budget && room < max_block_instructions) return stop_flush;
+        if (room < budget && room < max_block_instructions && !m.pass_access) return stop_flush;
         const bool resumed = m.interrupted.hart == h.id && m.interrupted.space == as.id &&
                              m.interrupted.pc == h.pc && m.interrupted.icount == m.icount;
         const u64 start = m.icount;
-        const Interruption end = loop(&h, &as, room, resumed, tid, mm);
+        Interruption end = loop(&h, &as, room, resumed, tid, mm);
+        if (end.stop == stop_fault && h.fault.cause == cause_trap) {
+            end.stop = stop_trap;
+            m.noted = --m.icount;
+        }
         budget -= m.icount - start;
+        m.pass_access = false;
         m.interrupted = {};
         if (end.mid_block || (resumed && m.icount == start))
             m.interrupted = {h.id, as.id, h.pc, m.icount};
@@ -109,6 +114,12 @@ Stop run(Hart& h, AddressSpace& as, u64 budget, u32 tid, u32 mm) {
             if (!(m.trace & bit)) table.rows = table.stamped;
             table.stamp(tid, mm);
         });
+        if (end.stop == stop_trap) {
+            if (!m.noting) return stop_trap;
+            m.pass_access = true;
+            m.bury();
+            continue;
+        }
         if (end.stop != stop_fault) h.fault = {};  // slow paths may have written to it
         if (end.stop != stop_budget || budget == 0) return end.stop;
     }

@@ -26,23 +26,32 @@ void poke(u64 host, T value) {
     std::memcpy(reinterpret_cast<void*>(host), &value, sizeof value);
 }
 
+// Whether a debugger watches these bytes; then h.fault has cause_trap.
+inline bool traps(Hart& h, const AddressSpace& as, u64 address, u64 size, u8 uses) {
+    if (!as.traps_access(as.untagged(address), size, uses)) return false;
+    h.fault.cause = cause_trap;
+    return true;
+}
+
 // The slow path of a load: any alignment, any page.
 [[gnu::noinline]] inline bool load(Hart& h, AddressSpace& as, u64 address, unsigned size,
                                    u64& bits) {
-    if (as.load(address, size, bits, h.fault)) return true;
+    if (as.load(address, size, bits, h.fault) && !traps(h, as, address, size, use_load))
+        return true;
     h.fault.address = as.untagged(address);
     return false;
 }
 
 [[gnu::noinline]] inline bool store(Hart& h, AddressSpace& as, u64 address, unsigned size,
                                     u64 bits) {
-    if (as.store(address, size, bits, h.fault)) return true;
+    if (!traps(h, as, address, size, use_store) && as.store(address, size, bits, h.fault))
+        return true;
     h.fault.address = as.untagged(address);
     return false;
 }
 
 // The host's address of a naturally aligned word; null with the exception in h.fault.
-template <Access access>
+template <Access access, u8 uses>
 [[gnu::noinline]] u8* find_word(Hart& h, AddressSpace& as, u64 address, unsigned size) {
     u8* word = access == Access::load ? const_cast<u8*>(as.loadable(address, h.fault))
                                       : as.storable(address, access, h.fault);
@@ -50,11 +59,13 @@ template <Access access>
         h.fault.cause = access == Access::load ? cause_load_access : cause_store_access;
         word = nullptr;
     }
+    if (word && traps(h, as, address, size, uses)) word = nullptr;
     if (!word) h.fault.address = as.untagged(address);
     return word;
 }
 
-template <class T, Access access>
+// uses: what the caller does with the word.
+template <class T, Access access, u8 uses>
 T* word(Hart& h, AddressSpace& as, u64 address) {
     const Tlb::Data* const entries = access == Access::load    ? as.tlb.load
                                      : access == Access::store ? as.tlb.store
@@ -62,7 +73,7 @@ T* word(Hart& h, AddressSpace& as, u64 address) {
     const Tlb::Data& entry = entries[Tlb::index(address)];
     if (LIKELY(Tlb::hit<sizeof(T)>(entry, address)))
         return reinterpret_cast<T*>(entry.addend + address);
-    return reinterpret_cast<T*>(find_word<access>(h, as, address, sizeof(T)));
+    return reinterpret_cast<T*>(find_word<access, uses>(h, as, address, sizeof(T)));
 }
 
 constexpr u64 cache_block = 64;
@@ -79,7 +90,9 @@ constexpr u64 cache_block = 64;
 }
 
 [[gnu::noinline]] inline bool zero_block(Hart& h, AddressSpace& as, u64 address) {
-    u8* const byte = as.storable(address, Access::store, h.fault);
+    u8* byte = as.storable(address, Access::store, h.fault);
+    const u64 block = address - address % cache_block;
+    if (byte && traps(h, as, block, cache_block, use_store)) byte = nullptr;
     if (!byte) {
         h.fault.address = as.untagged(address);
         return false;

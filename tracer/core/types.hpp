@@ -29,13 +29,16 @@ constexpr unsigned page_shift = 12;
 constexpr u64 address_limit = u64{1} << 56;
 constexpr unsigned seq_shift = 20;
 
-enum Stop : int { stop_budget = 0, stop_ecall = 1, stop_fault = 2, stop_flush = 3 };
+enum Stop : int { stop_budget = 0, stop_ecall = 1, stop_fault = 2, stop_flush = 3, stop_trap = 4 };
 
 enum Perm : u8 { perm_r = 1, perm_w = 2, perm_x = 4, perm_ss = 8, perm_shared = 16 };
 
 enum Trace : unsigned { trace_cfi = 1, trace_flow = 2, trace_insn = 4 };
 
-// Exception codes (privileged manual, table "mcause values"), and one that is not the manual's.
+// What an instruction does with the bytes that it accesses.
+enum Use : u8 { use_load = 1, use_store = 2 };
+
+// Exception codes (privileged manual, table "mcause values"), and two that are not the manual's.
 enum Cause : u8 {
     cause_none = 255,
     cause_misaligned_fetch = 0,
@@ -49,6 +52,7 @@ enum Cause : u8 {
     cause_store_page = 15,
     cause_software_check = 18,
     cause_no_frame = 64,
+    cause_trap = 65,  // a watched byte; run() makes a stop_trap of it
 };
 
 // xtval of a software check exception.

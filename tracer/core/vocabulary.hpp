@@ -149,7 +149,7 @@
     }
 #define LOAD_RESERVED(T)                                                      \
     const u64 address = RS1;                                                  \
-    const T* const source = semantics::word<T, Access::load>(h, as, address); \
+    const T* const source = semantics::word<T, Access::load, use_load>(h, as, address); \
     if (UNLIKELY(!source)) goto memory_fault;                                 \
     const T value = *source;                                                  \
     h.reservation = {true, sizeof(T), as.untagged(address), SIGNED(value)};   \
@@ -157,7 +157,7 @@
     RECORD(address, std::make_unsigned_t<T>(value), sizeof(T))
 #define STORE_CONDITIONAL(T)                                                       \
     const u64 address = RS1;                                                       \
-    T* const target = semantics::word<T, Access::store>(h, as, address);           \
+    T* const target = semantics::word<T, Access::store, use_store>(h, as, address);           \
     if (UNLIKELY(!target)) goto memory_fault;                                      \
     const Reservation seen = h.reservation;                                        \
     h.reservation.valid = false;                                                   \
@@ -172,7 +172,7 @@
     if (UNLIKELY(!m.stale.empty())) goto stale
 #define AMO(T, result)                                                   \
     const u64 address = RS1;                                             \
-    T* const target = semantics::word<T, Access::store>(h, as, address); \
+    T* const target = semantics::word<T, Access::store, use_load | use_store>(h, as, address); \
     if (UNLIKELY(!target)) goto memory_fault;                            \
     const T old = *target;                                               \
     const T operand = T(RS2);                                            \
@@ -181,14 +181,14 @@
     RD = SIGNED(old);                                                    \
     ACCESSED(address, std::make_unsigned_t<T>(value), sizeof(T))
 
-#define SHADOW_WORD(T, address) semantics::word<T, Access::shadow>(h, as, address)
+#define SHADOW_WORD(T, address, uses) semantics::word<T, Access::shadow, uses>(h, as, address)
 #define SSAMOSWAP(T)                                                        \
     const u64 address = RS1;                                                \
     if (!h.sse) {                                                           \
         CFI_ROW(cfi_ssamoswap, address, 0, 0, h.ssp, h.ssp, cause_illegal); \
         FAULT(cause_illegal, WORD);                                         \
     }                                                                       \
-    T* const target = SHADOW_WORD(T, address);                              \
+    T* const target = SHADOW_WORD(T, address, use_load | use_store);                              \
     if (UNLIKELY(!target)) {                                                \
         CFI_FAULT(cfi_ssamoswap, address, std::make_unsigned_t<T>(RS2), 0); \
         goto memory_fault;                                                  \

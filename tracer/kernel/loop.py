@@ -83,6 +83,25 @@ def advance(
 
 def _advance(k: Kernel, until: int | None, max_instructions: int | None) -> str | None:
     while until is None or k.machine.icount < until:
+        task = ready(k)
+        if isinstance(task, str):
+            return task
+        budget = budget_of(k, max_instructions)
+        if budget <= 0:
+            return "limit"
+        if until is not None:
+            budget = min(budget, until - k.machine.icount)
+        run_slice(k, task, budget)
+        k.rec.tick(k.machine)
+    return None
+
+
+def ready(k: Kernel) -> Task | str:
+    """The task whose instruction is the next one, in user mode; or the ending of the run.
+
+    The kernel has done all that it does before that instruction. Asked again, it does nothing more.
+    """
+    while True:
         if k.ending is not None:
             return k.ending
         if (ending := k.poll()) is not None:
@@ -100,16 +119,8 @@ def _advance(k: Kernel, until: int | None, max_instructions: int | None) -> str 
             continue
         if task is not last:
             _switch(k, task, last)
-        if not _to_user(k, task):
-            continue
-        budget = _budget(k, max_instructions)
-        if budget <= 0:
-            return "limit"
-        if until is not None:
-            budget = min(budget, until - k.machine.icount)
-        _run_slice(k, task, budget)
-        k.rec.tick(k.machine)
-    return None
+        if _to_user(k, task):
+            return task
 
 
 def _idle(k: Kernel) -> bool:
@@ -170,7 +181,8 @@ def _first_entry(k: Kernel, task: Task) -> None:
     k.event("first_user", task)
 
 
-def _budget(k: Kernel, max_instructions: int | None) -> int:
+def budget_of(k: Kernel, max_instructions: int | None = None) -> int:
+    """How many instructions the task that is `ready` may run before the kernel has to act."""
     budget = k.sched.budget(_SLICE)
     for deadline in (k.sched.deadline(), TIMERS.of(k).deadline(k)):
         if deadline is not None:
@@ -180,7 +192,9 @@ def _budget(k: Kernel, max_instructions: int | None) -> int:
     return budget
 
 
-def _run_slice(k: Kernel, task: Task, budget: int) -> None:
+def run_slice(k: Kernel, task: Task, budget: int) -> int:
+    """Run a task that is `ready` for at most `budget` instructions, and do what the kernel does at
+    the last one. Returns the STOP_*."""
     assert task.mm is not None
     before = k.machine.icount
     stop = task.hart.run(task.mm.space, budget, task.tid, task.mm.id)
@@ -196,6 +210,7 @@ def _run_slice(k: Kernel, task: Task, budget: int) -> None:
         traps.handle_fault(k, task)
     elif stop == STOP_FLUSH:
         k.rec.drain(k.machine)
+    return stop
 
 
 def _enter_call(k: Kernel, task: Task) -> None:

@@ -115,7 +115,8 @@ def _state(item: object) -> dict[str, Any]:
 def _outside(k: Kernel) -> dict[str, object]:
     """The objects that the model refers to but that are not part of the guest."""
     trees = {f"tree {i}": mount.tree for i, mount in enumerate(k.sandbox.mounts)}
-    return {"machine": k.machine, "recorder": k.rec, "stdout": k.stdout_write, **trees}
+    process = {"machine": k.machine, "recorder": k.rec, "stdout": k.stdout_write, "poll": k.poll}
+    return {**process, **trees}
 
 
 class _Pickler(pickle.Pickler):

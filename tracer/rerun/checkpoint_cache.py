@@ -61,6 +61,10 @@ class CheckpointCache:
                 with suppress(OSError):
                     yield path.read_bytes()
 
+    def latest(self, icount: int) -> int | None:
+        """The icount of the first of `before`."""
+        return max((at for at, _ in self._files() if at <= icount), default=None)
+
     def add(self, icount: int, data: bytes) -> bool:
         """Store a checkpoint. True: the limit was exceeded, and every second one was removed."""
         with suppress(OSError):

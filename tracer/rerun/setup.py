@@ -43,6 +43,20 @@ class TypedAgain:
         pass
 
 
+def must_be_executable(run: Path, manifest: Manifest) -> None:
+    """Raises BadRun: the run was not recorded from a program."""
+    if manifest.provenance.real:
+        raise BadRun(
+            f"{run} was recorded by {manifest.provenance.recorder}: it cannot be executed again",
+            "runs that `shstk record` makes under a kernel model can be",
+        )
+    if not manifest.trees:
+        raise BadRun(
+            f"{run} has no program: it cannot be executed",
+            "it was written by hand, or under schema 1; runs that `shstk record` makes can be",
+        )
+
+
 def set_up_again(
     run: Path,
     manifest: Manifest,
@@ -64,16 +78,7 @@ def set_up_again(
     Raises BadRun (the run has no program, or lost its file), UsageError (`kernel` does not support
     the machine).
     """
-    if manifest.provenance.real:
-        raise BadRun(
-            f"{run} was recorded by {manifest.provenance.recorder}: it cannot be executed again",
-            "runs that `shstk record` makes under a kernel model can be",
-        )
-    if not manifest.trees:
-        raise BadRun(
-            f"{run} has no program: it cannot be executed",
-            "it was written by hand, or under schema 1; runs that `shstk record` makes can be",
-        )
+    must_be_executable(run, manifest)
     files = run / FILES
     options = GuestOptions(
         program=manifest.program,

@@ -68,7 +68,7 @@ bool transfer(Operation& o, const Data& data, Address address_of, Transfer move)
             u8* element = o.v.bytes + data.group.first * VectorState::vlenb + i * sizeof(T);
             for (unsigned field = 0; field < data.fields; ++field) {
                 if (!move.template operator()<T>(o, address, element)) {
-                    if (data.first_only && i > 0 && o.h.fault.cause != cause_no_frame) {
+                    if (data.first_only && i > 0 && o.h.fault.cause < cause_no_frame) {
                         o.v.vl = i;
                         return o.finish();
                     }

@@ -1,0 +1,1 @@
+"""gdb's remote serial protocol over a recording: forwards, backwards, and never a write."""
