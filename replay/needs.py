@@ -16,6 +16,8 @@ import polars as pl
 from shstk.schemas.causes import LOAD_PAGE, SOFTWARE_CHECK, STORE_ACCESS, STORE_PAGE
 from shstk.schemas.selections import table_of
 from shstk.schemas.seq import STEPS
+from shstk.schemas.syscalls import SYSCALLS
+from shstk.schemas.uapi import PR_GET_CFI, PR_SET_CFI
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
@@ -90,6 +92,22 @@ _APPLIES: Final[dict[str, pl.Expr]] = {
     "sched.from_tid": ~_word("why", "start"),
 }
 
+# Options of prctl that set or tell a task's state: those of the merged kernel, and of the revisions
+# before it.
+_STATE: Final = (*range(71, 77), PR_GET_CFI, PR_SET_CFI)
+_PRCTL: Final = pl.col("nr") == SYSCALLS["prctl"].number
+_MAP: Final = pl.col("nr") == SYSCALLS["map_shadow_stack"].number
+_SETS: Final = _PRCTL & (pl.col("a0") % 2**32).is_in(_STATE)
+# Columns that are needed with a table, and in which rows: an argument on which it depends what a
+# call should return, or what state it leaves.
+_WITH: Final[dict[str, dict[str, pl.Expr]]] = {
+    "syscalls": {
+        "a0": _PRCTL | _MAP,
+        **dict.fromkeys(("a1", "a2"), _SETS | _MAP),
+        **dict.fromkeys(("a3", "a4"), _SETS),
+    }
+}
+
 
 def in_words(needs: Iterable[str]) -> str:
     """The columns of some needs, by table: `syscalls: tid, ret; cfi: tid`."""
@@ -149,13 +167,15 @@ def unobserved(run: Run, need: str) -> str:
     if not columns:
         return ""
     applies = {name: _APPLIES.get(f"{table}.{name}", pl.lit(True)) for name in columns}
+    if not column:
+        applies |= _WITH.get(table, {})
     counts = run.scan(table).select(
         *((where & pl.col(name).is_null()).sum().alias(name) for name, where in applies.items()),
         *((where & pl.col(name).is_not_null()).sum().alias(f"known {name}")
           for name, where in applies.items()),
     )  # fmt: skip
     found = counts.collect().row(0, named=True)
-    for name in columns:
+    for name in applies:
         if found[name] and not found[f"known {name}"]:
             return f"the run's {table} table has no {name}"
         if found[name]:

@@ -19,6 +19,8 @@ _FROM: Final = {
     "signals.token": ("signals.token_addr",),
     "signals.frame": ("signals.frame", "kernel_memory"),
 }
+# Fields of which a recorder sees only some: strace prints what is at an address in place of it.
+_PARTLY: Final = {"strace": tuple(f"syscalls.a{i}" for i in range(6))}
 # What names values in every event.
 _PLACES: Final = ("mappings", "modules")
 _STRINGS: Final = ("kernel_memory",)
@@ -51,6 +53,7 @@ def observed(provenances: Iterable[Provenance]) -> Observed:
         return not any(unobservable(r, need) for r in recorders for need in needs)
 
     unseen = {name for name in FIELDS if not seen(_FROM.get(name, (name,)))}
+    unseen.update(*(_PARTLY.get(r.recorder, ()) for r in recorders))
     return Observed(frozenset(unseen | {*_whole(unseen)}), seen(_PLACES), seen(_STRINGS))
 
 

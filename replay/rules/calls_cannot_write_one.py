@@ -40,7 +40,7 @@ from shstk.replay.rules import words
 from shstk.replay.rules.outcome import OK, Finding, Outcome
 from shstk.schemas.uapi import ERRNO, PROT_READ, PROT_WRITE
 
-NEEDS = ("mappings", "syscalls")
+NEEDS = ("mappings", "syscalls", "syscalls.a1", "syscalls.a2")
 APPLIES = "read or write of a shadow stack's bytes"
 
 _READS: Final = ("read", "pread64")

@@ -46,7 +46,18 @@ from shstk.schemas.uapi import CLONE_PARENT, CSIGNAL
 
 _REGISTERS: Final = ("a1", "a2", "a3", "a4")
 
-NEEDS = ("syscalls", "clones", "task_events", "task_events.value", "syscalls.mm")
+NEEDS = (
+    "syscalls",
+    "clones",
+    "task_events",
+    "task_events.value",
+    "syscalls.mm",
+    "syscalls.a0",
+    "syscalls.a1",
+    "syscalls.a2",
+    "syscalls.a3",
+    "syscalls.a4",
+)
 APPLIES = "attempt to make a task of a recorded run"
 
 

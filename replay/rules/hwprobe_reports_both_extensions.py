@@ -42,7 +42,7 @@ from shstk.replay.facts import Facts
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 from shstk.schemas.extensions import EXTENSIONS, IMA_EXT_1, optional_of
 
-NEEDS = ("syscalls",)
+NEEDS = ("syscalls", "syscalls.a0", "syscalls.a1", "syscalls.a4")
 APPLIES = "riscv_hwprobe of a key that has Zicfilp or Zicfiss"
 RESTS_ON = ("ima_ext_1",)
 

@@ -39,7 +39,7 @@ from shstk.replay.rules import visits, words
 from shstk.replay.rules.outcome import OK, Finding, Outcome
 from shstk.schemas.uapi import PAGE
 
-NEEDS = ("mappings", "mappings.prot")
+NEEDS = ("mappings", "mappings.prot", "syscalls.a0", "syscalls.a1", "syscalls.a2")
 APPLIES = "mprotect of a shadow stack, or access after one"
 
 _PROTS: Final = 7

@@ -259,7 +259,15 @@ def test_calls_that_are_not_known_are_counted(imported: Callable[..., Run]) -> N
     assert "calls that are not known here were left out: call_of_next_year (1)" in (
         run.manifest.warnings
     )
-    assert check(run).clean
+    report = check(run)
+    assert report.clean
+    assert whys(report)["P3"] == "1 rows of syscalls have no a0"  # who knows what it did
+
+
+def test_options_of_prctl_that_are_not_the_models(imported: Callable[..., Run]) -> None:
+    run = imported([BEGIN, 'prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, 0x10, 1, "a") = 0'])
+    assert run.table("syscalls")["a0"].to_list() == [0x5356_4D41]
+    assert whys(check(run))["P3"].startswith("no PR_SET_SHADOW_STACK_STATUS by a locked task")
 
 
 def test_an_argument_that_is_not_printed(imported: Callable[..., Run]) -> None:

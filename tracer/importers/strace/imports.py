@@ -21,8 +21,7 @@ from shstk.tracer.importers.stream import Stream
 _UNSEEN: Final = {
     "task_events": ("ssp", "pc", "addr"),
     "clones": ("parent_tid", "set_tid"),
-    # Where an argument is an address, most are printed as what is there.
-    "syscalls": ("pc", "sp", "ssp_entry", "ssp_exit", "state_hash", *(f"a{i}" for i in range(6))),
+    "syscalls": ("pc", "sp", "ssp_entry", "ssp_exit", "state_hash"),
     "mms": ("seq_end",),
 }
 _SEEN: Final = ("task_events[lifetimes]", "clones", "syscalls", "mms")

@@ -13,7 +13,7 @@ from shstk.tracer.importers.strace.text import Part, Source
 from shstk.tracer.importers.strace.values import members, number, result, split
 
 _PADS: Final = (PR_GET_CFI, PR_SET_CFI)
-_SHADOW: Final = (71, 72, 73, 74, 75, 76)  # of the merged kernel, and of the revisions before
+_SHADOW: Final = (72, 73, 74, 75, 76)  # of the merged kernel, and of the revisions before
 _OWN: Final = ("set_tid_address", "gettid", "getpid")  # the first tells the first task's tid
 # What its lines have in common.
 _WANTED: Final = re.compile(

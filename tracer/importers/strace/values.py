@@ -9,8 +9,21 @@ from typing import Final
 from shstk.schemas import uapi
 from shstk.schemas.uapi import ERRNO, RLIMITS, SIGNALS
 
-# Constants by name. strace names an option of prctl by the first architecture that had it: the
-# revisions before 7.0 used numbers that are PowerPC's now.
+# Options of prctl that riscv64 or its model does not have. The revisions of the patches before 7.0
+# used 71 to 73, which others have now.
+_OPTIONS: Final = {
+    "PR_GET_UNALIGN": 5, "PR_SET_UNALIGN": 6, "PR_GET_FPEMU": 9, "PR_SET_FPEMU": 10,
+    "PR_GET_FPEXC": 11, "PR_SET_FPEXC": 12, "PR_GET_ENDIAN": 19, "PR_SET_ENDIAN": 20,
+    "PR_GET_SECCOMP": 21, "PR_SET_SECCOMP": 22, "PR_GET_TSC": 25, "PR_SET_TSC": 26,
+    "PR_TASK_PERF_EVENTS_DISABLE": 31, "PR_TASK_PERF_EVENTS_ENABLE": 32, "PR_MCE_KILL": 33,
+    "PR_MCE_KILL_GET": 34, "PR_SET_FP_MODE": 45, "PR_GET_FP_MODE": 46, "PR_SVE_SET_VL": 50,
+    "PR_SVE_GET_VL": 51, "PR_GET_SPECULATION_CTRL": 52, "PR_SET_SPECULATION_CTRL": 53,
+    "PR_PAC_RESET_KEYS": 54, "PR_SET_SYSCALL_USER_DISPATCH": 59, "PR_PAC_SET_ENABLED_KEYS": 60,
+    "PR_PAC_GET_ENABLED_KEYS": 61, "PR_SCHED_CORE": 62, "PR_SME_SET_VL": 63, "PR_SME_GET_VL": 64,
+    "PR_SET_MDWE": 65, "PR_GET_MDWE": 66, "PR_SET_MEMORY_MERGE": 67, "PR_GET_MEMORY_MERGE": 68,
+    "PR_RISCV_SET_ICACHE_FLUSH_CTX": 71, "PR_PPC_GET_DEXCR": 72, "PR_PPC_SET_DEXCR": 73,
+    "PR_SET_VMA": 0x5356_4D41, "PR_SET_PTRACER": 0x5961_6D61,
+}  # fmt: skip
 _UAPI: Final[dict[str, int]] = {
     name: value for name, value in vars(uapi).items() if name.isupper() and type(value) is int
 }
@@ -25,8 +38,7 @@ _NAMES: Final[dict[str, int]] = {
     **{f"RLIMIT_{name}": number for number, name in enumerate(RLIMITS)},
     "NULL": 0,
     "PROT_NONE": 0,
-    "PR_PPC_GET_DEXCR": 72,
-    "PR_PPC_SET_DEXCR": 73,
+    **_OPTIONS,
     "SHADOW_STACK_SET_MARKER": 2,
 }
 # The kernel's generic numbers, which riscv64 has.
