@@ -202,7 +202,7 @@ def _another_has_it(s: Story, t: Task) -> bool:
 
 
 def _exits(s: Story, t: Task, e: Call) -> None:
-    """do_exit knows which signal it was: do_group_exit is told SIGKILL for one that kills at once."""
+    """do_exit knows the signal: do_group_exit is told SIGKILL for one that kills at once."""
     signo = e.a[0] & 0x7F
     if t.killed and signo:
         first_user(s, t)
