@@ -13,6 +13,7 @@ from typing import Final
 from shstk.schemas.errors import BadProgram, CannotWrite, UsageError
 from shstk.schemas.extensions import optional_of
 from shstk.schemas.uapi import RLIMITS
+from shstk.tracer import elf
 from shstk.tracer.guest import RunResult
 from shstk.tracer.importers.revision import expected
 from shstk.tracer.kernel.boot import initial_limits
@@ -34,6 +35,7 @@ from shstk.tracer.realkernel.options import RealOptions
 from shstk.tracer.realkernel.prepare import Prepared, prepare
 
 _SHADOW_STACKS: Final = "arch_set_shadow_stack_status"
+_ELF: Final = b"\x7fELF"
 _LEAST_MEMORY: Final = 512 << 20
 _APPEND: Final = "console=ttyS0 quiet loglevel=1 panic=-1 nokaslr rdinit="
 # The kernel derives these from the machine's memory.
@@ -81,6 +83,13 @@ class _Guest:
 
 def _placed(options: RealOptions) -> _Guest:
     """The program in the root, or else the host's, in the guest's /. Raises BadProgram."""
+    guest = _found(options)
+    if guest.data.startswith(_ELF):
+        elf.parse(guest.data, options.program)  # before a kernel is booted in vain
+    return guest
+
+
+def _found(options: RealOptions) -> _Guest:
     program = options.program
     for place in _inside(options):
         assert options.root is not None

@@ -10,6 +10,7 @@ from shstk.tracer.realkernel.importer import attempts
 from shstk.tracer.realkernel.importer.instructions import settle
 from shstk.tracer.realkernel.importer.lifetimes import first_user
 from shstk.tracer.realkernel.importer.memory import call_returns, end_delivery
+from shstk.tracer.realkernel.importer.signals import end_sigreturn
 from shstk.tracer.realkernel.importer.state import Story, Task, s64
 
 _EXECS: Final = ("execve", "execveat")
@@ -68,11 +69,9 @@ def returned(s: Story, t: Task, e: User) -> None:
 def _end(s: Story, t: Task, e: User) -> None:
     call = t.call
     assert call is not None
-    name, sigreturn = call["name"], t.sigreturn
-    if sigreturn is not None:
-        sigreturn["ssp_after"] = e.ssp
-        call["seq_end"] = s.step()
-        t.call = t.sigreturn = None
+    name = call["name"]
+    if t.sigreturn is not None:
+        end_sigreturn(s, t, e.ssp)
         return
     if name in _EXECS:
         _exec_end(s, t, e)

@@ -6,6 +6,7 @@ from typing import Final
 
 from shstk.schemas.uapi import CLONE_VFORK
 from shstk.tracer.realkernel.events import Call, Return, Switch
+from shstk.tracer.realkernel.importer import instructions
 from shstk.tracer.realkernel.importer.attempts import read_arguments
 from shstk.tracer.realkernel.importer.memory import end_delivery
 from shstk.tracer.realkernel.importer.state import (
@@ -79,7 +80,8 @@ def _exec_ends(s: Story, t: Task, call: Call, e: Return) -> None:
 # exit
 
 
-def _do_exit(s: Story, t: Task, e: Call) -> None:
+def begin_exit(s: Story, t: Task, e: Call) -> None:
+    instructions.break_off(s, t)
     if t.call is not None and t.call["name"] in ("execve", "execveat") and t.exec_done is None:
         s.event(t, "exec_done", status=s32(t.result) if s32(t.result) < 0 else -1)
     end_delivery(s, t)
@@ -183,7 +185,6 @@ def _why(t: Task, state: int) -> str:
 ON_CALL: Final[dict[str, OnCall]] = {
     "wake_up_new_task": _created,
     "begin_new_exec": _begin_exec,
-    "do_exit": _do_exit,
     "mm_release": _mm_release,
     "complete": _complete,
     "mmput": _mmput,

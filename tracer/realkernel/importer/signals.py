@@ -10,7 +10,7 @@ from shstk.tracer.importers.rows import Row
 from shstk.tracer.realkernel.events import Call, Return
 from shstk.tracer.realkernel.importer import memory
 from shstk.tracer.realkernel.importer.attempts import read_arguments
-from shstk.tracer.realkernel.importer.lifetimes import first_user
+from shstk.tracer.realkernel.importer.lifetimes import begin_exit, first_user
 from shstk.tracer.realkernel.importer.state import (
     Delivery,
     OnCall,
@@ -18,6 +18,7 @@ from shstk.tracer.realkernel.importer.state import (
     Story,
     Task,
     number,
+    s32,
     s64,
 )
 
@@ -47,9 +48,12 @@ def _got(s: Story, t: Task, call: Call, e: Return) -> None:
         return
     first_user(s, t)
     if t.call is not None:
-        t.settled = (t.call, s64(t.result))
-        _settle(t, 0)
-        _end_call(s, t)
+        if t.sigreturn is not None:
+            end_sigreturn(s, t, t.ssp)
+        else:
+            t.settled = (t.call, s64(t.result))
+            _settle(t, 0)
+            _end_call(s, t)
     t.delivery = Delivery()
 
 
@@ -131,6 +135,14 @@ def _delivered(s: Story, t: Task, call: Call, e: Return) -> None:
     memory.end_delivery(s, t)
 
 
+def end_sigreturn(s: Story, t: Task, ssp: int) -> None:
+    assert t.call is not None
+    assert t.sigreturn is not None
+    t.sigreturn["ssp_after"] = ssp
+    t.call["seq_end"] = s.step()
+    t.call = t.sigreturn = None
+
+
 # The token, which save_user_shstk pushes and restore_user_shstk takes, each with an AMO.
 
 
@@ -155,6 +167,8 @@ def _restored(s: Story, t: Task, call: Call, e: Return) -> None:
     if t.sigreturn is not None:
         t.sigreturn |= {"ss_ptr": call.a[1], "token_addr": call.a[1]}
         t.sigreturn["token_value"] = None if old is None else number(old)
+    if old is not None and s32(e.a0) == 0:
+        t.ssp = number(old)
     if old is not None and stores:
         memory.transfer(s, t, "swap", stores[0].address, old + stores[0].data)
 
@@ -168,29 +182,35 @@ def _sent(s: Story, t: Task, e: Call) -> None:
 
 
 def _group_exit(s: Story, t: Task, e: Call) -> None:
-    """The first task of a process that a signal kills. The others get a SIGKILL that nobody sent,
-    and so do those whose process is replaced by exec."""
-    process, signo = s.process(t.tgid), e.a[0] & 0x7F
-    if signo == SIGNALS["SIGKILL"] and signo not in process.sent and _another_dumps(s, t):
+    """Of a process that a signal kills, one task had the signal. The others get a SIGKILL that
+    nobody sent, and so do those whose process is replaced by exec."""
+    process = s.process(t.tgid)
+    unsent = e.a[0] & 0x7F == SIGNALS["SIGKILL"] and SIGNALS["SIGKILL"] not in process.sent
+    if unsent and _another_has_it(s, t):
         return
-    first = not process.dying and not process.replacing
+    t.killed = t.inside("get_signal") and not process.dying and not process.replacing
     process.dying = True
-    if not first or not t.inside("get_signal"):
-        return
-    first_user(s, t)
-    told = {"signo": signo, "code": None, "si_addr": None, "sender": None}
-    if signo in process.sent:
-        told |= _told(process.sent[signo])
-    s.put("signals", t, kind="fatal", ssp_before=t.ssp, ssp_after=t.ssp, **told)
 
 
-def _another_dumps(s: Story, t: Task) -> bool:
-    """Whether another task of the process has a fatal signal already: before it ends the process,
-    it kills the others and waits for them, for they would be in its core dump."""
+def _another_has_it(s: Story, t: Task) -> bool:
+    """Whether another task is about to end the process. Before it does, it kills the others and
+    waits for them if there is to be a core dump."""
     return any(
-        other is not t and other.tgid == t.tgid and other.inside("get_signal")
+        other is not t and other.tgid == t.tgid and not other.exit and other.inside("get_signal")
         for other in s.tasks.values()
     )
+
+
+def _exits(s: Story, t: Task, e: Call) -> None:
+    """do_exit knows the signal: do_group_exit is told SIGKILL for one that kills at once."""
+    signo = e.a[0] & 0x7F
+    if t.killed and signo:
+        first_user(s, t)
+        told = {"signo": signo, "code": None, "si_addr": None, "sender": None}
+        if (info := s.process(t.tgid).sent.get(signo)) is not None:
+            told |= _told(info)
+        s.put("signals", t, kind="fatal", ssp_before=t.ssp, ssp_after=t.ssp, **told)
+    begin_exit(s, t, e)
 
 
 ON_CALL: Final[dict[str, OnCall]] = {
@@ -200,6 +220,7 @@ ON_CALL: Final[dict[str, OnCall]] = {
     "restore_user_shstk": _begin_swap,
     "send_signal_locked": _sent,
     "do_group_exit": _group_exit,
+    "do_exit": _exits,
 }
 ON_RETURN: Final[dict[str, OnReturn]] = {
     "get_signal": _got,

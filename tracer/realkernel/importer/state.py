@@ -81,7 +81,8 @@ class Task:
     exec_done: Row | None = None
     execing: bool = False  # past the point of no return
     replaced: tuple[int, int | None] | None = None  # the old mm: its pointer and number
-    # The end.
+    # The end. killed: it is the one of its process that a signal kills.
+    killed: bool = False
     exit: Row | None = None
     released: bool = False  # mm_release has returned, its address space is not dropped yet
     clear_child_tid: int = 0
