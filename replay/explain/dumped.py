@@ -125,7 +125,11 @@ def _site(scene: Scene, dump: Dump, fault: Fault, line: Line) -> Place | None:
         return None
     if line.kind == "interrupted" or dump.memory.read(line.value, len(SIGRETURN)) == SIGRETURN:
         return scene.place(fault, line.value)
-    place = scene.place(fault, line.value - 1) if line.value else None
+    return _after_call(scene, fault, line.value)
+
+
+def _after_call(scene: Scene, fault: Fault, address: int) -> Place | None:
+    place = scene.place(fault, address - 1) if address else None
     return replace(place, offset=place.offset + 1) if place else None
 
 
@@ -454,7 +458,7 @@ def came_from(scene: Scene, dump: Dump, fault: Fault) -> Iterator[str]:
     """Where a jump came from, as far as ra tells."""
     ra = dump.thread(fault.tid).x[1]
     if dump.memory.is_return(ra) and not _in_handler(dump, dump.thread(fault.tid)):
-        yield f"ra is {scene.name(fault, ra)}: if it was a call, it came from just before"
+        yield f"ra is {_after_call(scene, fault, ra)}: if it was a call, it came from just before"
 
 
 def _area(region: Region | None) -> str:
