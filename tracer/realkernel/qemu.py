@@ -158,7 +158,7 @@ def _boot(
     console, errors = table.with_name("console"), table.with_name("errors")
     loaded = plugin_words(plugin(interface), table, events)
     loaded[-1] += ",alone=off"  # QEMU is not left running alone if we are killed
-    words = [qemu.path, *_words(machine), *loaded]
+    words = [*_ends_with_us(), qemu.path, *_words(machine), *loaded]
     with console.open("wb") as out, errors.open("wb") as err:
         try:
             process = subprocess.Popen(
@@ -174,6 +174,13 @@ def _boot(
                 process.wait()
     booted = Booted(ended, console.read_text("utf-8", "replace").replace("\r\n", "\n"))
     return booted, process.returncode, errors.read_text("utf-8", "replace")
+
+
+def _ends_with_us() -> list[str]:
+    """Words before a command that end it when the thread that started it ends: a recorder that is
+    killed leaves no machine running. Python's own way, preexec_fn, may hang beside threads."""
+    setpriv = shutil.which("setpriv")  # util-linux
+    return [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
 
 
 def _wait(process: subprocess.Popen[bytes], stop: Callable[[], str | None]) -> str:
