@@ -159,6 +159,8 @@ def _record(
     )
     events = options.events or work / "events"
     booted = qemu.boot(found, machine, work / "table", events, _Watch(options, events))
+    if booted.ended == "interrupted" and not events.exists():
+        raise KeyboardInterrupt
     files = Files(options.root)
     files.add(guest.path, guest.data)
     known = Known(
@@ -176,7 +178,12 @@ def _record(
         options.on_progress(f"importing {events.stat().st_size / 1e6:.0f} MB of events")
     try:
         made = import_events(events, out, known, options.force, options.on_output)
-    except NeverStarted as error:
+    except NeverStarted:
+        if booted.ended == "interrupted":
+            raise KeyboardInterrupt from None
+        if booted.ended in _TOO_SOON:
+            what = f"{_TOO_SOON[booted.ended]} ended the machine before {guest.path} was started"
+            error = NeverStarted(what, "give it more, or look at the console's output")
         shown = "\n  ".join(booted.console.strip().splitlines()[-_SHOWN:])
         raise NeverStarted(error.what, f"{error.hint}\n  the console's end:\n  {shown}") from None
     return RealResult(made.ending, made.exit_status, made.icount, made.warnings, path=made.path)
@@ -187,6 +194,9 @@ def _warnings(options: RealOptions, prepared: Prepared) -> Iterator[str]:
         yield "the kernel has no shadow stacks: it was built without CONFIG_RISCV_USER_CFI"
     if options.smp > 1:
         yield "with more than one hart, no two recordings are alike"
+
+
+_TOO_SOON: Final = {"timeout": "--timeout", "limit": "--events-limit"}
 
 
 class _Watch:
