@@ -178,14 +178,15 @@ def _record(
         options.on_progress(f"importing {events.stat().st_size / 1e6:.0f} MB of events")
     try:
         made = import_events(events, out, known, options.force, options.on_output)
-    except NeverStarted:
+    except NeverStarted as error:
         if booted.ended == "interrupted":
             raise KeyboardInterrupt from None
+        what, hint = error.what, error.hint
         if booted.ended in _TOO_SOON:
             what = f"{_TOO_SOON[booted.ended]} ended the machine before {guest.path} was started"
-            error = NeverStarted(what, "give it more, or look at the console's output")
+            hint = "give it more, or look at the console's output"
         shown = "\n  ".join(booted.console.strip().splitlines()[-_SHOWN:])
-        raise NeverStarted(error.what, f"{error.hint}\n  the console's end:\n  {shown}") from None
+        raise NeverStarted(what, f"{hint}\n  the console's end:\n  {shown}") from None
     return RealResult(made.ending, made.exit_status, made.icount, made.warnings, path=made.path)
 
 
