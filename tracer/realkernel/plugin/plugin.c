@@ -120,7 +120,7 @@ static struct peek user_peeks[MAX_PEEKS];
 static int user_peek_count;
 static u64 trap_address, switch_address, mm_offset, state_offset;
 static bool without_ssp;  // the harts have no shadow stacks
-static u64* touching;  // the kernel's instructions that access user memory, sorted
+static u64* touching;     // the kernel's instructions that access user memory, sorted
 static size_t touching_count;
 
 static struct qemu_plugin_scoreboard* scores;
