@@ -89,9 +89,11 @@ def test_files_that_may_not_grow(tmp_path: Path) -> None:
 @pytest.mark.parametrize("signo", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_guest_and_keeps_its_run(tmp_path: Path, signo: signal.Signals) -> None:
     (tmp_path / "endless").write_bytes(riscv_asm.program("again: j again"))
+    before = signal.signal(signo, signal.SIG_DFL)  # nohup has SIGHUP ignored, also in children
     process = subprocess.Popen(
         command("record", "endless"), cwd=tmp_path, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
+    signal.signal(signo, before)
     until = time.monotonic() + 300
     while not list(tmp_path.glob("endless.run.partial/flow*")) and time.monotonic() < until:
         time.sleep(0.01)
