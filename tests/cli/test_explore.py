@@ -89,12 +89,14 @@ def test_ctrl_c_ends_all_its_processes_at_once(after: float) -> None:
         "--seeds",
         "5000",
     ]
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's & has it ignored
     process = subprocess.Popen(
         [*command, "--stdin", "/dev/null", DEADLOCKS],
         start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
+    signal.signal(signal.SIGINT, before)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     while not children.read_text():  # until shstk itself has started
         time.sleep(0.01)

@@ -17,7 +17,6 @@ from shstk.schemas.seq import STEPS
 
 needs_gdb = pytest.mark.skipif(GDB is None, reason="gdb-multiarch is not installed")
 Runs = dict[str, Path]
-COMMANDS = Path(__file__).parents[2] / "shstk" / "gdb" / "commands.gdb"
 
 
 @needs_gdb
@@ -124,7 +123,7 @@ def serve(run: Path, *words: str) -> tuple[subprocess.Popen[str], int]:
     told = server.stderr.readline()
     found = re.search(r"target remote :(\d+)'$", told.strip())
     assert found, told
-    assert str(COMMANDS) in told
+    assert "shstk/gdb/commands.gdb -ex" in told
     return server, int(found[1])
 
 
