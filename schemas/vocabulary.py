@@ -36,6 +36,7 @@ ENDINGS: Final = (
     "timeout",
     "interrupted",
     "full",  # the run reached --max-size
+    "steps",  # the kernel took more steps at one instruction than positions have room for
     "stopped",  # by a plugin; manifest.warnings names the plugin and the reason
     "recovered",
 )

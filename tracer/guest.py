@@ -63,6 +63,7 @@ class RunResult:
             "limit": "stopped at --max-instructions",
             "timeout": "stopped at --timeout",
             "full": "stopped at --max-size",
+            "steps": "stopped where its kernel took too many steps",
             "interrupted": "interrupted",
             "stopped": "stopped by a plugin",
         }.get(self.ending, self.ending)

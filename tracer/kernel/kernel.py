@@ -132,7 +132,7 @@ class Kernel:
             self.warn(
                 f"the kernel took {STEPS} steps after instruction {icount}: the run ends there"
             )
-            raise Halted("limit")
+            raise Halted("steps")
         if self._step % _BREATH == 0:
             self.breathe()
         return icount * STEPS + self._step
