@@ -128,13 +128,15 @@ class Interrupt:
 
     def __init__(self) -> None:
         self._hit = False
-        for signo in self.SIGNALS:
-            if signal.getsignal(signo) is not signal.SIG_IGN:  # nohup
-                signal.signal(signo, self._note)
+        # nohup has SIGHUP ignored, and it stays so.
+        self._caught = [s for s in self.SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
+        for signo in self._caught:
+            signal.signal(signo, self._note)
 
-    def _note(self, signo: int, _frame: FrameType | None) -> None:
+    def _note(self, _signo: int, _frame: FrameType | None) -> None:
         self._hit = True
-        signal.signal(signo, signal.SIG_DFL)
+        for signo in self._caught:
+            signal.signal(signo, signal.SIG_DFL)
 
     def __call__(self) -> bool:
         return self._hit

@@ -223,9 +223,19 @@ def test_the_run_is_neither_seen_nor_changed(root: Path) -> None:
     assert (root / "run/manifest.json").read_text() == "true\n"
     assert (root / "kept").read_text() == "yes\n"
     assert d.k.warnings == [
-        f"{path} is not written to {root}: the run is recorded there"
+        f"{path} is not written to {root}: that name is shstk's own"
         for path in ("run", "run/manifest.json")
     ]
+
+
+def test_a_guest_can_not_take_the_staging_directory_s_name(root: Path) -> None:
+    d = guest(None, binds=((root, "/w", True),))
+    d.save(f"/w/{STAGING}", b"mine\n")
+    d.save("/w/etc/name", b"changed\n")
+    d.k.sandbox.keep(d.k)
+    assert (root / "etc/name").read_text() == "changed\n"
+    assert STAGING not in os.listdir(root)
+    assert d.k.warnings == [f"{STAGING} is not written to {root}: that name is shstk's own"]
 
 
 def test_a_tree_of_any_depth_is_kept_and_removed(root: Path) -> None:

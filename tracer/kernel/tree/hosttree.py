@@ -45,14 +45,16 @@ class HostTree:
 
     Symlinks are never followed here. The guest's path walk resolves them, and it passes only paths
     whose every component it knows to be a directory. root: an absolute path without symlinks.
-    hidden: host paths that the guest does not see: the run that is being recorded.
+    hidden: host paths that the guest does not see: the run that is being recorded. Nor does it see
+    the staging directory.
     """
 
     def __init__(self, root: str, hidden: Iterable[str] = ()) -> None:
         self.root = root
         self.place = Beneath.at(raw(root))
         within = root.rstrip("/") + "/"
-        self._hidden = frozenset(p.removeprefix(within) for p in hidden if p.startswith(within))
+        inside = {path.removeprefix(within) for path in hidden if path.startswith(within)}
+        self._hidden = frozenset(inside | {STAGING})
 
     def hides(self, path: str) -> bool:
         """Whether a path is hidden, or beneath a hidden one, or above one."""
@@ -68,15 +70,14 @@ class HostTree:
             return None
 
     def names(self, path: str) -> list[str]:
-        """The names in a directory, without the file types that the guest doesn't see, and without
-        what shstk itself writes there."""
+        """The names in a directory, without those and the file types that the guest doesn't see."""
         try:
             with self.place.scan(raw(path)) as entries:
                 names = [text(os.fsencode(e.name)) for e in entries if _givable(e)]
         except OSError as error:
             raise Errno("EACCES") from error
         unseen = {os.path.basename(p) for p in self._hidden if os.path.dirname(p) == path}
-        return [name for name in names if name not in {STAGING} | unseen]
+        return [name for name in names if name not in unseen]
 
     def read(self, path: str) -> bytes:
         try:

@@ -92,7 +92,7 @@ class _Keeper:
             return False
         if self.host.hides(path):
             if inode is not None:  # what the guest only looked for is None too
-                self.k.warn(f"{path} is not written to {self.host.root}: the run is recorded there")
+                self.k.warn(f"{path} is not written to {self.host.root}: that name is shstk's own")
             return False
         return True
 
