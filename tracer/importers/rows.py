@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Final
 
 import pyarrow as pa
@@ -61,6 +62,22 @@ class Rows(Positions):
             self._batches[table].append(packed(table, rows))
             self._rows[table] = []
         return columns
+
+    def file(self, seq: int, path: str, data: bytes, **columns: Any) -> int:
+        """Add a row of inputs, for a file of the guest whose bytes are known; its number."""
+        number = len(self.of("inputs")) + 1
+        self.put(
+            "inputs",
+            seq=seq,
+            input=number,
+            guest_path=path,
+            sha256=hashlib.sha256(data).hexdigest(),
+            size=len(data),
+            mode=0o100755,
+            first_seq=seq,
+            **columns,
+        )
+        return number
 
     def of(self, table: str) -> list[Row]:
         """The rows of a table that the executor doesn't write."""

@@ -11,7 +11,8 @@ from shstk.schemas.extensions import DEFAULT_CPU
 from shstk.schemas.machine import ABIS
 from shstk.schemas.manifest import U64, Manifest, Provenance, Rlimit
 from shstk.schemas.revisions import resolve
-from shstk.schemas.tables import TRACES
+from shstk.schemas.selections import table_of
+from shstk.schemas.tables import TABLES, TRACES
 from shstk.schemas.version import VERSION
 from shstk.tracer.importers.rows import Rows
 from shstk.tracer.recording.rundir import write
@@ -49,6 +50,19 @@ class About:
     ending: str  # of vocabulary.ENDINGS
     exit_status: int | None
     warnings: tuple[str, ...] = ()
+
+
+def observed(
+    seen: Iterable[str], unseen: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """About.observed. seen: tables, or selections of their rows. unseen: columns of a table that
+    the recorder can't observe."""
+    found = {}
+    for rows in seen:
+        table = table_of(rows)
+        lost = unseen.get(table, ())
+        found[rows] = tuple(name for name in TABLES[table].names if name not in lost)
+    return found
 
 
 def seal(

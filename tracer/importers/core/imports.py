@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,18 +146,7 @@ def _files(rows: Rows, found: Iterable[Area], files: Files) -> dict[str, int]:
         if file is None or area.offset is None:
             continue
         if file.number is None:
-            file.number = numbers[file.path] = len(numbers) + 1
-            seq = rows.step()
-            rows.put(
-                "inputs",
-                seq=seq,
-                input=file.number,
-                guest_path=file.path,
-                sha256=hashlib.sha256(file.data).hexdigest(),
-                size=len(file.data),
-                mode=0o100755,
-                first_seq=seq,
-            )
+            file.number = numbers[file.path] = rows.file(rows.step(), file.path, file.data)
         if area.prot & 4:
             modules += 1
             rows.put(

@@ -12,13 +12,12 @@ from typing import Final
 from shstk.schemas.errors import BadRecording, UsageError
 from shstk.schemas.revisions import DEFAULT_REVISION
 from shstk.schemas.syscalls import SYSCALLS
-from shstk.schemas.tables import TABLES
 from shstk.schemas.uapi import RLIM_INFINITY
 from shstk.tracer.importers.ftrace.event import Event
 from shstk.tracer.importers.ftrace.read import DROPS, Story
 from shstk.tracer.importers.ftrace.source import opened
 from shstk.tracer.importers.revision import expected
-from shstk.tracer.importers.seal import About, seal
+from shstk.tracer.importers.seal import About, observed, seal
 
 _PRCTL: Final = SYSCALLS["prctl"].number
 _SETS: Final = (72, 75)  # PR_SET_SHADOW_STACK_STATUS, under both numbers
@@ -161,7 +160,7 @@ def import_trace(
         recorder="ftrace",
         facts={"banner": banner} if banner else {},
         smp=harts,
-        observed=_observed(),
+        observed=observed(_SEEN, _UNSEEN),
         blind=_blind(survey, story),
         kernel=revision,
         program=program.path,
@@ -211,15 +210,6 @@ def _list(survey: _Survey) -> str:
     }
     shown = [f"--pid {pid}: {path}" for pid, path in islice(last.items(), _MOST)]
     return ", ".join(shown) + (", …" if len(last) > _MOST else "")
-
-
-def _observed() -> dict[str, tuple[str, ...]]:
-    found = {}
-    for rows in _SEEN:
-        table = rows.partition("[")[0]
-        unseen = _UNSEEN.get(table, ())
-        found[rows] = tuple(c for c in TABLES[table].names if c not in unseen)
-    return found
 
 
 def _blind(survey: _Survey, story: Story) -> dict[str, str]:

@@ -10,9 +10,8 @@ from typing import Final
 from shstk.schemas.errors import BadRecording, UsageError
 from shstk.schemas.extensions import CPUS, DEFAULT_CPU
 from shstk.schemas.revisions import DEFAULT_REVISION
-from shstk.schemas.tables import TABLES
 from shstk.tracer.importers.revision import expected
-from shstk.tracer.importers.seal import About
+from shstk.tracer.importers.seal import About, observed
 from shstk.tracer.importers.strace.story import Story
 from shstk.tracer.importers.strace.survey import Survey
 from shstk.tracer.importers.strace.text import Source
@@ -74,7 +73,7 @@ def import_text(
         about = About(
             recorder="strace",
             facts={"banner": survey.banner} if survey.banner else {},
-            observed=_observed(),
+            observed=observed(_SEEN, _UNSEEN),
             blind=_blind(story),
             kernel=revision,
             program=story.program,
@@ -108,15 +107,6 @@ def _ending(status: int | None) -> str:
     if status is None:
         return "interrupted"
     return "killed" if status & 0x7F else "exited"
-
-
-def _observed() -> dict[str, tuple[str, ...]]:
-    found = {}
-    for rows in _SEEN:
-        table = rows.partition("[")[0]
-        unseen = _UNSEEN.get(table, ())
-        found[rows] = tuple(c for c in TABLES[table].names if c not in unseen)
-    return found
 
 
 def _blind(story: Story) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import suppress
 from typing import Final
 
@@ -84,18 +83,7 @@ def _mmap_returns(s: Story, t: Task, call: Call, e: Return) -> None:
 
 def _input(s: Story, t: Task, file: File) -> int:
     if file.number is None:
-        seq = s.step()
-        file.number = len(s.rows.of("inputs")) + 1
-        s.rows.put(
-            "inputs",
-            seq=seq,
-            input=file.number,
-            guest_path=file.path,
-            sha256=hashlib.sha256(file.data).hexdigest(),
-            size=len(file.data),
-            mode=0o100755,
-            first_seq=seq,
-        )
+        file.number = s.rows.file(s.step(), file.path, file.data)
     return file.number
 
 
