@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from shstk.schemas import uapi
-from shstk.schemas.argument_types import ENUMS, FLAGS
+from shstk.schemas.argument_types import COMMANDS, ENUMS, FLAGS
 from shstk.schemas.syscalls import BY_NUMBER
 
 # si_code by signal, and those that any signal can have
@@ -43,10 +44,11 @@ def signed64(value: int) -> int:
 
 def flags(value: int, names: Mapping[str, int]) -> str:
     """0x10900 -> 'CLONE_VM|CLONE_SIGHAND|CLONE_THREAD'; unknown bits stay hex; 0 is '0'."""
-    found = [name for name, bit in names.items() if value & bit == bit]
-    left = value
-    for name in found:
-        left &= ~names[name]
+    found, left = [], value
+    for name, bits in names.items():
+        if bits and left & bits == bits:
+            found.append(name)
+            left &= ~bits
     return "|".join([*found, *([hex(left)] if left else [])]) or "0"
 
 
@@ -98,6 +100,12 @@ def _ipc(value: int) -> str:
     return mode if text == "0" else f"{text}|{mode}"
 
 
+def _socktype(value: int) -> str:
+    extra = value & sum(FLAGS["socket"].values())
+    kind = ENUMS["socktype"].get(value & ~extra) or _hex(value & ~extra)
+    return f"{kind}|{flags(extra, FLAGS['socket'])}" if extra else kind
+
+
 def _octal(value: int) -> str:
     return f"0{value:o}" if value else "0"
 
@@ -127,6 +135,9 @@ _SHOW: Final[dict[str, Callable[[int], str]]] = {
     "clone": _clone,
     "futex": _futex,
     "ipc": _ipc,
+    "socktype": _socktype,
+    "prot": lambda v: flags(v, FLAGS["prot"]) if v else "PROT_NONE",
+    "access": lambda v: flags(v, FLAGS["access"]) if v else "F_OK",
 }
 
 
@@ -135,7 +146,8 @@ def argument(type: str, value: int) -> str:
         return _SHOW[type](value)
     if type in FLAGS:
         return flags(value, FLAGS[type])
-    return ENUMS[type].get(value) or _hex(value)
+    names = ENUMS[type]
+    return names.get(value) or names.get(signed32(value)) or _hex(value)
 
 
 def arguments(nr: int, args: Sequence[int | None], strings: Mapping[int, str]) -> dict[str, str]:
@@ -147,14 +159,29 @@ def arguments(nr: int, args: Sequence[int | None], strings: Mapping[int, str]) -
     if nr not in BY_NUMBER:
         return {f"a{i}": _shown("hex", a) for i, a in enumerate(args) if i == 0 or any(args[i:])}
     return {
-        known.name: (known.type == "str" and value is not None and strings.get(value))
-        or _shown(known.type, value)
-        for known, value in zip(BY_NUMBER[nr].arguments, args, strict=False)
+        name: (type == "str" and value is not None and strings.get(value)) or _shown(type, value)
+        for (name, type), value in zip(typed(nr, args), args, strict=False)
     }
+
+
+def typed(nr: int, args: Sequence[int | None]) -> list[tuple[str, str]]:
+    """Name and type of each argument of a known call; those of some depend on another's value."""
+    call = BY_NUMBER[nr]
+    own = COMMANDS.get(call.name)
+    chosen: Mapping[str, str] = {}
+    if own:
+        command = args[[a.name for a in call.arguments].index(own.argument)]
+        chosen = own.types.get(command, {}) if command is not None else {}
+    return [(a.name, chosen.get(a.name, a.type)) for a in call.arguments]
 
 
 def _shown(type: str, value: int | None) -> str:
     return "?" if value is None else argument(type, value)
+
+
+def error_text(ret: int) -> str:
+    """`No such file or directory`, of a result that is a known error; else nothing."""
+    return os.strerror(-ret) if -ret in uapi.ERRNO_NAMES else ""
 
 
 def result(ret: int | None, nr: int | None = None) -> str:

@@ -52,7 +52,7 @@ _TABLE: Final = """
 35 unlinkat dfd:dirfd pathname:str flag:at
 36 symlinkat oldname:str newdfd:dirfd newname:str
 37 linkat olddfd:dirfd oldname:str newdfd:dirfd newname:str flags:at
-39 umount2 name:str flags:hex
+39 umount2 name:str flags:umount
 40 mount dev_name:str dir_name:str type:str flags:hex data:ptr
 41 pivot_root new_root:str put_old:str
 42 nfsservctl cmd:int argp:ptr resp:ptr
@@ -60,8 +60,8 @@ _TABLE: Final = """
 44 fstatfs fd:fd buf:ptr
 45 truncate path:str length:int
 46 ftruncate fd:fd length:int
-47 fallocate fd:fd mode:hex offset:int len:int
-48 faccessat dfd:dirfd filename:str mode:oct
+47 fallocate fd:fd mode:fallocate offset:int len:int
+48 faccessat dfd:dirfd filename:str mode:access
 49 chdir filename:str
 50 fchdir fd:fd
 51 chroot filename:str
@@ -97,7 +97,7 @@ _TABLE: Final = """
 81 sync
 82 fsync fd:fd
 83 fdatasync fd:fd
-84 sync_file_range fd:fd offset:int nbytes:int flags:hex
+84 sync_file_range fd:fd offset:int nbytes:int flags:sync_file_range
 85 timerfd_create clockid:clock flags:timerfd -> fd
 86 timerfd_settime ufd:fd flags:timerfd_settime utmr:ptr otmr:ptr
 87 timerfd_gettime ufd:fd otmr:ptr
@@ -115,8 +115,8 @@ _TABLE: Final = """
 99 set_robust_list head:ptr len:size
 100 get_robust_list pid:pid head_ptr:ptr len_ptr:ptr
 101 nanosleep rqtp:ptr rmtp:ptr
-102 getitimer which:int value:ptr
-103 setitimer which:int value:ptr ovalue:ptr
+102 getitimer which:itimer value:ptr
+103 setitimer which:itimer value:ptr ovalue:ptr
 104 kexec_load entry:ptr nr_segments:uint segments:ptr flags:hex
 105 init_module umod:ptr len:size uargs:str
 106 delete_module name_user:str flags:hex
@@ -128,7 +128,7 @@ _TABLE: Final = """
 112 clock_settime which_clock:clock tp:ptr
 113 clock_gettime which_clock:clock tp:ptr
 114 clock_getres which_clock:clock tp:ptr
-115 clock_nanosleep which_clock:clock flags:hex rqtp:ptr rmtp:ptr
+115 clock_nanosleep which_clock:clock flags:timer rqtp:ptr rmtp:ptr
 116 syslog type:int buf:ptr len:int
 117 ptrace request:ptrace pid:pid addr:hex data:ptr
 118 sched_setparam pid:pid param:ptr
@@ -178,7 +178,7 @@ _TABLE: Final = """
 162 setdomainname name:str len:int
 163 getrlimit resource:rlimit rlim:ptr
 164 setrlimit resource:rlimit rlim:ptr
-165 getrusage who:int ru:ptr
+165 getrusage who:rusage ru:ptr
 166 umask mask:oct
 167 prctl option:prctl arg2:hex arg3:hex arg4:hex arg5:hex
 168 getcpu cpup:ptr nodep:ptr unused:ptr
@@ -223,7 +223,7 @@ _TABLE: Final = """
 207 recvfrom fd:fd ubuf:ptr size:size flags:msg addr:ptr addr_len:ptr
 208 setsockopt fd:fd level:int optname:int optval:ptr optlen:size
 209 getsockopt fd:fd level:int optname:int optval:ptr optlen:ptr
-210 shutdown fd:fd how:int
+210 shutdown fd:fd how:shutdown
 211 sendmsg fd:fd msg:ptr flags:msg
 212 recvmsg fd:fd msg:ptr flags:msg
 213 readahead fd:fd offset:int count:size
@@ -240,7 +240,7 @@ _TABLE: Final = """
 224 swapon specialfile:str swap_flags:hex
 225 swapoff specialfile:str
 226 mprotect start:ptr len:size prot:prot
-227 msync start:ptr len:size flags:hex
+227 msync start:ptr len:size flags:msync
 228 mlock start:ptr len:size
 229 munlock start:ptr len:size
 230 mlockall flags:mlockall
@@ -255,7 +255,7 @@ _TABLE: Final = """
 239 move_pages pid:pid nr_pages:uint pages:ptr nodes:ptr status:ptr flags:hex
 240 rt_tgsigqueueinfo tgid:pid pid:pid sig:sig uinfo:ptr
 241 perf_event_open attr_uptr:ptr pid:pid cpu:int group_fd:fd flags:hex -> fd
-242 accept4 fd:fd upeer_sockaddr:ptr upeer_addrlen:ptr flags:new_fd -> fd
+242 accept4 fd:fd upeer_sockaddr:ptr upeer_addrlen:ptr flags:socket -> fd
 243 recvmmsg fd:fd mmsg:ptr vlen:uint flags:msg timeout:ptr
 258 riscv_hwprobe pairs:ptr pair_count:size cpusetsize:size cpus:ptr flags:hex
 259 riscv_flush_icache start:ptr end:end flags:hex
@@ -275,10 +275,10 @@ _TABLE: Final = """
 273 finit_module fd:fd uargs:str flags:hex
 274 sched_setattr pid:pid uattr:ptr flags:hex
 275 sched_getattr pid:pid uattr:ptr usize:size flags:hex
-276 renameat2 olddfd:dirfd oldname:str newdfd:dirfd newname:str flags:hex
+276 renameat2 olddfd:dirfd oldname:str newdfd:dirfd newname:str flags:rename
 277 seccomp op:int flags:hex uargs:ptr
-278 getrandom ubuf:ptr len:size flags:hex
-279 memfd_create uname:str flags:hex -> fd
+278 getrandom ubuf:ptr len:size flags:getrandom
+279 memfd_create uname:str flags:memfd -> fd
 280 bpf cmd:int uattr:ptr size:size
 281 execveat fd:dirfd filename:str argv:ptr envp:ptr flags:at
 282 userfaultfd flags:hex -> fd
@@ -290,7 +290,7 @@ _TABLE: Final = """
 288 pkey_mprotect start:ptr len:size prot:prot pkey:int
 289 pkey_alloc flags:hex init_val:hex
 290 pkey_free pkey:int
-291 statx dfd:dirfd filename:str flags:at mask:hex buffer:ptr
+291 statx dfd:dirfd filename:str flags:at mask:statx buffer:ptr
 292 io_pgetevents ctx_id:ptr min_nr:int nr:int events:ptr timeout:ptr usig:ptr
 293 rseq rseq:ptr rseq_len:size flags:hex sig:hex
 294 kexec_file_load kernel_fd:fd initrd_fd:fd cmdline_len:size cmdline_ptr:str flags:hex
@@ -306,10 +306,10 @@ _TABLE: Final = """
 433 fspick dfd:dirfd path:str flags:hex -> fd
 434 pidfd_open pid:pid flags:pidfd -> fd
 435 clone3 uargs:ptr size:size -> pid
-436 close_range fd:uint max_fd:uint flags:hex
+436 close_range fd:uint max_fd:uint flags:close_range
 437 openat2 dfd:dirfd filename:str how:ptr usize:size -> fd
 438 pidfd_getfd pidfd:fd fd:int flags:hex -> fd
-439 faccessat2 dfd:dirfd filename:str mode:oct flags:at
+439 faccessat2 dfd:dirfd filename:str mode:access flags:at
 440 process_madvise pidfd:fd vec:ptr vlen:uint behavior:madvise flags:hex
 441 epoll_pwait2 epfd:fd events:ptr maxevents:int timeout:ptr sigmask:ptr sigsetsize:size
 442 mount_setattr dfd:dirfd path:str flags:hex uattr:ptr usize:size
@@ -317,7 +317,7 @@ _TABLE: Final = """
 444 landlock_create_ruleset attr:ptr size:size flags:hex -> fd
 445 landlock_add_rule ruleset_fd:fd rule_type:int rule_attr:ptr flags:hex
 446 landlock_restrict_self ruleset_fd:fd flags:hex
-447 memfd_secret flags:hex -> fd
+447 memfd_secret flags:new_fd -> fd
 448 process_mrelease pidfd:fd flags:hex
 449 futex_waitv waiters:ptr nr_futexes:uint flags:hex timeout:ptr clockid:clock
 450 set_mempolicy_home_node start:ptr len:size home_node:uint flags:hex

@@ -118,6 +118,12 @@ MCL_ONFAULT: Final = 4
 
 MLOCK_ONFAULT: Final = 1
 
+MFD_CLOEXEC: Final = 1
+MFD_ALLOW_SEALING: Final = 2
+MFD_HUGETLB: Final = 4
+MFD_NOEXEC_SEAL: Final = 8
+MFD_EXEC: Final = 0x10
+
 SHADOW_STACK_SET_TOKEN: Final = 1
 
 # asm-generic/fcntl.h, linux/fcntl.h
@@ -147,6 +153,8 @@ RESOLVE_NO_SYMLINKS: Final = 4
 RESOLVE_BENEATH: Final = 8
 RESOLVE_IN_ROOT: Final = 0x10
 RESOLVE_CACHED: Final = 0x20
+
+FD_CLOEXEC: Final = 1
 
 F_DUPFD: Final = 0
 F_GETFD: Final = 1
@@ -206,6 +214,52 @@ AT_SYMLINK_FOLLOW: Final = 0x400
 AT_NO_AUTOMOUNT: Final = 0x800
 AT_EMPTY_PATH: Final = 0x1000
 
+# unistd.h; linux/fs.h, falloc.h, stat.h, close_range.h, random.h, mount.h
+R_OK: Final = 4
+W_OK: Final = 2
+X_OK: Final = 1
+
+RENAME_NOREPLACE: Final = 1
+RENAME_EXCHANGE: Final = 2
+RENAME_WHITEOUT: Final = 4
+
+FALLOC_FL_KEEP_SIZE: Final = 1
+FALLOC_FL_PUNCH_HOLE: Final = 2
+FALLOC_FL_NO_HIDE_STALE: Final = 4
+FALLOC_FL_COLLAPSE_RANGE: Final = 8
+FALLOC_FL_ZERO_RANGE: Final = 0x10
+FALLOC_FL_INSERT_RANGE: Final = 0x20
+FALLOC_FL_UNSHARE_RANGE: Final = 0x40
+
+STATX_BASIC_STATS: Final = 0x7FF  # all of TYPE to BLOCKS
+STATX_TYPE: Final = 1
+STATX_MODE: Final = 2
+STATX_NLINK: Final = 4
+STATX_UID: Final = 8
+STATX_GID: Final = 0x10
+STATX_ATIME: Final = 0x20
+STATX_MTIME: Final = 0x40
+STATX_CTIME: Final = 0x80
+STATX_INO: Final = 0x100
+STATX_SIZE: Final = 0x200
+STATX_BLOCKS: Final = 0x400
+STATX_BTIME: Final = 0x800
+STATX_MNT_ID: Final = 0x1000
+STATX_DIOALIGN: Final = 0x2000
+STATX_MNT_ID_UNIQUE: Final = 0x4000
+
+CLOSE_RANGE_UNSHARE: Final = 2
+CLOSE_RANGE_CLOEXEC: Final = 4
+
+GRND_NONBLOCK: Final = 1
+GRND_RANDOM: Final = 2
+GRND_INSECURE: Final = 4
+
+MNT_FORCE: Final = 1
+MNT_DETACH: Final = 2
+MNT_EXPIRE: Final = 4
+UMOUNT_NOFOLLOW: Final = 8
+
 # linux/fs.h, fadvise.h, xattr.h, ioprio.h, eventfd.h, eventpoll.h, timerfd.h, inotify.h, splice.h
 SEEK_SET: Final = 0
 SEEK_CUR: Final = 1
@@ -221,6 +275,10 @@ RWF_APPEND: Final = 0x10
 RWF_NOAPPEND: Final = 0x20
 RWF_ATOMIC: Final = 0x40
 RWF_DONTCACHE: Final = 0x80
+
+SYNC_FILE_RANGE_WAIT_BEFORE: Final = 1
+SYNC_FILE_RANGE_WRITE: Final = 2
+SYNC_FILE_RANGE_WAIT_AFTER: Final = 4
 
 POSIX_FADV_NORMAL: Final = 0
 POSIX_FADV_RANDOM: Final = 1
@@ -248,6 +306,14 @@ EPOLL_CTL_MOD: Final = 3
 TFD_NONBLOCK: Final = O_NONBLOCK
 TFD_CLOEXEC: Final = O_CLOEXEC
 TFD_TIMER_ABSTIME: Final = 1
+
+ITIMER_REAL: Final = 0
+ITIMER_VIRTUAL: Final = 1
+ITIMER_PROF: Final = 2
+
+RUSAGE_SELF: Final = 0
+RUSAGE_CHILDREN: Final = -1
+RUSAGE_THREAD: Final = 1
 TFD_TIMER_CANCEL_ON_SET: Final = 2
 
 IN_ACCESS: Final = 1
@@ -354,6 +420,12 @@ SOCK_STREAM: Final = 1
 SOCK_DGRAM: Final = 2
 SOCK_RAW: Final = 3
 SOCK_SEQPACKET: Final = 5
+SOCK_CLOEXEC: Final = O_CLOEXEC
+SOCK_NONBLOCK: Final = O_NONBLOCK
+
+SHUT_RD: Final = 0
+SHUT_WR: Final = 1
+SHUT_RDWR: Final = 2
 
 SOL_SOCKET: Final = 1
 
@@ -550,6 +622,8 @@ PR_SET_CFI: Final = 81
 PR_GET_AUXV: Final = 0x4155_5856
 
 PR_SHADOW_STACK_ENABLE: Final = 1
+PR_SHADOW_STACK_WRITE: Final = 2
+PR_SHADOW_STACK_PUSH: Final = 4
 PR_CFI_BRANCH_LANDING_PADS: Final = 0  # arg2 of PR_GET_CFI and PR_SET_CFI; arg3 takes the others
 PR_CFI_ENABLE: Final = 1
 PR_CFI_DISABLE: Final = 2

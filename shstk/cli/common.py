@@ -61,6 +61,29 @@ class Window(click.ParamType[Any]):
         return begin, end
 
 
+class SyscallNames(click.ParamType[Any]):
+    """System calls by name or group, separated by commas (see shstk.log.calls)."""
+
+    name = "calls"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from shstk.log.calls import choose
+
+        return choose(value) if isinstance(value, str) else value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        from shstk.log.calls import GROUPS
+        from shstk.schemas.syscalls import SYSCALLS
+
+        head, comma, tail = incomplete.rpartition(",")
+        words = [*SYSCALLS, *(f"%{group}" for group in GROUPS)]
+        return [CompletionItem(head + comma + w) for w in words if w.startswith(tail)]
+
+
 class Address(click.ParamType[Any]):
     """An address: 0x… or decimal, below 2**64."""
 

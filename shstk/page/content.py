@@ -154,6 +154,6 @@ def _log(run: Run, finding: Finding) -> list[tuple[str, bool]]:
     places = list(dict.fromkeys((finding.seq, *finding.evidence)))[:_EVIDENCE]
     lines: dict[tuple[int, str], str] = {}
     for at in places:
-        for line in log.tell(run, around=at, context=_CONTEXT):
+        for line in log.tell(run, log.Wanted(around=at, context=_CONTEXT)):
             lines[line.seq, line.table] = log.text(line)
     return [(text, seq in places) for (seq, _), text in sorted(lines.items())]

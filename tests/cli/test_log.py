@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,17 +11,21 @@ from click.testing import CliRunner
 
 from shstk.__main__ import run
 from shstk.cli import cli
+from shstk.log.structs import POINTERS, size_of
 from shstk.schemas.syscalls import SYSCALLS
 from shstk.tracer.kernel.table import CALLS
 
 CLONES = ("clone", "clone3")  # in listings their arguments have names of their own
 
 
-def log(tmp_path: Path, *lines: str) -> list[str]:
+def log(tmp_path: Path, *lines: str, calls: str = "all") -> list[str]:
     """The texts of these calls; `ARGUMENTS = {…}` follows as JSON has them."""
     (tmp_path / "a.md").write_text("```run\nt1 boot\n" + "\n".join(lines) + "\n```")
     run = str(tmp_path / "a.run")
-    for words in (("build", str(tmp_path / "a.md"), "-o", run, "--force"), ("log", run, "--calls")):
+    for words in (
+        ("build", str(tmp_path / "a.md"), "-o", run, "--force"),
+        ("log", run, "--calls", calls),
+    ):
         shown = CliRunner().invoke(cli, [*words, *(["--format", "json"] * (words[0] == "log"))])
         assert shown.exit_code == 0, shown.output
     return [f"{line['text']}  {line['arguments']}" for line in json.loads(shown.output)]
@@ -35,7 +40,7 @@ def log(tmp_path: Path, *lines: str) -> list[str]:
         ("setresuid(-1, 1000, -1) = 0", "setresuid(-1, 1000, -1) = 0"),
         ("shmget(0, 8K, 0o1600) = 1", "shmget(0, 8K, IPC_CREAT|0600) = 1"),
         ("shmat(1, 0, 0o10000) = 0x1000", "shmat(1, NULL, SHM_RDONLY) = 0x1000"),
-        ("mq_unlink(0x1000) = -ENOSYS", "mq_unlink(0x1000) = -ENOSYS"),
+        ("mq_unlink(0x1000) = -ENOSYS", "mq_unlink(0x1000) = -ENOSYS (Function not implemented)"),
         ("epoll_ctl(3, 1, 4, 0) = 0", "epoll_ctl(3, EPOLL_CTL_ADD, 4, NULL) = 0"),
         ("eventfd2(0, 0o2000001) = 3", "eventfd2(0, EFD_SEMAPHORE|EFD_CLOEXEC) = 3"),
     ],
@@ -50,7 +55,10 @@ def test_arguments_of_a_call_that_nobody_knows(tmp_path: Path) -> None:
         " ".join(f"a{i}=0" for i in range(2, 6))
     )
     (shown,) = log(tmp_path, f"10 t1 {row}")
-    assert shown == "syscall_1000(0, 0x10) = -ENOSYS  {'a0': '0', 'a1': '0x10'}"
+    assert (
+        shown
+        == "syscall_1000(0, 0x10) = -ENOSYS (Function not implemented)  {'a0': '0', 'a1': '0x10'}"
+    )
 
 
 def test_every_call_of_the_kernel_model_has_words(tmp_path: Path) -> None:
@@ -62,6 +70,137 @@ def test_every_call_of_the_kernel_model_has_words(tmp_path: Path) -> None:
         assert text.startswith(f"{name}(")
         for argument in SYSCALLS[name].arguments:
             assert f"'{argument.name}': " in told, line
+
+
+@pytest.mark.parametrize(
+    ("call", "memory", "text"),
+    [
+        ("pipe2(0x1000, 0) = 0", "mem_write 0x1000 u32:3,u32:4", "pipe2([3, 4], 0) = 0"),
+        (
+            "read(3, 0x1000, 4K) = 5",
+            "mem_write 0x1000 hex:610a7f0039",
+            r'read(3, "a\n\177\0009", 4K) = 5',
+        ),
+        (
+            "prlimit64(0, 3, 0, 0x1000) = 0",
+            "mem_write 0x1000 u64:0x800000,u64:-1",
+            "prlimit64(0, RLIMIT_STACK, NULL, {rlim_cur=8M, rlim_max=RLIM64_INFINITY}) = 0",
+        ),
+        (
+            "wait4(-1, 0x1000, 0, 0) = 7",
+            "mem_write 0x1000 u32:0x8b",
+            "wait4(-1, [{WIFSIGNALED(s) && WTERMSIG(s) == SIGSEGV && WCOREDUMP(s)}], 0, NULL) = 7",
+        ),
+        (
+            "rt_sigprocmask(0, 0x2000, 0x1000, 8) = 0",
+            "mem_write 0x1000 u64:0x10002 { mem_read 0x2000 u64:-1 }",
+            "rt_sigprocmask(SIG_BLOCK, ~[], [INT CHLD], 8) = 0",
+        ),
+        (
+            "clock_nanosleep(1, 1, 0x1000, 0) = 0",
+            "mem_read 0x1000 u64:1,u64:500",
+            "clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, {tv_sec=1, tv_nsec=500}, NULL) = 0",
+        ),
+        (
+            "connect(3, 0x1000, 16) = 0",
+            "mem_read 0x1000 hex:02000050,hex:7f000001,zero:8",
+            'connect(3, {sa_family=AF_INET, sin_port=htons(80), sin_addr=inet_addr("127.0.0.1")},'
+            " 16) = 0",
+        ),
+        (
+            "clock_gettime(0, 0x1000) = 0",
+            "mem_write 0x9000 u64:1",
+            "clock_gettime(CLOCK_REALTIME, 0x1000) = 0",
+        ),
+        (
+            "read(3, 0x1000, 8) = -9",
+            "mem_write 0x1000 zero:8",
+            "read(3, 0x1000, 8) = -EBADF (Bad file descriptor)",
+        ),
+        (
+            "openat(-100, 0x1000, 0, 0) = 3",
+            'mem_read 0x1000 "/a\\tb"',
+            r'openat(AT_FDCWD, "/a\tb", O_RDONLY, 0) = 3',
+        ),
+    ],
+)
+def test_what_is_behind_a_pointer(tmp_path: Path, call: str, memory: str, text: str) -> None:
+    first, _, second = memory.partition(" { ")
+    inner = [first, *([second.removesuffix(" }")] if second else [])]
+    (shown,) = log(tmp_path, f"10 t1 {call} {{ {' ; '.join(inner)} }}")
+    assert shown.partition("  {")[0] == text
+
+
+def test_every_pointer_that_is_followed_is_an_argument() -> None:
+    for call, pointers in POINTERS.items():
+        known = {argument.name: argument.type for argument in SYSCALLS[call].arguments}
+        for argument, what in pointers.items():
+            assert known[argument] == "ptr", (call, argument)
+            lengths = re.findall(r"\[\*?(\w+)\]", what)
+            assert all(n in known or n == "ret" or n.isdigit() for n in lengths), (call, what)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [  # sizeof on riscv64
+        ("timespec", 16), ("itimerspec", 32), ("stat", 128), ("statx", 256), ("statfs", 120),
+        ("rusage", 144), ("utsname", 390), ("sigaction", 24), ("stack_t", 24), ("siginfo", 128),
+        ("pollfd", 8), ("epoll_event", 16), ("termios", 36), ("termios2", 44), ("flock", 32),
+        ("sembuf", 6), ("mq_attr", 64), ("clone_args", 64), ("open_how", 24), ("sysinfo", 112),
+    ],
+)  # fmt: skip
+def test_sizes_of_structs(kind: str, size: int) -> None:
+    assert size_of(kind) == size
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        ("getpid", "getpid"),
+        ("%memory,!brk", "mmap munmap"),
+        ("!%file,brk", "getpid mmap munmap"),
+        ("%file", "openat"),
+        ("%desc", "mmap openat"),
+        ("all", "getpid brk mmap munmap openat"),
+    ],
+)
+def test_which_calls(tmp_path: Path, asked: str, names: str) -> None:
+    calls = ("getpid", "brk", "mmap", "munmap", "openat")
+    lines = [f"{i} t1 {name}() = 0" for i, name in enumerate(calls, 10)]
+    shown = log(tmp_path, *lines, calls=asked)
+    assert [text.partition("(")[0] for text in shown] == names.split()
+
+
+def test_jsonl_has_the_columns_by_their_units(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lines = ("10 t1 getpid() = 1 pc=0x10", "12 t1 brk(0) = 0")
+    out = tmp_path / "log"
+    code, _ = told(
+        tmp_path, *lines, options=("--range", "10..11", "--format", "jsonl", "-o", str(out))
+    )
+    assert code == 0
+    assert "getpid" not in capfd.readouterr().out
+    (row,) = [json.loads(line) for line in out.read_text().splitlines()]
+    assert row["text"] == "getpid() = 1"
+    assert (row["fields"]["name"], row["fields"]["pc"], row["fields"]["ret"]) == (
+        "getpid",
+        "0x10",
+        1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("at", "marked"), [("10.1", "> 10.1"), ("11", "> 11.0"), ("12.0", "> 12.0")]
+)
+def test_the_asked_place_is_marked(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], at: str, marked: str
+) -> None:
+    lines = ("10 t1 getpid() = 1", "12 t1 getppid() = 0")
+    assert told(tmp_path, *lines, options=("--around", at))[0] == 0
+    shown = [line for line in capfd.readouterr().out.splitlines() if line[:1] in (">", " ")]
+    assert next(line for line in shown if line.startswith(">")).startswith(marked)
+    assert sum(line.startswith(">") for line in shown) == 1
 
 
 def told(tmp_path: Path, *lines: str, options: tuple[str, ...] = ()) -> tuple[int, str]:
@@ -107,6 +246,17 @@ def test_what_happened_in_words(
     [
         ("--tid 999", "error: --tid 999: the run has no such task\n  hint: tasks: 1\n"),
         ("--around 2000.1", "error: --around 2000.1: the run ends at 10.0\n"),
+        ("--range 11..+5", "error: --range 11.0..: the run ends at 10.0\n"),
+        ("--pid 999", "error: --pid 999: the run has no such process\n  hint: processes: 1\n"),
+        (
+            "--calls opena",
+            "error: --calls opena: riscv64 has no such call\n"
+            "  hint: did you mean openat or openat2 or fsopen?\n",
+        ),
+        (
+            "--calls %files",
+            "error: --calls %files: there is no such group\n  hint: did you mean file?\n",
+        ),
     ],
 )
 def test_what_the_run_does_not_have(

@@ -1,0 +1,79 @@
+"""The bytes that a run holds of what each system call read and wrote."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from shstk.replay.run import Run
+
+_MOST: Final = 4096  # bytes of one access that a line could need: a path has no more
+Pieces = list[tuple[int, bytes]]
+
+
+class Held:
+    """Of the system calls from seq `low` to `high` (None: of all)."""
+
+    def __init__(self, run: Run, low: int | None = None, high: int | None = None) -> None:
+        self._reads: dict[int, Pieces] = {}
+        self._writes: dict[int, Pieces] = {}
+        rows = run.scan("kernel_memory").filter(pl.col("during").is_not_null())
+        if low is not None:
+            rows = rows.filter(pl.col("during") >= low)
+        if high is not None:
+            rows = rows.filter(pl.col("during") <= high)
+        kept = rows.select("during", "op", "addr", pl.col("bytes").bin.slice(0, _MOST))
+        for during, op, addr, data in kept.collect().iter_rows():
+            if op != "swap":
+                by_call = self._writes if op == "write" else self._reads
+                by_call.setdefault(during, []).append((addr, data))
+        self._printed: dict[int | None, list[tuple[int, bytes]]] = {}
+        # What a write to standard output had is in no other table.
+        printed = run.scan("output").select("tid", "seq", pl.col("bytes").bin.slice(0, _MOST))
+        for tid, seq, data in printed.collect().iter_rows():
+            self._printed.setdefault(tid, []).append((seq, data))
+
+    def read(self, call: int, addr: int, n: int) -> bytes | None:
+        """n bytes at addr, as the kernel read them in the call; None if the run lacks some."""
+        return _at(self._reads.get(call, ()), addr, n)
+
+    def wrote(self, call: int, addr: int, n: int) -> bytes | None:
+        """n bytes at addr, as the kernel left them after the call."""
+        return _at(self._writes.get(call, ())[::-1], addr, n)
+
+    def piece(self, call: int, addr: int, n: int) -> bytes | None:
+        """As `wrote`, but of a long buffer only its beginning."""
+        return self.wrote(call, addr, min(n, _MOST))
+
+    def strings(self, call: int) -> Mapping[int, bytes]:
+        """All that the kernel read in the call, by address."""
+        return dict(self._reads.get(call, ()))
+
+    def in_order(self, call: int) -> list[bytes]:
+        return [data for _, data in self._reads.get(call, ())]
+
+    def initial_stack(self, call: int) -> bytes | None:
+        """What an execve wrote last: argc, the pointers, the auxiliary vector."""
+        wrote = self._writes.get(call)
+        return wrote[-1][1] if wrote else None
+
+    def printed(self, tid: int | None, begin: int, end: int | None) -> bytes:
+        """What a task wrote to standard output or error between two seqs."""
+        rows = self._printed.get(tid, [])
+        at = bisect_left(rows, (begin, b""))
+        parts = []
+        while at < len(rows) and (end is None or rows[at][0] <= end):
+            parts.append(rows[at][1])
+            at += 1
+        return b"".join(parts)
+
+
+def _at(pieces: Pieces | tuple[()], addr: int, n: int) -> bytes | None:
+    for start, data in pieces:
+        if start <= addr and addr + n <= start + len(data):
+            return data[addr - start : addr - start + n]
+    return None
