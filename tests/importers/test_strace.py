@@ -361,7 +361,7 @@ def test_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "/w/calls, 61 calls, imported as" in capfd.readouterr().err
     assert command(["log", out]) == 0
     told = capfd.readouterr().out
-    assert "prctl(PR_SET_SHADOW_STACK_STATUS, 1, 0, 0, 0) = 0" in told
+    assert "prctl(PR_SET_SHADOW_STACK_STATUS, PR_SHADOW_STACK_ENABLE, 0, 0, 0) = 0" in told
     assert "wait4(105, ?, 0, NULL) = 105" in told
     assert command(["replay", out]) == Exit.INPUT
 
