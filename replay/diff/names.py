@@ -162,8 +162,10 @@ class Names:
                 shown.pop()
             return shown
         return [
-            self._argument(task, mm, seq, known.type, value, strings)
-            for known, value in zip(SYSCALLS[name].arguments, args, strict=False)
+            self._argument(task, mm, seq, type, value, strings)
+            for (_, type), value in zip(
+                decode.typed(SYSCALLS[name].number, args), args, strict=False
+            )
         ]
 
     def _argument(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from importlib.resources import as_file, files
@@ -18,7 +19,10 @@ HANDOFF: Final = "thread-starts-at-its-top"  # the rule whose finding under v3 i
 
 @click.command()
 @click.option(
-    "--keep", type=click.Path(path_type=Path), metavar="DIR", help="Keep the runs in DIR."
+    "--keep",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep the program and its runs in DIR.",
 )
 def command(keep: Path | None) -> None:
     """Record a pthread program under v3, v6 and 7.2, and show what happens to its shadow stacks.
@@ -38,6 +42,8 @@ def command(keep: Path | None) -> None:
 
         with as_file(files("shstk") / "guests" / "pthread.elf") as guest:
             reports = shstk.matrix(guest, kernels=KERNELS, keep=runs, on_output=note)
+            if keep is not None:
+                shutil.copy(guest, keep / "pthread.elf")
 
         out.write("pthread.elf creates four threads with its shadow stack on. It printed:\n\n")
         for kernel in KERNELS:

@@ -1,0 +1,80 @@
+"""The README's commands run as written, in order, in one folder, and print what it shows."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from shstk.__main__ import run
+from shstk.schemas.errors import Exit
+
+ROOT = Path(__file__).parents[1]
+NOT_RUN = "<!-- not in tests/test_readme.py: "
+FINDS = ("check", "diff", "explore", "matrix", "report")  # they exit with 1 if they find something
+INSTALLS = ("python3", ".venv/bin/pip")
+
+
+@dataclass
+class Block:
+    """A block of sh. shown: the lines of the block of text behind it, if there is one."""
+
+    commands: list[list[str]]
+    shown: list[str]
+    runs: bool
+
+
+def blocks() -> Iterator[Block]:
+    last: Block | None = None
+    before = ""
+    parts = re.split(r"^```(\w*)\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.M | re.S)
+    for prose, kind, body in zip(parts[0::3], parts[1::3], parts[2::3], strict=False):
+        before = prose[-300:]
+        if kind == "sh":
+            joined = body.replace("\\\n", " ").replace("&&", "\n")
+            words = [shlex.split(line, comments=True) for line in joined.splitlines()]
+            if last:
+                yield last
+            last = Block([w for w in words if w], [], NOT_RUN not in before)
+        elif last and not last.shown:
+            last.shown = body.splitlines()
+    assert last
+    yield last
+
+
+def test_every_command_of_the_tour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "stdin", (tmp_path / "none").open("w+"))
+    (tmp_path / "fixtures").symlink_to(ROOT / "fixtures")
+    executed = 0
+    for block in blocks():
+        if not block.runs:
+            continue
+        printed = ""
+        for command in block.commands:
+            tool, *rest = command
+            if tool == "cp":
+                shutil.copy(*rest)
+            elif tool not in INSTALLS:
+                assert tool.removeprefix(".venv/bin/") == "shstk", command
+                code = run(rest)
+                out = capfd.readouterr()
+                fine = (Exit.OK, Exit.FINDINGS) if rest[0] in FINDS else (Exit.OK,)
+                assert code in fine, (command, code, out.err)
+                printed += out.out
+                executed += 1
+        at = 0
+        for line in filter(str.strip, block.shown):
+            found = printed.find(line, at)
+            assert found >= 0, f"{line!r} is not what {block.commands[-1]} prints:\n{printed}"
+            at = found + len(line)
+    assert executed > 20
