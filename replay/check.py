@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from shstk.replay.causes import Cause, Kind, causes, kinds
+from shstk.replay.ending import Ending, ending
 from shstk.replay.facts import Facts
 from shstk.replay.rules import RULES
 from shstk.replay.rules.outcome import Finding, Result, Rule
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Report:
     """The rules' results for one run. results: one per rule, in the catalogue's order. causes: the
-    findings of all of them, by cause. compared: with a baseline; identities: of the findings, by
-    the id of each, if they are wanted (both: replay/baseline.py).
+    findings of all of them, by cause. ended: how, if the program did not exit. compared: with a
+    baseline; identities: of the findings, by the id of each, if they are wanted (both:
+    replay/baseline.py).
     """
 
     run: str
@@ -35,6 +37,7 @@ class Report:
     expect: str
     results: tuple[Result, ...]
     causes: tuple[Cause, ...]
+    ended: Ending | None = None
     compared: Compared | None = None
     identities: Mapping[int, Identity] = field(default_factory=dict)
 
@@ -95,7 +98,7 @@ def check(
     row = resolve(as_) if as_ is not None else run.row
     facts = Facts(run, row, expect)
     results = tuple(rule.check(facts) for rule in wanted)
-    return Report(run.name, row, expect, results, causes(facts, results))
+    return Report(run.name, row, expect, results, causes(facts, results), ending(run))
 
 
 # The most rows of a table to keep in memory: a dozen rules read cfi, and decompressing it costs

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shstk.replay.check import Report
+from shstk.replay.ending import Ending
 from shstk.replay.rules.outcome import Result, Rule
 
 
@@ -36,14 +37,7 @@ class Line:
 
     def changes(self) -> Iterator[Change]:
         """The kernels at which the finding appears and disappears."""
-        before: bool | None = None
-        for kernel, result in self.results.items():
-            now = bool(result.findings)
-            if now and not before:
-                yield Change(kernel, "in" if before is None else "appears")
-            elif before and not now:
-                yield Change(kernel, "gone")
-            before = now
+        return _changes({kernel: bool(r.findings) for kernel, r in self.results.items()})
 
     def words(self) -> list[str]:
         """Rule, slug, a cell for each kernel, changes."""
@@ -69,6 +63,55 @@ class Line:
             },
             "changes": [vars(change) for change in self.changes()],
         }
+
+
+@dataclass(frozen=True)
+class Died:
+    """How one program ended, by kernel; None where it exited."""
+
+    program: str
+    endings: dict[str, Ending | None]
+
+    def changes(self) -> Iterator[Change]:
+        return _changes({kernel: ending is not None for kernel, ending in self.endings.items()})
+
+    def words(self) -> list[str]:
+        """As of a Line; `places` has what no cell has room for."""
+        cells = [ending.how if ending else "exited" for ending in self.endings.values()]
+        return ["-", "died", *cells, ", ".join(map(str, self.changes()))]
+
+    def places(self) -> list[str]:
+        """How and where, for each kernel under which it died; kernels that agree together."""
+        kernels: dict[str, list[str]] = {}
+        for kernel, ending in self.endings.items():
+            if ending is not None and ending.seq is not None:
+                kernels.setdefault(str(ending), []).append(kernel)
+        return [f"{', '.join(names)}: {ending}" for ending, names in kernels.items()]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "program": self.program,
+            "rule": None,
+            "slug": "died",
+            "kernels": {k: e.as_json() if e else None for k, e in self.endings.items()},
+            "changes": [vars(change) for change in self.changes()],
+        }
+
+
+def _changes(found: Mapping[str, bool]) -> Iterator[Change]:
+    before: bool | None = None
+    for kernel, now in found.items():
+        if now and not before:
+            yield Change(kernel, "in" if before is None else "appears")
+        elif before and not now:
+            yield Change(kernel, "gone")
+        before = now
+
+
+def deaths(programs: Mapping[str, Mapping[str, Report]]) -> list[Died]:
+    """One for each program that died under some kernel."""
+    found = [Died(name, {k: r.ended for k, r in made.items()}) for name, made in programs.items()]
+    return [died for died in found if any(died.endings.values())]
 
 
 def matrix(programs: Mapping[str, Mapping[str, Report]], all_rules: bool = False) -> Iterator[Line]:

@@ -13,6 +13,7 @@ class Exit(IntEnum):
     USAGE = 2  # the command line is wrong
     INPUT = 3  # input that cannot be read, or output that cannot be written
     DISAGREES = 4  # a replay disagrees with the record
+    INTERRUPTED = 130  # Ctrl-C, as shells say it
     INTERNAL = 70  # a bug in shstk itself
 
 

@@ -45,7 +45,7 @@ def _run(args: list[str]) -> int:
         return Exit.USAGE
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        return 130
+        return Exit.INTERRUPTED
     except (BrokenPipeError, ReaderGone):
         # Python would report the error again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

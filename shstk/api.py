@@ -377,20 +377,27 @@ def matrix(
     keep: str | Path | None = None,
     on_output: Callable[[str, int, bytes], None] | None = None,
     on_kernel: Callable[[str], None] | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
+    trace: Iterable[str] = DEFAULT_TRACE,
+    max_size: int | None = MAX_SIZE,
+    plugins: Iterable[str] = (),
     **guest: Unpack[Settings],
 ) -> dict[str, Report]:
     """Record a program under each kernel and judge it by intent: kernel -> Report.
 
     real: real kernels too, by the names that they get in the result. keep: a directory for the
     runs, as <keep>/<kernel>.run; without it they are deleted. on_output gets (kernel, fd, bytes);
-    on_kernel is called before each recording.
+    on_kernel is called before each recording. interrupted: polled; the result then has the kernels
+    that are complete. trace, max_size: as for `record`. plugins: as texts.
     """
+    from shstk.plugins.loading import load
     from shstk.schemas.errors import UsageError
     from shstk.sweep.kernels import matrix as run_matrix
     from shstk.tracer.options import GuestOptions
 
     if "kernel" in guest:
         raise UsageError("matrix runs a program under several kernels", "kernels=[…] names them")
+    texts = tuple(plugins)
     return run_matrix(
         GuestOptions(str(program), args, **guest),
         kernels,
@@ -398,6 +405,10 @@ def matrix(
         keep=Path(keep) if keep is not None else None,
         on_output=on_output,
         on_kernel=on_kernel,
+        interrupted=interrupted,
+        trace=trace,
+        max_size=max_size,
+        plugins=lambda: tuple(load(plugin) for plugin in texts),
     )
 
 
@@ -410,6 +421,7 @@ def explore(
     select: Iterable[str] = (),
     ignore: Iterable[str] = (),
     rules_from: Iterable[str | Path] = (),
+    max_size: int | None = MAX_SIZE,
     **guest: Unpack[GuestArguments],
 ) -> Iterator[Tried]:
     """Record and judge a program under many seeds; yield the outcome of each, in their order.
@@ -426,7 +438,7 @@ def explore(
         raise UsageError("explore runs a program under several seeds", "seeds=range(…) names them")
     options = GuestOptions(str(program), args, **guest)
     judging = Judging(expect, tuple(select), tuple(ignore), tuple(map(Path, rules_from)))
-    return run_explore(options, seeds, judging, jobs)
+    return run_explore(options, seeds, judging, jobs, max_size)
 
 
 def build(

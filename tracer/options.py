@@ -5,7 +5,7 @@ This module is cheap to import, because the command line takes its defaults from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypedDict
@@ -96,6 +96,14 @@ class Settings(Tier, total=False):
     rlimits: Mapping[str, int] | None
     max_instructions: int | None
     timeout: float | None
+
+
+class Recording(TypedDict, total=False):
+    """What is recorded of each run. plugins: texts as for --plugin."""
+
+    trace: Iterable[str]
+    max_size: int | None
+    plugins: Iterable[str]
 
 
 class GuestArguments(Settings, Running, total=False):

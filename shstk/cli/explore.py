@@ -11,7 +11,7 @@ import shstk
 from shstk import render
 from shstk.cli.common import format_option, ignore_option, rules_from_option, select_option
 from shstk.cli.configured import config_options, judging
-from shstk.cli.guest import guest_options, record_line, settings
+from shstk.cli.guest import guest_options, record_line, recording, recording_options, settings
 from shstk.cli.terminal import Status
 from shstk.schemas.errors import Exit
 
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 @config_options
 @format_option("text", "json")
 @guest_options()
+@recording_options
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -76,31 +77,42 @@ def command(
 
     The seeds start at --seed. A finding is a violated rule, death by a signal, or a deadlock. The
     seed that shows it is printed, with the command that records it again. Exit code 1 if there is
-    a finding.
+    a finding. --trace and --plugin are for the run that is kept.
     """
+    record = recording(options)
     guest = settings(options)
     status = Status()
-    tried = []
-    for one in shstk.explore(
-        program,
-        *args,
-        seeds=range(seed, seed + seeds),
-        jobs=jobs,
-        rules_from=rules_from,
-        **vars(judging(ctx, Path(program).name, select, ignore, expect)),
-        **guest,
-    ):
-        tried.append(one)
-        status.show(f"{len(tried)} of {seeds} seeds")
-        if one.found and not all_seeds:
-            break
+    tried: list[Tried] = []
+    interrupted = False
+    try:
+        for one in shstk.explore(
+            program,
+            *args,
+            seeds=range(seed, seed + seeds),
+            jobs=jobs,
+            rules_from=rules_from,
+            max_size=record["max_size"],
+            **vars(judging(ctx, Path(program).name, select, ignore, expect)),
+            **guest,
+        ):
+            tried.append(one)
+            found = sum(one.found for one in tried)
+            status.show(
+                f"{len(tried)} of {seeds} seeds" + (f", {found} with findings" * bool(found))
+            )
+            if one.found and not all_seeds:
+                break
+    except KeyboardInterrupt:
+        if not tried:
+            raise
+        interrupted = True
     status.clear()
     first = next((t for t in tried if t.found), None)
     kept = None
     if first is not None:
         kept = output or Path(f"{Path(program).stem}.seed{first.seed}.run")
         guest["seed"] = first.seed
-        shstk.record(program, *args, out=kept, force=force, **guest)
+        shstk.record(program, *args, out=kept, force=force, **record, **guest)
     if format == "json":
         from shstk.replay.report import findings_json
 
@@ -115,6 +127,7 @@ def command(
                     {
                         "seed": t.seed,
                         "ending": t.ending,
+                        "died": t.died.as_json() if t.died else None,
                         "findings": [f for result in t.violated for f in findings_json(result)],
                     }
                     for t in tried
@@ -125,6 +138,9 @@ def command(
         _write_text(tried, first, ctx)
         if first:
             click.echo(f"kept: {kept} (shstk check {kept})")
+    if interrupted:
+        click.echo("interrupted", err=True)
+        return Exit.INTERRUPTED
     return Exit.FINDINGS if first else Exit.OK
 
 
@@ -136,6 +152,9 @@ def _write_text(tried: list[Tried], first: Tried | None, ctx: click.Context) -> 
     for ending, times in Counter(t.ending for t in tried).most_common():
         where = next(t.seed for t in tried if t.ending == ending)
         click.echo(f"  {times} {ending} (first: seed {where})")
+    places = {str(t.died): t for t in reversed(tried) if t.died and t.died.seq is not None}
+    for place, t in places.items():
+        click.echo(f"  died: {place} (seed {t.seed})")
     outputs = [next(t.seed for t in tried if t.output == o) for o in {t.output: 0 for t in tried}]
     if len(outputs) > 1:
         some = ", ".join(map(str, outputs[:8]))

@@ -10,10 +10,12 @@ from typing import Any, Final, TypeVar, cast
 
 import click
 
-from shstk.cli.common import Kernel, Quantum, Size
+from shstk.cli.common import Kernel, Quantum, Size, plugin_option
+from shstk.cli.terminal import show_tier
 from shstk.schemas.errors import UsageError
 from shstk.schemas.machine import ABIS, CFI_MODES
-from shstk.tracer.options import TIERS, GuestOptions, Settings
+from shstk.schemas.tables import DEFAULT_TRACE, MAX_SIZE, TRACES
+from shstk.tracer.options import TIERS, GuestOptions, Recording, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -141,6 +143,9 @@ _OPTIONS: Final = {
 }
 
 
+_REPRODUCED: Final = {*_OPTIONS, "trace", "max_size", "plugins"}
+
+
 def guest_options(*without: str) -> Callable[[F], F]:
     """The options and arguments of a command that runs PROGRAM. See `settings`."""
 
@@ -151,6 +156,46 @@ def guest_options(*without: str) -> Callable[[F], F]:
         return command
 
     return decorate
+
+
+_RECORDED: Final = (
+    click.option(
+        "--trace",
+        default=",".join(DEFAULT_TRACE),
+        show_default=True,
+        metavar="TABLES",
+        help=f"Executor tables to record: {', '.join(TRACES)}. Rules read only cfi.",
+    ),
+    click.option(
+        "--max-size",
+        type=Size(),
+        default=MAX_SIZE,
+        show_default=f"{MAX_SIZE >> 30}G",
+        metavar="SIZE",
+        help="End the run when it takes SIZE on disk; 0: no limit.",
+    ),
+    plugin_option,
+    verbose_option,
+)
+
+
+def recording_options(command: F) -> F:
+    """What a command that records runs takes beside `guest_options`. See `recording`."""
+    for option in reversed(_RECORDED):
+        command = option(command)
+    return command
+
+
+def recording(options: dict[str, Any]) -> Recording:
+    """Keyword arguments of shstk.record, shstk.matrix and shstk.explore, from click's values of
+    `recording_options`, which are taken out of `options`."""
+    if options.pop("verbose"):
+        show_tier(options["tier"])
+    return Recording(
+        trace=options.pop("trace").split(","),
+        max_size=options.pop("max_size") or None,
+        plugins=options.pop("plugins"),
+    )
 
 
 def settings(options: dict[str, Any], *, piped: bool = True) -> Settings:
@@ -177,7 +222,7 @@ def record_line(ctx: click.Context, seed: int) -> str:
     for parameter in ctx.command.params:
         name = parameter.name or ""
         given = ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        if not given or name not in _OPTIONS or name == "seed":
+        if not given or name not in _REPRODUCED or name == "seed":
             continue
         value = ctx.params[name]
         if isinstance(parameter, click.Argument):

@@ -14,14 +14,15 @@ import shstk
 from shstk import render
 from shstk.cli.common import Kernel, format_option
 from shstk.cli.configured import config_options
-from shstk.cli.guest import guest_options, settings
+from shstk.cli.guest import guest_options, recording, recording_options, settings
 from shstk.cli.realkernel import REAL_OPTIONS, check_given, machine_options, real_options
-from shstk.cli.terminal import Status
+from shstk.cli.terminal import Interrupt, Status
 from shstk.schemas.errors import Exit, UsageError
 from shstk.schemas.revisions import COMPARED, resolve
 
 if TYPE_CHECKING:
     from shstk.replay.check import Report
+    from shstk.replay.matrix import Died, Line
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 @format_option("text", "json", "csv")
 @machine_options(several=True)
 @guest_options("kernel", "program", "args")
+@recording_options
 @click.argument("program", required=False)
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -82,7 +84,7 @@ def command(
     Columns of real kernels are booted in QEMU (--real-kernel IMAGE) or are runs that exist (--run).
     Without PROGRAM there are only the columns of runs.
     """
-    from shstk.replay.matrix import matrix
+    from shstk.replay.matrix import deaths, matrix
 
     images = options["real_kernel"]
     check_given(ctx, bool(images))
@@ -93,8 +95,9 @@ def command(
     if runs and len(programs) > 1:
         raise UsageError("--run goes with one program", "name the program that the run is of")
     recorded = {name: shstk.check(path) for name, path in _named(runs).items()}
+    record = recording(options)
     guest = settings({k: v for k, v in options.items() if k not in REAL_OPTIONS}, piped=False)
-    status = Status()
+    status, interrupted = Status(), Interrupt()
     reports = {
         name: shstk.matrix(
             *words,
@@ -105,29 +108,44 @@ def command(
             },
             keep=keep and (keep if len(programs) == 1 else keep / Path(words[0]).name),
             on_kernel=partial(_show, status, name),
+            interrupted=interrupted,
+            **record,
             **guest,
         )
         | recorded
         for name, words in programs.items()
     } or {_program_of(runs[0]): recorded}
     status.clear()
+    if interrupted() and not any(reports.values()):
+        raise click.Abort
     if format == "text":
         write_text(reports, all_rules, sys.stdout)
     elif format == "json":
-        render.write_json([line.as_json() for line in matrix(reports, all_rules)])
+        lines: list[Died | Line] = [*deaths(reports), *matrix(reports, all_rules)]
+        render.write_json([line.as_json() for line in lines])
     else:
         render.write_rows(*_table(reports, all_rules), format)
+    if interrupted():
+        click.echo("interrupted", err=True)
+        return Exit.INTERRUPTED
     clean = all(report.clean for made in reports.values() for report in made.values())
     return Exit.OK if clean else Exit.FINDINGS
 
 
 def write_text(reports: Mapping[str, Mapping[str, Report]], all_rules: bool, out: TextIO) -> None:
     """reports: by program and kernel."""
+    from shstk.replay.matrix import deaths
+
     header, rows = _table(reports, all_rules)
     if not rows:
         out.write(f"no findings under {', '.join(next(iter(reports.values())))}\n")
         return
     render.write_table(header, rows, out)
+    for died in deaths(reports):
+        told = [
+            f"{died.program}, {place}" if len(reports) > 1 else place for place in died.places()
+        ]
+        out.writelines(f"died under {place}\n" for place in told)
     if len(reports) > 1:
         broken = {program for program, *_ in rows}
         if clean := [program for program in reports if program not in broken]:
@@ -138,12 +156,12 @@ def _table(
     reports: Mapping[str, Mapping[str, Report]], all_rules: bool
 ) -> tuple[list[str], list[list[str]]]:
     """Header and rows, with a column for the program if there are several."""
-    from shstk.replay.matrix import matrix
+    from shstk.replay.matrix import deaths, matrix
 
     several = len(reports) > 1
     kernels = next(iter(reports.values()))
     header = ["program"] * several + ["rule", "slug", *kernels, "changes"]
-    lines = matrix(reports, all_rules)
+    lines: list[Died | Line] = [*deaths(reports), *matrix(reports, all_rules)]
     return header, [[line.program] * several + line.words() for line in lines]
 
 

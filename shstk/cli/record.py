@@ -7,18 +7,16 @@ from typing import Any
 import click
 
 import shstk
-from shstk.cli.common import Size, plugin_option, show_plugins
-from shstk.cli.guest import guest_options, settings, verbose_option
+from shstk.cli.common import show_plugins
+from shstk.cli.guest import guest_options, recording, recording_options, settings
 from shstk.cli.realkernel import REAL_OPTIONS, check_given, given, machine_options, real_options
 from shstk.cli.terminal import (
     Interrupt,
     PassThrough,
     Progress,
     Status,
-    show_tier,
     show_warnings,
 )
-from shstk.schemas.tables import DEFAULT_TRACE, MAX_SIZE, TRACES
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -27,23 +25,7 @@ from shstk.schemas.tables import DEFAULT_TRACE, MAX_SIZE, TRACES
 )
 @click.option("--force", is_flag=True, help="Replace an existing run.")
 @guest_options()
-@click.option(
-    "--trace",
-    default=",".join(DEFAULT_TRACE),
-    show_default=True,
-    metavar="TABLES",
-    help=f"Executor tables to record: {', '.join(TRACES)}. Rules read only cfi.",
-)
-@click.option(
-    "--max-size",
-    type=Size(),
-    default=MAX_SIZE,
-    show_default=f"{MAX_SIZE >> 30}G",
-    metavar="SIZE",
-    help="End the run when it takes SIZE on disk; 0: no limit.",
-)
-@plugin_option
-@verbose_option
+@recording_options
 @machine_options()
 @click.option("--exit-guest", is_flag=True, help="Exit as the program did (128 + signal).")
 @click.pass_context
@@ -54,10 +36,6 @@ def command(
     args: tuple[str, ...],
     output: Path | None,
     force: bool,
-    trace: str,
-    max_size: int,
-    plugins: tuple[str, ...],
-    verbose: bool,
     exit_guest: bool,
     **options: Any,
 ) -> int:
@@ -74,17 +52,14 @@ def command(
     if real:
         return _on_real_kernel(ctx, program, args, output, force, exit_guest, options)
     options = {name: options[name] for name in options if name not in REAL_OPTIONS}
-    if verbose:
-        show_tier(options["tier"])
+    recorded = recording(options)
     passing = PassThrough()
     result = shstk.record(
         program,
         *args,
         out=output,
         force=force,
-        trace=trace.split(","),
-        max_size=max_size or None,
-        plugins=plugins,
+        **recorded,
         **settings(options),
         on_output=passing,
         on_progress=Progress(),

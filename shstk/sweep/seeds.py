@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from shstk.replay.check import check
+from shstk.replay.ending import Ending
 from shstk.replay.rules.outcome import Result, Rule
 from shstk.replay.rules.own import catalogue
 from shstk.replay.run import Run
 from shstk.schemas.errors import ShstkError
+from shstk.schemas.tables import MAX_SIZE
 from shstk.tracer.guest import set_up
 from shstk.tracer.options import GuestOptions
 from shstk.tracer.record import record_guest
@@ -44,13 +46,14 @@ class Judging:
 class Tried:
     """The outcome of one seed.
 
-    ending: in a few words. failed: a signal killed the program, or it deadlocked. schedule, output:
-    hashes; equal hashes mean that the tasks were scheduled alike, or that the program wrote the
-    same bytes. violated: the results of the violated rules.
+    ending: in a few words; died: where, if it did not exit. failed: a signal killed the program, or
+    it deadlocked. schedule, output: hashes; equal hashes mean that the tasks were scheduled alike,
+    or that the program wrote the same bytes. violated: the results of the violated rules.
     """
 
     seed: int
     ending: str
+    died: Ending | None
     failed: bool
     schedule: str
     output: str
@@ -62,7 +65,11 @@ class Tried:
 
 
 def explore(
-    options: GuestOptions, seeds: range, judging: Judging, jobs: int = 1
+    options: GuestOptions,
+    seeds: range,
+    judging: Judging,
+    jobs: int = 1,
+    max_size: int | None = MAX_SIZE,
 ) -> Iterator[Tried]:
     """Yield a Tried for each seed, in the order of `seeds`; later seeds are run only on demand.
 
@@ -71,14 +78,14 @@ def explore(
     _rules(judging.rules_from)  # what a process sends back refers to their modules
     if jobs == 1:
         for seed in seeds:
-            yield attempt(replace(options, seed=seed), judging)
+            yield attempt(replace(options, seed=seed), judging, max_size)
         return
     # Spawn, because the threads of Polars do not survive a fork.
     pool = ProcessPoolExecutor(
         jobs, multiprocessing.get_context("spawn"), initializer=_let_ctrl_c_end_it
     )
     try:
-        ahead = (_submit(pool, replace(options, seed=seed), judging) for seed in seeds)
+        ahead = (_submit(pool, replace(options, seed=seed), judging, max_size) for seed in seeds)
         waiting: list[Future[Tried]] = list(islice(ahead, 2 * jobs))
         while waiting:
             yield waiting.pop(0).result()
@@ -92,11 +99,13 @@ def explore(
         pool.shutdown(cancel_futures=True)
 
 
-def attempt(options: GuestOptions, judging: Judging) -> Tried:
+def attempt(options: GuestOptions, judging: Judging, max_size: int | None = MAX_SIZE) -> Tried:
     """Record and judge one seed."""
     with tempfile.TemporaryDirectory(prefix="shstk-explore-") as scratch:
         out = Path(scratch) / "seed.run"
-        result = record_guest(partial(set_up, options), out, trace=("cfi",), force=False)
+        result = record_guest(
+            partial(set_up, options), out, trace=("cfi",), force=False, max_size=max_size
+        )
         run = Run.open(out, verify=False)
         report = check(
             run,
@@ -108,6 +117,7 @@ def attempt(options: GuestOptions, judging: Judging) -> Tried:
         return Tried(
             seed=options.seed,
             ending=result.describe(),
+            died=report.ended,
             failed=result.ending in ("killed", "deadlock"),
             schedule=_values(run, "sched"),
             output=_written(run),
@@ -120,12 +130,14 @@ def _rules(files: tuple[Path, ...]) -> dict[str, Rule]:
     return catalogue(files)
 
 
-def _submit(pool: ProcessPoolExecutor, options: GuestOptions, judging: Judging) -> Future[Tried]:
+def _submit(
+    pool: ProcessPoolExecutor, options: GuestOptions, judging: Judging, max_size: int | None
+) -> Future[Tried]:
     """A process that this starts inherits the signal mask: Ctrl-C waits for its initializer."""
     with _ctrl_c_waits():
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            return pool.submit(attempt, options, judging)
+            return pool.submit(attempt, options, judging, max_size)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
