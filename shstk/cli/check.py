@@ -18,7 +18,7 @@ from shstk.cli.common import (
     select_option,
 )
 from shstk.cli.configured import config_options, judging, program_of, source_hint, told
-from shstk.cli.terminal import look, show_text
+from shstk.cli.terminal import look, show_text, working
 from shstk.render import write_rows
 from shstk.schemas.errors import Exit, UsageError
 from shstk.writing import whole_file
@@ -120,7 +120,8 @@ def command(
         run = open_run(path)
         how = judging(ctx, program_of(run), select, ignore, expect)
         try:
-            report = shstk.check(run, as_=as_, rules_from=rules_from, **vars(how))
+            with working(f"judging {run.name}"):
+                report = shstk.check(run, as_=as_, rules_from=rules_from, **vars(how))
         except UsageError as error:
             raise source_hint(ctx, error) from error
         if write_baseline:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 import shstk
+from shstk.cli.terminal import working
 from shstk.schemas import revisions
 from shstk.schemas import seq as positions
 from shstk.schemas.errors import UsageError
@@ -250,7 +251,8 @@ def show_plugins(finished: Iterable[Finished]) -> None:
 
 def open_run(path: Path) -> Run:
     """The run in a directory, verified. Raises BadRun."""
-    return shstk.open(path)
+    with working(f"verifying {path}"):
+        return shstk.open(path)
 
 
 def between_commas(text: str) -> list[str]:

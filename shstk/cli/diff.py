@@ -7,6 +7,7 @@ import click
 import shstk
 from shstk import render
 from shstk.cli.common import between_commas, format_option
+from shstk.cli.terminal import working
 from shstk.schemas.errors import Exit
 
 
@@ -54,7 +55,10 @@ def command(
     from shstk.replay.diff.report import text, to_json
 
     words = between_commas(ignore)
-    found = shstk.diff(a, b, tasks=tasks, ignore=words, context=context, order=order, exact=exact)
+    with working(f"comparing {a} and {b}"):
+        found = shstk.diff(
+            a, b, tasks=tasks, ignore=words, context=context, order=order, exact=exact
+        )
     if format == "json":
         render.write_json(to_json(found))
     else:

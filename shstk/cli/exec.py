@@ -24,16 +24,17 @@ def command(
     """
     if verbose:
         show_tier(options["tier"])
-    passing = PassThrough()
+    passing, progress = PassThrough(), Progress()
     result = shstk.execute(
         program,
         *args,
         plugins=plugins,
         **settings(options),
         on_output=passing,
-        on_progress=Progress(),
+        on_progress=progress,
         interrupted=Interrupt(),
     )
+    progress.clear()
     show_warnings(result.warnings)
     show_plugins(result.plugins)
     if result.exit_code is None:

@@ -6,6 +6,7 @@ import click
 
 from shstk import render
 from shstk.cli.common import format_option, open_run, run_argument
+from shstk.cli.terminal import working
 
 
 @click.command()
@@ -29,5 +30,7 @@ def command(run: Path, sql: str, allow_files: bool, format: str) -> None:
     """
     from shstk.sql import query
 
-    answer = query(open_run(run), sql, allow_files)
+    opened = open_run(run)
+    with working("answering"):
+        answer = query(opened, sql, allow_files)
     render.write_frame(answer.frame, answer.units, format)

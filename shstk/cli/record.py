@@ -53,7 +53,7 @@ def command(
         return _on_real_kernel(ctx, program, args, output, force, exit_guest, options)
     options = {name: options[name] for name in options if name not in REAL_OPTIONS}
     recorded = recording(options)
-    passing = PassThrough()
+    passing, progress = PassThrough(), Progress()
     result = shstk.record(
         program,
         *args,
@@ -62,9 +62,10 @@ def command(
         **recorded,
         **settings(options),
         on_output=passing,
-        on_progress=Progress(),
+        on_progress=progress,
         interrupted=Interrupt(),
     )
+    progress.clear()
     show_warnings(result.warnings)
     end = result.describe()
     click.echo(f"shstk: {end}, {result.icount} instructions, recorded in {result.path}", err=True)

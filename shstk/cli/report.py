@@ -6,6 +6,7 @@ import click
 
 import shstk
 from shstk.cli.common import as_option, expect_option, open_run, runs_argument
+from shstk.cli.terminal import working
 from shstk.schemas.errors import Exit
 
 
@@ -32,6 +33,7 @@ def command(runs: tuple[Path, ...], output: Path, force: bool, expect: str, as_:
     Exit code 1 if any rule is violated.
     """
     opened = [open_run(path) for path in runs]
-    reports = shstk.write_report(opened, output, expect=expect, as_=as_, force=force)
+    with working(f"judging and drawing {', '.join(run.name for run in opened)}"):
+        reports = shstk.write_report(opened, output, expect=expect, as_=as_, force=force)
     click.echo(str(output), err=True)
     return Exit.OK if all(report.clean for report in reports) else Exit.FINDINGS

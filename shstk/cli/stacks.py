@@ -9,6 +9,7 @@ import click
 import shstk
 from shstk import render
 from shstk.cli.common import Address, Seq, format_option, open_run, run_argument
+from shstk.cli.terminal import working
 from shstk.replay.decode import size
 from shstk.schemas import seq as positions
 from shstk.schemas.errors import Exit
@@ -34,7 +35,8 @@ def command(run: Path, addr: int | None, at: int | None, format: str) -> int:
     when = f" at {positions.show(at)}" if at is not None else ""
     if at is not None:
         opened.must_reach(at, f"--at {positions.show(at)}")
-    frame = shstk.stacks(opened, at=at, addr=addr)
+    with working(f"reading {opened.name}"):
+        frame = shstk.stacks(opened, at=at, addr=addr)
     if format != "text":
         from shstk.replay.views import VIEWS
 

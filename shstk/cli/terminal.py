@@ -7,7 +7,9 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +20,7 @@ from shstk.cli.escaping import escaped
 if TYPE_CHECKING:
     from shstk.replay.look import Look
 
+_SILENT: Final = 1.0  # seconds until something is said
 _STYLES: Final[dict[str, dict[str, Any]]] = {
     "error": {"fg": "red", "bold": True},
     "warning": {"fg": "yellow", "bold": True},
@@ -62,25 +65,51 @@ class Status:
     """A status line, overwritten by the next; silent if standard error is not a terminal."""
 
     def __init__(self) -> None:
-        self._wanted = sys.stderr.isatty()
+        self.wanted = sys.stderr.isatty()
         self._out = getattr(sys.stderr, "raw", sys.stderr)  # these escape sequences are meant
 
     def show(self, text: str) -> None:
-        if self._wanted:
+        if self.wanted:
             self._out.write(f"\r{text} \x1b[K\r")
             self._out.flush()
 
     def clear(self) -> None:
-        if self._wanted:
+        if self.wanted:
             self._out.write("\r\x1b[K")
 
 
-class Progress:
-    """Shows a guest's progress, at most five times a second: GuestOptions.on_progress."""
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Says what takes so long, once it takes longer than a second: `judging a.run, 3 s`."""
+    status, ended = Status(), Event()
 
-    def __init__(self) -> None:
+    def show() -> None:
+        began = time.monotonic()
+        while not ended.wait(_SILENT):
+            status.show(f"{what}, {time.monotonic() - began:.0f} s")
+
+    shows = Thread(target=show, daemon=True)
+    if status.wanted:
+        shows.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if status.wanted:
+            shows.join()
+            status.clear()
+
+
+class Progress:
+    """Shows a guest's progress after a second, at most five times a second:
+    GuestOptions.on_progress."""
+
+    def __init__(self, total: int = 0) -> None:
+        """total: instructions of the whole run, if that is known."""
         self._status = Status()
-        self._began = self._shown = time.monotonic()
+        self._of = f" of {total / 1e6:,.0f}" if total else ""
+        self._began = time.monotonic()
+        self._shown = self._began + _SILENT - 0.2
 
     def __call__(self, icount: int) -> None:
         now = time.monotonic()
@@ -88,7 +117,7 @@ class Progress:
             return
         self._shown = now
         rate = icount / (now - self._began) / 1e6
-        self._status.show(f"{icount / 1e6:,.0f} M instructions, {rate:,.0f} M/s")
+        self._status.show(f"{icount / 1e6:,.0f}{self._of} M instructions, {rate:,.0f} M/s")
 
     def clear(self) -> None:
         self._status.clear()

@@ -6,6 +6,7 @@ import click
 
 import shstk
 from shstk.cli.common import Window, open_run, run_argument
+from shstk.cli.terminal import working
 
 
 @click.command()
@@ -38,6 +39,8 @@ def command(
     """
     opened = open_run(run)
     target = output or Path(f"{opened.name.removesuffix('.run')}.pftrace")
-    for sentence in shstk.write_timeline(opened, target, window=window, limit=limit, force=force):
+    with working(f"writing {target}"):
+        left_out = shstk.write_timeline(opened, target, window=window, limit=limit, force=force)
+    for sentence in left_out:
         click.echo(f"left out: {sentence} (--window shows a part, --limit more)", err=True)
     click.echo(f"{target}: open it at https://ui.perfetto.dev", err=True)

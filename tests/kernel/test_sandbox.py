@@ -231,7 +231,7 @@ def test_the_programs_place(tree: Path, tmp_path: Path) -> None:
     assert sandbox.place("prog", ["/usr/bin", "/bin"]) == "/bin/prog"
     assert sandbox.place(str(outside)) == "/other"
     assert Sandbox().place(str(inside)) == "/prog"
-    with pytest.raises(BadProgram, match="no such file neither in the root nor on the host"):
+    with pytest.raises(BadProgram, match="no such file in the root or on the host"):
         sandbox.place("/bin/none")
     with pytest.raises(BadProgram, match="not a directory"):
         host_mounts(outside)

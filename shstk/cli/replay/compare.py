@@ -23,7 +23,7 @@ def compare(
 ) -> int:
     if until is not None:
         run.must_reach(until, f"--until {positions.show(until)}")
-    progress = Progress()
+    progress = Progress(run.manifest.icount)
     result = replay(
         run,
         until=until,

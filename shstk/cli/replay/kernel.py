@@ -15,17 +15,18 @@ from shstk.schemas.errors import Exit
 def record(run: Run, path: Path, kernel: str, output: Path | None, force: bool, tier: str) -> int:
     named = path if path.name else path.absolute()
     out = output or named.with_name(f"{named.name.removesuffix('.run')}.{kernel}.run")
-    passing = PassThrough()
+    passing, progress = PassThrough(), Progress()
     result = record_under(
         run,
         kernel,
         out,
         force=force,
         on_output=passing,
-        on_progress=Progress(),
+        on_progress=progress,
         interrupted=Interrupt(),
         tier=tier,
     )
+    progress.clear()
     show_warnings(result.warnings)
     click.echo(
         f"shstk: under {kernel}: {result.describe()}, {result.icount} instructions,"

@@ -119,7 +119,7 @@ def program_mount(program: str, in_root: bool) -> Mount:
     tree = HostTree(os.path.realpath(program))
     mode = tree.mode("")
     if mode is None:
-        where = "neither in the root nor on the host" if in_root else "on the host"
+        where = "in the root or on the host" if in_root else "on the host"
         raise BadProgram(f"{program}: no such file {where}", "give the path of an ELF file")
     if not stat.S_ISREG(mode):
         raise BadProgram(f"{program}: not a regular file", "give the path of an ELF file")
