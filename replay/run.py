@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import polars as pl
 import pyarrow as pa
@@ -42,7 +42,7 @@ class Run:
         self._frames: dict[str, pl.DataFrame] = {}
 
     @classmethod
-    def open(cls, path: Path, verify: bool = True) -> Run:
+    def open(cls, path: Path, verify: bool = True) -> Self:
         """The run in a directory. verify: check every file against its sha256.
 
         Raises BadRun if the run is missing, not sealed or has another schema version, or if a file

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Unpack, overload
 
 from shstk.schemas.revisions import COMPARED
 from shstk.schemas.tables import DEFAULT_TRACE, MAX_SIZE
@@ -15,6 +15,7 @@ from shstk.schemas.tables import DEFAULT_TRACE, MAX_SIZE
 if TYPE_CHECKING:
     import polars as pl
 
+    from shstk.notebook import Judged, Matrix, OpenRun
     from shstk.plugin import Plugin
     from shstk.replay.check import Report
     from shstk.replay.diff.compare import Diff
@@ -35,14 +36,21 @@ if TYPE_CHECKING:
     from shstk.tracer.record import RecordResult
 
 
+@overload
+def open(run: str | Path, verify: bool = True) -> OpenRun: ...
+@overload
+def open(run: Run, verify: bool = True) -> Run: ...
+@overload
+def open(run: Run | str | Path, verify: bool = True) -> Run: ...
 def open(run: Run | str | Path, verify: bool = True) -> Run:
     """Open the run in a directory. verify: check every file against its sha256 in the manifest.
 
     Raises BadRun if the run is missing, incomplete, damaged or of another schema version.
     """
+    from shstk.notebook import OpenRun
     from shstk.replay.run import Run as RunType
 
-    return run if isinstance(run, RunType) else RunType.open(Path(run), verify=verify)
+    return run if isinstance(run, RunType) else OpenRun.open(Path(run), verify=verify)
 
 
 def record(
@@ -298,23 +306,26 @@ def check(
     select: Iterable[str] = (),
     ignore: Iterable[str] = (),
     rules_from: Iterable[str | Path] = (),
-) -> Report:
+) -> Judged:
     """Judge a run. expect: "intent" or "revision"; as_: judge by another revision's switches.
 
     select, ignore: rules by id, name or family ("A"). rules_from: files with rules of your own.
     Raises BadRule.
     """
+    from shstk.notebook import judged
     from shstk.replay.check import check as run_check
     from shstk.replay.rules.own import catalogue
 
-    return run_check(
-        open(run),
+    opened = open(run)
+    report = run_check(
+        opened,
         expect=expect,
         as_=as_,
         select=tuple(select),
         ignore=tuple(ignore),
         rules=catalogue(map(Path, rules_from)),
     )
+    return judged(report, opened)
 
 
 def diff(
@@ -382,7 +393,7 @@ def matrix(
     max_size: int | None = MAX_SIZE,
     plugins: Iterable[str] = (),
     **guest: Unpack[Settings],
-) -> dict[str, Report]:
+) -> Matrix:
     """Record a program under each kernel and judge it by intent: kernel -> Report.
 
     real: real kernels too, by the names that they get in the result. keep: a directory for the
@@ -390,15 +401,17 @@ def matrix(
     on_kernel is called before each recording. interrupted: polled; the result then has the kernels
     that are complete. trace, max_size: as for `record`. plugins: as texts.
     """
+    from shstk.notebook import Matrix, judged
     from shstk.plugins.loading import load
     from shstk.schemas.errors import UsageError
     from shstk.sweep.kernels import matrix as run_matrix
+    from shstk.sweep.kernels import run_name
     from shstk.tracer.options import GuestOptions
 
     if "kernel" in guest:
         raise UsageError("matrix runs a program under several kernels", "kernels=[…] names them")
     texts = tuple(plugins)
-    return run_matrix(
+    reports = run_matrix(
         GuestOptions(str(program), args, **guest),
         kernels,
         real=real,
@@ -410,6 +423,8 @@ def matrix(
         max_size=max_size,
         plugins=lambda: tuple(load(plugin) for plugin in texts),
     )
+    runs = {k: open(Path(keep) / run_name(k), verify=False) if keep else None for k in reports}
+    return Matrix({kernel: judged(report, runs[kernel]) for kernel, report in reports.items()})
 
 
 def explore(
@@ -501,7 +516,7 @@ def write_report(
     from shstk.writing import whole_file
 
     opened = [open(run) for run in runs]
-    reports = [check(run, expect=expect, as_=as_) for run in opened]
+    reports: list[Report] = [check(run, expect=expect, as_=as_) for run in opened]
     with whole_file(Path(out), force) as file:
         file.write(page(opened, reports).encode())
     return reports

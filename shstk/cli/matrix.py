@@ -94,7 +94,7 @@ def command(
     programs = {} if runs and program is None and not others else _programs(program, args, others)
     if runs and len(programs) > 1:
         raise UsageError("--run goes with one program", "name the program that the run is of")
-    recorded = {name: shstk.check(path) for name, path in _named(runs).items()}
+    recorded: dict[str, Report] = {name: shstk.check(path) for name, path in _named(runs).items()}
     record = recording(options)
     guest = settings({k: v for k, v in options.items() if k not in REAL_OPTIONS}, piped=False)
     status, interrupted = Status(), Interrupt()

@@ -22,6 +22,11 @@ from shstk.tracer.realkernel.record import record as record_real
 from shstk.tracer.record import record_guest
 
 
+def run_name(kernel: str) -> str:
+    """The directory of a kernel's run in `keep`."""
+    return f"{kernel.replace(',', '_').replace(':', '-').replace('/', '-')}.run"
+
+
 def matrix(
     options: GuestOptions,
     kernels: Iterable[str],
@@ -55,7 +60,7 @@ def matrix(
             guest = replace(options, kernel=kernel, on_output=forward, interrupted=interrupted)
             result = record_guest(
                 partial(set_up, guest),
-                base / f"{kernel.replace(',', '_').replace(':', '-')}.run",
+                base / run_name(kernel),
                 trace=trace,
                 force=keep is not None,
                 max_size=max_size,
@@ -69,7 +74,10 @@ def matrix(
                 break
             if on_kernel:
                 on_kernel(kernel)
-            out, forward = base / f"{kernel}.run", partial(on_output, kernel) if on_output else None
+            out, forward = (
+                base / run_name(kernel),
+                partial(on_output, kernel) if on_output else None,
+            )
             recorded = record_real(
                 replace(
                     machine,
