@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shstk.render import shown_rows
-from shstk.schemas.errors import CannotWrite, OutputExists, UsageError
+from shstk.schemas.errors import UsageError
+from shstk.writing import whole_directory
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
@@ -23,21 +24,16 @@ def export(run: Run, out: Path, format: str = "arrow", force: bool = False) -> l
     """Write every table of the run, empty ones too, as <out>/<table>.<format>.
 
     arrow: IPC files; parquet; csv: as `shstk query --format csv` shows them (addresses 0x…, seqs
-    icount.n, bytes in hex). Raises CannotWrite if `out` exists (without force).
+    icount.n, bytes in hex). With force,
+    a directory that an export wrote is replaced. Raises CannotWrite.
     """
     if format not in _WRITERS:
         raise UsageError(f"no format {format!r}", f"formats: {' '.join(_WRITERS)}")
-    if out.exists() and not force:
-        raise OutputExists(f"{out} already exists", "choose another with -o, or use --force")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        written = []
+    names = {f"{name}.{format}" for name in run.names for format in _WRITERS}
+    with whole_directory(out, force, lambda name: name in names) as directory:
         for name in run.names:
-            written.append(out / f"{name}.{format}")
-            _WRITERS[format](run, name, written[-1])
-    except OSError as e:
-        raise CannotWrite(f"cannot write to {out}: {e.strerror or e}") from e
-    return written
+            _WRITERS[format](run, name, directory / f"{name}.{format}")
+    return [out / f"{name}.{format}" for name in run.names]
 
 
 def _arrow(run: Run, name: str, file: Path) -> None:

@@ -16,8 +16,6 @@ and is then removed, under the name RUN.replaced: at every moment RUN is one who
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import hashlib
 import json
 import os
@@ -25,7 +23,6 @@ import shutil
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +38,7 @@ from shstk.schemas.manifest import U64, Manifest, PluginEntry, TableEntry
 from shstk.schemas.rows import TableRow, to_batch
 from shstk.schemas.seq import STEPS
 from shstk.schemas.tables import TABLES, TRACED
+from shstk.tracer.recording.directory import locked, publish, remove, sync, writing
 from shstk.tracer.recording.tablefile import (
     GROUP,
     STREAM,
@@ -50,12 +48,8 @@ from shstk.tracer.recording.tablefile import (
     read_stream,
 )
 
-REPLACED: Final = ".replaced"
 BEGUN: Final = "begun.json"
 PROGRESS: Final = "progress.jsonl"
-
-_RENAME_EXCHANGE: Final = 2
-_AT_FDCWD: Final = -100
 
 _TOO_EARLY: Final = "it was cut off before anything was on disk: remove it and record again"
 
@@ -83,19 +77,19 @@ class Partial:
                     f"{path} already exists: a recording that was cut off, or is still running",
                     f"salvage it with `shstk recover {path}`, or overwrite it with --force",
                 )
-            lock = _locked(path)
-            _remove(path)
+            lock = locked(path)
+            remove(path)
             os.close(lock)
-        with _writing(path):
+        with writing(path):
             path.mkdir(parents=True)
-            lock = _locked(path)
+            lock = locked(path)
             (path / FILES).mkdir()
         return cls(path, lock)
 
     @classmethod
     def reopen(cls, path: Path) -> Partial:
         """What a recording left. Raises OutputExists if it is still running."""
-        return cls(path, _locked(path))
+        return cls(path, locked(path))
 
     def release(self) -> None:
         """Unlock the directory."""
@@ -110,7 +104,7 @@ class Partial:
         return f"the recording is kept: free some space, then run `shstk recover {self.path}`"
 
     def keep(self, manifest: Manifest) -> None:
-        with _writing(self.path, self._kept):
+        with writing(self.path, self._kept):
             _write(self.path / BEGUN, manifest.to_json().encode())
 
     def add_file(self, data: bytes) -> str:
@@ -118,19 +112,19 @@ class Partial:
         sha256 = hashlib.sha256(data).hexdigest()
         target = self.path / FILES / sha256
         if not target.exists():
-            with _writing(self.path, self._kept):
-                _write(target, data, sync=False)
+            with writing(self.path, self._kept):
+                _write(target, data, durable=False)
             self._of_files += len(data)
         return sha256
 
     def add_plugin(self, name: str, table: pa.Table) -> PluginEntry:
         """Store a plugin's table; return its entry in the manifest."""
         target = self.path / PLUGINS / f"{name}.parquet"
-        with _writing(self.path, self._kept):
+        with writing(self.path, self._kept):
             target.parent.mkdir(exist_ok=True)
             pq.write_table(table, target, compression="zstd")
             data = target.read_bytes()
-            _sync(target)
+            sync(target)
         return PluginEntry(
             rows=table.num_rows,
             bytes=len(data),
@@ -139,7 +133,7 @@ class Partial:
         )
 
     def append(self, table: str, batch: pa.RecordBatch) -> None:
-        with _writing(self.path, self._kept):
+        with writing(self.path, self._kept):
             if table in TRACED:
                 if table not in self._files:
                     self._files[table] = TableFile(table, self.path)
@@ -155,7 +149,7 @@ class Partial:
         """Flush all rows up to seq to disk and log the number of rows of each table, and the rows
         of what has not ended. final: the run has ended."""
         line = json.dumps({"seq": hex(seq), "rows": rows, "open": open_rows, "final": final})
-        with _writing(self.path, self._kept), (self.path / PROGRESS).open("a") as progress:
+        with writing(self.path, self._kept), (self.path / PROGRESS).open("a") as progress:
             for file in self._files.values():
                 file.save()
             progress.write(line + "\n")
@@ -163,12 +157,12 @@ class Partial:
             self.size = self._of_files + streamed + sum(f.size for f in self._files.values())
 
     def close_streams(self) -> None:
-        with _writing(self.path, self._kept):
+        with writing(self.path, self._kept):
             for stream in (*self._streams.values(), *self._files.values()):
                 stream.close()
 
     def discard(self) -> None:
-        _remove(self.path)
+        remove(self.path)
         self.release()
 
     def seal(
@@ -223,7 +217,7 @@ class Partial:
         """Write the tables, then the manifest, and rename the directory."""
         try:
             _check_target(self.run, force)
-            with _writing(self.path, self._kept):
+            with writing(self.path, self._kept):
                 self._write_tables(manifest, tables)
                 return self.finish(force)
         finally:
@@ -239,7 +233,7 @@ class Partial:
             sealed = dict(zip(tables, entries, strict=True))
         _write(self.path / MANIFEST, replace(manifest, tables=sealed).to_json().encode())
         if not manifest.plugins and (self.path / PLUGINS).exists():
-            _remove(self.path / PLUGINS)  # cut off after the plugins finished, before the seal
+            remove(self.path / PLUGINS)  # cut off after the plugins finished, before the seal
 
     def finish(self, force: bool = False) -> Path:
         """Remove the files that only recording needed, and rename. The manifest exists already."""
@@ -251,18 +245,8 @@ class Partial:
             files.rmdir()
         elif files.is_dir():
             for path in (*files.iterdir(), files):
-                _sync(path)
-        _sync(self.path)
-        replaced = self.run.with_name(self.run.name + REPLACED)
-        if replaced.exists():
-            _remove(replaced)
-        if not os.path.lexists(self.run):
-            self.path.rename(self.run)
-        else:
-            _exchange(self.path, self.run, aside=replaced)
-        _sync(self.run.parent)
-        if replaced.exists():
-            _remove(replaced)
+                sync(path)
+        publish(self.path, self.run)
         return self.run
 
     def leftovers(self) -> list[Path]:
@@ -325,7 +309,7 @@ def _recovered(partial: Partial, force: bool) -> Path:
     path = partial.path
     _check_target(partial.run, force)
     if _sealed(partial):
-        with _writing(path):
+        with writing(path):
             return partial.finish(force)
     try:
         begun = Manifest.from_json((path / BEGUN).read_text(), str(path / BEGUN))
@@ -428,66 +412,10 @@ def _ours(partial: Path) -> bool:
     )
 
 
-def _locked(path: Path) -> int:
-    """A descriptor of the directory, with a lock on it. Raises OutputExists if somebody has it."""
-    with _writing(path):
-        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        free = os.fstat(handle).st_ino == path.stat().st_ino
-    except (BlockingIOError, FileNotFoundError):
-        free = False
-    except OSError:
-        free = True  # a file system without locks
-    if free:
-        return handle
-    os.close(handle)
-    raise OutputExists(
-        f"{path} is being written by another shstk", "wait for it, or choose another with -o"
-    )
-
-
-def _exchange(new: Path, old: Path, aside: Path) -> None:
-    """`new` gets the name of `old`, and `old` the name `aside`, so that `old` is always a run.
-
-    Python has no renameat2. File systems without RENAME_EXCHANGE (NFS) leave a moment in which
-    there is no `old`: both runs are there then, as `new` and `aside`.
-    """
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    names = (_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old))
-    if renameat2 is not None and renameat2(*names, _RENAME_EXCHANGE) == 0:
-        new.rename(aside)
-        return
-    old.rename(aside)
-    new.rename(old)
-
-
-def _remove(directory: Path) -> None:
-    with _writing(directory):
-        shutil.rmtree(directory)
-
-
-def _write(path: Path, data: bytes, sync: bool = True) -> None:
+def _write(path: Path, data: bytes, durable: bool = True) -> None:
     """Write a file atomically."""
     new = path.with_name(path.name + ".new")
     new.write_bytes(data)
-    if sync:
-        _sync(new)
+    if durable:
+        sync(new)
     new.replace(path)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _writing(path: Path, hint: str = "") -> Iterator[None]:
-    """Raise CannotWrite for an OSError."""
-    try:
-        yield
-    except OSError as e:
-        raise CannotWrite(f"cannot write to {path}: {e.strerror or e}", hint) from e
