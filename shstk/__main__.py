@@ -15,17 +15,19 @@ if find_spec("shstk.schemas") is None:  # python -m shstk, in a checkout that is
     )
 
 from shstk.cli import ReaderGone, cli
+from shstk.cli.confined import process_is_ours
 from shstk.cli.escaping import escaping
 from shstk.cli.terminal import wants_color
 from shstk.schemas.errors import Exit, ShstkError
 
 
 def main() -> None:
+    process_is_ours()
     sys.exit(run(sys.argv[1:]))
 
 
 def run(args: list[str]) -> int:
-    """One command; returns its exit code. No traceback reaches the user without SHSTK_DEBUG."""
+    """One command; returns its exit code. No traceback reaches the user without --debug (SHSTK_DEBUG)."""
     for name in ("stdout", "stderr"):  # None if the caller closed them
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
@@ -66,7 +68,7 @@ def _run(args: list[str]) -> int:
             raise
         complain(
             f"internal error: {type(error).__name__}: {error}",
-            "this is a bug in shstk; SHSTK_DEBUG=1 shows the traceback",
+            "this is a bug in shstk; `shstk --debug …` shows the traceback",
         )
         return Exit.INTERNAL
 

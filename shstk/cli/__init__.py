@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import keyword
+import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
@@ -106,9 +107,12 @@ class Commands(click.Group):
     " unwritable output; 4 a replay disagrees with the record.",
 )
 @click.version_option(VERSION, "-V", "--version", prog_name="shstk")
-def cli() -> None:
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
     """Whose shadow stack is this, who allocated it, who should have freed it?
 
     shstk records RISC-V Linux programs under a model of a kernel revision and judges their Zicfiss
     shadow stacks against the rules of the kernel's patches and the ISA.
     """
+    if debug:
+        os.environ["SHSTK_DEBUG"] = "1"

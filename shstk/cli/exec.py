@@ -6,6 +6,7 @@ import click
 
 import shstk
 from shstk.cli.common import plugin_option, show_plugins
+from shstk.cli.confined import confine_guest
 from shstk.cli.guest import guest_options, settings, verbose_option
 from shstk.cli.terminal import Interrupt, PassThrough, Progress, show_tier, show_warnings
 from shstk.schemas.errors import Exit
@@ -22,6 +23,8 @@ def command(
 
     The exit code is the program's, or 128 + signal if a signal killed it.
     """
+    guest = settings(options)
+    confine_guest(guest, plugins, verbose)
     if verbose:
         show_tier(options["tier"])
     passing, progress = PassThrough(), Progress()
@@ -29,7 +32,7 @@ def command(
         program,
         *args,
         plugins=plugins,
-        **settings(options),
+        **guest,
         on_output=passing,
         on_progress=progress,
         interrupted=Interrupt(),

@@ -8,6 +8,7 @@ import click
 
 import shstk
 from shstk.cli.common import show_plugins
+from shstk.cli.confined import confine_guest
 from shstk.cli.guest import guest_options, recording, recording_options, settings
 from shstk.cli.realkernel import REAL_OPTIONS, check_given, given, machine_options, real_options
 from shstk.cli.terminal import (
@@ -52,7 +53,8 @@ def command(
     if real:
         return _on_real_kernel(ctx, program, args, output, force, exit_guest, options)
     options = {name: options[name] for name in options if name not in REAL_OPTIONS}
-    recorded = recording(options)
+    verbose, recorded, guest = options["verbose"], recording(options), settings(options)
+    confine_guest(guest, recorded["plugins"], verbose, run=output or Path.cwd() / "guest.run")
     passing, progress = PassThrough(), Progress()
     result = shstk.record(
         program,
@@ -60,7 +62,7 @@ def command(
         out=output,
         force=force,
         **recorded,
-        **settings(options),
+        **guest,
         on_output=passing,
         on_progress=progress,
         interrupted=Interrupt(),

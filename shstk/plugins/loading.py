@@ -151,5 +151,5 @@ def _guarded(what: str, make: Callable[[], Any]) -> Any:
         text = error.msg if isinstance(error, SyntaxError) else str(error)
         raise BadPlugin(
             f"plugin {what} cannot be loaded: {type(error).__name__}: {text}{place}",
-            "SHSTK_DEBUG=1 shows where",
+            "`shstk --debug …` shows where",
         ) from error

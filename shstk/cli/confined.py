@@ -1,0 +1,131 @@
+"""The process of record and exec gives up what it does not need, before it reads the guest.
+
+The executor and the kernel model keep a guest in its tree. This is for the case that one of them has
+a defect: from here on this process, by itself, can write only to the run, to what --overlay and --bind
+name, and can't use TCP or signal other processes. Landlock (Linux 5.13 or later)
+needs no root for that. Older kernels leave the process as it is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from shstk.tracer.options import Settings
+
+# linux/landlock.h, and the numbers of the calls, which are those of all architectures.
+_CREATE_RULESET: Final = 444
+_ADD_RULE: Final = 445
+_RESTRICT_SELF: Final = 446
+_VERSION: Final = 1  # flag of landlock_create_ruleset
+_PATH_BENEATH: Final = 1
+_PR_SET_NO_NEW_PRIVS: Final = 38
+
+_WRITE_FILE: Final = 1 << 1
+_CHANGE: Final = sum(1 << bit for bit in range(4, 13))  # REMOVE_DIR to MAKE_SYM
+# ABI version -> the rights it added. Reading, executing and ioctl are not restricted.
+_FILES: Final = {1: _WRITE_FILE | _CHANGE, 2: 1 << 13, 3: 1 << 14}  # REFER, TRUNCATE
+_NETWORK: Final = {4: 1 << 0 | 1 << 1}  # BIND_TCP, CONNECT_TCP
+_SCOPES: Final = {6: 1 << 0 | 1 << 1}  # ABSTRACT_UNIX_SOCKET, SIGNAL
+_ATTR_SIZES: Final = {1: 8, 4: 16, 6: 24}  # of struct landlock_ruleset_attr
+
+OFF: Final = "SHSTK_UNCONFINED"
+
+_own_process = False
+
+
+def process_is_ours() -> None:
+    """Say that this process ends with the command, so that the command may restrict it."""
+    global _own_process
+    _own_process = True
+
+
+def confine(writable: Iterable[Path | None]) -> str:
+    """Restrict this process. writable: what it may still write; None is left out. Returns why it
+    was not restricted, or nothing. No other thread must run yet: it would not be restricted."""
+    if not _own_process:
+        return "it runs in a process of somebody else"
+    if os.environ.get(OFF):
+        return f"{OFF} is set"
+    libc = ctypes.CDLL(None, use_errno=True)
+    abi = libc.syscall(_CREATE_RULESET, None, 0, _VERSION)
+    if abi < 1:
+        return f"this system has no Landlock: {os.strerror(ctypes.get_errno())}"
+    files = _rights(_FILES, abi)
+    attr = (ctypes.c_uint64 * 3)(files, _rights(_NETWORK, abi), _rights(_SCOPES, abi))
+    size = max(size for since, size in _ATTR_SIZES.items() if since <= abi)
+    ruleset = libc.syscall(_CREATE_RULESET, attr, ctypes.c_size_t(size), 0)
+    try:
+        for path in _standing(writable):
+            _allow(libc, ruleset, path, files)
+        _allow(libc, ruleset, Path("/dev"), files & ~_CHANGE)  # terminals, null
+        done = (
+            libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            and libc.syscall(_RESTRICT_SELF, ruleset, 0) == 0
+        )
+        return "" if done else os.strerror(ctypes.get_errno())
+    finally:
+        os.close(ruleset)
+
+
+def confine_guest(
+    guest: Settings, plugins: Iterable[str], verbose: bool, run: Path | None = None
+) -> None:
+    """Restrict this process, which is about to run a guest. run: the directory that will have the record; None: nothing is recorded.
+
+    A plugin is the user's own code and may write anywhere, so that nothing is restricted with one.
+    """
+    if any(plugins):
+        why = "plugins may write anywhere"
+    else:
+        mine = [Path(host) for host, _, writable in guest["binds"] if writable]
+        overlay = guest["overlay"]
+        why = confine(
+            [
+                run.parent if run is not None else None,
+                Path(overlay) if overlay is not None else None,
+                *(path if path.is_dir() else path.parent for path in mine),
+            ]
+        )
+    if verbose:
+        done = f"not restricted ({why})" if why else "restricted by Landlock"
+        click.echo(f"shstk: this process is {done}", err=True)
+
+
+def _rights(since: dict[int, int], abi: int) -> int:
+    return sum(rights for version, rights in since.items() if version <= abi)
+
+
+def _standing(paths: Iterable[Path | None]) -> Iterator[Path]:
+    """The paths; for one that does not exist yet, the directory in which it will be made."""
+    for path in paths:
+        if path is not None:
+            path = path.absolute()
+            while not path.exists() and path != path.parent:
+                path = path.parent
+            yield path
+
+
+def _allow(libc: Any, ruleset: int, path: Path, rights: int) -> None:
+    """Allow it for a file, or for all beneath a directory. A path that is gone allows nothing."""
+
+    class PathBeneath(ctypes.Structure):
+        _pack_ = 1
+        _fields_ = (("allowed_access", ctypes.c_uint64), ("parent_fd", ctypes.c_int32))
+
+    try:
+        at = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        if not path.is_dir():
+            rights &= ~_CHANGE & ~_FILES[2]
+        rule = PathBeneath(rights, at)
+        libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, ctypes.byref(rule), 0)
+    finally:
+        os.close(at)
