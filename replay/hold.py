@@ -104,8 +104,12 @@ class Hold:
         bound = min(seq, self._end) // STEPS * STEPS
         if self.disagrees or bound <= self._bound:
             return
-        self.disagrees = not all(sides.agree(bound) for sides in self._tables.values())
+        tables = self._tables.values()
+        self.disagrees = not all(sides.agree(bound) for sides in tables)
         self._bound = bound
+        if not self.disagrees:  # otherwise the first difference is still to be found
+            for sides in tables:
+                sides.drop(bound)
 
     def close_streams(self) -> None:
         pass
@@ -158,7 +162,8 @@ class _Sides:
         self._more = True
         empty = _plain(name, schema(name).empty_table())
         self._recorded, self._now = empty, empty
-        self._agreed = 0
+        self._agreed = 0  # rows that were dropped
+        self._shed: list[pa.ChunkedArray] = []  # seqs of those that `shed` dropped since a mark
 
     def add(self, batch: pa.RecordBatch) -> None:
         self._now = pa.concat_tables([self._now, _plain(self._name, pa.table(batch))])
@@ -177,18 +182,21 @@ class _Sides:
             return int(now["seq"][-1].as_py())
         self._recorded, self._now = self._recorded.slice(count), self._now.slice(count)
         self._agreed += count
+        self._shed.append(recorded["seq"])
         return None
 
     def agree(self, bound: int) -> bool:
-        """Compare and drop the rows before `bound`; if they differ, keep all."""
+        """Whether the rows before `bound` are the same."""
         self._read(bound)
-        recorded, later_recorded = self._split(self._recorded, bound)
-        now, later_now = self._split(self._now, bound)
-        if not _same(recorded, now):
-            return False
-        self._recorded, self._now = later_recorded, later_now
-        self._agreed += recorded.num_rows
-        return True
+        return _same(self._split(self._recorded, bound)[0], self._split(self._now, bound)[0])
+
+    def drop(self, bound: int) -> None:
+        """Drop the rows before `bound`, which agree."""
+        before = self._recorded.num_rows
+        self._recorded = self._split(self._recorded, bound)[1]
+        self._now = self._split(self._now, bound)[1]
+        self._agreed += before - self._recorded.num_rows
+        self._shed.clear()
 
     def differences(self, bound: int, open_end: bool) -> Iterator[Difference]:
         """bound: where the comparison ends. open_end: the record itself ends near `bound`, and any
@@ -202,8 +210,10 @@ class _Sides:
 
     def agreed(self, bound: int) -> int:
         rows = self._recorded
-        rest = rows.num_rows if bound == END else _below(rows[self._key], bound)
-        return self._agreed + rest
+        if bound == END:
+            return self._agreed + rows.num_rows
+        beyond = sum(len(seqs) - _below(seqs, bound) for seqs in self._shed)
+        return self._agreed - beyond + _below(rows[self._key], bound)
 
     def _read(self, bound: int) -> None:
         """Load the record's rows whose seq is below `bound`."""

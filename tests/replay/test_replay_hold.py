@@ -26,9 +26,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return recorded(out, PROGRAMS / "signals.elf", trace=trace)
 
 
-def held(run: Run, record: Tables, now: Tables, marks: Sequence[int] = ()) -> Hold:
+def held(
+    run: Run, record: Tables, now: Tables, marks: Sequence[int] = (), many: int = 2**20
+) -> Hold:
     """`now` in windows that end at the marks; a call comes when it ends."""
-    hold = Hold(Run.from_tables(run.manifest, record))
+    hold = Hold(Run.from_tables(run.manifest, record), many=many)
     waiting = {}
     for name, table in now.items():
         due = table["seq_end" if "seq_end" in table.column_names else "seq"].to_pylist()
@@ -125,6 +127,25 @@ def test_of_two_differences_the_earlier_is_told(run: Run) -> None:
         found: Difference | None = held(run, tables(run), now, marks).first_difference()
         assert found is not None
         assert (found.table, found.time) == ("flow", early[100]["seq"])
+
+
+@pytest.mark.parametrize("many", [2**20, 50])
+def test_what_agreed_ends_at_the_difference(run: Run, many: int) -> None:
+    """Wherever the windows were in which the rows were compared."""
+    changed = rows(run, "kernel_memory")
+    at = next(i for i, row in enumerate(changed) if i > 5 and row["bytes"])
+    changed[at]["bytes"] = bytes([changed[at]["bytes"][0] ^ 1]) + changed[at]["bytes"][1:]
+    due = changed[at]["seq"]
+    told = []
+    for marks in marks_of(run):
+        hold = held(run, tables(run), with_rows(run, "kernel_memory", changed), marks, many)
+        found = hold.first_difference()
+        assert found is not None
+        assert found.time == due
+        told.append(hold.agreed(found.time))
+    assert told[0] == told[1]
+    for name in ("flow", "cfi", "task_events", "kernel_memory"):
+        assert told[0][name] == sum(row["seq"] < due for row in rows(run, name))
 
 
 def test_a_call_differs_when_it_ends(run: Run) -> None:
