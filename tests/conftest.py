@@ -30,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="boot real kernels in QEMU, fetched from Debian's packages",
     )
+    parser.addoption("--whole", action="store_true", help="run all of what is otherwise a sample")
     parser.addoption(
         "--native-after",
         type=int,
@@ -38,7 +39,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of the cases of a test that is marked sample(n), n are left. They are spread evenly."""
+    if config.getoption("--whole"):
+        return
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("sample"):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    left_out: set[pytest.Item] = set()
+    for all_of_them in cases.values():
+        marker = all_of_them[0].get_closest_marker("sample")
+        assert marker is not None
+        kept = {len(all_of_them) * n // marker.args[0] for n in range(marker.args[0])}
+        left_out.update(item for at, item in enumerate(all_of_them) if at not in kept)
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "sample(n): run n of the cases; all of them with --whole")
     after = config.getoption("--native-after")
     if after is None:
         return

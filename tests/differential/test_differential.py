@@ -31,6 +31,7 @@ def _skip(why: str) -> None:
     pytest.skip(message)
 
 
+@pytest.mark.sample(16)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_as_under_qemu(name: str, root: Path, programs: Path, tmp_path: Path) -> None:
     expected = by_qemu(COMMANDS[name], root, tmp_path / "qemu", programs)

@@ -436,7 +436,7 @@ def test_damaged_cores_end_in_a_message(tmp_path: Path) -> None:
     data = whole.pack()
     held = data.index(words(CODE + 4, CODE + 8))
     source, outcomes = random.Random(9), {"run": 0, "error": 0}
-    for _ in range(150):
+    for _ in range(60):
         changed = bytearray(data)
         for _ in range(source.randint(1, 3)):
             at = source.randrange(1000) if source.random() < 0.9 else source.randrange(held)
@@ -451,4 +451,4 @@ def test_damaged_cores_end_in_a_message(tmp_path: Path) -> None:
         for told in shstk.explain_fault(found):
             assert told.verdict.sentence
         shstk.stacks(found)
-    assert min(outcomes.values()) > 10
+    assert min(outcomes.values()) > 4

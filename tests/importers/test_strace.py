@@ -369,7 +369,7 @@ def test_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
 TEXT = PLAIN.read_text()
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     at=st.integers(0, len(TEXT) - 1),
     cut=st.integers(0, 40),

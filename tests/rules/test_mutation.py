@@ -169,6 +169,7 @@ def survivors() -> dict[str, str]:
     return dict(line.split("  # ", 1) for line in lines)
 
 
+@pytest.mark.sample(30)
 @pytest.mark.parametrize("rule", RULES)
 def test_an_inverted_condition_is_noticed(rule: str) -> None:
     lived = {name for name, code in mutants(rule) if not noticed(rule, code)}
