@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def run(args: list[str]) -> int:
-    """One command; returns its exit code. No traceback reaches the user without --debug (SHSTK_DEBUG)."""
+    """One command; returns its exit code. No traceback reaches the user without --debug."""
     for name in ("stdout", "stderr"):  # None if the caller closed them
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115

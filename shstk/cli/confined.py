@@ -1,9 +1,9 @@
 """The process of record and exec gives up what it does not need, before it reads the guest.
 
-The executor and the kernel model keep a guest in its tree. This is for the case that one of them has
-a defect: from here on this process, by itself, can write only to the run, to what --overlay and --bind
-name, and can't use TCP or signal other processes. Landlock (Linux 5.13 or later)
-needs no root for that. Older kernels leave the process as it is.
+The executor and the kernel model keep a guest in its tree. This is for the case that one of them
+has a defect: from here on this process can write only to the directory of the run and to what
+--overlay and --bind name, and can't use TCP or signal other processes. Landlock (Linux 5.13 or
+later) needs no root for that. Older kernels leave the process as it is.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def confine(writable: Iterable[Path | None]) -> str:
 def confine_guest(
     guest: Settings, plugins: Iterable[str], verbose: bool, run: Path | None = None
 ) -> None:
-    """Restrict this process, which is about to run a guest. run: the directory that will have the record; None: nothing is recorded.
+    """Restrict this process, which is about to run a guest. run: the directory that will
+    have the record; None: nothing is recorded.
 
     A plugin is the user's own code and may write anywhere, so that nothing is restricted with one.
     """
