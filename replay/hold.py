@@ -211,7 +211,7 @@ class _Sides:
     def agreed(self, bound: int) -> int:
         rows = self._recorded
         if bound == END:
-            return self._agreed + rows.num_rows
+            return self._agreed + int(rows.num_rows)
         beyond = sum(len(seqs) - _below(seqs, bound) for seqs in self._shed)
         return self._agreed - beyond + _below(rows[self._key], bound)
 
