@@ -53,7 +53,7 @@ def whole_directory(path: Path, force: bool, ours: Callable[[str], bool]) -> Ite
     for directory in (path, partial):
         if directory.exists() and not replaceable(directory):
             raise OutputExists(
-                f"{directory} has other files too", "only what this command wrote is overwritten"
+                f"{directory} is not what this command wrote", "choose another with -o"
             )
     with writing(path):
         if partial.exists():  # of a command that was killed, if nobody has the lock

@@ -120,11 +120,14 @@ def test_export(here: Path) -> None:
     assert (here / "a.csv" / "output.csv").read_text().splitlines()[1] == "12.1,1,1,1,612c0a"
     assert "already exists" in str(shstk("export", "a.run", "--format", "csv").exception)
     assert shstk("export", "a.run", "--format", "csv", "--force").exit_code == 0
+    (here / "a.csv" / "notes").write_text("mine")
+    refused = str(shstk("export", "a.run", "--format", "csv", "--force").exception)
+    assert "a.csv is not what this command wrote" in refused
+    assert (here / "a.csv" / "notes").read_text() == "mine"
     shutil.rmtree("a.csv")
     Path("a.csv").write_text("mine")
-    assert "cannot write to a.csv" in str(
-        shstk("export", "a.run", "--format", "csv", "--force").exception
-    )
+    refused = str(shstk("export", "a.run", "--format", "csv", "--force").exception)
+    assert "a.csv is not what this command wrote" in refused
     assert Path("a.csv").read_text() == "mine"
 
 
