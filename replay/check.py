@@ -14,6 +14,7 @@ from shstk.replay.ending import Ending, ending
 from shstk.replay.facts import Facts
 from shstk.replay.rules import RULES
 from shstk.replay.rules.outcome import Finding, Result, Rule
+from shstk.replay.uncollected import uncollected
 from shstk.schemas.errors import UsageError
 from shstk.schemas.nearest import did_you_mean
 from shstk.schemas.revisions import Revision, resolve
@@ -78,6 +79,7 @@ class Report:
         return [result for result in self.results if result.outcome == outcome]
 
 
+@uncollected()
 def check(
     run: Run,
     *,

@@ -17,6 +17,7 @@ from shstk.replay.derive.rows import Area
 from shstk.replay.derive.stacks import Ended, Stack, joined
 from shstk.replay.derive.uses import Use, Uses, uses
 from shstk.replay.facts import Facts
+from shstk.replay.uncollected import uncollected
 from shstk.schemas.tables import Column
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class _Part:
         return self.stack.seq <= seq and (self.gone is None or seq < self.gone)
 
 
+@uncollected()
 def stacks(run: Run, at: int | None = None, addr: int | None = None) -> pl.DataFrame:
     """Every shadow stack of a run, by intent's words; columns of COLUMNS, in order of making.
 

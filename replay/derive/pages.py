@@ -74,18 +74,26 @@ def _groups(run: Run, mappings: Rows[Mapping], forks: Rows[Copied]) -> pl.DataFr
     fault = pl.col("fault").replace({SOFTWARE_CHECK: None})  # the word was read
     misaligned = (fault == STORE_ACCESS).fill_null(False) & (pl.col("addr") % 8 != 0)  # Z5, Z9
     names = ["seq", "tid", "mm", "addr", "fault", "count"]
+    same = ("mm", "page", "since", "fault")
+    differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in same)
     groups = []
-    for piece in pieces(run):
+    for piece in pieces(run, "seq", "tid", "mm", "addr", "fault"):
         rows = piece.rows.filter(
             pl.col("addr").is_not_null()
             & (fault.is_null() | fault.is_in([STORE_ACCESS, STORE_PAGE]))
             & ~misaligned
         )
         since = times.search_sorted(rows["seq"])
+        keyed = rows.with_columns(fault=fault, page=pl.col("addr") // PAGE, since=since)
+        # Neighbours are mostly alike: one row of them is grouped.
+        alike = (
+            keyed.with_row_index()
+            .filter((pl.int_range(pl.len()) == 0) | differs)
+            .with_columns(count=pl.col("index").shift(-1, fill_value=rows.height) - pl.col("index"))
+        )
         groups.append(
-            rows.with_columns(fault=fault, page=pl.col("addr") // PAGE, since=since)
-            .group_by("mm", "page", "since", "fault")
-            .agg(pl.col("seq", "tid", "addr").first(), pl.len().cast(pl.UInt64).alias("count"))
+            alike.group_by(same)
+            .agg(pl.col("seq", "tid", "addr").first(), pl.col("count").cast(pl.UInt64).sum())
             .select(names)
         )
     return pl.concat(groups)

@@ -244,9 +244,13 @@ class Rows(Generic[R]):
 
     def __init__(self, rows: Iterable[R]) -> None:
         self._all = sorted(rows, key=_seq)
-        self._by_tid: dict[int | None, list[R]] = {}
+        self._seqs = [row.seq for row in self._all]
+        self._by_tid: dict[int | None, tuple[list[int], list[R]]] = {}  # their seqs, and they
+        self._none: tuple[list[int], list[R]] = ([], [])
         for row in self._all:
-            self._by_tid.setdefault(row.tid, []).append(row)
+            seqs, here = self._by_tid.setdefault(row.tid, ([], []))
+            seqs.append(row.seq)
+            here.append(row)
 
     def __iter__(self) -> Iterator[R]:
         return iter(self._all)
@@ -256,28 +260,24 @@ class Rows(Generic[R]):
 
     def of(self, tid: int | None, after: int, until: int | None) -> Sequence[R]:
         """A task's rows with after < seq <= until (None: to the end)."""
-        rows = self._by_tid.get(tid, [])
-        low = bisect_right(rows, after, key=_seq)
-        high = len(rows) if until is None else bisect_right(rows, until, key=_seq)
+        seqs, rows = self._by_tid.get(tid, self._none)
+        low = bisect_right(seqs, after)
+        high = len(rows) if until is None else bisect_right(seqs, until)
         return rows[low:high]
 
     def between(self, after: int, before: int) -> Sequence[R]:
         """The rows of all tasks with after < seq < before."""
-        low, high = (
-            bisect_right(self._all, after, key=_seq),
-            bisect_left(self._all, before, key=_seq),
-        )
-        return self._all[low:high]
+        return self._all[bisect_right(self._seqs, after) : bisect_left(self._seqs, before)]
 
     def since(self, tid: int | None, seq: int) -> Iterator[R]:
         """A task's rows from seq on."""
-        rows = self._by_tid.get(tid, [])
-        return (rows[at] for at in range(bisect_left(rows, seq, key=_seq), len(rows)))
+        seqs, rows = self._by_tid.get(tid, self._none)
+        return (rows[at] for at in range(bisect_left(seqs, seq), len(rows)))
 
     def last(self, tid: int | None, seq: int) -> R | None:
         """A task's last row until seq."""
-        rows = self._by_tid.get(tid, [])
-        passed = bisect_right(rows, seq, key=_seq)
+        seqs, rows = self._by_tid.get(tid, self._none)
+        passed = bisect_right(seqs, seq)
         return rows[passed - 1] if passed else None
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
 from shstk.replay.derive.history import Cloned, History, Task
 from shstk.replay.derive.law import Law
+from shstk.replay.derive.legs import with_legs
 from shstk.replay.derive.lives import with_life
 from shstk.replay.derive.pieces import pieces
 from shstk.replay.derive.stacks import Ledger, Stack
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
+
+
+_PUSHES: Final = ("seq", "tid", "mm", "addr", "mark", "last", "highest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +53,15 @@ def clashes(
     """
     count = 0
     found: dict[tuple[int, Task | None], Clash] = {}  # (stack, intruder)
+    born = pl.Series([task.born for task in history.tasks], dtype=pl.UInt64)
     excuses, places = _Excuses(history, law), _Places(path)
     by: dict[int, dict[Task | None, _Pushed]] = {}  # stack, then task, in all pieces so far
-    for piece in pieces(run):
-        cfi = piece.rows.lazy().filter(pl.col("kind").cast(pl.String) == "sspush")
-        pushes = on_stacks(cfi, ledger)
-        count += pushes.height
-        lives = with_life(run, pushes.lazy().sort("seq")).collect()
+    for piece in pieces(run, "seq", "tid", "mm", "kind", "addr", "fault"):
+        pushes, others = on_stacks(piece.rows.filter(pl.col("kind") == "sspush"), ledger, born)
+        count += int(pushes["count"].sum()) + others.height
+        single = others.with_columns(last="seq", highest="addr")
+        told = pl.concat([pushes.select(_PUSHES), single.select(_PUSHES)]).sort("seq")
+        lives = with_life(run, told.lazy()).collect()
         for mark, tid, seq, addr, last, highest in _turns(lives).iter_rows():
             stack, here = ledger.stacks[mark], by.setdefault(mark, {})
             task = history.task(tid, seq)
@@ -88,8 +94,8 @@ def _turns(pushes: pl.DataFrame) -> pl.DataFrame:
         .group_by("mark", "turn")
         .agg(
             pl.col("tid", "seq", "addr").first(),
-            pl.col("seq").last().alias("last"),
-            pl.col("addr").max().alias("highest"),
+            pl.col("last").last(),
+            pl.col("highest").max(),
         )
         .sort("seq")
         .select("mark", "tid", "seq", "addr", "last", "highest")
@@ -114,10 +120,32 @@ class _Places:
         return ssp
 
 
-def on_stacks(rows: pl.LazyFrame, ledger: Ledger) -> pl.DataFrame:
-    """The rows on a stack, with mark and gone (Ledger.marked)."""
-    wanted = rows.select("seq", "tid", "mm", "addr", "fault").collect()
-    return ledger.marked(wanted).filter(pl.col("mark").is_not_null())
+def on_stacks(
+    rows: pl.DataFrame, ledger: Ledger, times: pl.Series | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows of cfi on a stack, with mark and gone (Ledger.marked): first the legs that are
+    wholly on one that stands, then the single rows of other legs.
+
+    A leg has the columns of its first row, last (the seq of its last one), highest (address) and
+    count. times: seqs at which legs end, beside those at which a stack changes.
+    """
+    ends = ledger.times if times is None else pl.concat([ledger.times, times]).unique().sort()
+    named = with_legs(rows.select("seq", "tid", "mm", "addr", "fault"), ends)
+    legs = named.group_by("leg", maintain_order=True).agg(
+        pl.col("seq", "tid", "mm", "addr", "fault").first(),
+        pl.col("seq").last().alias("last"),
+        pl.col("addr").min().alias("lowest"),
+        pl.col("addr").max().alias("highest"),
+        pl.len().alias("count"),
+    )
+    alike = legs.filter(ledger.same(legs["lowest"], legs["highest"]))
+    marked = ledger.marked(alike)
+    whole = marked.filter(pl.col("gone").is_null())
+    rest = named.join(whole.select("leg"), on="leg", how="anti", maintain_order="left")
+    return (
+        whole.filter(pl.col("mark").is_not_null()),
+        ledger.marked(rest).filter(pl.col("mark").is_not_null()),
+    )
 
 
 class _Excuses:

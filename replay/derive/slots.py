@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 
 _WORD: Final = 8
 _COLUMNS: Final = ("seq", "tid", "mm", "kind", "addr", "value", "operand", "fault")
-_SCHEMA: Final[dict[str, type[pl.DataType]]] = {
+LOADER: Final = pl.Enum(["sspopchk", "ssamoswap", "read", "swap"])
+_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "seq": pl.UInt64,
     "tid": pl.UInt32,
     "mm": pl.UInt32,
     "addr": pl.UInt64,
     "word": pl.UInt64,
-    "load": pl.String,
+    "load": LOADER,
     "found": pl.UInt64,
 }
 
@@ -64,18 +65,19 @@ def accesses(cfi: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
     (8-byte aligned), word u64 (what stands there afterwards; null: not wholly known), load str (who
     loaded, as in Loads; null: nobody), found u64 (the word loaded; null: not known).
     """
-    kind = pl.col("kind").cast(pl.String)
+    push, pop, swap = (pl.col("kind") == name for name in ("sspush", "sspopchk", "ssamoswap"))
+    loaders = {name: pl.lit(name, LOADER) for name in ("sspopchk", "ssamoswap")}
     # a pop that meets another address has read its word
-    done = pl.col("fault").is_null() | ((kind == "sspopchk") & (pl.col("fault") == SOFTWARE_CHECK))
+    done = pl.col("fault").is_null() | (pop & (pl.col("fault") == SOFTWARE_CHECK))
     whole = pl.col("addr") % _WORD == 0  # only ssamoswap.w can stand at half a word
-    rows = cfi.filter(kind.is_in(["sspush", "sspopchk", "ssamoswap"]) & done).select(
+    rows = cfi.filter((push | pop | swap) & done).select(
         "seq",
         "tid",
         "mm",
         addr=pl.col("addr") // _WORD * _WORD,
         word=pl.when(whole).then("value"),
-        load=pl.when((kind == "sspopchk") | ((kind == "ssamoswap") & whole)).then(kind),
-        found=pl.when(kind == "sspopchk").then("value").otherwise("operand"),
+        load=pl.when(pop).then(loaders["sspopchk"]).when(swap & whole).then(loaders["ssamoswap"]),
+        found=pl.when(pop).then("value").otherwise("operand"),
     )
     return pl.concat([rows, others]).sort("seq") if others.height else rows
 
@@ -117,26 +119,79 @@ def judged(parts: Iterable[pl.DataFrame], changes: Sequence[Change]) -> Loads:
     for part in parts:
         rows = pl.concat([last, part])
         slot = ["addr"] if rows["mm"].n_unique() == 1 else ["mm", "addr"]
-        rows = rows.with_columns(
-            due=pl.col("word").shift().over(slot),
-            due_seq=pl.col("seq").shift().over(slot),
-            since=times.search_sorted(rows["seq"]),
+        rows = rows.with_columns(since=times.search_sorted(rows["seq"]))
+        counts = rows["load"].drop_nulls().value_counts()
+        right.update(dict(counts.iter_rows()))
+        told = _of(rows, _open(rows), slot).with_columns(
+            due=pl.col("word").shift().over(slot), due_seq=pl.col("seq").shift().over(slot)
         )
-        loads = rows.filter(pl.col("load").is_not_null())
-        right.update(dict(loads["load"].value_counts().iter_rows()))
+        loads = told.filter(pl.col("load").is_not_null())
         # A word that was touched since anything at all was mapped, unmapped or copied is a plain
         # case.
         touched = times.search_sorted(loads["due_seq"].fill_null(0)) == loads["since"]
         plain = touched & loads["due_seq"].is_not_null()
         found.append(_wrong(loads.filter(plain).drop("since")))
         asked.append(loads.filter(~plain).drop("since", "due", "due_seq"))
-        known.append(_lasts(rows, [*slot, "since"]).select(*_SCHEMA))
-        last = _lasts(rows, slot).select(*_SCHEMA).with_columns(load=pl.lit(None, pl.String))
+        # a row that the next one follows in the same word is not the last
+        rows = rows.filter(~_followed(pl.col("mm", "addr", "since")))
+        lasts = _lasts(rows, [*slot, "since"])
+        known.append(lasts.select(*_SCHEMA))
+        last = _lasts(lasts, slot).select(*_SCHEMA).with_columns(load=pl.lit(None, LOADER))
     held = pl.concat([last.clear(), *known]).unique(["mm", "addr", "seq"]).sort("seq")
     found.append(_wrong(_trace_back(pl.concat([last.clear(), *asked]), held, marks, changes)))
     wrong = pl.concat(found).sort("seq")
     right.subtract(dict(wrong["load"].value_counts().iter_rows()))
     return Loads(dict(right), wrong)
+
+
+_WORDS: Final = ("mm", "addr", "since", "word", "load", "found")
+
+
+def _open(rows: pl.DataFrame) -> pl.DataFrame:
+    """The words of loads that are more than the end of a call: mm and addr, each once.
+
+    A pop right after the push that it pops found what was last written there. Both are left out;
+    then those around them may be neighbours. So a call costs little, however many it makes itself.
+    What is left out after a row must lie below it, or where it popped: so nothing is left out
+    between a push and its pop that wrote to the same word.
+    """
+    rows = rows.select(_WORDS)
+    addr, last = pl.col("addr"), pl.col("addr").shift()
+    below = pl.when(pl.col("load").shift().is_null()).then(addr < last).otherwise(addr <= last)
+    ends = (
+        (pl.col("load").shift(-1) == "sspopchk")
+        & pl.col("load").is_null()
+        & (pl.col("word") == pl.col("found").shift(-1))
+        & _followed(pl.col("mm", "addr", "since"))
+        & ((pl.col("mm").eq_missing(pl.col("mm").shift()) & below) | last.is_null())
+    ).fill_null(False)
+    while True:
+        left = rows.with_columns(ends=ends).filter(
+            ~(pl.col("ends") | pl.col("ends").shift(fill_value=False))
+        )
+        shrunk = left.height < _SHRINKS * rows.height
+        rows = left.drop("ends")
+        if not shrunk:
+            break
+    return rows.filter(pl.col("load").is_not_null()).select("mm", "addr").unique()
+
+
+# Leaving out ends once too few are left out at a time.
+_SHRINKS: Final = 0.9
+
+
+def _of(rows: pl.DataFrame, words: pl.DataFrame, slot: list[str]) -> pl.DataFrame:
+    """All rows of some words."""
+    if len(slot) == 1:
+        return rows.filter(pl.col("addr").is_in(words["addr"].implode()))
+    return rows.join(words, on=slot, how="semi", nulls_equal=True, maintain_order="left")
+
+
+def _followed(key: pl.Expr) -> pl.Expr:
+    """Whether the next row has the same key; not at the last row."""
+    return pl.all_horizontal(key.eq_missing(key.shift(-1))) & (
+        pl.int_range(pl.len()) < pl.len() - 1
+    )
 
 
 def _lasts(rows: pl.DataFrame, key: list[str]) -> pl.DataFrame:

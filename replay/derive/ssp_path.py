@@ -41,7 +41,7 @@ def stretches(run: Run) -> tuple[int, pl.DataFrame]:
     others = pl.concat(other_events(run)).collect()
     times = pl.concat([others["seq"], run.table("task_events")["seq"]]).unique().sort()
     count, found = others.height, [others.with_columns(last=pl.col("seq"))]
-    for piece in pieces(run):
+    for piece in pieces(run, "seq", "tid", "mm", "kind", "ssp_before", "ssp_after"):
         rows = piece.rows
         count += rows.height
         follows = (

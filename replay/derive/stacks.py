@@ -103,7 +103,8 @@ class Ledger:
             of.setdefault(stack.mm, []).extend(stack.origin.regions)
         self._lines = {mm: Timeline(regions) for mm, regions in of.items()}
         regions_ = [region for stack in self.stacks for region in stack.origin.regions]
-        self._times = _sorted(t for r in regions_ for t in (r.from_seq, r.to_seq) if t is not None)
+        # the seqs at which any of them changed
+        self.times = _sorted(t for r in regions_ for t in (r.from_seq, r.to_seq) if t is not None)
         self._bounds = _sorted(b for r in regions_ for b in (r.start, r.end))
 
     def at(self, mm: int | None, address: int, seq: int) -> Stack | None:
@@ -196,7 +197,7 @@ class Ledger:
         stood. Bounds and times cut the rows into pieces with one answer each; those of all address
         spaces together, since there may be thousands with a few rows each.
         """
-        bounds, times = self._bounds, self._times
+        bounds, times = self._bounds, self.times
         keyed = rows.with_columns(
             segment=bounds.search_sorted(rows["addr"], side="right").cast(pl.UInt32),
             epoch=times.search_sorted(rows["seq"], side="left").cast(pl.UInt32),
@@ -212,6 +213,13 @@ class Ledger:
         return keyed.join(
             found, on=list(key), how="left", nulls_equal=True, maintain_order="left"
         ).drop("segment", "epoch")
+
+    def same(self, low: pl.Series, high: pl.Series) -> pl.Series:
+        """Whether no bound of a stack lies between two addresses: all between are on one, or on
+        none."""
+        return self._bounds.search_sorted(low, side="right") == self._bounds.search_sorted(
+            high, side="right"
+        )
 
     def _held(self, mm: int | None, address: int, seq: int) -> Stack | None:
         line = self._lines.get(mm)

@@ -27,19 +27,22 @@ R = TypeVar("R", bound=Lasting)
 
 
 class _Node(Generic[R]):
-    """covers: the ranges that span the whole node, by from_seq.
+    """covers: the ranges that span the whole node, by from_seq; starts: the from_seq of each.
 
     from_seqs, to_seqs: sorted, of all ranges in the node's subtree.
     """
 
+    __slots__ = ("covers", "from_seqs", "starts", "to_seqs")
+
     def __init__(self) -> None:
         self.covers: list[R] = []
+        self.starts: list[int] = []
         self.from_seqs: list[int] = []
         self.to_seqs: list[int] = []
 
     def last(self, seq: int) -> R | None:
         """The last cover that began at or before seq. Covers never stand at the same time."""
-        found = bisect_right(self.covers, seq, key=_from_seq)
+        found = bisect_right(self.starts, seq)
         return self.covers[found - 1] if found else None
 
     def stands(self, seq: int) -> bool:
@@ -61,11 +64,12 @@ class Timeline(Generic[R]):
 
     def last(self, address: int, seq: int | None = None) -> R | None:
         """The last range to hold an address that began at or before seq (None: ever)."""
-        node = self._leaf(address)
+        node, until = self._leaf(address), 2**64 if seq is None else seq
         best: R | None = None
         while node:
-            if held := self._nodes.get(node):
-                found = held.last(2**64 if seq is None else seq)
+            held = self._nodes.get(node)
+            if held and held.covers:
+                found = held.last(until)
                 if found and (best is None or found.from_seq > best.from_seq):
                     best = found
             node >>= 1
@@ -118,7 +122,9 @@ class Timeline(Generic[R]):
             low, high = low >> 1, high >> 1
         above = set()
         for node in spanned:
-            self._node(node).covers.append(r)
+            held = self._node(node)
+            held.covers.append(r)
+            held.starts.append(r.from_seq)
             while node:
                 above.add(node)
                 node >>= 1
@@ -129,7 +135,10 @@ class Timeline(Generic[R]):
                 held.to_seqs.append(r.to_seq)
 
     def _node(self, number: int) -> _Node[R]:
-        return self._nodes.setdefault(number, _Node())
+        held = self._nodes.get(number)
+        if held is None:
+            held = self._nodes[number] = _Node()
+        return held
 
     def _find(
         self, node: int, width: int, seq: int, first: int, last: int, *, forward: bool

@@ -27,9 +27,10 @@ def turns(run: Run) -> pl.DataFrame:
 
 def _turns(rows: pl.DataFrame) -> pl.DataFrame:
     """Rows, or turns of neighbouring pieces, as turns."""
-    here = pl.struct("tid", "mm")
-    begins = here.ne_missing(here.shift()) | pl.int_range(pl.len()).eq(0)
-    ends = here.ne_missing(here.shift(-1)) | pl.int_range(pl.len()).eq(pl.len() - 1)
+    tid, mm = pl.col("tid"), pl.col("mm")
+    other = tid.ne_missing(tid.shift()) | mm.ne_missing(mm.shift())
+    begins = other | pl.int_range(pl.len()).eq(0)
+    ends = other.shift(-1, fill_value=True)
     last = "last" if "last" in rows.columns else "seq"
     edges = rows.with_columns(begins=begins, ends=ends).filter(pl.col("begins") | pl.col("ends"))
     return (

@@ -17,6 +17,7 @@ from shstk.replay.diff.observed import Observed, observed
 from shstk.replay.diff.tasks import Cast, match
 from shstk.replay.facts import Facts
 from shstk.replay.symbols import Symbols
+from shstk.replay.uncollected import uncollected
 from shstk.schemas.errors import UsageError
 from shstk.schemas.syscalls import SYSCALLS
 
@@ -175,6 +176,7 @@ class Stream:
         return zip(self.seqs, self.whats, strict=True)
 
 
+@uncollected()
 def diff(a: Run, b: Run, options: Options) -> Diff:
     """Raises UsageError for a task that neither run has, or an unknown word to ignore."""
     _check_ignored(options.ignored)

@@ -14,6 +14,7 @@ from shstk.replay.explain import dumped, lost, ordinary, pads, pops, states
 from shstk.replay.explain.faults import KINDS, Fault, faults, kind
 from shstk.replay.explain.model import Call, Death, Explanation, Motion, Some, Value, Verdict, Word
 from shstk.replay.explain.scene import Scene
+from shstk.replay.uncollected import uncollected
 from shstk.schemas.errors import UsageError
 from shstk.schemas.seq import STEPS, show
 from shstk.schemas.uapi import SEGV_CPERR, SIGNALS
@@ -27,6 +28,7 @@ _SHOWN: Final = 4096  # bytes of shadow stack above ssp that are listed
 _FIRST, _LAST = 8, 4  # of each list; the others are counted, the views have them
 
 
+@uncollected()
 def explain(run: Run, seq: int | None = None, *, every: bool = False) -> list[Explanation]:
     """Explanations of a run's faults, in seq order.
 

@@ -52,10 +52,11 @@ _PROGRAMS_OWN = ("munmap", "mmap", "mremap")
 
 def check(facts: Facts) -> Iterator[Outcome]:
     reported: set[tuple[Stack, Task | None]] = set()
-    for piece in pieces(facts.run):
-        rows = on_stacks(piece.rows.lazy().filter(pl.col("addr").is_not_null()), facts.ledger)
-        late = rows.filter(pl.col("gone").is_not_null()).sort("seq")
-        if count := rows.height - late.height:
+    for piece in pieces(facts.run, "seq", "tid", "mm", "addr", "fault"):
+        rows = piece.rows.filter(pl.col("addr").is_not_null())
+        legs, others = on_stacks(rows, facts.ledger)
+        late = others.filter(pl.col("gone").is_not_null()).sort("seq")
+        if count := int(legs["count"].sum()) + others.height - late.height:
             yield Satisfied(count)
         yield from _late(facts, late, reported)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import polars as pl
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shstk.replay.derive.regions import Regions
 from shstk.replay.derive.rows import Copied, Mapping, Rows
-from shstk.replay.derive.slots import judged
+from shstk.replay.derive.slots import LOADER, judged
 
 SCHEMA = {
     "seq": pl.UInt64,
@@ -16,7 +16,7 @@ SCHEMA = {
     "mm": pl.UInt32,
     "addr": pl.UInt64,
     "word": pl.UInt64,
-    "load": pl.String,
+    "load": LOADER,
     "found": pl.UInt64,
 }
 PAGE = 4096
@@ -93,8 +93,23 @@ class Machine:
                 words[start + word] = None if op == "unmap" else 0
 
 
+# Pushes and pops alone, on few words: calls within calls.
+VALUES = st.integers(1, 2)
+CALLS = st.one_of(
+    st.tuples(st.just("write"), st.just(1), st.just(0), st.integers(0, 3), VALUES),
+    st.tuples(
+        st.just("pop"), st.just(1), st.just(0), st.integers(0, 3), st.one_of(st.none(), VALUES)
+    ),
+)
+
+
+PUSHED_TWICE = [("write", 1, 0, 0, 1), ("write", 1, 0, 0, 2), ("pop", 1, 0, 0, None)]
+
+
 @settings(max_examples=300, deadline=None)
-@given(st.lists(STEPS, max_size=30))
+@given(st.one_of(st.lists(STEPS, max_size=30), st.lists(CALLS, max_size=30)))
+@example([*PUSHED_TWICE, ("pop", 1, 0, 0, 1)])
+@example([("write", 1, 0, 1, 1), *PUSHED_TWICE, ("pop", 1, 0, 0, 1), ("pop", 1, 0, 1, None)])
 def test_wrong_loads_are_those_of_the_model(steps: list) -> None:  # type: ignore[type-arg]
     machine = Machine()
     for i, step in enumerate(steps):
