@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import chain, islice, pairwise
 from typing import Final
 
@@ -98,10 +97,10 @@ class VmaList:
         below, above = self.before(vma.start), self.after(vma.end)
         if below and below.end == vma.start and vma.continues(below):
             old.append(below)
-            vma = replace(below, end=vma.end, flags=below.flags | vma.flags)
+            vma = below._replace(end=vma.end, flags=below.flags | vma.flags)
         if above and above.start == vma.end and above.continues(vma):
             old.append(above)
-            vma = replace(vma, end=above.end, flags=above.flags | vma.flags)
+            vma = vma._replace(end=above.end, flags=above.flags | vma.flags)
         self._replace(old, [vma])
 
     def covers(self, start: int, end: int) -> bool:
