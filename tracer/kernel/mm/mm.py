@@ -347,6 +347,8 @@ class Mm:
                 self.permit(vma.part(max(vma.start, first), min(vma.end, first + size)))
 
     def guards_in(self, start: int, end: int) -> list[int]:
+        if not self.guards:
+            return []
         pages = range(start, end, PAGE)
         fewer, others = sorted((pages, self.guards), key=len)
         return sorted(page for page in fewer if page in others)
