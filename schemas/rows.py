@@ -21,6 +21,7 @@ _OTHERS = {"bool": bool, "str": str, "bytes": bytes, "kind": str}
 
 
 TableRow = tuple[str, dict[str, Any]]  # a table and a row of it
+Values = tuple[Any, ...]  # a row as one value for each column of its table, in their order
 
 
 class BadRow(ValueError):
@@ -62,23 +63,68 @@ def check(table: Table, row: Mapping[str, Any]) -> None:
         raise BadRow(f"{table.name} has no column {min(row.keys() - set(table.names))}")
 
 
+def in_order(table: str, columns: Mapping[str, Any]) -> Values:
+    """A row's values in the order of the columns. ValueError for a column the table hasn't."""
+    known = _names(table)
+    if not columns.keys() <= known.keys():
+        raise ValueError(f"{table} has no column {min(columns.keys() - known.keys())}")
+    return tuple(map(columns.get, known))
+
+
+@cache
+def _names(table: str) -> dict[str, None]:
+    """The columns in their order, as a set that keeps it."""
+    return dict.fromkeys(TABLES[table].names)
+
+
+def by_name(table: str, values: Values) -> dict[str, Any]:
+    """The opposite of `in_order`."""
+    return dict(zip(_names(table), values, strict=True))
+
+
 def to_batch(table: Table, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
     """The rows in order. Raises BadRow for the first that does not fit the table."""
     try:
-        arrays = [_array(table, column, rows) for column in table.columns]
-    except (KeyError, TypeError, ValueError, OverflowError, pa.ArrowException) as e:
-        for row in rows:
-            check(table, row)
-        raise BadRow(f"{table.name}: {e}") from e
+        return _batch(table, [[row.get(name) for row in rows] for name in table.names])
+    except _MISFITS as e:
+        raise _bad_row(table, rows, e) from e
+
+
+def values_batch(table: Table, rows: Sequence[Values]) -> pa.RecordBatch:
+    """As `to_batch`. At least one row."""
+    try:
+        return _batch(table, list(zip(*rows, strict=True)))
+    except _MISFITS as e:
+        raise _bad_row(table, [by_name(table.name, row) for row in rows], e) from e
+
+
+_MISFITS = (KeyError, TypeError, ValueError, OverflowError, pa.ArrowException)
+
+
+def _bad_row(table: Table, rows: Sequence[Mapping[str, Any]], error: Exception) -> BadRow:
+    for row in rows:
+        check(table, row)
+    return BadRow(f"{table.name}: {error}")
+
+
+def _batch(table: Table, columns: Sequence[Sequence[Any]]) -> pa.RecordBatch:
+    arrays = [_array(table, *pair) for pair in zip(table.columns, columns, strict=True)]
     return pa.record_batch(arrays, schema=schema(table.name))
 
 
-def _array(table: Table, column: Column, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
-    values = [row.get(column.name) for row in rows]
-    if not column.nullable and None in values:
-        raise ValueError(f"{column.name} may not be null")
+def _array(table: Table, column: Column, values: Sequence[Any]) -> pa.Array:
     if column.kinds:
-        index = {word: i for i, word in enumerate(column.kinds)}
-        numbers = [None if value is None else index[value] for value in values]
+        numbers = list(map(_numbers(table.name, column.name).__getitem__, values))
         return kind_array(table.name, column.name, pa.array(numbers, pa.int8()))
-    return pa.array(values, schema(table.name).field(column.name).type)
+    array = pa.array(values, schema(table.name).field(column.name).type)
+    if not column.nullable and array.null_count:
+        raise ValueError(f"{column.name} may not be null")
+    return array
+
+
+@cache
+def _numbers(table: str, column: str) -> dict[str | None, int | None]:
+    """The words of a kind column -> their indices."""
+    described = TABLES[table].column(column)
+    words: dict[str | None, int | None] = {w: i for i, w in enumerate(described.kinds)}
+    return words | {None: None} if described.nullable else words

@@ -239,6 +239,9 @@ class Hart:
         """x0..x31 in one C++ call."""
     def args(self) -> tuple[int, int, int, int, int, int, int]:
         """a0..a5 and a7, of a system call, in one C++ call."""
+    def enter(self) -> tuple[tuple[int, int, int, int, int, int], int, int, int, int]:
+        """After STOP_ECALL: pc moves behind the ecall, the reservation is cleared, and vectors that
+        were used are discarded. Returns a0..a5, a7, the pc of the ecall, sp and ssp."""
     v_used: bool
     """True after a vector instruction, an access to a vector CSR, or set_v. Setting it to False
     resets the vector state to that of a new hart, all zero."""

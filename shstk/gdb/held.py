@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from shstk.schemas.errors import BadRun
+from shstk.schemas.rows import Values, by_name
 from shstk.schemas.seq import STEPS, show
 from shstk.tracer.recording.recorder import NullRecorder
 
@@ -23,6 +24,8 @@ _TABLES: Final = ("sched", "syscalls")
 class HeldRecorder(NullRecorder):
     """Compares the rows of _TABLES with the run's. Raises BadRun at the first that differs."""
 
+    keeps = True
+
     def __init__(self, run: Run) -> None:
         super().__init__()
         self._run = run
@@ -30,7 +33,15 @@ class HeldRecorder(NullRecorder):
         self._end = (run.manifest.icount + 1) * STEPS
 
     def row(self, table: str, /, **columns: Any) -> None:
-        if table not in _TABLES or columns["seq"] >= self._end:
+        if table in _TABLES:
+            self._compare(table, columns)
+
+    def add(self, table: str, values: Values) -> None:
+        if table in _TABLES:
+            self._compare(table, by_name(table, values))
+
+    def _compare(self, table: str, columns: dict[str, Any]) -> None:
+        if columns["seq"] >= self._end:
             return
         seq, missing = columns["seq"], object()
         if self._known(table).get(seq, missing) != columns["state_hash"]:

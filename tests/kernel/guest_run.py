@@ -14,6 +14,7 @@ from typing import Any
 import riscv_asm
 
 from shstk.schemas.revisions import resolve
+from shstk.schemas.rows import Values, by_name
 from shstk.schemas.tables import TABLES
 from shstk.tracer._core import Machine
 from shstk.tracer.kernel import loop
@@ -27,9 +28,14 @@ PAGE = 4096
 class Rows:
     """A recorder that keeps the rows of the kernel model and drops those of the executor."""
 
+    keeps = True
+
     def __init__(self) -> None:
         self.tables: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.module_of: Callable[[int, int], int | None] = lambda mm, pc: None
+
+    def add(self, table: str, values: Values) -> None:
+        self.row(table, **by_name(table, values))
 
     def row(self, table: str, /, **columns: Any) -> None:
         names = TABLES[table].names

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from shstk.schemas.rows import Values, by_name
 from shstk.schemas.tables import TRACED
 from shstk.tracer.guest import Guest, set_up
 from shstk.tracer.kernel import loop
@@ -34,12 +35,17 @@ PROGRAMS = (
 class Rows:
     """Keeps every row: the kernel model's by table, the executor's by column."""
 
+    keeps = True
+
     def __init__(self) -> None:
         self.tables: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.columns: dict[tuple[str, str], bytes] = defaultdict(bytes)
         self.output = b""
         self.inputs: dict[tuple[str, bytes, int], int] = {}
         self.module_of: Callable[[int, int], int | None] = lambda mm, pc: None
+
+    def add(self, table: str, values: Values) -> None:
+        self.row(table, **by_name(table, values))
 
     def row(self, table: str, /, **columns: Any) -> None:
         self.tables[table].append(columns)

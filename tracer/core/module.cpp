@@ -189,6 +189,16 @@ nb::tuple args(const Hart& h) {
     return nb::make_tuple(h.x[10], h.x[11], h.x[12], h.x[13], h.x[14], h.x[15], h.x[17]);
 }
 
+nb::tuple enter(Hart& h) {
+    h.reservation = {};
+    if (h.v.used) h.v.discard();
+    const u64 pc = h.pc;
+    h.pc += 4;
+    return nb::make_tuple(
+        nb::make_tuple(h.x[10], h.x[11], h.x[12], h.x[13], h.x[14], h.x[15]), h.x[17], pc, h.x[2],
+        h.ssp);
+}
+
 nb::bytes state(const Hart& h) {
     u8 bytes[Hart::state_size];
     h.save(bytes);
@@ -446,6 +456,7 @@ NB_MODULE(_core, module) {
             nb::arg("bits"))
         .def("regs", regs)
         .def("args", args)
+        .def("enter", enter)
         .def("v", vector_register, nb::arg("i"))
         .def("set_v", set_vector_register, nb::arg("i"), nb::arg("value"))
         .def("v_csrs", vector_csrs)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from shstk.schemas.extensions import OPTIONAL
 from shstk.schemas.machine import CALL_NS, QUANTUM
 from shstk.schemas.revisions import Revision
-from shstk.schemas.rows import TableRow
+from shstk.schemas.rows import TableRow, Values, by_name
 from shstk.schemas.seq import STEPS
 from shstk.schemas.syscalls import SYSCALLS
 from shstk.tracer.kernel.call import RESTART, RESTART_ALWAYS, RESTART_BLOCK, Wait
@@ -23,6 +23,7 @@ from shstk.tracer.kernel.task import BLOCKED, RUNNABLE, ZOMBIE, InCall, Process,
 if TYPE_CHECKING:
     from shstk.tracer._core import Machine
     from shstk.tracer.kernel.mm.mm import Mm
+    from shstk.tracer.kernel.process.clone import CloneAttempt
     from shstk.tracer.kernel.tree.sandbox import Sandbox
     from shstk.tracer.kernel.tty.terminal import Terminal
     from shstk.tracer.recording.recorder import Buffers
@@ -32,7 +33,6 @@ FIRST_PID: Final = 100
 PID_MAX: Final = 32768
 WARNINGS_MAX: Final = 1000
 _BREATH: Final = 1 << 12  # kernel steps
-_ARGS: Final = ("a0", "a1", "a2", "a3", "a4", "a5")
 
 
 class Halted(Exception):
@@ -44,12 +44,19 @@ class Halted(Exception):
 
 
 class Recorder(Protocol):
-    """The part of recording.recorder (or NullRecorder) that the kernel uses."""
+    """The part of recording.recorder (or NullRecorder) that the kernel uses.
+
+    add: as `row`, with a value for each column. keeps: False if all rows are discarded.
+    """
+
+    @property
+    def keeps(self) -> bool: ...
 
     module_of: Callable[[int, int], int | None]
     open_rows: Callable[[], Iterable[TableRow]]
 
     def row(self, table: str, /, **columns: Any) -> None: ...
+    def add(self, table: str, values: Values) -> None: ...
     def drain(self, machine: Buffers) -> None: ...
     def tick(self, machine: Buffers) -> None: ...
     def input(self, guest_path: str, data: bytes, mode: int, seq: int) -> int: ...
@@ -300,41 +307,48 @@ class Kernel:
         if call is None:
             return
         task.call = task.blocked = None
-        for table, columns in _call_rows(task, call, outcome, ret, self.seq()):
-            self.rec.row(table, **columns)
+        ended = self.seq()
+        if self.rec.keeps:
+            self.rec.add("syscalls", _call_row(task, call, outcome, ret, ended))
+            if call.attempt is not None:
+                self.rec.row("clones", **_clone_row(call.attempt, outcome, ret, ended))
 
     def open_rows(self) -> Iterator[TableRow]:
         """The rows of the calls and address spaces that have not ended, as if the run ended now."""
         for task in sorted(self.tasks.values(), key=lambda t: t.tid):
             if task.call is not None:
-                yield from _call_rows(task, task.call, "run_ended", None, None)
+                row = _call_row(task, task.call, "run_ended", None, None)
+                yield "syscalls", by_name("syscalls", row)
+                if task.call.attempt is not None:
+                    yield "clones", _clone_row(task.call.attempt, "run_ended", None, None)
         for mm in self.mms.values():
             yield "mms", mm.row(None)
 
 
-def _call_rows(
-    task: Task, call: InCall, outcome: str, ret: int | None, ended: int | None
-) -> Iterator[TableRow]:
+def _call_row(task: Task, call: InCall, outcome: str, ret: int | None, ended: int | None) -> Values:
+    """A row of `syscalls`."""
+    hart = task.hart
     back = outcome in ("returned", "restarted")
-    yield (
-        "syscalls",
-        {
-            "seq": call.seq,
-            "tid": call.tid,
-            "mm": call.mm,
-            "seq_end": ended,
-            "nr": call.nr,
-            "name": call.name,
-            **dict(zip(_ARGS, call.args, strict=True)),
-            "ret": ret,
-            "outcome": outcome,
-            "pc": call.pc,
-            "sp": call.sp,
-            "ssp_entry": call.ssp,
-            "ssp_exit": task.hart.ssp if back else None,
-            "state_hash": task.hart.state_hash() if back else None,
-        },
+    return (
+        call.seq,
+        call.tid,
+        call.mm,
+        ended,
+        call.nr,
+        call.name,
+        *call.args,
+        ret,
+        outcome,
+        call.pc,
+        call.sp,
+        call.ssp,
+        hart.ssp if back else None,
+        hart.state_hash() if back else None,
     )
-    if call.attempt is not None:
-        known = {"seq_end": ended, "ret": ret} if outcome == "returned" else {}
-        yield "clones", vars(call.attempt) | {"seq_end": None, "ret": None} | known
+
+
+def _clone_row(
+    attempt: CloneAttempt, outcome: str, ret: int | None, ended: int | None
+) -> dict[str, Any]:
+    known = {"seq_end": ended, "ret": ret} if outcome == "returned" else {}
+    return vars(attempt) | {"seq_end": None, "ret": None} | known

@@ -23,7 +23,9 @@ from shstk.tracer.kernel.time.timers import TIMERS
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
-_SLICE: Final = 1 << 20  # most instructions between two checks of the recorder and the limits
+# Most instructions, and most system calls, between two checks of the recorder and the limits.
+_SLICE: Final = 1 << 20
+_CALLS: Final = 1 << 8
 _U64: Final = 2**64 - 1
 
 
@@ -35,7 +37,7 @@ def run(
 ) -> str:
     """Run until every task has exited. Returns the ending (schemas.vocabulary.ENDINGS).
 
-    poll: called on every turn of the loop; returns an ending to stop with, or None.
+    poll: called again and again; returns an ending to stop with, or None.
     alarms: (icount, callback) in ascending order. A callback is called when exactly that many
     instructions have been attempted and the kernel has handled them; past alarms are skipped. The
     guest can't observe it.
@@ -91,9 +93,42 @@ def _advance(k: Kernel, until: int | None, max_instructions: int | None) -> str 
             return "limit"
         if until is not None:
             budget = min(budget, until - k.machine.icount)
-        run_slice(k, task, budget)
+        _run_on(k, task, budget)
         k.rec.tick(k.machine)
     return None
+
+
+def _run_on(k: Kernel, task: Task, budget: int) -> None:
+    """Run a task that is `ready`, beyond system calls after which `ready` would just choose it
+    again. Such a call changes neither how long the task may run nor what is to be done then."""
+    machine, sched, armed = k.machine, k.sched, TIMERS.of(k).armed
+    end = machine.icount + budget
+    for _ in range(_CALLS):
+        if run_slice(k, task, budget) != STOP_ECALL or not _goes_on(k, task):
+            return
+        # A sleeper or a timer is a time, and a call takes time.
+        if sched.queue or sched.sleepers or armed:
+            return
+        budget = end - machine.icount
+        if budget <= 0:
+            return
+
+
+def _goes_on(k: Kernel, task: Task) -> bool:
+    """Whether a task that comes back from a call enters user mode at once."""
+    process = task.process
+    return (
+        k.sched.running is task
+        and task.call is None
+        and task.restart is None
+        and not task.sigpending
+        and task.saved_sigmask is None
+        and process.killed is None
+        and not process.stopped
+        and task.tracer is None
+        and task.ptrace.resumed is None
+        and k.ending is None
+    )
 
 
 def ready(k: Kernel) -> Task | str:
@@ -196,12 +231,13 @@ def run_slice(k: Kernel, task: Task, budget: int) -> int:
     """Run a task that is `ready` for at most `budget` instructions, and do what the kernel does at
     the last one. Returns the STOP_*."""
     assert task.mm is not None
-    before = k.machine.icount
-    stop = task.hart.run(task.mm.space, budget, task.tid, task.mm.id)
-    used = k.machine.icount - before
+    machine, mm = k.machine, task.mm
+    before = machine.icount
+    stop = task.hart.run(mm.space, budget, task.tid, mm.id)
+    used = machine.icount - before
     task.icount += used
     k.sched.charge(used)
-    if k.machine.stored:
+    if machine.stored:
         sharedmem.note_stores(k)
     if stop == STOP_ECALL:
         _enter_call(k, task)
@@ -214,30 +250,16 @@ def run_slice(k: Kernel, task: Task, budget: int) -> int:
 
 
 def _enter_call(k: Kernel, task: Task) -> None:
-    hart = task.hart
-    hart.clear_reservation()
-    if hart.v_used:
-        hart.discard_v()
-    *args, nr = hart.args()
-    pc = hart.pc
+    assert task.mm is not None
+    args, nr, pc, sp, ssp = task.hart.enter()
     call = CALLS.get(nr)
     if call is None:
         k.warn(f"system call {nr} is unknown: -ENOSYS")
-    task.call = InCall(
-        seq=k.seq(),
-        nr=nr,
-        name=call.name if call else None,
-        args=(args[0], args[1], args[2], args[3], args[4], args[5]),
-        tid=task.tid,
-        mm=task.mm_id,
-        pc=pc,
-        sp=hart.x(2),
-        ssp=hart.ssp,
-    )
+    name = call.name if call else None
+    task.call = InCall(k.seq(), nr, name, args, task.tid, task.mm.id, pc, sp, ssp)
     task.blocked = Blocked()
-    hart.pc = pc + 4
     # Otherwise a periodic timer whose handler ends sooner leaves the program no instruction.
-    if task.call.name != "rt_sigreturn":
+    if name != "rt_sigreturn":
         spend(k, task, k.call_ns)
     if k.on_entry is not None:
         k.on_entry(task.call)
@@ -248,11 +270,13 @@ def _try_call(k: Kernel, task: Task) -> None:
     """Try a call for the first time, or again after its task woke."""
     in_call = task.call
     assert in_call is not None
-    if (stop := ptrace.enter_call(k, task)) is not None:
-        k.block(task, stop)
-        return
+    if task.tracer is not None or task.ptrace.entering:
+        if (stop := ptrace.enter_call(k, task)) is not None:
+            k.block(task, stop)
+            return
+        nr = in_call.nr
+        in_call.name = CALLS[nr].name if nr in CALLS else None
     call = CALLS.get(in_call.nr)
-    in_call.name = call.name if call else None
     k.during = in_call.seq
     result: Outcome
     try:
@@ -267,7 +291,8 @@ def _try_call(k: Kernel, task: Task) -> None:
     if isinstance(result, Wait):
         k.block(task, result)
         return
-    ptrace.leave_call(task, result)
+    if task.tracer is not None:
+        ptrace.leave_call(task, result)
     if result is NO_RETURN:
         if task.call is in_call:
             k.end_call(task, "no_return", None)

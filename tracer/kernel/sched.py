@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections import deque
+from collections import OrderedDict
 from typing import Final
 
 from shstk.schemas.machine import QUANTUM
@@ -26,23 +26,23 @@ class Scheduler:
     def __init__(self, seed: int, quantum: tuple[int, int] = QUANTUM) -> None:
         self.quantum = quantum
         self.rng = random.Random(f"quantum {seed}")
-        self.queue: deque[Task] = deque()  # runnable, without `running`
+        self.queue: OrderedDict[Task, None] = OrderedDict()  # runnable, without `running`
         self.running: Task | None = None
         self.last: Task | None = None  # the last one chosen, which may have exited since
         self.left = 0  # of the running task's quantum
         self.yielded = False
-        self._sleepers: list[tuple[int, int, Task]] = []  # (deadline_ns, order, task), a heap
+        self.sleepers: list[tuple[int, int, Task]] = []  # (deadline_ns, order, task), a heap
         self._order = 0
 
     def add(self, task: Task) -> None:
-        if task is not self.running and task not in self.queue:
-            self.queue.append(task)
+        if task is not self.running:
+            self.queue.setdefault(task)
 
     def remove(self, task: Task) -> None:
         if task is self.running:
             self.running = None
-        elif task in self.queue:
-            self.queue.remove(task)
+        else:
+            self.queue.pop(task, None)
 
     def next(self) -> Task | None:
         """The task to run now, None if no task is runnable."""
@@ -51,10 +51,11 @@ class Scheduler:
                 self.yielded = False
                 self.last = self.running
                 return self.running
-            self.queue.append(self.running)
+            self.queue[self.running] = None
         if not self.queue:
             return None
-        self.last = self.running = self.queue.popleft()
+        self.running, _ = self.queue.popitem(last=False)
+        self.last = self.running
         low, high = self.quantum
         self.left = low + int(self.rng.random() * (high - low + 1))
         return self.running
@@ -85,15 +86,15 @@ class Scheduler:
         if deadline_ns >= KTIME_MAX:
             return
         self._order += 1
-        heapq.heappush(self._sleepers, (deadline_ns, self._order, task))
+        heapq.heappush(self.sleepers, (deadline_ns, self._order, task))
 
     def deadline(self) -> int | None:
         """The time at which the clock wakes the next sleeper, ns."""
-        while self._sleepers:
-            deadline_ns, _, task = self._sleepers[0]
+        while self.sleepers:
+            deadline_ns, _, task = self.sleepers[0]
             if task.state == BLOCKED and task.blocked and task.blocked.deadline_ns == deadline_ns:
                 return deadline_ns
-            heapq.heappop(self._sleepers)
+            heapq.heappop(self.sleepers)
         return None
 
     def overdue(self, now_ns: int) -> Task | None:
@@ -101,4 +102,4 @@ class Scheduler:
         deadline_ns = self.deadline()
         if deadline_ns is None or deadline_ns > now_ns:
             return None
-        return heapq.heappop(self._sleepers)[2]
+        return heapq.heappop(self.sleepers)[2]

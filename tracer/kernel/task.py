@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -108,28 +108,41 @@ class AltStack:
     size: int = 0
 
 
-@dataclass
 class InCall:
     """The system call a task is in, with what its row needs at the end."""
 
-    seq: int
-    nr: int
-    name: str | None
-    args: Args
-    tid: int
-    mm: int | None
-    pc: int
-    sp: int
-    ssp: int
-    attempt: CloneAttempt | None = None
+    def __init__(
+        self,
+        seq: int,
+        nr: int,
+        name: str | None,
+        args: Args,
+        tid: int,
+        mm: int | None,
+        pc: int,
+        sp: int,
+        ssp: int,
+    ) -> None:
+        self.seq = seq
+        self.nr = nr
+        self.name = name
+        self.args = args
+        self.tid = tid
+        self.mm = mm
+        self.pc = pc
+        self.sp = sp
+        self.ssp = ssp
+        self.attempt: CloneAttempt | None = None
 
 
-@dataclass
 class Blocked:
-    """Created at the entry of every call, so that a try can keep state for the next one."""
+    """Created at the entry of every call, so that a try can keep state for the next one.
+
+    The values below are those of a new one. Most calls change none, and cost no __init__.
+    """
 
     reason: str = ""
-    keys: list[Hashable] = field(default_factory=list)
+    keys: Sequence[Hashable] = ()
     deadline_ns: int | None = None  # of this sleep
     interruptible: bool = True
     # None on the first try, "resumed" on that of restart_syscall; then "key", "deadline", "signal".
@@ -280,6 +293,7 @@ class Task:
     robust_list: int = 0
     # parent
     vfork_parent: Task | None = None  # woken when this task releases its mm
+    vfork_child: Task | None = None  # the last one; it may have let go
     born_during: int | None = None  # seq of the clone that created it
     user_worker: bool = False  # PF_USER_WORKER: the kernel's, it never enters user mode
     entered: bool = False  # it has been in user mode

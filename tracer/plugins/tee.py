@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from shstk.schemas.rows import TableRow, to_batch
+from shstk.schemas.rows import TableRow, Values, by_name, in_order, values_batch
 from shstk.schemas.tables import TABLES, TRACED
 from shstk.tracer.recording.recorder import Buffers, core_batch, trace_bits
 
@@ -23,6 +23,8 @@ class Tee:
     at_once: the tables whose rows are passed to `tell` immediately, with the bytes of their file.
     """
 
+    keeps = True
+
     def __init__(
         self,
         inner: Recorder,
@@ -34,7 +36,7 @@ class Tee:
         self._inner = inner
         self._at_once = at_once
         self._tell_plugins = tell
-        self._rows: dict[str, list[dict[str, Any]]] = {t: [] for t in tables - {*TRACED}}
+        self._rows: dict[str, list[Values]] = {t: [] for t in tables - {*TRACED}}
         self._tap = _Tap(recorded, tables, lambda mm, pc: inner.module_of(mm, pc))
         self._inputs = 0  # the highest input number so far
         self._files: dict[int, bytes] = {}
@@ -49,10 +51,14 @@ class Tee:
         self._inner.module_of = given
 
     def row(self, table: str, /, **columns: Any) -> None:
-        self._inner.row(table, **columns)
+        self.add(table, in_order(table, columns))
+
+    def add(self, table: str, values: Values) -> None:
+        self._inner.add(table, values)
         if table in self._rows:
-            self._rows[table].append(columns)
+            self._rows[table].append(values)
         if table in self._at_once:
+            columns = by_name(table, values)
             if self._early is not None:
                 self._early.append((table, columns))
             else:
@@ -90,7 +96,8 @@ class Tee:
         if "inputs" in self._rows and number > self._inputs:  # `inner` writes the row itself
             sha256 = hashlib.sha256(data).hexdigest()
             row = {"input": number, "guest_path": guest_path, "sha256": sha256, "mode": mode}
-            self._rows["inputs"].append({"seq": seq, "size": len(data), "first_seq": seq, **row})
+            row |= {"seq": seq, "size": len(data), "first_seq": seq}
+            self._rows["inputs"].append(in_order("inputs", row))
         self._inputs = max(self._inputs, number)
         if "modules" in self._at_once and data.startswith(b"\x7fELF"):
             self._files[number] = data
@@ -109,7 +116,7 @@ class Tee:
         batches = self._tap.take()
         for table, rows in self._rows.items():
             if rows:
-                batches[table] = to_batch(TABLES[table], rows)
+                batches[table] = values_batch(TABLES[table], rows)
                 rows.clear()
         return batches
 

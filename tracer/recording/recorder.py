@@ -18,13 +18,17 @@ import pyarrow as pa
 
 from shstk.schemas.errors import CannotWrite
 from shstk.schemas.manifest import Manifest, PluginEntry
-from shstk.schemas.rows import TableRow, kind_array, schema, to_batch
+from shstk.schemas.rows import TableRow, Values, in_order, kind_array, schema, values_batch
 from shstk.schemas.tables import TABLES, TRACED
 from shstk.tracer import _core
 from shstk.tracer.recording.rundir import Partial
 
 _QUEUE: Final = 8  # maximum batches waiting for the second thread
 _QUEUE_BYTES: Final = 2**25  # of strings in them
+# Where a row of the kernel model has its `bytes`, in the tables with such a column.
+_BYTES_AT: Final = {
+    name: table.names.index("bytes") for name, table in TABLES.items() if "bytes" in table.names
+}
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class Collector:
     rows of what has not ended, as they would be if the run ended now.
     """
 
+    keeps = True
+
     def __init__(
         self,
         sink: Sink,
@@ -93,8 +99,7 @@ class Collector:
         self.module_of = module_of
         self.open_rows: Callable[[], Iterable[TableRow]] = tuple
         self._sink = sink
-        self._rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
-        self._names = {name: frozenset(table.names) for name, table in TABLES.items()}
+        self._rows: dict[str, list[Values]] = {name: [] for name in TABLES}
         self._waiting_rows = 0
         self._waiting_bytes = 0
         self._last_seq = 0
@@ -105,13 +110,14 @@ class Collector:
 
     def row(self, table: str, /, **columns: Any) -> None:
         """Add a row. Missing columns are null, kinds are words of the vocabulary."""
-        if not columns.keys() <= self._names[table]:
-            raise ValueError(f"{table} has no column {min(columns.keys() - self._names[table])}")
-        self._rows[table].append(columns)
-        self._last_seq = max(self._last_seq, columns["seq"])
+        self.add(table, in_order(table, columns))
+
+    def add(self, table: str, values: Values) -> None:
+        """`row`, for rows that are many."""
+        self._rows[table].append(values)
         self._waiting_rows += 1
-        if "bytes" in columns:
-            self._waiting_bytes += len(columns["bytes"])
+        if table in _BYTES_AT:
+            self._waiting_bytes += len(values[_BYTES_AT[table]])
         most = self._thresholds
         if self._waiting_rows >= most.rows or self._waiting_bytes >= most.bytes:
             self._flush_rows()
@@ -174,8 +180,10 @@ class Collector:
         for name, rows in self._rows.items():
             if rows:
                 self._rows[name] = []
-                size = sum(len(row["bytes"]) for row in rows if row.get("bytes"))
-                self._writer.put(name, lambda n=name, r=rows: to_batch(TABLES[n], r), size)
+                self._last_seq = max(self._last_seq, *(row[0] for row in rows))
+                at = _BYTES_AT.get(name)
+                size = 0 if at is None else sum(len(row[at]) for row in rows)
+                self._writer.put(name, lambda n=name, r=rows: values_batch(TABLES[n], r), size)
         self._waiting_rows = self._waiting_bytes = 0
 
 
@@ -245,6 +253,8 @@ class Recorder(Collector):
 class NullRecorder:
     """A recorder that discards everything."""
 
+    keeps = False
+
     def __init__(self) -> None:
         self.module_of: Callable[[int, int], int | None] = lambda mm, pc: None
         self.open_rows: Callable[[], Iterable[TableRow]] = tuple
@@ -254,6 +264,9 @@ class NullRecorder:
         pass
 
     def row(self, table: str, /, **columns: Any) -> None:
+        pass
+
+    def add(self, table: str, values: Values) -> None:
         pass
 
     def drain(self, machine: Buffers) -> None:

@@ -36,7 +36,9 @@ _MAGIC: Final = b"shstkpt1"
 _LEVEL: Final = 1  # of zstd
 _OURS: Final = "shstk.tracer."
 _DATA: Final = "shstk.schemas."
-_PLAIN: Final = frozenset({("collections", "deque"), ("random", "Random")})
+_PLAIN: Final = frozenset(
+    {("collections", "deque"), ("collections", "OrderedDict"), ("random", "Random")}
+)
 
 
 _T = TypeVar("_T")

@@ -211,6 +211,7 @@ class Files:
         self.slots: dict[int, OpenFile] = {}
         self.cloexec: set[int] = set()
         self.users = 1
+        self._next = 0  # next_fd: below it, none is free
         for fd, file in slots.items():
             self._set(fd, file)
 
@@ -244,10 +245,12 @@ class Files:
     def unused(self, t: Task, lowest: int = 0, count: int = 1) -> int:
         """The lowest free descriptor >= `lowest`. Errno EMFILE: there are not `count` of them."""
         limit = min(t.rlimit("NOFILE"), INT_MAX)
-        free = (fd for fd in range(lowest, limit) if fd not in self.slots)
+        free = (fd for fd in range(max(lowest, self._next), limit) if fd not in self.slots)
         found = list(islice(free, count))
         if len(found) < count:
             raise Errno("EMFILE")
+        if lowest <= self._next:
+            self._next = found[0]
         return found[0]
 
     def add(self, t: Task, file: OpenFile, cloexec: bool, lowest: int = 0) -> int:
@@ -272,6 +275,7 @@ class Files:
         file = self.slots.pop(fd & 0xFFFF_FFFF, None)
         if file is None:
             raise Errno("EBADF")
+        self._next = min(self._next, fd & 0xFFFF_FFFF)
         self.cloexec.discard(fd & 0xFFFF_FFFF)
         locks.release(k, file.inode, self)
         file.flushed(k)

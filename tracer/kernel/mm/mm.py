@@ -6,11 +6,11 @@ apply to it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from shstk.schemas.rows import Values
 from shstk.schemas.uapi import (
     ERRNO,
     MADV_GUARD_INSTALL,
@@ -68,6 +68,27 @@ class Operation:
     input: int | None = None
     offset: int | None = None
     ret: int = 0
+
+    def values(self, seq: int, tid: int, mm: int, during: int | None) -> Values:
+        """The row."""
+        return (
+            seq,
+            tid,
+            mm,
+            self.op,
+            during,
+            self.hint,
+            self.start,
+            self.length,
+            self.old_start,
+            self.old_length,
+            self.prot,
+            self.flags,
+            self.shadow_stack,
+            self.input,
+            self.offset,
+            self.ret,
+        )
 
 
 @dataclass
@@ -177,8 +198,8 @@ class Mm:
             if shared and file is None:
                 file, offset = zero_file(k, length), 0
             vma = Vma(
-                0,
-                length,
+                start,
+                start + length,
                 vm_prot(prot),
                 shadow_stack,
                 shared,
@@ -189,10 +210,10 @@ class Mm:
                 file=file,
                 offset=offset if file else 0,
             )
-            vma = replace(vma, accounted=_accountable(vma))
+            vma = vma._replace(accounted=_accountable(vma))
             self.check_seals(start, start + length)
-            self.charge(k, replace(vma, start=start, end=start + length))
-            self.install(k, replace(vma, start=start, end=start + length))
+            self.charge(k, vma)
+            self.install(k, vma)
             row.start, row.length, row.ret = start, length, start
         return start
 
@@ -224,12 +245,12 @@ class Mm:
                     break
                 self.check_seals(old.start, old.end)
                 end = min(old.end, start + length)
-                new = replace(old.part(at, end), prot=vm_prot(prot))
+                new = old.part(at, end)._replace(prot=vm_prot(prot))
                 if not new.prot & PROT_WRITE:
                     unfaulted = not old.file and not self.space.resident(old.start, old.length)
-                    new = replace(new, accounted=old.accounted and not unfaulted)
+                    new = new._replace(accounted=old.accounted and not unfaulted)
                 elif not old.prot & PROT_WRITE and not old.accounted:
-                    new = replace(new, accounted=_accountable(new))
+                    new = new._replace(accounted=_accountable(new))
                     self.enough(k, new)
                 row.shadow_stack |= old.shadow_stack
                 if prot & PROT_WRITE and old.shared and old.file:
@@ -265,7 +286,7 @@ class Mm:
     ) -> None:
         """Of the area that has [start, end), which may split or merge."""
         (part,) = self.vmas.remove(start, end)
-        self.vmas.add(replace(part, flags=(part.flags | sets) - clears))
+        self.vmas.add(part._replace(flags=(part.flags | sets) - clears))
 
     def fault_in(self, start: int, end: int) -> None:
         """__mm_populate(): give pages to areas that are accessible. Errno: EFAULT, ENOMEM."""
@@ -326,6 +347,8 @@ class Mm:
                 self.permit(vma.part(max(vma.start, first), min(vma.end, first + size)))
 
     def guards_in(self, start: int, end: int) -> list[int]:
+        if not self.guards:
+            return []
         pages = range(start, end, PAGE)
         fewer, others = sorted((pages, self.guards), key=len)
         return sorted(page for page in fewer if page in others)
@@ -381,7 +404,7 @@ class Mm:
             below is not None and guarded and start - below.end < STACK_GUARD_GAP
         ):
             return False
-        grown = replace(vma, start=start, end=vma.start)
+        grown = vma._replace(start=start, end=vma.start)
         flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN
         row = Operation("map", grown.length, start=start, hint=start, prot=vma.prot, flags=flags)
         row.ret = start
@@ -495,20 +518,29 @@ class Mm:
         self.guards -= set(self.guards_in(start, start + length))
         self.space.unmap(start, length)
 
-    @contextmanager
-    def writing(self, k: Kernel, row: Operation) -> Iterator[Operation]:
+    def writing(self, k: Kernel, row: Operation) -> _Writing:
         """Write the row of an operation when it ends."""
-        try:
-            yield row
-        except Errno as error:
-            row.ret = -ERRNO[error.name]
-            raise
-        finally:
-            self.write_operation(k, row)
+        return _Writing(self, k, row)
 
     def write_operation(self, k: Kernel, row: Operation) -> None:
-        tid = k.current.tid
-        k.rec.row("mappings", seq=k.seq(), tid=tid, mm=self.id, during=k.during, **vars(row))
+        seq = k.seq()
+        if k.rec.keeps:
+            k.rec.add("mappings", row.values(seq, k.current.tid, self.id, k.during))
+
+
+class _Writing:
+    """A context in which an operation is carried out."""
+
+    def __init__(self, mm: Mm, k: Kernel, row: Operation) -> None:
+        self._mm, self._k, self._row = mm, k, row
+
+    def __enter__(self) -> Operation:
+        return self._row
+
+    def __exit__(self, _kind: object, error: BaseException | None, _where: object) -> None:
+        if isinstance(error, Errno):
+            self._row.ret = -ERRNO[error.name]
+        self._mm.write_operation(self._k, self._row)
 
 
 def _accountable(vma: Vma) -> bool:

@@ -118,7 +118,7 @@ def _prepare(r: _Remap, vma: Vma | None) -> None:
 def _growth(r: _Remap, vma: Vma) -> Vma:
     """What is added at the end."""
     end = r.old + r.old_length
-    return replace(vma, start=end, end=r.old + r.length, offset=vma.offset_at(end))
+    return vma._replace(start=end, end=r.old + r.length, offset=vma.offset_at(end))
 
 
 def _at(r: _Remap, vma: Vma) -> int:
@@ -169,16 +169,16 @@ def _move(r: _Remap, vma: Vma, start: int) -> int:
     """move_vma. With an old length of 0 shared memory is mapped a second time."""
     mm, old, size = r.mm, r.old, r.old_length
     part = vma.part(old, old + size)
-    moved = replace(part, start=start, end=start + size)
+    moved = part._replace(start=start, end=start + size)
     if size:
         mm.vmas.remove(old, old + size)
         mm.move(old, size, start)
         mm.vmas.add(moved)
     if r.flags & MREMAP_DONTUNMAP:
-        mm.install(r.k, replace(part, flags=part.flags - LOCKED))
+        mm.install(r.k, part._replace(flags=part.flags - LOCKED))
     if r.length > size:
         offset = part.offset_at(old + size)
-        mm.install(r.k, replace(moved, start=start + size, end=start + r.length, offset=offset))
+        mm.install(r.k, moved._replace(start=start + size, end=start + r.length, offset=offset))
     _populate(r, vma, start)
     return start
 

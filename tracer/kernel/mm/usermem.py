@@ -25,12 +25,15 @@ def access_ok(addr: int, n: int) -> bool:
 
 
 def get(k: Kernel, t: Task, addr: int, n: int) -> bytes:
-    addr = _untagged(t, addr)
-    if not access_ok(addr, n):
+    mm = t.mm
+    assert mm is not None
+    if mm.pmlen:
+        addr = mm.untagged(addr)
+    if addr + n > _TASK_SIZE_MAX:
         raise Errno("EFAULT")
-    data = t.space.read(addr, n) if n else b""
+    data = mm.space.read(addr, n) if n else b""
     if data is None and _grow(k, t, addr):
-        data = t.space.read(addr, n)
+        data = mm.space.read(addr, n)
     if data is None:
         raise Errno("EFAULT")
     return data
@@ -40,10 +43,13 @@ def put(k: Kernel, t: Task, addr: int, data: bytes, record: bool = True) -> None
     """record=False: for bytes that another table has already (a file's contents)."""
     if not data:
         return
-    addr = _untagged(t, addr)
-    if not access_ok(addr, len(data)):
+    mm = t.mm
+    assert mm is not None
+    if mm.pmlen:
+        addr = mm.untagged(addr)
+    if addr + len(data) > _TASK_SIZE_MAX:
         raise Errno("EFAULT")
-    if not t.space.write(addr, data) and not (_grow(k, t, addr) and t.space.write(addr, data)):
+    if not mm.space.write(addr, data) and not (_grow(k, t, addr) and mm.space.write(addr, data)):
         raise Errno("EFAULT")
     if record:
         note(k, t, "write", addr, data)
@@ -109,13 +115,6 @@ def _grow(k: Kernel, t: Task, addr: int) -> bool:
 
 def note(k: Kernel, t: Task, op: str, addr: int, data: bytes) -> None:
     """Write only the kernel_memory row: for a "read", or for a store made another way."""
-    k.rec.row(
-        "kernel_memory",
-        seq=k.seq(),
-        tid=t.tid,
-        mm=t.mm_id,
-        during=k.during,
-        op=op,
-        addr=addr,
-        bytes=data,
-    )
+    seq = k.seq()
+    if k.rec.keeps:
+        k.rec.add("kernel_memory", (seq, t.tid, t.mm_id, k.during, op, addr, data))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shstk.schemas.uapi import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE
 from shstk.tracer.kernel.mm.layout import STACK_GUARD_GAP
@@ -30,8 +30,7 @@ class MappedFile:
     writable: bool = False
 
 
-@dataclass(frozen=True)
-class Vma:
+class Vma(NamedTuple):
     start: int
     end: int
     prot: int
@@ -79,15 +78,16 @@ class Vma:
         return bool(self.prot & PROT_WRITE) and not self.shared and not self.is_stack
 
     def part(self, start: int, end: int) -> Vma:
-        return replace(self, start=start, end=end, offset=self.offset_at(start))
+        if start == self.start and end == self.end:
+            return self
+        return self._replace(start=start, end=end, offset=self.offset_at(start))
 
     def offset_at(self, addr: int) -> int:
         return self.offset + addr - self.start if self.file is not None else 0
 
     def continues(self, below: Vma) -> bool:
         """Whether this area can be merged with the one below it."""
-        return self == replace(
-            below,
+        return self[2:7] == below[2:7] and self == below._replace(
             start=self.start,
             end=self.end,
             offset=below.offset_at(self.start),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import replace
+from functools import cached_property
 from itertools import chain, islice, pairwise
 from typing import Final
 
@@ -27,7 +27,10 @@ class _Chunk:
         self.vmas = vmas
         self.starts = [v.start for v in vmas]
         self.low, self.end = vmas[0].gap_start, vmas[-1].end
-        self.widest = max([b.gap_start - a.end for a, b in pairwise(vmas)], default=0)
+
+    @cached_property
+    def widest(self) -> int:
+        return max([b.gap_start - a.end for a, b in pairwise(self.vmas)], default=0)
 
 
 class VmaList:
@@ -67,16 +70,25 @@ class VmaList:
 
     def touching(self, start: int, end: int) -> list[Vma]:
         """The areas with a byte in [start, end)."""
-        found = [] if (first := self.find(start)) is None else [first]
-        for vma in self._up(start + 1):
-            if vma.start >= end:
+        found: list[Vma] = []
+        at = max(bisect_right(self._firsts, start) - 1, 0)
+        for chunk in islice(self._chunks, at, None):
+            first = max(bisect_right(chunk.starts, start) - 1, 0)
+            beyond = bisect_left(chunk.starts, end)
+            found += chunk.vmas[first:beyond]
+            if beyond < len(chunk.vmas):
                 break
-            found.append(vma)
+        if found and found[0].end <= start:
+            del found[0]
         return found
 
     def after(self, addr: int) -> Vma | None:
         """The first area that starts at addr or above."""
-        return next(self._up(addr), None)
+        at = max(bisect_right(self._firsts, addr) - 1, 0)
+        for chunk in islice(self._chunks, at, at + 2):
+            if addr <= chunk.starts[-1]:
+                return chunk.vmas[bisect_left(chunk.starts, addr)]
+        return None
 
     def before(self, addr: int) -> Vma | None:
         """The last area that ends at addr or below."""
@@ -98,10 +110,10 @@ class VmaList:
         below, above = self.before(vma.start), self.after(vma.end)
         if below and below.end == vma.start and vma.continues(below):
             old.append(below)
-            vma = replace(below, end=vma.end, flags=below.flags | vma.flags)
+            vma = below._replace(end=vma.end, flags=below.flags | vma.flags)
         if above and above.start == vma.end and above.continues(vma):
             old.append(above)
-            vma = replace(vma, end=above.end, flags=above.flags | vma.flags)
+            vma = vma._replace(end=above.end, flags=above.flags | vma.flags)
         self._replace(old, [vma])
 
     def covers(self, start: int, end: int) -> bool:
@@ -134,12 +146,6 @@ class VmaList:
             if top - low < needed:
                 return None
         return top - length if top - low >= needed else None
-
-    def _up(self, addr: int) -> Iterator[Vma]:
-        """The areas that start at addr or above, upwards."""
-        at = max(bisect_right(self._firsts, addr) - 1, 0)
-        for chunk in islice(self._chunks, at, None):
-            yield from islice(chunk.vmas, bisect_left(chunk.starts, addr), None)
 
     def _down(self, addr: int) -> Iterator[Vma]:
         """The areas that start at addr or below, downwards."""

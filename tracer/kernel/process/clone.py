@@ -211,7 +211,7 @@ def _kernel_clone(k: Kernel, t: Task, args: CloneArgs, attempt: CloneAttempt) ->
     k.sched.add(child)
     t.blocked.state = _Made(child.tid)
     if args.flags & CLONE_VFORK:
-        child.vfork_parent = t
+        child.vfork_parent, t.vfork_child = t, child
     stop = ptrace.forked(k, t, child, args.flags, args.exit_signal)
     return stop or _cloned(k, t) or child.tid
 

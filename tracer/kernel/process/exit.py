@@ -110,21 +110,24 @@ def mmput(k: Kernel, mm: Mm) -> None:
 
 def _exit_notify(k: Kernel, t: Task) -> None:
     process = t.process
-    for other in k.tasks.values():
-        if other.vfork_parent is t:
-            other.vfork_parent = None
+    if t.vfork_child is not None and t.vfork_child.vfork_parent is t:
+        t.vfork_child.vfork_parent = None
     signals.retarget(k, t, ~t.sigmask)
     leader = process.leader
     if t is not leader:
         _forget(k, t)
-    left = [task for task in process.tasks if task.state not in (ZOMBIE, DEAD)]
-    if left and all(task.user_worker for task in left):
+    if any(_lives(task) and not task.user_worker for task in process.tasks):
+        return
+    if left := [task for task in process.tasks if _lives(task)]:
         for worker in left:
             do_exit(k, worker, t.exit_status or 0)
-        return
-    if all(task.state in (ZOMBIE, DEAD) for task in process.tasks):
+    else:
         pidfd.changed(k, leader)
         _process_ended(k, process)
+
+
+def _lives(t: Task) -> bool:
+    return t.state not in (ZOMBIE, DEAD)
 
 
 def _process_ended(k: Kernel, process: Process) -> None:
