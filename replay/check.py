@@ -18,6 +18,7 @@ from shstk.replay.uncollected import uncollected
 from shstk.schemas.errors import UsageError
 from shstk.schemas.nearest import did_you_mean
 from shstk.schemas.revisions import Revision, resolve
+from shstk.schemas.selections import table_of
 from shstk.schemas.tables import FINDINGS, TRACED, arrow_schema
 
 if TYPE_CHECKING:
@@ -108,10 +109,11 @@ def check(
 _HELD: Final = 5_000_000
 
 
-def _hold(run: Run, rules: Iterable[Rule]) -> None:
-    needed = {name for rule in rules for name in rule.needs}
-    for name in needed.intersection(TRACED):
-        if name in run.manifest.tables and run.manifest.tables[name].rows <= _HELD:
+def _hold(run: Run, rules: Sequence[Rule]) -> None:
+    needs = (need for rule in rules for need in (*rule.needs, *rule.also))
+    run.prepare({table_of(need.partition(".")[0]) for need in needs})
+    for name in {need for rule in rules for need in rule.needs}.intersection(TRACED):
+        if run.rows(name) <= _HELD:
             run.table(name)
 
 

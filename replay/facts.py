@@ -88,6 +88,8 @@ class Facts:
             return why
         rows, _, column = need.partition(".")
         table = table_of(rows)
+        if why := self.run.missing(table):
+            return why
         height = self.run.scan(table).select(pl.len()).collect().item()
         if height:
             return unobserved(self.run, need)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Self
 
@@ -18,15 +18,28 @@ from shstk.schemas.manifest import Manifest
 from shstk.schemas.revisions import Revision
 from shstk.schemas.rows import schema
 from shstk.schemas.seq import STEPS
-from shstk.schemas.tables import TABLES
+from shstk.schemas.tables import DERIVABLE, TABLES, tables_of
 from shstk.schemas.units import UNITS, Unit
 
 PLUGIN: Final = "plugin_"  # the prefix of a plugin's table
 _AGAIN: Final = "the run is damaged: copy it again from an intact one, or record it again"
 
 
+class CannotDerive(Exception):
+    """Why the tables that a run does not hold can't be made, as the end of a sentence."""
+
+
+# Makes tables of a run that it does not hold, and returns their Parquet files; a table without rows
+# has none. Raises CannotDerive.
+Derive = Callable[["Run", Collection[str]], Mapping[str, Path]]
+
+
 class Run:
-    """The tables of one run. Tables without rows are empty frames of their schema."""
+    """The tables of one run. Tables without rows are empty frames of their schema.
+
+    derive: makes the tables of tables.DERIVABLE that the run does not hold, when they are read;
+    without it, and if that fails, they have no rows, and `missing` says why.
+    """
 
     def __init__(
         self,
@@ -34,15 +47,19 @@ class Run:
         path: Path | None = None,
         tables: Mapping[str, pa.Table] | None = None,
         files: Iterable[bytes] = (),
+        derive: Derive | None = None,
     ) -> None:
         self.manifest = manifest
         self.path = path  # None: in memory only
         self._arrow: dict[str, pa.Table] = dict(tables or {})
         self._files = {hashlib.sha256(data).hexdigest(): data for data in files}
         self._frames: dict[str, pl.DataFrame] = {}
+        self._derive = derive
+        self._derived: dict[str, Path | None] = {}
+        self._missing: dict[str, str] = {}
 
     @classmethod
-    def open(cls, path: Path, verify: bool = True) -> Self:
+    def open(cls, path: Path, verify: bool = True, derive: Derive | None = None) -> Self:
         """The run in a directory. verify: check every file against its sha256.
 
         Raises BadRun if the run is missing, not sealed or has another schema version, or if a file
@@ -51,7 +68,7 @@ class Run:
         manifest = read_manifest(path)
         if fault := next(faults(path, manifest, contents=verify), None):
             raise fault
-        return cls(manifest, path)
+        return cls(manifest, path, derive=derive)
 
     @classmethod
     def from_tables(
@@ -85,7 +102,7 @@ class Run:
         """A table in `names`; those of schemas/tables.py are in seq order. KeyError if unknown."""
         if name in self._frames:
             return self._frames[name]
-        if name not in self._arrow and (file := self.stored(name)):
+        if name not in self._arrow and (file := self.source(name)):
             try:
                 self._frames[name] = pl.read_parquet(file)
             except (OSError, pl.exceptions.PolarsError) as e:
@@ -98,7 +115,7 @@ class Run:
 
     def scan(self, name: str) -> pl.LazyFrame:
         """The table, lazily: only the columns and rows in use are read."""
-        if name not in self._frames and (file := self.stored(name)):
+        if name not in self._frames and (file := self.source(name)):
             return pl.scan_parquet(file)
         return self.table(name).lazy()
 
@@ -108,7 +125,7 @@ class Run:
             raise KeyError(name)
         if name in self._arrow:
             return self._arrow[name]
-        if file := self.stored(name):
+        if file := self.source(name):
             try:
                 self._arrow[name] = pq.read_table(file)
             except (OSError, pa.ArrowException) as e:
@@ -119,7 +136,7 @@ class Run:
 
     def batches(self, name: str) -> Iterator[pa.RecordBatch]:
         """The table in parts, for tables larger than memory."""
-        if name not in self._arrow and (file := self.stored(name)):
+        if name not in self._arrow and (file := self.source(name)):
             with pq.ParquetFile(file) as opened:
                 yield from opened.iter_batches()
         else:
@@ -155,11 +172,48 @@ class Run:
                 found[field.name] = "seq"
         return found
 
-    def stored(self, name: str) -> Path | None:
-        """The file that holds a table's rows; None if there are none, or they are in memory."""
+    def source(self, name: str) -> Path | None:
+        """The Parquet file with a table's rows, made now if the run does not hold them; None if
+        there are none, or they are in memory."""
         if not self.path:
             return None
         if name in self.manifest.tables:
             return self.path / f"{name}.parquet"
+        if self.derivable(name):
+            self.prepare((name,))
+            return self._derived[name]
         plugin = name.removeprefix(PLUGIN)
         return self.path / PLUGINS / f"{plugin}.parquet" if plugin != name else None
+
+    def derivable(self, name: str) -> bool:
+        """Whether a table's rows are not in the run, but its execution would make them again."""
+        manifest = self.manifest
+        executable = bool(manifest.trees) and not manifest.provenance.real
+        return (
+            bool(self.path) and executable and name in tables_of({*DERIVABLE} - {*manifest.traced})
+        )
+
+    def prepare(self, names: Iterable[str]) -> None:
+        """Make those of these tables that are derivable, all in one execution."""
+        wanted = [name for name in names if self.derivable(name) and name not in self._derived]
+        if not wanted:
+            return
+        try:
+            if self._derive is None:
+                raise CannotDerive("the run does not hold these rows, and was not executed again")
+            made = self._derive(self, wanted)
+        except CannotDerive as error:
+            made = {}
+            self._missing |= dict.fromkeys(wanted, str(error))
+        self._derived |= {name: made.get(name) for name in wanted}
+
+    def missing(self, name: str) -> str:
+        """Why a derivable table has no rows; empty if it was made, and for any other table."""
+        self.prepare((name,))
+        return self._missing.get(name, "")
+
+    def rows(self, name: str) -> int:
+        """How many rows a table has."""
+        if name not in self._arrow and (file := self.source(name)):
+            return int(pq.read_metadata(file).num_rows)
+        return int(self.arrow(name).num_rows)

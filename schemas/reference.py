@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from shstk.schemas.tables import FINDINGS, SCHEMA_VERSION, TABLES, Column, Table
+from shstk.schemas.tables import (
+    DERIVABLE,
+    FEW,
+    FINDINGS,
+    SCHEMA_VERSION,
+    TABLES,
+    Column,
+    Table,
+)
 from shstk.schemas.units import UNITS
 
 _HEAD = f"""# The tables of a run
@@ -17,6 +25,26 @@ instruction attempted last and n counts what the kernel did after it; it is show
 tid and mm are numbers of the guest. `?` marks a column that may be null: unknown, or not
 applicable. A `kind` is a dictionary-encoded string, one of the words listed. Arrow field metadata
 has each column's `doc` and `unit`.
+
+## Tables that are made when they are read
+
+What a program executed follows from what it was told, and a run holds that. So `shstk record` keeps
+`cfi` only while it has at most {FEW:,} rows, and `flow` (with `code`) likewise: a short run holds
+them, a long one does not. `--trace cfi,flow` keeps them at any length, `--trace none` keeps none.
+`traced` in the manifest says which are kept.
+
+A command that reads a table which is not kept executes the run again, once, and compares all that
+the run does hold with what happens then: every call's result and the registers at it, every switch,
+signal, fault and mapping. The files are those that `--trace cfi,flow` would have stored, byte for
+byte. They are in the user's cache ($XDG_CACHE_HOME/shstk/derived), which keeps 4 GiB of them;
+removing them costs only time. The first reading takes about as long as recording with
+`--trace cfi,flow` does. Commands that need neither table execute nothing. The guest reaches nothing
+of the host then, as with `shstk replay`; `shstk --no-derive` never executes a run.
+
+If the second execution disagrees with the record (a version of shstk that models something
+differently, a run that was tampered with), the tables have no rows: the rules that need them are
+not evaluated, and say where the first disagreement is. So keep the tables in a run that shall be
+evidence for years: `--trace cfi,flow`.
 
 ## Units
 
@@ -37,6 +65,8 @@ def markdown() -> str:
 
 def _section(table: Table) -> str:
     how = f" Only with `--trace {table.trace}`." if table.trace else ""
+    if table.trace in DERIVABLE:
+        how = f" Kept with `--trace {table.trace}`, or while short; otherwise made when it is read."
     head = [f"## {table.name}", f"{_cell(table.doc)}.{how}", ""]
     return "\n".join([*head, *columns(table.columns), ""])
 

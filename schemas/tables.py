@@ -6,6 +6,7 @@ its words). `?` marks a column that may be null: unknown or not applicable.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -366,11 +367,23 @@ DUMPED: Final = ("dump_threads", "dump_areas", "dump_memory")
 TRACED: Final = tuple(t.name for t in _ALL if t.trace)
 # The words of --trace, each the name of a table; `code` is recorded with flow, which refers to it.
 TRACES: Final = tuple(dict.fromkeys(t.trace for t in _ALL if t.trace))
-DEFAULT_TRACE: Final = ("cfi", "flow")
+# The words of --trace whose tables can be made later, by executing the run again.
+DERIVABLE: Final = ("cfi", "flow")
+# The word of --trace that keeps each of DERIVABLE while it has no more than FEW rows.
+AUTO: Final = "auto"
+FEW: Final = 2**18
+DEFAULT_TRACE: Final = (AUTO,)
 # Bytes on disk at which a recording ends: hours of a busy program, and less than most disks have.
 MAX_SIZE: Final = 8 << 30
 # The tables that can be recorded for a part of a run. Block numbers depend on all blocks before it.
 WINDOWED: Final = tuple(t.name for t in _ALL if t.trace and "block" not in t.names)
+
+
+def tables_of(words: Iterable[str]) -> tuple[str, ...]:
+    """The tables that words of --trace record."""
+    chosen = {*words}
+    return tuple(t.name for t in _ALL if t.trace in chosen)
+
 
 FINDINGS: Final = Table(
     "findings",

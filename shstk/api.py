@@ -6,6 +6,7 @@ Each function imports what it needs when it is called: recording needs no rules 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, overload
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from shstk.replay.explain.model import Explanation
     from shstk.replay.run import Run
     from shstk.rerun.compare import Replayed
+    from shstk.rerun.derive import Deriver, Deriving
     from shstk.sweep.seeds import Tried
     from shstk.tracer.guest import RunResult
     from shstk.tracer.importers.core.imports import Imported as ImportedCore
@@ -37,20 +39,41 @@ if TYPE_CHECKING:
 
 
 @overload
-def open(run: str | Path, verify: bool = True) -> OpenRun: ...
+def open(
+    run: str | Path, verify: bool = True, derive: bool = True, **deriving: Unpack[Deriving]
+) -> OpenRun: ...
 @overload
-def open(run: Run, verify: bool = True) -> Run: ...
+def open(
+    run: Run, verify: bool = True, derive: bool = True, **deriving: Unpack[Deriving]
+) -> Run: ...
 @overload
-def open(run: Run | str | Path, verify: bool = True) -> Run: ...
-def open(run: Run | str | Path, verify: bool = True) -> Run:
+def open(
+    run: Run | str | Path, verify: bool = True, derive: bool = True, **deriving: Unpack[Deriving]
+) -> Run: ...
+def open(
+    run: Run | str | Path, verify: bool = True, derive: bool = True, **deriving: Unpack[Deriving]
+) -> Run:
     """Open the run in a directory. verify: check every file against its sha256 in the manifest.
 
-    Raises BadRun if the run is missing, incomplete, damaged or of another schema version.
+    derive: execute the run again when rows of cfi or flow are read that it does not hold; deriving:
+    see shstk/rerun/derive.py. Raises BadRun if the run is missing, incomplete, damaged or of
+    another schema version.
     """
     from shstk.notebook import OpenRun
     from shstk.replay.run import Run as RunType
 
-    return run if isinstance(run, RunType) else OpenRun.open(Path(run), verify=verify)
+    if isinstance(run, RunType):
+        return run
+    made = cache(partial(_deriver, **deriving))
+    how = (lambda run, tables: made()(run, tables)) if derive else None
+    return OpenRun.open(Path(run), verify=verify, derive=how)
+
+
+def _deriver(**deriving: Unpack[Deriving]) -> Deriver:
+    """Loading it takes longer than opening a run does."""
+    from shstk.rerun.derive import Deriver
+
+    return Deriver(**deriving)
 
 
 def record(
@@ -66,9 +89,10 @@ def record(
     """Run a riscv64 Linux program under a kernel revision and record it.
 
     out: the run directory (default: the program's name with .run). trace: the executor tables to
-    record, from cfi, flow and insn. plugins: texts as for --plugin, or instances created for this
-    run. max_size: bytes on disk at which the run ends; None: no limit. guest: see GuestOptions in
-    shstk.tracer.options. Raises BadProgram, BadPlugin, CannotWrite, UsageError.
+    keep in it, from cfi, flow and insn; auto: cfi and flow while they are few. plugins: texts as
+    for --plugin, or instances created for this run. max_size: bytes on disk at which the run ends;
+    None: no limit. guest: see GuestOptions in shstk.tracer.options. Raises BadProgram, BadPlugin,
+    CannotWrite, UsageError.
     """
     from shstk.plugins.loading import load
     from shstk.tracer.record import RecordOptions

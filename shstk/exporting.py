@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shstk.render import shown_rows
-from shstk.schemas.errors import UsageError
+from shstk.schemas.errors import BadRun, UsageError
 from shstk.writing import whole_directory
 
 if TYPE_CHECKING:
@@ -24,11 +24,15 @@ def export(run: Run, out: Path, format: str = "arrow", force: bool = False) -> l
     """Write every table of the run, empty ones too, as <out>/<table>.<format>.
 
     arrow: IPC files; parquet; csv: as `shstk query --format csv` shows them (addresses 0x…, seqs
-    icount.n, bytes in hex). With force,
-    a directory that an export wrote is replaced. Raises CannotWrite.
+    icount.n, bytes in hex). With force, a directory that an export wrote is replaced. Raises
+    CannotWrite, and BadRun if a table can't be made again.
     """
     if format not in _WRITERS:
         raise UsageError(f"no format {format!r}", f"formats: {' '.join(_WRITERS)}")
+    run.prepare(run.names)
+    for name in run.names:
+        if why := run.missing(name):
+            raise BadRun(f"{run.name} has no {name} table: {why}")
     names = {f"{name}.{format}" for name in run.names for format in _WRITERS}
     with whole_directory(out, force, lambda name: name in names) as directory:
         for name in run.names:
@@ -44,7 +48,7 @@ def _arrow(run: Run, name: str, file: Path) -> None:
 
 
 def _parquet(run: Run, name: str, file: Path) -> None:
-    if source := run.stored(name):
+    if source := run.source(name):
         shutil.copyfile(source, file)
     else:
         pq.write_table(run.arrow(name), file)

@@ -16,7 +16,7 @@ import polars as pl
 
 from shstk.replay.views import VIEWS
 from shstk.schemas import seq as positions
-from shstk.schemas.errors import UsageError
+from shstk.schemas.errors import BadRun, UsageError
 from shstk.schemas.units import Unit
 
 if TYPE_CHECKING:
@@ -62,13 +62,19 @@ def query(run: Run, sql: str, allow_files: bool = False) -> Answer:
     """The result of a query over the run's tables (Run.names) and views (shstk.replay.views).
 
     allow_files: SQL may read files and URLs with read_csv and its kin. Raises UsageError for that
-    without it, and for SQL that Polars refuses.
+    without it, and for SQL that Polars refuses; BadRun if a table can't be made again.
     """
     tokens = [token for token in _tokens(sql) if token[0] not in _BLANK]
     if not allow_files:
         _refuse_files(tokens)
     mentioned = {_name(text) for kind, text in tokens if kind in _NAMES}
-    frames = {name: run.scan(name) for name in run.names if name in mentioned}
+    read = {*_relations(tokens)}  # code is a column too
+    wanted = [n for n in run.names if n in (read if run.derivable(n) else mentioned)]
+    run.prepare(wanted)
+    for name in wanted:
+        if why := run.missing(name):
+            raise BadRun(f"{run.name} has no {name} table: {why}")
+    frames = {name: run.scan(name) for name in wanted}
     units = {name: run.units(name) for name in frames}
     for name, view in VIEWS.items():
         if name in mentioned:
@@ -89,6 +95,25 @@ def query(run: Run, sql: str, allow_files: bool = False) -> Answer:
         if unit and dtype == its_dtype:  # Polars names count(seq) seq as well
             shown[name] = unit
     return Answer(frame, shown)
+
+
+# The words that end the list of relations that FROM or JOIN begins.
+_PAST_FROM: Final = frozenset(
+    {"where", "group", "having", "order", "limit", "offset", "select", "union", "except"}
+    | {"intersect", "on", "using", ")", ";"}
+)
+
+
+def _relations(tokens: list[Token]) -> Iterator[str]:
+    """The names in a query that name a table, a view, or a table of the query's own."""
+    listing, before = False, ""
+    for kind, text in tokens:
+        if before in ("from", "join"):
+            listing = True
+        if kind in _NAMES and listing and before in ("from", "join", ",", "("):
+            yield _name(text)
+        before = text.lower()
+        listing = listing and before not in _PAST_FROM
 
 
 def _refuse_files(tokens: list[Token]) -> None:

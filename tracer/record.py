@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from shstk.schemas.errors import CannotWrite, UsageError
 from shstk.schemas.manifest import U64, Manifest, Rlimit, TreeEntry
-from shstk.schemas.tables import DEFAULT_TRACE, MAX_SIZE, TRACES
+from shstk.schemas.tables import AUTO, DEFAULT_TRACE, DERIVABLE, FEW, MAX_SIZE, TRACES
 from shstk.schemas.uapi import PAGE
 from shstk.schemas.version import VERSION
 from shstk.tracer.guest import Guest, Limits, RunResult, set_up
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RecordOptions(GuestOptions):
-    """out: the run directory; by default the program's name with .run. max_size: bytes of the run
-    on disk at which it ends; None: no limit. plugins: new instances for each run."""
+    """out: the run directory; by default the program's name with .run. few: the most rows of a
+    table that trace `auto` keeps. max_size: bytes of the run on disk at which it ends; None: no
+    limit. plugins: new instances for each run."""
 
     out: Path | None = None
     force: bool = False
     trace: frozenset[str] = frozenset(DEFAULT_TRACE)
+    few: int = FEW
     max_size: int | None = MAX_SIZE
     plugins: tuple[Plugin, ...] = ()
 
@@ -53,6 +55,7 @@ def record(options: RecordOptions) -> RecordResult:
         force=options.force,
         plugins=options.plugins,
         max_size=options.max_size,
+        few=options.few,
     )
 
 
@@ -60,15 +63,18 @@ def _or_full(limits: Limits, rec: Recorder, most: int | None) -> Limits:
     return limits if most is None else lambda: limits() or ("full" if rec.size >= most else None)
 
 
-def _known(trace: Iterable[str]) -> tuple[str, ...]:
-    """The words of --trace in the order of TRACES, each once. Raises UsageError."""
+def _known(trace: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The words of --trace in the order of TRACES, each once; and those of them whose tables are
+    kept only while they have few rows. Raises UsageError."""
     words = {*trace}
-    if unknown := words - {*TRACES}:
+    if unknown := words - {*TRACES, AUTO}:
         raise UsageError(
             f"--trace: {min(unknown)!r} is not a trace",
-            f"known: {' '.join(TRACES)}, separated by commas",
+            f"known: {AUTO}, or {' '.join(TRACES)}, separated by commas, or none",
         )
-    return tuple(word for word in TRACES if word in words)
+    while_few = {*DERIVABLE} - words if AUTO in words else set[str]()
+    chosen = tuple(word for word in TRACES if word in words | while_few)
+    return chosen, tuple(word for word in chosen if word in while_few)
 
 
 def record_guest(
@@ -79,13 +85,14 @@ def record_guest(
     force: bool,
     plugins: Sequence[Plugin] = (),
     max_size: int | None = MAX_SIZE,
+    few: int = FEW,
 ) -> RecordResult:
     """Run the guest that set_up(recorder, _core.TRACE_* bits) returns, and record it into `out`.
 
     Raises the errors of set_up, UsageError, BadPlugin, CannotWrite.
     """
-    traced = _known(trace)
-    rec = Recorder(out, force=force)
+    traced, while_few = _known(trace)
+    rec = Recorder(out, force=force, while_few=while_few, few=few)
     try:
         watching = Plugins(plugins, rec, trace_bits(traced))
         guest = set_up(watching.recorder, watching.trace)
@@ -101,6 +108,7 @@ def record_guest(
         begun = _manifest(guest, traced, rec.file(stdin) if stdin else None)
         rec.begin(begun)
         watching.attach(guest.k)
+        rec.on_drop = watching.unrecord
         ending = guest.run(watching.alarms())
         finished = watching.finish()
         sealed = rec.seal(

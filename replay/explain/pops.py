@@ -61,7 +61,7 @@ class Pop:
 
 def mismatch(scene: Scene, fault: Fault) -> Verdict:
     """The likely cause of a pop that found a different word."""
-    if "cfi" not in scene.run.manifest.traced:
+    if not scene.facts.recorded("cfi"):
         sentence = "the run does not record who pushed what: record it with --trace cfi,flow"
         return Verdict("not recorded", sentence)
     frame = next(reversed(scene.open(fault)), None)

@@ -108,7 +108,12 @@ class Commands(click.Group):
 )
 @click.version_option(VERSION, "-V", "--version", prog_name="shstk")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def cli(debug: bool) -> None:
+@click.option(
+    "--no-derive",
+    is_flag=True,
+    help="Never execute a run to make instruction tables that it does not hold.",
+)
+def cli(debug: bool, no_derive: bool) -> None:
     """Whose shadow stack is this, who allocated it, who should have freed it?
 
     shstk records RISC-V Linux programs under a model of a kernel revision and judges their Zicfiss

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 import shstk
-from shstk.cli.terminal import working
+from shstk.cli.terminal import Progress, show_warnings, working
 from shstk.schemas import revisions
 from shstk.schemas import seq as positions
 from shstk.schemas.errors import UsageError
@@ -251,8 +251,17 @@ def show_plugins(finished: Iterable[Finished]) -> None:
 
 def open_run(path: Path) -> Run:
     """The run in a directory, verified. Raises BadRun."""
+    context = click.get_current_context(silent=True)
+    derive = context is None or not context.find_root().params.get("no_derive")
+    progress = Progress(what=f"{path}: executed again, ")
     with working(f"verifying {path}"):
-        return shstk.open(path)
+        return shstk.open(
+            path,
+            derive=derive,
+            on_progress=progress,
+            done=progress.clear,
+            warn=lambda text: show_warnings([text]),
+        )
 
 
 def between_commas(text: str) -> list[str]:

@@ -164,7 +164,9 @@ _RECORDED: Final = (
         default=",".join(DEFAULT_TRACE),
         show_default=True,
         metavar="TABLES",
-        help=f"Executor tables to record: {', '.join(TRACES)}. Rules read only cfi.",
+        help=f"Instruction tables to keep in a run: {', '.join(TRACES)}, or none; auto: cfi and"
+        " flow while they are few. Those that a run lacks are made when they are read, by executing"
+        " it again, but insn only for a window.",
     ),
     click.option(
         "--max-size",
@@ -192,7 +194,7 @@ def recording(options: dict[str, Any]) -> Recording:
     if options.pop("verbose"):
         show_tier(options["tier"])
     return Recording(
-        trace=options.pop("trace").split(","),
+        trace=[] if (trace := options.pop("trace")) == "none" else trace.split(","),
         max_size=options.pop("max_size") or None,
         plugins=options.pop("plugins"),
     )

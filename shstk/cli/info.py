@@ -13,7 +13,7 @@ from shstk.replay.decode import size
 from shstk.schemas import seq as positions
 from shstk.schemas import uapi
 from shstk.schemas.selections import table_of
-from shstk.schemas.tables import TABLES
+from shstk.schemas.tables import DERIVABLE, TABLES
 
 if TYPE_CHECKING:
     from shstk.schemas.manifest import Manifest, Provenance
@@ -57,7 +57,7 @@ def _lines(m: Manifest) -> list[tuple[str, str]]:
         ("memory", "unlimited" if m.memory is None else _amount(m.memory)),
         *([("pids.max", str(m.pids_max))] if m.pids_max is not None else []),
         ("rlimits", " ".join(limits) or ("all infinity" if m.rlimits else "not recorded")),
-        ("traced", " ".join(m.traced)),
+        ("traced", _traced(m)),
         ("ended", _ending(m)),
         *(("warning", text) for text in m.warnings),
         *_provenance(m.provenance),
@@ -83,6 +83,13 @@ def _provenance(p: Provenance) -> list[tuple[str, str]]:
         *(("observed" if i == 0 else "", text) for i, text in enumerate(seen)),
         *(("blind", f"{need}: {why}") for need, why in p.blind.items()),
     ]
+
+
+def _traced(m: Manifest) -> str:
+    executable = bool(m.trees) and not m.provenance.real
+    again = [word for word in DERIVABLE if word not in m.traced] if executable else []
+    more = f"({', '.join(again)}: executed again when they are read)" if again else ""
+    return " ".join(filter(None, (*m.traced, more)))
 
 
 def _ending(m: Manifest) -> str:

@@ -104,8 +104,9 @@ class Progress:
     """Shows a guest's progress after a second, at most five times a second:
     GuestOptions.on_progress."""
 
-    def __init__(self, total: int = 0) -> None:
-        """total: instructions of the whole run, if that is known."""
+    def __init__(self, total: int = 0, what: str = "") -> None:
+        """total: instructions of the whole run, if that is known. what: told before it."""
+        self._what = what
         self._status = Status()
         self._of = f" of {total / 1e6:,.0f}" if total else ""
         self._began = time.monotonic()
@@ -117,7 +118,9 @@ class Progress:
             return
         self._shown = now
         rate = icount / (now - self._began) / 1e6
-        self._status.show(f"{icount / 1e6:,.0f}{self._of} M instructions, {rate:,.0f} M/s")
+        self._status.show(
+            f"{self._what}{icount / 1e6:,.0f}{self._of} M instructions, {rate:,.0f} M/s"
+        )
 
     def clear(self) -> None:
         self._status.clear()

@@ -17,7 +17,7 @@ from shstk.schemas.seq import STEPS
 from shstk.tracer.kernel import loop
 from shstk.tracer.options import Running
 from shstk.tracer.plugins.session import Finished, Plugins
-from shstk.tracer.recording.recorder import Collector, trace_bits
+from shstk.tracer.recording.recorder import Collector, Sink, trace_bits
 
 if TYPE_CHECKING:
     from shstk.plugin import Plugin
@@ -50,17 +50,36 @@ def replay(
     until: int | None = None,
     alarms: Callable[[Guest], Iterable[Alarm]] = lambda guest: (),
     plugins: Sequence[Plugin] = (),
+    trace: Iterable[str] = (),
+    sink: Callable[[Hold], Sink] = lambda hold: hold,
     **running: Unpack[Running],
 ) -> Replayed:
     """Execute a run again and compare all its tables.
 
     until: a seq to stop after. alarms: (icount, callback) in ascending order, called at these
-    icounts. plugins: observe the run and may stop it. Raises BadRun (the run was not recorded from
-    a program), BadPlugin, KeyboardInterrupt.
+    icounts. plugins: observe the run and may stop it. trace: words of --trace whose rows are wanted
+    too. sink: what receives all rows, and passes those to be compared on. Raises BadRun (the run
+    was not recorded from a program), BadPlugin, KeyboardInterrupt.
     """
     manifest = run.manifest
     hold = Hold(run, until)
-    rec = Collector(hold)
+    rec = Collector(sink(hold))
+    try:
+        return _replay(run, hold, rec, alarms, plugins, {*manifest.traced, *trace}, running)
+    finally:
+        rec.stop()
+
+
+def _replay(
+    run: Run,
+    hold: Hold,
+    rec: Collector,
+    alarms: Callable[[Guest], Iterable[Alarm]],
+    plugins: Sequence[Plugin],
+    traced: set[str],
+    running: Running,
+) -> Replayed:
+    manifest = run.manifest
     patience = _PATIENCE
     interrupted = running.get("interrupted")
 
@@ -73,7 +92,7 @@ def replay(
     # One instruction beyond the record is a difference, and enough to see it.
     natural = hold.to_the_end and manifest.ending != "limit"
     running["interrupted"] = stop
-    watching = Plugins(plugins, rec, trace_bits(manifest.traced))
+    watching = Plugins(plugins, rec, trace_bits(traced))
     guest = set_up(
         run,
         watching.recorder,

@@ -8,6 +8,7 @@ from typing import Unpack
 
 from shstk.replay.run import Run
 from shstk.rerun.guest import set_up
+from shstk.schemas.tables import AUTO
 from shstk.tracer.options import Running
 from shstk.tracer.record import RecordResult, record_guest
 
@@ -25,4 +26,4 @@ def record_under(
         timeout=manifest.timeout,
         **running,
     )
-    return record_guest(again, out, trace=manifest.traced, force=force)
+    return record_guest(again, out, trace={*manifest.traced, AUTO}, force=force)

@@ -13,7 +13,7 @@ from shstk.replay.check import Report, check
 from shstk.replay.rules.own import catalogue
 from shstk.replay.run import Run
 from shstk.schemas.revisions import resolve
-from shstk.schemas.tables import DEFAULT_TRACE, MAX_SIZE
+from shstk.schemas.tables import AUTO, DEFAULT_TRACE, DERIVABLE, MAX_SIZE
 from shstk.tracer.guest import set_up
 from shstk.tracer.options import GuestOptions
 from shstk.tracer.plugins.interface import Plugin
@@ -47,6 +47,8 @@ def matrix(
     bytes); on_kernel is called before each recording. interrupted: polled; the kernels whose runs
     are not complete when it is true are left out. plugins: new ones for each run.
     """
+    if AUTO in (words := {*trace}):
+        trace = words - {AUTO} | {*DERIVABLE}  # the rules read them at once
     base = keep if keep is not None else Path(tempfile.mkdtemp(prefix="shstk-matrix-"))
     reports, rules = {}, catalogue()
     try:

@@ -95,7 +95,9 @@ def test_a_signal_ends_the_guest_and_keeps_its_run(tmp_path: Path, signo: signal
     )
     signal.signal(signo, before)
     until = time.monotonic() + 300
-    while not list(tmp_path.glob("endless.run.partial/flow*")) and time.monotonic() < until:
+    while (
+        not list(tmp_path.glob("endless.run.partial/progress.jsonl")) and time.monotonic() < until
+    ):
         time.sleep(0.01)
     process.send_signal(signo)
     _, said = process.communicate(timeout=300)

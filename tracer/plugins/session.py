@@ -63,7 +63,8 @@ class Plugins:
         }
         at_once = frozenset(table for table, (method, _) in EVENTS.items() if self._hearers[method])
         tables = wants.tables(plugins)
-        self.trace = recorded | trace_bits(tables)
+        self._recorded, self._wanted = recorded, trace_bits(tables)
+        self.trace = recorded | self._wanted
         self._tee = Tee(inner, recorded, tables, at_once, self._tell)
         self._selection = Selection()
         self.recorder: Recorder = self._tee if plugins else inner
@@ -79,6 +80,13 @@ class Plugins:
         if self._hearers["on_syscall"]:
             kernel.on_entry = self._entry
         self._tee.replay()
+
+    def unrecord(self, table: str) -> None:
+        """The run's recorder needs no more rows of this table, one of a word of --trace."""
+        bits = trace_bits({table})
+        self._recorded &= ~bits
+        self._tee.unrecord(bits)
+        self._kernel.machine.trace = self._recorded | self._wanted
 
     def alarms(self) -> Iterator[tuple[int, Callable[[], None]]]:
         """(icount, callback) of each delivery of batches; none if no plugin wants any."""

@@ -82,6 +82,10 @@ class Tee:
         file = self._files.get(columns["input"], b"") if table == "modules" else b""
         self._tell_plugins(table, columns, file)
 
+    def unrecord(self, bits: int) -> None:
+        """`inner` needs no more rows of these _core.TRACE_* bits."""
+        self._tap.unrecord(bits)
+
     def drain(self, machine: Buffers) -> None:
         self._tap.machine = machine
         self._inner.drain(self._tap)
@@ -150,6 +154,9 @@ class _Tap:
                 modules = [self._module_of(mm, pc) for mm, pc in keys]
             self._kept[table].append(core_batch(table, columns, modules))
         return columns
+
+    def unrecord(self, bits: int) -> None:
+        self._recorded = {t for t in self._recorded if not bits & trace_bits({t})}
 
     def rest(self) -> None:
         """Drain the tables that are hidden from the run's recorder."""

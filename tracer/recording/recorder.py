@@ -10,7 +10,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -19,7 +20,7 @@ import pyarrow as pa
 from shstk.schemas.errors import CannotWrite
 from shstk.schemas.manifest import Manifest, PluginEntry
 from shstk.schemas.rows import TableRow, Values, in_order, kind_array, schema, values_batch
-from shstk.schemas.tables import TABLES, TRACED
+from shstk.schemas.tables import FEW, TABLES, TRACED, tables_of
 from shstk.tracer import _core
 from shstk.tracer.recording.rundir import Partial
 
@@ -173,6 +174,10 @@ class Collector:
         self._flush_rows()
         self._writer.close()
 
+    def stop(self) -> None:
+        """End the second thread, whatever the sink has received."""
+        self._writer.stop()
+
     def _modules(self, columns: dict[str, memoryview]) -> list[int | None]:
         return [self.module_of(mm, pc) for mm, pc in zip(columns["mm"], columns["pc"], strict=True)]
 
@@ -190,6 +195,9 @@ class Collector:
 class Recorder(Collector):
     """Records into `directory`.partial; `seal` renames it to `directory`.
 
+    while_few: the words of --trace whose tables are dropped once that of its name has more than
+    `few` rows. on_drop: called then, with the word: it need not be traced any more.
+
     Raises CannotWrite if the directory exists (without force) or cannot be created; later calls
     raise it if the disk is full. The rows written until then stay in RUN.partial.
     """
@@ -201,9 +209,15 @@ class Recorder(Collector):
         force: bool = False,
         module_of: Callable[[int, int], int | None] = lambda mm, pc: None,
         thresholds: Thresholds = Thresholds(),
+        while_few: Iterable[str] = (),
+        few: int = FEW,
     ) -> None:
+        self.on_drop: Callable[[str], None] = lambda word: None
         self._partial = Partial.create(directory, force)
         self._force = force
+        self._while_few = dict.fromkeys(while_few, 0)  # -> rows so far
+        self._few = few
+        self._begun: Manifest | None = None
         super().__init__(self._partial, module_of, thresholds)
 
     @property
@@ -213,7 +227,28 @@ class Recorder(Collector):
 
     def begin(self, manifest: Manifest) -> None:
         """Store the manifest as far as it is known, so that the run can be recovered."""
+        self._begun = manifest
         self._partial.keep(manifest)
+
+    def drain(self, machine: Buffers) -> None:
+        for word in tuple(self._while_few):
+            self._while_few[word] += machine.pending(word)
+            if self._while_few[word] > self._few:
+                self._drop(word, machine)
+        super().drain(machine)
+
+    def _drop(self, word: str, machine: Buffers) -> None:
+        """Whether a table is dropped depends only on how many rows it would have in the end."""
+        assert self._begun is not None
+        del self._while_few[word]
+        self.on_drop(word)
+        traced = tuple(other for other in self._begun.traced if other != word)
+        self._begun = replace(self._begun, traced=traced)
+        tables = tables_of((word,))
+        self._writer.put_drop(_Dropped(tables, partial(self._partial.drop, tables, self._begun)))
+        for table in tables:
+            if machine.pending(table):
+                machine.drain(table)
 
     def plugin(self, name: str, table: pa.Table) -> PluginEntry:
         """Store a plugin's table; return its entry in the manifest."""
@@ -225,6 +260,8 @@ class Recorder(Collector):
         manifest: without tables. Raises CannotWrite; the recording then stays in RUN.partial.
         """
         self.finish()
+        if self._begun is not None:
+            manifest = replace(manifest, traced=self._begun.traced)
         self._partial.keep(manifest)
         self._partial.mark(self._last_seq, self._writer.rows, (), final=True)
         return self._partial.seal(manifest, self._writer.rows, self._force)
@@ -294,13 +331,21 @@ class _MakeBatch(Protocol):
 _Item = tuple[str, _MakeBatch, int]
 
 
+@dataclass(frozen=True)
+class _Dropped:
+    """Tables of which nothing is kept. drop: removes what is on disk."""
+
+    tables: tuple[str, ...]
+    drop: Callable[[], None]
+
+
 class _Writer:
     """The second thread: builds batches and passes them to the sink, in order."""
 
     def __init__(self, sink: Sink) -> None:
         self.rows: dict[str, int] = {}  # written so far
         self._sink = sink
-        self._queue: queue.Queue[_Item | Mark | None] = queue.Queue(_QUEUE)
+        self._queue: queue.Queue[_Item | Mark | _Dropped | None] = queue.Queue(_QUEUE)
         self._bytes = 0  # of strings in the queue
         self._room = threading.Condition()
         self._error: Exception | None = None
@@ -318,6 +363,10 @@ class _Writer:
     def put_mark(self, mark: Mark) -> None:
         self._raise()
         self._queue.put(mark)
+
+    def put_drop(self, dropped: _Dropped) -> None:
+        self._raise()
+        self._queue.put(dropped)
 
     def close(self) -> None:
         """Wait until everything is written. Raises the sink's error, if any."""
@@ -340,7 +389,7 @@ class _Writer:
                     self._do(item)
                 except Exception as e:
                     self._error = e
-            if not isinstance(item, Mark):
+            if isinstance(item, tuple):
                 with self._room:
                     self._bytes -= item[2]
                     self._room.notify()
@@ -349,9 +398,14 @@ class _Writer:
         except Exception as e:
             self._error = self._error or e
 
-    def _do(self, item: _Item | Mark) -> None:
+    def _do(self, item: _Item | Mark | _Dropped) -> None:
         if isinstance(item, Mark):
             self._sink.mark(item.seq, self.rows, item.open_rows)
+            return
+        if isinstance(item, _Dropped):
+            item.drop()
+            for table in item.tables:
+                self.rows.pop(table, None)
             return
         table, make, _ = item
         batch = make()

@@ -37,7 +37,7 @@ from shstk.schemas.manifest import NAME as MANIFEST
 from shstk.schemas.manifest import U64, Manifest, PluginEntry, TableEntry
 from shstk.schemas.rows import TableRow, to_batch
 from shstk.schemas.seq import STEPS
-from shstk.schemas.tables import TABLES, TRACED
+from shstk.schemas.tables import TABLES, TRACED, tables_of
 from shstk.tracer.recording.directory import locked, publish, remove, sync, writing
 from shstk.tracer.recording.tablefile import (
     GROUP,
@@ -155,6 +155,17 @@ class Partial:
             progress.write(line + "\n")
             streamed = sum(self._stream(table).stat().st_size for table in self._streams)
             self.size = self._of_files + streamed + sum(f.size for f in self._files.values())
+
+    def drop(self, tables: Iterable[str], manifest: Manifest) -> None:
+        """Remove all rows of the executor's tables that `manifest` does not trace any more."""
+        with writing(self.path, self._kept):
+            _write(self.path / BEGUN, manifest.to_json().encode())
+            for table in tables:
+                if table in self._files:
+                    self._files.pop(table).close()
+                for kind in (GROUP, STREAM):
+                    for path in self.path.glob(f"{table}.*{kind}"):
+                        path.unlink()
 
     def close_streams(self) -> None:
         with writing(self.path, self._kept):
@@ -318,9 +329,11 @@ def _recovered(partial: Partial, force: bool) -> Path:
         raise BadRun(f"{path}: nothing to recover: {e.strerror}", _TOO_EARLY) from e
     except ValueError as e:
         raise BadRun(f"{path}: nothing to recover: {e}", _TOO_EARLY) from e
+    traced = tables_of(begun.traced)
     found = {name: partial.saved_rows(name) for name in TABLES}
     for mark in reversed(marks):
-        if all(found[name] >= rows for name, rows in mark["rows"].items()):
+        rows = {n: count for n, count in mark["rows"].items() if n not in TRACED or n in traced}
+        if all(found[name] >= count for name, count in rows.items()):
             break
     else:
         raise BadRun(f"{path}: nothing to recover", _TOO_EARLY)
@@ -329,7 +342,7 @@ def _recovered(partial: Partial, force: bool) -> Path:
         begun = replace(
             begun, ending="recovered", icount=U64(seq // STEPS), recovered_up_to=U64(seq)
         )
-    return partial.seal(begun, mark["rows"], force, mark["open"])
+    return partial.seal(begun, rows, force, mark["open"])
 
 
 def _sealed(partial: Partial) -> bool:

@@ -45,12 +45,12 @@ _PAGE: Final = 2**24  # bytes: one page per column and group, because each page 
 
 
 class TableFile:
-    """Takes rows in seq order, batch by batch; `directory` gets the files."""
+    """Takes rows in seq order, batch by batch; `directory` gets the files. hashed: for `seal`."""
 
-    def __init__(self, name: str, directory: Path) -> None:
+    def __init__(self, name: str, directory: Path, hashed: bool = True) -> None:
         self._name = name
         self._directory = directory
-        self._content = ContentHash(TABLES[name])
+        self._content = ContentHash(TABLES[name]) if hashed else None
         self._groups: list[Path] = []
         self._rows = 0
         self._first = self._last = 0  # seqs
@@ -99,10 +99,8 @@ class TableFile:
 
     def seal(self) -> TableEntry:
         """Write the complete <table>.parquet to disk. At least one row."""
-        if self._held:
-            self._write_group()
-        path = self._directory / f"{self._name}.parquet"
-        join(self._groups, path)
+        assert self._content is not None
+        path = self._write()
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             os.fsync(file.fileno())
@@ -114,6 +112,20 @@ class TableFile:
             first_seq=U64(self._first),
             last_seq=U64(self._last),
         )
+
+    def finish(self) -> None:
+        """Write <table>.parquet, if there are rows, and remove the other files."""
+        if self._held or self._groups:
+            self._write()
+        for group in self._groups:
+            group.unlink()
+
+    def _write(self) -> Path:
+        if self._held:
+            self._write_group()
+        path = self._directory / f"{self._name}.parquet"
+        join(self._groups, path)
+        return path
 
     def close(self) -> None:
         if self._stream is not None:
@@ -144,8 +156,9 @@ class TableFile:
         self._held, self._held_rows, self._held_bytes, self._saved = [], 0, 0, 0
 
     def _hash(self, batches: list[pa.RecordBatch]) -> None:
-        for batch in batches:
-            self._content.update(batch)
+        if self._content is not None:
+            for batch in batches:
+                self._content.update(batch)
 
 
 def new_stream(path: Path, table: str) -> pa.RecordBatchStreamWriter:

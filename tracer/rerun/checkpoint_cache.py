@@ -26,12 +26,17 @@ class Room:
     all_bytes: int = 2 << 30  # for all runs
 
 
-def cache_directory() -> Path | None:
-    """None: the user has no home directory."""
+def user_cache(name: str) -> Path | None:
+    """A directory of the user's cache; None: the user has no home directory."""
     with suppress(RuntimeError):
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return Path(home) / "shstk" / "checkpoints"
+        return Path(home) / "shstk" / name
     return None
+
+
+def cache_directory() -> Path | None:
+    """That of the checkpoints."""
+    return user_cache("checkpoints")
 
 
 class CheckpointCache:
