@@ -125,3 +125,12 @@ def test_one_byte_of_any_file(shown: Shown, tmp_path: Path) -> None:
         assert shown("replay a.run")[0] == 3
         (tmp_path / "away").rename(path)
     assert shown("replay a.run")[0] == 0
+
+
+def test_a_replay_that_takes_too_long_is_given_up(shown: Shown) -> None:
+    code, out, err = shown("replay a.run --timeout 1e-9")
+    assert (code, out) == (3, "")
+    assert "a.run: not compared to its end within --timeout 1e-09 s" in err
+    code, out, _ = shown("replay a.run --timeout 600")
+    assert code == 0
+    assert "agree" in out

@@ -48,6 +48,12 @@ from shstk.schemas.tables import WINDOWED
     help="With --kernel: the new run. With --trace: a .arrow, .csv or .json file.",
 )
 @click.option("--force", is_flag=True, help="With -o: replace an existing run or file.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Give up after SECONDS.",
+)
 @plugin_option
 @tier_option
 @verbose_option
@@ -60,6 +66,7 @@ def command(
     window: tuple[int, int] | None,
     output: Path | None,
     force: bool,
+    timeout: float | None,
     plugins: tuple[str, ...],
     tier: str,
     verbose: bool,
@@ -80,6 +87,8 @@ def command(
     if traced is not None or window is not None:
         if until is not None or plugins:
             raise UsageError("--until and --plugin cannot be combined with --trace", "use --window")
+        if timeout is not None:
+            raise UsageError("--timeout cannot be combined with --trace")
         from shstk.cli.replay.window import show
 
         return show(open_run(run), traced or "insn", window, kernel, output, force, tier, format)
@@ -90,6 +99,8 @@ def command(
             raise UsageError("--until cannot be combined with --kernel, which records another run")
         if plugins:
             raise UsageError("--plugin cannot be combined with --kernel")
+        if timeout is not None:
+            raise UsageError("--timeout cannot be combined with --kernel")
         from shstk.cli.replay.kernel import record
 
         return record(open_run(run), run, kernel, output, force, tier)
@@ -99,4 +110,4 @@ def command(
         )
     from shstk.cli.replay.compare import compare
 
-    return compare(open_run(run), run, until, plugins, tier, format)
+    return compare(open_run(run), run, until, timeout, plugins, tier, format)
