@@ -2,7 +2,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-static void rewrite(const char *path, const char *line, int lines) {
+static void rewrite(const char* path, const char* line, int lines) {
     int fd = open(path, O_WRONLY | O_TRUNC);
     while (lines--)
         if (write(fd, line, 6) != 6) _exit(1);

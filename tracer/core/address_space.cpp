@@ -411,7 +411,6 @@ bool AddressSpace::store(u64 addr, unsigned size, u64 value, Fault& fault) {
 }
 
 bool AddressSpace::read(u64 addr, std::span<u8> out, bool force) {
-    Fault fault;
     for (u64 done = 0; done < out.size();) {
         const u64 at = addr + done;
         const u64 step = std::min<u64>(out.size() - done, page_size - (at & page_mask));

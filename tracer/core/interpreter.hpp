@@ -55,7 +55,7 @@ inline Block* known_block(const Tlb& tlb, u64 pc) {
 }
 
 template <unsigned Level>
-[[gnu::noinline, gnu::noclone]] Interruption interpret(Hart* hart, AddressSpace* space, u64 budget,
+[[gnu::noinline]] NO_CLONE Interruption interpret(Hart* hart, AddressSpace* space, u64 budget,
                                                        bool resumed, u32 tid, u32 mm) {
     using namespace semantics;
 
@@ -159,7 +159,7 @@ enter_part: {
     NEXT();
 #include "isa/all.inc"
 
-do_vector: [[gnu::cold]];
+do_vector: COLD_LABEL;
     if (!vector::execute(h, as, *ip, INFO.op)) goto memory_fault;
     ACCESSED(h.v.access.address, h.v.access.value, h.v.access.size);
     NEXT();

@@ -20,6 +20,13 @@ static_assert(std::endian::native == std::endian::little, "guest memory is acces
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
+#ifdef __clang__  // it knows no noclone, and some versions refuse attributes of labels
+#define COLD_LABEL
+#define NO_CLONE
+#else
+#define COLD_LABEL [[gnu::cold]]
+#define NO_CLONE __attribute__((noclone))
+#endif
 
 namespace core {
 

@@ -1,5 +1,7 @@
 #include "engine.hpp"
 
+#include <cpuid.h>
+
 #include <bit>
 #include <cstring>
 
@@ -10,11 +12,17 @@ namespace core::native {
 
 namespace {
 
+// Not all compilers know the name "lzcnt" (CPUID.80000001H:ECX.ABM, bit 5).
+bool has_lzcnt() {
+    unsigned a, b, c, d;
+    return __get_cpuid(0x80000001, &a, &b, &c, &d) && c >> 5 & 1;
+}
+
 const char* missing_instructions() {
-    for (const auto& [name, present] : {std::pair{"bmi2", __builtin_cpu_supports("bmi2")},
-                                        {"lzcnt", __builtin_cpu_supports("lzcnt")},
-                                        {"popcnt", __builtin_cpu_supports("popcnt")},
-                                        {"fma", __builtin_cpu_supports("fma")}})
+    for (const auto& [name, present] : {std::pair{"bmi2", !!__builtin_cpu_supports("bmi2")},
+                                        {"lzcnt", has_lzcnt()},
+                                        {"popcnt", !!__builtin_cpu_supports("popcnt")},
+                                        {"fma", !!__builtin_cpu_supports("fma")}})
         if (!present) return name;
     return nullptr;
 }
