@@ -1,8 +1,9 @@
 // A libFuzzer target: text, registers and pages that nobody meant, in the interpreter and in native
 // code. Both must end alike, and no sanitizer may find anything.
 //
-//   CC=clang CXX=clang++ cmake -S . -B build/fuzz -DSHSTK_FUZZ=ON && cmake --build build/fuzz -t
-//   fuzz_core build/fuzz/fuzz_core -max_total_time=3600 CORPUS
+//   CC=clang CXX=clang++ cmake -S . -B build/fuzz -DSHSTK_FUZZ=ON
+//   cmake --build build/fuzz -t fuzz_core
+//   build/fuzz/fuzz_core -max_total_time=3600 CORPUS
 //
 // The input: a byte of flags, eight bytes that choose registers, then the text.
 #include <cstdio>
