@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TOP = ("tracer", "replay", "schemas", "shstk")
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "fixtures/README.md"])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "fixtures/README.md"])
 SOURCES = (".py", ".cpp", ".hpp", ".inc", ".elf")
 THIRD_PARTY = ROOT / "tracer/core/fp/softfloat"
 

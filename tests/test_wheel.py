@@ -106,9 +106,15 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_only_shstk_is_installed(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     version = distribution("shstk").version
-    assert {n.split("/")[0] for n in names} == {"shstk", f"shstk-{version}.dist-info"}
+    tops = {n.split("/")[0] for n in names} - {f"shstk-{version}.data"}  # the man pages
+    assert tops == {"shstk", f"shstk-{version}.dist-info"}
     assert [n for n in names if n.startswith("shstk/tracer/core/")] == []
     assert matching(names, "*.[ch]pp") + matching(names, "*.inc") == []
+
+
+def test_the_man_pages_are_installed() -> None:
+    names = [str(file) for file in distribution("shstk").files or []]
+    assert matching(names, "*/share/man/man1/shstk-log.1")
 
 
 @pytest.mark.parametrize("pattern", SHIPPED)
