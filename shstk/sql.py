@@ -64,7 +64,7 @@ def query(run: Run, sql: str, allow_files: bool = False) -> Answer:
     allow_files: SQL may read files and URLs with read_csv and its kin. Raises UsageError for that
     without it, and for SQL that Polars refuses; BadRun if a table can't be made again.
     """
-    tokens = [token for token in _tokens(sql) if token[0] not in _BLANK]
+    tokens = _words(sql)
     if not allow_files:
         _refuse_files(tokens)
     mentioned = {_name(text) for kind, text in tokens if kind in _NAMES}
@@ -80,18 +80,33 @@ def query(run: Run, sql: str, allow_files: bool = False) -> Answer:
         if name in mentioned:
             frames[name] = view.build(run).lazy()
             units[name] = view.units
-    known = _known(tokens, frames, units)
-    seqs = {name for name, (unit, _) in known.items() if unit == "seq"}
+    return over(frames, units, sql, allow_files, known=[*run.names, *VIEWS])
+
+
+def over(
+    frames: Mapping[str, pl.LazyFrame],
+    units: Mapping[str, dict[str, Unit]],
+    sql: str,
+    allow_files: bool = False,
+    known: Iterable[str] = (),
+) -> Answer:
+    """The result of a query over frames. units: of their columns. known: what an error names, if
+    there is more than `frames`. Raises UsageError as `query`."""
+    tokens = _words(sql)
+    if not allow_files:
+        _refuse_files(tokens)
+    meant = _known(tokens, frames, units)
+    seqs = {name for name, (unit, _) in meant.items() if unit == "seq"}
     try:
         with pl.SQLContext(frames=frames) as context:
             frame = context.execute(rewrite(sql, seqs)).collect()
     except pl.exceptions.PolarsError as error:
-        relations = ", ".join([*run.names, *VIEWS])
+        relations = ", ".join(known or frames)
         reason = str(error).partition("\n\nResolved plan")[0]
         raise UsageError(f"query refused: {reason}", f"tables and views: {relations}") from error
     shown = {}
     for name, dtype in frame.schema.items():
-        unit, its_dtype = known.get(name.lower(), (None, None))
+        unit, its_dtype = meant.get(name.lower(), (None, None))
         if unit and dtype == its_dtype:  # Polars names count(seq) seq as well
             shown[name] = unit
     return Answer(frame, shown)
@@ -194,6 +209,10 @@ def _aliases(tokens: list[Token]) -> Iterator[tuple[str, str]]:
 
 def _tokens(sql: str) -> list[Token]:
     return [(m.lastgroup or "", m.group()) for m in _TOKEN.finditer(sql)]
+
+
+def _words(sql: str) -> list[Token]:
+    return [token for token in _tokens(sql) if token[0] not in _BLANK]
 
 
 def _name(text: str) -> str:

@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "matrix": "Record a program under several revisions: revision x finding.",
     "replay": "Execute a run again and compare it with the record, or under another kernel.",
     "explore": "Run a program under many schedules and stop at the first finding.",
+    "corpus": "Judge many programs under many kernels and seeds: a campaign.",
     "debug": "Start gdb on a run, to go forwards and backwards in it.",
     "gdb": "Serve a run to gdb: breakpoints, watchpoints, reverse execution.",
     "diff": "Compare two runs of one program, task by task.",

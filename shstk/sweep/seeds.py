@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from shstk.replay.check import check
+from shstk.replay.check import Report, check
 from shstk.replay.ending import Ending
 from shstk.replay.rules.outcome import Result, Rule
 from shstk.replay.rules.own import catalogue
@@ -40,6 +40,18 @@ class Judging:
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     rules_from: tuple[Path, ...] = ()
+    as_: str | None = None
+
+    def __call__(self, run: Run) -> Report:
+        """The report on a run."""
+        return check(
+            run,
+            expect=self.expect,
+            as_=self.as_,
+            select=self.select,
+            ignore=self.ignore,
+            rules=_rules(self.rules_from),
+        )
 
 
 @dataclass(frozen=True)
@@ -107,20 +119,14 @@ def attempt(options: GuestOptions, judging: Judging, max_size: int | None = MAX_
             partial(set_up, options), out, trace=("cfi",), force=False, max_size=max_size
         )
         run = Run.open(out, verify=False)
-        report = check(
-            run,
-            expect=judging.expect,
-            select=judging.select,
-            ignore=judging.ignore,
-            rules=_rules(judging.rules_from),
-        )
+        report = judging(run)
         return Tried(
             seed=options.seed,
             ending=result.describe(),
             died=report.ended,
             failed=result.ending in ("killed", "deadlock"),
             schedule=_values(run, "sched"),
-            output=_written(run),
+            output=written(run),
             violated=tuple(report.of("violated")),
         )
 
@@ -169,7 +175,7 @@ def _values(run: Run, table: str) -> str:
     return entry.content_sha256 if entry else ""
 
 
-def _written(run: Run) -> str:
+def written(run: Run) -> str:
     """Hashes of the bytes written to each descriptor, however they were split into writes."""
     wrote: dict[int, Any] = {}
     for fd, data in run.table("output").select("fd", "bytes").iter_rows():

@@ -10,6 +10,7 @@ import pytest
 
 from shstk.__main__ import run
 from shstk.cli import COMMANDS, Commands, cli
+from shstk.cli.corpus import PARTS
 from shstk.cli.import_ import SOURCES
 
 
@@ -37,7 +38,10 @@ def squeezed(text: str) -> str:
     return "".join(text.split())
 
 
-@pytest.mark.parametrize("name", ["", *COMMANDS, *(f"import {source}" for source in SOURCES)])
+NESTED = [*(f"import {source}" for source in SOURCES), *(f"corpus {part}" for part in PARTS)]
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS, *NESTED])
 def test_help(
     name: str, capfd: pytest.CaptureFixture[str], snapshot: Callable[[str, str], None]
 ) -> None:

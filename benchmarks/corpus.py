@@ -1,0 +1,109 @@
+"""A campaign against a shell loop: python benchmarks/corpus.py [--seeds N] [--sample N] [-j N]
+
+Cells are fixtures x all revisions x seeds. The loop is what `shstk corpus` prints for a cell,
+`shstk record … && shstk check …`, as many at a time as the campaign has workers; it does only
+--sample of the cells. Also: the memory of a worker over its cells, what a cell costs besides
+recording and judging, and the time of queries over a million findings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import polars as pl
+
+from shstk.corpus.campaign import load
+from shstk.corpus.run import Keeping, run
+from shstk.corpus.store import Store
+from shstk.schemas.revisions import REVISIONS
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "bin"
+GUESTS = ("a1", "a4", "a7", "x1", "x2", "x4", "sc1", "sc4", "sc7", "signals", "again", "areas")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--sample", type=int, default=24)
+    parser.add_argument("--findings", type=int, default=1_000_000)
+    parser.add_argument("-j", "--jobs", type=int, default=2)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        whole(Path(folder), given)
+
+
+def whole(folder: Path, given: argparse.Namespace) -> None:
+    kernels = ", ".join(f'"{name}"' for name in REVISIONS)
+    path = folder / "CORPUS.toml"
+    (folder / "bin").symlink_to(FIXTURES)
+    files = ", ".join(f'"bin/{name}.elf"' for name in GUESTS)
+    path.write_text(
+        f"kernels = [{kernels}]\nseeds = {given.seeds}\n[[program]]\nfiles = [{files}]\n"
+    )
+    campaign, store = load(path), Store(folder / "store")
+    began = time.monotonic()
+    done = run(campaign.cells, store, workers=given.jobs, limits=campaign.host, keeping=Keeping())
+    took = time.monotonic() - began
+    rows = store.cells.collect()
+    busy = rows["seconds"].sum()
+    print(f"{done.executed} cells, {done.failed} failed, {done.found} with findings")
+    print(f"campaign: {done.executed / took:.2f} cells/s, {took:.0f} s with {given.jobs} workers")
+    outside = (took * given.jobs - busy) / done.executed
+    print(f"  a cell: {busy / done.executed:.3f} s recorded and judged, {outside:.3f} s besides")
+    began = time.monotonic()
+    run(campaign.cells, store, workers=given.jobs, limits=campaign.host, keeping=Keeping())
+    print(f"  again, nothing to do: {time.monotonic() - began:.2f} s")
+    first, last = (part["resident"].max() for part in (rows.head(200), rows.tail(200)))
+    print(f"  resident, most: {first >> 20} MiB in the first 200 rows, {last >> 20} in the last")
+    stored = sum(file.stat().st_size for file in (folder / "store").rglob("*.parquet"))
+    print(f"  stored: {stored / done.executed:.0f} bytes a cell")
+
+    sample = random.Random(0).sample(campaign.cells, given.sample)
+    commands = [cell.commands for cell in sample]
+    path = f"PATH={Path(sys.executable).parent}:$PATH; "
+    began = time.monotonic()
+    with ThreadPoolExecutor(given.jobs) as pool:
+        list(pool.map(lambda line: shell(path + line, folder), commands))
+    looped = time.monotonic() - began
+    print(f"loop: {len(sample) / looped:.2f} cells/s, {given.jobs} at a time")
+
+    many(folder, store, given.findings)
+
+
+def shell(line: str, folder: Path) -> None:
+    subprocess.run(line, shell=True, cwd=folder, capture_output=True, check=False)
+
+
+def many(folder: Path, store: Store, count: int) -> None:
+    """Queries over a store that has rows of the real one, again and again under other keys."""
+    real = store.cells.filter(pl.col("causes") > 0).collect()
+    wide, cells, made, batch = Store(folder / "wide"), list(store.plan.values()), 0, 0
+    keys: list[str] = []
+    while made < count:
+        rows = real.with_columns(key=pl.format("{}-{}", "key", pl.lit(batch)))
+        wide.commit(rows.to_dicts())
+        keys += rows["key"].to_list()
+        made += rows["findings"].list.len().sum()
+        batch += 1
+    wide.write_plan([cells[n % len(cells)] for n in range(len(keys))], keys)
+    queries = {
+        "findings by rule and kernel": wide.findings.group_by("rule", "kernel").len(),
+        "findings of one kernel": wide.findings.filter(kernel="v6").select("rule", "function"),
+        "outcomes": wide.cells.group_by("outcome").len(),
+    }
+    print(f"{made} findings of {len(keys)} cells:")
+    for name, query in queries.items():
+        began = time.monotonic()
+        query.collect()
+        print(f"  {name}: {time.monotonic() - began:.2f} s")
+
+
+if __name__ == "__main__":
+    main()

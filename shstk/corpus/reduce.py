@@ -1,0 +1,167 @@
+"""The least that still shows a cause.
+
+It is searched in this order, each step with what the ones before it found: the default quantum, the
+smallest seed, the fewest arguments, the shortest input, and the fewest switches that show the cause
+on top of a revision that does not. Every trial is a recorded and judged run.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, TypeVar
+
+from shstk.corpus.cell import Cell
+from shstk.corpus.contents import contents_of
+from shstk.corpus.execute import Job, execute
+from shstk.corpus.store import Store
+from shstk.schemas.errors import ShstkError, UsageError
+from shstk.schemas.machine import QUANTUM
+from shstk.schemas.revisions import COMPARED, resolve
+
+T = TypeVar("T")
+_SEEDS: Final = 100  # that are tried
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """cell: shows the cause with the least. clean: the revision that does not, and switches: which
+    of the cell's kernel show it there; both empty if every revision of COMPARED shows it. tried:
+    runs."""
+
+    cell: Cell
+    clean: str
+    switches: tuple[str, ...]
+    tried: int
+
+
+def reduce(
+    store: Store,
+    cause: str,
+    out: Path,
+    *,
+    clean: str | None = None,
+    on_trial: Callable[[int], None] = lambda tried: None,
+) -> Reduced:
+    """cause: the first digits of its id. out: where a shorter input is written. clean: the revision
+    that has the switches otherwise; by default the last of COMPARED that does not show the cause.
+    Raises UsageError if the campaign has no such cause, and ShstkError if it does not show again.
+    """
+    cell, wanted = _first(store, cause)
+    shows = _Trials(wanted, on_trial)
+    if not shows(cell):
+        raise ShstkError(
+            f"cause {wanted} does not show in what the campaign ran",
+            "the program, or shstk, has changed since: run the campaign again",
+        )
+    if cell.quantum != QUANTUM and shows(replace(cell, quantum=QUANTUM)):
+        cell = replace(cell, quantum=QUANTUM)
+    cell = next(
+        smaller
+        for seed in (*range(min(cell.seed, _SEEDS)), cell.seed)
+        if (smaller := replace(cell, seed=seed)) == cell or shows(smaller)
+    )
+    cell = _with_fewer_arguments(cell, shows)
+    cell = _with_less_input(cell, shows, out)
+    under, switches = _switches(cell, shows, clean)
+    if switches:
+        cell = replace(cell, kernel=",".join([under, *switches]))
+    return Reduced(cell, under, switches, shows.tried)
+
+
+def least(items: Sequence[T], shows: Callable[[Sequence[T]], bool]) -> list[T]:
+    """Delta debugging (Zeller's ddmin): items of which none can be left out. All show it."""
+    left, parts = list(items), 2
+    while left:
+        size = -(-len(left) // parts)
+        chunks = [left[at : at + size] for at in range(0, len(left), size)]
+        for number in range(len(chunks)):
+            rest = [item for n, chunk in enumerate(chunks) if n != number for item in chunk]
+            if shows(rest):
+                left, parts = rest, max(parts - 1, 2)
+                break
+        else:
+            if size == 1:
+                return left
+            parts = min(2 * parts, len(left))
+    return left
+
+
+class _Trials:
+    """Whether a cell shows the cause; each cell is executed once."""
+
+    def __init__(self, cause: str, on_trial: Callable[[int], None]) -> None:
+        self._cause, self._on_trial = cause, on_trial
+        self._known: dict[str, bool] = {}
+
+    @property
+    def tried(self) -> int:
+        return len(self._known)
+
+    def __call__(self, cell: Cell) -> bool:
+        key = cell.run
+        if key not in self._known:
+            with tempfile.TemporaryDirectory(prefix="shstk-reduce-") as scratch:
+                row = execute(Job(cell, key), Path(scratch))
+            self._known[key] = any(found["cause"] == self._cause for found in row["findings"])
+            self._on_trial(self.tried)
+        return self._known[key]
+
+
+def _first(store: Store, cause: str) -> tuple[Cell, str]:
+    """The cell that shows a cause with the fewest arguments and the smallest seed."""
+    found = store.findings.filter("root").select("key", "cause").unique().collect()
+    ids = sorted({name for name in found["cause"] if name.startswith(cause)})
+    if len(ids) != 1:
+        what = f"{len(ids)} causes begin with" if ids else "no cause is"
+        raise UsageError(f"{store.where}: {what} {cause!r}", "shstk corpus report lists them")
+    cells = [store.plan[key] for key in found.filter(cause=ids[0])["key"]]
+    return min(cells, key=lambda c: (len(c.subject.argv), c.seed, c.run)), ids[0]
+
+
+def _with_fewer_arguments(cell: Cell, shows: Callable[[Cell], bool]) -> Cell:
+    def having(words: Sequence[str]) -> Cell:
+        return replace(cell, subject=replace(cell.subject, argv=tuple(words)))
+
+    return having(least(cell.subject.argv, lambda words: shows(having(words))))
+
+
+def _with_less_input(cell: Cell, shows: Callable[[Cell], bool], out: Path) -> Cell:
+    """The input is written to `out`, if it became shorter."""
+    if not cell.subject.stdin:
+        return cell
+    whole = Path(cell.subject.stdin).read_bytes()
+
+    def having(data: bytes, file: Path) -> Cell:
+        file.write_bytes(data)
+        subject = replace(cell.subject, stdin=str(file.absolute()))
+        return replace(cell, subject=replace(subject, contents=contents_of(subject)))
+
+    with tempfile.TemporaryDirectory(prefix="shstk-reduce-") as scratch:
+        trial = Path(scratch) / "input"
+        lines = whole.splitlines(keepends=True)
+        lines = least(lines, lambda some: shows(having(b"".join(some), trial)))
+    return having(b"".join(lines), out) if b"".join(lines) != whole else cell
+
+
+def _switches(
+    cell: Cell, shows: Callable[[Cell], bool], clean: str | None
+) -> tuple[str, tuple[str, ...]]:
+    """A revision without the cause, and the fewest switches of the cell's kernel that show it."""
+    under = [clean] if clean else reversed(COMPARED)
+    found = next((name for name in under if not shows(replace(cell, kernel=name))), "")
+    if not found:
+        if clean:
+            raise UsageError(f"{clean} shows the cause too", "choose another with --clean")
+        return "", ()
+    theirs, ours = resolve(found).settings, resolve(cell.kernel).settings
+    differing = [f"{n}={ours[n].value}" for n in ours if ours[n].value != theirs[n].value]
+
+    def having(switches: Sequence[str]) -> Cell:
+        return replace(cell, kernel=resolve(",".join([found, *switches])).name)
+
+    if not shows(having(differing)):  # it is judged by another intent there
+        return found, ()
+    return found, tuple(least(differing, lambda some: shows(having(some))))

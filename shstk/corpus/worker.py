@@ -1,0 +1,43 @@
+"""A worker process: it pays for the imports once, then executes one cell after the other.
+
+It imports nothing heavy until its limits are set.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def main(pipe: Connection, scratch: Path, memory: int) -> None:
+    """Executes the jobs from the pipe, and answers each with its row. memory: see HostLimits.
+
+    It ends with its driver, however that ends. Ctrl-C is the driver's to handle.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # RLIMIT_DATA and not RLIMIT_AS: allocators reserve address space many times larger than what
+    # they use, but map it without permissions. glibc's arenas, one a thread, are counted.
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.environ["POLARS_MAX_THREADS"] = "1"  # the workers are what runs in parallel
+    from shstk.corpus.execute import execute
+
+    try:
+        pipe.send(None)  # ready
+        while True:
+            job = pipe.recv()
+            row = execute(job, scratch)
+            pipe.send(row)
+            if row["outcome"] in ("memory", "error"):
+                return  # whatever state that left
+    except (EOFError, BrokenPipeError):
+        return

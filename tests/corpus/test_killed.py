@@ -1,0 +1,111 @@
+"""Drivers and workers that are killed at any time: nothing is lost, and nothing is there twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from campaign_files import corpus, rows
+
+from shstk.corpus.rows import OUTCOMES
+from shstk.corpus.store import Store, merged
+
+COMMAND = [sys.executable, "-P", "-m", "shstk", "corpus", "run", "-j", "2"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    file = corpus(folder, 'kernels = ["v6", "7.2"]\nseeds = 12', "leak", "dies")
+    subprocess.run([*COMMAND, file], check=False, capture_output=True, timeout=120)
+    assert len(rows(folder / "CORPUS.store")) == 48
+    return folder
+
+
+def children(pid: int) -> list[int]:
+    with suppress(OSError):
+        return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kill_9_and_resume(undisturbed: Path, tmp_path: Path, seed: int) -> None:
+    dice = random.Random(seed)
+    command = [*COMMAND, undisturbed / "CORPUS.toml", "-o", tmp_path / "store"]
+    until = time.monotonic() + 150
+    killings = 0
+    while time.monotonic() < until:
+        driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # The first one or two drivers are killed; workers are killed until a few have been.
+        life = dice.uniform(3, 7) if killings < 2 else 120
+        end = time.monotonic() + life
+        while driver.poll() is None and time.monotonic() < end:
+            time.sleep(dice.uniform(0.2, 1.5))
+            if killings < 6 and (workers := children(driver.pid)):
+                with suppress(ProcessLookupError):
+                    os.kill(dice.choice(workers), signal.SIGKILL)
+                killings += 1
+        if driver.poll() is None:
+            driver.kill()
+        driver.wait()
+        if driver.returncode == 1:
+            break
+        assert driver.returncode == -signal.SIGKILL
+    assert driver.returncode == 1
+    assert killings
+    assert rows(tmp_path / "store") == rows(undisturbed / "CORPUS.store")
+
+
+def test_ctrl_c_keeps_what_is_done(undisturbed: Path, tmp_path: Path) -> None:
+    """The terminal sends SIGINT to all processes."""
+    command = [*COMMAND, undisturbed / "CORPUS.toml", "-o", tmp_path / "store"]
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's & has it ignored
+    driver = subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    signal.signal(signal.SIGINT, before)
+    while not (tmp_path / "store/cells").exists():
+        time.sleep(0.05)
+    os.killpg(driver.pid, signal.SIGINT)
+    out, err = driver.communicate(timeout=30)
+    assert (driver.returncode, out, err) == (130, b"", b"interrupted\n")
+    done = rows(tmp_path / "store")
+    assert 0 < len(done) < 48
+    assert [row for row in rows(undisturbed / "CORPUS.store") if row in done] == done
+
+
+def test_a_cell_that_was_executed_twice_is_there_once(undisturbed: Path, tmp_path: Path) -> None:
+    """Another driver's batch holds the same cells under another name; one of them had failed."""
+    whole = Store(undisturbed / "CORPUS.store")
+    twice = Store(tmp_path / "store")
+    assert merged([whole], twice) == 48
+    some = whole.cells.collect().head(5).to_dicts()
+    twice.commit([row | {"outcome": "died", "findings": [], "causes": 0} for row in some])
+    twice.commit(some[:3])
+    assert twice.every().collect().height == 56
+    assert rows(tmp_path / "store") == rows(undisturbed / "CORPUS.store")
+    assert set(whole.done().values()) <= set(OUTCOMES)
+
+
+def test_parts_of_two_machines_are_merged(undisturbed: Path, tmp_path: Path) -> None:
+    file = undisturbed / "CORPUS.toml"
+    for part in (1, 2):
+        command = [*COMMAND, file, "-o", tmp_path / str(part), "--shard", f"{part}/2"]
+        subprocess.run(command, check=False, capture_output=True, timeout=120)
+    assert merged([Store(tmp_path / "1"), Store(tmp_path / "2")], Store(tmp_path / "whole")) == 48
+    assert rows(tmp_path / "whole") == rows(undisturbed / "CORPUS.store")
+
+
+def test_a_store_that_is_no_directory(undisturbed: Path) -> None:
+    """A file system in memory, as pyarrow has for its own tests."""
+    store = Store("mock:///campaign")
+    assert merged([Store(undisturbed / "CORPUS.store")], store) == 48
+    told = store.cells.drop("seconds", "resident", "host", "bytes").collect()
+    assert told.sort("key").to_dicts() == rows(undisturbed / "CORPUS.store")
