@@ -10,7 +10,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import polars as pl
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from polars.testing import assert_frame_equal
@@ -18,12 +21,15 @@ from replaying import PROGRAMS, PTHREAD, edited
 
 import shstk
 from shstk.cli import cli
+from shstk.plugin import Plugin, Rows
 from shstk.replay.run import Run
 from shstk.replay.views import VIEWS
 from shstk.schemas import seq as positions
 from shstk.schemas.errors import BadRun
+from shstk.schemas.seq import STEPS
 from shstk.schemas.tables import DERIVABLE, tables_of
 from shstk.tracer.record import RecordOptions, record
+from shstk.tracer.recording.rundir import recover
 from shstk.tracer.rerun.derived_cache import DerivedCache
 
 TABLES = tables_of(DERIVABLE)
@@ -232,3 +238,52 @@ def test_what_a_killed_process_left_goes(tmp_path: Path) -> None:
             assert first.is_dir()
             assert not left.exists()
         assert not second.exists()
+
+
+@pytest.mark.parametrize("few", [0, 50])
+def test_a_recording_that_was_cut_off_has_the_rows_up_to_there(few: int, tmp_path: Path) -> None:
+    """Its instruction tables were dropped before: the rest is recovered, and their rows are
+    those of the whole run up to the place."""
+    asked: list[None] = []
+
+    def made(out: Path, interrupted: Callable[[], bool], **options: Any) -> Run:
+        program = str(PROGRAMS / "processes.elf")
+        record(RecordOptions(program, out=out, interrupted=interrupted, **options))
+        return shstk.open(out)
+
+    whole = made(tmp_path / "a.run", lambda: bool(asked.append(None)), trace={*DERIVABLE})
+    turns = iter(range(len(asked) * 3 // 4))
+
+    def die() -> bool:
+        if next(turns, None) is None:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        made(tmp_path / "b.run", die, few=few)
+    run = shstk.open(recover(tmp_path / "b.run"))
+    assert run.manifest.ending == "recovered"
+    end = (run.manifest.recovered_up_to or 0) // STEPS * STEPS
+    due = {table: whole.table(table).filter(pl.col("seq") <= end) for table in TABLES}
+    assert run.manifest.traced == tuple(word for word in DERIVABLE if due[word].height <= few)
+    for table in TABLES:
+        assert due[table].height
+        assert_frame_equal(run.table(table), due[table])
+
+
+def test_a_plugin_gets_all_rows_of_a_run_that_keeps_none(tmp_path: Path) -> None:
+    class Counts(Plugin):
+        name = "counts"
+        wants = (Rows("flow"),)
+
+        def __init__(self) -> None:
+            self.rows = 0
+
+        def on_rows(self, table: str, rows: pa.RecordBatch) -> None:
+            self.rows += rows.num_rows
+
+    plugin = Counts()
+    options = RecordOptions(str(PTHREAD), out=tmp_path / "a.run", few=10, plugins=(plugin,))
+    run = shstk.open(record(options).path)
+    assert run.manifest.traced == ()
+    assert plugin.rows == run.rows("flow") > 1000

@@ -24,7 +24,7 @@ from shstk.schemas.tables import FEW, TABLES, TRACED, tables_of
 from shstk.tracer import _core
 from shstk.tracer.recording.rundir import Partial
 
-_QUEUE: Final = 8  # maximum batches waiting for the second thread
+_QUEUE: Final = 3  # maximum batches waiting for the second thread: 35 MB each, of cfi
 _QUEUE_BYTES: Final = 2**25  # of strings in them
 # Where a row of the kernel model has its `bytes`, in the tables with such a column.
 _BYTES_AT: Final = {
