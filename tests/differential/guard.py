@@ -21,6 +21,7 @@ from riscv_root import riscv_root
 
 from shstk.replay.check import check
 from shstk.replay.run import Run
+from shstk.schemas.tables import DERIVABLE
 from shstk.tracer.record import RecordOptions, RecordResult, record
 
 
@@ -51,6 +52,7 @@ def judged(command: Command, root: Path, work: Path) -> tuple[RecordResult, list
             env={**ENVIRONMENT, "PATH": "/usr/bin:/bin"},
             stdin=command.stdin.encode(),
             max_instructions=_INSTRUCTIONS,
+            trace=frozenset(DERIVABLE),
             out=work / "guarded.run",
         )
     )

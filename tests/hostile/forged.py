@@ -58,7 +58,12 @@ class Hangs(BaseException):
 
 def record_all(directory: Path) -> list[Path]:
     return [
-        shstk.record(program, out=directory / f"{program.stem}.run", max_instructions=10**6).path
+        shstk.record(
+            program,
+            out=directory / f"{program.stem}.run",
+            trace=("cfi", "flow"),
+            max_instructions=10**6,
+        ).path
         for program in sorted(PROGRAMS.glob("*.elf"))
     ]
 

@@ -26,6 +26,7 @@ import shstk
 from shstk.replay.check import check
 from shstk.replay.diff.report import text
 from shstk.replay.run import Run
+from shstk.schemas.tables import DERIVABLE
 
 
 def real(r: Recorded, out: Path) -> Run:
@@ -34,7 +35,8 @@ def real(r: Recorded, out: Path) -> Run:
 
 
 def model(r: Recorded, out: Path) -> Run:
-    return Run.open(shstk.record(r.path, *r.args, out=out, **r.options).path)
+    made = shstk.record(r.path, *r.args, out=out, trace=DERIVABLE, **r.options)
+    return Run.open(made.path)
 
 
 def differences(a: Run, b: Run, excuse: Excuse = NO_EXCUSE) -> Iterator[str]:

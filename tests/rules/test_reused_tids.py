@@ -10,6 +10,7 @@ import pytest
 from shstk.replay.check import check
 from shstk.replay.run import Run
 from shstk.replay.views import VIEWS
+from shstk.schemas.tables import DERIVABLE
 from shstk.tracer.kernel.kernel import FIRST_PID, Kernel
 from shstk.tracer.record import RecordOptions, record
 
@@ -25,7 +26,8 @@ def test_verdicts_are_the_same(
     def recorded(name: str) -> Run:
         out = tmp_path / name
         elf = str(PROGRAMS / f"{program}.elf")
-        record(RecordOptions(elf, kernel=kernel, max_instructions=1_500_000, out=out))
+        most, traced = 1_500_000, frozenset(DERIVABLE)
+        record(RecordOptions(elf, kernel=kernel, max_instructions=most, trace=traced, out=out))
         return Run.open(out)
 
     many = recorded("many.run")

@@ -13,6 +13,7 @@ from debian import NotToBeHad
 
 from shstk.replay.check import check
 from shstk.replay.run import Run
+from shstk.schemas.tables import DERIVABLE
 from shstk.tracer.guest import execute
 from shstk.tracer.options import GuestOptions
 from shstk.tracer.record import RecordOptions, record
@@ -86,5 +87,6 @@ def violated(program: Path) -> tuple[str, ...]:
     """The rules that find something in the first instructions of a program."""
     with tempfile.TemporaryDirectory() as work:
         out = Path(work) / "program.run"
-        record(RecordOptions(str(program), max_instructions=_JUDGED, out=out))
+        traced = frozenset(DERIVABLE)
+        record(RecordOptions(str(program), max_instructions=_JUDGED, trace=traced, out=out))
         return tuple(sorted(set(check(Run.open(out)).violated["rule"])))
