@@ -20,7 +20,7 @@ import polars as pl
 from shstk.replay.causes import listed
 from shstk.replay.diff.tasks import Cast
 from shstk.replay.facts import Facts
-from shstk.replay.symbols import Symbols
+from shstk.replay.symbols import Place, Symbols
 from shstk.schemas.errors import ShstkError
 from shstk.schemas.version import VERSION as MADE_BY
 
@@ -107,6 +107,18 @@ def identities(run: Run, report: Report) -> list[tuple[Finding, Identity]]:
             roots[id(finding)],
         )
         made.append((finding, identity))
+    return made
+
+
+def places(run: Run, report: Report) -> dict[int, Place]:
+    """Where in the program each finding is, by the id of the finding: only those with a symbol."""
+    found = [finding for result in report.results for finding in result.findings]
+    symbols, pcs, made = Symbols(run), _pcs(run, found), {}
+    for finding in found:
+        if pc := pcs.get(finding.seq):
+            place = symbols.at(pc[0], pc[1], finding.seq)
+            if place and place.symbol:
+                made[id(finding)] = place
     return made
 
 

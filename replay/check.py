@@ -24,14 +24,15 @@ from shstk.schemas.tables import FINDINGS, TRACED, arrow_schema
 if TYPE_CHECKING:
     from shstk.replay.baseline import Compared, Identity
     from shstk.replay.run import Run
+    from shstk.replay.symbols import Place
 
 
 @dataclass(frozen=True)
 class Report:
     """The rules' results for one run. results: one per rule, in the catalogue's order. causes: the
     findings of all of them, by cause. ended: how, if the program did not exit. compared: with a
-    baseline; identities: of the findings, by the id of each, if they are wanted (both:
-    replay/baseline.py).
+    baseline; identities, places: of the findings, by the id of each, if they are wanted (all
+    three: replay/baseline.py).
     """
 
     run: str
@@ -42,6 +43,7 @@ class Report:
     ended: Ending | None = None
     compared: Compared | None = None
     identities: Mapping[int, Identity] = field(default_factory=dict)
+    places: Mapping[int, Place] = field(default_factory=dict)
 
     @cached_property
     def findings(self) -> pl.DataFrame:

@@ -17,6 +17,7 @@ from shstk.schemas.units import show
 from shstk.schemas.version import VERSION
 
 if TYPE_CHECKING:
+    from shstk.replay.causes import Kind
     from shstk.replay.check import Report
     from shstk.replay.rules.outcome import Finding, Result, Rule, Violation
 
@@ -72,11 +73,18 @@ def _related(report: Report) -> dict[int, list[dict[str, Any]]]:
 
 
 def _location(report: Report, finding: Finding) -> dict[str, Any]:
-    """A run, and in it a position and a task: no line of a file."""
-    return {
-        "physicalLocation": {"artifactLocation": {"uri": quote(report.run)}},
-        "logicalLocations": [{"fullyQualifiedName": _where(finding)}],
-    }
+    """A line of a source, and its function, where the run has symbols; else the run. In either, a
+    position of the run and a task."""
+    physical: dict[str, Any] = {"artifactLocation": {"uri": quote(report.run)}}
+    logical: list[dict[str, Any]] = [{"fullyQualifiedName": _where(finding)}]
+    if place := report.places.get(id(finding)):
+        logical.append({"name": place.symbol, "kind": "function"})
+        if place.file and place.line:
+            physical = {
+                "artifactLocation": {"uri": quote(place.file)},
+                "region": {"startLine": place.line},
+            }
+    return {"physicalLocation": physical, "logicalLocations": logical}
 
 
 def _sarif_rule(rule: Rule) -> dict[str, Any]:
@@ -162,16 +170,28 @@ def _plain(text: str) -> str:
 
 
 def github(reports: Sequence[Report]) -> str:
-    """Workflow commands of GitHub's actions: each finding is an annotation."""
-    lines = []
-    for report in reports:
-        for result in report.of("violated"):
-            rule = result.rule
-            for finding in filter(report.counts, result.findings):
-                title = _escaped(f"{rule.id} {rule.slug}", ",:")
-                text = _escaped(f"{report.run}: {_where(finding)}: {_sentence(finding)}")
-                lines.append(f"::{_COMMANDS[rule.severity]} title={title}::{text}\n")
-    return "".join(lines)
+    """Workflow commands of GitHub's actions: an annotation for the causes that are alike, which
+    tells what follows from them. GitHub shows ten of a step."""
+    return "".join(_annotation(report, kind) for report in reports for kind in report.kinds)
+
+
+def _annotation(report: Report, kind: Kind) -> str:
+    rule, first = kind.rule, kind.causes[0].root.finding
+    place = report.places.get(id(first))
+    fields = {"title": f"{rule.id} {rule.slug}"}
+    if place and place.file and place.line:
+        fields |= {"file": place.file, "line": str(place.line)}
+    said = [f"{report.run}: {_where(first)}: {_sentence(first)}"]
+    if more := len(kind.causes) - 1:
+        said.append(f"{more} more like it.")
+    follows = {
+        rule: sum(report.counts(v.finding) for v in found)
+        for rule, found in kind.consequences.items()
+    }
+    if told := [f"{rule.id} {rule.slug} ({n})" for rule, n in follows.items() if n]:
+        said.append(f"Leads to {', '.join(told)}.")
+    properties = ",".join(f"{name}={_escaped(value, ',:')}" for name, value in fields.items())
+    return f"::{_COMMANDS[rule.severity]} {properties}::{_escaped(' '.join(said))}\n"
 
 
 def _escaped(text: str, more: str = "") -> str:

@@ -5,7 +5,7 @@ Each function imports what it needs when it is called: recording needs no rules 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, overload
@@ -505,19 +505,21 @@ def write_timeline(
     *,
     window: tuple[int, int] | None = None,
     limit: int = 200_000,
+    report: Report | None = None,
     force: bool = False,
 ) -> list[str]:
     """Write a run as a Perfetto trace. Returns what was left out, one sentence each.
 
     window: only from one seq to another. limit: at most so many function calls and system calls.
-    Raises CannotWrite, OutputExists, and UsageError without the package perfetto.
+    report: whose findings are marked; by default those of `check`. Raises CannotWrite,
+    OutputExists, and UsageError without the package perfetto.
     """
     from shstk.timeline.build import build
     from shstk.timeline.perfetto import write
     from shstk.writing import whole_file
 
     opened = open(run)
-    timeline = build(opened, check(opened), window, limit)
+    timeline = build(opened, report or check(opened), window, limit)
     with whole_file(Path(out), force) as file:
         write(timeline, file)
     return timeline.left_out
@@ -529,18 +531,19 @@ def write_report(
     *,
     expect: str = "intent",
     as_: str | None = None,
+    reports: Sequence[Report] | None = None,
     force: bool = False,
 ) -> list[Report]:
     """Write one HTML page on runs: verdicts, findings, and a picture of tasks and stacks.
 
-    Returns the reports of `check`. Raises CannotWrite, OutputExists, and UsageError without the
-    package jinja2.
+    reports: of the runs, if they were judged before. Returns the reports. Raises CannotWrite,
+    OutputExists, and UsageError without the package jinja2.
     """
     from shstk.page.write import page
     from shstk.writing import whole_file
 
     opened = [open(run) for run in runs]
-    reports: list[Report] = [check(run, expect=expect, as_=as_) for run in opened]
+    made = list(reports or (check(run, expect=expect, as_=as_) for run in opened))
     with whole_file(Path(out), force) as file:
-        file.write(page(opened, reports).encode())
-    return reports
+        file.write(page(opened, made).encode())
+    return made

@@ -6,42 +6,29 @@ from typing import TYPE_CHECKING
 
 import click
 
-import shstk
-from shstk.cli.common import (
-    as_option,
-    expect_option,
-    format_option,
-    ignore_option,
-    open_run,
-    pager_option,
-    rules_from_option,
-    select_option,
-)
-from shstk.cli.configured import config_options, judging, program_of, source_hint, told
-from shstk.cli.terminal import look, show_text, working
+from shstk.cli.common import format_option, open_run, pager_option
+from shstk.cli.configured import judge, judging_options, program_of, told
+from shstk.cli.terminal import look, show_text
 from shstk.render import write_rows
 from shstk.schemas.errors import Exit, UsageError
 from shstk.writing import whole_file
 
 if TYPE_CHECKING:
     from shstk.replay.baseline import Baseline
+    from shstk.replay.check import Report
 
 _CONFIGURED = ("select", "ignore", "expect", "rules-from", "fail-on", "baseline")
 
 
 @click.command()
 @click.argument("runs", type=click.Path(path_type=Path), metavar="RUN...", nargs=-1)
-@expect_option
-@as_option
+@judging_options
 @click.option(
     "--rules",
     "architecture",
     type=click.Choice(["x86", "arm64"]),
     help="Compare with that architecture's kernel instead: which rules differ, and how.",
 )
-@select_option
-@ignore_option
-@rules_from_option
 @click.option(
     "--fail-on",
     type=click.Choice(["guest-death"]),
@@ -62,7 +49,6 @@ _CONFIGURED = ("select", "ignore", "expect", "rules-from", "fail-on", "baseline"
 )
 @click.option("-v", "--verbose", is_flag=True, help="List satisfied and unevaluated rules too.")
 @click.option("--all", "full", is_flag=True, help="List every finding, with all its evidence.")
-@config_options
 @click.option("--show-config", is_flag=True, help="Tell what is set, and where, and judge nothing.")
 @pager_option
 @format_option("text", "json", "csv", "jsonl", "sarif", "junit", "github")
@@ -118,12 +104,15 @@ def command(
     made: baselines.Written = {}
     for path in runs:
         run = open_run(path)
-        how = judging(ctx, program_of(run), select, ignore, expect)
-        try:
-            with working(f"judging {run.name}"):
-                report = shstk.check(run, as_=as_, rules_from=rules_from, **vars(how))
-        except UsageError as error:
-            raise source_hint(ctx, error) from error
+        report: Report = judge(
+            ctx,
+            run,
+            select=select,
+            ignore=ignore,
+            expect=expect,
+            as_=as_,
+            rules_from=rules_from,
+        )
         if write_baseline:
             baselines.add(made, run, report)
             continue
@@ -133,6 +122,8 @@ def command(
         if format == "sarif":
             named = {id(f): one for f, one in baselines.identities(run, report)}
             report = replace(report, identities=named)
+        if format in ("sarif", "github"):
+            report = replace(report, places=baselines.places(run, report))
         reports.append(report)
         deaths.append(death_of(run))
     if write_baseline:

@@ -10,11 +10,21 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from click.core import ParameterSource
 
-from shstk.cli.common import between_commas
+import shstk
+from shstk.cli.common import (
+    as_option,
+    between_commas,
+    expect_option,
+    ignore_option,
+    rules_from_option,
+    select_option,
+)
+from shstk.cli.terminal import working
 from shstk.config import Setting, Settings, find, load
 from shstk.schemas.errors import UsageError
 
 if TYPE_CHECKING:
+    from shstk.replay.check import Report
     from shstk.replay.run import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -107,6 +117,39 @@ def judging(ctx: click.Context, program: str, select: str, ignore: str, expect: 
         list(own.get("ignore", between_commas(ignore))),
         own.get("expect", expect),
     )
+
+
+def judging_options(command: F) -> F:
+    """How runs are judged, for commands that show their findings: see `judge`."""
+    for option in (
+        config_options,
+        rules_from_option,
+        ignore_option,
+        select_option,
+        as_option,
+        expect_option,
+    ):
+        command = option(command)
+    return command
+
+
+def judge(
+    ctx: click.Context,
+    run: Run,
+    *,
+    select: str,
+    ignore: str,
+    expect: str,
+    as_: str | None,
+    rules_from: tuple[Path, ...],
+) -> Report:
+    """The report on a run, by the values of `judging_options`. Raises UsageError."""
+    how = judging(ctx, program_of(run), select, ignore, expect)
+    try:
+        with working(f"judging {run.name}"):
+            return shstk.check(run, as_=as_, rules_from=rules_from, **vars(how))
+    except UsageError as error:
+        raise source_hint(ctx, error) from error
 
 
 def program_of(run: Run) -> str:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 import shstk
-from shstk.cli.common import as_option, expect_option, open_run, runs_argument
+from shstk.cli.common import open_run, runs_argument
+from shstk.cli.configured import judge, judging_options
 from shstk.cli.terminal import working
 from shstk.schemas.errors import Exit
 
@@ -21,9 +23,11 @@ from shstk.schemas.errors import Exit
     help="The page.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-@expect_option
-@as_option
-def command(runs: tuple[Path, ...], output: Path, force: bool, expect: str, as_: str | None) -> int:
+@judging_options
+@click.pass_context
+def command(
+    ctx: click.Context, /, runs: tuple[Path, ...], output: Path, force: bool, **how: Any
+) -> int:
     """Write one HTML page on the RUNs: verdicts, findings with their evidence, and a picture.
 
     The picture shows every task, every shadow stack, and who was on it how deep, over the
@@ -33,7 +37,8 @@ def command(runs: tuple[Path, ...], output: Path, force: bool, expect: str, as_:
     Exit code 1 if any rule is violated.
     """
     opened = [open_run(path) for path in runs]
-    with working(f"judging and drawing {', '.join(run.name for run in opened)}"):
-        reports = shstk.write_report(opened, output, expect=expect, as_=as_, force=force)
+    judged = [judge(ctx, run, **how) for run in opened]
+    with working(f"drawing {output}"):
+        reports = shstk.write_report(opened, output, reports=judged, force=force)
     click.echo(str(output), err=True)
     return Exit.OK if all(report.clean for report in reports) else Exit.FINDINGS

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 import shstk
 from shstk.cli.common import Window, open_run, run_argument
+from shstk.cli.configured import judge, judging_options
 from shstk.cli.terminal import working
 
 
@@ -24,8 +26,17 @@ from shstk.cli.terminal import working
     metavar="N",
     help="At most N function calls and N system calls: those that last longest.",
 )
+@judging_options
+@click.pass_context
 def command(
-    run: Path, output: Path | None, force: bool, window: tuple[int, int] | None, limit: int
+    ctx: click.Context,
+    /,
+    run: Path,
+    output: Path | None,
+    force: bool,
+    window: tuple[int, int] | None,
+    limit: int,
+    **how: Any,
 ) -> None:
     """Write RUN as a timeline that Perfetto's UI (https://ui.perfetto.dev) opens.
 
@@ -39,8 +50,11 @@ def command(
     """
     opened = open_run(run)
     target = output or Path(f"{opened.name.removesuffix('.run')}.pftrace")
+    report = judge(ctx, opened, **how)
     with working(f"writing {target}"):
-        left_out = shstk.write_timeline(opened, target, window=window, limit=limit, force=force)
+        left_out = shstk.write_timeline(
+            opened, target, window=window, limit=limit, report=report, force=force
+        )
     for sentence in left_out:
         click.echo(f"left out: {sentence} (--window shows a part, --limit more)", err=True)
     click.echo(f"{target}: open it at https://ui.perfetto.dev", err=True)

@@ -89,6 +89,19 @@ def test_matrix_takes_its_kernels(project: Path, run: Path) -> None:
     assert header == "rule,slug,v3,v6,changes"
 
 
+def test_a_report_and_a_timeline_take_them(project: Path, run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("jinja2")
+    (project / "shstk.toml").write_text(
+        'ignore = ["I3"]\n[per-program."p*"]\nselect = ["I", "X"]\n'
+    )
+    page = tmp_path / "page.html"
+    assert invoke("report", run, "-o", page).return_value == Exit.FINDINGS
+    assert "X1 exit-releases-once" in page.read_text()
+    assert "thread-gets-own-stack" not in page.read_text()
+    assert invoke("report", run, "-o", page, "--force", "--select", "I").return_value == Exit.OK
+    assert invoke("timeline", run, "-o", tmp_path / "t", "--select", "Z99").exit_code != 0
+
+
 def test_where_a_value_comes_from(project: Path, run: Path) -> None:
     path = project / "shstk.toml"
     path.write_text('select = ["A", "X1"]\n[per-program."pthread*"]\nignore = ["A6"]\n')

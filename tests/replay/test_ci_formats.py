@@ -12,7 +12,8 @@ from xml.etree import ElementTree
 import pytest
 from listings import LEAK, WELL, threaded
 
-from shstk.replay.baseline import compare, identities
+import shstk
+from shstk.replay.baseline import compare, identities, places
 from shstk.replay.check import Report, check
 from shstk.replay.report import render
 from shstk.schemas.tables import FINDINGS
@@ -103,10 +104,33 @@ def test_junit_holds_whatever_a_run_is_called(reports: list[Report]) -> None:
 
 
 def test_github(reports: list[Report]) -> None:
+    """One for the causes that are alike: GitHub shows no more than ten of a step."""
     lines = render(reports, "github").splitlines()
-    assert len(lines) == count(reports[0])
+    assert len(lines) == len(reports[0].kinds) > 0
     title = reports[0].of("violated")[0].rule
     assert lines[0].startswith(f"::{title.severity} title={title.id} {title.slug}::")
+
+
+def test_github_tells_what_follows() -> None:
+    (line,) = render([check(threaded(NO_STACK), select=["A5", "A7"])], "github").splitlines()
+    assert "title=A5 thread-gets-own-stack" in line
+    assert line.endswith("Leads to A7 thread-starts-at-its-top (1).")
+
+
+def test_function_and_line_where_the_run_has_symbols(tmp_path: Path, schema: Any) -> None:
+    guest = HERE.parents[1] / "fixtures" / "bin" / "faulty.elf"
+    run = shstk.open(shstk.record(guest, "two-tasks", kernel="v3", out=tmp_path / "a.run").path)
+    report = check(run)
+    placed = replace(report, places=places(run, report))
+    log = json.loads(render([placed], "sarif"))
+    assert [error.message for error in schema.iter_errors(log)] == []
+    locations = [result["locations"][0] for result in log["runs"][0]["results"]]
+    lines = [x for x in locations if x["physicalLocation"].get("region", {}).get("startLine")]
+    assert lines
+    for location in lines:
+        assert location["physicalLocation"]["artifactLocation"]["uri"].startswith("fixtures/")
+        assert location["logicalLocations"][1]["kind"] == "function"
+    assert ",file=" in render([placed], "github")
 
 
 def test_github_takes_no_commands_from_a_guest(reports: list[Report]) -> None:
