@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shstk.cli.common import format_option, open_run, pager_option
+from shstk.cli.common import RunPath, format_option, open_run, pager_option
 from shstk.cli.configured import judge, judging_options, program_of, told
 from shstk.cli.terminal import look, show_text
 from shstk.render import write_rows
@@ -21,7 +21,7 @@ _CONFIGURED = ("select", "ignore", "expect", "rules-from", "fail-on", "baseline"
 
 
 @click.command()
-@click.argument("runs", type=click.Path(path_type=Path), metavar="RUN...", nargs=-1)
+@click.argument("runs", type=RunPath(), metavar="RUN...", nargs=-1)
 @judging_options
 @click.option(
     "--rules",

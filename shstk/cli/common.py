@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shstk.replay.run import Run
     from shstk.tracer.plugins.session import Finished
 
+_PLACES = 100  # that a completion offers
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -36,6 +37,25 @@ class Seq(click.ParamType[Any]):
             return positions.parse(value)
         except (ValueError, OverflowError) as error:
             self.fail(str(error), param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The places of the run's faults, signals and clones."""
+        from click.shell_completion import CompletionItem
+
+        # What stands before an option that still lacks its value is in ctx.args.
+        typed = [ctx.params.get("run"), *ctx.args]
+        run = next((t for t in typed if t and (Path(t) / "manifest.json").is_file()), None)
+        if run is None:
+            return []
+        opened = shstk.open(run, verify=False, derive=False)
+        found = []
+        for table in ("faults", "signals", "clones"):
+            for seq in opened.scan(table).select("seq").collect()["seq"]:
+                if (place := positions.show(seq)).startswith(incomplete):
+                    found.append(CompletionItem(place, help=table))
+        return found[:_PLACES]
 
 
 class Window(click.ParamType[Any]):
@@ -60,6 +80,45 @@ class Window(click.ParamType[Any]):
         if not dots or begin > end:
             self.fail(f"{value!r} is not A..B or A..+N (such as 1042..1060, 7.2..+100)", param, ctx)
         return begin, end
+
+
+class RunPath(click.Path):
+    """The directory of a run: completed to runs, and to directories that may hold some."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        folder, _, begun = incomplete.rpartition("/")
+        head = f"{folder}/" if "/" in incomplete else ""
+        try:
+            found = sorted(p for p in Path(head or ".").iterdir() if p.is_dir())
+        except OSError:
+            return []
+        runs = [p for p in found if p.name.startswith(begun) and (p / "manifest.json").is_file()]
+        if runs:
+            return [CompletionItem(head + p.name) for p in runs]
+        return [CompletionItem(incomplete, type="dir")]
+
+
+class PluginName(click.ParamType[Any]):
+    """A plugin that ships, or file.py:Class."""
+
+    name = "plugin"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        from shstk.plugins import SHIPPED
+
+        names = [name for name in SHIPPED if name.startswith(incomplete)]
+        return [CompletionItem(n) for n in names] or [CompletionItem(incomplete, type="file")]
 
 
 class SyscallNames(click.ParamType[Any]):
@@ -202,6 +261,7 @@ rules_from_option = click.option(
 plugin_option = click.option(
     "--plugin",
     "plugins",
+    type=PluginName(),
     multiple=True,
     metavar="PLUGIN[,K=V]",
     help="Attach a plugin: one of `shstk plugins`, or your own: file.py:Class. Repeatable.",
@@ -224,10 +284,8 @@ pager_option = click.option(
     default=True,
     help="Do not show text that is longer than the terminal in $PAGER.",
 )
-run_argument = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
-runs_argument = click.argument(
-    "runs", type=click.Path(path_type=Path), metavar="RUN...", nargs=-1, required=True
-)
+run_argument = click.argument("run", type=RunPath(), metavar="RUN")
+runs_argument = click.argument("runs", type=RunPath(), metavar="RUN...", nargs=-1, required=True)
 
 
 def format_option(*formats: str) -> Callable[[F], F]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
+import shstk
 from shstk.cli import cli
 from shstk.replay.check import chosen
+from shstk.schemas import seq as positions
 from shstk.schemas.errors import UsageError
 
 
@@ -55,3 +59,19 @@ def test_completion() -> None:
 def test_what_is_unknown_ends_a_command() -> None:
     done = CliRunner().invoke(cli, ["explain", "Q9"], standalone_mode=False)
     assert isinstance(done.exception, UsageError)
+
+
+def test_runs_places_plugins_and_calls_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    guest = Path(__file__).parents[2] / "shstk" / "guests" / "pthread.elf"
+    shstk.record(guest, kernel="v3", out="a.run")
+    (tmp_path / "another").mkdir()
+    assert completed("log", incomplete="a") == ["a.run"]
+    (first, *_) = shstk.open("a.run").show("SELECT seq FROM clones").frame["seq"]
+    place = positions.show(first)
+    assert completed("log", "a.run", "--around", incomplete=place) == [place]
+    assert completed("log", "--around", incomplete="1") == []
+    assert completed("record", "--plugin", incomplete="insn") == ["insn_mix"]
+    assert completed("log", "--calls", incomplete="openat,%mem") == ["openat,%memory"]
