@@ -33,7 +33,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from shstk.replay.facts import Facts
+from shstk.replay.facts import Facts, gather_loads
 from shstk.replay.rules import trace
 from shstk.replay.rules.last_write import wrong_loads
 from shstk.replay.rules.outcome import OK, Outcome
@@ -42,6 +42,7 @@ _WORD: Final = 8
 
 NEEDS = ("kernel_memory", "mappings")
 APPLIES = "bytes that the kernel stored or loaded in a recorded run"
+GATHERS = (gather_loads,)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
