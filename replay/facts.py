@@ -35,6 +35,7 @@ from shstk.replay.derive.rows import (
     Transfer,
     called,
     read,
+    transfers,
 )
 from shstk.replay.derive.slots import Loads, loads
 from shstk.replay.derive.ssp_moves import moved_elsewhere, wrong_moves
@@ -145,7 +146,7 @@ class Facts:
 
     @cached_property
     def transfers(self) -> Rows[Transfer]:
-        return read(self.run.table("kernel_memory"), Transfer)
+        return transfers(self.run)
 
     @cached_property
     def mappings(self) -> Rows[Mapping]:

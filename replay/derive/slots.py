@@ -85,10 +85,11 @@ def _of_kernel(
 ) -> Iterator[tuple[int, int | None, int | None, int, int | None, str | None, int | None]]:
     """The words of shadow stacks that the kernel wrote or read."""
     for t in transfers:
-        old, new = (t.bytes[:_WORD], t.bytes[_WORD:]) if t.op == "swap" else (t.bytes, t.bytes)
-        touched = Area(t.addr, len(new))
+        touched = Area(t.addr, max(t.size - _WORD, 0) if t.op == "swap" else t.size)
         if not ledger.touches(t.mm, touched, t.seq):
             continue
+        data = t.bytes
+        old, new = (data[:_WORD], data[_WORD:]) if t.op == "swap" else (data, data)
         load = None if t.op == "write" else t.op
         for addr in range(t.addr // _WORD * _WORD, touched.top, _WORD):
             words = [_word(data, addr - t.addr) for data in (new, old)]

@@ -49,11 +49,11 @@ def check(facts: Facts) -> Iterator[Outcome]:
     if not facts.of_program:
         return
     for t in facts.transfers:
-        size = len(t.bytes) // 2 if t.op == "swap" else len(t.bytes)
+        size = t.size // 2 if t.op == "swap" else t.size
         row = {"seq": t.seq, "tid": t.tid, "mm": t.mm}
         ends = {t.addr, t.addr + max(size, 1) - 1}
         if t.op == "swap" and size != _WORD:
-            yield trace.odd(row, "16 bytes", f"{len(t.bytes)}", "a swap", t.addr)
+            yield trace.odd(row, "16 bytes", f"{t.size}", "a swap", t.addr)
         elif not all(facts.regions.at(t.mm, end, t.seq) for end in ends):
             yield trace.odd(row, "mapped memory", "none", f"{t.op} of {size} bytes", t.addr)
         else:
