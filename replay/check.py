@@ -101,7 +101,7 @@ def check(
     wanted = chosen(select, ignore, rules)
     _hold(run, wanted)
     row = resolve(as_) if as_ is not None else run.row
-    facts = Facts(run, row, expect)
+    facts = Facts(run, row, expect, wanted)
     results = tuple(rule.check(facts) for rule in wanted)
     return Report(run.name, row, expect, results, causes(facts, results), ending(run))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import polars as pl
 
 from shstk.replay.derive.code import Code
+from shstk.replay.derive.gather import Gather, gathered
 from shstk.replay.derive.handlings import Handling, handlings
 from shstk.replay.derive.history import (
     Cloned,
@@ -33,6 +35,7 @@ from shstk.replay.derive.rows import (
     Transfer,
     called,
     read,
+    transfers,
 )
 from shstk.replay.derive.slots import Loads, loads
 from shstk.replay.derive.ssp_moves import moved_elsewhere, wrong_moves
@@ -46,7 +49,10 @@ from shstk.schemas.tables import TABLES
 from shstk.schemas.uapi import PTRACE_TRACEME
 
 if TYPE_CHECKING:
+    from shstk.replay.rules.outcome import Rule
     from shstk.replay.run import Run
+
+T = TypeVar("T")
 
 # Tables that have rows if a program was loaded; handwritten runs need not have them.
 _OF_EVERY_PROGRAM: Final = ("task_events", "syscalls", "mappings", "kernel_memory")
@@ -59,14 +65,17 @@ STATE: Final = ("task_events[lifetimes]", "clones", "syscalls")
 class Facts:
     """One run, judged by one revision's row under one expectation.
 
-    row: the revision to judge by. expect: intent or revision. Derived lists are in seq order.
+    row: the revision to judge by. expect: intent or revision. rules: by which it will be judged;
+    what they gather from cfi is gathered together. Derived lists are in seq order.
     """
 
-    def __init__(self, run: Run, row: Revision, expect: str) -> None:
+    def __init__(self, run: Run, row: Revision, expect: str, rules: Sequence[Rule] = ()) -> None:
         self.run = run
         self.row = row
         self.expect = expect
         self.law: Law = law_of(row, expect, run.manifest.abi)
+        self._rules = rules
+        self._gathered: dict[Callable[[Facts], Gather[Any]], Any] = {}
         self._missing: dict[str, str] = {}
         cpu, off = run.manifest.cpu, run.manifest.nousercfi
         self.supported = has_shadow_stacks(cpu, off, row)
@@ -137,7 +146,7 @@ class Facts:
 
     @cached_property
     def transfers(self) -> Rows[Transfer]:
-        return read(self.run.table("kernel_memory"), Transfer)
+        return transfers(self.run)
 
     @cached_property
     def mappings(self) -> Rows[Mapping]:
@@ -162,6 +171,21 @@ class Facts:
         seqs = self.run.table("clones").select("seq")
         rows = self.run.scan("syscalls").join(seqs.lazy(), on="seq", how="semi")
         return {call.seq: call for call in read(rows, Call)}
+
+    def gathered(self, gather: Callable[[Facts], Gather[T]]) -> T:
+        """What is gathered from all of cfi: one of the rules' `gathers`, or another."""
+        if gather not in self._gathered:
+            named = dict.fromkeys((gather, *self._gathers()))
+            new = [each for each in named if each not in self._gathered]
+            found = gathered(self.run, *(each(self) for each in new))
+            self._gathered |= zip(new, found, strict=True)
+        of_it: T = self._gathered[gather]
+        return of_it
+
+    def _gathers(self) -> Iterator[Callable[[Facts], Gather[Any]]]:
+        for rule in self._rules if self.recorded("cfi") else ():
+            if rule.gathers and not any(map(self.missing, rule.needs)):
+                yield from rule.gathers
 
     # Derived
 
@@ -205,18 +229,19 @@ class Facts:
     @cached_property
     def stretches(self) -> tuple[int, pl.DataFrame]:
         """The number of rows of ssp_path, and ssp_path with one row per unbroken stretch."""
-        return stretches(self.run)
+        return self.gathered(gather_stretches)
 
     @cached_property
     def wrong_moves(self) -> list[dict[str, Any]]:
         """Events with an ssp that nothing explains (derive/ssp_moves.py)."""
         token = 8 if self.row["signal_ssp"] == "moved" else 0
-        return wrong_moves(self.run, self.history, self.stretches[1], token)
+        motions = self.gathered(gather_motions)
+        return wrong_moves(self.run, self.history, self.stretches[1], token, motions)
 
     @cached_property
     def loads(self) -> Loads:
         """Loads from shadow stacks, with the words they should have found (derive/slots.py)."""
-        return loads(self.run, self.transfers, self.ledger, self.regions.changes)
+        return self.gathered(gather_loads)
 
     @cached_property
     def code(self) -> Code:
@@ -236,13 +261,13 @@ class Facts:
     @cached_property
     def visits(self) -> list[Visit]:
         """Accesses by shadow-stack instructions and their faults, by page (derive/pages.py)."""
-        return visits(self.run, self.regions, self.mappings, self.forks, self.loaded)
+        return self.gathered(gather_visits)
 
     @cached_property
     def astray(self) -> dict[Task | None, int]:
         """When each task's ssp was first wrong."""
         first: dict[Task | None, int] = {}
-        moved = moved_elsewhere(self.run, self.history) | wrong_motions(self.run)
+        moved = moved_elsewhere(self.run, self.history) | self.gathered(gather_motions)
         for seq, tid in [*moved.items(), *((w["seq"], w["tid"]) for w in self.wrong_moves)]:
             task = self.history.task(tid, seq)
             first[task] = min(seq, first.get(task, seq))
@@ -289,3 +314,22 @@ class Facts:
         """The calls of map_shadow_stack."""
         calls = self.calls("map_shadow_stack")
         return stack_maps(calls, self.mappings, self.transfers, self.regions)
+
+
+# What is gathered from all of cfi for several rules
+
+
+def gather_loads(facts: Facts) -> Gather[Loads]:
+    return loads(facts.transfers, facts.ledger, facts.regions.changes)
+
+
+def gather_stretches(facts: Facts) -> Gather[tuple[int, pl.DataFrame]]:
+    return stretches(facts.run)
+
+
+def gather_motions(facts: Facts) -> Gather[dict[int, int | None]]:
+    return wrong_motions()
+
+
+def gather_visits(facts: Facts) -> Gather[list[Visit]]:
+    return visits(facts.regions, facts.mappings, facts.forks, facts.loaded)

@@ -22,6 +22,7 @@ from shstk.schemas.tables import DERIVABLE, TABLES, tables_of
 from shstk.schemas.units import UNITS, Unit
 
 PLUGIN: Final = "plugin_"  # the prefix of a plugin's table
+_OF_DATA: Final = 256  # rows of a part where each may hold a megabyte
 _AGAIN: Final = "the run is damaged: copy it again from an intact one, or record it again"
 
 
@@ -138,7 +139,8 @@ class Run:
         """The table in parts, for tables larger than memory."""
         if name not in self._arrow and (file := self.source(name)):
             with pq.ParquetFile(file) as opened:
-                yield from opened.iter_batches()
+                data = any(pa.types.is_binary(column.type) for column in opened.schema_arrow)
+                yield from opened.iter_batches(_OF_DATA if data else 65_536)
         else:
             yield from self.arrow(name).to_batches()
 

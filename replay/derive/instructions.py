@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import polars as pl
 
-if TYPE_CHECKING:
-    from shstk.replay.run import Run
+from shstk.replay.derive.gather import Gather
 
 NO_PAD: Final = 0xFFFF_FFFF  # cfi.value of an lpad row: there was no lpad
 
@@ -42,7 +41,10 @@ def address_due() -> pl.Expr:
     return pl.when(kind() == "sspush").then(before - 8).when(kind() == "sspopchk").then(before)
 
 
-def wrong_motions(run: Run) -> dict[int, int | None]:
+def wrong_motions() -> Gather[dict[int, int | None]]:
     """Instructions with a wrong ssp_after or a wrong address: seq → tid."""
     moved, place = pl.col("ssp_after") != ssp_due(), pl.col("addr") != address_due()
-    return dict(run.scan("cfi").filter(moved | place).select("seq", "tid").collect().iter_rows())
+    found: dict[int, int | None] = {}
+    while piece := (yield):
+        found |= dict(piece.rows.filter(moved | place).select("seq", "tid").iter_rows())
+    return found

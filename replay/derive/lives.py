@@ -13,10 +13,23 @@ if TYPE_CHECKING:
 def with_life(run: Run, rows: pl.LazyFrame) -> pl.LazyFrame:
     """Adds life u64: the seq at which the row's task was made; null where the run does not tell.
     rows: with seq and tid, sorted by seq."""
+    return rows.join_asof(
+        _births(run),
+        left_on="seq",
+        right_on="life",
+        by="tid",
+        check_sortedness=False,
+        coalesce=False,
+    )
+
+
+def births(run: Run) -> pl.Series:
+    """The seqs at which any life begins."""
+    return _births(run).collect()["life"]
+
+
+def _births(run: Run) -> pl.LazyFrame:
     kind = pl.col("kind").cast(pl.String)
     created = run.scan("task_events").filter(kind == "created").select("tid", life="seq")
     cloned = run.scan("clones").select(tid="child_tid", life="seq")
-    births = pl.concat([created, cloned]).drop_nulls().sort("life")
-    return rows.join_asof(
-        births, left_on="seq", right_on="life", by="tid", check_sortedness=False, coalesce=False
-    )
+    return pl.concat([created, cloned]).drop_nulls().sort("life")

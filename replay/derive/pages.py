@@ -8,19 +8,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import polars as pl
 
-from shstk.replay.derive.pieces import pieces
+from shstk.replay.derive.gather import Gather
 from shstk.replay.derive.places import Mark, last_marks
 from shstk.replay.derive.regions import Region, Regions
 from shstk.replay.derive.rows import Copied, Mapping, Rows
 from shstk.schemas.causes import SOFTWARE_CHECK, STORE_ACCESS, STORE_PAGE
 from shstk.schemas.uapi import PAGE, PROT_WRITE
-
-if TYPE_CHECKING:
-    from shstk.replay.run import Run
 
 
 @dataclass(frozen=True)
@@ -44,8 +40,8 @@ class Visit:
 
 
 def visits(
-    run: Run, regions: Regions, mappings: Rows[Mapping], forks: Rows[Copied], whole: bool
-) -> list[Visit]:
+    regions: Regions, mappings: Rows[Mapping], forks: Rows[Copied], whole: bool
+) -> Gather[list[Visit]]:
     """All visits in seq order. whole: the run has every mapping, not only shadow stacks."""
     touched: dict[tuple[int | None, int], int] = {}
     forked: dict[int | None, list[int]] = {}  # when each mm was copied, or made as a copy
@@ -53,7 +49,7 @@ def visits(
         for side in (fork.mm, fork.from_mm):
             forked.setdefault(side, []).append(fork.seq)
     protects = [Mark(m.mm, m.area, m.seq, 0) for m in mappings if m.op == "protect" and m.done]
-    groups = last_marks(_groups(run, mappings, forks), protects).sort("seq")
+    groups = last_marks((yield from _groups(mappings, forks)), protects).sort("seq")
     found = []
     for seq, tid, mm, addr, fault, count, protected in groups.drop("mark").iter_rows():
         region = regions.at(mm, addr, seq)
@@ -68,7 +64,7 @@ def visits(
     return found
 
 
-def _groups(run: Run, mappings: Rows[Mapping], forks: Rows[Copied]) -> pl.DataFrame:
+def _groups(mappings: Rows[Mapping], forks: Rows[Copied]) -> Gather[pl.DataFrame]:
     """seq, tid, mm, addr, fault and count of each visit."""
     times = pl.Series(sorted({r.seq for r in (*mappings, *forks)}), dtype=pl.UInt64)
     fault = pl.col("fault").replace({SOFTWARE_CHECK: None})  # the word was read
@@ -77,8 +73,8 @@ def _groups(run: Run, mappings: Rows[Mapping], forks: Rows[Copied]) -> pl.DataFr
     same = ("mm", "page", "since", "fault")
     differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in same)
     groups = []
-    for piece in pieces(run, "seq", "tid", "mm", "addr", "fault"):
-        rows = piece.rows.filter(
+    while piece := (yield):
+        rows = piece.rows.select("seq", "tid", "mm", "addr", "fault").filter(
             pl.col("addr").is_not_null()
             & (fault.is_null() | fault.is_in([STORE_ACCESS, STORE_PAGE]))
             & ~misaligned

@@ -11,7 +11,7 @@ import polars as pl
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
-ROWS: Final = 2_000_000
+ROWS: Final = 1 << 20  # whole row groups of a recording, and little enough for a cache
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,18 @@ def pieces(
     height = _length(run, table)
     scan = scan.select(columns) if columns else scan
     offsets = range(0, max(height, 1), rows)
+    end = 2**64 - 1
+    before = -1  # the last seq of the piece before
     for offset in reversed(offsets) if backwards else offsets:
-        after = _seq(scan, offset - 1) if offset else -1
-        until = _seq(scan, offset + rows - 1) if offset + rows < height else 2**64 - 1
-        yield Piece(scan.slice(offset, rows).collect(), after, until)
-
-
-def _seq(scan: pl.LazyFrame, row: int) -> int:
-    return int(scan.select("seq").slice(row, 1).collect().item())
+        frame = scan.slice(offset, rows).collect()
+        if backwards:
+            last = scan.select("seq").slice(offset - 1, 1).collect() if offset else None
+            after, until = -1 if last is None else int(last.item()), end
+            end = after
+        else:
+            after, until = before, frame["seq"][-1] if offset + rows < height else end
+            before = until
+        yield Piece(frame, after, until)
 
 
 def _length(run: Run, table: str) -> int:

@@ -7,13 +7,17 @@ a task's life need.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Generic, Protocol, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeAlias, TypeVar
 
 import polars as pl
 
 from shstk.schemas.syscalls import SYSCALLS, name_of
+
+if TYPE_CHECKING:
+    from shstk.replay.run import Run
 
 
 def called(*names: str) -> pl.Expr:
@@ -175,9 +179,13 @@ class Copied:
     from_mm: int | None
 
 
+_Data: TypeAlias = bytes  # which is the name of a column
+
+
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """A row of kernel_memory."""
+    """A row of kernel_memory. size: of its bytes. held: they, or how to read them again: a run may
+    have more of them than memory."""
 
     seq: int
     tid: int | None
@@ -185,7 +193,12 @@ class Transfer:
     during: int | None
     op: str
     addr: int
-    bytes: bytes
+    size: int
+    held: _Data | Callable[[], _Data]
+
+    @property
+    def bytes(self) -> _Data:
+        return self.held() if callable(self.held) else self.held
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +296,31 @@ class Rows(Generic[R]):
 
 def _seq(row: _Row) -> int:
     return row.seq
+
+
+_HELD: Final = 16 << 10  # bytes of a row that are kept: more than any frame of a signal has
+
+
+def transfers(run: Run) -> Rows[Transfer]:
+    """The rows of kernel_memory."""
+    return Rows(_transfers(run))
+
+
+def _transfers(run: Run) -> Iterator[Transfer]:
+    names, row = ("seq", "tid", "mm", "during", "op", "addr"), 0
+    size, data = pl.col("bytes").bin.size(), pl.col("bytes")
+    for batch in run.batches("kernel_memory"):
+        part = pl.DataFrame(batch)
+        told = part.select(*names, size.alias("size"), pl.when(size <= _HELD).then(data))
+        for seq, tid, mm, during, op, addr, length, held in told.iter_rows():
+            again = partial(_bytes, run, row) if held is None else held
+            yield Transfer(seq, tid, mm, during, op, addr, length, again)
+            row += 1
+
+
+def _bytes(run: Run, row: int) -> bytes:
+    data: bytes = run.scan("kernel_memory").select("bytes").slice(row, 1).collect().item()
+    return data
 
 
 def read(frame: pl.DataFrame | pl.LazyFrame, kind: type[R]) -> Rows[R]:

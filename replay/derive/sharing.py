@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
+from shstk.replay.derive.gather import Gather
 from shstk.replay.derive.history import Cloned, History, Task
 from shstk.replay.derive.law import Law
 from shstk.replay.derive.legs import with_legs
-from shstk.replay.derive.lives import with_life
-from shstk.replay.derive.pieces import pieces
+from shstk.replay.derive.lives import births, with_life
 from shstk.replay.derive.stacks import Ledger, Stack
 
 if TYPE_CHECKING:
@@ -43,26 +44,32 @@ class _Pushed:
     highest: int  # address; the frame there is live while the task's ssp is at or below it
 
 
+def pushes(run: Run, ledger: Ledger) -> Gather[tuple[int, list[pl.DataFrame]]]:
+    """The number of pushes on known stacks, and who pushed there in turn (_turns)."""
+    count, turns = 0, []
+    born = births(run)
+    while piece := (yield):
+        legs, others = on_stacks(piece.rows.filter(pl.col("kind") == "sspush"), ledger, born)
+        count += int(legs["count"].sum()) + others.height
+        single = others.with_columns(last="seq", highest="addr")
+        told = pl.concat([legs.select(_PUSHES), single.select(_PUSHES)]).sort("seq")
+        turns.append(_turns(with_life(run, told.lazy()).collect()))
+    return count, turns
+
+
 def clashes(
-    run: Run, history: History, ledger: Ledger, law: Law, path: pl.DataFrame
-) -> tuple[int, list[Clash]]:
-    """The number of pushes on known stacks, and the first clash of each intruder on each stack.
+    turns: Iterable[pl.DataFrame], history: History, ledger: Ledger, law: Law, path: pl.DataFrame
+) -> list[Clash]:
+    """The first clash of each intruder on each stack.
 
     path: the stretches of ssp (derive/ssp_path.py).
     The task that does not own the stack is the intruder; if neither does, the later one is.
     """
-    count = 0
     found: dict[tuple[int, Task | None], Clash] = {}  # (stack, intruder)
-    born = pl.Series([task.born for task in history.tasks], dtype=pl.UInt64)
     excuses, places = _Excuses(history, law), _Places(path)
     by: dict[int, dict[Task | None, _Pushed]] = {}  # stack, then task, in all pieces so far
-    for piece in pieces(run, "seq", "tid", "mm", "kind", "addr", "fault"):
-        pushes, others = on_stacks(piece.rows.filter(pl.col("kind") == "sspush"), ledger, born)
-        count += int(pushes["count"].sum()) + others.height
-        single = others.with_columns(last="seq", highest="addr")
-        told = pl.concat([pushes.select(_PUSHES), single.select(_PUSHES)]).sort("seq")
-        lives = with_life(run, told.lazy()).collect()
-        for mark, tid, seq, addr, last, highest in _turns(lives).iter_rows():
+    for some in turns:
+        for mark, tid, seq, addr, last, highest in some.iter_rows():
             stack, here = ledger.stacks[mark], by.setdefault(mark, {})
             task = history.task(tid, seq)
             for other, theirs in list(here.items()):
@@ -81,7 +88,7 @@ def clashes(
                     found[key] = Clash(stack, seq, tid, addr, other, theirs.last, ssp or 0)
             mine = here.get(task)
             here[task] = _Pushed(last, max(highest, mine.highest if mine else 0))
-    return count, list(found.values())
+    return list(found.values())
 
 
 def _turns(pushes: pl.DataFrame) -> pl.DataFrame:

@@ -7,24 +7,20 @@ and discard clear it, remap moves it, and a fork child inherits what the parent'
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import polars as pl
 
-from shstk.replay.derive.pieces import pieces
+from shstk.replay.derive.gather import Gather
 from shstk.replay.derive.places import Mark, last_marks
 from shstk.replay.derive.regions import Change
 from shstk.replay.derive.rows import Area, Rows, Transfer
 from shstk.replay.derive.stacks import Ledger
 from shstk.schemas.causes import SOFTWARE_CHECK
 
-if TYPE_CHECKING:
-    from shstk.replay.run import Run
-
 _WORD: Final = 8
-_COLUMNS: Final = ("seq", "tid", "mm", "kind", "addr", "value", "operand", "fault")
 LOADER: Final = pl.Enum(["sspopchk", "ssamoswap", "read", "swap"])
 _SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "seq": pl.UInt64,
@@ -50,12 +46,14 @@ class Loads:
     wrong: pl.DataFrame
 
 
-def loads(run: Run, transfers: Rows[Transfer], ledger: Ledger, changes: Sequence[Change]) -> Loads:
+def loads(transfers: Rows[Transfer], ledger: Ledger, changes: Sequence[Change]) -> Gather[Loads]:
     """Every load of a run."""
     kernels = list(_of_kernel(transfers, ledger))
     others = pl.DataFrame(kernels, schema=_SCHEMA, orient="row").sort("seq").lazy()
-    parts = (accesses(piece.rows, piece.span(others).collect()) for piece in pieces(run, *_COLUMNS))
-    return judged(parts, changes)
+    judge = Judge(changes)
+    while piece := (yield):
+        judge.take(accesses(piece.rows, piece.span(others).collect()))
+    return judge.end()
 
 
 def accesses(cfi: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
@@ -87,10 +85,11 @@ def _of_kernel(
 ) -> Iterator[tuple[int, int | None, int | None, int, int | None, str | None, int | None]]:
     """The words of shadow stacks that the kernel wrote or read."""
     for t in transfers:
-        old, new = (t.bytes[:_WORD], t.bytes[_WORD:]) if t.op == "swap" else (t.bytes, t.bytes)
-        touched = Area(t.addr, len(new))
+        touched = Area(t.addr, max(t.size - _WORD, 0) if t.op == "swap" else t.size)
         if not ledger.touches(t.mm, touched, t.seq):
             continue
+        data = t.bytes
+        old, new = (data[:_WORD], data[_WORD:]) if t.op == "swap" else (data, data)
         load = None if t.op == "write" else t.op
         for addr in range(t.addr // _WORD * _WORD, touched.top, _WORD):
             words = [_word(data, addr - t.addr) for data in (new, old)]
@@ -104,44 +103,54 @@ def _word(data: bytes, at: int) -> int | None:
     return int.from_bytes(word, "little") if len(word) == _WORD else None
 
 
-def judged(parts: Iterable[pl.DataFrame], changes: Sequence[Change]) -> Loads:
-    """The loads among the rows of `accesses`, which come in parts.
+class Judge:
+    """Judges the loads among the rows of `accesses`, which it takes in parts.
 
     Loads of words whose contents the run does not tell are left out, and those of what is not
     mapped: I4's. From part to part only the last row of each word is kept, and before each change
     of what is mapped.
     """
-    marks = [Mark(c.mm, c.area, c.seq, number) for number, c in enumerate(changes)]
-    times = pl.Series(sorted({m.seq for m in marks}), dtype=pl.UInt64)
-    right: Counter[str] = Counter()
-    found, asked, known = [], [], []
-    last = pl.DataFrame(schema=_SCHEMA)
-    for part in parts:
-        rows = pl.concat([last, part])
+
+    def __init__(self, changes: Sequence[Change]) -> None:
+        self._changes = changes
+        self._marks = [Mark(c.mm, c.area, c.seq, number) for number, c in enumerate(changes)]
+        self._times = pl.Series(sorted({m.seq for m in self._marks}), dtype=pl.UInt64)
+        self._right: Counter[str] = Counter()
+        self._last = pl.DataFrame(schema=_SCHEMA)
+        self._wrong: list[pl.DataFrame] = []
+        self._asked = [self._last]
+        self._known = [self._last]
+
+    def take(self, part: pl.DataFrame) -> None:
+        rows = pl.concat([self._last, part])
         slot = ["addr"] if rows["mm"].n_unique() == 1 else ["mm", "addr"]
-        rows = rows.with_columns(since=times.search_sorted(rows["seq"]))
+        rows = rows.with_columns(since=self._times.search_sorted(rows["seq"]))
         counts = rows["load"].drop_nulls().value_counts()
-        right.update(dict(counts.iter_rows()))
+        self._right.update(dict(counts.iter_rows()))
         told = _of(rows, _open(rows), slot).with_columns(
             due=pl.col("word").shift().over(slot), due_seq=pl.col("seq").shift().over(slot)
         )
         loads = told.filter(pl.col("load").is_not_null())
         # A word that was touched since anything at all was mapped, unmapped or copied is a plain
         # case.
-        touched = times.search_sorted(loads["due_seq"].fill_null(0)) == loads["since"]
+        touched = self._times.search_sorted(loads["due_seq"].fill_null(0)) == loads["since"]
         plain = touched & loads["due_seq"].is_not_null()
-        found.append(_wrong(loads.filter(plain).drop("since")))
-        asked.append(loads.filter(~plain).drop("since", "due", "due_seq"))
+        self._wrong.append(_wrong(loads.filter(plain).drop("since")))
+        self._asked.append(loads.filter(~plain).drop("since", "due", "due_seq"))
         # a row that the next one follows in the same word is not the last
         rows = rows.filter(~_followed(pl.col("mm", "addr", "since")))
         lasts = _lasts(rows, [*slot, "since"])
-        known.append(lasts.select(*_SCHEMA))
-        last = _lasts(lasts, slot).select(*_SCHEMA).with_columns(load=pl.lit(None, LOADER))
-    held = pl.concat([last.clear(), *known]).unique(["mm", "addr", "seq"]).sort("seq")
-    found.append(_wrong(_trace_back(pl.concat([last.clear(), *asked]), held, marks, changes)))
-    wrong = pl.concat(found).sort("seq")
-    right.subtract(dict(wrong["load"].value_counts().iter_rows()))
-    return Loads(dict(right), wrong)
+        self._known.append(lasts.select(*_SCHEMA))
+        last = _lasts(lasts, slot).select(*_SCHEMA)
+        self._last = last.with_columns(load=pl.lit(None, LOADER))
+
+    def end(self) -> Loads:
+        held = pl.concat(self._known).unique(["mm", "addr", "seq"]).sort("seq")
+        asked = pl.concat(self._asked)
+        found = [*self._wrong, _wrong(_trace_back(asked, held, self._marks, self._changes))]
+        wrong = pl.concat(found).sort("seq")
+        self._right.subtract(dict(wrong["load"].value_counts().iter_rows()))
+        return Loads(dict(self._right), wrong)
 
 
 _WORDS: Final = ("mm", "addr", "since", "word", "load", "found")

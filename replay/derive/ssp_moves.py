@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from shstk.replay.derive.history import History
-from shstk.replay.derive.instructions import wrong_motions
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 
-def wrong_moves(run: Run, history: History, path: pl.DataFrame, token: int) -> list[dict[str, Any]]:
+def wrong_moves(
+    run: Run, history: History, path: pl.DataFrame, token: int, motions: dict[int, int | None]
+) -> list[dict[str, Any]]:
     """Events with a wrong ssp, one per seq. path: the stretches of derive/ssp_path.py.
 
-    token: the bytes by which the revision's deliveries decrement ssp, 8 or 0.
+    token: the bytes by which the revision's deliveries decrement ssp, 8 or 0. motions: the
+    instructions with a wrong one, which other rules report.
 
     Each has seq, tid, mm, cause, what (is wrong), due, is, last (seq of the event before it if the
     two disagree, else None).
@@ -24,7 +26,7 @@ def wrong_moves(run: Run, history: History, path: pl.DataFrame, token: int) -> l
     wrong: dict[int, dict[str, Any]] = {}
     for row in _signals(run, token).iter_rows(named=True):
         wrong.setdefault(row["seq"], row)
-    reported = moved_elsewhere(run, history).keys() | wrong_motions(run).keys() | wrong.keys()
+    reported = moved_elsewhere(run, history).keys() | motions.keys() | wrong.keys()
     for row in _gaps(path).iter_rows(named=True):
         if row["last"] not in reported and row["seq"] not in reported:
             wrong[row["seq"]] = row

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from shstk.replay.derive.pieces import Piece, pieces
+from shstk.replay.derive.gather import Gather
+from shstk.replay.derive.pieces import Piece
 from shstk.replay.derive.rows import called
 from shstk.schemas.uapi import PTRACE_SETREGSET
 
@@ -31,7 +32,7 @@ def ssp_path(run: Run, piece: Piece | None = None) -> pl.LazyFrame:
     return pl.concat([cfi, *others]).sort("tid", "seq", maintain_order=True)
 
 
-def stretches(run: Run) -> tuple[int, pl.DataFrame]:
+def stretches(run: Run) -> Gather[tuple[int, pl.DataFrame]]:
     """The number of rows of ssp_path, and these rows with each unbroken stretch merged into one.
 
     A stretch consists of cfi rows of one task, without events of other tables or tasks in between,
@@ -41,8 +42,8 @@ def stretches(run: Run) -> tuple[int, pl.DataFrame]:
     others = pl.concat(other_events(run)).collect()
     times = pl.concat([others["seq"], run.table("task_events")["seq"]]).unique().sort()
     count, found = others.height, [others.with_columns(last=pl.col("seq"))]
-    for piece in pieces(run, "seq", "tid", "mm", "kind", "ssp_before", "ssp_after"):
-        rows = piece.rows
+    while piece := (yield):
+        rows = piece.rows.select("seq", "tid", "mm", "kind", "ssp_before", "ssp_after")
         count += rows.height
         follows = (
             (pl.col("ssp_before") == pl.col("ssp_after").shift())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from shstk.replay.derive.gather import gathered
 from shstk.replay.derive.lives import with_life
 from shstk.replay.derive.ssp_path import stretches
 
@@ -51,7 +52,7 @@ def _standing(name: str) -> pl.Expr:
 
 def _told(run: Run) -> pl.DataFrame:
     """Every row that tells an ssp, when its stack stands: a call's at its return. ssp 0 is none."""
-    _, path = stretches(run)
+    [(_, path)] = gathered(run, stretches(run))
     returns = run.scan("syscalls").select("seq", "seq_end", "tid")
     told = path.lazy().filter(pl.col("ssp_after").is_not_null())
     return (

@@ -79,10 +79,10 @@ def of_kernel(facts: Facts) -> Iterator[Word]:
     tokens = set(facts.run.table("signals")["token_addr"].drop_nulls())
     maps = {call.seq for call in facts.calls("map_shadow_stack")}
     for t in facts.transfers:
-        new = t.bytes[_WORD:] if t.op == "swap" else t.bytes
-        range_ = Area(t.addr, len(new))
+        range_ = Area(t.addr, max(t.size - _WORD, 0) if t.op == "swap" else t.size)
         if t.op == "read" or not facts.ledger.touches(t.mm, range_, t.seq):
             continue
+        new = t.bytes[_WORD:] if t.op == "swap" else t.bytes
         if t.during in maps:
             writer = "map_shadow_stack"
         elif t.op == "swap":

@@ -121,6 +121,7 @@ def rule_of(module: ModuleType, id: str, slug: str, severity: str) -> Rule:
         also=getattr(module, "ALSO", ()),
         applies=module.APPLIES,
         rests_on=getattr(module, "RESTS_ON", ()),
+        gathers=getattr(module, "GATHERS", ()),
         instances=module.check,
     )
 

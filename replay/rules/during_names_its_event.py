@@ -64,7 +64,8 @@ def check(facts: Facts) -> Iterator[Outcome]:
     events = pl.concat([calls, steps]).with_columns(known=True)
     children = facts.run.table("clones").select(during="seq", tid="child_tid", own=True)
     for name in ("mappings", "kernel_memory"):
-        rows = facts.run.table(name).filter(pl.col("during").is_not_null())
+        every = facts.run.scan(name).select("seq", "tid", "mm", "during")
+        rows = every.filter(pl.col("during").is_not_null()).collect()
         held = rows.join(events, on="during", how="left", maintain_order="left")
         whose = (pl.col("by") == pl.col("tid")).fill_null(True) | pl.lit(name == "kernel_memory")
         held = held.join(children, on=["during", "tid"], how="left", maintain_order="left")
@@ -83,7 +84,8 @@ def check(facts: Facts) -> Iterator[Outcome]:
 def _frames(facts: Facts) -> Iterator[Outcome]:
     """Stores outside of all events: made by a signal delivery, with no instruction of the task
     between the two."""
-    rows = facts.run.scan("kernel_memory").filter(pl.col("during").is_null())
+    every = facts.run.scan("kernel_memory").select("seq", "tid", "mm", "during", "op", "addr")
+    rows = every.filter(pl.col("during").is_null())
     signals = with_clock(facts.run, facts.run.scan("signals").select("seq", "tid"))
     placed = with_clock(facts.run, rows)
     height = rows.select(pl.len()).collect().item()

@@ -41,7 +41,7 @@ from typing import Any, Final
 import polars as pl
 
 from shstk.replay.derive.memory_access import STORES, access_of
-from shstk.replay.derive.pieces import ROWS
+from shstk.replay.derive.pieces import pieces
 from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import OK, Outcome, Satisfied
@@ -68,18 +68,16 @@ APPLIES = "block that ran in a recorded run"
 def check(facts: Facts) -> Iterator[Outcome]:
     if not facts.of_program:
         return
-    yield from _blocks(facts)
-    yield from _steps(facts)
+    firsts: list[pl.DataFrame] = []
+    yield from _steps(facts, firsts)
+    yield from _blocks(facts, pl.concat(firsts))
 
 
-def _blocks(facts: Facts) -> Iterator[Outcome]:
-    flow = (
-        facts.run.scan("flow")
-        .group_by("block")
-        .agg(first=pl.col("seq").min(), by=pl.col("tid").first())
-    )
+def _blocks(facts: Facts, firsts: pl.DataFrame) -> Iterator[Outcome]:
+    """firsts: of each piece of flow, when each of its blocks first ran, and by whom."""
+    flow = firsts.group_by("block").agg(pl.col("first").min(), pl.col("by").first())
     rows = facts.run.table("code").join(
-        flow.collect(), on="block", how="full", coalesce=True, maintain_order="left"
+        flow, on="block", how="full", coalesce=True, maintain_order="left"
     )
     from_file = _FileBytes(facts)
     for number, row in enumerate(rows.iter_rows(named=True), 1):
@@ -155,18 +153,21 @@ class _FileBytes:
             and t.mm == row["mm"]
             and t.seq < row["seq"]
             and t.addr < end
-            and row["pc"] < t.addr + len(t.bytes)
+            and row["pc"] < t.addr + t.size
             for t in self._transfers
         )
 
 
-def _steps(facts: Facts) -> Iterator[Outcome]:
+def _steps(facts: Facts, firsts: list[pl.DataFrame]) -> Iterator[Outcome]:
     """Compare each block's length with the instructions executed, reading flow in pieces."""
     lengths = {block: len(words) for block, words in facts.code.blocks.items()}
-    height = facts.run.scan("flow").select(pl.len()).collect().item()
     halts = _halts(facts)
-    for offset in range(0, height, ROWS):
-        rows = facts.run.scan("flow").slice(offset, ROWS + 1).collect()
+    last: pl.DataFrame | None = None  # the row before the piece
+    for piece in pieces(facts.run, table="flow"):
+        ran = piece.rows.group_by("block", maintain_order=True)
+        firsts.append(ran.agg(first=pl.col("seq").min(), by=pl.col("tid").first()))
+        rows = piece.rows if last is None else pl.concat([last, piece.rows])
+        last = rows.tail(1)
         place = pl.col("seq") // STEPS
         took = rows.with_columns(
             took=place.shift(-1) - place,

@@ -34,12 +34,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from shstk.replay.facts import Facts
+from shstk.replay.facts import Facts, gather_visits
 from shstk.replay.rules import visits
 from shstk.replay.rules.outcome import Outcome
 
 NEEDS = ("cfi", "mappings")
 APPLIES = "first access to a shadow-stack page after a fork"
+GATHERS = (gather_visits,)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

@@ -33,7 +33,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from shstk.replay.facts import Facts
+from shstk.replay.facts import Facts, gather_loads
 from shstk.replay.rules import trace
 from shstk.replay.rules.last_write import wrong_loads
 from shstk.replay.rules.outcome import OK, Outcome
@@ -42,17 +42,18 @@ _WORD: Final = 8
 
 NEEDS = ("kernel_memory", "mappings")
 APPLIES = "bytes that the kernel stored or loaded in a recorded run"
+GATHERS = (gather_loads,)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
     if not facts.of_program:
         return
     for t in facts.transfers:
-        size = len(t.bytes) // 2 if t.op == "swap" else len(t.bytes)
+        size = t.size // 2 if t.op == "swap" else t.size
         row = {"seq": t.seq, "tid": t.tid, "mm": t.mm}
         ends = {t.addr, t.addr + max(size, 1) - 1}
         if t.op == "swap" and size != _WORD:
-            yield trace.odd(row, "16 bytes", f"{len(t.bytes)}", "a swap", t.addr)
+            yield trace.odd(row, "16 bytes", f"{t.size}", "a swap", t.addr)
         elif not all(facts.regions.at(t.mm, end, t.seq) for end in ends):
             yield trace.odd(row, "mapped memory", "none", f"{t.op} of {size} bytes", t.addr)
         else:

@@ -42,7 +42,7 @@ import polars as pl
 from shstk.replay.derive.history import Exited
 from shstk.replay.derive.lives import with_life
 from shstk.replay.derive.rows import Event
-from shstk.replay.facts import STATE, Facts
+from shstk.replay.facts import STATE, Facts, gather_stretches
 from shstk.replay.rules import trace, words
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Satisfied
 
@@ -51,6 +51,7 @@ _SETTERS: Final = ("created", "first_user", "exec_done")
 NEEDS = ("cfi", *STATE, "task_events", "task_events.addr", "kernel_memory")
 ALSO = ("task_events.ssp", "syscalls.ssp_entry")
 APPLIES = "event of a task's life in a recorded run"
+GATHERS = (gather_stretches,)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
+from shstk.replay.derive.gather import Gather
 from shstk.replay.derive.instructions import address_due, done, kind, ssp_due
 from shstk.replay.facts import Facts
 from shstk.replay.rules.outcome import Finding, Outcome, Satisfied, Unknown
@@ -46,36 +47,39 @@ def faults_with(*causes: int) -> Relation:
     return Relation("fault", holds, lambda row: f"fault {allowed}")
 
 
-def judge(facts: Facts, kinds: Sequence[str], *relations: Relation) -> Iterator[Outcome]:
-    """Check every row of these kinds against the relations for all kinds and these.
+class Laws:
+    """The relations that every row of these kinds must satisfy: those for all kinds, and these.
 
-    A row that breaks several is reported for the first.
+    To be named in the rule's GATHERS, and called by its check.
     """
-    laws = (*of_every_instruction(), *relations)
-    rows = facts.run.scan("cfi").filter(kind().is_in(kinds))
-    broken = [(~law.holds).fill_null(False) for law in laws]
-    counts, wrong = pl.collect_all(
-        [
-            rows.select(
-                right=pl.all_horizontal([law.holds.fill_null(False) for law in laws]).sum(),
-                all=pl.len(),
-            ),
-            rows.filter(pl.any_horizontal(broken)).with_columns(
-                kind().alias("kind"),
+
+    def __init__(self, kinds: Sequence[str], *relations: Relation) -> None:
+        self._laws = (*of_every_instruction(), *relations)
+        self._mine = pl.any_horizontal(kind() == name for name in kinds)
+
+    def __call__(self, facts: Facts) -> Gather[list[Outcome]]:
+        """A row that breaks several is reported for the first."""
+        broken = [(~law.holds).fill_null(False) for law in self._laws]
+        holds = pl.all_horizontal([law.holds.fill_null(False) for law in self._laws])
+        of_all, right, found = 0, 0, list[Outcome]()
+        while piece := (yield):
+            of_all += (count := int(piece.rows.select(self._mine.sum()).item()))
+            good = int(piece.rows.select((holds & self._mine).sum()).item()) if count else 0
+            right += good
+            if good == count:
+                continue
+            wrong = piece.rows.filter(self._mine & pl.any_horizontal(broken)).with_columns(
                 moved=ssp_due(),
                 place=address_due(),
                 law=pl.concat_list(broken).list.arg_max(),
-            ),
-        ]
-    )
-    ((right, of_all),) = counts.rows()
-    if right:
-        yield Satisfied(right)
-    if unknown := of_all - right - wrong.height:
-        yield Unknown(f"what was compared is not recorded, in {unknown} of {of_all} rows of cfi")
-    for row in wrong.iter_rows(named=True):
-        law = laws[row["law"]]
-        yield finding(row, law.column, law.due(row))
+            )
+            for row in wrong.iter_rows(named=True):
+                law = self._laws[row["law"]]
+                found.append(finding(row, law.column, law.due(row)))
+        if unknown := of_all - right - len(found):
+            why = f"what was compared is not recorded, in {unknown} of {of_all} rows of cfi"
+            found.append(Unknown(why))
+        return [*([Satisfied(right)] if right else ()), *found]
 
 
 def finding(row: dict[str, Any], column: str, expected: str) -> Finding:

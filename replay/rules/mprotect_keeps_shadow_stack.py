@@ -34,13 +34,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from shstk.replay.facts import Facts
+from shstk.replay.facts import Facts, gather_visits
 from shstk.replay.rules import visits, words
 from shstk.replay.rules.outcome import OK, Finding, Outcome
 from shstk.schemas.uapi import PAGE
 
 NEEDS = ("mappings", "mappings.prot", "syscalls.a0", "syscalls.a1", "syscalls.a2")
 APPLIES = "mprotect of a shadow stack, or access after one"
+GATHERS = (gather_visits,)
 
 _PROTS: Final = 7
 

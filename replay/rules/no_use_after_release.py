@@ -37,8 +37,8 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from shstk.replay.derive.gather import Gather
 from shstk.replay.derive.history import Task
-from shstk.replay.derive.pieces import pieces
 from shstk.replay.derive.sharing import on_stacks
 from shstk.replay.derive.stacks import Stack
 from shstk.replay.facts import STATE, Facts
@@ -51,14 +51,23 @@ _PROGRAMS_OWN = ("munmap", "mmap", "mremap")
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
+    yield from facts.gathered(_accesses)
+
+
+def _accesses(facts: Facts) -> Gather[list[Outcome]]:
     reported: set[tuple[Stack, Task | None]] = set()
-    for piece in pieces(facts.run, "seq", "tid", "mm", "addr", "fault"):
+    found: list[Outcome] = []
+    while piece := (yield):
         rows = piece.rows.filter(pl.col("addr").is_not_null())
         legs, others = on_stacks(rows, facts.ledger)
         late = others.filter(pl.col("gone").is_not_null()).sort("seq")
         if count := int(legs["count"].sum()) + others.height - late.height:
-            yield Satisfied(count)
-        yield from _late(facts, late, reported)
+            found.append(Satisfied(count))
+        found += _late(facts, late, reported)
+    return found
+
+
+GATHERS = (_accesses,)
 
 
 def _late(

@@ -72,7 +72,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
         if name in _SHARED:
             shared += [rows.select("seq", "tid", "mm", table=pl.lit(name)).collect()]
         elif not of_program:
-            steps += [facts.run.table(name).select("seq", "tid", "mm", table=pl.lit(name))]
+            steps += [rows.select("seq", "tid", "mm", table=pl.lit(name)).collect()]
             if "seq_end" in TABLES[name].names:
                 ends = facts.run.table(name).select(pl.col("seq_end").alias("seq"), "tid", "mm")
                 if name == "mms":  # a handwritten run ends one at its last user's own step

@@ -38,16 +38,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from shstk.replay.derive.sharing import clashes
-from shstk.replay.facts import STATE, Facts
+import polars as pl
+
+from shstk.replay.derive.gather import Gather
+from shstk.replay.derive.sharing import clashes, pushes
+from shstk.replay.facts import STATE, Facts, gather_stretches
 from shstk.replay.rules.outcome import Finding, Outcome, Satisfied
 
 NEEDS = ("cfi", *STATE, "mappings[shadow_stack]", "task_events.ssp", "syscalls.ssp_exit")
 APPLIES = "sspush on a known shadow stack"
 
 
+def _pushes(facts: Facts) -> Gather[tuple[int, list[pl.DataFrame]]]:
+    return pushes(facts.run, facts.ledger)
+
+
+GATHERS = (_pushes, gather_stretches)
+
+
 def check(facts: Facts) -> Iterator[Outcome]:
-    count, found = clashes(facts.run, facts.history, facts.ledger, facts.law, facts.stretches[1])
+    count, turns = facts.gathered(_pushes)
+    found = clashes(turns, facts.history, facts.ledger, facts.law, facts.stretches[1])
     if count > len(found):
         yield Satisfied(count - len(found))
     for clash in found:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from shstk.replay.deviations import DEVIATIONS
 from shstk.replay.needs import joined, unobservable
 from shstk.schemas.seq import show
 
 if TYPE_CHECKING:
+    from shstk.replay.derive.gather import Gather
     from shstk.replay.facts import Facts
 
 
@@ -98,7 +99,8 @@ class Rule:
 
     doc: what `explain` prints. needs: the tables and columns that it cannot do without
     (replay/needs.py). also: those that it reads where the recorder can see them. rests_on: the
-    switches of a revision on whose values its findings depend.
+    switches of a revision on whose values its findings depend. gathers: what it asks
+    Facts.gathered for.
     """
 
     id: str
@@ -111,6 +113,7 @@ class Rule:
     applies: str  # what an instance is; printed if there is none
     rests_on: tuple[str, ...]
     instances: Callable[[Facts], Iterator[Outcome]]
+    gathers: tuple[Callable[[Facts], Gather[Any]], ...] = ()
 
     @property
     def title(self) -> str:

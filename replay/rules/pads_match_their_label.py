@@ -37,21 +37,23 @@ import polars as pl
 
 from shstk.replay.derive.instructions import NO_PAD, done
 from shstk.replay.facts import Facts
-from shstk.replay.rules.manual import Relation, faults_with, judge
+from shstk.replay.rules.manual import Laws, Relation, faults_with
 from shstk.replay.rules.outcome import Outcome
 from shstk.schemas.causes import SOFTWARE_CHECK
 
 NEEDS = ("cfi",)
 APPLIES = "landing pad"
 
+_LABEL, _NONE = pl.col("value"), pl.col("value") == NO_PAD
+_FITS = ((_LABEL == 0) | (pl.col("operand") == _LABEL)) & (pl.col("pc") % 4 == 0) & ~_NONE
+_LAWS = Laws(
+    ("lpad",),
+    faults_with(SOFTWARE_CHECK),
+    Relation("fault", ~_NONE | ~done(), lambda row: f"fault {SOFTWARE_CHECK}: no pad is there"),
+    Relation("fault", ~_FITS | done(), lambda row: "no fault: the label fits"),
+)
+GATHERS = (_LAWS,)
+
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    label, none = pl.col("value"), pl.col("value") == NO_PAD
-    fits = ((label == 0) | (label == pl.col("operand"))) & (pl.col("pc") % 4 == 0) & ~none
-    yield from judge(
-        facts,
-        ("lpad",),
-        faults_with(SOFTWARE_CHECK),
-        Relation("fault", ~none | ~done(), lambda row: f"fault {SOFTWARE_CHECK}: no pad is there"),
-        Relation("fault", ~fits | done(), lambda row: "no fault: the label fits"),
-    )
+    yield from facts.gathered(_LAWS)

@@ -39,28 +39,30 @@ import polars as pl
 
 from shstk.replay.derive.instructions import done
 from shstk.replay.facts import Facts
-from shstk.replay.rules.manual import Relation, faults_with, judge
+from shstk.replay.rules.manual import Laws, Relation, faults_with
 from shstk.replay.rules.outcome import Outcome
 from shstk.schemas.causes import SOFTWARE_CHECK, STORE_ACCESS, STORE_PAGE
 
 NEEDS = ("cfi",)
 APPLIES = "sspopchk"
 
+_SAME = pl.col("value") == pl.col("operand")
+_LAWS = Laws(
+    ("sspopchk",),
+    faults_with(STORE_ACCESS, STORE_PAGE, SOFTWARE_CHECK),
+    Relation(
+        "fault",
+        _SAME | ~done(),
+        lambda row: f"fault {SOFTWARE_CHECK}: {row['value']:#x} is not {row['operand']:#x}",
+    ),
+    Relation(
+        "fault",
+        ~_SAME | done() | (pl.col("fault") != SOFTWARE_CHECK),
+        lambda row: f"no software check: both are {row['value']:#x}",
+    ),
+)
+GATHERS = (_LAWS,)
+
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    same = pl.col("value") == pl.col("operand")
-    yield from judge(
-        facts,
-        ("sspopchk",),
-        faults_with(STORE_ACCESS, STORE_PAGE, SOFTWARE_CHECK),
-        Relation(
-            "fault",
-            same | ~done(),
-            lambda row: f"fault {SOFTWARE_CHECK}: {row['value']:#x} is not {row['operand']:#x}",
-        ),
-        Relation(
-            "fault",
-            ~same | done() | (pl.col("fault") != SOFTWARE_CHECK),
-            lambda row: f"no software check: both are {row['value']:#x}",
-        ),
-    )
+    yield from facts.gathered(_LAWS)

@@ -38,13 +38,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from shstk.replay.facts import Facts
+from shstk.replay.facts import Facts, gather_loads, gather_motions
 from shstk.replay.rules.last_write import wrong_loads
 from shstk.replay.rules.outcome import Outcome, Satisfied
 
 NEEDS = ("cfi", "mappings", "kernel_memory", "cfi.value")
 ALSO = ("mms",)
 APPLIES = "sspopchk that loaded its word"
+GATHERS = (
+    gather_loads,
+    gather_motions,
+)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:

@@ -32,13 +32,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from shstk.replay.facts import Facts
-from shstk.replay.rules.manual import faults_with, judge
+from shstk.replay.rules.manual import Laws, faults_with
 from shstk.replay.rules.outcome import Outcome
 from shstk.schemas.causes import STORE_ACCESS, STORE_PAGE
 
 NEEDS = ("cfi",)
 APPLIES = "sspush"
 
+_LAWS = Laws(("sspush",), faults_with(STORE_ACCESS, STORE_PAGE))
+GATHERS = (_LAWS,)
+
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    yield from judge(facts, ("sspush",), faults_with(STORE_ACCESS, STORE_PAGE))
+    yield from facts.gathered(_LAWS)

@@ -35,23 +35,25 @@ import polars as pl
 
 from shstk.replay.derive.instructions import done, kind
 from shstk.replay.facts import Facts
-from shstk.replay.rules.manual import Relation, faults_with, judge
+from shstk.replay.rules.manual import Laws, Relation, faults_with
 from shstk.replay.rules.outcome import Outcome
 from shstk.schemas.causes import ILLEGAL_INSTRUCTION
 
 NEEDS = ("cfi",)
 APPLIES = "read of ssp"
 
+_LAWS = Laws(
+    ("ssrdp", "ssp_read"),
+    faults_with(ILLEGAL_INSTRUCTION),
+    Relation("fault", (kind() != "ssrdp") | done(), lambda row: "no fault"),
+    Relation(
+        "value",
+        (pl.col("value") == pl.col("ssp_before")) | ~done(),
+        lambda row: f"{row['ssp_before']:#x}",
+    ),
+)
+GATHERS = (_LAWS,)
+
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    yield from judge(
-        facts,
-        ("ssrdp", "ssp_read"),
-        faults_with(ILLEGAL_INSTRUCTION),
-        Relation("fault", (kind() != "ssrdp") | done(), lambda row: "no fault"),
-        Relation(
-            "value",
-            (pl.col("value") == pl.col("ssp_before")) | ~done(),
-            lambda row: f"{row['ssp_before']:#x}",
-        ),
-    )
+    yield from facts.gathered(_LAWS)

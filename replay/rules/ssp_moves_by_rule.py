@@ -37,11 +37,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from shstk.replay.facts import STATE, Facts
+from shstk.replay.facts import STATE, Facts, gather_motions, gather_stretches
 from shstk.replay.rules.outcome import Finding, Outcome, Satisfied
 
 NEEDS = ("cfi", *STATE, "signals")
 APPLIES = "event with a task's ssp"
+GATHERS = (
+    gather_stretches,
+    gather_motions,
+)
 RESTS_ON = ("signal_ssp",)
 
 

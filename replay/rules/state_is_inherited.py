@@ -37,9 +37,11 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from shstk.replay.derive.gather import Gather
 from shstk.replay.derive.history import Prctl, Task
-from shstk.replay.derive.lives import with_life
-from shstk.replay.derive.pieces import pieces
+from shstk.replay.derive.instructions import kind
+from shstk.replay.derive.legs import with_legs
+from shstk.replay.derive.lives import births, with_life
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 
@@ -78,12 +80,7 @@ def _instructions(facts: Facts) -> Iterator[Outcome]:
     """Check the first shadow-stack instruction of each task that was created disabled."""
     if not facts.recorded("cfi"):
         return
-    firsts: dict[Task | None, int] = {}
-    for piece in pieces(facts.run, "seq", "tid", "kind", "fault"):
-        works = (pl.col("kind").cast(pl.String) != "lpad") & pl.col("fault").is_null()
-        lives = with_life(facts.run, piece.rows.lazy().filter(works)).group_by("tid", "life")
-        for tid, seq in lives.agg(pl.col("seq").min()).select("tid", "seq").collect().rows():
-            firsts.setdefault(facts.history.task(tid, seq), seq)
+    firsts = facts.gathered(_firsts)
     for task in facts.history.tasks:
         first = firsts.get(task)
         if first is None:
@@ -101,3 +98,20 @@ def _instructions(facts: Facts) -> Iterator[Outcome]:
             note=f"task {task.tid} was created with its shadow stack off and has not set it since",
             evidence=(task.born, first),
         )
+
+
+def _firsts(facts: Facts) -> Gather[dict[Task | None, int]]:
+    """When the first such instruction of each task took effect."""
+    firsts: dict[Task | None, int] = {}
+    born = births(facts.run)
+    works = (kind() != "lpad") & pl.col("fault").is_null()
+    while piece := (yield):
+        rows = with_legs(piece.rows.filter(works).select("seq", "tid", "mm"), born, "left")
+        legs = rows.filter(pl.col("leg") != pl.col("leg").shift(fill_value=0)).lazy()
+        lives = with_life(facts.run, legs).group_by("tid", "life").agg(pl.col("seq").min())
+        for tid, seq in lives.select("tid", "seq").collect().rows():
+            firsts.setdefault(facts.history.task(tid, seq), seq)
+    return firsts
+
+
+GATHERS = (_firsts,)

@@ -38,8 +38,9 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from shstk.replay.derive.gather import Gather
 from shstk.replay.derive.instructions import kind
-from shstk.replay.derive.pieces import pieces
+from shstk.replay.derive.legs import with_legs
 from shstk.replay.derive.status import statuses
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules.manual import finding
@@ -51,21 +52,36 @@ APPLIES = "shadow-stack instruction while enabled, or landing pad after a PR_SET
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    known = statuses(facts.history).lazy()
+    yield from facts.gathered(_effects)
+
+
+def _effects(facts: Facts) -> Gather[list[Outcome]]:
+    """Asks for the status of those rows alike of a leg at once: it is the same."""
+    known = statuses(facts.history)
     pad, illegal = kind() == "lpad", (pl.col("fault") == ILLEGAL_INSTRUCTION).fill_null(False)
-    on = pl.when(pad).then("pads").otherwise("shadow_stack")
-    for piece in pieces(facts.run):
-        rows = (
-            piece.rows.lazy()
+    on = pl.when("pad").then("pads").otherwise("shadow_stack")
+    right, found = 0, list[Outcome]()
+    while piece := (yield):
+        rows = with_legs(
+            piece.rows.select("seq", "tid", "mm", pad=pad, illegal=illegal), known["seq"], "left"
+        )
+        alike = (
+            rows.group_by("leg", "pad", "illegal")
+            .agg(pl.col("seq", "tid").first(), count=pl.len())
+            .sort("seq")
             .join_asof(known, on="seq", by="tid", check_sortedness=False)
-            .with_columns(kind().alias("kind"), on=on)
-            .filter((pl.col("on") | pad) & pl.col("on").is_not_null())
+            .with_columns(on=on)
+            .filter((pl.col("on") | pl.col("pad")) & pl.col("on").is_not_null())
         )
-        count, wrong = pl.collect_all(
-            [rows.select(pl.len()), rows.filter(pl.col("on") == illegal).sort("seq")]
-        )
-        if right := count.item() - wrong.height:
-            yield Satisfied(right)
-        for row in wrong.iter_rows(named=True):
-            due = "no illegal instruction: it is on" if row["on"] else "no effect: it is off"
-            yield finding(row, "fault", due)
+        wrong = alike.filter(pl.col("on") == pl.col("illegal"))
+        right += int(alike["count"].sum()) - int(wrong["count"].sum())
+        if wrong.height:
+            keys = rows.join(wrong, on=["leg", "pad", "illegal"]).select("seq", "on")
+            told = piece.rows.join(keys, on="seq", maintain_order="left")
+            for row in told.iter_rows(named=True):
+                due = "no illegal instruction: it is on" if row["on"] else "no effect: it is off"
+                found.append(finding(row, "fault", due))
+    return [*([Satisfied(right)] if right else ()), *found]
+
+
+GATHERS = (_effects,)

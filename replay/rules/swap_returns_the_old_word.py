@@ -41,20 +41,23 @@ import polars as pl
 
 from shstk.replay.facts import Facts
 from shstk.replay.rules.last_write import wrong_loads
-from shstk.replay.rules.manual import Relation, faults_with, judge
+from shstk.replay.rules.manual import Laws, Relation, faults_with
 from shstk.replay.rules.outcome import Outcome
 from shstk.schemas.causes import ILLEGAL_INSTRUCTION, STORE_ACCESS, STORE_PAGE
 
 NEEDS = ("cfi", "mappings", "kernel_memory")
 APPLIES = "ssamoswap"
 
+_FAULTED = pl.col("fault").is_in([STORE_ACCESS, ILLEGAL_INSTRUCTION]).fill_null(False)
+_WHOLE = pl.col("addr") % 4 == 0
+_LAWS = Laws(
+    ("ssamoswap",),
+    faults_with(ILLEGAL_INSTRUCTION, STORE_ACCESS, STORE_PAGE),
+    Relation("fault", _WHOLE | _FAULTED, lambda row: f"fault {STORE_ACCESS}"),
+)
+GATHERS = (_LAWS,)
+
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    faulted = pl.col("fault").is_in([STORE_ACCESS, ILLEGAL_INSTRUCTION]).fill_null(False)
-    yield from judge(
-        facts,
-        ("ssamoswap",),
-        faults_with(ILLEGAL_INSTRUCTION, STORE_ACCESS, STORE_PAGE),
-        Relation("fault", (pl.col("addr") % 4 == 0) | faulted, lambda row: f"fault {STORE_ACCESS}"),
-    )
+    yield from facts.gathered(_LAWS)
     yield from wrong_loads(facts, "ssamoswap")

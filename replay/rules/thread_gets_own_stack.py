@@ -68,7 +68,7 @@ def _judge(facts: Facts, clone: Cloned) -> Outcome:
         for t in facts.transfers.of(clone.row.tid, clone.seq, clone.row.seq_end)
         if t.op != "read" and t.mm == made[0].mm and made[0].area.holds(t.addr)
     ]:
-        actual = f"the kernel wrote {len(written[0].bytes)} bytes at {written[0].addr:#x}"
+        actual = f"the kernel wrote {written[0].size} bytes at {written[0].addr:#x}"
     else:
         return OK
     note = f"task {child.tid}, made by task {clone.row.tid}, has no stack that is only its own"

@@ -38,22 +38,24 @@ import polars as pl
 
 from shstk.replay.derive.instructions import done
 from shstk.replay.facts import Facts
-from shstk.replay.rules.manual import Relation, faults_with, judge
+from shstk.replay.rules.manual import Laws, Relation, faults_with
 from shstk.replay.rules.outcome import Outcome
 from shstk.schemas.causes import ILLEGAL_INSTRUCTION
 
 NEEDS = ("cfi",)
 APPLIES = "write of csr ssp"
 
+_LAWS = Laws(
+    ("ssp_write",),
+    faults_with(ILLEGAL_INSTRUCTION),
+    Relation(
+        "value",
+        (pl.col("value") % 8 == 0) | ~done(),
+        lambda row: f"{row['value'] // 8 * 8:#x}",
+    ),
+)
+GATHERS = (_LAWS,)
+
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    yield from judge(
-        facts,
-        ("ssp_write",),
-        faults_with(ILLEGAL_INSTRUCTION),
-        Relation(
-            "value",
-            (pl.col("value") % 8 == 0) | ~done(),
-            lambda row: f"{row['value'] // 8 * 8:#x}",
-        ),
-    )
+    yield from facts.gathered(_LAWS)

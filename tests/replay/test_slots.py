@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from shstk.replay.derive.regions import Regions
 from shstk.replay.derive.rows import Copied, Mapping, Rows
-from shstk.replay.derive.slots import LOADER, judged
+from shstk.replay.derive.slots import LOADER, Judge
 
 SCHEMA = {
     "seq": pl.UInt64,
@@ -117,6 +117,9 @@ def test_wrong_loads_are_those_of_the_model(steps: list) -> None:  # type: ignor
     rows = pl.DataFrame(machine.rows, schema=SCHEMA, orient="row")
     regions = Regions(Rows(machine.mappings), Rows(machine.forks), {})
     for height in (1, 4, 100):
-        found = judged(rows.iter_slices(height), regions.changes)
+        judge = Judge(regions.changes)
+        for part in rows.iter_slices(height):
+            judge.take(part)
+        found = judge.end()
         assert found.wrong.select("seq", "due").rows() == machine.wrong
         assert sum(found.right.values()) == rows["load"].count() - len(machine.wrong)
