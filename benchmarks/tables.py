@@ -15,8 +15,8 @@ README: Final = {  # columns of the README's table -> (column, unit) of the part
     "not recorded": ("executed", "MIPS"),
     "`--trace cfi`": ("cfi", "MIPS"),
     "`--trace flow`": ("flow", "MIPS"),
-    "`cfi,flow` (default)": ("cfi,flow", "MIPS"),
-    "bytes an instruction": ("size", "bytes/instruction"),
+    "`cfi,flow`": ("cfi,flow", "MIPS"),
+    "bytes an instruction": ("cfi,flow", "bytes/instruction"),
 }
 
 

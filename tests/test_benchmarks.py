@@ -20,7 +20,7 @@ def benchmarks(*arguments: str | Path) -> str:
 
 def earlier(path: Path) -> Path:
     figures = [{**FIGURE, "column": column, "value": value} for column, value in RECORDING]
-    size = {"column": "size", "value": 0.124, "unit": "bytes/instruction", "most": 0.02}
+    size = {"column": "cfi,flow", "value": 0.124, "unit": "bytes/instruction", "most": 0.02}
     curve = {"title": "check: clones", "across": "clones", "points": [[500, 1.1], [2000, 13.6]]}
     absent = {"spike": "no spike on PATH"}
     part = {"figures": [*figures, {**FIGURE, **size}], "curves": [curve], "absent": absent}
