@@ -20,7 +20,7 @@ def measure(bench: Bench) -> Results:
         for way, cost in costs.items():
             results.add(name, f"{way}, CPU", cost.cpu)
             results.add(name, f"{way}, wall", cost.wall)
-        icount = int(json.loads((out["default"] / "manifest.json").read_text())["icount"])
+        icount = int(json.loads((out["default"] / "manifest.json").read_text())["icount"], 0)
         share = costs["executed"].wall / costs["default"].wall
         results.add(name, "executed / recorded, wall", share, "×", least=0.85)
         results.add(name, "executed", icount / costs["executed"].wall / 1e6, "MIPS")
