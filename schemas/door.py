@@ -22,11 +22,10 @@ import pyarrow.parquet as pq
 
 from shstk.schemas.errors import BadRun
 from shstk.schemas.manifest import NAME as MANIFEST
-from shstk.schemas.manifest import Manifest, PluginEntry, TableEntry
+from shstk.schemas.manifest import PARTIAL, Manifest, PluginEntry, TableEntry
 from shstk.schemas.rows import schema
 from shstk.schemas.tables import TRACED
 
-PARTIAL: Final = ".partial"
 FILES: Final = "files"
 PLUGINS: Final = "plugins"
 

@@ -6,14 +6,15 @@ reads it does not need the file.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from shstk.schemas.errors import ShstkError, UsageError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 GROUP: Final = "shstk.revisions"
 _KEYS: Final = ("base", "switches", "sources")
@@ -38,7 +39,7 @@ def find(name: str) -> Own | None:
     """The revision in a file NAME.toml, or installed under a name. Raises BadRevision."""
     if name.endswith(".toml"):
         return _own(_read(Path(name)), name)
-    for entry in entry_points(group=GROUP, name=name):
+    for entry in _entries(name):
         where = f"entry point {entry.name} = {entry.value}"
         try:
             return _own(entry.load(), where)
@@ -48,10 +49,18 @@ def find(name: str) -> Own | None:
 
 
 def installed() -> list[str]:
-    return sorted(entry.name for entry in entry_points(group=GROUP))
+    return sorted(entry.name for entry in _entries())
+
+
+def _entries(name: str | None = None) -> EntryPoints:
+    from importlib.metadata import entry_points  # a third of the time of --help
+
+    return entry_points(group=GROUP, name=name) if name else entry_points(group=GROUP)
 
 
 def _read(path: Path) -> Any:
+    import tomllib
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from shstk.schemas.tables import TABLES, Column, Table, arrow_schema
+from shstk.schemas.values import Values, by_name
 
 INTEGERS = {
     "u8": (0, 2**8 - 1),
@@ -18,10 +19,6 @@ INTEGERS = {
     "i64": (-(2**63), 2**63 - 1),
 }
 _OTHERS = {"bool": bool, "str": str, "bytes": bytes, "kind": str}
-
-
-TableRow = tuple[str, dict[str, Any]]  # a table and a row of it
-Values = tuple[Any, ...]  # a row as one value for each column of its table, in their order
 
 
 class BadRow(ValueError):
@@ -61,25 +58,6 @@ def check(table: Table, row: Mapping[str, Any]) -> None:
             raise BadRow(f"{table.name}.{column.name}: {value!r} is not one of {column.kinds}")
     if not row.keys() <= set(table.names):
         raise BadRow(f"{table.name} has no column {min(row.keys() - set(table.names))}")
-
-
-def in_order(table: str, columns: Mapping[str, Any]) -> Values:
-    """A row's values in the order of the columns. ValueError for a column the table hasn't."""
-    known = _names(table)
-    if not columns.keys() <= known.keys():
-        raise ValueError(f"{table} has no column {min(columns.keys() - known.keys())}")
-    return tuple(map(columns.get, known))
-
-
-@cache
-def _names(table: str) -> dict[str, None]:
-    """The columns in their order, as a set that keeps it."""
-    return dict.fromkeys(TABLES[table].names)
-
-
-def by_name(table: str, values: Values) -> dict[str, Any]:
-    """The opposite of `in_order`."""
-    return dict(zip(_names(table), values, strict=True))
 
 
 def to_batch(table: Table, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:

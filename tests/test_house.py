@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from imports import circles, imports, modules
@@ -66,7 +67,12 @@ def test_every_import_says_the_installed_name() -> None:
             assert not {n.split(".")[0] for n in named} & (set(MAY_IMPORT) - {"shstk"}), name
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["record", "--help"], ["kernels"]])
+GUEST = str(Path(__file__).parents[1] / "fixtures/bin/sc1.elf")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["record", "--help"], ["kernels"], ["exec", GUEST]]
+)
 def test_light_commands_load_neither_polars_nor_pyarrow(arguments: list[str]) -> None:
     loads_nothing_heavy(f"from shstk.__main__ import run; assert run({arguments}) == 0")
 

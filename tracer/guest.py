@@ -18,6 +18,7 @@ from shstk.tracer.kernel.tree.mounts import host_mounts
 from shstk.tracer.kernel.tree.sandbox import Sandbox
 from shstk.tracer.kernel.tty.terminal import Terminal, Typed
 from shstk.tracer.options import GuestOptions, check_options
+from shstk.tracer.recording.nothing import NullRecorder
 from shstk.tracer.tier import native_after
 
 if TYPE_CHECKING:
@@ -183,10 +184,13 @@ def open_terminal(options: GuestOptions, limits: Limits) -> Terminal:
 
 def execute(options: GuestOptions, plugins: Sequence[Plugin] = ()) -> RunResult:
     """Run without recording. Raises UsageError, BadProgram, BadPlugin, CannotWrite."""
+    rec = NullRecorder()
+    if not plugins:
+        guest = set_up(options, rec)
+        return guest.result(guest.run())
     from shstk.tracer.plugins.session import Plugins
-    from shstk.tracer.recording.recorder import NullRecorder
 
-    watching = Plugins(plugins, NullRecorder())
+    watching = Plugins(plugins, rec)
     guest = set_up(options, watching.recorder, watching.trace)
     watching.attach(guest.k)
     ending = guest.run(watching.alarms())

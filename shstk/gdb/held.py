@@ -10,9 +10,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from shstk.schemas.errors import BadRun
-from shstk.schemas.rows import Values, by_name
 from shstk.schemas.seq import STEPS, show
-from shstk.tracer.recording.recorder import NullRecorder
+from shstk.schemas.values import Values, by_name
+from shstk.tracer.recording.nothing import NullRecorder
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run

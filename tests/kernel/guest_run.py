@@ -14,8 +14,8 @@ from typing import Any
 import riscv_asm
 
 from shstk.schemas.revisions import resolve
-from shstk.schemas.rows import Values, by_name
 from shstk.schemas.tables import TABLES
+from shstk.schemas.values import Values, by_name
 from shstk.tracer._core import Machine
 from shstk.tracer.kernel import loop
 from shstk.tracer.kernel.boot import boot

@@ -11,7 +11,8 @@ from shstk.schemas.errors import CannotWrite
 from shstk.schemas.seq import pack
 from shstk.schemas.vocabulary import CFI_KINDS
 from shstk.tracer.recording import tablefile
-from shstk.tracer.recording.recorder import NullRecorder, Recorder, Thresholds
+from shstk.tracer.recording.nothing import NullRecorder
+from shstk.tracer.recording.recorder import Recorder, Thresholds
 
 
 def test_rows_of_the_kernel_model(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from shstk.schemas.rows import Values, by_name
 from shstk.schemas.tables import TRACED
+from shstk.schemas.values import Values, by_name
 from shstk.tracer.guest import Guest, set_up
 from shstk.tracer.kernel import loop
 from shstk.tracer.kernel.mm.sysvshm import SEGMENTS

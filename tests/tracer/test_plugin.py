@@ -29,7 +29,7 @@ from shstk.tracer.options import GuestOptions
 from shstk.tracer.plugins.session import Plugins
 from shstk.tracer.record import RecordOptions, RecordResult, record
 from shstk.tracer.recording import rundir
-from shstk.tracer.recording.recorder import NullRecorder
+from shstk.tracer.recording.nothing import NullRecorder
 
 FIXTURES = Path(__file__).parents[2] / "fixtures/bin"
 ALL = frozenset({"cfi", "flow", "insn"})

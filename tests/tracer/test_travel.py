@@ -18,7 +18,7 @@ from shstk.schemas.seq import STEPS
 from shstk.schemas.uapi import CLONE_THREAD
 from shstk.tracer._core import USE_LOAD, USE_STORE
 from shstk.tracer.record import RecordOptions, record
-from shstk.tracer.recording.recorder import NullRecorder
+from shstk.tracer.recording.nothing import NullRecorder
 from shstk.tracer.rerun.checkpoint_cache import CheckpointCache
 from shstk.tracer.rerun.travel import Trap, Traps, Traveller, Watch
 from shstk.tracer.tier import why_interpreted

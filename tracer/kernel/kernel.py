@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from shstk.schemas.extensions import OPTIONAL
 from shstk.schemas.machine import CALL_NS, QUANTUM
 from shstk.schemas.revisions import Revision
-from shstk.schemas.rows import TableRow, Values, by_name
 from shstk.schemas.seq import STEPS
 from shstk.schemas.syscalls import SYSCALLS
+from shstk.schemas.values import TableRow, Values, by_name
 from shstk.tracer.kernel.call import RESTART, RESTART_ALWAYS, RESTART_BLOCK, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.sched import Scheduler

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from shstk.schemas.rows import TableRow, Values, by_name, in_order, values_batch
+from shstk.schemas.rows import values_batch
 from shstk.schemas.tables import TABLES, TRACED
+from shstk.schemas.values import TableRow, Values, by_name, in_order
 from shstk.tracer.recording.recorder import Buffers, core_batch, trace_bits
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ import pyarrow as pa
 
 from shstk.schemas.errors import CannotWrite
 from shstk.schemas.manifest import Manifest, PluginEntry
-from shstk.schemas.rows import TableRow, Values, in_order, kind_array, schema, values_batch
+from shstk.schemas.rows import kind_array, schema, values_batch
 from shstk.schemas.tables import FEW, TABLES, TRACED, tables_of
+from shstk.schemas.values import TableRow, Values, in_order
 from shstk.tracer import _core
 from shstk.tracer.recording.rundir import Partial
 
@@ -285,43 +286,6 @@ class Recorder(Collector):
         """The program never started: remove RUN.partial."""
         self._writer.stop()
         self._partial.discard()
-
-
-class NullRecorder:
-    """A recorder that discards everything."""
-
-    keeps = False
-
-    def __init__(self) -> None:
-        self.module_of: Callable[[int, int], int | None] = lambda mm, pc: None
-        self.open_rows: Callable[[], Iterable[TableRow]] = tuple
-        self._inputs: dict[tuple[str, bytes, int], int] = {}
-
-    def begin(self, manifest: Manifest) -> None:
-        pass
-
-    def row(self, table: str, /, **columns: Any) -> None:
-        pass
-
-    def add(self, table: str, values: Values) -> None:
-        pass
-
-    def drain(self, machine: Buffers) -> None:
-        for name in TRACED:
-            if machine.pending(name):
-                machine.drain(name)
-
-    def tick(self, machine: Buffers) -> None:
-        pass
-
-    def input(self, guest_path: str, data: bytes, mode: int, seq: int) -> int:
-        return self._inputs.setdefault((guest_path, data, mode), len(self._inputs) + 1)
-
-    def file(self, data: bytes) -> str:
-        return ""
-
-    def abandon(self, machine: Buffers | None = None) -> None:
-        pass
 
 
 class _MakeBatch(Protocol):

@@ -31,13 +31,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from shstk.schemas.door import FILES, PARTIAL, PLUGINS, faults
+from shstk.schemas.door import FILES, PLUGINS, faults
 from shstk.schemas.errors import BadRun, CannotWrite, OutputExists
 from shstk.schemas.manifest import NAME as MANIFEST
-from shstk.schemas.manifest import U64, Manifest, PluginEntry, TableEntry
-from shstk.schemas.rows import TableRow, to_batch
+from shstk.schemas.manifest import PARTIAL, U64, Manifest, PluginEntry, TableEntry
+from shstk.schemas.rows import to_batch
 from shstk.schemas.seq import STEPS
 from shstk.schemas.tables import TABLES, TRACED, tables_of
+from shstk.schemas.values import TableRow
 from shstk.tracer.recording.directory import locked, publish, remove, sync, writing
 from shstk.tracer.recording.tablefile import (
     GROUP,

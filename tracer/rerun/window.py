@@ -16,7 +16,8 @@ import pyarrow as pa
 from shstk.schemas.seq import STEPS
 from shstk.schemas.tables import WINDOWED
 from shstk.tracer.kernel import loop
-from shstk.tracer.recording.recorder import Buffers, NullRecorder, core_batch, trace_bits
+from shstk.tracer.recording.nothing import NullRecorder
+from shstk.tracer.recording.recorder import Buffers, core_batch, trace_bits
 from shstk.tracer.rerun.checkpoint import NoCheckpoint, restore, save
 
 if TYPE_CHECKING:

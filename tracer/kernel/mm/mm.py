@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from shstk.schemas.rows import Values
 from shstk.schemas.uapi import (
     ERRNO,
     MADV_GUARD_INSTALL,
@@ -28,6 +27,7 @@ from shstk.schemas.uapi import (
     PROT_WRITE,
     RLIM_INFINITY,
 )
+from shstk.schemas.values import Values
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.mm.layout import (
     MIN_ADDR,

@@ -8,8 +8,8 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from shstk.schemas.door import PARTIAL
 from shstk.schemas.errors import BadProgram
+from shstk.schemas.manifest import PARTIAL
 from shstk.tracer.kernel.tree.hosttree import STAGING, HostTree, Layers, Tree
 from shstk.tracer.kernel.tree.staging import cut_off
 

@@ -1,15 +1,13 @@
-"""What a recording of a real kernel costs: python benchmarks/real_kernel.py [--repeat N]
+"""What a recording of a real kernel costs, from power on to power off.
 
-CPU seconds (user and system) of QEMU from power on to power off, medians of N runs: QEMU alone,
-with its clock that counts instructions (-icount), and with the plugin too, which is a recording;
-then the seconds in which the events become a run. `empty` is the boot, `calls` makes 100,000 system
-calls, `sort` and `fib` push and pop. Kernel, firmware and QEMU come from Debian
-(tests/realkernel/machine.py).
+CPU seconds (user and system) of QEMU alone, with its clock that counts instructions (-icount), and
+with the plugin too, which is a recording; then the seconds in which the events become a run.
+`empty` is the boot, `calls` makes 100,000 system calls, `sort` and `fib` push and pop. Kernel,
+firmware and QEMU come from Debian (tests/realkernel/machine.py).
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -17,11 +15,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from executor import build
+from benchmarks import ROOT
+from benchmarks.guests import build
+from benchmarks.harness import Bench, Results
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests/realkernel"))
+sys.path.insert(0, str(ROOT / "tests/realkernel"))
 
-from machine import QEMUS, Machine, machine
+from machine import Machine, NotToBeHad, machine
 
 import shstk
 from shstk.schemas.errors import ShstkError
@@ -107,26 +107,20 @@ def cost(program: Path, m: Machine, repeat: int) -> Cost:
         )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--qemu", choices=QEMUS, default="11")
-    parser.add_argument("names", nargs="*", choices=[*GUESTS, []])
-    options = parser.parse_args()
-    m = machine(options.qemu)
-    heads = (*WAYS, "import", "events", "bytes/event", "of the run")
-    print(f"{'CPU seconds':12}" + "".join(f"{head:>12}" for head in heads))
-    with tempfile.TemporaryDirectory() as directory:
-        for name in options.names or GUESTS:
-            program = build(name, Path(directory), "start_linux.S", flags=FEWER)
-            c = cost(program, m, options.repeat)
-            print(
-                f"{name:12}"
-                + "".join(f"{seconds:12.2f}" for seconds in (*c.seconds.values(), c.imported))
-                + f"{c.events:12}{c.bytes / c.events:12.1f}{c.run / c.events:12.1f}",
-                flush=True,
-            )
-
-
-if __name__ == "__main__":
-    main()
+def measure(bench: Bench) -> Results:
+    results = Results()
+    try:
+        m = machine()
+    except NotToBeHad as error:
+        results.absent["a real kernel"] = str(error)
+        return results
+    for name in GUESTS[: bench.size(4, 1)]:
+        bench.say(name)
+        program = build(name, bench.work, "start_linux.S", flags=FEWER)
+        c = cost(program, m, bench.repeat)
+        for way, seconds in {**c.seconds, "import": c.imported}.items():
+            results.add(name, way, seconds)
+        results.add(name, "events", c.events, "")
+        results.add(name, "of the events", c.bytes / c.events, "bytes/event")
+        results.add(name, "of the run", c.run / c.events, "bytes/event")
+    return results

@@ -1,0 +1,1 @@
+"""The parts: a module each, with a docstring that says what it measures, and `measure`."""
