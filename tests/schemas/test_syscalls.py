@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shstk.replay import decode
-from shstk.schemas.argument_types import ENUMS, FLAGS
+from shstk.schemas.argument_types import COMMANDS, ENUMS, FLAGS
 from shstk.schemas.syscalls import BY_NUMBER, SYSCALLS, Argument, Syscall, name_of, parse
 
 WORDS = st.text(string.ascii_lowercase + string.digits + "_", min_size=1)
@@ -40,4 +40,10 @@ def test_every_argument_has_a_name_and_a_type_that_can_be_shown(call: Syscall) -
 
 def test_every_type_is_used() -> None:
     used = {argument.type for call in SYSCALLS.values() for argument in call.arguments}
+    used |= {
+        type
+        for call in COMMANDS.values()
+        for types in call.types.values()
+        for type in types.values()
+    }
     assert {*FLAGS, *ENUMS} <= used
