@@ -27,6 +27,8 @@ from shstk.schemas.revisions import REVISIONS
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "bin"
 GUESTS = ("a1", "a4", "a7", "x1", "x2", "x4", "sc1", "sc4", "sc7", "signals", "again", "areas")
 
+_COMMITTED = 100_000  # findings at a time
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -60,8 +62,7 @@ def whole(folder: Path, given: argparse.Namespace) -> None:
     began = time.monotonic()
     run(campaign.cells, store, workers=given.jobs, limits=campaign.host, keeping=Keeping())
     print(f"  again, nothing to do: {time.monotonic() - began:.2f} s")
-    first, last = (part["resident"].max() for part in (rows.head(200), rows.tail(200)))
-    print(f"  resident, most: {first >> 20} MiB in the first 200 rows, {last >> 20} in the last")
+    print(f"  resident, most, by fifths of the time: {resident(folder / 'store')} MiB")
     stored = sum(file.stat().st_size for file in (folder / "store").rglob("*.parquet"))
     print(f"  stored: {stored / done.executed:.0f} bytes a cell")
 
@@ -77,6 +78,13 @@ def whole(folder: Path, given: argparse.Namespace) -> None:
     many(folder, store, given.findings)
 
 
+def resident(store: Path) -> list[int]:
+    files = sorted(store.glob("cells/*/*.parquet"), key=lambda file: file.stat().st_mtime_ns)
+    bytes_ = pl.concat(pl.read_parquet(file, columns=["resident"]) for file in files)["resident"]
+    size = -(-len(bytes_) // 5)
+    return [int(bytes_.slice(at, size).max()) >> 20 for at in range(0, len(bytes_), size)]
+
+
 def shell(line: str, folder: Path) -> None:
     subprocess.run(line, shell=True, cwd=folder, capture_output=True, check=False)
 
@@ -86,12 +94,17 @@ def many(folder: Path, store: Store, count: int) -> None:
     real = store.cells.filter(pl.col("causes") > 0).collect()
     wide, cells, made, batch = Store(folder / "wide"), list(store.plan.values()), 0, 0
     keys: list[str] = []
+    copies = 1 + _COMMITTED // real["findings"].list.len().sum()
     while made < count:
-        rows = real.with_columns(key=pl.format("{}-{}", "key", pl.lit(batch)))
+        parts = [
+            real.with_columns(key=pl.format("{}-{}", "key", pl.lit(batch + n)))
+            for n in range(copies)
+        ]
+        rows = pl.concat(parts)
         wide.commit(rows.to_dicts())
         keys += rows["key"].to_list()
         made += rows["findings"].list.len().sum()
-        batch += 1
+        batch += copies
     wide.write_plan([cells[n % len(cells)] for n in range(len(keys))], keys)
     queries = {
         "findings by rule and kernel": wide.findings.group_by("rule", "kernel").len(),

@@ -176,18 +176,20 @@ class Store:
 def merged(stores: Iterable[Store], into: Store) -> int:
     """Join campaigns: the plans, and the rows of their cells, each once, in few files. Returns how
     many cells there are."""
-    plan: dict[str, Cell] = {}
-    rows: dict[str, dict[str, Any]] = {}
-    for store in stores:
-        plan |= store.plan
-        for row in store.cells.collect().iter_rows(named=True):
-            if row["outcome"] == "finished" or row["key"] not in rows:
-                rows[row["key"]] = row
+    parts = list(stores)
+    plan = {key: cell for store in parts for key, cell in store.plan.items()}
+    for kernel in sorted({cell.kernel for cell in plan.values()}):
+        rows: dict[str, dict[str, Any]] = {}  # of one kernel: all of them may not fit in memory
+        for store in parts:
+            for row in store.cells.filter(kernel=kernel).collect().iter_rows(named=True):
+                if row["outcome"] == "finished" or row["key"] not in rows:
+                    rows[row["key"]] = row
+        into.commit(list(rows.values()))
+    for store in parts:
         if store.local and (store.local / "kept").is_dir() and into.local:
             for run in sorted((store.local / "kept").glob("*.run")):
                 if not into.kept(run.name.removesuffix(".run")):
                     shutil.copytree(run, into.local / "kept" / run.name, copy_function=_link)
-    into.commit(list(rows.values()))
     into.write_plan(list(plan.values()), list(plan))
     return len(plan)
 
