@@ -63,15 +63,18 @@ class Store:
     @cached_property
     def plan(self) -> dict[str, Cell]:
         """The cells of the campaign by their keys. Raises NoCampaign."""
+        table = self._planned("key", "spec")
+        specs = zip(*(column.to_pylist() for column in table.columns), strict=True)
+        return {key: from_json(spec) for key, spec in specs}
+
+    def _planned(self, *columns: str) -> pa.Table:
         try:
             with self._fs.open_input_file(f"{self._base}/{_PLAN}") as file:
-                table = pq.read_table(file)
+                return pq.read_table(file, columns=list(columns))
         except (OSError, pa.ArrowInvalid) as error:
             raise NoCampaign(
                 f"{self.where}: there is no campaign", "shstk corpus run CORPUS.toml makes one"
             ) from error
-        specs = zip(*(table[name].to_pylist() for name in ("key", "spec")), strict=True)
-        return {key: from_json(spec) for key, spec in specs}
 
     # ---- rows
 
@@ -104,7 +107,7 @@ class Store:
     def cells(self) -> pl.LazyFrame:
         """The rows of the campaign's cells, each once: the finished one, if there are several."""
         stored = self.every().select("key", "outcome").collect()
-        keys = pl.LazyFrame({"key": list(self.plan)}, schema={"key": pl.String})
+        keys = pl.LazyFrame(self._planned("key"))
         rows = self.every().join(keys, on="key", how="semi")
         if stored["key"].is_duplicated().any():
             rows = rows.sort(pl.col("outcome") != "finished").unique(
