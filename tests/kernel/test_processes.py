@@ -392,3 +392,19 @@ def test_rows_depend_on_nothing_but_the_seed() -> None:
 def test_a_lone_task_is_never_switched() -> None:
     result = run("li t0, 400000\nspin: addi t0, t0, -1\nbnez t0, spin\nsys 94, 0")
     assert [row["why"] for row in result.rows("sched")] == ["start"]
+
+
+def test_a_yield_with_nobody_else_to_run_has_no_effect_later() -> None:
+    result = run("""
+        sys 124
+        sys 220, 17, 0, 0, 0, 0
+        beqz a0, child
+        sys 178
+        sys 260, -1, status, 0, 0
+        sys 94, 0
+    child: sys 93, 0
+        .align 8
+    status: .dword 0
+    """)
+    assert result.status == 0
+    assert [row["why"] for row in result.rows("sched")] == ["start", "blocked", "exited"]

@@ -109,6 +109,7 @@ def _run_on(k: Kernel, task: Task, budget: int) -> None:
         # A sleeper or a timer is a time, and a call takes time.
         if sched.queue or sched.sleepers or armed:
             return
+        sched.yielded = False  # nobody else can run
         budget = end - machine.icount
         if budget <= 0:
             return
