@@ -506,20 +506,24 @@ def write_timeline(
     window: tuple[int, int] | None = None,
     limit: int = 200_000,
     report: Report | None = None,
+    virtual_time: bool = False,
     force: bool = False,
 ) -> list[str]:
     """Write a run as a Perfetto trace. Returns what was left out, one sentence each.
 
     window: only from one seq to another. limit: at most so many function calls and system calls.
-    report: whose findings are marked; by default those of `check`. Raises CannotWrite,
-    OutputExists, and UsageError without the package perfetto.
+    report: whose findings are marked; by default those of `check`. virtual_time: also a track of
+    the virtual time, for which the run is executed again. Raises CannotWrite, OutputExists,
+    UsageError without the package perfetto, and with virtual_time BadRun.
     """
+    from shstk.rerun.clock import switch_times
     from shstk.timeline.build import build
     from shstk.timeline.perfetto import write
     from shstk.writing import whole_file
 
     opened = open(run)
-    timeline = build(opened, report or check(opened), window, limit)
+    times = switch_times(opened) if virtual_time else None
+    timeline = build(opened, report or check(opened), window, limit, times)
     with whole_file(Path(out), force) as file:
         write(timeline, file)
     return timeline.left_out

@@ -26,6 +26,11 @@ from shstk.cli.terminal import working
     metavar="N",
     help="At most N function calls and N system calls: those that last longest.",
 )
+@click.option(
+    "--virtual-time",
+    is_flag=True,
+    help="Add a track of the guest's clock; the run is executed again for it.",
+)
 @judging_options
 @click.pass_context
 def command(
@@ -36,6 +41,7 @@ def command(
     force: bool,
     window: tuple[int, int] | None,
     limit: int,
+    virtual_time: bool,
     **how: Any,
 ) -> None:
     """Write RUN as a timeline that Perfetto's UI (https://ui.perfetto.dev) opens.
@@ -53,7 +59,13 @@ def command(
     report = judge(ctx, opened, **how)
     with working(f"writing {target}"):
         left_out = shstk.write_timeline(
-            opened, target, window=window, limit=limit, report=report, force=force
+            opened,
+            target,
+            window=window,
+            limit=limit,
+            report=report,
+            virtual_time=virtual_time,
+            force=force,
         )
     for sentence in left_out:
         click.echo(f"left out: {sentence} (--window shows a part, --limit more)", err=True)

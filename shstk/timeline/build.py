@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
@@ -27,10 +27,16 @@ _HOW: Final = {"boot": "first task", "worker": "user worker"}
 Row = dict[str, Any]
 
 
-def build(run: Run, report: Report, window: tuple[int, int] | None, limit: int) -> Timeline:
+def build(
+    run: Run,
+    report: Report,
+    window: tuple[int, int] | None,
+    limit: int,
+    times: Mapping[int, int] | None = None,
+) -> Timeline:
     """window: only what happens from one seq to another. limit: of functions and of system calls,
-    keep that many: those that last longest."""
-    return _Build(run, report, window, limit).run()
+    keep that many: those that last longest. times: seq -> virtual time, ns."""
+    return _Build(run, report, window, limit).run(times or {})
 
 
 class _Build:
@@ -48,7 +54,8 @@ class _Build:
         self._arrows = 0
         self._of: dict[tuple[str, int | None, int], list[int]] = {}  # kind, tid, seq -> arrows
 
-    def run(self) -> Timeline:
+    def run(self, times: Mapping[int, int]) -> Timeline:
+        self._clock(times)
         self._tasks()
         handoffs = self._view("handoffs").filter(pl.col("tid").is_not_null())
         stacks, frames = self._view("shadow_stacks"), self._view("frames")
@@ -62,6 +69,13 @@ class _Build:
 
     def _view(self, name: str) -> pl.DataFrame:
         return VIEWS[name].build(self._run)
+
+    def _clock(self, times: Mapping[int, int]) -> None:
+        shown = [(seq, ns) for seq, ns in sorted(times.items()) if self._shown(seq, seq)]
+        if shown:
+            track = self._made.track("virtual time", unit="ns")
+            step = -(-len(shown) // _POINTS)
+            self._made.points += [Point(track, seq, ns) for seq, ns in shown[::step]]
 
     # Tracks of tasks. A tid is used again: each life of one has a track of its own.
 

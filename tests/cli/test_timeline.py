@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +17,13 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
 
 import shstk
 from shstk.cli import cli
-from shstk.schemas.errors import OutputExists
+from shstk.schemas.errors import BadRun, OutputExists
 from shstk.timeline.model import Slice
 from shstk.timeline.perfetto import nested
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "kernel"))
+
+import riscv_asm
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "bin"
 
@@ -179,6 +184,38 @@ def test_the_depth_is_that_of_the_pushes(pictures: Callable[[str, str], Picture]
 
 def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(cli, list(arguments))
+
+
+SLEEPS = """
+    sys 220, 17, 0, 0, 0, 0
+    bnez a0, parent
+    sys 101, rest, 0
+    sys 93, 0
+parent:
+    sys 260, -1, 0, 0, 0
+    sys 94, 0
+    .align 8
+rest: .dword 0, 5000000
+"""
+
+
+def test_virtual_time_jumps_while_every_task_waits(tmp_path: Path) -> None:
+    program = tmp_path / "sleeps"
+    program.write_bytes(riscv_asm.program(SLEEPS))
+    run = shstk.record(program, out=tmp_path / "a.run").path
+    shstk.write_timeline(run, tmp_path / "a.pftrace", virtual_time=True)
+    times = [ns for _, ns in read(tmp_path / "a.pftrace").counters[("virtual time",)]]
+    _, child, parent = times  # the three switches
+    assert 5_000_000 <= parent - child < 6_000_000
+    shstk.write_timeline(run, tmp_path / "b.pftrace")
+    assert ("virtual time",) not in read(tmp_path / "b.pftrace").counters
+
+
+def test_virtual_time_of_a_run_that_cannot_be_executed(tmp_path: Path) -> None:
+    listing = Path(__file__).parents[1] / "rules/A1.md"
+    built = shstk.build(listing, tmp_path / "a.run", run="mapped")
+    with pytest.raises(BadRun, match="no program"):
+        shstk.write_timeline(built, tmp_path / "a.pftrace", virtual_time=True)
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,6 +121,7 @@ class Kernel:
         self.warnings: list[str] = []
         self.ending: str | None = None  # if set, the run ends before the next instruction
         self.on_entry: Callable[[InCall], None] | None = None  # called at the entry of each call
+        self.on_switch: Callable[[int], None] | None = None  # with the seq of each switch of tasks
         self._waiters: dict[Hashable, dict[Task, None]] = {}
         self._mm_count = 0
         self._last_pid = FIRST_PID - 1

@@ -170,9 +170,12 @@ def _idle(k: Kernel) -> bool:
 
 def _switch(k: Kernel, task: Task, last: Task | None) -> None:
     task.hart.clear_reservation()
+    seq = k.seq()
+    if k.on_switch is not None:
+        k.on_switch(seq)
     k.rec.row(
         "sched",
-        seq=k.seq(),
+        seq=seq,
         tid=task.tid,
         mm=task.mm_id,
         from_tid=last.tid if last else None,
