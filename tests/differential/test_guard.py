@@ -17,7 +17,6 @@ SAMPLE = (
     "gdbserver-with-a-wrapper",
     "git-version-control",
     "perl-recursion",
-    "python-signals",
     "sqlite3-file",
     "strace-of-a-pipeline",
 )
