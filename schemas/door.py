@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 
 from shstk.schemas.errors import BadRun
 from shstk.schemas.manifest import NAME as MANIFEST
-from shstk.schemas.manifest import PARTIAL, Manifest, PluginEntry, TableEntry
+from shstk.schemas.manifest import Manifest, PluginEntry, TableEntry
+from shstk.schemas.partial import PARTIAL
 from shstk.schemas.rows import schema
 from shstk.schemas.tables import TRACED
 

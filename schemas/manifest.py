@@ -23,7 +23,6 @@ from shstk.schemas.seq import STEPS
 from shstk.schemas.tables import SCHEMA_VERSION, TABLES, TRACES
 
 NAME: Final = "manifest.json"
-PARTIAL: Final = ".partial"  # follows the name of a run that is being recorded
 
 _DAMAGED: Final = "the run is damaged; record it again"
 

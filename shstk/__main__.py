@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from importlib.util import find_spec
@@ -20,9 +21,14 @@ from shstk.cli.escaping import escaping
 from shstk.cli.terminal import wants_color
 from shstk.schemas.errors import Exit, ShstkError
 
+# Objects made until the collector of cycles runs. At Python's 700 it runs a hundred times while a
+# command is loaded, and finds nothing.
+_COLLECT = 50_000
+
 
 def main() -> None:
     process_is_ours()
+    gc.set_threshold(_COLLECT)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -94,7 +94,6 @@ def record(
     None: no limit. guest: see GuestOptions in shstk.tracer.options. Raises BadProgram, BadPlugin,
     CannotWrite, UsageError.
     """
-    from shstk.plugins.loading import load
     from shstk.tracer.record import RecordOptions
     from shstk.tracer.record import record as run_record
 
@@ -105,10 +104,19 @@ def record(
         trace=frozenset(trace),
         max_size=max_size,
         force=force,
-        plugins=tuple(load(plugin) for plugin in plugins),
+        plugins=tuple(_loaded(plugins)),
         **guest,
     )
     return run_record(options)
+
+
+def _loaded(plugins: Iterable[str | Plugin]) -> list[Plugin]:
+    """Most guests have no plugin, and start sooner without the code that loads one."""
+    if not (wanted := list(plugins)):
+        return []
+    from shstk.plugins.loading import load
+
+    return [load(plugin) for plugin in wanted]
 
 
 def record_real_kernel(options: RealOptions) -> RealResult:
@@ -253,12 +261,11 @@ def execute(
 
     Raises BadProgram, BadPlugin, UsageError.
     """
-    from shstk.plugins.loading import load
     from shstk.tracer.guest import execute as run_guest
     from shstk.tracer.options import GuestOptions
 
     options = GuestOptions(str(program), args, **guest)
-    return run_guest(options, [load(plugin) for plugin in plugins])
+    return run_guest(options, _loaded(plugins))
 
 
 def replay_run(
@@ -274,10 +281,9 @@ def replay_run(
     much agrees, and the first disagreement. Raises BadPlugin, and BadRun, also for a run that was
     not recorded from a program.
     """
-    from shstk.plugins.loading import load
     from shstk.rerun.compare import replay as run_replay
 
-    loaded = [load(plugin) for plugin in plugins]
+    loaded = _loaded(plugins)
     return run_replay(open(run), until=until, plugins=loaded, **running)
 
 
@@ -426,7 +432,6 @@ def matrix(
     that are complete. trace, max_size: as for `record`. plugins: as texts.
     """
     from shstk.notebook import Matrix, judged
-    from shstk.plugins.loading import load
     from shstk.schemas.errors import UsageError
     from shstk.sweep.kernels import matrix as run_matrix
     from shstk.sweep.kernels import run_name
@@ -445,7 +450,7 @@ def matrix(
         interrupted=interrupted,
         trace=trace,
         max_size=max_size,
-        plugins=lambda: tuple(load(plugin) for plugin in texts),
+        plugins=lambda: tuple(_loaded(texts)),
     )
     runs = {k: open(Path(keep) / run_name(k), verify=False) if keep else None for k in reports}
     return Matrix({kernel: judged(report, runs[kernel]) for kernel, report in reports.items()})

@@ -77,6 +77,14 @@ def test_light_commands_load_neither_polars_nor_pyarrow(arguments: list[str]) ->
     loads_nothing_heavy(f"from shstk.__main__ import run; assert run({arguments}) == 0")
 
 
+def test_recording_loads_neither_the_rules_nor_polars(tmp_path: Path) -> None:
+    arguments = ["record", "-o", str(tmp_path / "hello.run"), GUEST]
+    loads_none_of(
+        {"polars", "elftools", "shstk.replay"},
+        f"from shstk.__main__ import run; assert run({arguments}) == 0",
+    )
+
+
 def test_no_command_loads_them_before_it_runs() -> None:
     """So that every --help, and completion, is there at once."""
     modules = [module_of(name) for name in COMMANDS]
@@ -84,5 +92,9 @@ def test_no_command_loads_them_before_it_runs() -> None:
 
 
 def loads_nothing_heavy(script: str) -> None:
-    script += "\nimport sys; assert not {'polars', 'pyarrow'} & set(sys.modules)"
+    loads_none_of({"polars", "pyarrow", "elftools"}, script)
+
+
+def loads_none_of(modules: set[str], script: str) -> None:
+    script += f"\nimport sys; assert not {modules} & set(sys.modules)"
     subprocess.run([sys.executable, "-P", "-c", script], check=True, capture_output=True)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from typing import TextIO
 
+_BREAKS: Final = {ord(char): None for char in "\t\n"}
 _COLOR: Final = re.compile("\x1b\\[(?:0|1|2|3[0-7]|9[0-7])m")
 # Group 1: the colors and the bold that shstk itself writes. The others: control characters but tab
 # and newline, characters that turn the direction of text, and bytes that are no UTF-8.
-_COMMAND: Final = re.compile(
+_COMMAND: Final = (
     f"({_COLOR.pattern})"
     "|[\0-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -25,7 +26,9 @@ _COMMAND: Final = re.compile(
 
 def escaped(text: str) -> str:
     r"""The text with \x1b for an escape character, and so on."""
-    return _COMMAND.sub(lambda found: found[1] or _spelled(found[0]), text)
+    if text.isascii() and text.translate(_BREAKS).isprintable():
+        return text  # most are; the pattern takes longer to compile than --help to print
+    return re.sub(_COMMAND, lambda found: found[1] or _spelled(found[0]), text)
 
 
 def _spelled(char: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 import time
@@ -42,6 +41,8 @@ def wants_color() -> bool | None:
 def look() -> Look:
     """How text is set on standard output: lines are broken for a terminal only, so that a pipe can
     be searched line by line."""
+    import shutil  # loads three packers, which no guest needs
+
     from shstk.replay.look import Look
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
@@ -54,6 +55,8 @@ def _styled(text: str, style: str) -> str:
 
 def show_text(text: str, pager: bool) -> None:
     """Print a text; if it is longer than the terminal, in a pager ($PAGER, less)."""
+    import shutil
+
     lines = text.count("\n")
     if pager and sys.stdout.isatty() and lines >= shutil.get_terminal_size().lines:
         click.echo_via_pager(escaped(text), color=wants_color() is not False)

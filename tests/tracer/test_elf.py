@@ -61,6 +61,36 @@ def test_bad_programs(data: bytes, what: str) -> None:
     assert error.value.hint
 
 
+def test_section_headers_do_not_matter() -> None:
+    """The kernel reads none: a program may have none, or wrong ones."""
+    assert elf.parse(patched((40, "<Q", 2**63)), "/x") == elf.parse(GOOD, "/x")
+
+
+def test_the_build_id() -> None:
+    """Of the first NT_GNU_BUILD_ID; a note before it is skipped, a damaged one ends the search."""
+    other = struct.pack("<III4s3sx", 4, 3, 1, b"GNU\0", b"abc")
+    ours = struct.pack("<III4s", 4, 3, 3, b"GNU\0") + b"\x12\x34\x56"
+    header = next(PHDR + 56 * i for i in range(8) if PHDR + 56 * i != LOAD)
+    for note, found in ((other + ours, "123456"), (other, None), ((other + ours)[:-1], None)):
+        at, size = (header + 8, "<Q", len(GOOD)), (header + 32, "<Q", len(note))
+        assert elf.parse(patched((header, "<I", 4), at, size) + note, "/x").build_id == found
+
+
+def test_the_libraries_of_a_program() -> None:
+    """DT_RUNPATH counts before DT_RPATH, and the tags end at DT_NULL."""
+    strings = b"\0libc.so\0/a:/b\0/c\0"
+    table = len(GOOD)
+    load = (LOAD + 8, "<Q", table), (LOAD + 32, "<Q", len(strings)), (LOAD + 40, "<Q", 4096)
+    header = next(PHDR + 56 * i for i in range(8) if PHDR + 56 * i != LOAD)
+    address = struct.unpack_from("<Q", GOOD, LOAD + 16)[0]
+    pairs = ((1, 1), (15, 15), (29, 9), (5, address), (0, 1), (1, 9))
+    tags = b"".join(struct.pack("<qQ", *pair) for pair in pairs)
+    at = (header + 8, "<Q", table + len(strings)), (header + 32, "<Q", len(tags))
+    data = patched((header, "<I", 2), *at, *load) + strings + tags
+    assert elf.dynamic(data) == (["libc.so"], ["/a", "/b"])
+    assert elf.dynamic(GOOD) == elf.dynamic(b"") == ([], [])
+
+
 def test_a_dynamic_program_names_its_interpreter() -> None:
     interp = len(GOOD)
     name = b"/lib/ld-musl-riscv64.so.1\0"

@@ -34,7 +34,8 @@ import pyarrow.parquet as pq
 from shstk.schemas.door import FILES, PLUGINS, faults
 from shstk.schemas.errors import BadRun, CannotWrite, OutputExists
 from shstk.schemas.manifest import NAME as MANIFEST
-from shstk.schemas.manifest import PARTIAL, U64, Manifest, PluginEntry, TableEntry
+from shstk.schemas.manifest import U64, Manifest, PluginEntry, TableEntry
+from shstk.schemas.partial import PARTIAL
 from shstk.schemas.rows import to_batch
 from shstk.schemas.seq import STEPS
 from shstk.schemas.tables import TABLES, TRACED, tables_of

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shstk.schemas.errors import BadProgram
-from shstk.schemas.manifest import PARTIAL
+from shstk.schemas.partial import PARTIAL
 from shstk.tracer.kernel.tree.hosttree import STAGING, HostTree, Layers, Tree
 from shstk.tracer.kernel.tree.staging import cut_off
 
