@@ -6,15 +6,13 @@ instructions of an extension are rows of tracer/core/isa, under the same name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Final
+from typing import Final, NamedTuple
 
 IMA_EXT_0, IMA_EXT_1 = 4, 16  # keys of riscv_hwprobe (asm/hwprobe.h)
 
 
-@dataclass(frozen=True)
-class Extension:
+class Extension(NamedTuple):
     """hwprobe: key and bit; None: riscv_hwprobe does not report it. optional: --cpu names it.
 
     rva23: a guarantee about memory, without instructions; kernels with the switch `ima_ext_1` know

@@ -7,7 +7,7 @@ What a value *does* is implemented in tracer/kernel (as hooks) and, independentl
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from shstk.schemas.errors import UsageError
 from shstk.schemas.own_revisions import BadRevision, find, installed, refused
@@ -15,8 +15,7 @@ from shstk.schemas.own_revisions import BadRevision, find, installed, refused
 SEED: Final = "20240403234054.2020347-16-debug@rivosinc.com"
 
 
-@dataclass(frozen=True)
-class Switch:
+class Switch(NamedTuple):
     name: str
     values: tuple[str, ...]  # empty: free form, see `doc`
     doc: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shstk.schemas import vocabulary as words
 from shstk.schemas.units import Unit
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION: Final = 5
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     name: str
     type: str
     unit: Unit

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from shstk.schemas.errors import BadProgram
@@ -43,8 +42,7 @@ _LINUX_NOTE: Final = struct.pack("<III8s", 6, 4, 0, b"Linux")
 _HWCAP: Final = sum(1 << ord(name) - ord("a") for name in EXTENSIONS if len(name) == 1)
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """A PT_LOAD."""
 
     vaddr: int
@@ -54,8 +52,7 @@ class Segment:
     prot: int
 
 
-@dataclass(frozen=True)
-class Image:
+class Image(NamedTuple):
     """An executable. Addresses are those in the file; a PIE is loaded with a bias."""
 
     pie: bool
@@ -306,8 +303,7 @@ def _from(address: int, headers: list[_Phdr], data: bytes) -> bytes:
     return b""
 
 
-@dataclass(frozen=True)
-class Stack:
+class Stack(NamedTuple):
     """The initial stack: `data` goes to `sp`; the other fields are addresses in it."""
 
     sp: int

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -24,8 +23,7 @@ def i64(word: int) -> int:
     return (word ^ 1 << 63) - (1 << 63)
 
 
-@dataclass(frozen=True)
-class Wait:
+class Wait(NamedTuple):
     """The task blocks. When it wakes, its handler is called again with the same arguments.
 
     `Kernel.wake_key(key)` wakes it, or the virtual clock when it reaches `deadline_ns`, or (if
@@ -67,8 +65,7 @@ class Interrupted(Exception):
 Handler = Callable[["Kernel", "Task", Args], Outcome]
 
 
-@dataclass(frozen=True)
-class Interruption:
+class Interruption(NamedTuple):
     """A call that ended with RESTART_BLOCK (struct restart_block): a plain restart would begin its
     timeout anew. expires: as in Blocked."""
 
@@ -77,8 +74,7 @@ class Interruption:
     expires: int | None
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One row of the system call table. schemas/syscalls.py has the number of each name.
 
     klass: "modelled" (behaves as on Linux), "simple" (returns a constant, or nearly so) or

@@ -202,8 +202,7 @@ class CpuTime:
         return CpuTime(self.user + other.user, self.system + other.system)
 
 
-@dataclass(frozen=True)
-class TraceeEnd:
+class TraceeEnd(NamedTuple):
     """The end of a tracee, for its tracer."""
 
     tid: int

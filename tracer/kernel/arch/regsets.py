@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shstk.schemas.uapi import NT_PRFPREG, NT_PRSTATUS, NT_RISCV_USER_CFI, NT_RISCV_VECTOR
 from shstk.schemas.uapi import PTRACE_CFI_BRANCH_EXPECTED_LANDING_PAD_STATE as ELP
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
 CFI_SETTABLE: Final = ELP | SS_PTR
 
 
-@dataclass(frozen=True)
-class Regset:
+class Regset(NamedTuple):
     """iov_len must be a multiple of `word` bytes."""
 
     word: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shstk.schemas.uapi import MINSIGSTKSZ, RISCV_V_MAGIC, RISCV_ZICFISS_MAGIC, SI_KERNEL
 from shstk.tracer.kernel.arch import vectors
@@ -42,8 +42,7 @@ UC_SIGMASK: Final = 40
 SC_REGS: Final = 176
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """Offsets in the ucontext, and the parts of the frame's size."""
 
     fpregs: int

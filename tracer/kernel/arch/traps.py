@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shstk.schemas.causes import (
     BREAKPOINT,
@@ -42,8 +41,7 @@ if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
 
 
-@dataclass(frozen=True)
-class Trap:
+class Trap(NamedTuple):
     """An exception that always raises the same signal. si_addr is the instruction's address."""
 
     signal: str

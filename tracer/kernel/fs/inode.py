@@ -12,7 +12,7 @@ import hashlib
 import os
 import stat
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shstk.schemas.uapi import F_SEAL_SEAL
 from shstk.tracer._core import Pages
@@ -42,8 +42,7 @@ def path_ino(path: str) -> int:
     return 1 << 32 | int.from_bytes(digest[:5], "little") << 8
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """Where the contents of an inode come from, and its path in the guest."""
 
     tree: Tree

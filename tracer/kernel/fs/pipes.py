@@ -6,7 +6,7 @@ import stat
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from shstk.schemas.uapi import (
     FIONREAD,
@@ -203,8 +203,7 @@ def set_pipe_size(k: Kernel, t: Task, fd: int, arg: int) -> int:
     return size
 
 
-@dataclass(frozen=True)
-class _Opening:
+class _Opening(NamedTuple):
     """A blocked open. others: how often the other end had been opened when it began."""
 
     end: PipeEnd

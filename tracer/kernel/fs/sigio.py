@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shstk.schemas.uapi import (
     F_OWNER_PGRP,
@@ -36,8 +35,7 @@ _SIGIO, _SIGURG = SIGNALS["SIGIO"], SIGNALS["SIGURG"]
 _OWNER_EX: Final = struct.Struct("<ii")  # struct f_owner_ex: type, pid
 
 
-@dataclass(frozen=True)
-class Owner:
+class Owner(NamedTuple):
     """kind: F_OWNER_TID, PID or PGRP."""
 
     kind: int

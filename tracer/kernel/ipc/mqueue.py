@@ -6,7 +6,7 @@ import stat
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shstk.schemas.uapi import (
     O_ACCMODE,
@@ -42,8 +42,7 @@ _SIGEV_SIGNAL, _SIGEV_NONE, _SIGEV_THREAD = 0, 1, 2
 _SIGEVENT: Final = struct.Struct("<Qii48x")  # value, signo, notify
 
 
-@dataclass(frozen=True)
-class _Message:
+class _Message(NamedTuple):
     priority: int
     text: bytes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shstk.schemas.uapi import (
     IPC_INFO,
@@ -39,8 +39,7 @@ _DS: Final = struct.Struct("<qqqQQQii16x")
 _INFO: Final = struct.Struct("<7iH2x")  # struct msginfo
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):
     kind: int
     text: bytes
 

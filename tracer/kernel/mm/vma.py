@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shstk.schemas.uapi import PAGE, PROT_EXEC, PROT_READ, PROT_WRITE
@@ -17,8 +16,7 @@ _PERM_SS: Final = 8
 _PERM_SHARED: Final = 16
 
 
-@dataclass(frozen=True)
-class MappedFile:
+class MappedFile(NamedTuple):
     """The file of an area, or the shared memory. `input` is inputs.input.
 
     writable: whether a shared mapping may write to it.

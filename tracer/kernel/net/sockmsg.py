@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shstk.schemas.uapi import (
     MSG_CMSG_CLOEXEC,
@@ -40,8 +39,7 @@ _CMSGHDR: Final = struct.Struct("<Qii")  # len, level, type
 _CONTROL_MAX: Final = 1 << 17  # net.core.optmem_max
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """name: the receiver's struct sockaddr, of a message that is sent. name_at and name_size: where
     the sender's is stored."""
 
@@ -141,8 +139,7 @@ def send(
             return done
 
 
-@dataclass(frozen=True)
-class Received:
+class Received(NamedTuple):
     """result: of the call. files: owned by the caller now. pid: the sender's."""
 
     result: int

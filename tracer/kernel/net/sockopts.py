@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shstk.schemas.uapi import (
     AF_INET6,
@@ -49,8 +48,7 @@ _V6ONLY: Final = (IPPROTO_IPV6, 26)
 _SET_ONLY: Final = (32, 33)  # SO_SNDBUFFORCE, SO_RCVBUFFORCE
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """An int. default: its value until it is set, and after it was set to `resets`. low and high:
     the values that it takes; others are `refused`. boolean: it reads as 0 or 1."""
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shstk.schemas.uapi import O_CLOEXEC, RLIM_INFINITY, RLIMITS
 from shstk.tracer.kernel.arch import hwprobe
@@ -29,8 +28,7 @@ _STATES: Final = {
 }
 
 
-@dataclass(frozen=True)
-class TaskText:
+class TaskText(NamedTuple):
     write: Callable[[Kernel, Task], bytes]
     mode: int = 0o444
 

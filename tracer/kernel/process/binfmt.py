@@ -6,8 +6,7 @@ As fs/binfmt_script.c and fs/binfmt_elf.c do up to the point of no return.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shstk.schemas.errors import BadProgram
 from shstk.tracer import elf
@@ -33,8 +32,7 @@ class NotRunnable(BadProgram):
         self.errno = errno
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """name: the path passed to execve. file: the ELF file at that path, or named by `#!` lines."""
 
     name: bytes

@@ -6,8 +6,8 @@ Also getcpu, membarrier and ioprio.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shstk.schemas.uapi import (
     IOPRIO_WHO_PGRP,
@@ -75,8 +75,7 @@ def _check_pid(pid: int, *pointers: int) -> None:
         raise Errno("EINVAL")
 
 
-@dataclass(frozen=True)
-class _Wanted:
+class _Wanted(NamedTuple):
     """The parts of struct sched_attr that sched_setscheduler has too."""
 
     policy: int

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shstk.schemas.uapi import (
     __WALL,
@@ -43,8 +42,7 @@ _WAIT4_OPTIONS: Final = WNOHANG | WUNTRACED | WCONTINUED | __WNOTHREAD | __WALL 
 _WAITID_OPTIONS: Final = _WAIT4_OPTIONS | WEXITED | WNOWAIT
 
 
-@dataclass(frozen=True)
-class _Report:
+class _Report(NamedTuple):
     """What a wait reports. status: a wait status. code, value: for waitid's siginfo."""
 
     pid: int

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shstk.schemas.uapi import SI_TKILL, SI_USER, SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGSET_SIZE
 from shstk.tracer.kernel.arch.sigframe import SP, altstack_flags, read_altstack, set_altstack
@@ -110,8 +109,7 @@ def sys_rt_sigsuspend(k: Kernel, t: Task, a: Args) -> Outcome:
     return RESTART_NO_HAND if signals.has_pending(t) else Wait("rt_sigsuspend")
 
 
-@dataclass(frozen=True)
-class _Wanted:
+class _Wanted(NamedTuple):
     """The signals that a blocked rt_sigtimedwait waits for."""
 
     signals: int

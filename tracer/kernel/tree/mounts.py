@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from shstk.schemas.errors import BadProgram
 from shstk.schemas.partial import PARTIAL
@@ -14,8 +14,7 @@ from shstk.tracer.kernel.tree.hosttree import STAGING, HostTree, Layers, Tree
 from shstk.tracer.kernel.tree.staging import cut_off
 
 
-@dataclass(frozen=True)
-class Mount:
+class Mount(NamedTuple):
     """A tree of the host, as an entry of manifest.trees.
 
     option: the command-line option that gave it. kept: the tree that receives the guest's changes

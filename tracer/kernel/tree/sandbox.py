@@ -11,7 +11,7 @@ import stat
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shstk.schemas import uapi
 from shstk.schemas.errors import BadProgram
@@ -88,8 +88,7 @@ class Found:
         return self.inode
 
 
-@dataclass(frozen=True)
-class ExecFile:
+class ExecFile(NamedTuple):
     """A program, read and recorded as an input."""
 
     guest_path: str
