@@ -128,7 +128,8 @@ class Run:
             return self._arrow[name]
         if file := self.source(name):
             try:
-                self._arrow[name] = pq.read_table(file)
+                with pq.ParquetFile(file) as opened:  # read_table would load pyarrow.dataset
+                    self._arrow[name] = opened.read()
             except (OSError, pa.ArrowException) as e:
                 raise BadRun(f"{file}: {e}", _AGAIN) from e
         else:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shstk.schemas.errors import BadRun
@@ -127,8 +126,9 @@ def _files(path: Path, manifest: Manifest) -> Iterator[Fault]:
     hashes: set[str | None] = {manifest.stdin}
     for name in _HASHES:
         if name in manifest.tables:
-            table = pq.read_table(path / f"{name}.parquet", columns=["sha256"])
-            hashes.update(table["sha256"].unique().to_pylist())
+            with pq.ParquetFile(path / f"{name}.parquet", read_dictionary=["sha256"]) as opened:
+                for batch in opened.iter_batches(columns=["sha256"]):
+                    hashes.update(batch.column(0).dictionary.to_pylist())
     wanted = {sha256 for sha256 in hashes if sha256 is not None}
     if wanted:
         yield from _names(path / FILES, wanted)
@@ -221,6 +221,8 @@ def _held(file: Path, opened: pq.ParquetFile, columns: pa.Schema, memory: int) -
 
 def _text_bytes(opened: pq.ParquetFile, texts: list[str]) -> int:
     """The bytes of all strings, each counted as often as it occurs."""
+    import pyarrow.compute as pc  # loads slowly, and hardly any run needs it
+
     total = 0
     for batch in opened.iter_batches(2**16, columns=texts):
         for array in batch.columns:

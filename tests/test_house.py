@@ -77,12 +77,15 @@ def test_light_commands_load_neither_polars_nor_pyarrow(arguments: list[str]) ->
     loads_nothing_heavy(f"from shstk.__main__ import run; assert run({arguments}) == 0")
 
 
-def test_recording_loads_neither_the_rules_nor_polars(tmp_path: Path) -> None:
-    arguments = ["record", "-o", str(tmp_path / "hello.run"), GUEST]
-    loads_none_of(
-        {"polars", "elftools", "shstk.replay"},
-        f"from shstk.__main__ import run; assert run({arguments}) == 0",
-    )
+def test_what_recording_and_judging_load(tmp_path: Path) -> None:
+    """Of pyarrow only what they use: its functions are made when pyarrow.compute is loaded."""
+    out = str(tmp_path / "hello.run")
+    script = "from shstk.__main__ import run; assert run({}) == 0"
+    recording = {"polars", "elftools", "shstk.replay"}
+    loads_none_of(recording, script.format(["record", "-o", out, GUEST]))
+    for command in ("check", "log", "stacks"):
+        judging = {"pyarrow.compute", "pyarrow.dataset", "shstk.tracer.kernel"}
+        loads_none_of(judging, script.format([command, out]))
 
 
 def test_no_command_loads_them_before_it_runs() -> None:

@@ -10,8 +10,9 @@ are not named here are copied unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
+from shutil import copyfile
 from typing import Any, BinaryIO, Final
 
 MAGIC: Final = b"PAR1"
@@ -29,8 +30,11 @@ _PAGE_OFFSETS: Final = (9, 10, 11)  # ColumnMetaData: first data, index and dict
 _Struct = dict[int, tuple[int, Any]]  # field: (type, value); for a list: (type, (type, values))
 
 
-def join(parts: Iterable[Path], target: Path) -> None:
+def join(parts: Sequence[Path], target: Path) -> None:
     """Write the row groups of `parts`, in order, to one file. At least one part."""
+    if len(parts) == 1:
+        copyfile(parts[0], target)
+        return
     footer: _Struct = {}
     with target.open("wb") as out:
         out.write(MAGIC)
