@@ -66,6 +66,18 @@ def test_ctrl_c_is_answered_within_a_second(text: str, tmp_path: Path) -> None:
         assert client.place() < end
 
 
+def test_ctrl_c_on_a_way_back(tmp_path: Path) -> None:
+    with Client(recorded(tmp_path, LOOP)) as client:
+        client.ask(f"Z2,{client.register('sp'):x},8")
+        assert "replaylog:end" in client.ask("c")
+        client.send(b"$bc#c5")
+        time.sleep(0.05)
+        began = time.monotonic()
+        client.send(b"\x03")
+        assert client.answer().startswith("T02")
+        assert time.monotonic() - began < 1
+
+
 def test_a_range_is_left_where_it_is_left(tmp_path: Path) -> None:
     """Two instructions, executed a hundred million times."""
     with Client(recorded(tmp_path, LOOP)) as client:
