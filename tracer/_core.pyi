@@ -120,8 +120,8 @@ class Machine:
     def restore(self, state: bytes) -> tuple[list[AddressSpace], list[Hart], list[Pages]]:
         """New spaces, harts and files, in the order of the save; the machine continues from there.
         Each file's `data` must be attached again. ValueError, without a change, for bytes that
-        `save` can't have returned and for more frames than max_frames. Frames of spaces that the
-        machine had before still count."""
+        `save` can't have returned and for more frames than max_frames. Files that the machine had
+        before become empty; the frames of its spaces still count."""
 
 def native_obstacle() -> str:
     """Why this host can't have native code; the empty string if it can."""

@@ -17,7 +17,8 @@ end
 # The last command: a gdb without Python has its own way above, and stops reading here.
 python
 class Moved(gdb.Command):
-    """Forget what was read before `monitor goto`, and choose the thread that runs next."""
+    """Forget what was read before `monitor goto`: registers, threads, the program, its libraries.
+    Then choose the thread that runs next."""
 
     def __init__(self):
         super().__init__("shstk-moved", gdb.COMMAND_OBSCURE)
@@ -26,10 +27,19 @@ class Moved(gdb.Command):
         gdb.execute("maintenance flush register-cache", to_string=True)
         gdb.execute("maintenance flush dcache", to_string=True)
         gdb.execute("info threads", to_string=True)  # finds those that began and ended
-        for inferior in gdb.inferiors():
-            for thread in inferior.threads():
-                if (thread.details or "").startswith("runs next"):
-                    thread.switch()
+        for thread in [thread for inf in gdb.inferiors() for thread in inf.threads()]:
+            if (thread.details or "").startswith("runs next"):
+                thread.switch()
+        self.read_program(gdb.selected_inferior())
+
+    def read_program(self, inferior):
+        if not hasattr(inferior.connection, "send_packet"):
+            return  # gdb 11, or it has let the run go
+        answer = inferior.connection.send_packet(f"qXfer:exec-file:read:{inferior.pid:x}:0,1000")
+        program = "target:" + (answer or b"")[1:].decode(errors="surrogateescape")
+        if answer and answer[:1] == b"l" and program != inferior.progspace.filename:
+            gdb.execute(f"file {program}")
+        gdb.execute("sharedlibrary", to_string=True)  # those that are loaded here
 
 Moved()
 end

@@ -1,4 +1,4 @@
-"""The files that gdb may read of a guest: those in the run, and /proc of its processes.
+"""The files that gdb may read of a guest: those it has read or maps, and /proc of its processes.
 
 gdb finds programs, libraries and symbols by vFile:open of guest paths, and `info proc mappings`
 reads /proc/PID/maps.
@@ -6,8 +6,9 @@ reads /proc/PID/maps.
 
 from __future__ import annotations
 
-import os.path
+import os
 import posixpath
+import stat
 import struct
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -24,6 +25,7 @@ _ENOENT, _EBADF, _EINVAL, _EROFS = 2, 9, 22, 30  # as in gdb's File-I/O protocol
 _WRITES: Final = 3  # O_WRONLY | O_RDWR
 _STAT: Final = struct.Struct(">IIIIIIIQQQIII")  # struct stat of that protocol
 _REGULAR: Final = 0o100444
+_LINKS: Final = 40  # on one path; more are a circle
 
 
 class Files:
@@ -86,22 +88,57 @@ class Files:
     def _contents(self, path: str) -> bytes | None:
         if path.startswith("/proc/"):
             return self._proc(path)
-        return self._recorded(posixpath.normpath(path))
+        path = self._followed(path)
+        data = self._mapped(path)
+        return self._recorded(path) if data is None else data
+
+    def _mapped(self, path: str) -> bytes | None:
+        """A file that a process maps at this place: the guest may have written it itself."""
+        for mm in self._target.guest.k.mms.values():
+            for vma in mm.vmas:
+                if vma.file is not None and vma.file.path == path:
+                    return bytes(vma.file.inode.contents())
+        return None
 
     def _recorded(self, path: str) -> bytes | None:
-        """A file that the guest has read, by any of the names that it has."""
-        sha256 = self._hashes.get(path)
-        if sha256 is None:
-            return None
+        """A file of the host that the guest has read, earlier or later."""
+        sha256, mode = self._inputs.get(path, ("", 0))
+        return self._input(sha256) if stat.S_ISREG(mode) else None
+
+    def _followed(self, path: str) -> str:
+        """Where a path leads, by the links of the host that the guest has followed."""
+        for _ in range(_LINKS):
+            names = posixpath.normpath("/" + path.lstrip("/")).split("/")
+            for end in range(2, len(names) + 1):
+                link = "/".join(names[:end])
+                target = self._links.get(link)
+                if target is not None:
+                    path = posixpath.join(posixpath.dirname(link), target, *names[end:])
+                    break
+            else:
+                return "/".join(names)
+        return path
+
+    @cached_property
+    def _links(self) -> dict[str, str]:
+        links = {}
+        for path, (sha256, mode) in self._inputs.items():
+            target = self._input(sha256) if stat.S_ISLNK(mode) else None
+            if target is not None:
+                links[path] = os.fsdecode(target)
+        return links
+
+    def _input(self, sha256: str) -> bytes | None:
         try:
             return self._target.run.file(sha256)
         except BadRun:
             return None
 
     @cached_property
-    def _hashes(self) -> dict[str, str]:
-        rows = self._target.run.table("inputs").select("guest_path", "sha256").iter_rows()
-        return {posixpath.normpath(path): sha256 for path, sha256 in rows}
+    def _inputs(self) -> dict[str, tuple[str, int]]:
+        """Hash and mode by path."""
+        rows = self._target.run.table("inputs").select("guest_path", "sha256", "mode").iter_rows()
+        return {posixpath.normpath(path): (sha256, mode) for path, sha256, mode in rows}
 
     def _proc(self, path: str) -> bytes | None:
         """A text of /proc/PID or /proc/PID/task/TID. To read it must not change the guest."""

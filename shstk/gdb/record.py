@@ -20,15 +20,18 @@ if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 # Kinds of events, in the order in which those of one place are reported.
-SIGNAL, CALL, RETURN, FORK, VFORK, VFORK_DONE, EXEC, EXIT = range(8)
-BACKWARD: Final = frozenset({SIGNAL, CALL, RETURN})  # those that a way back stops at
+SIGNAL, CALL, RETURN, FORK, VFORK, VFORK_DONE, EXEC, UNEXEC, EXIT = range(9)
+# Those that a way back stops at, and a way forward. UNEXEC: back in the program before an exec.
+BACKWARD: Final = frozenset({SIGNAL, CALL, RETURN, UNEXEC})
+FORWARD: Final = frozenset({SIGNAL, CALL, RETURN, FORK, VFORK, VFORK_DONE, EXEC, EXIT})
 
 
 @dataclass(frozen=True, order=True)
 class Event:
     """Something that gdb may want to stop at.
 
-    place: where to stop: before the instruction for a signal or a call, after it for the others.
+    place: where to stop: before the instruction for a signal, a call or UNEXEC, after it for the
+    others.
     number: the signal, the system call, the new pid, or the wait status.
     """
 
@@ -161,7 +164,9 @@ class Record:
     def _execs(self) -> Iterable[Event]:
         done = (pl.col("kind") == "exec_done") & (pl.col("status") == 0)
         for row in self._rows("task_events", done & (pl.col("seq") >= STEPS)):
-            yield Event(row["seq"] // STEPS, EXEC, self.pid(row["tid"]))
+            place, pid = row["seq"] // STEPS, self.pid(row["tid"])
+            yield Event(place, EXEC, pid)
+            yield Event(place - 1, UNEXEC, pid)
         for row in self._rows("task_events", pl.col("kind") == "vfork_done"):
             yield Event(row["seq"] // STEPS, VFORK_DONE, row["value"])
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from shstk.gdb import record as events
 from shstk.gdb.held import HeldRecorder
+from shstk.gdb.ranges import ways_out
 from shstk.gdb.record import Event, Record
 from shstk.rerun.guest import directory, set_up
 from shstk.schemas.seq import STEPS
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 SIGINT, SIGTRAP = 2, 5
+_LONGEST: Final = 1 << 14  # bytes of a range that is run through
 BEGIN, END = b"replaylog:begin;", b"replaylog:end;"
 # The kinds of Z packets: name in a stop reply, and what a watch is of.
 BREAKS: Final = {0: b"swbreak:;", 1: b"hwbreak:;"}
@@ -58,6 +60,14 @@ class Point:
     length: int
 
 
+@dataclass(frozen=True)
+class Ways:
+    """Where a thread that steps through a range leaves it."""
+
+    tid: int
+    out: tuple[int, ...]
+
+
 class Target:
     """Raises BadRun if the run can't be executed again, now or on the way.
 
@@ -81,6 +91,7 @@ class Target:
         self.silently = False
         self.attached = {self.record.first_pid}
         self.points: set[Point] = set()
+        self._ways: Ways | None = None
         self._undoing: int | None = None  # the place after an access, where a way back has stopped
         self._told: Event | None = None  # the last event that was reported here
         self.stop = self._here()
@@ -132,15 +143,25 @@ class Target:
         return self._move(lambda: self._backward(step))
 
     def step_in(self, tid: int, first: int, end: int) -> Stop:
-        """Step a thread while it is at the addresses from `first` to before `end`."""
-        while True:
-            stop = self.forward(tid)
-            task = self.task(tid)
-            stepped = stop == Stop(stop.pid, tid)
-            if not stepped or task is None or not first <= task.hart.pc < end:
-                return stop
+        """Step a thread while it is at the addresses from `first` to before `end`. It may stop
+        earlier."""
+        stop = self.forward(tid)
+        while (task := self._stepped(stop, tid)) and first <= task.hart.pc < end:
+            size = end - first
+            text = task.space.read(first, size, force=True) if size <= _LONGEST else None
+            if text is None:
+                break
+            stop = self._move(lambda: self._forward(None), Ways(tid, ways_out(text, first)))
+            if (task := self._stepped(stop, tid)) and first <= task.hart.pc < end:
+                stop = self.forward(tid)
+        return stop
 
-    def _move(self, move: Callable[[], Stop]) -> Stop:
+    def _stepped(self, stop: Stop, tid: int) -> Task | None:
+        """The task, if it stopped for no other reason than that it has gone on."""
+        return self.task(tid) if stop == Stop(stop.pid, tid) else None
+
+    def _move(self, move: Callable[[], Stop], ways: Ways | None = None) -> Stop:
+        self._ways = ways
         self._set_traps()
         try:
             self.stop = move()
@@ -164,6 +185,8 @@ class Target:
             trap = self.guest.forward(limit)
             if trap is not None:
                 self._told = None
+                if self._passes(trap):
+                    continue
                 return self._trapped(trap)
             if due and event is not None:
                 self._told = event
@@ -223,17 +246,26 @@ class Target:
 
     def _trapped(self, trap: Trap) -> Stop:
         pid = self.record.pid(trap.tid)
-        own = [point for point in self.points if point.pid == pid]
         if trap.address is None:
-            task = self.task(trap.tid)
-            at = task.hart.pc if task else None
-            kinds = [p.kind for p in own if p.kind in BREAKS and p.address == at]
-            told = BREAKS[min(kinds, default=0)] if "swbreak" in self.features else b""
+            kinds = self._breaks_of(trap)
+            told = BREAKS[min(kinds)] if kinds and "swbreak" in self.features else b""
             return Stop(pid, trap.tid, reason=told)
+        own = [point for point in self.points if point.pid == pid]
         watches = [p for p in own if p.kind in WATCHES]
         hit = min(watches, key=lambda p: _distance(p, trap.address or 0))
         name, _ = WATCHES[hit.kind]
         return Stop(pid, trap.tid, reason=b"%s:%x;" % (name, hit.address))
+
+    def _passes(self, trap: Trap) -> bool:
+        """Whether it is only a way out of a range that another thread steps through."""
+        own = self._ways is None or trap.tid == self._ways.tid
+        return not own and trap.address is None and not self._breaks_of(trap)
+
+    def _breaks_of(self, trap: Trap) -> list[int]:
+        """The kinds of the breakpoints that a task is at."""
+        task = self.task(trap.tid)
+        at = (self.record.pid(trap.tid), task.hart.pc if task else None)
+        return [p.kind for p in self.points if p.kind in BREAKS and (p.pid, p.address) == at]
 
     def _reported(self, event: Event) -> Stop:
         pid = self.record.pid(event.tid)
@@ -252,10 +284,11 @@ class Target:
                 return Stop(pid, event.tid, reason=b"%s:%s;" % (word, child))
             case events.VFORK_DONE:
                 return Stop(pid, event.tid, reason=b"vforkdone:;")
-            case events.EXEC:
-                task = self.task(event.tid)
-                path = task.process.exe.encode() if task else b""
-                return Stop(pid, event.tid, reason=b"exec:%s;" % path.hex().encode())
+            case events.EXEC | events.UNEXEC:
+                # gdb forgets the symbols of the one program and reads those of the other.
+                process = self.guest.k.processes.get(pid)
+                path = process.exe.encode() if process else b""
+                return self._here(reason=b"exec:%s;" % path.hex().encode(), tid=event.tid)
         return Stop(pid, pid, exited=event.number)
 
     def _wanted(self, event: Event) -> bool:
@@ -268,7 +301,7 @@ class Target:
                 return "fork-events" in self.features
             case events.VFORK | events.VFORK_DONE:
                 return "vfork-events" in self.features
-            case events.EXEC:
+            case events.EXEC | events.UNEXEC:
                 return "exec-events" in self.features
             case events.EXIT:
                 return "multiprocess" in self.features
@@ -278,7 +311,8 @@ class Target:
         """The next one that has not been reported yet."""
         known = self.record.events(self.caught)
         told = self._told or Event(self.place, events.EXIT + 1, 0)
-        return next((e for e in _after(known, told) if self._wanted(e)), None)
+        following = (e for e in _after(known, told) if e.kind in events.FORWARD and self._wanted(e))
+        return next(following, None)
 
     def _event_before(self, goal: int) -> Event | None:
         """The last one before here that is not before `goal`."""
@@ -295,13 +329,15 @@ class Target:
         traps = {}
         for pid in self.attached:
             own = [point for point in self.points if point.pid == pid]
-            breaks = tuple(sorted(p.address for p in own if p.kind in BREAKS))
+            breaks = {p.address for p in own if p.kind in BREAKS}
+            if self._ways is not None and self.record.pid(self._ways.tid) == pid:
+                breaks.update(self._ways.out)
             watches = tuple(
                 Watch(p.address, p.address + max(p.length, 1) - 1, WATCHES[p.kind][1])
                 for p in own
                 if p.kind in WATCHES
             )
-            traps[pid] = Traps(breaks, watches)
+            traps[pid] = Traps(tuple(sorted(breaks)), watches)
         self.guest.traps = traps
 
 

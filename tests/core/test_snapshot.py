@@ -104,6 +104,18 @@ def test_frames_come_back_once_nobody_has_them() -> None:
     assert machine.frames == 0
 
 
+def test_going_back_leaves_no_frames_behind() -> None:
+    """sysinfo(2) tells the guest how many there are, whatever still refers to the files."""
+    machine, spaces, harts, files = family()
+    frames, state = machine.frames, machine.save(spaces, harts, files)
+    for space in spaces:
+        space.unmap(0, 1 << 56)
+    new = machine.restore(state)
+    assert machine.frames == frames
+    assert files[0].size == 0
+    assert machine.save(*new) == state
+
+
 def test_more_frames_than_allowed_are_refused() -> None:
     machine = Machine(max_frames=2)
     with pytest.raises(ValueError, match="more frames"):

@@ -36,6 +36,18 @@ def test_lines_frames_and_steps_both_ways(runs: Runs) -> None:
 
 
 @needs_gdb
+def test_the_server_steps_if_gdb_does_not(runs: Runs) -> None:
+    """gdb 13 steps RISC-V Linux by breakpoints, one packet and more an instruction."""
+    text = debug(
+        *(runs["faulty"], "break smashed", "continue", "set debug remote 1"),
+        *("with osabi none -- next", "set debug remote 0", "next", "info proc mappings"),
+    )
+    assert "$vCont;r" in text
+    assert re.findall(r"^(\d+)\t", text, re.MULTILINE)[:2] == ["20", "21"]
+    assert "/faulty.elf" in text
+
+
+@needs_gdb
 def test_from_the_crash_back_to_who_wrote_the_word(runs: Runs) -> None:
     text = debug(
         *(runs["turns"], "continue", "info threads", "p $_siginfo.si_code"),

@@ -292,10 +292,12 @@ class Snapshot::Reader {
 
 std::tuple<Spaces, Harts, Files> Snapshot::restore(const std::shared_ptr<Machine>& machine,
                                                    std::span<const u8> bytes) {
+    Machine& m = *machine;
+    const std::vector<Pages*> earlier(m.caches.begin(), m.caches.end());
     Reader in(machine, bytes);
     in.read();
-    Machine& m = *machine;
     m.forget_all_code();
+    for (Pages* file : earlier) file->resize(0);
     m.icount = in.icount;
     m.time_offset = in.time_offset;
     m.lineages_ = in.lineages;
