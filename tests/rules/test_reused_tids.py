@@ -18,6 +18,7 @@ PROGRAMS = Path(__file__).parents[2] / "fixtures" / "bin"
 FEWEST = {"a6": 2, "a9": 2, "probe": 3, "sc9": 2, "x3": 2}  # tids with which it ends as with many
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("kernel", ["v3", "7.2"])
 @pytest.mark.parametrize("program", FEWEST)
 def test_verdicts_are_the_same(
