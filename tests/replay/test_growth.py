@@ -21,7 +21,7 @@ from shstk.replay.views import VIEWS
 from shstk.tracer.record import RecordOptions, record
 
 GUEST = Path(__file__).parents[2] / "fixtures" / "bin" / "again.elf"
-FEW, MANY = 30, 120
+FEW, MANY = 20, 80
 
 ASKED: dict[str, Callable[[Run], Any]] = {
     "check": check,

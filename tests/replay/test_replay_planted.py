@@ -176,7 +176,7 @@ def test_a_wake_up_that_tells_less(turns: Run, monkeypatch: pytest.MonkeyPatch) 
             return 0
         return outcome
 
-    monkeypatch.setitem(CALLS, NR_FUTEX, replace(real, handler=none_woken))
+    monkeypatch.setitem(CALLS, NR_FUTEX, real._replace(handler=none_woken))
     found = disagreement(turns)
     assert (found.at.table, found.at.began) == ("syscalls", done[0])
     assert found.columns == ("ret", "state_hash")
