@@ -194,9 +194,8 @@ nb::tuple enter(Hart& h) {
     if (h.v.used) h.v.discard();
     const u64 pc = h.pc;
     h.pc += 4;
-    return nb::make_tuple(
-        nb::make_tuple(h.x[10], h.x[11], h.x[12], h.x[13], h.x[14], h.x[15]), h.x[17], pc, h.x[2],
-        h.ssp);
+    return nb::make_tuple(nb::make_tuple(h.x[10], h.x[11], h.x[12], h.x[13], h.x[14], h.x[15]),
+                          h.x[17], pc, h.x[2], h.ssp);
 }
 
 nb::bytes state(const Hart& h) {
