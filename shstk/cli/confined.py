@@ -2,7 +2,7 @@
 
 The executor and the kernel model keep a guest in its tree. This is for the case that one of them
 has a defect: from here on this process can write only to the directory of the run and to what
---overlay and --bind name, and can't use TCP or signal other processes. Landlock (Linux 5.13 or
+--overlay and --bind name, and can't use TCP or signal other processes. Landlock (Linux 5.19 or
 later) needs no root for that. Older kernels leave the process as it is.
 """
 
@@ -28,6 +28,8 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 
 _WRITE_FILE: Final = 1 << 1
 _CHANGE: Final = sum(1 << bit for bit in range(4, 13))  # REMOVE_DIR to MAKE_SYM
+# Version 1 refuses every rename to another directory, which a write-back to --bind needs.
+_LEAST: Final = 2
 # ABI version -> the rights it added. Reading, executing and ioctl are not restricted.
 _FILES: Final = {1: _WRITE_FILE | _CHANGE, 2: 1 << 13, 3: 1 << 14}  # REFER, TRUNCATE
 _NETWORK: Final = {4: 1 << 0 | 1 << 1}  # BIND_TCP, CONNECT_TCP
@@ -56,6 +58,8 @@ def confine(writable: Iterable[Path | None]) -> str:
     abi = libc.syscall(_CREATE_RULESET, None, 0, _VERSION)
     if abi < 1:
         return f"this system has no Landlock: {os.strerror(ctypes.get_errno())}"
+    if abi < _LEAST:
+        return f"this system has version {abi} of Landlock, and {_LEAST} is needed"
     files = _rights(_FILES, abi)
     attr = (ctypes.c_uint64 * 3)(files, _rights(_NETWORK, abi), _rights(_SCOPES, abi))
     size = max(size for since, size in _ATTR_SIZES.items() if since <= abi)
