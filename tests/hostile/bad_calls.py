@@ -22,6 +22,8 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from telling import tell
+
 from shstk.schemas.errors import ShstkError
 from shstk.tracer.kernel.table import CALLS
 from shstk.tracer.record import RecordOptions, record
@@ -199,16 +201,10 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=2 * len(CALLS))
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
-    begun, failures = time.monotonic(), 0
     with tempfile.TemporaryDirectory() as directory:
         host = Host(Path(directory))
         batches = iter(range(options.first, options.first + options.batches))
-        for failure in campaign(host, options.seed, batches):
-            failures += 1
-            print(failure, flush=True)
-    made, seconds = options.batches * BATCH, time.monotonic() - begun
-    print(f"{made} calls, {failures} failures, {seconds:.0f} s")
-    sys.exit(bool(failures))
+        tell(campaign(host, options.seed, batches), f"{options.batches * BATCH} calls")
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ import contextlib
 import io
 import random
 import shutil
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from telling import tell
 
 import shstk
 from shstk.__main__ import run as shstk_command
@@ -53,16 +53,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--flips", type=int, default=1000)
     options = parser.parse_args()
-    begun, failures = time.monotonic(), 0
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         program = shutil.copy(PROGRAM, directory)
         run = shstk.record(program, out=directory / "p.run", trace=("cfi", "flow")).path
-        for failure in campaign(run, options.seed, options.flips):
-            failures += 1
-            print(failure, flush=True)
-    print(f"{options.flips} flips, {failures} failures, {time.monotonic() - begun:.0f} s")
-    sys.exit(bool(failures))
+        tell(campaign(run, options.seed, options.flips), f"{options.flips} flips")
 
 
 if __name__ == "__main__":

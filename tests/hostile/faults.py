@@ -18,11 +18,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from telling import tell
 
 HERE = Path(__file__).parent
 FIXTURES = HERE.parents[1] / "fixtures"
@@ -382,21 +383,16 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         if "SHSTK_FAULTS_WRITER" not in os.environ:
-            again = [sys.executable, "-P", *sys.argv]
+            again = [sys.executable, *sys.argv]
             sys.exit(subprocess.run(again, env=preloaded(Path(name)), check=False).returncode)
         # Imported before the processes of the points are forked. Polars must not be: its threads
         # would be missing in them.
         import shstk.__main__
         import shstk.tracer.record  # noqa: F401
 
-        begun, failures = time.monotonic(), 0
         chosen = [s for s in SCENARIOS if not options.scenarios or s.name in options.scenarios]
-        for failure in campaign(chosen, options.seed, options.points, Path(name)):
-            failures += 1
-            print(failure, flush=True)
-    seconds = time.monotonic() - begun
-    print(f"{len(chosen) * options.points} points, {failures} failures, {seconds:.0f} s")
-    sys.exit(bool(failures))
+        found = campaign(chosen, options.seed, options.points, Path(name))
+        tell(found, f"{len(chosen) * options.points} points")
 
 
 if __name__ == "__main__":

@@ -15,15 +15,14 @@ import json
 import random
 import shutil
 import signal
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from telling import tell
 
 import shstk
 from shstk.__main__ import run as shstk_command
@@ -268,20 +267,11 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=100)
     options = parser.parse_args()
-    begun, failures = time.monotonic(), 0
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         originals = record_all(directory)
-        for failure in campaign(
-            originals,
-            directory,
-            options.seed,
-            iter(range(options.first, options.first + options.count)),
-        ):
-            failures += 1
-            print(failure, flush=True)
-    print(f"{options.count} runs, {failures} failures, {time.monotonic() - begun:.0f} s")
-    sys.exit(bool(failures))
+        cases = iter(range(options.first, options.first + options.count))
+        tell(campaign(originals, directory, options.seed, cases), f"{options.count} runs")
 
 
 if __name__ == "__main__":
