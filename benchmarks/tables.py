@@ -13,10 +13,11 @@ from benchmarks.harness import Curve, Figure, Results
 
 README: Final = {  # columns of the README's table -> (column, unit) of the part `recording`
     "not recorded": ("executed", "MIPS"),
+    "default": ("default", "MIPS"),
     "`--trace cfi`": ("cfi", "MIPS"),
     "`--trace flow`": ("flow", "MIPS"),
     "`cfi,flow`": ("cfi,flow", "MIPS"),
-    "bytes an instruction": ("cfi,flow", "bytes/instruction"),
+    "bytes an instruction, `cfi,flow`": ("cfi,flow", "bytes/instruction"),
 }
 
 

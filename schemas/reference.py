@@ -37,8 +37,8 @@ A command that reads a table which is not kept executes the run again, once, and
 the run does hold with what happens then: every call's result and the registers at it, every switch,
 signal, fault and mapping. The files are those that `--trace cfi,flow` would have stored, byte for
 byte. They are in the user's cache ($XDG_CACHE_HOME/shstk/derived), which keeps 4 GiB of them;
-removing them costs only time. The first reading takes about half as long as recording with
-`--trace cfi,flow`. Commands that need neither table execute nothing. The guest reaches nothing
+removing them costs only time. The first reading executes the program and writes the rows.
+Commands that need neither table execute nothing. The guest reaches nothing
 of the host then, as with `shstk replay`; `shstk --no-derive` never executes a run.
 
 If the second execution disagrees with the record (a version of shstk that models something

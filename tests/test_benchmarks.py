@@ -10,7 +10,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FIGURE = {"row": "sort", "unit": "MIPS", "most": None, "least": None}
-RECORDING = [("executed", 448.0), ("cfi", 295.0), ("flow", 96.0), ("cfi,flow", 84.0)]
+RECORDING = [
+    ("executed", 448.0),
+    ("default", 420.0),
+    ("cfi", 295.0),
+    ("flow", 96.0),
+    ("cfi,flow", 84.0),
+]
 
 
 def benchmarks(*arguments: str | Path) -> str:
@@ -37,7 +43,7 @@ def test_the_readmes_table(tmp_path: Path) -> None:
     table = benchmarks("--markdown", "--from", earlier(tmp_path / "results.json"))
     head, _, row = table.splitlines()
     assert head in (ROOT / "README.md").read_text().splitlines()
-    assert row == "| sort | 448 | 295 | 96 | 84 | 0.124 |"
+    assert row == "| sort | 448 | 420 | 295 | 96 | 84 | 0.124 |"
 
 
 def test_goals_missed_and_peers_absent_are_told(tmp_path: Path) -> None:
