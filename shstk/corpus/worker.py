@@ -19,10 +19,11 @@ _PR_SET_PDEATHSIG: Final = 1
 def main(pipe: Connection, scratch: Path, memory: int) -> None:
     """Executes the jobs from the pipe, and answers each with its row. memory: see HostLimits.
 
-    It ends with its driver, however that ends. Ctrl-C is the driver's to handle.
+    It ends with its driver, however that ends. Ctrl-C is the driver's to handle: SIGINT is blocked
+    in every thread that this starts. To ignore it is not enough: Polars handles it while it
+    collects, and raises KeyboardInterrupt.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # RLIMIT_DATA and not RLIMIT_AS: allocators reserve address space many times larger than what
     # they use, but map it without permissions. glibc's arenas, one a thread, are counted.

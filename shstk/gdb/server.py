@@ -7,8 +7,8 @@ detaches or kills its target.
 from __future__ import annotations
 
 import contextlib
+import os
 import select
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,8 +28,10 @@ _BUSY: Final = b"E.another gdb is connected"
 
 
 def serve_stdio(run: Run, tier: str, cache: Path | None = None) -> None:
-    """`target remote | shstk gdb --stdio RUN`. gdb's Ctrl-C comes as a byte, not as a signal."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """`target remote | shstk gdb --stdio RUN`. gdb's Ctrl-C comes as a byte, not as a signal: this
+    leaves the terminal's foreground group. To ignore SIGINT is not enough, see corpus/worker.py."""
+    with contextlib.suppress(PermissionError):  # it leads a session
+        os.setpgid(0, 0)
     connection = Connection(0, 1)
     target = Target(run, connection.interrupted, tier, cache)
     with contextlib.suppress(Gone):

@@ -65,7 +65,8 @@ def test_kill_9_and_resume(undisturbed: Path, tmp_path: Path, seed: int) -> None
 
 
 def test_ctrl_c_keeps_what_is_done(undisturbed: Path, tmp_path: Path) -> None:
-    """The terminal sends SIGINT to all processes."""
+    """The terminal sends SIGINT to all processes. It ends the driver; a worker goes on until then,
+    whatever it does at that moment."""
     command = [*COMMAND, undisturbed / "CORPUS.toml", "-o", tmp_path / "store"]
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's & has it ignored
     driver = subprocess.Popen(
@@ -73,7 +74,10 @@ def test_ctrl_c_keeps_what_is_done(undisturbed: Path, tmp_path: Path) -> None:
     )
     signal.signal(signal.SIGINT, before)
     while not (tmp_path / "store/cells").exists():
-        time.sleep(0.05)
+        time.sleep(0.01)
+        for worker in children(driver.pid):
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGINT)
     os.killpg(driver.pid, signal.SIGINT)
     out, err = driver.communicate(timeout=30)
     assert (driver.returncode, out, err.split()) == (130, b"", [b"interrupted"])
