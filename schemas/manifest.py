@@ -153,6 +153,11 @@ class Manifest:
         """Whether the program ran to its own end, so that rules about the end can be judged."""
         return self.ending in ("exited", "killed")
 
+    @property
+    def executable(self) -> bool:
+        """Whether it can be executed again: it was recorded from a program under our model."""
+        return bool(self.trees) and not self.provenance.real
+
     def to_json(self) -> str:
         """The file's text. Its last field is a hash over the others."""
         return _sealed(_encode(Manifest, self))

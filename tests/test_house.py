@@ -83,6 +83,8 @@ def test_what_recording_and_judging_load(tmp_path: Path) -> None:
     script = "from shstk.__main__ import run; assert run({}) == 0"
     recording = {"polars", "elftools", "shstk.replay"}
     loads_none_of(recording, script.format(["record", "-o", out, GUEST]))
+    # The first `log` executes the run again.
+    subprocess.run([sys.executable, "-P", "-m", "shstk", "log", out], check=True)
     for command in ("check", "log", "stacks"):
         judging = {"pyarrow.compute", "pyarrow.dataset", "shstk.tracer.kernel"}
         loads_none_of(judging, script.format([command, out]))

@@ -86,8 +86,7 @@ def _provenance(p: Provenance) -> list[tuple[str, str]]:
 
 
 def _traced(m: Manifest) -> str:
-    executable = bool(m.trees) and not m.provenance.real
-    again = [word for word in DERIVABLE if word not in m.traced] if executable else []
+    again = [word for word in DERIVABLE if word not in m.traced] if m.executable else []
     more = f"({', '.join(again)}: executed again when they are read)" if again else ""
     return " ".join(filter(None, (*m.traced, more)))
 

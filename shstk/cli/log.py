@@ -6,19 +6,26 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 
 from shstk import render
 from shstk.cli.common import Seq, SyscallNames, Window, format_option, open_run, run_argument
 from shstk.cli.escaping import Escaping
-from shstk.cli.terminal import look
+from shstk.cli.terminal import Progress, look, show_warnings
 from shstk.schemas import seq as positions
+from shstk.schemas.errors import UsageError
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from shstk.log import Line
     from shstk.log.calls import Calls
+    from shstk.replay.run import Run
+
+_SHORT: Final = 2**27  # instructions
+_FEW_CALLS: Final = 2**14
 
 
 @click.command()
@@ -58,6 +65,12 @@ if TYPE_CHECKING:
     metavar="N",
     help="Bytes of a buffer that are shown.",
 )
+@click.option(
+    "--execute/--no-execute",
+    default=None,
+    help="Execute RUN again for the memory that system calls read, unless that was done before."
+    "  [default: if RUN is short]",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write here.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @format_option("text", "json", "jsonl")
@@ -71,15 +84,16 @@ def command(
     calls: Calls | None,
     cfi: bool,
     string: int,
+    execute: bool | None,
     output: Path | None,
     force: bool,
     format: str,
 ) -> None:
     """List the events of RUN in order: position, task, event.
 
-    The events within a system call are indented below it. Structs, strings and buffers are shown
-    where the run holds their bytes: what the kernel wrote, the paths that it read, and what went to
-    standard output. What it read otherwise is shown as an address.
+    The events within a system call are indented below it. Structs, strings and buffers are shown as
+    strace shows them. RUN holds the bytes that the kernel wrote, and the paths that it read. For
+    what it read otherwise RUN is executed again; where it is not, an address is shown.
 
     Instructions are omitted unless --cfi is given (with --calls: both). In JSON, `fields` are the
     columns of the event's table (docs/schema.md); jsonl is one object a line.
@@ -90,20 +104,68 @@ def command(
     wanted = log.Wanted(
         tids, pids, calls, span, around, context, ["syscalls"] * (calls is not None) + ["cfi"] * cfi
     )
-    lines = log.tell(opened, wanted, string=string)
-    with _written_to(output, force) as out:
-        if format == "text":
-            told = _write(lines, around, out)
-        else:
-            shown = (log.as_json(line, opened) for line in lines)
-            told = True
-            if format == "json":
-                render.write_json(list(shown), out)
-            else:
-                for one in shown:
-                    out.write(json.dumps(one, ensure_ascii=False) + "\n")
+    calls_too = "syscalls" in wanted.tables
+    with _call_memory(opened, run, execute if calls_too else False) as memory:
+        lines = log.tell(opened, wanted, string=string, memory=memory)
+        told = _shown(lines, opened, around, format, output, force)
     if not told:
         click.echo("no such event", err=True)
+
+
+def _shown(
+    lines: Iterable[Line],
+    run: Run,
+    around: int | None,
+    format: str,
+    output: Path | None,
+    force: bool,
+) -> bool:
+    """Whether there were any."""
+    from shstk import log
+
+    with _written_to(output, force) as out:
+        if format == "text":
+            return _write(lines, around, out)
+        shown = (log.as_json(line, run) for line in lines)
+        if format == "json":
+            render.write_json(list(shown), out)
+        else:
+            for one in shown:
+                out.write(json.dumps(one, ensure_ascii=False) + "\n")
+        return True
+
+
+@contextmanager
+def _call_memory(run: Run, path: Path, execute: bool | None) -> Iterator[pl.LazyFrame | None]:
+    """What calls read, while it is needed. execute: None: if that takes about a second."""
+    import polars as pl
+
+    from shstk.replay.run import CannotDerive
+    from shstk.rerun.derive import Deriver
+
+    if click.get_current_context().find_root().params.get("no_derive"):
+        if execute:
+            raise UsageError("--execute contradicts --no-derive")
+        yield None
+        return
+    if not run.manifest.executable:
+        if execute:
+            from shstk.tracer.rerun.setup import must_be_executable
+
+            must_be_executable(path, run.manifest)
+        yield None
+        return
+    if execute is None:
+        calls = run.scan("syscalls").select(pl.len()).collect().item()
+        execute = run.manifest.icount <= _SHORT and calls <= _FEW_CALLS
+    progress = Progress(run.manifest.icount, f"{path}: executed again, ")
+    try:
+        deriver = Deriver(on_progress=progress, done=progress.clear)
+        made = deriver.call_memory(run, execute)
+    except CannotDerive as error:
+        show_warnings([f"{path}: what system calls read is not known: {error}"])
+        made = None
+    yield None if made is None else pl.scan_parquet(made)
 
 
 def _write(lines: Iterable[Line], around: int | None, out: TextIO) -> bool:

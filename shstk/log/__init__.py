@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 STRING: Final = 32  # bytes of a buffer that are shown, as by strace
+_CALLS: Final = 2**13  # at a time, because their memory is held
 _SHOWN: Final = 20  # tasks that a hint names
 _CLONES: Final = tuple(SYSCALLS[name].number for name in ("clone", "clone3"))
 
@@ -71,8 +72,9 @@ class Wanted:
 
 
 class _Log:
-    def __init__(self, run: Run, wanted: Wanted, string: int) -> None:
+    def __init__(self, run: Run, wanted: Wanted, string: int, memory: pl.LazyFrame | None) -> None:
         self._run = run
+        self._memory = memory
         self._wanted = wanted
         self._string = string
         self._tids = _tasks(run, wanted)
@@ -104,14 +106,19 @@ class _Log:
         rows = self._rows(table)
         if table == "clones":
             rows = rows.filter(~pl.col("seq").is_in(self._told_clones()))
-        held = Held(self._run, self._low, self._high) if table == "syscalls" else None
+        if table == "syscalls":
+            yield from self._calls(rows.collect())
+            return
         for row in rows.collect().iter_rows(named=True):
-            at = (row["seq"], row["tid"], table)
-            if held:
+            text = TELLERS[table](row) + self._place(table, row)
+            yield Line(row["seq"], row["tid"], table, text, row)
+
+    def _calls(self, rows: pl.DataFrame) -> Iterator[Line]:
+        for part in rows.iter_slices(_CALLS):
+            held = Held(self._run, part["seq"][0], part["seq"][-1], self._memory)
+            for row in part.iter_rows(named=True):
                 told = arguments(row, held, self._string)
-                yield Line(*at, syscall(row, told), row, told)
-            else:
-                yield Line(*at, TELLERS[table](row) + self._place(table, row), row)
+                yield Line(row["seq"], row["tid"], "syscalls", syscall(row, told), row, told)
 
     def _told_clones(self) -> list[int]:
         """The clones whose system call shows their flags. clone3 reads them from memory, and an
@@ -140,8 +147,15 @@ class _Log:
         )
 
 
-def tell(run: Run, wanted: Wanted = Wanted(), *, string: int = STRING) -> Iterable[Line]:
-    """The lines of a run, merged by seq. string: bytes of a buffer that are shown.
+def tell(
+    run: Run,
+    wanted: Wanted = Wanted(),
+    *,
+    string: int = STRING,
+    memory: pl.LazyFrame | None = None,
+) -> Iterable[Line]:
+    """The lines of a run, merged by seq. string: bytes of a buffer that are shown. memory: rows of
+    kernel_memory besides those of the run, such as rerun/call_memory.py makes.
 
     Raises UsageError: the run has no such task, or ends before a place that is asked for.
     """
@@ -149,7 +163,7 @@ def tell(run: Run, wanted: Wanted = Wanted(), *, string: int = STRING) -> Iterab
         run.must_reach(wanted.around, f"--around {positions.show(wanted.around)}")
     if wanted.span is not None:
         run.must_reach(wanted.span[0], f"--range {positions.show(wanted.span[0])}..")
-    return _Log(run, wanted, string).lines()
+    return _Log(run, wanted, string, memory).lines()
 
 
 def _tasks(run: Run, wanted: Wanted) -> set[int] | None:

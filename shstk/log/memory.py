@@ -4,50 +4,78 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import polars as pl
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
 
-_MOST: Final = 4096  # bytes of one access that a line could need: a path has no more
+MOST: Final = 4096  # bytes of one access that a line could need: a path has no more
 Pieces = list[tuple[int, bytes]]
 
 
-class Held:
-    """Of the system calls from seq `low` to `high` (None: of all)."""
+class Memory(Protocol):
+    """What the pointers of a system call point to. call: its seq."""
 
-    def __init__(self, run: Run, low: int | None = None, high: int | None = None) -> None:
+    def read(self, call: int, addr: int, n: int) -> bytes | None:
+        """n bytes at addr, as the kernel reads them in the call; None if some are not known."""
+
+    def wrote(self, call: int, addr: int, n: int) -> bytes | None:
+        """n bytes at addr, as the kernel left them after the call."""
+
+    def updated(self, call: int, addr: int, n: int) -> bytes | None:
+        """n bytes at addr as the kernel read them, with what it wrote there."""
+
+    def string(self, call: int, addr: int) -> bytes | None:
+        """What the kernel reads at addr up to a NUL."""
+
+    def printed(self, tid: int | None, begin: int, end: int | None) -> bytes:
+        """What a task wrote to standard output or error between two seqs."""
+
+
+class Held:
+    """The memory of the system calls from seq `low` to `high`, as far as the run holds it.
+
+    more: further rows of kernel_memory.
+    """
+
+    def __init__(self, run: Run, low: int, high: int, more: pl.LazyFrame | None = None) -> None:
         self._reads: dict[int, Pieces] = {}
         self._writes: dict[int, Pieces] = {}
-        rows = run.scan("kernel_memory").filter(pl.col("during").is_not_null())
-        if low is not None:
-            rows = rows.filter(pl.col("during") >= low)
-        if high is not None:
-            rows = rows.filter(pl.col("during") <= high)
-        kept = rows.select("during", "op", "addr", pl.col("bytes").bin.slice(0, _MOST))
+        columns = ("during", "op", "addr", pl.col("bytes").bin.slice(0, MOST))
+        tables = [run.scan("kernel_memory"), *([] if more is None else [more])]
+        kept = pl.concat(
+            rows.filter(pl.col("during").is_between(low, high)).select(columns) for rows in tables
+        )
         for during, op, addr, data in kept.collect().iter_rows():
             if op != "swap":
                 by_call = self._writes if op == "write" else self._reads
                 by_call.setdefault(during, []).append((addr, data))
         self._printed: dict[int | None, list[tuple[int, bytes]]] = {}
-        # What a write to standard output had is in no other table.
-        printed = run.scan("output").select("tid", "seq", pl.col("bytes").bin.slice(0, _MOST))
+        # What a write to standard output had is in no other table. A call lasts a while.
+        printed = run.scan("output").filter(pl.col("seq") >= low)
+        printed = printed.select("tid", "seq", pl.col("bytes").bin.slice(0, MOST))
         for tid, seq, data in printed.collect().iter_rows():
             self._printed.setdefault(tid, []).append((seq, data))
 
     def read(self, call: int, addr: int, n: int) -> bytes | None:
-        """n bytes at addr, as the kernel read them in the call; None if the run lacks some."""
         return _at(self._reads.get(call, ()), addr, n)
 
     def wrote(self, call: int, addr: int, n: int) -> bytes | None:
-        """n bytes at addr, as the kernel left them after the call."""
         return _at(self._writes.get(call, ())[::-1], addr, n)
 
-    def piece(self, call: int, addr: int, n: int) -> bytes | None:
-        """As `wrote`, but of a long buffer only its beginning."""
-        return self.wrote(call, addr, min(n, _MOST))
+    def updated(self, call: int, addr: int, n: int) -> bytes | None:
+        data = self.read(call, addr, n)
+        if data is None:
+            return self.wrote(call, addr, n)
+        for start, wrote in self._writes.get(call, ()):
+            if addr <= start and start + len(wrote) <= addr + n:
+                data = data[: start - addr] + wrote + data[start - addr + len(wrote) :]
+        return data
+
+    def string(self, call: int, addr: int) -> bytes | None:
+        return self.strings(call).get(addr)
 
     def strings(self, call: int) -> Mapping[int, bytes]:
         """All that the kernel read in the call, by address."""
@@ -62,7 +90,6 @@ class Held:
         return wrote[-1][1] if wrote else None
 
     def printed(self, tid: int | None, begin: int, end: int | None) -> bytes:
-        """What a task wrote to standard output or error between two seqs."""
         rows = self._printed.get(tid, [])
         at = bisect_left(rows, (begin, b""))
         parts = []

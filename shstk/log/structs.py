@@ -1,4 +1,4 @@
-"""What the memory behind a pointer argument holds: structs, arrays and buffers, as strace does.
+"""Structs, addresses and strings in words, from their bytes, as strace shows them.
 
 Layouts are those of riscv64 (64-bit, little-endian, generic headers).
 """
@@ -32,6 +32,7 @@ sysinfo uptime:i64 +24 totalram:u64 freeram:u64 sharedram:u64 bufferram:u64 +48
 sigaction sa_handler:ptr/handler sa_flags:u64/sa sa_mask:set
 stack_t ss_sp:ptr ss_flags:i32/ss _4 ss_size:u64
 siginfo si_signo:i32/sig _4 si_code:i32/cld _4 si_pid:i32 si_uid:u32 si_status:i32 +100
+queued_siginfo si_signo:i32/sig _4 si_code:i32/si _4 si_pid:i32 si_uid:u32 si_value:x64 +96
 pollfd fd:i32 events:u16/poll revents:u16/poll
 epoll_event events:u32/epoll_events _4 data:x64
 winsize ws_row:u16 ws_col:u16 ws_xpixel:u16 ws_ypixel:u16
@@ -39,160 +40,21 @@ termios c_iflag:x32 c_oflag:x32 c_cflag:x32 c_lflag:x32 +20
 termios2 c_iflag:x32 c_oflag:x32 c_cflag:x32 c_lflag:x32 +28
 flock l_type:i16/lock l_whence:i16/whence _4 l_start:i64 l_len:i64 l_pid:i32 _4
 iovec iov_base:ptr iov_len:u64
+msghdr msg_name:ptr msg_namelen:i32 _4 msg_iov:ptr msg_iovlen:u64 msg_control:ptr msg_controllen:u64 msg_flags:i32 _4
+cmsghdr cmsg_len:u64 cmsg_level:i32/level cmsg_type:i32/scm
+sigevent sigev_value:x64 sigev_signo:i32/sig sigev_notify:i32/sigev +48
+futex_waitv val:u64 uaddr:ptr flags:x32 _4
+robust_list next:ptr futex_offset:i64 list_op_pending:ptr
 sembuf sem_num:u16 sem_op:i16 sem_flg:x16
 sched_param sched_priority:i32
+sched_attr size:u32 sched_policy:u32/sched sched_flags:x64 sched_nice:i32 sched_priority:u32 sched_runtime:u64 sched_deadline:u64 sched_period:u64
 mq_attr mq_flags:i64 mq_maxmsg:i64 mq_msgsize:i64 mq_curmsgs:i64 +32
 clone_args flags:u64/clone pidfd:ptr child_tid:ptr parent_tid:ptr exit_signal:u64/sig stack:ptr stack_size:u64/hex tls:ptr
 open_how flags:u64/open mode:u64/oct resolve:u64/resolve
 hwprobe key:i64 value:x64
 capabilities version:x32 pid:i32
+capability_data effective:x32 permitted:x32 inheritable:x32
 """  # noqa: E501
-
-# call, then argument=what it points to. WHAT is a struct of _LAYOUTS, or
-#   WHAT[N]  an array; N is a number, an argument's name, or ret
-#   int u32 u64 x64 set  one value
-#   bytes[N]  a buffer;  status  a wait status;  sockaddr[N], sockaddr[*N]  an address; N bytes, or
-#   as many as N points to;  dirents  records of getdents64;  argv, envp  strings of an execve
-# < before WHAT: the kernel reads it. Otherwise the kernel writes it.
-_POINTERS: Final = """
-fstat statbuf=stat
-newfstatat statbuf=stat
-statx buffer=statx
-statfs buf=statfs
-fstatfs buf=statfs
-getcwd buf=bytes[ret]
-readlinkat buf=bytes[ret]
-getdents64 dirent=dirents
-read buf=bytes[ret]
-pread64 buf=bytes[ret]
-write buf=<bytes[count]
-pwrite64 buf=<bytes[count]
-readv vec=<iovec[vlen]
-writev vec=<iovec[vlen]
-preadv vec=<iovec[vlen]
-pwritev vec=<iovec[vlen]
-preadv2 vec=<iovec[vlen]
-pwritev2 vec=<iovec[vlen]
-pipe2 fildes=int[2]
-socketpair usockvec=int[2]
-getrandom ubuf=bytes[ret]
-getxattr value=bytes[ret]
-lgetxattr value=bytes[ret]
-fgetxattr value=bytes[ret]
-listxattr list=bytes[ret]
-llistxattr list=bytes[ret]
-flistxattr list=bytes[ret]
-setxattr value=<bytes[size]
-lsetxattr value=<bytes[size]
-fsetxattr value=<bytes[size]
-wait4 stat_addr=status ru=rusage
-waitid infop=siginfo ru=rusage
-getrusage ru=rusage
-times tbuf=tms
-uname name=utsname
-sysinfo info=sysinfo
-getrlimit rlim=rlimit
-setrlimit rlim=<rlimit
-prlimit64 new_rlim=<rlimit old_rlim=rlimit
-nanosleep rqtp=<timespec rmtp=timespec
-clock_nanosleep rqtp=<timespec rmtp=timespec
-clock_gettime tp=timespec
-clock_settime tp=<timespec
-clock_getres tp=timespec
-gettimeofday tv=timeval tz=timezone
-settimeofday tv=<timeval tz=<timezone
-getitimer value=itimerval
-setitimer value=<itimerval ovalue=itimerval
-timer_create created_timer_id=int
-timer_gettime setting=itimerspec
-timer_settime new_setting=<itimerspec old_setting=itimerspec
-timerfd_gettime otmr=itimerspec
-timerfd_settime utmr=<itimerspec otmr=itimerspec
-utimensat utimes=<timespec[2]
-futex utime=<timespec
-ppoll ufds=pollfd[nfds] tsp=<timespec sigmask=<set
-pselect6 tsp=<timespec
-epoll_ctl event=<epoll_event
-epoll_pwait events=epoll_event[ret] sigmask=<set
-epoll_pwait2 events=epoll_event[ret] timeout=<timespec sigmask=<set
-signalfd4 user_mask=<set
-rt_sigaction act=<sigaction oact=sigaction
-rt_sigprocmask nset=<set oset=set
-rt_sigpending uset=set
-rt_sigsuspend unewset=<set
-rt_sigtimedwait uthese=<set uinfo=siginfo uts=<timespec
-sigaltstack uss=<stack_t uoss=stack_t
-getresuid ruidp=u32 euidp=u32 suidp=u32
-getresgid rgidp=u32 egidp=u32 sgidp=u32
-getgroups grouplist=u32[ret]
-getcpu cpup=u32 nodep=u32
-sched_getparam param=sched_param
-sched_setparam param=<sched_param
-sched_setscheduler param=<sched_param
-sched_rr_get_interval interval=timespec
-get_robust_list head_ptr=x64 len_ptr=u64
-capget header=<capabilities
-semop tsops=<sembuf[nsops]
-semtimedop tsops=<sembuf[nsops] timeout=<timespec
-mq_open attr=<mq_attr
-mq_getsetattr mqstat=<mq_attr omqstat=mq_attr
-mq_timedsend msg_ptr=<bytes[msg_len] abs_timeout=<timespec
-mq_timedreceive msg_ptr=bytes[ret] abs_timeout=<timespec
-bind umyaddr=<sockaddr[addrlen]
-connect uservaddr=<sockaddr[addrlen]
-accept upeer_sockaddr=sockaddr[*upeer_addrlen] upeer_addrlen=int
-accept4 upeer_sockaddr=sockaddr[*upeer_addrlen] upeer_addrlen=int
-getsockname usockaddr=sockaddr[*usockaddr_len] usockaddr_len=int
-getpeername usockaddr=sockaddr[*usockaddr_len] usockaddr_len=int
-sendto buff=<bytes[len] addr=<sockaddr[addr_len]
-recvfrom ubuf=bytes[ret] addr=sockaddr[*addr_len] addr_len=int
-setsockopt optval=<bytes[optlen]
-getsockopt optlen=int
-execve argv=argv envp=envp
-execveat argv=argv envp=envp
-clone3 uargs=<clone_args
-openat2 how=<open_how
-riscv_hwprobe pairs=hwprobe[pair_count]
-clone parent_tidptr=int child_tidptr=int
-process_vm_readv lvec=<iovec[liovcnt] rvec=<iovec[riovcnt]
-process_vm_writev lvec=<iovec[liovcnt] rvec=<iovec[riovcnt]
-sendfile offset=u64
-"""
-_COMMANDS: Final[Mapping[tuple[str, int], Mapping[str, str]]] = {
-    ("prctl", uapi.PR_GET_SHADOW_STACK_STATUS): {"arg2": "u64/shstk_status"},
-    ("prctl", uapi.PR_GET_CFI): {"arg3": "u64/cfi"},
-    ("prctl", uapi.PR_GET_PDEATHSIG): {"arg2": "i32/sig"},
-    ("prctl", uapi.PR_GET_NAME): {"arg2": "s16"},
-    ("ioctl", uapi.TCGETS): {"arg": "termios"},
-    ("ioctl", uapi.TCGETS2): {"arg": "termios2"},
-    ("ioctl", uapi.TIOCGWINSZ): {"arg": "winsize"},
-    ("ioctl", uapi.TIOCGPGRP): {"arg": "int"},
-    ("ioctl", uapi.TIOCGPTN): {"arg": "u32"},
-    ("ioctl", uapi.FIONREAD): {"arg": "int"},
-    ("fcntl", uapi.F_GETLK): {"arg": "flock"},
-    ("fcntl", uapi.F_OFD_GETLK): {"arg": "flock"},
-}
-
-
-def _pointers() -> dict[str, dict[str, str]]:
-    found = {}
-    for line in _POINTERS.strip().splitlines():
-        call, *words = line.split()
-        pairs = (word.split("=", 1) for word in words)
-        found[call] = dict(pairs)
-    return found
-
-
-POINTERS: Final = _pointers()
-
-
-def pointed(call: str, command: int | None) -> Mapping[str, str]:
-    """What the pointers of a call point to, by argument. command: its prctl option, its fcntl or
-    ioctl command."""
-    if command is not None and (call, command) in _COMMANDS:
-        return _COMMANDS[call, command]
-    return POINTERS.get(call, {})
-
 
 _FILE_TYPES: Final = {
     0o140000: "S_IFSOCK",
@@ -218,6 +80,9 @@ _SA: Final = {
     "SA_RESTORER": 0x0400_0000,
 }  # fmt: skip
 _SS: Final = {"SS_ONSTACK": 1, "SS_DISABLE": 2, "SS_AUTODISARM": 1 << 31}
+_SIGEV: Final = {
+    0: "SIGEV_SIGNAL", 1: "SIGEV_NONE", 2: "SIGEV_THREAD", 4: "SIGEV_THREAD_ID"
+}  # fmt: skip
 _LOCKS: Final = {uapi.F_RDLCK: "F_RDLCK", uapi.F_WRLCK: "F_WRLCK", uapi.F_UNLCK: "F_UNLCK"}
 
 
@@ -239,6 +104,10 @@ _WORDS: Final[Mapping[str, Callable[[int], str]]] = {
     "poll": lambda v: decode.flags(v, _POLL),
     "epoll_events": lambda v: decode.flags(v, _EPOLL),
     "cld": lambda v: decode.signal_code(uapi.SIGNALS["SIGCHLD"], v),
+    "si": lambda v: decode.signal_code(0, v),
+    "level": lambda v: "SOL_SOCKET" if v == uapi.SOL_SOCKET else str(v),
+    "scm": lambda v: {1: "SCM_RIGHTS", 2: "SCM_CREDENTIALS"}.get(v, str(v)),
+    "sigev": lambda v: _SIGEV.get(v, str(v)),
     "lock": lambda v: _LOCKS.get(v, str(v)),
     "resolve": lambda v: decode.flags(v, uapi.constants("RESOLVE_")),
 }
@@ -301,13 +170,8 @@ def size_of(kind: str) -> int:
 def shown(kind: str, data: bytes) -> str:
     """A struct or a scalar, from its size_of bytes."""
     if kind in _STRUCTS:
-        layout = _STRUCTS[kind]
-        parts = [
-            f"{f.name}={shown(f.type, data[f.offset : f.offset + size_of(f.type)])}"
-            for f in layout.fields
-            if f.name
-        ]
-        hidden = any(f.skipped for f in layout.fields)
+        parts = [f"{name}={text}" for name, text in fields(kind, data).items()]
+        hidden = any(f.skipped for f in _STRUCTS[kind].fields)
         return "{" + ", ".join([*parts, *(["..."] if hidden else [])]) + "}"
     base, _, words = kind.partition("/")
     if base not in _SCALARS:
@@ -322,6 +186,15 @@ def shown(kind: str, data: bytes) -> str:
     if base == "ptr":
         return hex(value) if value else "NULL"
     return hex(value) if base[0] == "x" else str(value)
+
+
+def fields(kind: str, data: bytes) -> dict[str, str]:
+    """The fields of a struct that are shown, by name."""
+    return {
+        f.name: shown(f.type, data[f.offset : f.offset + size_of(f.type)])
+        for f in _STRUCTS[kind].fields
+        if f.name
+    }
 
 
 def signal_set(mask: int) -> str:
@@ -343,6 +216,31 @@ def wait_status(status: int) -> str:
         return f"{{WIFSTOPPED(s) && WSTOPSIG(s) == {decode.signal_name(status >> 8)}}}"
     core = " && WCOREDUMP(s)" if status & 0x80 else ""
     return f"{{WIFSIGNALED(s) && WTERMSIG(s) == {decode.signal_name(low)}{core}}}"
+
+
+def members(data: bytes) -> str:
+    """The numbers of the bits that are set: `[0 3]`, as of a CPU mask or an fd_set."""
+    bits = int.from_bytes(data, "little")
+    return "[" + " ".join(str(n) for n in range(8 * len(data)) if bits >> n & 1) + "]"
+
+
+def control(data: bytes) -> str:
+    """The control messages of a msghdr."""
+    told, at, size = [], 0, size_of("cmsghdr")
+    while at + size <= len(data):
+        length, level, kind = struct.unpack_from("<Qii", data, at)
+        if not size <= length <= len(data) - at:
+            break
+        body = data[at + size : at + length]
+        head = shown("cmsghdr", data[at : at + size])
+        if (level, kind) == (uapi.SOL_SOCKET, 1):
+            fds = struct.unpack(f"<{len(body) // 4}i", body[: len(body) & ~3])
+            text = "[" + ", ".join(map(str, fds)) + "]"
+        else:
+            text = quoted(body)
+        told.append(f"{head[:-1]}, cmsg_data={text}}}")
+        at += (length + 7) & ~7
+    return "[" + ", ".join(told) + "]"
 
 
 def sockaddr(data: bytes) -> str:

@@ -11,21 +11,21 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypedDict, Unpack
 
-from shstk.replay.hold import Hold
 from shstk.replay.run import CannotDerive, Run
-from shstk.rerun.compare import replay
-from shstk.rerun.guest import directory
 from shstk.schemas import seq as positions
-from shstk.schemas.errors import ShstkError
+from shstk.schemas.errors import BadRun, ShstkError
 from shstk.schemas.manifest import NAME
 from shstk.schemas.tables import DERIVABLE, MAX_SIZE, tables_of
-from shstk.tracer.recording.tablefile import TableFile
-from shstk.tracer.rerun.checkpoint_cache import user_cache
 from shstk.tracer.rerun.derived_cache import DerivedCache
+from shstk.tracer.rerun.user_cache import user_cache
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from shstk.replay.hold import Hold
+    from shstk.tracer.recording.tablefile import TableFile
+
+_CALLS: Final = "calls"  # besides DERIVABLE: what system calls read
 _KEEP: Final = f"--trace {','.join(DERIVABLE)} keeps them in a run"
 
 
@@ -66,9 +66,20 @@ class Deriver:
             self._warn(f"{run.name}: no {' and '.join(sorted(tables))} rows: {error}")
             raise
 
+    def call_memory(self, run: Run, execute: bool = True) -> Path | None:
+        """Rows of kernel_memory with what system calls read and `log` shows; None: there are none,
+        or they are not in the cache and `execute` is false. Raises CannotDerive."""
+        if not execute and self._cache(run).tables(_CALLS) is None:
+            return None
+        return self._made(run, {_CALLS}).get("kernel_memory")
+
     def _tables(self, run: Run, tables: Collection[str]) -> Mapping[str, Path]:
-        words = {word for word in DERIVABLE for table in tables if table in tables_of((word,))}
-        cache = self._cache(directory(run))
+        return self._made(
+            run, {word for word in DERIVABLE for table in tables if table in _tables_of(word)}
+        )
+
+    def _made(self, run: Run, words: Collection[str]) -> Mapping[str, Path]:
+        cache = self._cache(run)
         made: dict[str, Path] = {}
         lacking = []
         for word in sorted(words):
@@ -84,7 +95,10 @@ class Deriver:
                 made |= cache.tables(word) or {}
         return made
 
-    def _cache(self, path: Path) -> DerivedCache:
+    def _cache(self, run: Run) -> DerivedCache:
+        path = run.path
+        if path is None:
+            raise BadRun(f"{run.name} is in memory only: it cannot be executed")
         if path not in self._caches:
             manifest = (path / NAME).read_bytes()
             self._caches[path] = DerivedCache(self._directory, manifest)
@@ -107,16 +121,24 @@ class Deriver:
             self._done()
 
     def _write(self, run: Run, words: Sequence[str], work: Path) -> None:
+        # What is in the cache already is read without loading the tracer.
+        from shstk.rerun.call_memory import CallMemory
+        from shstk.rerun.compare import replay
+        from shstk.tracer.recording.tablefile import TableFile
+
         files: dict[str, TableFile] = {}
         for word in words:
             (work / word).mkdir()
-            for table in tables_of((word,)):
+            for table in _tables_of(word):
                 files[table] = TableFile(table, work / word, hashed=False)
+        traced = {table: files[table] for table in tables_of(words)}
+        watching = [CallMemory(files["kernel_memory"])] if _CALLS in words else []
         try:
             result = replay(
                 run,
-                trace=words,
-                sink=lambda hold: _Keeping(hold, files, self._most),
+                trace={*words} & {*DERIVABLE},
+                plugins=watching,
+                sink=lambda hold: _Keeping(hold, traced, self._most),
                 on_progress=self._on_progress,
             )
         except (CannotDerive, OSError, MemoryError):
@@ -130,8 +152,14 @@ class Deriver:
         if found := result.disagreement:
             at = f"{positions.show(found.at.seq)} ({found.at.table})"
             raise _Differs(f"executed again, the run disagrees at {at}; {_KEEP}")
+        for plugin in watching:
+            plugin.flush()
         for file in files.values():
             file.finish()
+
+
+def _tables_of(word: str) -> tuple[str, ...]:
+    return ("kernel_memory",) if word == _CALLS else tables_of((word,))
 
 
 class _Differs(CannotDerive):

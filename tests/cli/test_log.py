@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+import shstk
 from shstk.__main__ import run
 from shstk.cli import cli
-from shstk.log.structs import POINTERS, size_of
+from shstk.log.pointers import POINTERS
+from shstk.log.structs import size_of
+from shstk.schemas.errors import BadRun
 from shstk.schemas.syscalls import SYSCALLS
 from shstk.tracer.kernel.table import CALLS
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "kernel"))
+
+import riscv_asm
 
 CLONES = ("clone", "clone3")  # in listings their arguments have names of their own
 
@@ -267,3 +275,71 @@ def test_what_the_run_does_not_have(
         2,
         message.partition("error")[2],
     )
+
+
+# What the kernel reads. The words at the end are text: "hello\n", "/no", "a b".
+READS = """
+    sys 64, 1, hello, 6
+    sys 66, 1, vec, 2
+    sys 134, 10, act, 0, 8
+    sys 101, pause, 0
+    sys 73, polled, 1, 0, 0, 0
+    sys 72, 2, 0, bits, 0, pause, 0
+    sys 122, 0, 8, bits
+    sys 221, no, argv, 0
+    sys 66, 1, 8, 2
+    sys 167, 15, no, 0, 0, 0
+    sys 94, 0
+    .align 8
+hello: .dword 11473676690792
+no: .dword 7302703
+ab: .dword 6430817
+vec: .dword hello, 2, hello+2, 4
+act: .dword 1, 0x10000000, 0
+pause: .dword 0, 500
+polled: .dword 0x400000001
+bits: .dword 2
+argv: .dword no, ab, 0
+"""
+TOLD = r"""
+    write(1, "hello\n", 6) = 6
+    writev(1, [{iov_base="he", iov_len=2}, {iov_base="llo\n", iov_len=4}], 2) = 6
+    rt_sigaction(SIGUSR1, {sa_handler=SIG_IGN, sa_flags=SA_RESTART, sa_mask=[]}, NULL, 8) = 0
+    nanosleep({tv_sec=0, tv_nsec=500}, NULL) = 0
+    ppoll([{fd=1, events=POLLOUT, revents=POLLOUT}], 1, NULL, NULL, 0) = 1
+    pselect6(2, NULL, [1], NULL, {tv_sec=0, tv_nsec=500}, NULL) = 1
+    sched_setaffinity(0, 8, [1]) = -EINVAL (Invalid argument)
+    execve("/no", ["/no", "a b"], NULL) = -ENOENT (No such file or directory)
+    writev(1, 0x8, 2) = -EFAULT (Bad address)
+    prctl(PR_SET_NAME, "/no", 0, 0, 0) = 0
+"""
+
+
+def calls_of(run: Path, *options: str) -> list[str]:
+    shown = CliRunner().invoke(cli, ["log", str(run), "--calls", *options, "--format", "jsonl"])
+    assert shown.exit_code == 0, shown.output
+    lines = [json.loads(line) for line in shown.stdout.splitlines()]
+    return [line["text"] for line in lines if line["fields"]["outcome"] == "returned"]
+
+
+def test_what_calls_read_is_found_by_executing_the_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(riscv_asm.program(READS))
+    run = shstk.record(tmp_path / "a", out=tmp_path / "a.run").path
+    told = [line.strip() for line in TOLD.strip().splitlines()]
+    assert calls_of(run) == told
+    assert calls_of(run) == told  # from the cache
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    at = riscv_asm.labels(READS)
+    assert calls_of(run, "--no-execute")[1:3] == [
+        f"writev(1, {at['vec']:#x}, 2) = 6",
+        f"rt_sigaction(SIGUSR1, {at['act']:#x}, NULL, 8) = 0",
+    ]
+
+
+def test_a_run_that_cannot_be_executed_again(tmp_path: Path) -> None:
+    assert log(tmp_path, "10 t1 sched_yield() = 0")
+    refused = CliRunner().invoke(cli, ["log", str(tmp_path / "a.run"), "--execute"])
+    assert isinstance(refused.exception, BadRun)
+    assert "it cannot be executed" in str(refused.exception)

@@ -11,21 +11,19 @@ this user's own cache, never from a run.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import pickle
 import struct
 from collections.abc import Iterator
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pyarrow as pa
 
-from shstk.tracer import _core
 from shstk.tracer._core import AddressSpace, Hart, Pages
 from shstk.tracer.kernel.fs.inode import Regular
+from shstk.tracer.rerun.user_cache import build
 
 if TYPE_CHECKING:
     from shstk.tracer.guest import Guest
@@ -93,14 +91,6 @@ def restore(guest: Guest, data: bytes) -> None:
 
 def _seal(packed: bytes, *sizes: int) -> bytes:
     return hashlib.sha256(build() + struct.pack("<2Q", *sizes) + packed).digest()
-
-
-@functools.cache
-def build() -> bytes:
-    """A hash over the tracer's own files: objects of another version may have other attributes."""
-    tracer = Path(__file__).parents[1]
-    files = [*sorted(tracer.rglob("*.py")), Path(_core.__file__)]
-    return hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)).digest()
 
 
 def _state(item: object) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from shstk.tracer.rerun.checkpoint import build
+from shstk.tracer.rerun.user_cache import build, user_cache
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,6 @@ class Room:
     checkpoints: int = 512  # per run
     run_bytes: int = 512 << 20  # per run
     all_bytes: int = 2 << 30  # for all runs
-
-
-def user_cache(name: str) -> Path | None:
-    """A directory of the user's cache; None: the user has no home directory."""
-    with suppress(RuntimeError):
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return Path(home) / "shstk" / name
-    return None
 
 
 def cache_directory() -> Path | None:

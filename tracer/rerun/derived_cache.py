@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from shstk.tracer.rerun.checkpoint import build
+from shstk.tracer.rerun.user_cache import build
 
 _WHY: Final = "why"
 _WORK: Final = ".work-"
