@@ -150,16 +150,18 @@ def argument(type: str, value: int) -> str:
     return names.get(value) or names.get(signed32(value)) or _hex(value)
 
 
-def arguments(nr: int, args: Sequence[int | None], strings: Mapping[int, str]) -> dict[str, str]:
-    """A call's arguments by name; `?` for one that was not observed. strings: strings that the
-    kernel read, by address.
+def arguments(
+    nr: int, args: Sequence[int | None], string: Callable[[int], str | None]
+) -> dict[str, str]:
+    """A call's arguments by name; `?` for one that was not observed. string: the one that the
+    kernel read at an address.
 
     An unknown call gets a0, a1 and so on, up to the last that is not 0.
     """
     if nr not in BY_NUMBER:
         return {f"a{i}": _shown("hex", a) for i, a in enumerate(args) if i == 0 or any(args[i:])}
     return {
-        name: (type == "str" and value is not None and strings.get(value)) or _shown(type, value)
+        name: (type == "str" and value is not None and string(value)) or _shown(type, value)
         for (name, type), value in zip(typed(nr, args), args, strict=False)
     }
 

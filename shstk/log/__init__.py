@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 STRING: Final = 32  # bytes of a buffer that are shown, as by strace
-_CALLS: Final = 2**13  # at a time, because their memory is held
+_CALLS: Final = 2**16  # at a time, because their memory is held; each time the tables are searched
 _SHOWN: Final = 20  # tasks that a hint names
 _CLONES: Final = tuple(SYSCALLS[name].number for name in ("clone", "clone3"))
 

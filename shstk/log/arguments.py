@@ -24,8 +24,12 @@ def arguments(row: Row, held: Held, limit: int) -> dict[str, str]:
     """The arguments of a row of `syscalls`, by name. limit: bytes of a buffer that are shown."""
     args = [row[f"a{i}"] for i in range(6)]
     nr, seq = row["nr"], row["seq"]
-    strings = {addr: structs.quoted(data) for addr, data in held.strings(seq).items()}
-    shown = decode.arguments(nr, args, strings)
+
+    def string(addr: int) -> str | None:
+        data = held.string(seq, addr)
+        return None if data is None else structs.quoted(data)
+
+    shown = decode.arguments(nr, args, string)
     if nr in BY_NUMBER and BY_NUMBER[nr].name in ("execve", "execveat"):
         shown |= _exec_strings(row, shown, held)
     return shown | followed(row, held, limit)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 import polars as pl
@@ -75,11 +74,8 @@ class Held:
         return data
 
     def string(self, call: int, addr: int) -> bytes | None:
-        return self.strings(call).get(addr)
-
-    def strings(self, call: int) -> Mapping[int, bytes]:
-        """All that the kernel read in the call, by address."""
-        return dict(self._reads.get(call, ()))
+        found = [data for at, data in self._reads.get(call, ()) if at == addr]
+        return found[-1] if found else None
 
     def in_order(self, call: int) -> list[bytes]:
         return [data for _, data in self._reads.get(call, ())]

@@ -5,6 +5,7 @@ Layouts are those of riscv64 (64-bit, little-endian, generic headers).
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
@@ -282,23 +283,24 @@ def dirents(data: bytes) -> str:
     return "[" + ", ".join(names) + "]"
 
 
-_ESCAPES: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\v": "\\v", "\f": "\\f", '"': '\\"'}
-_ESCAPES["\\"] = "\\\\"
+_ESCAPES: Final = {
+    "\n": "\\n", "\t": "\\t", "\r": "\\r", "\v": "\\v", "\f": "\\f", '"': '\\"', "\\": "\\\\"
+}  # fmt: skip
+_UNPLAIN: Final = re.compile(r"""[^ !#-\[\]-~](?=(\d?))""", re.ASCII)
 
 
 def quoted(data: bytes, limit: int | None = None) -> str:
     r"""Bytes as a C string: "a\n\177ELF"; `"…"...` if it has more than `limit` bytes."""
     more = limit is not None and len(data) > limit
     text = (data[:limit] if more else data).decode(errors="surrogateescape")
-    parts = []
-    for i, char in enumerate(text):
-        if char in _ESCAPES:
-            parts.append(_ESCAPES[char])
-        elif char.isprintable():
-            parts.append(char)
-        else:
-            raw = char.encode(errors="surrogateescape")
-            digit = text[i + 1 : i + 2]
-            wide = digit.isascii() and digit.isdigit()  # it would belong to the number
-            parts += [f"\\{byte:03o}" if wide else f"\\{byte:o}" for byte in raw]
-    return '"' + "".join(parts) + '"' + ("..." if more else "")
+    return '"' + _UNPLAIN.sub(_escaped, text) + '"' + ("..." if more else "")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    char, digit = found[0], found[1]  # a digit that follows would belong to a short octal number
+    if char in _ESCAPES:
+        return _ESCAPES[char]
+    if char.isprintable():
+        return char
+    raw = char.encode(errors="surrogateescape")
+    return "".join(f"\\{byte:03o}" if digit else f"\\{byte:o}" for byte in raw)
