@@ -55,7 +55,9 @@ def flags(value: int, names: Mapping[str, int]) -> str:
 def signal_name(number: int | None) -> str:
     if number is None:
         return "-"
-    return uapi.SIGNAL_NAMES.get(number, f"SIGRT{number - 32}" if number >= 32 else str(number))
+    if number in uapi.SIGNAL_NAMES or number < 32:
+        return uapi.SIGNAL_NAMES.get(number, str(number))
+    return "SIGRTMIN" if number == 32 else f"SIGRT_{number - 32}"  # as strace: 32 is the kernel's
 
 
 def signal_code(signo: int | None, code: int | None) -> str:
