@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Self
@@ -23,6 +24,7 @@ from shstk.schemas.units import UNITS, Unit
 
 PLUGIN: Final = "plugin_"  # the prefix of a plugin's table
 _OF_DATA: Final = 256  # rows of a part where each may hold a megabyte
+_AT_ONCE: Final = 2**20  # rows that are decoded to see whether they can be
 _AGAIN: Final = "the run is damaged: copy it again from an intact one, or record it again"
 
 
@@ -33,6 +35,28 @@ class CannotDerive(Exception):
 # Makes tables of a run that it does not hold, and returns their Parquet files; a table without rows
 # has none. Raises CannotDerive.
 Derive = Callable[["Run", Collection[str]], Mapping[str, Path]]
+
+
+_on_disk: Final[weakref.WeakSet[Run]] = weakref.WeakSet()
+
+
+def undecodable() -> BadRun | None:
+    """The first table that can't be decoded, of the runs that are in use.
+
+    A table's pages are decoded only when something reads it, deep inside Polars. This tells whether
+    an error from there is the fault of a file that somebody forged.
+    """
+    for run in sorted(_on_disk, key=lambda run: str(run.path)):
+        for name in (*run.manifest.tables, *(f"{PLUGIN}{own}" for own in run.manifest.plugins)):
+            if file := run.source(name):
+                try:
+                    for first in range(0, run.rows(name), _AT_ONCE):
+                        pl.scan_parquet(file).slice(first, _AT_ONCE).collect()
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as e:  # a panic of Polars is no Exception
+                    return BadRun(f"{file}: {e}", _AGAIN)
+    return None
 
 
 class Run:
@@ -58,6 +82,8 @@ class Run:
         self._derive = derive
         self._derived: dict[str, Path | None] = {}
         self._missing: dict[str, str] = {}
+        if path:
+            _on_disk.add(self)
 
     @classmethod
     def open(cls, path: Path, verify: bool = True, derive: Derive | None = None) -> Self:
@@ -139,9 +165,12 @@ class Run:
     def batches(self, name: str) -> Iterator[pa.RecordBatch]:
         """The table in parts, for tables larger than memory."""
         if name not in self._arrow and (file := self.source(name)):
-            with pq.ParquetFile(file) as opened:
-                data = any(pa.types.is_binary(column.type) for column in opened.schema_arrow)
-                yield from opened.iter_batches(_OF_DATA if data else 65_536)
+            try:
+                with pq.ParquetFile(file) as opened:
+                    data = any(pa.types.is_binary(column.type) for column in opened.schema_arrow)
+                    yield from opened.iter_batches(_OF_DATA if data else 65_536)
+            except (OSError, pa.ArrowException) as e:
+                raise BadRun(f"{file}: {e}", _AGAIN) from e
         else:
             yield from self.arrow(name).to_batches()
 

@@ -81,11 +81,16 @@ def read_file(path: Path, sha256: str) -> bytes:
 
 
 def faults(
-    path: Path, manifest: Manifest, contents: bool = True, memory: int | None = None
+    path: Path,
+    manifest: Manifest,
+    contents: bool = True,
+    memory: int | None = None,
+    decode: bool = False,
 ) -> Iterator[Fault]:
     """Everything that is wrong with the files of a run, in the order of the manifest.
 
     contents: read every file and compare its hash; without, only names, kinds, sizes and metadata.
+    decode: also decode every value. Who forges a table can make its hash fit, not its pages.
     memory: bytes for a table that is read whole; by default half of what this process may have.
     Takes time in proportion to the bytes of the run.
     """
@@ -98,12 +103,12 @@ def faults(
     yield from _names(path, wanted)
     intact = set()
     for name, entry in manifest.tables.items():
-        found = list(_table(path / f"{name}.parquet", entry, contents, memory))
+        found = list(_table(path / f"{name}.parquet", entry, contents, memory, decode))
         yield from found
         if not found:
             intact.add(name)
     for name, plugin in manifest.plugins.items():
-        yield from _table(path / PLUGINS / f"{name}.parquet", plugin, contents, memory)
+        yield from _table(path / PLUGINS / f"{name}.parquet", plugin, contents, memory, decode)
     if contents and intact >= manifest.tables.keys() & set(_HASHES):
         yield from _files(path, manifest)
 
@@ -137,7 +142,7 @@ def _files(path: Path, manifest: Manifest) -> Iterator[Fault]:
 
 
 def _table(
-    file: Path, entry: TableEntry | PluginEntry, contents: bool, memory: int | None
+    file: Path, entry: TableEntry | PluginEntry, contents: bool, memory: int | None, decode: bool
 ) -> Iterator[Fault]:
     """Whether a table's file is what its manifest says."""
     try:
@@ -156,9 +161,13 @@ def _table(
     try:
         columns = pq.read_schema(file)
         with pq.ParquetFile(file, read_dictionary=_texts(columns)) as opened:
-            yield from _metadata(file, opened.metadata, entry, columns)
+            found = list(_metadata(file, opened.metadata, entry, columns))
             if file.stem not in TRACED:  # those are read in parts
-                yield from _held(file, opened, columns, memory or _memory())
+                found += _held(file, opened, columns, memory or _memory())
+            yield from found
+            if decode and not found:
+                for batch in opened.iter_batches():
+                    batch.validate(full=True)
     except (OSError, pa.ArrowException) as e:
         yield Fault(file, f": {e}", _AGAIN)
 
@@ -184,6 +193,9 @@ def _metadata(
             yield Fault(file, " does not have the columns in its manifest", _AGAIN)
     elif not _fits(columns, schema(file.stem)):
         yield Fault(file, f" does not have the columns of {file.stem}", _AGAIN)
+    told = [metadata.metadata or {}, *(field.metadata or {} for field in columns)]
+    if not all(_is_utf8(word) for pairs in told for pair in pairs.items() for word in pair):
+        yield Fault(file, " has metadata that is not UTF-8", _FOREIGN)
     for group in _groups(metadata):
         if not 0 <= group.num_rows <= _GROUP_ROWS:
             yield Fault(file, f" has a row group of {group.num_rows} rows", _FOREIGN)
@@ -197,6 +209,14 @@ def _metadata(
                     _FOREIGN,
                 )
                 return
+
+
+def _is_utf8(word: bytes) -> bool:
+    try:
+        word.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _held(file: Path, opened: pq.ParquetFile, columns: pa.Schema, memory: int) -> Iterator[Fault]:

@@ -24,6 +24,8 @@ from shstk.schemas.errors import Exit, ShstkError
 # Objects made until the collector of cycles runs. At Python's 700 it runs a hundred times while a
 # command is loaded, and finds nothing.
 _COLLECT = 50_000
+# The modules of the errors of the libraries that decode a run's tables.
+_READERS = ("polars", "pyarrow", "pyo3_runtime")
 
 
 def main() -> None:
@@ -69,14 +71,29 @@ def _run(args: list[str]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         complain(f"{where}{error.strerror or error}")
         return Exit.INPUT
-    except Exception as error:
+    except SystemExit:
+        raise
+    except BaseException as error:  # a panic of Polars is no Exception
         if os.environ.get("SHSTK_DEBUG"):
             raise
+        if damaged := _damaged_run(error):
+            complain(damaged.what, damaged.hint)
+            return damaged.exit
         complain(
             f"internal error: {type(error).__name__}: {error}",
             "this is a bug in shstk; `shstk --debug …` shows the traceback",
         )
         return Exit.INTERNAL
+
+
+def _damaged_run(error: BaseException) -> ShstkError | None:
+    """What is wrong with a run that this command reads, if that is why a library failed."""
+    library = type(error).__module__.partition(".")[0]
+    if library not in _READERS or "shstk.replay.run" not in sys.modules:
+        return None
+    from shstk.replay.run import undecodable
+
+    return undecodable()
 
 
 def complain(what: str, hint: str = "") -> None:

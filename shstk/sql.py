@@ -80,7 +80,18 @@ def query(run: Run, sql: str, allow_files: bool = False) -> Answer:
         if name in mentioned:
             frames[name] = view.build(run).lazy()
             units[name] = view.units
-    return over(frames, units, sql, allow_files, known=[*run.names, *VIEWS])
+    try:
+        return over(frames, units, sql, allow_files, known=[*run.names, *VIEWS])
+    except UsageError as error:
+        if isinstance(error.__cause__, pl.exceptions.ComputeError) and (damaged := _undecodable()):
+            raise damaged from error
+        raise
+
+
+def _undecodable() -> BadRun | None:
+    from shstk.replay.run import undecodable  # a corpus is asked without it
+
+    return undecodable()
 
 
 def over(

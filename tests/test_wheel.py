@@ -7,10 +7,13 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
+import tomllib
 import venv
 import zipfile
 from fnmatch import filter as matching
 from importlib.metadata import Distribution, distribution
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -131,3 +134,38 @@ def test_runs_among_hostile_packages(python: Path, command: str, tmp_path: Path)
         done = subprocess.run(line, cwd=tmp_path, env=clean, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
         assert "7.2" in done.stdout
+
+
+def test_the_sdist_has_what_the_repository_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So what it builds is what CI builds of a clone. tools/both_ends.py builds it."""
+    backend = pytest.importorskip("scikit_build_core.build")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a clone")
+    monkeypatch.chdir(ROOT)
+    with tarfile.open(tmp_path / backend.build_sdist(str(tmp_path))) as archive:
+        found = {
+            member.name.partition("/")[2]: archive.extractfile(member).read()  # type: ignore[union-attr]
+            for member in archive
+            if member.isfile()
+        }
+    assert "Name: shstk" in found.pop("PKG-INFO").decode()
+    tracked = {name for name in listed.stdout.splitlines() if (ROOT / name).is_file()}
+    assert found.keys() >= tracked
+    assert all(found[name] == (ROOT / name).read_bytes() for name in tracked)
+
+
+def test_the_lock_is_within_what_is_required() -> None:
+    """.ci/lock.txt, with a line for each package that pyproject.toml names."""
+    lines = (ROOT / ".ci/lock.txt").read_text().replace("\\\n", " ").splitlines()
+    locked = {
+        name: version.split()[0] for name, at, version in (x.partition("==") for x in lines) if at
+    }
+    assert all("--hash=sha256:" in line for line in lines if "==" in line)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    required = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    for requirement in map(Requirement, required):
+        if requirement.name != "shstk":
+            assert requirement.specifier.contains(locked[requirement.name]), requirement

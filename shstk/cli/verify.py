@@ -40,4 +40,5 @@ def _faults(run: Path) -> list[tuple[str, BadRun]]:
         manifest = read_manifest(run)
     except BadRun as fault:
         return [(NAME, fault)]
-    return [(str(fault.where.relative_to(run)), fault) for fault in faults(run, manifest)]
+    found = faults(run, manifest, decode=True)
+    return [(str(fault.where.relative_to(run)), fault) for fault in found]

@@ -3,13 +3,20 @@
 Each target gives a command a file that was mutated out of good ones. The command must answer with
 exit code 0 to 4, without a traceback, in time. With atheris installed (pip install atheris), what
 reaches new code is kept and mutated further; otherwise mutations are made at random.
+
+`run` damages one file of a run, under a manifest that fits; `rows` lets the bytes choose what
+forged.py changes.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import importlib.util
+import pkgutil
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +26,8 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import forged
 
 HERE = Path(__file__).parent
 TESTS = HERE.parent
@@ -74,6 +83,68 @@ def _spike(directory: Path) -> list[bytes]:
         return [stream.read(SEED_BYTES)]
 
 
+class Chosen(random.Random):
+    """What is random comes from bytes; after the last, it is zeros."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(0)
+        self._left = data
+
+    def getrandbits(self, k: int, /) -> int:
+        size = (k + 7) // 8
+        taken, self._left = self._left[:size], self._left[size:]
+        return int.from_bytes(taken.ljust(size, b"\0"), "little") >> (size * 8 - k)
+
+    def random(self) -> float:
+        return self.getrandbits(53) / 2**53
+
+
+def _parts(directory: Path) -> list[bytes]:
+    """Each file of a good run, behind its number and that of a command."""
+    files = _files_of(directory / "good.run")
+    return [
+        bytes([at, at]) + file.read_bytes()
+        for at, file in enumerate(files)
+        if file.stat().st_size < SEED_BYTES
+    ]
+
+
+def _files_of(run: Path) -> list[Path]:
+    return sorted(path for path in run.rglob("*") if path.is_file())
+
+
+def _one_damaged(file: Path, directory: Path) -> list[str]:
+    run = directory / "out.run"
+    shutil.copytree(directory / "good.run", run)
+    number, command = file.read_bytes()[:2].ljust(2, b"\0")
+    files = _files_of(run)
+    name = str(files[number % len(files)].relative_to(run))
+    forged.replace(run, name, file.read_bytes()[2:])
+    return _command(command, run, directory)
+
+
+def _rows_changed(file: Path, directory: Path) -> list[str]:
+    data, run = file.read_bytes(), directory / "out.run"
+    forged.forge(directory / "good.run", run, Chosen(data[1:]))
+    return _command(data[0] if data else 0, run, directory)
+
+
+def _command(number: int, run: Path, directory: Path) -> list[str]:
+    name, *words = forged.COMMANDS[number % len(forged.COMMANDS)]
+    put = {"original": directory / "good.run", "out": directory / "out"}
+    return [name, str(run), *(word.format(**put) for word in words)]
+
+
+_SQL_TOKENS = (
+    *b"SELECT FROM WHERE GROUP BY ORDER LIMIT JOIN UNION WITH OVER CASE CAST( AS NULL LIKE".split(),
+    *b"EXCEPT HAVING DISTINCT EXISTS UNNEST( read_csv( read_parquet( DROP CREATE".split(),
+    *b"syscalls mappings tasks frames stays cfi seq tid name hex( 0x 1.1 '/etc/passwd'".split(),
+)
+_TRACE_TOKENS = (
+    *b"prctl(PR_SET_SHADOW_STACK_STATUS, map_shadow_stack( clone3({flags= CLONE_VM|".split(),
+    *b"execve( <unfinished ...> resumed> --- SIGSEGV +++ exited = -1 ENOMEM".split(),
+    *b"0xffffffffffffffff [pid".split(),
+)
 _SQL = (
     "SELECT * FROM cfi",
     "SELECT tid, count(*) AS n FROM cfi WHERE seq > 10.1 GROUP BY tid ORDER BY n DESC LIMIT 3",
@@ -93,16 +164,21 @@ TARGETS = {
         _files("tests/rules/*.md"),
         lambda file, directory: ["build", str(file), "-o", str(directory / "out.run"), "--force"],
     ),
+    "run": Target(_parts, _one_damaged),
+    "rows": Target(
+        lambda directory: [random.Random(at).randbytes(64) for at in range(40)], _rows_changed
+    ),
     "sql": Target(
         lambda directory: [text.encode() for text in _SQL],
         lambda file, directory: [
             *("query", str(directory / "good.run")),
             file.read_bytes().decode(errors="replace").replace("\0", " ").lstrip("-") or " ",
         ],
+        _SQL_TOKENS,
     ),
     "core": Target(_cores, _importing("core")),
     "spike": Target(_spike, _importing("spike")),
-    "strace": Target(_files("tests/importers/logs/calls-*"), _importing("strace")),
+    "strace": Target(_files("tests/importers/logs/calls-*"), _importing("strace"), _TRACE_TOKENS),
     "ftrace": Target(_files("tests/realkernel/traces/*"), _importing("ftrace")),
     "qemu": Target(_events, _importing("qemu")),
 }
@@ -138,13 +214,11 @@ def mutated(data: bytes, others: list[bytes], rng: random.Random) -> bytes:
 
 def failure(target: Target, data: bytes, directory: Path) -> str:
     """What was wrong with the command's answer, or nothing."""
-    import forged
-
     file = directory / "input"
     file.write_bytes(data)
     wrong = forged.answer(target.words(file, directory))
-    for left in directory.glob("out.run*"):
-        shutil.rmtree(left)
+    for left in directory.glob("out*"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
     return wrong
 
 
@@ -155,13 +229,20 @@ def prepared(directory: Path) -> Path:
     return directory
 
 
+def kept(name: str, data: bytes, wrong: str) -> str:
+    """What to print of a failure. The file stays."""
+    file = Path(tempfile.gettempdir()) / f"{name}-{zlib.crc32(data):08x}"
+    file.write_bytes(data)
+    return f"{name}: {wrong}\n  the file: {file}"
+
+
 def at_random(name: str, directory: Path, rng: random.Random, cases: range, until: float) -> int:
     """Prints what failed; returns the number of failures."""
     target = TARGETS[name]
     seeds = target.seeds(directory)
     assert seeds, f"{name} has no good files"
     done = failures = 0
-    for case in cases:
+    for _ in cases:
         if time.monotonic() > until:
             break
         data = mutated(rng.choice(seeds), seeds, rng)
@@ -169,41 +250,57 @@ def at_random(name: str, directory: Path, rng: random.Random, cases: range, unti
         done += 1
         if wrong:
             failures += 1
-            kept = Path(tempfile.gettempdir()) / f"{name}-{zlib.crc32(data):08x}"
-            kept.write_bytes(data)
-            print(f"{name} {case}: {wrong}\n  the file: {kept}", flush=True)
+            print(kept(name, data, wrong), flush=True)
     print(f"{name}: {done} files, {failures} failures", flush=True)
     return failures
 
 
 def guided(name: str, directory: Path, seconds: int) -> int:
-    """With atheris, which ends its process: in one of its own."""
+    """With atheris, which ends its process: in one of its own. Returns the number of failures."""
     corpus = directory / "corpus"
     corpus.mkdir()
     for number, data in enumerate(TARGETS[name].seeds(directory)):
         (corpus / str(number)).write_bytes(data)
-    words = [sys.executable, "-P", __file__, "--guided", name, str(directory), str(seconds)]
-    return subprocess.run(words, check=False).returncode
+    words = [sys.executable, __file__, "--guided", name, str(directory), str(seconds)]
+    code = subprocess.run(words, check=False).returncode
+    found = directory / "failures"
+    failures = len(found.read_text().splitlines()) if found.exists() else 0
+    print(f"{name}: {failures} failures, atheris ended with {code}", flush=True)
+    return failures + bool(code)
 
 
 def _guided_here(name: str, directory: Path, seconds: str) -> None:
     import atheris
 
+    import shstk
+
+    # Commands import what they need when they run, which would be too late.
     with atheris.instrument_imports(include=["shstk"], enable_loader_override=False):
-        import shstk.__main__  # noqa: F401
+        for module in pkgutil.walk_packages(shstk.__path__, "shstk."):
+            with contextlib.suppress(ImportError):  # an extra that is not installed
+                importlib.import_module(module.name)
 
     target = TARGETS[name]
+    seen = set()
 
     def one(data: bytes) -> None:
         wrong = failure(target, data, directory)
-        if wrong:
-            raise AssertionError(wrong)
+        kind = re.sub(r"[0-9a-f]*\d[0-9a-f]*", "N", wrong)[-200:]
+        if wrong and kind not in seen:
+            seen.add(kind)
+            print(kept(name, data, wrong), flush=True)
+            with (directory / "failures").open("a") as found:
+                found.write(f"{kind!r}\n")
 
-    limits = [f"-max_total_time={seconds}", f"-max_len={SEED_BYTES}", "-timeout=60"]
-    kept = f"-artifact_prefix={tempfile.gettempdir()}/{name}-"
-    atheris.Setup(
-        [sys.argv[0], *limits, kept, "-print_final_stats=1", str(directory / "corpus")], one
-    )
+    # forged.answer has its own alarm.
+    limits = [f"-max_total_time={seconds}", f"-max_len={SEED_BYTES}", "-timeout=0"]
+    if target.tokens:
+        words = "".join(f'"{token.decode()}"\n' for token in target.tokens)
+        (directory / "dictionary").write_text(words)
+        limits.append(f"-dict={directory / 'dictionary'}")
+    artifacts = f"-artifact_prefix={tempfile.gettempdir()}/{name}-"
+    corpus = str(directory / "corpus")
+    atheris.Setup([sys.argv[0], *limits, artifacts, "-print_final_stats=1", corpus], one)
     atheris.Fuzz()
 
 
@@ -214,7 +311,6 @@ def main() -> None:
     parser.add_argument("--guided", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=" ".join(TARGETS))
     options = parser.parse_args()
-    sys.path.insert(0, str(HERE))
     if options.guided:
         name, directory, seconds = options.guided
         _guided_here(name, Path(directory), seconds)
@@ -224,7 +320,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             directory = prepared(Path(scratch))
             if importlib.util.find_spec("atheris"):
-                failures += bool(guided(name, directory, options.seconds))
+                failures += guided(name, directory, options.seconds)
             else:
                 rng = random.Random(f"{options.seed} {name}")
                 until = time.monotonic() + options.seconds

@@ -3,7 +3,8 @@
 //
 //   CC=clang CXX=clang++ cmake -S . -B build/fuzz -DSHSTK_FUZZ=ON
 //   cmake --build build/fuzz -t fuzz_core
-//   build/fuzz/fuzz_core -max_total_time=3600 CORPUS
+//   python tests/hostile/core_seeds.py CORPUS
+//   build/fuzz/fuzz_core -fork=1 -ignore_crashes=1 -max_total_time=3600 CORPUS
 //
 // The input: a byte of flags, eight bytes that choose registers, then the text.
 #include <cstdio>

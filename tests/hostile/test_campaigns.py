@@ -17,6 +17,7 @@ import fuzz
 import pytest
 
 import shstk
+from shstk.__main__ import run as shstk_command
 
 HERE = Path(__file__).parent
 
@@ -30,6 +31,27 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_forged_runs(run: Path, tmp_path: Path) -> None:
     assert list(forged.campaign([run], tmp_path, seed=1, cases=iter(range(6)))) == []
+
+
+def test_a_forged_run_is_judged(run: Path, tmp_path: Path) -> None:
+    changed = forged.forge(run, tmp_path / "forged.run", random.Random(0))
+    assert shstk_command(["verify", str(tmp_path / "forged.run")]) == 0, changed
+
+
+@pytest.mark.parametrize("table", ["syscalls", "cfi", "kernel_memory"])
+def test_pages_that_cant_be_decoded(
+    run: Path, tmp_path: Path, table: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = tmp_path / "damaged.run"
+    shutil.copytree(run, directory)
+    forged.replace(directory, f"{table}.parquet", b"PAR1" + bytes(60) + _after(run, table, 64))
+    for command in (["verify"], ["query", f"SELECT * FROM {table}"]):
+        assert shstk_command([command[0], str(directory), *command[1:]]) == 3, command
+        assert f"{table}.parquet" in "".join(capsys.readouterr()), command
+
+
+def _after(run: Path, table: str, start: int) -> bytes:
+    return (run / f"{table}.parquet").read_bytes()[start:]
 
 
 def test_single_bits(run: Path) -> None:

@@ -21,6 +21,7 @@ from shstk.tracer.kernel.tree.sandbox import AT_FDCWD, Sandbox
 from shstk.tracer.kernel.tree.staging import Staging
 
 AT_REMOVEDIR = 0x200
+RENAME_EXCHANGE = 2
 
 
 @pytest.fixture
@@ -253,37 +254,80 @@ def test_a_tree_of_any_depth_is_kept_and_removed(root: Path) -> None:
     assert "d" not in os.listdir(root)
 
 
-PATHS = ("a", "b", "a/a", "a/b", "a/a/b")
-STEPS = ("mkdir", "symlink", "up", "file", "file", "move", "remove")
+PATHS = ("a", "b", "a/a", "a/b", "a/a/b", "c")
+STEPS = ("mkdir", "symlink", "up", "file", "file", "move", "swap", "link", "remove", "mode")
 
 
 @pytest.mark.parametrize("seed", range(300))
-def test_nothing_outside_changes(tmp_path: Path, seed: int) -> None:
-    """Whatever a guest does in a bind, and another process in the same place meanwhile."""
+def test_nothing_outside_changes(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a guest does in a bind or an overlay, and another process in the same place: before
+    it runs, after, or in the middle of the write-back."""
     rng = random.Random(seed)
     guests, hosts = (
         [(rng.choice(STEPS), rng.choice(PATHS), rng.choice(PATHS)) for _ in range(rng.randrange(n))]
         for n in (12, 6)
     )
-    late = rng.random() < 0.8
+    when = rng.choice(("before", "after", "between", "between"))
     base = tmp_path / "base"
     bound, outside = base / "bound", base / "outside"
     (bound / "a/a").mkdir(parents=True)
     (bound / "b").mkdir()
     (outside / "a/b").mkdir(parents=True)
     (outside / "a/c").write_text("canary")
-    before = snapshot(outside)
-    d = guest(None, binds=((bound, "/w", True),))
-    for what, one, other in hosts if not late else []:
-        _on_host(what, bound / one, bound / other, outside)
+    os.link(outside / "a/c", bound / "c")
+    before = _inodes(outside)
+
+    def on_host() -> None:
+        for what, one, other in hosts:
+            _on_host(what, bound / one, bound / other, outside)
+
+    if rng.random() < 0.5:
+        d = guest(None, binds=((bound, "/w", True),))
+    else:
+        (base / "lower").mkdir()
+        shutil.copytree(bound, base / "lower/w")
+        shutil.rmtree(bound)
+        (bound / "w").mkdir(parents=True)
+        d, bound = guest(base / "lower", overlay=bound), bound / "w"
+    if when == "before":
+        on_host()
     for what, one, other in guests:
         _in_guest(d, what, f"/w/{one}", f"/w/{other}", outside)
-    for what, one, other in hosts if late else []:
-        _on_host(what, bound / one, bound / other, outside)
-    with suppress(CannotWrite):
+    if when == "after":
+        on_host()
+    with suppress(CannotWrite), monkeypatch.context() as patch:
+        if when == "between":
+            _at_call(rng.randrange(60), on_host, patch)
         d.k.sandbox.keep(d.k)
-    assert snapshot(outside) == before
-    assert STAGING not in os.listdir(bound) or late
+    assert _inodes(outside) == before
+
+
+def _inodes(tree: Path) -> list[tuple[Any, ...]]:
+    """All that can be changed of a tree without going into it by its name."""
+    return [
+        (str(path), status.st_ino, status.st_mode, path.read_bytes() if path.is_file() else b"")
+        for path in [tree, *sorted(tree.rglob("*"))]
+        for status in [path.lstat()]
+    ]
+
+
+def _at_call(number: int, act: Any, patch: pytest.MonkeyPatch) -> None:
+    """Do something before the n-th call of the write-back that looks a name up in a directory."""
+    calls = count()
+
+    def patched(function: Any) -> Any:
+        def call(*args: Any, **keywords: Any) -> Any:
+            if any("dir_fd" in word for word in keywords) and next(calls) == number:
+                patch.undo()
+                act()
+            return function(*args, **keywords)
+
+        return call
+
+    for name in ("open", "rename", "mkdir", "chmod", "stat", "symlink", "link", "unlink", "rmdir"):
+        patch.setattr(os, name, patched(getattr(os, name)))
 
 
 def _on_host(what: str, one: Path, other: Path, outside: Path) -> None:
@@ -297,10 +341,19 @@ def _on_host(what: str, one: Path, other: Path, outside: Path) -> None:
                 if one.exists():
                     one.rename(outside.parent / f"away{len(os.listdir(outside.parent))}")
                 one.symlink_to(outside if what == "symlink" else "../../outside/a")
-            case "file" if not one.is_symlink():
+            case "file":
+                one.unlink(missing_ok=True)  # it may be a link to the canary
                 one.write_text("host")
             case "move":
                 one.rename(other)
+            case "swap":
+                one.rename(other.with_name("swapped"))
+                other.rename(one)
+                other.with_name("swapped").rename(other)
+            case "link":
+                os.link(outside / "a/c", one)
+            case "mode" if one.is_dir() and not one.is_symlink():
+                one.chmod(0o755)
             case "remove" if one.is_dir() and not one.is_symlink():
                 one.rmdir()
             case "remove":
@@ -317,8 +370,14 @@ def _in_guest(d: Direct, what: str, one: str, other: str, outside: Path) -> None
         case "file":
             if isinstance(fd := d.open(one, 0o1101), int):
                 d.write(fd, b"guest")
-        case "move":
-            d.call("renameat2", AT_FDCWD, one.encode() + b"\0", AT_FDCWD, other.encode() + b"\0", 0)
+        case "move" | "swap":
+            names = AT_FDCWD, one.encode() + b"\0", AT_FDCWD, other.encode() + b"\0"
+            d.call("renameat2", *names, RENAME_EXCHANGE if what == "swap" else 0)
+        case "link":
+            names = AT_FDCWD, one.encode() + b"\0", AT_FDCWD, other.encode() + b"\0"
+            d.call("linkat", *names, 0)
+        case "mode":
+            d.call("fchmodat", AT_FDCWD, one.encode() + b"\0", 0o705)
         case "remove":
             if d.at("unlinkat", one, 0) != 0:
                 d.at("unlinkat", one, AT_REMOVEDIR)

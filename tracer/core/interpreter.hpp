@@ -193,8 +193,12 @@ do_warm:
     blk->slots()->handler = label[op_native];
 do_native: {
     if (blk->page->native_page != (base & ~page_mask)) goto* label[INFO.op];
-    FlowTable& flow_table = m.tables.flow;
-    native::Visit visit{&h, &as, left, limit, flow_table.next<"seq">(), flow_table.next<"block">()};
+    [[maybe_unused]] FlowTable& flow_table = m.tables.flow;
+    native::Visit visit{&h, &as, left, limit, nullptr, nullptr};
+    if constexpr (Level & trace_flow) {  // the table has no memory otherwise
+        visit.flow_seq = flow_table.next<"seq">();
+        visit.flow_block = flow_table.next<"block">();
+    }
     m.engine()->run(visit, *blk, base);
     if constexpr (Level & trace_flow)
         flow_table.rows += u64(visit.flow_seq - flow_table.next<"seq">());

@@ -116,7 +116,8 @@ class Staging:
             with self._place.entry(above) as (folder, name), suppress(FileExistsError):
                 os.mkdir(name, dir_fd=folder)
                 if (bits := mode(above)) is not None:
-                    os.chmod(name, bits, dir_fd=folder)
+                    with _opened(folder, name) as made:  # chmod would follow a symlink
+                        os.fchmod(made, bits)
 
     def remove(self, path: bytes) -> None:
         """Move what is there out of the way, if there is something."""
