@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 
 from shstk.schemas.tables import TABLES, Column, Table, arrow_schema
-from shstk.schemas.values import Values, by_name
 
 INTEGERS = {
     "u8": (0, 2**8 - 1),
@@ -66,14 +65,6 @@ def to_batch(table: Table, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
         return _batch(table, [[row.get(name) for row in rows] for name in table.names])
     except _MISFITS as e:
         raise _bad_row(table, rows, e) from e
-
-
-def values_batch(table: Table, rows: Sequence[Values]) -> pa.RecordBatch:
-    """As `to_batch`. At least one row."""
-    try:
-        return _batch(table, list(zip(*rows, strict=True)))
-    except _MISFITS as e:
-        raise _bad_row(table, [by_name(table.name, row) for row in rows], e) from e
 
 
 _MISFITS = (KeyError, TypeError, ValueError, OverflowError, pa.ArrowException)

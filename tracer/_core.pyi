@@ -71,6 +71,12 @@ class Machine:
     cfi, flow and insn rows of an instruction have seq = icount * 2**20."""
     time_offset: int
     """csr time reads icount + time_offset."""
+    def now(self) -> int:
+        """icount + time_offset."""
+    def spend(self, ns: int) -> None:
+        """Add to time_offset."""
+    def step(self) -> int:
+        """The seq of the kernel's next step at this icount."""
     trace: int
     @property
     def frames(self) -> int:
@@ -134,6 +140,25 @@ def decode(word: int) -> tuple[str, str, int, int, int, int, int] | None:
     pc-relative immediates are relative to the instruction. All extensions are enabled. None: no
     such instruction.
     """
+
+class RowBuffer:
+    """Rows of the kernel model as columns in Arrow's layout.
+
+    columns: for each its name, its type in schemas/tables.py, and the words of a kind."""
+
+    def __init__(self, columns: Sequence[tuple[str, str, tuple[str, ...]]]) -> None: ...
+    def add(self, values: tuple[object, ...]) -> None:
+        """A value for each column, None for null. ValueError, without a change, if one does not
+        fit."""
+    @property
+    def rows(self) -> int: ...
+    @property
+    def last(self) -> int:
+        """The highest value of the first column that was ever added."""
+    def drain(self) -> list[tuple[bytes | None, bytes, bytes | None]]:
+        """For each column the bitmap of its validity (None: no nulls), its values, and the offsets
+        of str and bytes; the buffer is empty afterwards. A bool is a byte, a kind the index of its
+        word."""
 
 FAULT_NO_FRAME: Final = 64
 
@@ -239,9 +264,12 @@ class Hart:
         """x0..x31 in one C++ call."""
     def args(self) -> tuple[int, int, int, int, int, int, int]:
         """a0..a5 and a7, of a system call, in one C++ call."""
-    def enter(self) -> tuple[tuple[int, int, int, int, int, int], int, int, int, int]:
+    def enter(self) -> tuple[int, int, tuple[int, int, int, int, int, int], int, int, int]:
         """After STOP_ECALL: pc moves behind the ecall, the reservation is cleared, and vectors that
-        were used are discarded. Returns a0..a5, a7, the pc of the ecall, sp and ssp."""
+        were used are discarded. Returns Machine.step(), a7, a0..a5, the pc of the ecall, sp and
+        ssp."""
+    def leave(self, result: int) -> None:
+        """a0 becomes the result of a call, or -errno."""
     v_used: bool
     """True after a vector instruction, an access to a vector CSR, or set_v. Setting it to False
     resets the vector state to that of a new hart, all zero."""

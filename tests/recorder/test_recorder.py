@@ -149,9 +149,9 @@ def test_a_row_that_is_wrong_is_refused(tmp_path: Path) -> None:
     rec = Recorder(tmp_path / "run")
     with pytest.raises(ValueError, match="output has no column fb"):
         rec.row("output", seq=1, fb=1)
-    rec.row("output", seq=1, fd="one", bytes=b"")
     with pytest.raises(ValueError, match=r"output\.fd: 'one' is not of type i32"):
-        rec.seal(MANIFEST)
+        rec.row("output", seq=1, fd="one", bytes=b"")
+    rec.discard()
     assert not (tmp_path / "run").exists()
 
 

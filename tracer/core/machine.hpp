@@ -78,6 +78,12 @@ class Machine final : public FrameOwner {
     unsigned trace;
     u64 icount = 0;
     u64 time_offset = 0;  // csr time reads icount + time_offset
+    // The seq of the next step of the kernel at this icount.
+    u64 step() {
+        const u64 first = icount << seq_shift;
+        return last_step = (last_step >> seq_shift == icount ? last_step : first) + 1;
+    }
+    u64 last_step = 0;  // what it returned last
     Tables tables;
 
     // Traps (traps.hpp). `noting`: the hart goes on at a trap, and `noted` is the icount before the

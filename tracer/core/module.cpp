@@ -17,6 +17,7 @@
 #include "machine.hpp"
 #include "native/engine.hpp"
 #include "pages.hpp"
+#include "row_buffer.hpp"
 #include "run.hpp"
 #include "snapshot.hpp"
 
@@ -194,8 +195,9 @@ nb::tuple enter(Hart& h) {
     if (h.v.used) h.v.discard();
     const u64 pc = h.pc;
     h.pc += 4;
-    return nb::make_tuple(nb::make_tuple(h.x[10], h.x[11], h.x[12], h.x[13], h.x[14], h.x[15]),
-                          h.x[17], pc, h.x[2], h.ssp);
+    return nb::make_tuple(h.machine->step(), h.x[17],
+                          nb::make_tuple(h.x[10], h.x[11], h.x[12], h.x[13], h.x[14], h.x[15]), pc,
+                          h.x[2], h.ssp);
 }
 
 nb::bytes state(const Hart& h) {
@@ -363,6 +365,9 @@ NB_MODULE(_core, module) {
             nb::arg("native_bytes") = Machine::default_native_bytes)
         .def_rw("icount", &Machine::icount)
         .def_rw("time_offset", &Machine::time_offset)
+        .def("now", [](const Machine& m) { return m.icount + m.time_offset; })
+        .def("spend", [](Machine& m, u64 ns) { m.time_offset += ns; }, nb::arg("ns"))
+        .def("step", &Machine::step)
         .def_rw("trace", &Machine::trace)
         .def_prop_ro("frames", &Machine::frames)
         .def("pending", pending, nb::arg("table"))
@@ -375,6 +380,13 @@ NB_MODULE(_core, module) {
         .def_rw("kernel_stored", &Machine::kernel_stored)
         .def("save", save_machine, nb::arg("spaces"), nb::arg("harts"), nb::arg("files"))
         .def("restore", restore_machine, nb::arg("state"));
+
+    nb::class_<RowBuffer>(module, "RowBuffer")
+        .def(nb::init<const std::vector<RowBuffer::Described>&>(), nb::arg("columns"))
+        .def("add", &RowBuffer::add, nb::arg("values"))
+        .def_prop_ro("rows", &RowBuffer::rows)
+        .def_prop_ro("last", &RowBuffer::last)
+        .def("drain", &RowBuffer::drain);
 
     nb::class_<Pages>(module, "Pages")
         .def(nb::new_([](std::shared_ptr<Machine> machine, nb::bytes data) {
@@ -453,6 +465,7 @@ NB_MODULE(_core, module) {
         .def(
             "set_f", [](Hart& h, int i, u64 bits) { h.f[register_number(i)] = bits; }, nb::arg("i"),
             nb::arg("bits"))
+        .def("leave", [](Hart& h, i64 result) { h.x[10] = u64(result); }, nb::arg("result"))
         .def("regs", regs)
         .def("args", args)
         .def("enter", enter)

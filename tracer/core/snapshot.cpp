@@ -1,5 +1,5 @@
 // The layout, in 64-bit words except for the pages and the flow keys:
-//   magic, icount, time offset, lineages, interrupted (hart, space, pc, icount)
+//   magic, icount, time offset, last step, lineages, interrupted (hart, space, pc, icount)
 //   frames: lineage, page
 //   files: size, size of the source, whether stored to and noted, pages of (page, frame)
 //   spaces: areas of (first, count, permissions and entry_read, frame or none),
@@ -18,7 +18,7 @@ namespace core {
 
 namespace {
 
-constexpr u64 magic = 0x32544f4853504e53;  // "SNPSHOT2"
+constexpr u64 magic = 0x33544f4853504e53;  // "SNPSHOT3"
 constexpr u64 none = ~u64{0};
 constexpr Entry entry_kept = entry_flags & ~entry_mapped;
 constexpr u64 pages_limit = address_limit >> page_shift;
@@ -120,8 +120,9 @@ std::string Snapshot::save(const Machine& machine, const Spaces& spaces, const H
     Writer out;
     out.bytes.reserve(frames.list.size() * (page_size + 8) + (std::size_t{1} << 16));
     const auto& at = machine.interrupted;
-    out.words(magic, machine.icount, machine.time_offset, machine.lineages_,
-              index_of(harts, at.hart), index_of(spaces, at.space), at.pc, at.icount);
+    out.words(magic, machine.icount, machine.time_offset, machine.last_step,
+              machine.lineages_, index_of(harts, at.hart), index_of(spaces, at.space), at.pc,
+              at.icount);
     out.word(frames.list.size());
     for (const Frame* frame : frames.list) {
         out.word(frame->lineage);
@@ -172,7 +173,7 @@ class Snapshot::Reader {
     Spaces spaces;
     Harts harts;
     Files files;
-    u64 icount, time_offset, lineages;
+    u64 icount, time_offset, last_step, lineages;
     u64 interrupted[4];  // hart, space, pc, icount
     FlowIds flow_ids;
 
@@ -180,6 +181,7 @@ class Snapshot::Reader {
         if (word() != magic) malformed("wrong magic");
         icount = word();
         time_offset = word();
+        last_step = word();
         lineages = word();
         for (u64& value : interrupted) value = word();
         read_frames();
@@ -300,6 +302,7 @@ std::tuple<Spaces, Harts, Files> Snapshot::restore(const std::shared_ptr<Machine
     for (Pages* file : earlier) file->resize(0);
     m.icount = in.icount;
     m.time_offset = in.time_offset;
+    m.last_step = in.last_step;
     m.lineages_ = in.lineages;
     m.flow_ids_ = std::move(in.flow_ids);
     m.stored = std::any_of(in.files.begin(), in.files.end(),

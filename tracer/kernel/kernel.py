@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FIRST_PID: Final = 100
 PID_MAX: Final = 32768
 WARNINGS_MAX: Final = 1000
-_BREATH: Final = 1 << 12  # kernel steps
+_BREATH: Final = 1 << 12  # kernel steps; STEPS is a multiple
 
 
 class Halted(Exception):
@@ -126,24 +126,24 @@ class Kernel:
         self._mm_count = 0
         self._last_pid = FIRST_PID - 1
         self.poll: Callable[[], str | None] = lambda: None  # an ending, if the run is to end now
-        self._icount, self._step = 0, 0
 
     # Time, order, rows.
 
     def seq(self) -> int:
         """The seq of the next kernel step at this icount."""
-        icount = self.machine.icount
-        if icount != self._icount:
-            self._icount, self._step = icount, 0
-        self._step += 1
-        if self._step >= STEPS:
+        seq = self.machine.step()
+        if not seq % _BREATH:
+            self._pause(seq)
+        return seq
+
+    def _pause(self, seq: int) -> None:
+        if not seq % STEPS:
             self.warn(
-                f"the kernel took {STEPS} steps after instruction {icount}: the run ends there"
+                f"the kernel took {STEPS} steps after instruction {self.machine.icount}:"
+                " the run ends there"
             )
             raise Halted("steps")
-        if self._step % _BREATH == 0:
-            self.breathe()
-        return icount * STEPS + self._step
+        self.breathe()
 
     def breathe(self) -> None:
         """For loops within a call that a guest can make long: --timeout and Ctrl-C end them too."""
@@ -158,7 +158,7 @@ class Kernel:
 
     def now_ns(self) -> int:
         """Virtual time since boot (time/clock.py)."""
-        return self.machine.icount + self.machine.time_offset
+        return self.machine.now()
 
     def event(self, kind: str, task: Task, **columns: Any) -> int:
         """Write one task_events row and return its seq."""
@@ -273,7 +273,7 @@ class Kernel:
 
     def idle_until(self, ns: int) -> None:
         """No task is runnable: advance the clock to `ns` (as in now_ns)."""
-        self.machine.time_offset += max(ns - self.now_ns(), 0)
+        self.machine.spend(max(ns - self.now_ns(), 0))
 
     # The end of a call.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from shstk.tracer._core import STOP_ECALL, STOP_FAULT, STOP_FLUSH
 from shstk.tracer.kernel.arch import traps
-from shstk.tracer.kernel.call import NO_RETURN, RESTART, End, Interrupted, Outcome, Wait
+from shstk.tracer.kernel.call import NO_RETURN, RESTART, Interrupted, Outcome, Wait
 from shstk.tracer.kernel.errno import Errno
 from shstk.tracer.kernel.kernel import Halted
 from shstk.tracer.kernel.mm import sharedmem
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 # Most instructions, and most system calls, between two checks of the recorder and the limits.
 _SLICE: Final = 1 << 20
 _CALLS: Final = 1 << 8
-_U64: Final = 2**64 - 1
 
 
 def run(
@@ -255,12 +254,12 @@ def run_slice(k: Kernel, task: Task, budget: int) -> int:
 
 def _enter_call(k: Kernel, task: Task) -> None:
     assert task.mm is not None
-    args, nr, pc, sp, ssp = task.hart.enter()
+    seq, nr, args, pc, sp, ssp = task.hart.enter()
     call = CALLS.get(nr)
     if call is None:
         k.warn(f"system call {nr} is unknown: -ENOSYS")
     name = call.name if call else None
-    task.call = InCall(k.seq(), nr, name, args, task.tid, task.mm.id, pc, sp, ssp)
+    task.call = InCall(seq, nr, name, args, task.tid, task.mm.id, pc, sp, ssp)
     task.blocked = Blocked()
     # Otherwise a periodic timer whose handler ends sooner leaves the program no instruction.
     if name != "rt_sigreturn":
@@ -297,12 +296,12 @@ def _try_call(k: Kernel, task: Task) -> None:
         return
     if task.tracer is not None:
         ptrace.leave_call(task, result)
-    if result is NO_RETURN:
+    if isinstance(result, int):
+        task.hart.leave(result)
+        k.end_call(task, "returned", result)
+    elif result is NO_RETURN:
         if task.call is in_call:
             k.end_call(task, "no_return", None)
-    elif isinstance(result, End):
-        task.restart = result
-        task.hart.set_x(10, -result.value & _U64)
     else:
-        task.hart.set_x(10, result & _U64)
-        k.end_call(task, "returned", result)
+        task.restart = result
+        task.hart.leave(-result.value)

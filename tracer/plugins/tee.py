@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from shstk.schemas.rows import values_batch
-from shstk.schemas.tables import TABLES, TRACED
+from shstk.schemas.tables import TRACED
 from shstk.schemas.values import TableRow, Values, by_name, in_order
+from shstk.tracer.recording.kernelrows import drained_batch, row_buffer
 from shstk.tracer.recording.recorder import Buffers, core_batch, trace_bits
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Tee:
         self._inner = inner
         self._at_once = at_once
         self._tell_plugins = tell
-        self._rows: dict[str, list[Values]] = {t: [] for t in tables - {*TRACED}}
+        self._rows = {table: row_buffer(table) for table in tables - {*TRACED}}
         self._tap = _Tap(recorded, tables, lambda mm, pc: inner.module_of(mm, pc))
         self._inputs = 0  # the highest input number so far
         self._files: dict[int, bytes] = {}
@@ -57,7 +57,7 @@ class Tee:
     def add(self, table: str, values: Values) -> None:
         self._inner.add(table, values)
         if table in self._rows:
-            self._rows[table].append(values)
+            self._rows[table].add(values)
         if table in self._at_once:
             columns = by_name(table, values)
             if self._early is not None:
@@ -102,7 +102,7 @@ class Tee:
             sha256 = hashlib.sha256(data).hexdigest()
             row = {"input": number, "guest_path": guest_path, "sha256": sha256, "mode": mode}
             row |= {"seq": seq, "size": len(data), "first_seq": seq}
-            self._rows["inputs"].append(in_order("inputs", row))
+            self._rows["inputs"].add(in_order("inputs", row))
         self._inputs = max(self._inputs, number)
         if "modules" in self._at_once and data.startswith(b"\x7fELF"):
             self._files[number] = data
@@ -119,10 +119,9 @@ class Tee:
         self._tap.rest()
         self._tap.wanted_only = False
         batches = self._tap.take()
-        for table, rows in self._rows.items():
-            if rows:
-                batches[table] = values_batch(TABLES[table], rows)
-                rows.clear()
+        for table, buffer in self._rows.items():
+            if rows := buffer.rows:
+                batches[table] = drained_batch(table, rows, buffer.drain())
         return batches
 
 

@@ -19,10 +19,11 @@ import pyarrow as pa
 
 from shstk.schemas.errors import CannotWrite
 from shstk.schemas.manifest import Manifest, PluginEntry
-from shstk.schemas.rows import kind_array, schema, values_batch
+from shstk.schemas.rows import check, kind_array, schema
 from shstk.schemas.tables import FEW, TABLES, TRACED, tables_of
-from shstk.schemas.values import TableRow, Values, in_order
+from shstk.schemas.values import TableRow, Values, by_name, in_order
 from shstk.tracer import _core
+from shstk.tracer.recording.kernelrows import Drained, drained_batch, row_buffer
 from shstk.tracer.recording.rundir import Partial
 
 _QUEUE: Final = 3  # maximum batches waiting for the second thread: 35 MB each, of cfi
@@ -101,7 +102,7 @@ class Collector:
         self.module_of = module_of
         self.open_rows: Callable[[], Iterable[TableRow]] = tuple
         self._sink = sink
-        self._rows: dict[str, list[Values]] = {name: [] for name in TABLES}
+        self._rows = {name: row_buffer(name) for name in TABLES if name not in TRACED}
         self._waiting_rows = 0
         self._waiting_bytes = 0
         self._last_seq = 0
@@ -115,8 +116,12 @@ class Collector:
         self.add(table, in_order(table, columns))
 
     def add(self, table: str, values: Values) -> None:
-        """`row`, for rows that are many."""
-        self._rows[table].append(values)
+        """`row`, for rows that are many. Raises BadRow for values that do not fit the table."""
+        try:
+            self._rows[table].add(values)
+        except ValueError:
+            check(TABLES[table], by_name(table, values))
+            raise
         self._waiting_rows += 1
         if table in _BYTES_AT:
             self._waiting_bytes += len(values[_BYTES_AT[table]])
@@ -183,14 +188,17 @@ class Collector:
         return [self.module_of(mm, pc) for mm, pc in zip(columns["mm"], columns["pc"], strict=True)]
 
     def _flush_rows(self) -> None:
-        for name, rows in self._rows.items():
-            if rows:
-                self._rows[name] = []
-                self._last_seq = max(self._last_seq, *(row[0] for row in rows))
-                at = _BYTES_AT.get(name)
-                size = 0 if at is None else sum(len(row[at]) for row in rows)
-                self._writer.put(name, lambda n=name, r=rows: values_batch(TABLES[n], r), size)
+        for name, buffer in self._rows.items():
+            if rows := buffer.rows:
+                drained = buffer.drain()
+                self._last_seq = max(self._last_seq, buffer.last)
+                make = partial(drained_batch, name, rows, drained)
+                self._writer.put(name, make, _string_bytes(drained))
         self._waiting_rows = self._waiting_bytes = 0
+
+
+def _string_bytes(drained: Drained) -> int:
+    return sum(len(values) for _, values, offsets in drained if offsets is not None)
 
 
 class Recorder(Collector):

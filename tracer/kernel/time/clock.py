@@ -55,7 +55,7 @@ def realtime_ns(k: Kernel) -> int:
 
 def spend(k: Kernel, t: Task, ns: int) -> None:
     """The kernel works for a task, which takes time."""
-    k.machine.time_offset += ns
+    k.machine.spend(ns)
     t.system_ns += ns
 
 
