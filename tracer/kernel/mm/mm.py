@@ -195,6 +195,7 @@ class Mm:
             if refused is not None:
                 raise refused
             shared = flags & MAP_TYPE != MAP_PRIVATE
+            noreserve = bool(flags & MAP_NORESERVE)
             if shared and file is None:
                 file, offset = zero_file(k, length), 0
             vma = Vma(
@@ -204,13 +205,13 @@ class Mm:
                 shadow_stack,
                 shared,
                 bool(flags & MAP_GROWSDOWN),
-                bool(flags & MAP_NORESERVE),
-                flags=special or lock,
-                name=name,
-                file=file,
-                offset=offset if file else 0,
+                noreserve,
+                special or lock,
+                _accountable(vm_prot(prot), shared, noreserve),
+                name,
+                file,
+                offset if file else 0,
             )
-            vma = vma._replace(accounted=_accountable(vma))
             self.check_seals(start, start + length)
             self.charge(k, vma)
             self.install(k, vma)
@@ -226,7 +227,7 @@ class Mm:
             self.check_seals(start, start + length)
             row.start, row.length = start, length
             gone = self.vmas.remove(start, start + length)
-            self.guards -= set(self.guards_in(start, start + length))
+            self._forget_guards(start, start + length)
             row.shadow_stack = any(v.shadow_stack for v in gone)
             self.space.unmap(start, length)
 
@@ -250,7 +251,7 @@ class Mm:
                     unfaulted = not old.file and not self.space.resident(old.start, old.length)
                     new = new._replace(accounted=old.accounted and not unfaulted)
                 elif not old.prot & PROT_WRITE and not old.accounted:
-                    new = new._replace(accounted=_accountable(new))
+                    new = new._replace(accounted=_accountable(new.prot, new.shared, new.noreserve))
                     self.enough(k, new)
                 row.shadow_stack |= old.shadow_stack
                 if prot & PROT_WRITE and old.shared and old.file:
@@ -353,6 +354,10 @@ class Mm:
         fewer, others = sorted((pages, self.guards), key=len)
         return sorted(page for page in fewer if page in others)
 
+    def _forget_guards(self, start: int, end: int) -> None:
+        if self.guards:
+            self.guards -= set(self.guards_in(start, end))
+
     def forked(self) -> None:
         """Apply to fork's copy what madvise said of forks. No row: the calls of madvise say it."""
         for vma in list(self.vmas):
@@ -361,7 +366,7 @@ class Mm:
             if "dc" in vma.flags:
                 self.drop(vma.start, vma.length)
             elif "wf" in vma.flags:
-                self.guards -= set(self.guards_in(vma.start, vma.end))
+                self._forget_guards(vma.start, vma.end)
                 self.permit(vma)
                 self.space.discard(vma.start, vma.length)
 
@@ -488,7 +493,7 @@ class Mm:
 
     def install(self, k: Kernel, vma: Vma) -> None:
         self.vmas.remove(vma.start, vma.end)
-        self.guards -= set(self.guards_in(vma.start, vma.end))
+        self._forget_guards(vma.start, vma.end)
         if vma.file is not None:
             pages = vma.file.inode.pages(k)
             self.space.map_pages(vma.start, vma.length, core_perm(vma), pages, vma.offset)
@@ -515,7 +520,7 @@ class Mm:
 
     def drop(self, start: int, length: int) -> None:
         self.vmas.remove(start, start + length)
-        self.guards -= set(self.guards_in(start, start + length))
+        self._forget_guards(start, start + length)
         self.space.unmap(start, length)
 
     def writing(self, k: Kernel, row: Operation) -> _Writing:
@@ -543,6 +548,6 @@ class _Writing:
         self._mm.write_operation(self._k, self._row)
 
 
-def _accountable(vma: Vma) -> bool:
+def _accountable(prot: int, shared: bool, noreserve: bool) -> bool:
     """accountable_mapping."""
-    return bool(vma.prot & PROT_WRITE) and not vma.shared and not vma.noreserve
+    return bool(prot & PROT_WRITE) and not shared and not noreserve

@@ -78,18 +78,22 @@ class Vma(NamedTuple):
     def part(self, start: int, end: int) -> Vma:
         if start == self.start and end == self.end:
             return self
-        return self._replace(start=start, end=end, offset=self.offset_at(start))
+        return Vma(start, end, *self[2:11], self.offset_at(start))
+
+    def joined(self, above: Vma) -> Vma:
+        """Both as one area, where `above` continues this one."""
+        return Vma(self.start, above.end, *self[2:7], self.flags | above.flags, *self[8:])
 
     def offset_at(self, addr: int) -> int:
         return self.offset + addr - self.start if self.file is not None else 0
 
     def continues(self, below: Vma) -> bool:
         """Whether this area can be merged with the one below it."""
-        return self[2:7] == below[2:7] and self == below._replace(
-            start=self.start,
-            end=self.end,
-            offset=below.offset_at(self.start),
-            flags=below.flags - STICKY | self.flags & STICKY,
+        return (
+            self[2:7] == below[2:7]
+            and self[8:11] == below[8:11]
+            and self.offset == below.offset_at(self.start)
+            and self.flags - STICKY == below.flags - STICKY
         )
 
 

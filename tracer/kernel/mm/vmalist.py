@@ -23,9 +23,9 @@ class _Chunk:
     low: where the gap below the first one must begin. widest: the largest gap between two.
     """
 
-    def __init__(self, vmas: list[Vma]) -> None:
+    def __init__(self, vmas: list[Vma], starts: list[int]) -> None:
         self.vmas = vmas
-        self.starts = [v.start for v in vmas]
+        self.starts = starts
         self.low, self.end = vmas[0].gap_start, vmas[-1].end
 
     @cached_property
@@ -110,10 +110,10 @@ class VmaList:
         below, above = self.before(vma.start), self.after(vma.end)
         if below and below.end == vma.start and vma.continues(below):
             old.append(below)
-            vma = below._replace(end=vma.end, flags=below.flags | vma.flags)
+            vma = below.joined(vma)
         if above and above.start == vma.end and above.continues(vma):
             old.append(above)
-            vma = vma._replace(end=above.end, flags=above.flags | vma.flags)
+            vma = vma.joined(above)
         self._replace(old, [vma])
 
     def covers(self, start: int, end: int) -> bool:
@@ -160,24 +160,29 @@ class VmaList:
         low = max(bisect_right(self._firsts, every[0].start) - 1, 0)
         high = max(bisect_right(self._firsts, every[-1].start), 1) if old else low + 1
         chunks = self._chunks[low:high]
-        vmas = list(new)
+        vmas, starts = new, [v.start for v in new]
         if chunks:
             first, last = chunks[0], chunks[-1]
             begin = bisect_left(first.starts, every[0].start)
             end = bisect_right(last.starts, old[-1].start) if old else begin
             vmas = first.vmas[:begin] + new + last.vmas[end:]
+            starts = first.starts[:begin] + starts + last.starts[end:]
         for next_one in self._chunks[high : high + 1]:
             if len(vmas) + len(next_one.vmas) <= _ROOM // 2:
-                vmas += next_one.vmas
+                vmas = vmas + next_one.vmas
+                starts = starts + next_one.starts
                 high += 1
         step = len(vmas) if len(vmas) <= _ROOM else _ROOM // 2
-        pieces = [_Chunk(vmas[n : n + step]) for n in range(0, len(vmas), step or 1)]
+        pieces = [
+            _Chunk(vmas[n : n + step], starts[n : n + step]) for n in range(0, len(vmas), step or 1)
+        ]
         self._chunks[low:high] = pieces
         self._firsts[low:high] = [piece.starts[0] for piece in pieces]
         self._count += len(new) - len(old)
-        for sign, vmas in ((-1, old), (1, new)):
-            for vma in vmas:
-                self._account(vma, sign * vma.length)
+        for vma in old:
+            self._account(vma, -vma.length)
+        for vma in new:
+            self._account(vma, vma.length)
         self.peak = max(self.peak, self.total)
 
     def _account(self, vma: Vma, size: int) -> None:
