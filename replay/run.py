@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import re
 import weakref
@@ -46,6 +47,7 @@ def undecodable() -> BadRun | None:
     A table's pages are decoded only when something reads it, deep inside Polars. This tells whether
     an error from there is the fault of a file that somebody forged.
     """
+    gc.collect()  # of runs that nobody uses any more, some are still in cycles
     for run in sorted(_on_disk, key=lambda run: str(run.path)):
         for name in (*run.manifest.tables, *(f"{PLUGIN}{own}" for own in run.manifest.plugins)):
             if file := run.source(name):

@@ -168,7 +168,7 @@ def _table(
             if decode and not found:
                 for batch in opened.iter_batches():
                     batch.validate(full=True)
-    except (OSError, pa.ArrowException) as e:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as e:
         yield Fault(file, f": {e}", _AGAIN)
 
 

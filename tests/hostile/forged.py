@@ -265,7 +265,7 @@ def answer(words: list[str]) -> str:
     said, complained = (_text(stream) for stream in (out, err))
     if code not in ANSWERS or "Traceback" in said + complained:
         return f"exit {code}: {complained[:600]}"
-    if code in (2, 3) and not complained.startswith("error:") and words[0] != "verify":
+    if code in (2, 3) and "\nerror:" not in f"\n{complained}" and words[0] != "verify":
         return f"exit {code} without a word: {complained[:200]!r}"
     return ""
 

@@ -50,6 +50,14 @@ def test_pages_that_cant_be_decoded(
         assert f"{table}.parquet" in "".join(capsys.readouterr()), command
 
 
+def test_names_that_are_not_utf8(run: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "damaged.run"
+    shutil.copytree(run, directory)
+    named = (run / "syscalls.parquet").read_bytes().replace(b"seq_end", b"s\x97q_end")
+    forged.replace(directory, "syscalls.parquet", named)
+    assert [shstk_command([c, str(directory)]) for c in ("verify", "check")] == [3, 3]
+
+
 def _after(run: Path, table: str, start: int) -> bytes:
     return (run / f"{table}.parquet").read_bytes()[start:]
 

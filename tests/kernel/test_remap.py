@@ -96,6 +96,18 @@ def test_an_old_size_of_zero_maps_shared_memory_again(d: Direct) -> None:
     assert d.call("mremap", B, 0, PAGE, MREMAP_MAYMOVE) == "EINVAL"
 
 
+def test_a_second_mapping_of_what_is_at_its_own_place(d: Direct) -> None:
+    """Seen on 6.18: the place is emptied first."""
+    area(d, A, 3, flags=SHARED)
+    assert d.call("mremap", A + PAGE, 0, PAGE, FIXED, A + PAGE) == "EFAULT"
+    assert areas(d, A) == [(0, 1, 3), (2, 1, 3)]
+    gone, failed = d.rows.tables["mappings"][-2:]
+    assert (gone["op"], gone["start"], failed["op"], failed["start"]) == (
+        *("unmap", A + PAGE),
+        *("remap", None),
+    )
+
+
 def test_shared_memory_does_not_grow_with_its_mapping(d: Direct) -> None:
     area(d, A, 1, flags=SHARED)
     assert d.call("mremap", A, PAGE, 2 * PAGE, 0) == A

@@ -148,6 +148,9 @@ def _to(r: _Remap) -> int:
         r.mm.charge(r.k, vma.part(r.old, r.old + r.old_length), replaces=False)
     start = r.to if r.fixed else r.mm.find_place(r.k, r.to, r.length, 0, vma.shadow_stack)
     r.mm.check_seals(start, start + r.length)
+    if r.fixed and start <= r.old < start + r.length:  # an old length of 0 doesn't overlap
+        r.mm.unmap(r.k, start, r.length)
+        raise Errno("EFAULT")  # what would be mapped a second time is gone
     if r.fixed:
         r.mm.drop(start, r.length)
     if r.length < r.old_length:
