@@ -68,7 +68,7 @@ _FEW_CALLS: Final = 2**14
 @click.option(
     "--execute/--no-execute",
     default=None,
-    help="Execute RUN again for the memory that system calls read, unless that was done before."
+    help="Execute RUN again for what system calls read, unless that was done before."
     "  [default: if RUN is short]",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write here.")
@@ -93,7 +93,8 @@ def command(
 
     The events within a system call are indented below it. Structs, strings and buffers are shown as
     strace shows them. RUN holds the bytes that the kernel wrote, and the paths that it read. For
-    what it read otherwise RUN is executed again; where it is not, an address is shown.
+    what it read otherwise, and for contents of files, RUN is executed again; where it is not, an
+    address is shown.
 
     Instructions are omitted unless --cfi is given (with --calls: both). In JSON, `fields` are the
     columns of the event's table (docs/schema.md); jsonl is one object a line.

@@ -195,6 +195,10 @@ def pointed(call: str, command: int | None) -> Mapping[str, str]:
     return POINTERS.get(call, {})
 
 
+# A run does not repeat the contents of a file that these read.
+OF_FILES: Final = frozenset({"read", "pread64", "readv", "preadv", "preadv2"})
+
+
 def reads_memory(call: str) -> bool:
     """Whether the kernel reads behind some pointer of the call."""
     return call in _READING

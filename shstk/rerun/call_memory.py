@@ -1,4 +1,7 @@
-"""The memory that system calls read: no table holds it, so the run is executed again."""
+"""The memory that system calls read, and what of files they wrote to it.
+
+No table holds that: the run is executed again.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import Any, Final
 
 from shstk.log.arguments import followed
 from shstk.log.memory import MOST
-from shstk.log.pointers import reads_memory
+from shstk.log.pointers import OF_FILES, reads_memory
 from shstk.plugin import Plugin, Syscall
 from shstk.schemas.rows import to_batch
 from shstk.schemas.tables import TABLES
@@ -25,19 +28,18 @@ class CallMemory(Plugin):
         self._call: Syscall
 
     def on_syscall(self, call: Syscall) -> None:
-        if call.name is None or not reads_memory(call.name):
-            return
+        if call.name is not None and reads_memory(call.name):
+            self._follow(call)
+
+    def on_return(self, call: Syscall) -> None:
+        if call.name in OF_FILES and call.ret is not None and call.ret > 0:
+            self._follow(call)
+
+    def _follow(self, call: Syscall) -> None:
         self._call = call
         args = {f"a{i}": value for i, value in enumerate(call.args)}
-        row = {
-            "seq": call.seq,
-            "tid": call.tid,
-            "nr": call.nr,
-            "seq_end": None,
-            "ret": None,
-            **args,
-        }
-        followed(row, self, MOST)
+        row = {"seq": call.seq, "tid": call.tid, "nr": call.nr, "seq_end": call.seq_end}
+        followed(row | {"ret": call.ret, **args}, self, MOST)
         if len(self._rows) >= _ROWS:
             self.flush()
 
@@ -49,22 +51,24 @@ class CallMemory(Plugin):
     # What `followed` asks for: log.memory.Memory.
 
     def read(self, call: int, addr: int, n: int) -> bytes | None:
-        return self._noted(addr, self.guest.read(self._call.mm, addr, n))
+        return self._noted("read", addr, self.guest.read(self._call.mm, addr, n))
 
     updated = read
 
     def string(self, call: int, addr: int) -> bytes | None:
-        return self._noted(addr, self.guest.read_string(self._call.mm, addr))
+        return self._noted("read", addr, self.guest.read_string(self._call.mm, addr))
 
-    def wrote(self, call: int, addr: int, n: int) -> None:
-        """The call has written nothing yet."""
+    def wrote(self, call: int, addr: int, n: int) -> bytes | None:
+        if self._call.ret is None:
+            return None  # the call has written nothing yet
+        return self._noted("write", addr, self.guest.read(self._call.mm, addr, n))
 
     def printed(self, tid: int | None, begin: int, end: int | None) -> bytes:
         return b""
 
-    def _noted(self, addr: int, data: bytes | None) -> bytes | None:
-        if data is not None:
-            call = self._call
-            row = {"seq": call.seq, "tid": call.tid, "mm": call.mm, "during": call.seq}
-            self._rows.append(row | {"op": "read", "addr": addr, "bytes": data})
+    def _noted(self, op: str, addr: int, data: bytes | None) -> bytes | None:
+        call = self._call
+        if data is not None and (op == "write" or call.ret is None):
+            row = {"seq": call.seq_end or call.seq, "tid": call.tid, "mm": call.mm}
+            self._rows.append(row | {"during": call.seq, "op": op, "addr": addr, "bytes": data})
         return data

@@ -6,6 +6,8 @@ what happened, and nobody gets to see it.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from shstk.replay.hold import Hold
     from shstk.tracer.recording.tablefile import TableFile
 
-_CALLS: Final = "calls"  # besides DERIVABLE: what system calls read
 _KEEP: Final = f"--trace {','.join(DERIVABLE)} keeps them in a run"
 
 
@@ -69,9 +70,9 @@ class Deriver:
     def call_memory(self, run: Run, execute: bool = True) -> Path | None:
         """Rows of kernel_memory with what system calls read and `log` shows; None: there are none,
         or they are not in the cache and `execute` is false. Raises CannotDerive."""
-        if not execute and self._cache(run).tables(_CALLS) is None:
+        if not execute and self._cache(run).tables(_calls()) is None:
             return None
-        return self._made(run, {_CALLS}).get("kernel_memory")
+        return self._made(run, {_calls()}).get("kernel_memory")
 
     def _tables(self, run: Run, tables: Collection[str]) -> Mapping[str, Path]:
         return self._made(
@@ -132,7 +133,7 @@ class Deriver:
             for table in _tables_of(word):
                 files[table] = TableFile(table, work / word, hashed=False)
         traced = {table: files[table] for table in tables_of(words)}
-        watching = [CallMemory(files["kernel_memory"])] if _CALLS in words else []
+        watching = [CallMemory(files["kernel_memory"])] if _calls() in words else []
         try:
             result = replay(
                 run,
@@ -159,7 +160,15 @@ class Deriver:
 
 
 def _tables_of(word: str) -> tuple[str, ...]:
-    return ("kernel_memory",) if word == _CALLS else tables_of((word,))
+    return ("kernel_memory",) if word == _calls() else tables_of((word,))
+
+
+@functools.cache
+def _calls() -> str:
+    """A word besides those of DERIVABLE: what system calls read. What is noted depends on log."""
+    log = sorted((Path(__file__).parents[1] / "log").glob("*.py"))
+    files = [*log, Path(__file__).with_name("call_memory.py")]
+    return "calls-" + hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
 
 
 class _Differs(CannotDerive):

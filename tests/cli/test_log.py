@@ -289,8 +289,14 @@ READS = """
     sys 221, no, argv, 0
     sys 66, 1, 8, 2
     sys 167, 15, no, 0, 0, 0
+    sys 56, -100, own, 0, 0
+    sys 67, 3, room, 3, 1
+    sys 65, 3, filled, 1
     sys 94, 0
+room: .dword 0
     .align 8
+own: .dword 24879
+filled: .dword room, 4
 hello: .dword 11473676690792
 no: .dword 7302703
 ab: .dword 6430817
@@ -312,6 +318,9 @@ TOLD = r"""
     execve("/no", ["/no", "a b"], NULL) = -ENOENT (No such file or directory)
     writev(1, 0x8, 2) = -EFAULT (Bad address)
     prctl(PR_SET_NAME, "/no", 0, 0, 0) = 0
+    openat(AT_FDCWD, "/a", O_RDONLY, 0) = 3
+    pread64(3, "ELF", 3, 1) = 3
+    readv(3, [{iov_base="\177ELF", iov_len=4}], 1) = 4
 """
 
 
