@@ -40,7 +40,7 @@ from shstk.schemas.rows import to_batch
 from shstk.schemas.seq import STEPS
 from shstk.schemas.tables import TABLES, TRACED, tables_of
 from shstk.schemas.values import TableRow
-from shstk.tracer.recording.directory import locked, publish, remove, sync, writing
+from shstk.tracer.recording.directory import locked, publish, remove, sync_all, writing
 from shstk.tracer.recording.tablefile import (
     GROUP,
     STREAM,
@@ -115,7 +115,7 @@ class Partial:
         target = self.path / FILES / sha256
         if not target.exists():
             with writing(self.path, self._kept):
-                _write(target, data, durable=False)
+                _write(target, data)
             self._of_files += len(data)
         return sha256
 
@@ -126,7 +126,6 @@ class Partial:
             target.parent.mkdir(exist_ok=True)
             pq.write_table(table, target, compression="zstd")
             data = target.read_bytes()
-            sync(target)
         return PluginEntry(
             rows=table.num_rows,
             bytes=len(data),
@@ -256,9 +255,7 @@ class Partial:
         files = self.path / FILES
         if files.is_dir() and not any(files.iterdir()):
             files.rmdir()
-        elif files.is_dir():
-            for path in (*files.iterdir(), files):
-                sync(path)
+        sync_all(self.path.rglob("*"))
         publish(self.path, self.run)
         return self.run
 
@@ -427,10 +424,8 @@ def _ours(partial: Path) -> bool:
     )
 
 
-def _write(path: Path, data: bytes, durable: bool = True) -> None:
-    """Write a file atomically."""
+def _write(path: Path, data: bytes) -> None:
+    """Write a file atomically. What outlives a crash of the machine is synced by `finish`."""
     new = path.with_name(path.name + ".new")
     new.write_bytes(data)
-    if durable:
-        sync(new)
     new.replace(path)

@@ -10,7 +10,6 @@ them, so the bytes of a table depend only on its rows and not on the batches the
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
@@ -98,12 +97,11 @@ class TableFile:
         self._saved = len(self._held)
 
     def seal(self) -> TableEntry:
-        """Write the complete <table>.parquet to disk. At least one row."""
+        """Write the complete <table>.parquet. At least one row."""
         assert self._content is not None
         path = self._write()
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
         return TableEntry(
             rows=self._rows,
             bytes=path.stat().st_size,
