@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from functools import cached_property
-from itertools import chain, islice, pairwise
+from itertools import chain, islice
 from typing import Final
 
 from shstk.tracer.kernel.mm.vma import Vma
@@ -20,17 +19,32 @@ _ROOM: Final = 128  # areas in a chunk
 class _Chunk:
     """Neighbouring areas; never empty, never changed.
 
-    low: where the gap below the first one must begin. widest: the largest gap between two.
+    low: where the gap below the first one must begin. widest: the largest gap between two, once a
+    search has seen them all.
     """
+
+    widest: int | None = None
 
     def __init__(self, vmas: list[Vma], starts: list[int]) -> None:
         self.vmas = vmas
         self.starts = starts
         self.low, self.end = vmas[0].gap_start, vmas[-1].end
 
-    @cached_property
-    def widest(self) -> int:
-        return max([b.gap_start - a.end for a, b in pairwise(self.vmas)], default=0)
+    def highest_gap(self, top: int, needed: int) -> int | None:
+        """The end of the highest gap between two areas, below `top`, with `needed` bytes."""
+        if self.widest is not None and self.widest < needed:
+            return None
+        widest, whole = 0, self.end <= top
+        above = top if not whole else min(top, self.vmas[-1].gap_start)
+        for vma in islice(reversed(self.vmas), int(whole), None):
+            if vma.end < above:
+                if above - vma.end >= needed:
+                    return above
+                widest = max(widest, above - vma.end)
+            above = min(above, vma.gap_start)
+        if whole:
+            self.widest = widest
+        return None
 
 
 class VmaList:
@@ -138,10 +152,8 @@ class VmaList:
         for chunk in reversed(self._chunks):
             if chunk.end < top and top - chunk.end >= needed:
                 return top - length
-            for vma in reversed(chunk.vmas) if chunk.widest >= needed else ():
-                if vma.end < top and top - vma.end >= needed:
-                    return top - length
-                top = min(top, vma.gap_start)
+            if (end := chunk.highest_gap(top, needed)) is not None:
+                return end - length
             top = min(top, chunk.low)
             if top - low < needed:
                 return None
