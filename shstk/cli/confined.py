@@ -1,22 +1,26 @@
-"""The process of record and exec gives up what it does not need, before it reads the guest.
+"""A process that runs a guest gives up what it does not need, before it reads the guest.
 
 The executor and the kernel model keep a guest in its tree. This is for the case that one of them
 has a defect: from here on this process can write only to the directory of the run and to what
---overlay and --bind name, and can't use TCP or signal other processes. Landlock (Linux 5.19 or
-later) needs no root for that. Older kernels leave the process as it is.
+--overlay and --bind name, and can't use TCP or signal other processes. Commands that record many
+times, or execute a run again, can also write to the temporary directory and to the user's cache.
+Landlock (Linux 5.19 or later) needs no root for that. Older kernels leave the process as it is.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from shstk.tracer.options import Settings
+from shstk.tracer.rerun.user_cache import user_cache
 
 # linux/landlock.h, and the numbers of the calls, which are those of all architectures.
 _CREATE_RULESET: Final = 444
@@ -47,9 +51,10 @@ def process_is_ours() -> None:
     _own_process = True
 
 
-def confine(writable: Iterable[Path | None]) -> str:
-    """Restrict this process. writable: what it may still write; None is left out. Returns why it
-    was not restricted, or nothing. No other thread must run yet: it would not be restricted."""
+def confine(writable: Iterable[Path | None], tcp: bool = False) -> str:
+    """Restrict this process. writable: what it may still write; None is left out. tcp: it may still
+    listen and connect. Returns why it was not restricted, or nothing. No other thread must run yet:
+    it would not be restricted."""
     if not _own_process:
         return "it runs in a process of somebody else"
     if os.environ.get(OFF):
@@ -61,7 +66,8 @@ def confine(writable: Iterable[Path | None]) -> str:
     if abi < _LEAST:
         return f"this system has version {abi} of Landlock, and {_LEAST} is needed"
     files = _rights(_FILES, abi)
-    attr = (ctypes.c_uint64 * 3)(files, _rights(_NETWORK, abi), _rights(_SCOPES, abi))
+    network = 0 if tcp else _rights(_NETWORK, abi)
+    attr = (ctypes.c_uint64 * 3)(files, network, _rights(_SCOPES, abi))
     size = max(size for since, size in _ATTR_SIZES.items() if since <= abi)
     ruleset = libc.syscall(_CREATE_RULESET, attr, ctypes.c_size_t(size), 0)
     try:
@@ -81,25 +87,55 @@ def confine_guest(
     guest: Settings, plugins: Iterable[str], verbose: bool, run: Path | None = None
 ) -> None:
     """Restrict this process, which is about to run a guest. run: the directory that will
-    have the record; None: nothing is recorded.
+    have the record; None: nothing is recorded."""
+    _confine(
+        [run.parent if run is not None else None, *_written_back(guest)], plugins, verbose, False
+    )
 
-    A plugin is the user's own code and may write anywhere, so that nothing is restricted with one.
-    """
-    if any(plugins):
-        why = "plugins may write anywhere"
-    else:
-        mine = [Path(host) for host, _, writable in guest["binds"] if writable]
-        overlay = guest["overlay"]
-        why = confine(
-            [
-                run.parent if run is not None else None,
-                Path(overlay) if overlay is not None else None,
-                *(path if path.is_dir() else path.parent for path in mine),
-            ]
-        )
+
+def confine_sweep(
+    guest: Settings, plugins: Iterable[str], verbose: bool, *outputs: Path | None
+) -> None:
+    """Restrict this process and those that it starts, which record a guest many times."""
+    _confine([*outputs, *_written_back(guest), *_scratch()], plugins, verbose, False)
+
+
+def confine_rerun(
+    plugins: Iterable[str], verbose: bool, output: Path | None = None, tcp: bool = False
+) -> None:
+    """Restrict this process, which is about to execute a run again. output: what it will write.
+    tcp: it listens to a debugger."""
+    _confine([output.parent if output is not None else None, *_scratch()], plugins, verbose, tcp)
+
+
+def _confine(
+    writable: Iterable[Path | None], plugins: Iterable[str], verbose: bool, tcp: bool
+) -> None:
+    """A plugin is the user's own code and may write anywhere: nothing is restricted with one."""
+    why = "plugins may write anywhere" if any(plugins) else confine(writable, tcp)
     if verbose:
         done = f"not restricted ({why})" if why else "restricted by Landlock"
         click.echo(f"shstk: this process is {done}", err=True)
+
+
+def _written_back(guest: Settings) -> Iterator[Path]:
+    """What the guest's own options let it change."""
+    if guest["overlay"] is not None:
+        yield Path(guest["overlay"])
+    for host, _, writable in guest["binds"]:
+        if writable:
+            yield Path(host) if Path(host).is_dir() else Path(host).parent
+
+
+def _scratch() -> Iterator[Path]:
+    """Where runs lie that nobody keeps, semaphores, checkpoints and derived tables."""
+    yield Path(tempfile.gettempdir())
+    yield Path("/dev/shm")
+    for name in ("checkpoints", "derived"):
+        if cache := user_cache(name):
+            with suppress(OSError):  # it must exist: its parent is more than may be written
+                cache.mkdir(parents=True, exist_ok=True)
+                yield cache
 
 
 def _rights(since: dict[int, int], abi: int) -> int:

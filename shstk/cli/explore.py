@@ -11,6 +11,7 @@ import shstk
 from shstk import render
 from shstk.cli.common import format_option, ignore_option, rules_from_option, select_option
 from shstk.cli.configured import config_options, judging
+from shstk.cli.confined import confine_sweep
 from shstk.cli.guest import guest_options, record_line, recording, recording_options, settings
 from shstk.cli.terminal import Status
 from shstk.schemas.errors import Exit
@@ -79,8 +80,8 @@ def command(
     seed that shows it is printed, with the command that records it again. Exit code 1 if there is
     a finding. --trace and --plugin are for the run that is kept.
     """
-    record = recording(options)
-    guest = settings(options)
+    verbose, record, guest = options["verbose"], recording(options), settings(options)
+    confine_sweep(guest, record["plugins"], verbose, output.parent if output else Path.cwd())
     status = Status()
     tried: list[Tried] = []
     interrupted = False

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from shstk.cli.common import open_run, run_argument
+from shstk.cli.confined import confine_rerun
 from shstk.cli.guest import tier_option
 
 
@@ -25,6 +26,7 @@ def command(run: Path, port: int, stdio: bool, tier: str) -> None:
     words too), threads, processes, `catch syscall` and every reverse- command work; nothing can be
     changed. `monitor help` lists what gdb has no command for. See docs/gdb.md.
     """
+    confine_rerun((), False, tcp=not stdio)
     from shstk.gdb.server import serve_port, serve_stdio
 
     opened = open_run(run)

@@ -14,6 +14,7 @@ import shstk
 from shstk import render
 from shstk.cli.common import Kernel, format_option
 from shstk.cli.configured import config_options
+from shstk.cli.confined import confine_sweep
 from shstk.cli.guest import guest_options, recording, recording_options, settings
 from shstk.cli.realkernel import REAL_OPTIONS, check_given, machine_options, real_options
 from shstk.cli.terminal import Interrupt, Status
@@ -84,8 +85,6 @@ def command(
     Columns of real kernels are booted in QEMU (--real-kernel IMAGE) or are runs that exist (--run).
     Without PROGRAM there are only the columns of runs.
     """
-    from shstk.replay.matrix import deaths, matrix
-
     images = options["real_kernel"]
     check_given(ctx, bool(images))
     names = [resolve(name.strip()).name for name in kernels.split(",") if name.strip()] + list(more)
@@ -94,9 +93,13 @@ def command(
     programs = {} if runs and program is None and not others else _programs(program, args, others)
     if runs and len(programs) > 1:
         raise UsageError("--run goes with one program", "name the program that the run is of")
-    recorded: dict[str, Report] = {name: shstk.check(path) for name, path in _named(runs).items()}
-    record = recording(options)
+    verbose, record = options["verbose"], recording(options)
     guest = settings({k: v for k, v in options.items() if k not in REAL_OPTIONS}, piped=False)
+    if not images:  # QEMU writes its own files
+        confine_sweep(guest, record["plugins"], verbose, keep)
+    from shstk.replay.matrix import deaths, matrix  # after that: it starts threads
+
+    recorded: dict[str, Report] = {name: shstk.check(path) for name, path in _named(runs).items()}
     status, interrupted = Status(), Interrupt()
     reports = {
         name: shstk.matrix(

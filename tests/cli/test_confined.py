@@ -108,3 +108,35 @@ def test_a_plugin_may_write_anywhere(tmp_path: Path, program: Path) -> None:
 def test_it_can_be_turned_off(tmp_path: Path, program: Path) -> None:
     done = command("exec", "-v", program, cwd=tmp_path, SHSTK_UNCONFINED="1")
     assert "not restricted (SHSTK_UNCONFINED is set)" in done.stderr
+
+
+@needs_landlock
+def test_commands_that_run_a_guest_often_or_again(tmp_path: Path, program: Path) -> None:
+    assert command("record", "-o", "a.run", program, cwd=tmp_path).returncode == 0
+    for words in (
+        ("replay", "-v", "a.run"),
+        ("replay", "-v", "--kernel", "v6", "a.run"),
+        ("replay", "-v", "--window", "1.1..+1", "-o", "insn.csv", "a.run"),
+        ("matrix", "-v", "--kernels", "v6", "--keep", "runs", program),
+        ("explore", "-v", "--seeds", "2", "--jobs", "2", program),
+    ):
+        done = command(*words, cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
+        assert done.returncode == 0, done.stderr
+        assert "restricted by Landlock" in done.stderr
+    assert {"a.v6.run", "insn.csv", "runs", "cache"} < {path.name for path in tmp_path.iterdir()}
+
+
+def test_only_a_debugger_is_listened_to(tmp_path: Path) -> None:
+    if ctypes.CDLL(None).syscall(444, None, 0, 1) < 4:
+        pytest.skip("this kernel's Landlock knows no TCP")
+    listen = (
+        "import socket\n"
+        "from shstk.cli.confined import confine, process_is_ours\n"
+        "process_is_ours()\n"
+        "confine([], tcp={})\n"
+        "socket.socket().bind(('127.0.0.1', 0))\n"
+    )
+    for tcp in (True, False):
+        words = [sys.executable, "-P", "-c", listen.format(tcp)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert ("PermissionError" in done.stderr) is not tcp

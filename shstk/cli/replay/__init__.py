@@ -13,6 +13,7 @@ from shstk.cli.common import (
     plugin_option,
     run_argument,
 )
+from shstk.cli.confined import confine_rerun
 from shstk.cli.guest import tier_option, verbose_option
 from shstk.cli.terminal import show_tier
 from shstk.schemas.errors import UsageError
@@ -84,6 +85,7 @@ def command(
     """
     if verbose:
         show_tier(tier)
+    confine_rerun(plugins, verbose, output or (run.resolve() if kernel is not None else None))
     if traced is not None or window is not None:
         if until is not None or plugins:
             raise UsageError("--until and --plugin cannot be combined with --trace", "use --window")
