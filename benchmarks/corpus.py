@@ -20,7 +20,7 @@ from pathlib import Path
 import polars as pl
 
 from shstk.corpus.campaign import load
-from shstk.corpus.run import Keeping, run
+from shstk.corpus.run import Keeping, on_this_machine, run
 from shstk.corpus.store import Store
 from shstk.schemas.revisions import REVISIONS
 
@@ -50,8 +50,9 @@ def whole(folder: Path, given: argparse.Namespace) -> None:
         f"kernels = [{kernels}]\nseeds = {given.seeds}\n[[program]]\nfiles = [{files}]\n"
     )
     campaign, store = load(path), Store(folder / "store")
+    work = on_this_machine(given.jobs, campaign.host)
     began = time.monotonic()
-    done = run(campaign.cells, store, workers=given.jobs, limits=campaign.host, keeping=Keeping())
+    done = run(campaign.cells, store, work=work, keeping=Keeping())
     took = time.monotonic() - began
     rows = store.cells.collect()
     busy = rows["seconds"].sum()
@@ -60,7 +61,7 @@ def whole(folder: Path, given: argparse.Namespace) -> None:
     outside = (took * given.jobs - busy) / done.executed
     print(f"  a cell: {busy / done.executed:.3f} s recorded and judged, {outside:.3f} s besides")
     began = time.monotonic()
-    run(campaign.cells, store, workers=given.jobs, limits=campaign.host, keeping=Keeping())
+    run(campaign.cells, store, work=work, keeping=Keeping())
     print(f"  again, nothing to do: {time.monotonic() - began:.2f} s")
     print(f"  resident, most, by fifths of the time: {resident(folder / 'store')} MiB")
     stored = sum(file.stat().st_size for file in (folder / "store").rglob("*.parquet"))

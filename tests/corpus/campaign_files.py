@@ -12,6 +12,8 @@ import riscv_asm
 
 from shstk.corpus.store import Store
 
+COMMAND = [sys.executable, "-P", "-m", "shstk", "corpus"]
+
 # name -> the guest. leak: its shadow stack is not freed under v6 and before.
 GUESTS = {
     "leak": "enable\nexit 0",
@@ -43,7 +45,7 @@ def corpus(folder: Path, head: str, *guests: str) -> Path:
     return path
 
 
-def rows(store: Path) -> list[dict[str, Any]]:
+def rows(store: str | Path) -> list[dict[str, Any]]:
     """What must be the same in every execution of a campaign."""
     told = Store(store).cells.drop("seconds", "resident", "host", "bytes").collect()
     return told.sort("key").to_dicts()
