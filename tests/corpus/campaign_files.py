@@ -19,6 +19,21 @@ GUESTS = {
     "leak": "enable\nexit 0",
     "good": "exit 0",
     "dies": "unimp",
+    # leaks if the first byte of its input is an x
+    "reads": """
+        sys 222, 0, 4096, 3, 0x22, -1, 0
+        mv s0, a0
+        mv a1, a0
+        li a0, 0
+        li a2, 16
+        li a7, 63
+        ecall
+        lbu t1, 0(s0)
+        li t2, 120
+        bne t1, t2, quiet
+        enable
+        quiet: exit 0
+    """,
     "endless": "again: j again",
     # mmap(0, 1G, READ|WRITE, PRIVATE|ANONYMOUS), every page written, again and again
     "eater": """
