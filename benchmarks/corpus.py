@@ -1,4 +1,4 @@
-"""A campaign against a shell loop: python benchmarks/corpus.py [--seeds N] [--sample N] [-j N]
+"""A campaign against a shell loop, and on Ray: python benchmarks/corpus.py [--seeds N] [--ray ADDRESS]
 
 Cells are fixtures x all revisions x seeds. The loop is what `shstk corpus` prints for a cell,
 `shstk record … && shstk check …`, as many at a time as the campaign has workers; it does only
@@ -20,7 +20,7 @@ from pathlib import Path
 import polars as pl
 
 from shstk.corpus.campaign import load
-from shstk.corpus.run import Keeping, run
+from shstk.corpus.run import Keeping, on_this_machine, run
 from shstk.corpus.store import Store
 from shstk.schemas.revisions import REVISIONS
 
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=24)
     parser.add_argument("--findings", type=int, default=1_000_000)
     parser.add_argument("-j", "--jobs", type=int, default=2)
+    parser.add_argument("--ray", metavar="ADDRESS", help="the campaign on a Ray cluster, too")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         whole(Path(folder), given)
@@ -50,8 +51,9 @@ def whole(folder: Path, given: argparse.Namespace) -> None:
         f"kernels = [{kernels}]\nseeds = {given.seeds}\n[[program]]\nfiles = [{files}]\n"
     )
     campaign, store = load(path), Store(folder / "store")
+    work = on_this_machine(given.jobs, campaign.host)
     began = time.monotonic()
-    done = run(campaign.cells, store, workers=given.jobs, limits=campaign.host, keeping=Keeping())
+    done = run(campaign.cells, store, work=work, keeping=Keeping())
     took = time.monotonic() - began
     rows = store.cells.collect()
     busy = rows["seconds"].sum()
@@ -60,11 +62,21 @@ def whole(folder: Path, given: argparse.Namespace) -> None:
     outside = (took * given.jobs - busy) / done.executed
     print(f"  a cell: {busy / done.executed:.3f} s recorded and judged, {outside:.3f} s besides")
     began = time.monotonic()
-    run(campaign.cells, store, workers=given.jobs, limits=campaign.host, keeping=Keeping())
+    run(campaign.cells, store, work=work, keeping=Keeping())
     print(f"  again, nothing to do: {time.monotonic() - began:.2f} s")
     print(f"  resident, most, by fifths of the time: {resident(folder / 'store')} MiB")
     stored = sum(file.stat().st_size for file in (folder / "store").rglob("*.parquet"))
     print(f"  stored: {stored / done.executed:.0f} bytes a cell")
+
+    if given.ray:
+        from shstk.corpus.cluster import on_cluster
+
+        cluster, place = on_cluster(given.ray, campaign.host), Store(folder / "ray")
+        began = time.monotonic()
+        done = run(campaign.cells, place, work=cluster, keeping=Keeping())
+        took, busy = time.monotonic() - began, place.cells.collect()["seconds"].sum()
+        print(f"on Ray: {done.executed / took:.2f} cells/s, {done.failed} failed")
+        print(f"  a cell: {busy / done.executed:.3f} s recorded and judged")
 
     sample = random.Random(0).sample(campaign.cells, given.sample)
     commands = [cell.commands for cell in sample]

@@ -17,7 +17,7 @@ def contents(program: Path, stdin: Path | None, root: Path | None, binds: tuple[
     """The digest of a subject's inputs. program: its file on the host. Raises OSError."""
     whole = hashlib.sha256(_file(program, _stamp(program)).encode())
     for path in (stdin, root, *binds):
-        whole.update(b"\0" + (_any(path).encode() if path is not None else b"-"))
+        whole.update(b"\0" + (digest(path).encode() if path is not None else b"-"))
     return whole.hexdigest()
 
 
@@ -41,7 +41,8 @@ def tool_build() -> str:
     return whole.hexdigest()[:16]
 
 
-def _any(path: Path) -> str:
+def digest(path: Path) -> str:
+    """Of a file or a tree. Raises OSError."""
     return _tree(path) if path.is_dir() else _file(path, _stamp(path))
 
 

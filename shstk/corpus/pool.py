@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import multiprocessing
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections import deque
@@ -13,18 +15,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from shstk.corpus import worker
 from shstk.corpus.campaign import HostLimits
 from shstk.corpus.execute import Job, row_of
-from shstk.schemas.errors import ShstkError
+from shstk.schemas.errors import CannotWrite, ShstkError
 
 _ATTEMPTS: Final = 3  # the kernel may have killed a worker for what another one took
 _STARTS: Final = 10  # in a row that may fail
+_WORDS: Final = 200  # characters of a worker's last line
+_REFUSED: Final = ("std::bad_alloc", "memory allocation of", "MemoryError")
 _PREFIX: Final = "shstk-corpus-"
 
 
@@ -37,7 +40,7 @@ class Done(NamedTuple):
 
 @dataclass
 class _Worker:
-    process: SpawnProcess
+    process: subprocess.Popen[bytes]
     pipe: Connection
     scratch: Path
     ready: bool = False
@@ -45,63 +48,96 @@ class _Worker:
     deadline: float = field(default=float("inf"))
 
 
-def work(jobs: Iterable[Job], workers: int, limits: HostLimits) -> Iterator[Done]:
-    """Execute jobs, and yield the result of each, in the order in which they end."""
-    todo, attempts = deque(jobs), dict[str, int]()
+class Pool:
+    """Processes that execute cells, each within the limits. They stay for the next `work`."""
+
+    def __init__(self, base: Path, workers: int, limits: HostLimits) -> None:
+        """base: a folder for the runs."""
+        self._base, self._most, self._limits = base, workers, limits
+        self._names, self._workers = count(), list[_Worker]()
+
+    def work(self, jobs: Iterable[Job]) -> Iterator[Done]:
+        """Execute jobs, and yield the result of each, in the order in which they end."""
+        todo, attempts, stillborn = deque(jobs), dict[str, int](), 0
+        while todo or any(one.job for one in self._workers):
+            self._hand_out(todo)
+            for one in self._waited_for():
+                result = _result(one)
+                if isinstance(result, Done):
+                    yield result
+                    if result.run is not None:
+                        shutil.rmtree(result.run, ignore_errors=True)
+                elif result is not None:
+                    self._workers.remove(one)
+                    stillborn = 0 if one.ready else stillborn + 1
+                    if stillborn == _STARTS:
+                        how = "ran out of memory" if result == "memory" else result
+                        raise ShstkError(
+                            f"a worker {how} before it began, {_STARTS} times",
+                            "limits.memory may be too small",
+                        )
+                    if one.job is None:
+                        continue
+                    key = one.job.key
+                    attempts[key] = attempts.get(key, 0) + 1
+                    if result in ("timeout", "memory"):
+                        yield Done(row_of(one.job, result), None)
+                    elif attempts[key] < _ATTEMPTS:
+                        todo.appendleft(one.job)
+                    else:
+                        yield Done(row_of(one.job, "died", result), None)
+
+    def close(self) -> None:
+        for one in self._workers:
+            _end(one)
+        self._workers.clear()
+
+    def _hand_out(self, todo: deque[Job]) -> None:
+        busy = sum(one.job is not None for one in self._workers)
+        while len(self._workers) < min(self._most, busy + len(todo)):
+            self._workers.append(_started(self._base / str(next(self._names)), self._limits))
+        for one in self._workers:
+            if one.ready and one.job is None and todo:
+                one.job = todo.popleft()
+                one.deadline = time.monotonic() + self._limits.seconds
+                with suppress(OSError):  # it has died: its pipe's end tells
+                    one.pipe.send(one.job)
+
+    def _waited_for(self) -> list[_Worker]:
+        """All workers, after one of them has something to tell, or has reached its deadline."""
+        nearest = min((one.deadline for one in self._workers), default=float("inf"))
+        wait([one.pipe for one in self._workers], max(0.0, min(nearest - time.monotonic(), 60.0)))
+        return list(self._workers)
+
+
+@contextmanager
+def pool(workers: int, limits: HostLimits) -> Iterator[Pool]:
+    """A pool that ends with the block."""
     with _scratch() as base:
-        names, pool, stillborn = count(), list[_Worker](), 0
+        made = Pool(base, workers, limits)
         try:
-            while todo or any(one.job for one in pool):
-                busy = sum(one.job is not None for one in pool)
-                while len(pool) < min(workers, busy + len(todo)):
-                    pool.append(_started(base / str(next(names)), limits))
-                for one in pool:
-                    if one.ready and one.job is None and todo:
-                        one.job = todo.popleft()
-                        one.deadline = time.monotonic() + limits.seconds
-                        with suppress(OSError):  # it has died: its pipe's end tells
-                            one.pipe.send(one.job)
-                nearest = min((one.deadline for one in pool), default=float("inf"))
-                left = max(0.0, min(nearest - time.monotonic(), 60.0))
-                wait([one.pipe for one in pool], left)
-                for one in list(pool):
-                    result = _result(one)
-                    if isinstance(result, Done):
-                        yield result
-                        if result.run is not None:
-                            shutil.rmtree(result.run, ignore_errors=True)
-                    elif result is not None:
-                        pool.remove(one)
-                        stillborn = 0 if one.ready else stillborn + 1
-                        if stillborn == _STARTS:
-                            raise ShstkError(
-                                f"a worker {result} before it began, {_STARTS} times",
-                                "limits.memory may be too small",
-                            )
-                        if one.job is None:
-                            continue
-                        key = one.job.key
-                        attempts[key] = attempts.get(key, 0) + 1
-                        if result != "timeout" and attempts[key] < _ATTEMPTS:
-                            todo.appendleft(one.job)
-                        elif result == "timeout":
-                            yield Done(row_of(one.job, result), None)
-                        else:
-                            yield Done(row_of(one.job, "died", result), None)
+            yield made
         finally:
-            for one in pool:
-                _end(one)
+            made.close()
 
 
 def _started(scratch: Path, limits: HostLimits) -> _Worker:
+    """Not by multiprocessing: its children import the main module again, which may be Ray's."""
     scratch.mkdir()
-    context = multiprocessing.get_context("spawn")  # the threads of Polars do not survive a fork
-    ours, its = context.Pipe()
-    process = context.Process(target=worker.main, args=(its, scratch, limits.memory), daemon=True)
-    # It inherits the mask: a Ctrl-C before it ignores SIGINT would print a traceback.
+    ours, its = Pipe()
+    command = [sys.executable, "-P", "-m", worker.__name__]
+    command += [str(its.fileno()), str(scratch), str(limits.memory)]
+    # Ctrl-C reaches the worker too: it waits until the worker has a handler for it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        process.start()
+        with _last_words(scratch).open("wb") as words:
+            process = subprocess.Popen(
+                command,
+                pass_fds=(its.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=words,
+            )
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     its.close()  # so that the pipe ends with the worker
@@ -120,9 +156,11 @@ def _result(one: _Worker) -> Done | str | None:
             run = one.scratch / f"{row['run']}.run"
             return Done(row, run if run.is_dir() else None)
     except (EOFError, ConnectionResetError):
-        one.process.join(1)
+        with suppress(subprocess.TimeoutExpired):  # its pipe ended a little before
+            one.process.wait(1)
+        how = _how(one)
         _end(one)
-        return _how(one)
+        return how
     if time.monotonic() < one.deadline:
         return None
     _end(one)
@@ -131,24 +169,72 @@ def _result(one: _Worker) -> Done | str | None:
 
 def _end(one: _Worker) -> None:
     one.process.kill()
-    one.process.join()
+    one.process.wait()
     one.pipe.close()
     shutil.rmtree(one.scratch, ignore_errors=True)
+    _last_words(one.scratch).unlink(missing_ok=True)
 
 
 def _how(one: _Worker) -> str:
-    code = one.process.exitcode or 0
-    if code >= 0:
-        return f"exited with {code}"
+    """How a worker ended: `memory`, if C++ or Rust was refused memory and gave up."""
+    words = _last_words(one.scratch).read_text(errors="replace").strip()
+    if any(refused in words for refused in _REFUSED):
+        return "memory"
+    code = one.process.returncode or 0
     try:
-        return f"was killed by {signal.Signals(-code).name}"
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
     except ValueError:
-        return f"was killed by signal {-code}"
+        how = f"was killed by signal {-code}"
+    last = words.rpartition("\n")[2].strip()
+    return f"{how}: {last[:_WORDS]}" if last else how
+
+
+def _last_words(scratch: Path) -> Path:
+    """What a worker wrote to stderr."""
+    return scratch.with_suffix(".stderr")
 
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A folder for the runs. One that a killed driver left is removed: nobody holds its lock."""
+    """A folder for the runs, which is removed in the end."""
+    _swept()
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as made:
+        base = Path(made)
+        with (base / "lock.new").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            (base / "lock.new").rename(base / "lock")
+            yield base
+
+
+@contextmanager
+def shared(name: str) -> Iterator[Path]:
+    """A folder that processes of this machine share. It is removed after the last has ended."""
+    folder = Path(tempfile.gettempdir()) / f"{_PREFIX}{os.getuid()}-{name}"
+    while (lock := _held(folder)) is None:
+        pass
+    with lock:
+        yield folder
+    _swept()
+
+
+def _held(folder: Path) -> BinaryIO | None:
+    """The lock of a shared folder; None if a process that was the last has just removed it."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise CannotWrite(f"{folder} is another user's")
+    try:
+        lock = (folder / "lock").open("ab")
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        if os.path.samestat(os.fstat(lock.fileno()), (folder / "lock").stat()):
+            return lock
+        lock.close()
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def _swept() -> None:
+    """Remove the folders whose processes have ended: nobody holds their lock."""
     for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         try:
             with (left / "lock").open("rb") as lock:
@@ -156,9 +242,3 @@ def _scratch() -> Iterator[Path]:
                 shutil.rmtree(left, ignore_errors=True)
         except OSError:
             continue  # it is in use, another user's, or just being made
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as made:
-        base = Path(made)
-        with (base / "lock.new").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            (base / "lock.new").rename(base / "lock")
-            yield base

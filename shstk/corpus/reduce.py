@@ -23,6 +23,7 @@ from shstk.schemas.revisions import COMPARED, resolve
 
 T = TypeVar("T")
 _SEEDS: Final = 100  # that are tried
+_LETTERS: Final = 256  # of an argument or of the input: of more, no single ones are left out
 
 
 @dataclass(frozen=True)
@@ -122,14 +123,27 @@ def _first(store: Store, cause: str) -> tuple[Cell, str]:
 
 
 def _with_fewer_arguments(cell: Cell, shows: Callable[[Cell], bool]) -> Cell:
+    """First whole arguments are left out, then letters of those that remain."""
+
     def having(words: Sequence[str]) -> Cell:
         return replace(cell, subject=replace(cell.subject, argv=tuple(words)))
 
-    return having(least(cell.subject.argv, lambda words: shows(having(words))))
+    words = least(cell.subject.argv, lambda some: shows(having(some)))
+    for at, word in enumerate(words):
+        before, after = words[:at], words[at + 1 :]
+
+        def shorter(
+            letters: Sequence[str], before: list[str] = before, after: list[str] = after
+        ) -> bool:
+            return shows(having([*before, "".join(letters), *after]))
+
+        if len(word) <= _LETTERS:
+            words[at] = "".join(least(word, shorter))
+    return having(words)
 
 
 def _with_less_input(cell: Cell, shows: Callable[[Cell], bool], out: Path) -> Cell:
-    """The input is written to `out`, if it became shorter."""
+    """First lines are left out, then bytes. The input is written to `out`, if it became shorter."""
     if not cell.subject.stdin:
         return cell
     whole = Path(cell.subject.stdin).read_bytes()
@@ -143,7 +157,10 @@ def _with_less_input(cell: Cell, shows: Callable[[Cell], bool], out: Path) -> Ce
         trial = Path(scratch) / "input"
         lines = whole.splitlines(keepends=True)
         lines = least(lines, lambda some: shows(having(b"".join(some), trial)))
-    return having(b"".join(lines), out) if b"".join(lines) != whole else cell
+        data = b"".join(lines)
+        if len(data) <= _LETTERS:
+            data = bytes(least(data, lambda some: shows(having(bytes(some), trial))))
+    return having(data, out) if data != whole else cell
 
 
 def _switches(

@@ -2,7 +2,7 @@
 
     plan.parquet                       the cells of the campaign, and their keys
     cells/kernel=K/<batch>.parquet     rows (rows.py); a batch is committed whole, or not at all
-    kept/<run>.run/                    runs that were kept; each can be executed again
+    kept/<run>.run/                    runs that were kept; on an object store each is a tar
 
 A batch is written under another name and renamed; on an object store an object appears when all of
 it was put. Its name is a digest of its cells' keys, so a batch that is committed twice is there
@@ -28,10 +28,13 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from shstk.corpus.cell import Cell, from_json
+from shstk.corpus.parcels import packed
+from shstk.corpus.places import UNREADABLE, opened, shown, told
 from shstk.corpus.rows import CELL, KERNEL, WHOLE
 from shstk.schemas.errors import CannotWrite, ShstkError
 
 _PLAN: Final = "plan.parquet"
+_NO_FOLDERS: Final = ("s3", "gcs", "abfs")
 _COORDINATES: Final = ("key", "run", "program", "command", "kernel", "cpu", "seed", "quantum")
 
 
@@ -40,14 +43,11 @@ class NoCampaign(ShstkError):
 
 
 class Store:
-    """where: a directory, or a URI."""
+    """where: a directory, or a URI. Every reading raises ShstkError if the place cannot be read."""
 
     def __init__(self, where: str | Path) -> None:
-        self.where = str(where)
-        if "://" in self.where:
-            self._fs, self._base = pafs.FileSystem.from_uri(self.where)
-        else:
-            self._fs, self._base = pafs.LocalFileSystem(), str(Path(where).absolute())
+        self.where = shown(str(where))
+        self._fs, self._base = opened(str(where))
 
     @property
     def local(self) -> Path | None:
@@ -71,10 +71,12 @@ class Store:
         try:
             with self._fs.open_input_file(f"{self._base}/{_PLAN}") as file:
                 return pq.read_table(file, columns=list(columns))
-        except (OSError, pa.ArrowInvalid) as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise NoCampaign(
                 f"{self.where}: there is no campaign", "shstk corpus run CORPUS.toml makes one"
             ) from error
+        except UNREADABLE as error:
+            raise ShstkError(f"{self.where}/{_PLAN}: {told(error)}") from error
 
     # ---- rows
 
@@ -141,7 +143,7 @@ class Store:
         """Take a run into the store."""
         target = f"{self._base}/kept/{run.name}"
         if not self.local:
-            pafs.copy_files(str(run), target, None, self._fs)
+            self._put(f"kept/{run.name}.tar", packed(run))
             return
         if Path(target).exists():
             return
@@ -151,16 +153,22 @@ class Store:
         aside.rename(target)
 
     def kept_bytes(self) -> int:
-        selector = pafs.FileSelector(f"{self._base}/kept", allow_not_found=True, recursive=True)
-        return sum(info.size or 0 for info in self._fs.get_file_info(selector))
+        return sum(info.size or 0 for info in self.listed("kept"))
 
     # ---- files
+
+    def listed(self, folder: str) -> list[pafs.FileInfo]:
+        """Everything in a folder of the store."""
+        place = f"{self._base}/{folder}"
+        selector = pafs.FileSelector(place, allow_not_found=True, recursive=True)
+        return list(self._fs.get_file_info(selector))
 
     def _put(self, name: str, data: bytes) -> None:
         path = f"{self._base}/{name}"
         try:
             if not self.local:
-                self._fs.create_dir(os.path.dirname(path))
+                if self._fs.type_name not in _NO_FOLDERS:
+                    self._fs.create_dir(os.path.dirname(path))
                 with self._fs.open_output_stream(path) as out:
                     out.write(data)
                 return
@@ -172,8 +180,8 @@ class Store:
                 file.flush()
                 os.fsync(file.fileno())
             aside.replace(target)
-        except OSError as error:
-            raise CannotWrite(f"cannot write to {path}: {error.strerror or error}") from error
+        except UNREADABLE as error:
+            raise CannotWrite(f"cannot write to {self.where}/{name}: {told(error)}") from error
 
 
 def merged(stores: Iterable[Store], into: Store) -> int:

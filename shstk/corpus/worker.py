@@ -9,6 +9,7 @@ import ctypes
 import os
 import resource
 import signal
+import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
@@ -42,3 +43,7 @@ def main(pipe: Connection, scratch: Path, memory: int) -> None:
                 return  # whatever state that left
     except (EOFError, BrokenPipeError):
         return
+
+
+if __name__ == "__main__":
+    main(Connection(int(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3]))

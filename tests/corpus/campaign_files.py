@@ -12,11 +12,28 @@ import riscv_asm
 
 from shstk.corpus.store import Store
 
+COMMAND = [sys.executable, "-P", "-m", "shstk", "corpus"]
+
 # name -> the guest. leak: its shadow stack is not freed under v6 and before.
 GUESTS = {
     "leak": "enable\nexit 0",
     "good": "exit 0",
     "dies": "unimp",
+    # leaks if the first byte of its input is an x
+    "reads": """
+        sys 222, 0, 4096, 3, 0x22, -1, 0
+        mv s0, a0
+        mv a1, a0
+        li a0, 0
+        li a2, 16
+        li a7, 63
+        ecall
+        lbu t1, 0(s0)
+        li t2, 120
+        bne t1, t2, quiet
+        enable
+        quiet: exit 0
+    """,
     "endless": "again: j again",
     # mmap(0, 1G, READ|WRITE, PRIVATE|ANONYMOUS), every page written, again and again
     "eater": """
@@ -43,7 +60,7 @@ def corpus(folder: Path, head: str, *guests: str) -> Path:
     return path
 
 
-def rows(store: Path) -> list[dict[str, Any]]:
+def rows(store: str | Path) -> list[dict[str, Any]]:
     """What must be the same in every execution of a campaign."""
     told = Store(store).cells.drop("seconds", "resident", "host", "bytes").collect()
     return told.sort("key").to_dicts()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,27 @@ def test_the_least_that_shows_a_cause(capfd: pytest.CaptureFixture[str]) -> None
     assert run(shlex.split(record)[1:]) == 0
     assert run(shlex.split(check)[1:]) == 1
     assert run(["corpus", "reduce", "old", "ffffffff"]) == 2
+
+
+def test_the_least_input_that_shows_a_cause(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = corpus(tmp_path, 'kernels = ["v6"]', "reads")
+    file.write_text(file.read_text() + 'stdin = ["input"]\nargs = [["-v", "file"]]\n')
+    (tmp_path / "input").write_bytes(b"xyz\nmore\n")
+    said(f"run {file} -o reading -j 1", capfd)
+    (cause,) = told("report reading", capfd)[1]["causes"]
+    code, found = told(f"reduce reading {cause['cause']} --clean 7.3 --input small", capfd)
+    assert (code, found["command"]) == (0, "reads < small")
+    assert Path("small").read_bytes() == b"x"
+
+
+def test_a_damaged_batch_is_told(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree("old", "damaged")
+    batch = next(Path("damaged/cells").rglob("*.parquet"))
+    batch.write_bytes(batch.read_bytes()[:300])
+    assert run(["corpus", "report", "damaged"]) == 3
+    assert batch.name in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("needed", ["", "a", "h", "adh", "abcdefgh"])

@@ -6,27 +6,17 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from campaign_files import corpus, rows
+from campaign_files import COMMAND, corpus, rows
 
 from shstk.corpus.rows import OUTCOMES
 from shstk.corpus.store import Store, merged
 
-COMMAND = [sys.executable, "-P", "-m", "shstk", "corpus", "run", "-j", "2"]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    file = corpus(folder, 'kernels = ["v6", "7.2"]\nseeds = 12', "leak", "dies")
-    subprocess.run([*COMMAND, file], check=False, capture_output=True, timeout=120)
-    assert len(rows(folder / "CORPUS.store")) == 48
-    return folder
+RUN = [*COMMAND, "run", "-j", "2"]
 
 
 def children(pid: int) -> list[int]:
@@ -39,7 +29,7 @@ def children(pid: int) -> list[int]:
 @pytest.mark.parametrize("seed", range(100))
 def test_kill_9_and_resume(undisturbed: Path, tmp_path: Path, seed: int) -> None:
     dice = random.Random(seed)
-    command = [*COMMAND, undisturbed / "CORPUS.toml", "-o", tmp_path / "store"]
+    command = [*RUN, undisturbed / "CORPUS.toml", "-o", tmp_path / "store"]
     until = time.monotonic() + 150
     killings = 0
     while time.monotonic() < until:
@@ -67,7 +57,7 @@ def test_kill_9_and_resume(undisturbed: Path, tmp_path: Path, seed: int) -> None
 def test_ctrl_c_keeps_what_is_done(undisturbed: Path, tmp_path: Path) -> None:
     """The terminal sends SIGINT to all processes. It ends the driver; a worker goes on until then,
     whatever it does at that moment."""
-    command = [*COMMAND, undisturbed / "CORPUS.toml", "-o", tmp_path / "store"]
+    command = [*RUN, undisturbed / "CORPUS.toml", "-o", tmp_path / "store"]
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's & has it ignored
     driver = subprocess.Popen(
         command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -100,12 +90,15 @@ def test_a_cell_that_was_executed_twice_is_there_once(undisturbed: Path, tmp_pat
 
 
 def test_parts_of_two_machines_are_merged(undisturbed: Path, tmp_path: Path) -> None:
-    file = undisturbed / "CORPUS.toml"
+    corpus(tmp_path, 'kernels = ["v6", "7.2"]', "leak", "dies")
     for part in (1, 2):
-        command = [*COMMAND, file, "-o", tmp_path / str(part), "--shard", f"{part}/2"]
-        subprocess.run(command, check=False, capture_output=True, timeout=120)
-    assert merged([Store(tmp_path / "1"), Store(tmp_path / "2")], Store(tmp_path / "whole")) == 48
-    assert rows(tmp_path / "whole") == rows(undisturbed / "CORPUS.store")
+        command = [*RUN, tmp_path / "CORPUS.toml", "-o", tmp_path / str(part)]
+        subprocess.run([*command, "--shard", f"{part}/2"], check=False, capture_output=True)
+        assert len(rows(tmp_path / str(part))) == 2
+    assert merged([Store(tmp_path / "1"), Store(tmp_path / "2")], Store(tmp_path / "whole")) == 4
+    theirs = {row["key"]: row for row in rows(undisturbed / "CORPUS.store")}
+    for row in rows(tmp_path / "whole"):  # a spec holds the host's paths
+        assert row | {"spec": ""} == theirs[row["key"]] | {"spec": ""}
 
 
 def test_a_store_that_is_no_directory(undisturbed: Path) -> None:

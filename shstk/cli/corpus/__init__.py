@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import click
 
@@ -24,6 +24,17 @@ PARTS: Final = {
 class Parts(Commands):
     names: ClassVar = PARTS
     package: ClassVar = "shstk.cli.corpus"
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """A store's files may be damaged, and its place may not answer: any scan finds out."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if type(error).__module__.split(".")[0] in ("click", "shstk"):
+                raise
+            from shstk.corpus.places import unreadable
+
+            raise unreadable(error) or error from None
 
 
 @click.command(cls=Parts)

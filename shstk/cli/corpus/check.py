@@ -15,7 +15,7 @@ from shstk.cli.common import (
     rules_from_option,
     select_option,
 )
-from shstk.cli.corpus.common import Shown, jobs_option, store_argument
+from shstk.cli.corpus.common import Shown, jobs_option, ray_option, store_argument, work_of
 from shstk.schemas.errors import Exit, UsageError
 
 
@@ -28,8 +28,12 @@ from shstk.schemas.errors import Exit, UsageError
 @ignore_option
 @rules_from_option
 @jobs_option
+@ray_option
 @format_option("text", "json")
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     store: str,
     output: str,
     expect: str,
@@ -38,6 +42,7 @@ def command(
     ignore: str,
     rules_from: tuple[Path, ...],
     jobs: int,
+    ray: str | None,
     format: str,
 ) -> int:
     """Judge the runs of a campaign anew, and write the judgements as another campaign.
@@ -69,8 +74,7 @@ def command(
         run(
             cells,
             target,
-            workers=jobs,
-            limits=HostLimits(),
+            work=work_of(ctx, ray, jobs, HostLimits()),
             keeping=Keeping(),
             kept=source,
             on_progress=shown,

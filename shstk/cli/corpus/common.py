@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from shstk.cli.common import Size
-from shstk.cli.terminal import Status
+from shstk.cli.terminal import Status, show_warnings
+from shstk.schemas.errors import UsageError
 
 if TYPE_CHECKING:
-    from shstk.corpus.run import Keeping, Progress
+    from shstk.corpus.campaign import HostLimits
+    from shstk.corpus.run import Keeping, Progress, Work
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,6 +35,12 @@ jobs_option = click.option(
     show_default="processors",
     help="Cells at a time, each in a process.",
 )
+ray_option = click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Execute the cells on the Ray cluster whose head is ADDRESS (HOST:PORT); auto: the cluster"
+    " of which this machine is a part. All its machines need this build of shstk.",
+)
 _KEEPING = (
     click.option(
         "--keep",
@@ -50,6 +58,22 @@ _KEEPING = (
         help="Keep no more than SIZE of them.",
     ),
 )
+
+
+def work_of(ctx: click.Context, ray: str | None, jobs: int, limits: HostLimits) -> Work:
+    """What executes the cells: this machine, or a cluster. Raises UsageError, and ShstkError if
+    there is no such cluster."""
+    if ray is None:
+        from shstk.corpus.run import on_this_machine
+
+        return on_this_machine(jobs, limits)
+    if ctx.get_parameter_source("jobs") is click.core.ParameterSource.COMMANDLINE:
+        raise UsageError(
+            "--jobs is for this machine", "a cluster runs as many as it has processors"
+        )
+    from shstk.corpus.cluster import on_cluster
+
+    return on_cluster(ray, limits, lambda text: show_warnings([text]))
 
 
 def keep_options(command: F) -> F:

@@ -33,9 +33,10 @@ from shstk.cli.terminal import Status
 def command(store: str, cause: str, clean: str | None, out: Path, format: str) -> None:
     """Find the least that still shows CAUSE, which `report` and `run` name by eight digits.
 
-    The seed becomes the smallest, arguments and lines of input are left out, and of the switches of
-    the kernel those remain that show it on top of a revision that does not (delta debugging): they
-    are the mechanism that causes it. The commands that reproduce it are printed.
+    The seed becomes the smallest; arguments and letters of them, lines and bytes of input are left
+    out. Of the switches of the kernel those remain that show it on top of a revision that does not
+    (delta debugging): they are the mechanism that causes it. The commands that reproduce it are
+    printed.
     """
     from shstk.corpus.reduce import reduce
     from shstk.corpus.store import Store

@@ -12,8 +12,10 @@ from shstk.cli.corpus.common import (
     jobs_option,
     keep_options,
     keeping,
+    ray_option,
     store_of,
     store_option,
+    work_of,
 )
 from shstk.schemas.errors import Exit
 
@@ -36,6 +38,7 @@ class Shard(click.ParamType[tuple[int, int]]):
 @corpus_argument
 @store_option
 @jobs_option
+@ray_option
 @keep_options
 @click.option("--retry", is_flag=True, help="Execute the cells again that failed.")
 @click.option(
@@ -45,10 +48,14 @@ class Shard(click.ParamType[tuple[int, int]]):
     help="Only the I-th of N parts of the cells, for one of N machines (shstk corpus merge).",
 )
 @format_option("text", "json")
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     corpus: Path,
     store: str | None,
     jobs: int,
+    ray: str | None,
     keep: str,
     keep_size: int,
     retry: bool,
@@ -67,17 +74,14 @@ def command(
     from shstk.corpus.summary import text, to_json
 
     campaign, place, shown = load(corpus), Store(store_of(corpus, store)), Shown()
-    cells = campaign.cells
-    if shard is not None:
-        cells = cells[shard[0] - 1 :: shard[1]]
     try:
         progress = run(
-            cells,
+            campaign.cells,
             place,
-            workers=jobs,
-            limits=campaign.host,
+            work=work_of(ctx, ray, jobs, campaign.host),
             keeping=keeping(keep, keep_size),
             retry=retry,
+            part=slice(shard[0] - 1, None, shard[1]) if shard else slice(None),
             on_progress=shown,
         )
     finally:
