@@ -1,4 +1,6 @@
-"""A campaign against a shell loop, and on Ray: python benchmarks/corpus.py [--seeds N] [--ray ADDRESS]
+"""A campaign against a shell loop, and on Ray.
+
+python benchmarks/corpus.py [--seeds N] [--ray ADDRESS]
 
 Cells are fixtures x all revisions x seeds. The loop is what `shstk corpus` prints for a cell,
 `shstk record … && shstk check …`, as many at a time as the campaign has workers; it does only
