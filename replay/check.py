@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -19,7 +19,7 @@ from shstk.schemas.errors import UsageError
 from shstk.schemas.nearest import did_you_mean
 from shstk.schemas.revisions import Revision, resolve
 from shstk.schemas.selections import table_of
-from shstk.schemas.tables import FINDINGS, TRACED, arrow_schema
+from shstk.schemas.tables import FINDINGS, arrow_schema
 
 if TYPE_CHECKING:
     from shstk.replay.baseline import Compared, Identity
@@ -99,24 +99,16 @@ def check(
     by id. Raises UsageError.
     """
     wanted = chosen(select, ignore, rules)
-    _hold(run, wanted)
+    _prepare(run, wanted)
     row = resolve(as_) if as_ is not None else run.row
     facts = Facts(run, row, expect, wanted)
     results = tuple(rule.check(facts) for rule in wanted)
     return Report(run.name, row, expect, results, causes(facts, results), ending(run))
 
 
-# The most rows of a table to keep in memory: a dozen rules read cfi, and decompressing it costs
-# more than any of them. Longer tables are read in parts, again for each rule.
-_HELD: Final = 5_000_000
-
-
-def _hold(run: Run, rules: Sequence[Rule]) -> None:
+def _prepare(run: Run, rules: Sequence[Rule]) -> None:
     needs = (need for rule in rules for need in (*rule.needs, *rule.also))
     run.prepare({table_of(need.partition(".")[0]) for need in needs})
-    for name in {need for rule in rules for need in rule.needs}.intersection(TRACED):
-        if run.rows(name) <= _HELD:
-            run.table(name)
 
 
 def chosen(

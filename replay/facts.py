@@ -42,11 +42,12 @@ from shstk.replay.derive.ssp_moves import moved_elsewhere, wrong_moves
 from shstk.replay.derive.ssp_path import ssp_path, stretches
 from shstk.replay.derive.stack_maps import StackMap, stack_maps
 from shstk.replay.derive.stacks import Ledger, Stack
+from shstk.replay.derive.trail import Steps, Trail, of_cfi, trail, walked
 from shstk.replay.needs import unobservable, unobserved
 from shstk.schemas.revisions import Revision
 from shstk.schemas.selections import table_of
 from shstk.schemas.tables import TABLES
-from shstk.schemas.uapi import PTRACE_TRACEME
+from shstk.schemas.uapi import PAGE, PTRACE_TRACEME
 
 if TYPE_CHECKING:
     from shstk.replay.rules.outcome import Rule
@@ -177,10 +178,22 @@ class Facts:
         if gather not in self._gathered:
             named = dict.fromkeys((gather, *self._gathers()))
             new = [each for each in named if each not in self._gathered]
-            found = gathered(self.run, *(each(self) for each in new))
+            found = gathered(self.run, *(each(self) for each in new), page=self._page)
             self._gathered |= zip(new, found, strict=True)
         of_it: T = self._gathered[gather]
         return of_it
+
+    @cached_property
+    def _page(self) -> int:
+        """Within so many bytes an address is on one mapping."""
+        for table, *columns in (
+            ("mappings", "start", "length", "old_start", "old_length"),
+            ("dump_areas", "start", "length"),
+        ):
+            odd = self.run.scan(table).select((pl.col(columns) % PAGE != 0).any())
+            if any(odd.collect().row(0)):
+                return 1
+        return PAGE
 
     def _gathers(self) -> Iterator[Callable[[Facts], Gather[Any]]]:
         for rule in self._rules if self.recorded("cfi") else ():
@@ -247,6 +260,18 @@ class Facts:
     def code(self) -> Code:
         """The instructions of the blocks that ran."""
         return Code(self.run)
+
+    def trail(self, table: str) -> Trail:
+        """Who ran when, by a table of instructions (derive/trail.py)."""
+        if table == "cfi":
+            return self.gathered(gather_trail)
+        return self.walked[0] if table == "flow" else trail(self.run, table)
+
+    @cached_property
+    def walked(self) -> tuple[Trail, Steps]:
+        """The trail of flow, and how many instructions its blocks took."""
+        lengths = {block: len(words) for block, words in self.code.blocks.items()}
+        return walked(self.run, lengths)
 
     @cached_property
     def regions(self) -> Regions:
@@ -329,6 +354,10 @@ def gather_stretches(facts: Facts) -> Gather[tuple[int, pl.DataFrame]]:
 
 def gather_motions(facts: Facts) -> Gather[dict[int, int | None]]:
     return wrong_motions()
+
+
+def gather_trail(facts: Facts) -> Gather[Trail]:
+    return of_cfi(facts.run)
 
 
 def gather_visits(facts: Facts) -> Gather[list[Visit]]:

@@ -164,17 +164,19 @@ class Run:
             self._arrow[name] = schema(name).empty_table()
         return self._arrow[name]
 
-    def batches(self, name: str) -> Iterator[pa.RecordBatch]:
-        """The table in parts, for tables larger than memory."""
+    def batches(self, name: str, *columns: str) -> Iterator[pa.RecordBatch]:
+        """The table in parts, for tables larger than memory. columns: all if none is named."""
+        wanted = list(columns) or None
         if name not in self._arrow and (file := self.source(name)):
             try:
                 with pq.ParquetFile(file) as opened:
                     data = any(pa.types.is_binary(column.type) for column in opened.schema_arrow)
-                    yield from opened.iter_batches(_OF_DATA if data else 65_536)
+                    yield from opened.iter_batches(_OF_DATA if data else 65_536, columns=wanted)
             except (OSError, pa.ArrowException) as e:
                 raise BadRun(f"{file}: {e}", _AGAIN) from e
         else:
-            yield from self.arrow(name).to_batches()
+            table = self.arrow(name)
+            yield from (table.select(wanted) if wanted else table).to_batches()
 
     def file(self, sha256: str) -> bytes:
         """The contents of a file that the guest read (inputs.sha256)."""

@@ -27,6 +27,8 @@ SHIPPED = (
     "shstk/guests/*.elf",
     "shstk/tracer/_core.pyi",
     "shstk/tracer/_core.*.so",
+    "shstk/replay/_core.pyi",
+    "shstk/replay/_core.*.so",
     "shstk-*.dist-info/licenses/LICENSE-*",
     "shstk-*.dist-info/licenses/tracer/core/fp/softfloat/COPYING.txt",
 )
@@ -111,7 +113,7 @@ def test_only_shstk_is_installed(wheel: Path) -> None:
     version = distribution("shstk").version
     tops = {n.split("/")[0] for n in names} - {f"shstk-{version}.data"}  # the man pages
     assert tops == {"shstk", f"shstk-{version}.dist-info"}
-    assert [n for n in names if n.startswith("shstk/tracer/core/")] == []
+    assert [n for n in names if n.startswith(("shstk/tracer/core/", "shstk/replay/core/"))] == []
     assert matching(names, "*.[ch]pp") + matching(names, "*.inc") == []
 
 

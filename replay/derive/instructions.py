@@ -46,5 +46,5 @@ def wrong_motions() -> Gather[dict[int, int | None]]:
     moved, place = pl.col("ssp_after") != ssp_due(), pl.col("addr") != address_due()
     found: dict[int, int | None] = {}
     while piece := (yield):
-        found |= dict(piece.rows.filter(moved | place).select("seq", "tid").iter_rows())
+        found |= dict(piece.brief.filter(moved | place).select("seq", "tid").iter_rows())
     return found

@@ -71,24 +71,17 @@ def _groups(mappings: Rows[Mapping], forks: Rows[Copied]) -> Gather[pl.DataFrame
     misaligned = (fault == STORE_ACCESS).fill_null(False) & (pl.col("addr") % 8 != 0)  # Z5, Z9
     names = ["seq", "tid", "mm", "addr", "fault", "count"]
     same = ("mm", "page", "since", "fault")
-    differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in same)
     groups = []
     while piece := (yield):
-        rows = piece.rows.select("seq", "tid", "mm", "addr", "fault").filter(
+        rows = piece.brief.select(names).filter(
             pl.col("addr").is_not_null()
             & (fault.is_null() | fault.is_in([STORE_ACCESS, STORE_PAGE]))
             & ~misaligned
         )
         since = times.search_sorted(rows["seq"])
         keyed = rows.with_columns(fault=fault, page=pl.col("addr") // PAGE, since=since)
-        # Neighbours are mostly alike: one row of them is grouped.
-        alike = (
-            keyed.with_row_index()
-            .filter((pl.int_range(pl.len()) == 0) | differs)
-            .with_columns(count=pl.col("index").shift(-1, fill_value=rows.height) - pl.col("index"))
-        )
         groups.append(
-            alike.group_by(same)
+            keyed.group_by(same, maintain_order=True)
             .agg(pl.col("seq", "tid", "addr").first(), pl.col("count").cast(pl.UInt64).sum())
             .select(names)
         )

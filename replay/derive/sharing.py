@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 
+_OF_BRIEF: Final = ("count", "last", "lowest", "highest")
 _PUSHES: Final = ("seq", "tid", "mm", "addr", "mark", "last", "highest")
 
 
@@ -49,10 +50,9 @@ def pushes(run: Run, ledger: Ledger) -> Gather[tuple[int, list[pl.DataFrame]]]:
     count, turns = 0, []
     born = births(run)
     while piece := (yield):
-        legs, others = on_stacks(piece.rows.filter(pl.col("kind") == "sspush"), ledger, born)
-        count += int(legs["count"].sum()) + others.height
-        single = others.with_columns(last="seq", highest="addr")
-        told = pl.concat([legs.select(_PUSHES), single.select(_PUSHES)]).sort("seq")
+        legs, others = on_stacks(piece.brief.filter(pl.col("kind") == "sspush"), ledger, born)
+        count += total(legs) + total(others)
+        told = pl.concat([legs.select(_PUSHES), others.select(_PUSHES)]).sort("seq")
         turns.append(_turns(with_life(run, told.lazy()).collect()))
     return count, turns
 
@@ -101,8 +101,7 @@ def _turns(pushes: pl.DataFrame) -> pl.DataFrame:
         .group_by("mark", "turn")
         .agg(
             pl.col("tid", "seq", "addr").first(),
-            pl.col("last").last(),
-            pl.col("highest").max(),
+            pl.col("last", "highest").max(),
         )
         .sort("seq")
         .select("mark", "tid", "seq", "addr", "last", "highest")
@@ -130,20 +129,19 @@ class _Places:
 def on_stacks(
     rows: pl.DataFrame, ledger: Ledger, times: pl.Series | None = None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The rows of cfi on a stack, with mark and gone (Ledger.marked): first the legs that are
-    wholly on one that stands, then the single rows of other legs.
+    """The rows of cfi in brief that are on a stack, with mark and gone (Ledger.marked): first the
+    legs that are wholly on one that stands, then the single rows of other legs.
 
-    A leg has the columns of its first row, last (the seq of its last one), highest (address) and
-    count. times: seqs at which legs end, beside those at which a stack changes.
+    A leg has the columns of its first row, and count, last, lowest and highest as a row has them.
+    times: seqs at which legs end, beside those at which a stack changes.
     """
     ends = ledger.times if times is None else pl.concat([ledger.times, times]).unique().sort()
-    named = with_legs(rows.select("seq", "tid", "mm", "addr", "fault"), ends)
+    named = with_legs(rows.select("seq", "tid", "mm", "addr", "fault", *_OF_BRIEF), ends)
     legs = named.group_by("leg", maintain_order=True).agg(
         pl.col("seq", "tid", "mm", "addr", "fault").first(),
-        pl.col("seq").last().alias("last"),
-        pl.col("addr").min().alias("lowest"),
-        pl.col("addr").max().alias("highest"),
-        pl.len().alias("count"),
+        pl.col("count").cast(pl.UInt64).sum(),
+        pl.col("lowest").min(),
+        pl.col("last", "highest").max(),
     )
     alike = legs.filter(ledger.same(legs["lowest"], legs["highest"]))
     marked = ledger.marked(alike)
@@ -153,6 +151,11 @@ def on_stacks(
         whole.filter(pl.col("mark").is_not_null()),
         ledger.marked(rest).filter(pl.col("mark").is_not_null()),
     )
+
+
+def total(rows: pl.DataFrame) -> int:
+    """How many rows of cfi some of on_stacks are."""
+    return int(rows["count"].cast(pl.UInt64).sum())
 
 
 class _Excuses:

@@ -35,27 +35,16 @@ def ssp_path(run: Run, piece: Piece | None = None) -> pl.LazyFrame:
 def stretches(run: Run) -> Gather[tuple[int, pl.DataFrame]]:
     """The number of rows of ssp_path, and these rows with each unbroken stretch merged into one.
 
-    A stretch consists of cfi rows of one task, without events of other tables or tasks in between,
+    A stretch consists of cfi rows of one task, without rows of other tables or tasks in between,
     each of which has the ssp that the previous one left. Sorted by tid and seq. Columns as in
     ssp_path; ssp_after is that of the stretch's last row, and last u64 is its seq.
     """
     others = pl.concat(other_events(run)).collect()
-    times = pl.concat([others["seq"], run.table("task_events")["seq"]]).unique().sort()
     count, found = others.height, [others.with_columns(last=pl.col("seq"))]
     while piece := (yield):
-        rows = piece.rows.select("seq", "tid", "mm", "kind", "ssp_before", "ssp_after")
-        count += rows.height
-        follows = (
-            (pl.col("ssp_before") == pl.col("ssp_after").shift())
-            & (pl.col("tid") == pl.col("tid").shift())
-            & (pl.col("mm") == pl.col("mm").shift())
-            & (pl.lit(times.search_sorted(rows["seq"])).diff() == 0)
-        ).fill_null(False)
-        edges = (
-            rows.lazy()
-            .with_columns(begins=~follows)
-            .filter(pl.col("begins") | pl.col("begins").shift(-1, fill_value=True))
-        )
+        rows = piece.brief.lazy().with_columns(begins=~pl.col("follows"))
+        count += int(piece.brief["count"].cast(pl.UInt64).sum())
+        edges = rows.filter(pl.col("begins") | pl.col("begins").shift(-1, fill_value=True))
         at_end = pl.when(pl.col("begins").shift(-1, fill_value=True)).then
         ends = [
             at_end(pl.col(name)).otherwise(pl.col(name).shift(-1)).alias(alias)

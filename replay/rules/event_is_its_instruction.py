@@ -33,12 +33,15 @@ these operands only.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
+from shstk.replay import _core
 from shstk.replay.derive.code import name_of
+from shstk.replay.derive.gather import Gather
 from shstk.replay.derive.instructions import NO_PAD, done, kind
+from shstk.replay.derive.made import frame
 from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import Outcome, Satisfied, Unknown
@@ -48,21 +51,50 @@ NEEDS = ("cfi", "cfi.value")
 APPLIES = "shadow-stack instruction or landing pad of a recorded run"
 
 
-def check(facts: Facts) -> Iterator[Outcome]:
-    if not facts.of_program:
-        return
+_PLAIN: Final = ("sspush", "sspopchk", "lpad")  # as replay/core/plain.hpp numbers them
+_PLACES: Final = {
+    "pc": pl.UInt64,
+    "kind": pl.UInt8,
+    "label": pl.UInt64,
+    "count": pl.UInt64,
+    "seq": pl.UInt64,
+    "tid": pl.UInt32,
+    "mm": pl.UInt32,
+    "addr": pl.UInt64,
+}
+
+
+def _places(facts: Facts) -> Gather[pl.DataFrame]:
+    """The first row of those alike that are of one instruction, and how many there are."""
+    core, odd = _core.Places(), []
     label = pl.when(kind() == "lpad").then("value")
     wide = (pl.col("addr") % 8 != 0) & (pl.col("fault") != STORE_ACCESS).fill_null(True)
     big = (pl.max_horizontal("value", "operand") >= 2**32) & done()
-    swap = kind() == "ssamoswap"
-    places = (
-        facts.run.scan("cfi")
-        .with_columns(kind().alias("kind"), label=label, wide=wide & swap, big=big & swap)
-        .group_by("pc", "kind", "label", "wide", "big")
-        .agg(pl.len().cast(pl.UInt64).alias("count"), pl.col("seq", "tid", "mm", "addr").first())
-        .collect()
-        .sort("seq")
+    swap, same = kind() == "ssamoswap", ["pc", "kind", "label", "wide", "big"]
+    count, first = pl.col("count").cast(pl.UInt64).sum(), pl.col("seq", "tid", "mm", "addr").first()
+    while piece := (yield):
+        for batch in piece.batches:
+            core.take(batch)
+        rows = piece.brief.lazy().filter(~pl.col("plain")).with_columns(
+            kind().cast(pl.String), label=label, wide=wide & swap, big=big & swap
+        )  # fmt: skip
+        odd.append(rows.group_by(same, maintain_order=True).agg(count, first).collect())
+    plain = frame(core.end(), _PLACES).with_columns(
+        kind().replace_strict(dict(enumerate(_PLAIN)), return_dtype=pl.String),
+        wide=pl.lit(False),
+        big=pl.lit(False),
     )
+    both = pl.concat([*odd, plain.select(odd[0].columns)]).sort("seq")
+    return both.group_by(same, maintain_order=True).agg(count, first).sort("seq")
+
+
+GATHERS = (_places,)
+
+
+def check(facts: Facts) -> Iterator[Outcome]:
+    if not facts.of_program:
+        return
+    places = facts.gathered(_places)
     for row in places.iter_rows(named=True):
         words = facts.code.words.get(row["pc"])
         if words is None:

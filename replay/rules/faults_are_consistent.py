@@ -34,12 +34,14 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from shstk.replay.derive.gather import Gather
 from shstk.replay.derive.instructions import done, kind
 from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import OK, Outcome
 from shstk.schemas.causes import SOFTWARE_CHECK, STORE_ACCESS, STORE_PAGE
 from shstk.schemas.seq import STEPS
+from shstk.schemas.tables import TABLES
 
 NEEDS = (
     "cfi",
@@ -53,11 +55,21 @@ NEEDS = (
 APPLIES = "shadow-stack instruction that trapped in a recorded run"
 
 
+def _faulted(facts: Facts) -> Gather[pl.DataFrame]:
+    found = []
+    while piece := (yield):
+        found.append(piece.brief.filter(done().not_()).select(TABLES["cfi"].names))
+    return pl.concat(found)
+
+
+GATHERS = (_faulted,)
+
+
 def check(facts: Facts) -> Iterator[Outcome]:
     if not facts.of_program:
         return
     icount = (pl.col("seq") // STEPS).alias("icount")  # a real kernel may look at the code first
-    cfi = facts.run.scan("cfi").filter(done().not_()).collect().with_columns(icount)
+    cfi = facts.gathered(_faulted).with_columns(icount)
     faults = facts.run.table("faults").with_columns(icount)
     both = cfi.join(faults, on=["icount", "tid"], how="left", suffix="_f", maintain_order="left")
     pad, check_ = kind() == "lpad", pl.col("fault") == SOFTWARE_CHECK

@@ -41,7 +41,6 @@ from typing import Any, Final
 import polars as pl
 
 from shstk.replay.derive.memory_access import STORES, access_of
-from shstk.replay.derive.pieces import pieces
 from shstk.replay.facts import Facts
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import OK, Outcome, Satisfied
@@ -68,16 +67,13 @@ APPLIES = "block that ran in a recorded run"
 def check(facts: Facts) -> Iterator[Outcome]:
     if not facts.of_program:
         return
-    firsts: list[pl.DataFrame] = []
-    yield from _steps(facts, firsts)
-    yield from _blocks(facts, pl.concat(firsts))
+    yield from _steps(facts)
+    yield from _blocks(facts)
 
 
-def _blocks(facts: Facts, firsts: pl.DataFrame) -> Iterator[Outcome]:
-    """firsts: of each piece of flow, when each of its blocks first ran, and by whom."""
-    flow = firsts.group_by("block").agg(pl.col("first").min(), pl.col("by").first())
+def _blocks(facts: Facts) -> Iterator[Outcome]:
     rows = facts.run.table("code").join(
-        flow, on="block", how="full", coalesce=True, maintain_order="left"
+        facts.walked[1].firsts, on="block", how="full", coalesce=True, maintain_order="left"
     )
     from_file = _FileBytes(facts)
     for number, row in enumerate(rows.iter_rows(named=True), 1):
@@ -158,30 +154,17 @@ class _FileBytes:
         )
 
 
-def _steps(facts: Facts, firsts: list[pl.DataFrame]) -> Iterator[Outcome]:
-    """Compare each block's length with the instructions executed, reading flow in pieces."""
-    lengths = {block: len(words) for block, words in facts.code.blocks.items()}
-    halts = _halts(facts)
-    last: pl.DataFrame | None = None  # the row before the piece
-    for piece in pieces(facts.run, table="flow"):
-        ran = piece.rows.group_by("block", maintain_order=True)
-        firsts.append(ran.agg(first=pl.col("seq").min(), by=pl.col("tid").first()))
-        rows = piece.rows if last is None else pl.concat([last, piece.rows])
-        last = rows.tail(1)
-        place = pl.col("seq") // STEPS
-        took = rows.with_columns(
-            took=place.shift(-1) - place,
-            then=pl.col("block").shift(-1),
-            has=pl.col("block").replace_strict(lengths, default=None, return_dtype=pl.UInt64),
-        ).filter(pl.col("took").is_not_null())
-        odd = took.filter(pl.col("took") != pl.col("has"))
-        begins, ends = odd["seq"] // STEPS, odd["seq"] // STEPS + odd["took"]
-        quiet = halts.search_sorted(begins) == halts.search_sorted(ends)
-        wrong = [row for row in odd.filter(quiet).iter_rows(named=True) if not _stale(facts, row)]
-        yield Satisfied(took.height - len(wrong))
-        for row in wrong:
-            expected = f"{row['has']} instructions until the next block"
-            yield trace.odd(row, expected, f"{row['took']}", f"block {row['block']}")
+def _steps(facts: Facts) -> Iterator[Outcome]:
+    """Compare each block's length with the instructions executed."""
+    steps, halts = facts.walked[1], _halts(facts)
+    odd = steps.odd
+    begins, ends = odd["seq"] // STEPS, odd["seq"] // STEPS + odd["took"]
+    quiet = halts.search_sorted(begins) == halts.search_sorted(ends)
+    wrong = [row for row in odd.filter(quiet).iter_rows(named=True) if not _stale(facts, row)]
+    yield Satisfied(max(steps.count - 1, 0) - len(wrong))
+    for row in wrong:
+        expected = f"{row['has']} instructions until the next block"
+        yield trace.odd(row, expected, f"{row['took']}", f"block {row['block']}")
 
 
 def _halts(facts: Facts) -> pl.Series:

@@ -63,12 +63,14 @@ class Laws:
         holds = pl.all_horizontal([law.holds.fill_null(False) for law in self._laws])
         of_all, right, found = 0, 0, list[Outcome]()
         while piece := (yield):
-            of_all += (count := int(piece.rows.select(self._mine.sum()).item()))
-            good = int(piece.rows.select((holds & self._mine).sum()).item()) if count else 0
+            weight = pl.col("count").cast(pl.UInt64)
+            mine, kept = (weight.filter(self._mine & which).sum() for which in (True, holds))
+            count, good = piece.brief.select(mine.alias("all"), kept.alias("good")).row(0)
+            of_all += count
             right += good
             if good == count:
                 continue
-            wrong = piece.rows.filter(self._mine & pl.any_horizontal(broken)).with_columns(
+            wrong = piece.brief.filter(self._mine & pl.any_horizontal(broken)).with_columns(
                 moved=ssp_due(),
                 place=address_due(),
                 law=pl.concat_list(broken).list.arg_max(),

@@ -39,7 +39,7 @@ import polars as pl
 
 from shstk.replay.derive.gather import Gather
 from shstk.replay.derive.history import Task
-from shstk.replay.derive.sharing import on_stacks
+from shstk.replay.derive.sharing import on_stacks, total
 from shstk.replay.derive.stacks import Stack
 from shstk.replay.facts import STATE, Facts
 from shstk.replay.rules.outcome import Finding, Outcome, Satisfied
@@ -58,10 +58,10 @@ def _accesses(facts: Facts) -> Gather[list[Outcome]]:
     reported: set[tuple[Stack, Task | None]] = set()
     found: list[Outcome] = []
     while piece := (yield):
-        rows = piece.rows.filter(pl.col("addr").is_not_null())
+        rows = piece.brief.filter(pl.col("addr").is_not_null())
         legs, others = on_stacks(rows, facts.ledger)
         late = others.filter(pl.col("gone").is_not_null()).sort("seq")
-        if count := int(legs["count"].sum()) + others.height - late.height:
+        if count := total(legs) + total(others) - total(late):
             found.append(Satisfied(count))
         found += _late(facts, late, reported)
     return found

@@ -35,12 +35,12 @@ from typing import Final
 
 import polars as pl
 
-from shstk.replay.facts import Facts
+from shstk.replay.facts import Facts, gather_trail
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import Outcome, Satisfied
 from shstk.schemas import seq as positions
 from shstk.schemas.seq import STEPS
-from shstk.schemas.tables import TABLES
+from shstk.schemas.tables import DERIVABLE, TABLES
 
 # Tables whose rows may share the seq of another row: a clone its call's, an input its reader's.
 # A call that slept has its seq at an earlier icount; these rows then have a step of their own.
@@ -48,6 +48,7 @@ _SHARED: Final = ("clones", "inputs", "tree", "typed")
 
 NEEDS = ("syscalls",)
 APPLIES = "event of a recorded run"
+GATHERS = (gather_trail,)
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
@@ -55,6 +56,11 @@ def check(facts: Facts) -> Iterator[Outcome]:
         return
     steps, shared, count = [], [], 0
     for name, table in TABLES.items():
+        if name in DERIVABLE:
+            trail = facts.trail(name)
+            count += trail.count - trail.odd.height
+            yield from _misplaced(name, trail.odd, of_program=True)
+            continue
         rows = facts.run.scan(name)
         last = pl.col("seq").shift()
         of_program = table.trace is not None
@@ -65,10 +71,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
         )
         height, odd = pl.collect_all([rows.select(pl.len()), wrong.select("seq", "tid", "mm")])
         count += height.item() - odd.height
-        for row in odd.iter_rows(named=True):
-            where = "an icount.0" if of_program else "an icount.n with n >= 1"
-            expected = f"{where}, after the row before, within the run"
-            yield trace.odd(row, expected, positions.show(row["seq"]), f"a row of {name}")
+        yield from _misplaced(name, odd, of_program)
         if name in _SHARED:
             shared += [rows.select("seq", "tid", "mm", table=pl.lit(name)).collect()]
         elif not of_program:
@@ -83,6 +86,13 @@ def check(facts: Facts) -> Iterator[Outcome]:
     taken = pl.concat(steps)
     steps_of_all = pl.concat([taken, own.join(taken, on="seq", how="anti")])
     yield from _numbers(facts, steps_of_all.sort("seq"))
+
+
+def _misplaced(name: str, odd: pl.DataFrame, of_program: bool) -> Iterator[Outcome]:
+    where = "an icount.0" if of_program else "an icount.n with n >= 1"
+    expected = f"{where}, after the row before, within the run"
+    for row in odd.iter_rows(named=True):
+        yield trace.odd(row, expected, positions.show(row["seq"]), f"a row of {name}")
 
 
 def _numbers(facts: Facts, steps: pl.DataFrame) -> Iterator[Outcome]:

@@ -106,7 +106,7 @@ def _firsts(facts: Facts) -> Gather[dict[Task | None, int]]:
     born = births(facts.run)
     works = (kind() != "lpad") & pl.col("fault").is_null()
     while piece := (yield):
-        rows = with_legs(piece.rows.filter(works).select("seq", "tid", "mm"), born, "left")
+        rows = with_legs(piece.brief.filter(works).select("seq", "tid", "mm"), born, "left")
         legs = rows.filter(pl.col("leg") != pl.col("leg").shift(fill_value=0)).lazy()
         lives = with_life(facts.run, legs).group_by("tid", "life").agg(pl.col("seq").min())
         for tid, seq in lives.select("tid", "seq").collect().rows():

@@ -63,11 +63,13 @@ def _effects(facts: Facts) -> Gather[list[Outcome]]:
     right, found = 0, list[Outcome]()
     while piece := (yield):
         rows = with_legs(
-            piece.rows.select("seq", "tid", "mm", pad=pad, illegal=illegal), known["seq"], "left"
+            piece.brief.select("seq", "tid", "mm", "count", pad=pad, illegal=illegal),
+            known["seq"],
+            "left",
         )
         alike = (
             rows.group_by("leg", "pad", "illegal")
-            .agg(pl.col("seq", "tid").first(), count=pl.len())
+            .agg(pl.col("seq", "tid").first(), pl.col("count").cast(pl.UInt64).sum())
             .sort("seq")
             .join_asof(known, on="seq", by="tid", check_sortedness=False)
             .with_columns(on=on)
@@ -76,6 +78,11 @@ def _effects(facts: Facts) -> Gather[list[Outcome]]:
         wrong = alike.filter(pl.col("on") == pl.col("illegal"))
         right += int(alike["count"].sum()) - int(wrong["count"].sum())
         if wrong.height:
+            rows = with_legs(
+                piece.rows.select("seq", "tid", "mm", pad=pad, illegal=illegal),
+                known["seq"],
+                "left",
+            )
             keys = rows.join(wrong, on=["leg", "pad", "illegal"]).select("seq", "on")
             told = piece.rows.join(keys, on="seq", maintain_order="left")
             for row in told.iter_rows(named=True):

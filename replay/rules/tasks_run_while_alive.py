@@ -36,11 +36,11 @@ from typing import Any, Final
 
 import polars as pl
 
-from shstk.replay.derive.turns import turns
-from shstk.replay.facts import Facts
+from shstk.replay.facts import Facts, gather_trail
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import OK, Finding, Outcome
 from shstk.schemas import seq as positions
+from shstk.schemas.tables import TRACES
 
 # Events after which a task runs: its first return to user mode, an exec, and wakeups by it.
 _AT_WORK: Final = ("first_user", "exec_done", "futex_wake", "vfork_done")
@@ -58,6 +58,8 @@ NEEDS = (
     "sched.tid",
 )
 APPLIES = "instruction or call of a recorded run"
+GATHERS = (gather_trail,)
+_TURN: Final = ("seq", "last", "tid", "mm")
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
@@ -66,13 +68,20 @@ def check(facts: Facts) -> Iterator[Outcome]:
     calls = facts.run.table("syscalls").filter(pl.col("outcome").cast(pl.String) != "loader")
     rows = pl.concat(
         [
-            turns(facts.run),
+            *(
+                facts.trail(name).turns.select(pl.lit(name).alias("table"), *_TURN)
+                for name in TRACES
+            ),
             calls.select(table=pl.lit("syscalls"), seq="seq", last="seq", tid="tid", mm="mm"),
         ]
     ).sort("seq")
     running = _running(facts)
     for row in rows.iter_rows(named=True):
         yield _alive(facts, row) or running(row) or OK
+
+
+def _turns(facts: Facts, table: str) -> pl.DataFrame:
+    return facts.trail(table).turns.select(pl.lit(table).alias("table"), *_TURN)
 
 
 def _alive(facts: Facts, row: dict[str, Any]) -> Finding | None:

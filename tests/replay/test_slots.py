@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import polars as pl
+import pyarrow as pa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shstk.replay.derive.regions import Regions
 from shstk.replay.derive.rows import Copied, Mapping, Rows
 from shstk.replay.derive.slots import LOADER, Judge
+from shstk.schemas.rows import schema
 
 SCHEMA = {
     "seq": pl.UInt64,
@@ -103,6 +105,14 @@ CALLS = st.one_of(
 )
 
 
+def as_cfi(rows: pl.DataFrame) -> pa.Table:
+    """Pushes, and pops of which nobody knows with what they were compared."""
+    kind = pl.when(pl.col("load").is_null()).then(pl.lit("sspush")).otherwise(pl.lit("sspopchk"))
+    told = rows.with_columns(kind=kind, value="word").to_dicts()
+    others = dict.fromkeys(("pc", "ssp_before", "ssp_after"), 0)
+    return pa.Table.from_pylist([row | others for row in told], schema("cfi"))
+
+
 PUSHED_TWICE = [("write", 1, 0, 0, 1), ("write", 1, 0, 0, 2), ("pop", 1, 0, 0, None)]
 
 
@@ -116,10 +126,12 @@ def test_wrong_loads_are_those_of_the_model(steps: list) -> None:  # type: ignor
         machine.step(100 + i, step)
     rows = pl.DataFrame(machine.rows, schema=SCHEMA, orient="row")
     regions = Regions(Rows(machine.mappings), Rows(machine.forks), {})
-    for height in (1, 4, 100):
-        judge = Judge(regions.changes)
-        for part in rows.iter_slices(height):
-            judge.take(part)
+    for height, kernels in ((1, 2), (4, 2), (100, 10**6), (100, 1)):
+        of_kernel = pl.col("seq") % kernels == 0
+        read = pl.when(pl.col("load").is_not_null()).then(pl.lit("read", LOADER)).alias("load")
+        judge = Judge(regions.changes, rows.filter(of_kernel).with_columns(read))
+        for batch in as_cfi(rows.filter(~of_kernel)).to_batches(height):
+            judge.take(batch)
         found = judge.end()
         assert found.wrong.select("seq", "due").rows() == machine.wrong
         assert sum(found.right.values()) == rows["load"].count() - len(machine.wrong)
