@@ -248,6 +248,20 @@ class Run:
         self.prepare((name,))
         return self._missing.get(name, "")
 
+    def complete(self, name: str) -> frozenset[str]:
+        """The columns of a table that its file says to have no nulls."""
+        if name in self._arrow or not (file := self.source(name)):
+            return frozenset()
+        told = pq.read_metadata(file)
+        groups = [told.row_group(number) for number in range(told.num_row_groups)]
+        columns = [group.column(at) for group in groups for at in range(group.num_columns)]
+        nulls: dict[str, bool] = {}
+        for column in columns:
+            stats, name = column.statistics, column.path_in_schema
+            none = stats is not None and stats.has_null_count and stats.null_count == 0
+            nulls[name] = nulls.get(name, False) or not none
+        return frozenset(name for name, some in nulls.items() if not some)
+
     def rows(self, name: str) -> int:
         """How many rows a table has."""
         if name not in self._arrow and (file := self.source(name)):

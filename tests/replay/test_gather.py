@@ -134,3 +134,10 @@ def test_batches_of_another_kind_are_refused(fact: _core.Brief) -> None:
         batch = pa.RecordBatch.from_pydict(columns)
         with pytest.raises(ValueError, match=r"no column|another type"):
             fact.take(batch)
+
+
+def test_a_file_tells_which_columns_are_whole(run: Run) -> None:
+    for table in ("cfi", "flow"):
+        whole = {column.name for column in run.table(table) if not column.null_count()}
+        assert run.complete(table) == whole
+        assert {"seq", "tid"} < whole
