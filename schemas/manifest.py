@@ -29,7 +29,7 @@ _DAMAGED: Final = "the run is damaged; record it again"
 _NEW_IN_3: Final = {
     "provenance": {"recorder": "model", "facts": {}, "smp": 1, "observed": None, "blind": {}}
 }
-_NEW_IN_4: Final = {"pids_max": None, "call_ns": 0}
+_NEW_IN_4: Final = {"pids_max": None, "call_ns": 0, "storage": None}
 # The schema versions that can be read. Each has the fields that its manifests lack, with the values
 # that are read for them. A table that a version lacks has no rows. A column only ever changed in
 # that it may be null.
@@ -37,8 +37,8 @@ READABLE: Final[dict[int, dict[str, Any]]] = {
     1: {"trees": [], "stdin": None, "tty": None, "plugins": {}, **_NEW_IN_3, **_NEW_IN_4},
     2: {**_NEW_IN_3, **_NEW_IN_4},
     3: _NEW_IN_4,
-    4: {},
-    5: {},
+    4: {"storage": None},
+    5: {"storage": None},  # some of the first ones
 }
 
 U64 = NewType("U64", int)
@@ -137,6 +137,7 @@ class Manifest:
     stdin: str | None = None  # sha256 of the contents of standard input or the terminal
     tty: tuple[int, int] | None = None  # rows and columns of the terminal, if there was one
     enable_cfi: str = "off"  # what the loader enabled for the program: off, auto or on
+    storage: U64 | None = None  # bytes that files of the guest may have; null: 1 GiB
     pids_max: U64 | None = None  # tasks that the guest's cgroup may have; null: unlimited
     recovered_up_to: U64 | None = None  # seq; later events were lost with the recording process
     warnings: tuple[str, ...] = ()

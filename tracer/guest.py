@@ -144,6 +144,8 @@ def start(
         max_frames=options.memory // PAGE if options.memory is not None else _FRAMES,
         native_after=native_after(options.tier),
     )
+    if options.storage is not None:
+        sandbox.storage = options.storage
     k = Kernel(
         machine,
         rec,

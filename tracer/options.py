@@ -28,9 +28,10 @@ class GuestOptions:
     followed by changed switches after commas. quantum: minimum and maximum instructions of a time
     slice. call_ns: virtual time that a system call takes. tty: a terminal instead of pipes: the
     host's if there is one and no stdin. overlay: the directory that keeps the guest's changes to
-    `root`. binds: (path on the host, path in the guest, writable). memory: bytes. pids_max: as in a
-    cgroup's pids.max. timeout: seconds of the host. rlimits: bytes or counts. on_output is called
-    with (fd, bytes) when the guest writes, on_progress with the icount; interrupted is polled.
+    `root`. binds: (path on the host, path in the guest, writable). memory: bytes. storage: bytes
+    that the guest's files may have; None: 1 GiB. pids_max: as in a cgroup's pids.max. timeout:
+    seconds of the host. rlimits: bytes or counts. on_output is called with (fd, bytes) when the
+    guest writes, on_progress with the icount; interrupted is polled.
     """
 
     program: str
@@ -51,6 +52,7 @@ class GuestOptions:
     binds: Sequence[tuple[str | Path, str, bool]] = ()
     cwd: str = "/"
     memory: int | None = None
+    storage: int | None = None
     pids_max: int | None = None
     rlimits: Mapping[str, int] | None = None
     max_instructions: int | None = None
@@ -92,6 +94,7 @@ class Settings(Tier, total=False):
     binds: Sequence[tuple[str | Path, str, bool]]
     cwd: str
     memory: int | None
+    storage: int | None
     pids_max: int | None
     rlimits: Mapping[str, int] | None
     max_instructions: int | None
@@ -130,6 +133,7 @@ def check_options(options: GuestOptions, row: Revision) -> None:
     numbers = {
         "--seed": options.seed,
         "--memory": options.memory,
+        "--storage": options.storage,
         "--pids-max": options.pids_max,
         "--max-instructions": options.max_instructions,
         **{f"--rlimit {name}": value for name, value in limits.items()},

@@ -155,6 +155,7 @@ def _manifest(guest: Guest, traced: tuple[str, ...], stdin: str | None) -> Manif
         call_ns=options.call_ns,
         rlimits={n: Rlimit(U64(soft), U64(hard)) for n, (soft, hard) in limits.items()},
         memory=U64(options.memory) if options.memory is not None else None,
+        storage=U64(options.storage) if options.storage is not None else None,
         pids_max=U64(options.pids_max) if options.pids_max is not None else None,
         page_size=PAGE,
         auxv=tuple((U64(a), U64(b)) for a, b in struct.iter_unpack("<QQ", guest.auxv)),

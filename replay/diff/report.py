@@ -11,7 +11,7 @@ from shstk.schemas.seq import show
 
 _GIVEN: Final = (
     *("kernel", "argv", "environ", "cwd", "cpu", "nousercfi", "abi", "seed", "quantum", "rlimits"),
-    *("memory", "pids_max", "enable_cfi", "call_ns"),
+    *("memory", "storage", "pids_max", "enable_cfi", "call_ns"),
 )
 
 

@@ -118,6 +118,12 @@ _OPTIONS: Final = {
         "are marked for it, or always.",
     ),
     "memory": click.option("--memory", type=Size(), metavar="SIZE", help="Memory of the machine."),
+    "storage": click.option(
+        "--storage",
+        type=Size(),
+        metavar="SIZE",
+        help="Bytes that files the guest makes may have; then ENOSPC (default: 1G).",
+    ),
     "pids_max": click.option(
         "--pids-max",
         type=click.IntRange(0),

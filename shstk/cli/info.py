@@ -55,6 +55,7 @@ def _lines(m: Manifest) -> list[tuple[str, str]]:
         ("cpu", m.cpu),
         ("seed", str(m.seed)),
         ("memory", "unlimited" if m.memory is None else _amount(m.memory)),
+        *([("storage", _amount(m.storage))] if m.storage is not None else []),
         *([("pids.max", str(m.pids_max))] if m.pids_max is not None else []),
         ("rlimits", " ".join(limits) or ("all infinity" if m.rlimits else "not recorded")),
         ("traced", _traced(m)),

@@ -133,3 +133,24 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* input, std::size_t size) {
     same("rows", one.rows, other.rows);
     return 0;
 }
+
+#ifdef SHSTK_ENDS
+// Without libFuzzer: how each file ends, for other_host.py, which compares two hosts.
+int main(int argc, char** argv) {
+    for (int n = 1; n < argc; n++) {
+        u8 input[header + text_size];
+        std::FILE* file = std::fopen(argv[n], "rb");
+        const std::size_t size = file ? std::fread(input, 1, sizeof input, file) : 0;
+        if (file) std::fclose(file);
+        if (size < header + 2) continue;
+        const End end = execute(input, size, {});
+        std::printf(
+            "%s: stop %d icount %llu pc %#llx cause %llu tval %#llx hart %#llx memory %#llx rows "
+            "%#llx\n",
+            argv[n], end.stop, (unsigned long long)end.icount, (unsigned long long)end.pc,
+            (unsigned long long)end.fault.cause, (unsigned long long)end.fault.tval,
+            (unsigned long long)end.hart, (unsigned long long)end.memory,
+            (unsigned long long)end.rows);
+    }
+}
+#endif

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import shstk
+from shstk.__main__ import run
 from shstk.schemas.rows import to_batch
 from shstk.schemas.tables import TABLES
 from shstk.tracer.recording import tablefile
@@ -51,3 +52,14 @@ def test_a_run_ends_at_its_size(tmp_path: Path) -> None:
     assert result.describe() == "stopped at --max-size"
     assert shstk.open(tmp_path / "run").manifest.ending == "full"
     assert shstk.replay_run(tmp_path / "run").disagreement is None
+
+
+@pytest.mark.parametrize(("storage", "ret"), [(None, 1), (4096, 1), (0, -28)])
+def test_files_of_the_guest_end_at_theirs(tmp_path: Path, storage: int | None, ret: int) -> None:
+    guest, out = tmp_path / "stores", tmp_path / "out.run"
+    made = "sys 279, name, 0\nsys 64, 3, name, 1\nexit 0\nname: .word 109"
+    guest.write_bytes(riscv_asm.program(made))
+    shstk.record(guest, out=out, storage=storage)
+    assert dict(shstk.open(out).table("syscalls").select("name", "ret").iter_rows())["write"] == ret
+    assert run(["replay", str(out)]) == 0
+    assert shstk.open(out).manifest.storage == storage

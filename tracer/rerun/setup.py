@@ -96,6 +96,7 @@ def set_up_again(
         tty=manifest.tty is not None,
         cwd=manifest.cwd,
         memory=manifest.memory,
+        storage=manifest.storage,
         pids_max=manifest.pids_max,
         max_instructions=max_instructions,
         timeout=timeout,

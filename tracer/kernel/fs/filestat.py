@@ -21,7 +21,7 @@ from shstk.tracer.kernel.mm import usermem
 from shstk.tracer.kernel.task import UID
 from shstk.tracer.kernel.time.clock import SECOND, realtime_ns
 from shstk.tracer.kernel.tree.hosttree import raw
-from shstk.tracer.kernel.tree.sandbox import AT_FDCWD, STORAGE_MAX, find, find_at, get_path
+from shstk.tracer.kernel.tree.sandbox import AT_FDCWD, find, find_at, get_path
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel
@@ -132,8 +132,8 @@ def sys_readlinkat(k: Kernel, t: Task, a: Args) -> int:
 def _put_statfs(k: Kernel, t: Task, inode: Inode, addr: int) -> int:
     """struct statfs: procfs, or a tmpfs with the size that the guest may store."""
     proc = inode.dev == DEV_PROC
-    total = 0 if proc else STORAGE_MAX // BLOCK
-    free = 0 if proc else (STORAGE_MAX - k.sandbox.stored) // BLOCK
+    total = 0 if proc else k.sandbox.storage // BLOCK
+    free = 0 if proc else (k.sandbox.storage - k.sandbox.stored) // BLOCK
     magic = 0x9FA0 if proc else 0x01021994
     fields = (magic, BLOCK, total, free, free, total, free, inode.dev, NAME_MAX, BLOCK, 0)
     usermem.put(k, t, addr, struct.pack("<11Q32x", *fields))

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 AT_FDCWD: Final = uapi.AT_FDCWD & 0xFFFF_FFFF
 PATH_MAX: Final = 4096
 SYMLINKS_MAX: Final = 40
-STORAGE_MAX: Final = 1 << 30  # bytes that the guest's files may use; then ENOSPC
+STORAGE_MAX: Final = 1 << 30  # bytes that the guest's files may use, if nothing else is asked for
 
 # name -> (mode, major * 256 + minor), from Linux's admin-guide/devices.txt
 _DEVICES: Final = {
@@ -108,6 +108,7 @@ class Sandbox:
         self.mounts: list[Mount] = []  # manifest.trees
         self.answers = Answers()
         self.stdin = stdin
+        self.storage = STORAGE_MAX
         self.stored = 0  # bytes in the guest's own files
         self._inos = 0
         self._given: dict[str, str] = {}  # PROGRAM, by its path in the guest
@@ -258,7 +259,7 @@ class Sandbox:
 
     def charge(self, growth: int) -> None:
         """Account for a file of the guest that is about to grow by `growth` bytes. Errno ENOSPC."""
-        if growth > 0 and self.stored + growth > STORAGE_MAX:
+        if growth > 0 and self.stored + growth > self.storage:
             raise Errno("ENOSPC")
         self.stored += growth
 
