@@ -52,8 +52,12 @@ def undecodable() -> BadRun | None:
         for name in (*run.manifest.tables, *(f"{PLUGIN}{own}" for own in run.manifest.plugins)):
             if file := run.source(name):
                 try:
+                    frame = pl.scan_parquet(file)
                     for first in range(0, run.rows(name), _AT_ONCE):
-                        pl.scan_parquet(file).slice(first, _AT_ONCE).collect()
+                        frame.slice(first, _AT_ONCE).collect()
+                    due = pl.DataFrame(run.schema(name).empty_table())
+                    if frame.collect_schema() != due.schema:
+                        return BadRun(f"{file} does not have the columns of {name}", _AGAIN)
                 except KeyboardInterrupt:
                     raise
                 except BaseException as e:  # a panic of Polars is no Exception
