@@ -366,7 +366,8 @@ NB_MODULE(_core, module) {
         .def_rw("icount", &Machine::icount)
         .def_rw("time_offset", &Machine::time_offset)
         .def("now", [](const Machine& m) { return m.icount + m.time_offset; })
-        .def("spend", [](Machine& m, u64 ns) { m.time_offset += ns; }, nb::arg("ns"))
+        .def(
+            "spend", [](Machine& m, u64 ns) { m.time_offset += ns; }, nb::arg("ns"))
         .def("step", &Machine::step)
         .def_rw("trace", &Machine::trace)
         .def_prop_ro("frames", &Machine::frames)
@@ -465,7 +466,8 @@ NB_MODULE(_core, module) {
         .def(
             "set_f", [](Hart& h, int i, u64 bits) { h.f[register_number(i)] = bits; }, nb::arg("i"),
             nb::arg("bits"))
-        .def("leave", [](Hart& h, i64 result) { h.x[10] = u64(result); }, nb::arg("result"))
+        .def(
+            "leave", [](Hart& h, i64 result) { h.x[10] = u64(result); }, nb::arg("result"))
         .def("regs", regs)
         .def("args", args)
         .def("enter", enter)

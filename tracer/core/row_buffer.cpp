@@ -41,8 +41,7 @@ void RowBuffer::add(nb::tuple values) {
 
 nb::list RowBuffer::drain() {
     const auto bytes = [](const auto& data) {
-        return nb::bytes(reinterpret_cast<const char*>(data.data()),
-                         data.size() * sizeof data[0]);
+        return nb::bytes(reinterpret_cast<const char*>(data.data()), data.size() * sizeof data[0]);
     };
     nb::list drained;
     for (Column& column : columns_) {
@@ -91,31 +90,21 @@ bool RowBuffer::Column::has_nulls(u64 rows) const {
 std::size_t RowBuffer::Column::width() const {
     switch (base) {
         case Base::u32:
-        case Base::i32:
-            return 4;
+        case Base::i32: return 4;
         case Base::u64:
-        case Base::i64:
-            return 8;
-        default:
-            return 1;
+        case Base::i64: return 8;
+        default: return 1;
     }
 }
 
 bool RowBuffer::Column::put(PyObject* value) {
     switch (base) {
-        case Base::u8:
-            return put_integer<u8>(value);
-        case Base::u32:
-            return put_integer<u32>(value);
-        case Base::u64:
-            return put_integer<u64>(value);
-        case Base::i32:
-            return put_integer<i32>(value);
-        case Base::i64:
-            return put_integer<i64>(value);
-        case Base::boolean:
-            append<u8>(value == Py_True);
-            return PyBool_Check(value);
+        case Base::u8: return put_integer<u8>(value);
+        case Base::u32: return put_integer<u32>(value);
+        case Base::u64: return put_integer<u64>(value);
+        case Base::i32: return put_integer<i32>(value);
+        case Base::i64: return put_integer<i64>(value);
+        case Base::boolean: append<u8>(value == Py_True); return PyBool_Check(value);
         case Base::kind: {
             PyObject* number = PyDict_GetItemWithError(numbers.ptr(), value);
             if (!number) return false;
@@ -124,8 +113,8 @@ bool RowBuffer::Column::put(PyObject* value) {
         }
         case Base::str: {
             Py_ssize_t size = 0;
-            const char* text = PyUnicode_Check(value) ? PyUnicode_AsUTF8AndSize(value, &size)
-                                                      : nullptr;
+            const char* text =
+                PyUnicode_Check(value) ? PyUnicode_AsUTF8AndSize(value, &size) : nullptr;
             return text && append_bytes(text, size);
         }
         default: {

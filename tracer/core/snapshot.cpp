@@ -120,9 +120,8 @@ std::string Snapshot::save(const Machine& machine, const Spaces& spaces, const H
     Writer out;
     out.bytes.reserve(frames.list.size() * (page_size + 8) + (std::size_t{1} << 16));
     const auto& at = machine.interrupted;
-    out.words(magic, machine.icount, machine.time_offset, machine.last_step,
-              machine.lineages_, index_of(harts, at.hart), index_of(spaces, at.space), at.pc,
-              at.icount);
+    out.words(magic, machine.icount, machine.time_offset, machine.last_step, machine.lineages_,
+              index_of(harts, at.hart), index_of(spaces, at.space), at.pc, at.icount);
     out.word(frames.list.size());
     for (const Frame* frame : frames.list) {
         out.word(frame->lineage);
