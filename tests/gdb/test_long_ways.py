@@ -28,7 +28,7 @@ READS = f"""
     sys 222, 0x400000, 0x4000000, 3, 0x32, -1, 0
     sys 56, -100, zero_device, 0, 0
     mv s0, a0
-    li s1, 4
+    li s1, 12
 again:
     mv a0, s0
     li a1, 0x400000
@@ -58,7 +58,7 @@ def test_ctrl_c_is_answered_within_a_second(text: str, tmp_path: Path) -> None:
     end = Run.open(run).manifest.icount
     with Client(run) as client:
         client.send(b"$vCont;c#a8")
-        time.sleep(0.1)
+        time.sleep(0.05)
         began = time.monotonic()
         client.send(b"\x03")
         assert client.answer().startswith("T02")
