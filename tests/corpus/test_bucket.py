@@ -102,7 +102,7 @@ def test_a_campaign_whose_bucket_refuses_and_is_slow(
     words += ("--shard", "1/4")
     driver = subprocess.Popen([*COMMAND, *map(str, words)], stderr=subprocess.DEVNULL)
     store = Store(place)
-    while not store.done():
+    while not store.done() and driver.poll() is None:
         time.sleep(0.2)
     driver.kill()
     driver.wait()
