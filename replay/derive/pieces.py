@@ -42,7 +42,7 @@ def pieces(
     ROWS by default.
     """
     scan, rows = run.scan(table), rows or ROWS
-    height = _length(run, table)
+    height = run.rows(table)
     scan = scan.select(columns) if columns else scan
     offsets = range(0, max(height, 1), rows)
     end = 2**64 - 1
@@ -77,7 +77,3 @@ def batches(
                 held, left = [], rows
     if held:
         yield held
-
-
-def _length(run: Run, table: str) -> int:
-    return int(run.scan(table).select(pl.len()).collect().item())

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from shstk.replay.derive.gather import Gather
-from shstk.replay.derive.pieces import Piece
 from shstk.replay.derive.rows import called
 from shstk.schemas.uapi import PTRACE_SETREGSET
 
@@ -17,19 +16,15 @@ if TYPE_CHECKING:
 STARTS: Final = ("first_user", "exec_done")
 
 
-def ssp_path(run: Run, piece: Piece | None = None) -> pl.LazyFrame:
+def ssp_path(run: Run) -> pl.LazyFrame:
     """One row for each event with a task's ssp, sorted by tid and seq.
 
-    piece: only the events of its span. Columns: seq u64, tid u32, mm u32, cause str (a cfi kind, a
-    call's name, delivery, sigreturn, first_user,
-    exec_done, ptrace, dump), ssp_before u64 and ssp_after
-    u64 (null: unknown).
+    Columns: seq u64, tid u32, mm u32, cause str (a cfi kind, a call's name, delivery, sigreturn,
+    first_user, exec_done, ptrace, dump), ssp_before u64 and ssp_after u64 (null: unknown).
     """
-    others = other_events(run)
-    if piece:
-        others = [piece.span(frame) for frame in others]
-    cfi = of_cfi(piece.rows.lazy() if piece else run.scan("cfi"))
-    return pl.concat([cfi, *others]).sort("tid", "seq", maintain_order=True)
+    return pl.concat([of_cfi(run.scan("cfi")), *other_events(run)]).sort(
+        "tid", "seq", maintain_order=True
+    )
 
 
 def stretches(run: Run) -> Gather[tuple[int, pl.DataFrame]]:

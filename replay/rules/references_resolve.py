@@ -40,7 +40,7 @@ from shstk.replay.facts import Facts, gather_trail
 from shstk.replay.rules import trace
 from shstk.replay.rules.outcome import OK, Outcome, Satisfied
 from shstk.schemas import seq as positions
-from shstk.schemas.tables import DERIVABLE, TABLES
+from shstk.schemas.tables import TABLES
 
 # Tables whose rows may precede the address space that they refer to: a task's first event, and the
 # files that an exec reads.
@@ -116,8 +116,7 @@ def _spaces(facts: Facts) -> Iterator[Outcome]:
     for name in TABLES:
         if name in _BEFORE:
             continue
-        spaces = facts.trail(name).spaces if name in DERIVABLE else _of_rows(facts.run.scan(name))
-        used = spaces.join(lives, on="mm", how="left").sort("mm")
+        used = facts.trail(name).spaces.join(lives, on="mm", how="left").sort("mm")
         for row in used.iter_rows(named=True):
             begin, end = row["begin"], row["end"]
             if begin is None or row["seq"] < begin or (end is not None and row["last"] > end):
@@ -126,13 +125,3 @@ def _spaces(facts: Facts) -> Iterator[Outcome]:
                 yield trace.odd(row, lived, f"rows from {span}", f"{name} of mm {row['mm']}")
             else:
                 yield OK
-
-
-def _of_rows(rows: pl.LazyFrame) -> pl.DataFrame:
-    """As Trail.spaces."""
-    return (
-        rows.filter(pl.col("mm").is_not_null())
-        .group_by("mm")
-        .agg(pl.col("seq").min(), last=pl.col("seq").max(), tid=pl.col("tid").first())
-        .collect()
-    )

@@ -68,10 +68,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
     calls = facts.run.table("syscalls").filter(pl.col("outcome").cast(pl.String) != "loader")
     rows = pl.concat(
         [
-            *(
-                facts.trail(name).turns.select(pl.lit(name).alias("table"), *_TURN)
-                for name in TRACES
-            ),
+            *(_turns(facts, name) for name in TRACES),
             calls.select(table=pl.lit("syscalls"), seq="seq", last="seq", tid="tid", mm="mm"),
         ]
     ).sort("seq")
