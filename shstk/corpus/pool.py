@@ -127,7 +127,7 @@ def _started(scratch: Path, limits: HostLimits) -> _Worker:
     ours, its = Pipe()
     command = [sys.executable, "-P", "-m", worker.__name__]
     command += [str(its.fileno()), str(scratch), str(limits.memory)]
-    # Ctrl-C reaches the worker too: it waits until the worker has a handler for it.
+    # Ctrl-C reaches the worker too, which inherits this mask.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with _last_words(scratch).open("wb") as words:

@@ -15,7 +15,7 @@ from shstk.schemas import uapi
 from shstk.schemas.syscalls import BY_NUMBER
 
 Row = Mapping[str, Any]
-_MOST: Final = 32  # elements of an array that are shown
+_ELEMENTS: Final = 32  # of an array that are shown
 _WHAT: Final = re.compile(r"(<?>?)([\w/]+)(?:\[(\*?)(\w+)\])?")
 _SCALARS: Final = ("int", "status", "u32", "u64", "x64", "i32")
 
@@ -84,7 +84,7 @@ class _Call(NamedTuple):
     def array(self, kind: str, addr: int, count: int, mark: str) -> list[bytes] | None:
         """The first elements of an array. mark: see pointers.py."""
         size = structs.size_of(kind)
-        data = self.marked(mark, addr, size * min(count, _MOST))
+        data = self.marked(mark, addr, size * min(count, _ELEMENTS))
         return None if data is None else [data[i : i + size] for i in range(0, len(data), size)]
 
 
@@ -108,7 +108,7 @@ def _behind(what: str, address: int, call: _Call) -> str | None:
 
 
 def _listed(items: Any, count: int) -> str:
-    return "[" + ", ".join([*items, *(["..."] if count > _MOST else [])]) + "]"
+    return "[" + ", ".join([*items, *(["..."] if count > _ELEMENTS else [])]) + "]"
 
 
 def _buffer(call: _Call, address: int, count: int, reads: bool) -> str | None:
@@ -213,7 +213,7 @@ def _control(call: _Call, address: int, length: int, reads: bool) -> str | None:
 
 def _mmsghdrs(call: _Call, address: int, count: int, reads: bool) -> str | None:
     told = []
-    for i in range(min(count, _MOST)):
+    for i in range(min(count, _ELEMENTS)):
         at = address + 64 * i
         head = _msghdr(call, at, 0, reads)
         sent = call.get(at + 56, 4, reads=False)
@@ -243,10 +243,10 @@ def _words(call: _Call, address: int, most: int) -> list[int] | None:
 
 
 def _strings(call: _Call, address: int, _count: int, _reads: bool) -> str | None:
-    pointers = _words(call, address, _MOST + 1)
+    pointers = _words(call, address, _ELEMENTS + 1)
     if pointers is None:
         return None
-    texts = [_string(call, at, 0, True) or hex(at) for at in pointers[:_MOST]]
+    texts = [_string(call, at, 0, True) or hex(at) for at in pointers[:_ELEMENTS]]
     return _listed(texts, len(pointers))
 
 

@@ -95,30 +95,33 @@ def said(*words: object) -> tuple[int, str, str]:
 def test_a_campaign_whose_bucket_refuses_and_is_slow(
     server: Server, undisturbed: Path, tmp_path: Path
 ) -> None:
-    """A quarter of the cells: a driver that is killed, and one that does the rest."""
+    """A quarter of the cells by a driver that is killed; one that does half, and so has some left
+    however far the first one came."""
     server.refused, server.seconds = 10, 0.02
     place = server.store("some/campaign")
-    words = ("run", undisturbed / "CORPUS.toml", "-o", place, "--keep", "findings")
-    words += ("--shard", "1/4")
-    driver = subprocess.Popen([*COMMAND, *map(str, words)], stderr=subprocess.DEVNULL)
+    words = ("run", undisturbed / "CORPUS.toml", "-o", place, "--keep", "findings", "--shard")
+    driver = subprocess.Popen([*COMMAND, *map(str, words), "1/4"], stderr=subprocess.DEVNULL)
     store = Store(place)
     while not store.done() and driver.poll() is None:
         time.sleep(0.2)
     driver.kill()
     driver.wait()
     first = len(store.done())
-    code, out, err = said(*words, "--format", "json")
+    code, out, err = said(*words, "1/2", "--format", "json")
     assert (code, err) == (1, "")
     whole = json.loads(out)
-    assert whole["executed"] <= 12 - first
+    assert 0 < first
+    assert 0 < whole["executed"] <= 24 - first
     assert "secret" not in out
     assert server.refusals > 5
     server.refused = 0
     mine = rows(place)
-    assert len(mine) == store.every().collect().height == 12
+    assert len(mine) == store.every().collect().height == 24
     assert [row for row in rows(undisturbed / "CORPUS.store") if row in mine] == mine
     code, out, _ = said("query", place, "SELECT count(*) AS n FROM findings", "--format", "json")
-    assert (code, json.loads(out)) == (0, [{"n": 3}])
+    findings = sum(len(row["findings"]) for row in mine)
+    assert findings > 0
+    assert (code, json.loads(out)) == (0, [{"n": findings}])
     kept = {info.base_name for info in store.listed("kept")}
     assert kept == {f"{row['run']}.run.tar" for row in mine if row["causes"]}
     assert said("merge", place, "-o", tmp_path / "here")[0] == 0
