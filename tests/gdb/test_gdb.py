@@ -12,8 +12,10 @@ import polars as pl
 import pytest
 from client import GDB, Client, debug
 
+from shstk.gdb.signals import to_gdb
 from shstk.replay.run import Run
 from shstk.schemas.seq import STEPS
+from shstk.schemas.uapi import SIGNALS
 
 needs_gdb = pytest.mark.skipif(GDB is None, reason="gdb-multiarch is not installed")
 Runs = dict[str, Path]
@@ -63,6 +65,23 @@ def test_from_the_crash_back_to_who_wrote_the_word(runs: Runs) -> None:
     assert "sspush ra" in text
     assert "$2 = 0x7ffff7ffeff0" in text
     assert text.count("received signal SIGSEGV") >= 2
+
+
+@needs_gdb
+def test_signals_have_the_names_they_have_on_linux(runs: Runs) -> None:
+    assert GDB
+    listed = subprocess.run([GDB, "-batch", "-ex", "info signals"], capture_output=True, text=True)
+    # In the order of gdb's own numbers. SIG34 is a real-time signal of Linux; EXC_… are Mach's.
+    names = re.findall(r"^(SIG\w+|EXC_\w+)\s", listed.stdout, re.MULTILINE)
+    assert len(names) > 140
+    for name, number in {**SIGNALS, **{f"SIG{n}": n for n in range(32, 65)}}.items():
+        if name in names:
+            assert names[to_gdb(number) - 1] == name
+        else:
+            assert name == "SIGSTKFLT"
+    text = debug(runs["signals"], "continue", "p $_siginfo.si_signo", "continue")
+    assert re.findall(r"received signal (\w+)", text) == ["SIGUSR1", "SIGUSR2"]
+    assert "$1 = 10" in text
 
 
 @needs_gdb
