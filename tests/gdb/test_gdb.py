@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -180,6 +181,37 @@ def test_a_port_serves_one_gdb_after_another(runs: Runs) -> None:
     assert "refused a second gdb" in told
     assert "gdb has gone away" in told
     assert "Traceback" not in told
+
+
+def test_ctrl_c_ends_a_server_that_waits(runs: Runs) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's & has it ignored
+    server, _ = serve(runs["pthread"])
+    signal.signal(signal.SIGINT, before)
+    with server:
+        server.send_signal(signal.SIGINT)
+        try:
+            assert server.wait(60) == 130
+        finally:
+            server.kill()
+        assert server.stderr is not None
+        assert server.stderr.read().strip() == "interrupted"
+
+
+@needs_gdb
+def test_ctrl_c_is_for_gdb_and_not_for_who_started_it(runs: Runs) -> None:
+    """Two dashes before gdb's words are those of a person who ends shstk's options with them."""
+    words = [
+        "-batch",
+        "-ex",
+        "shell kill -INT $PPID $(cut -d' ' -f4 /proc/$PPID/stat)",
+        "-ex",
+        "p $pc",
+    ]
+    shstk = [sys.executable, "-P", "-m", "shstk", "debug", str(runs["pthread"]), "--", *words]
+    done = subprocess.run(shstk, capture_output=True, text=True, timeout=60)
+    assert "interrupted" not in done.stderr
+    assert "0x1003416" in done.stdout
+    assert done.returncode == 0
 
 
 def test_a_port_that_is_taken(runs: Runs) -> None:
