@@ -11,6 +11,7 @@ from shstk.replay import decode
 from shstk.replay.symbols import Symbols
 from shstk.schemas import seq as positions
 from shstk.schemas.uapi import SEGV_CPERR
+from shstk.schemas.vocabulary import ENDINGS
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
@@ -26,6 +27,11 @@ class Ending:
     seq: int | None = None
     tid: int | None = None
     function: str | None = None
+
+    @property
+    def cut_short(self) -> bool:
+        """The recording ended before its program did."""
+        return self.how in ENDINGS
 
     def __str__(self) -> str:
         words = f"{self.how} ({self.code})" if self.code else self.how

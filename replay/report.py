@@ -31,17 +31,20 @@ def render(
     deaths: Sequence[Death | None] = (),
     full: bool = False,
     look: Look = PLAIN,
+    deadly: bool = False,
 ) -> str:
     """The reports in one of FORMATS. verbose: the text lists what is satisfied or not evaluated.
 
     full: the text lists every finding, with all its evidence, and not only the first of a kind.
-    deaths: for each report, how a signal ended its run, if one did (replay.explain.death).
+    deaths: for each report, how a signal ended its run, if one did (replay.explain.death). deadly:
+    that is an error for CI systems, and else a warning.
     """
+    both = list(zip_longest(reports, deaths))
     if format in CI_FORMATS:
-        return CI_FORMATS[format](reports)
+        ended = [(report, death if death and death.ended else None) for report, death in both]
+        return CI_FORMATS[format](ended, deadly)
     if format == "csv":
         return _csv(reports)
-    both = list(zip_longest(reports, deaths))
     if format == "json":
         shown = [_json(report) | _ended(death) for report, death in both]
         return json.dumps(shown, indent=1, ensure_ascii=False) + "\n"

@@ -36,14 +36,18 @@ def text(report: Report, look: Look, verbose: bool, full: bool, death: Death | N
     lines += _baseline(report, look)
     lines += _others(report, look, verbose)
     last = look.text(summary(report, death), more=2)
-    lines += [look.paint(line, "strong" if not report.clean else "good") for line in last]
+    well = report.clean and report.ended is None
+    lines += [look.paint(line, "good" if well else "strong") for line in last]
     return "\n".join(lines) + "\n"
 
 
 def summary(report: Report, death: Death | None) -> str:
-    """One line: how the guest died, how many findings of how many causes, and in which rules."""
+    """One line: how the guest died, or that its recording ended before; how many findings of how
+    many causes, and in which rules."""
     found, new = _counting(report), "new " if report.compared else ""
     said = [f"killed by {signal_name(death.signo)}"] if death and death.ended else []
+    if report.ended and report.ended.cut_short:
+        said.append(f"cut short: {report.ended.how}")
     if found:
         roots = Counter(cause.root.rule.id for kind in report.kinds for cause in kind.causes)
         rules = ", ".join(f"{id} ({count})" for id, count in roots.items())

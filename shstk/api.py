@@ -10,6 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, overload
 
+from shstk.schemas import seq as positions
 from shstk.schemas.revisions import COMPARED
 from shstk.schemas.tables import DEFAULT_TRACE, MAX_SIZE
 
@@ -527,6 +528,8 @@ def write_timeline(
     from shstk.writing import whole_file
 
     opened = open(run)
+    if window:
+        opened.must_reach(window[0], f"--window {positions.show(window[0])}..")
     times = switch_times(opened) if virtual_time else None
     timeline = build(opened, report or check(opened), window, limit, times)
     with whole_file(Path(out), force) as file:

@@ -128,8 +128,10 @@ def command(
         deaths.append(death_of(run))
     if write_baseline:
         return _write(write_baseline, made)
-    show_text(render(reports, format, verbose, deaths, full, look()), pager and format == "text")
-    died = "guest-death" in fail_on and any(death.ended for death in deaths if death)
+    deadly = "guest-death" in fail_on
+    rendered = render(reports, format, verbose, deaths, full, look(), deadly)
+    show_text(rendered, pager and format == "text")
+    died = deadly and any(death.ended for death in deaths if death)
     return Exit.FINDINGS if died or not all(made.clean for made in reports) else Exit.OK
 
 

@@ -77,7 +77,9 @@ class Window(click.ParamType[Any]):
                 end = positions.parse(last)
         except (ValueError, OverflowError):
             dots = ""
-        if not dots or begin > end:
+        if dots and begin > end:
+            self.fail(f"{value!r} ends before it begins", param, ctx)
+        if not dots:
             self.fail(f"{value!r} is not A..B or A..+N (such as 1042..1060, 7.2..+100)", param, ctx)
         return begin, end
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -37,4 +38,7 @@ def command(run: Path, args: tuple[str, ...], gdb: str | None) -> int:
     server = [sys.executable, "-P", "-m", "shstk", "gdb", "--stdio", str(run)]
     script = Path(shstk.__file__).parent / "gdb" / "commands.gdb"
     connect = f"target remote | {shlex.join(server)}"
+    if args[:1] == ("--",):  # behind it gdb would take options for names of files
+        args = args[1:]
+    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is gdb's; SIG_IGN would be inherited
     return subprocess.run([found, "-q", "-x", script, "-ex", connect, *args]).returncode

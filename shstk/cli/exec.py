@@ -42,6 +42,6 @@ def command(
     show_plugins(result.plugins)
     if result.exit_code is None:
         click.echo(f"shstk: {result.describe()}", err=True)
-        return Exit.INPUT
+        return Exit.INTERRUPTED if result.ending == "interrupted" else Exit.INPUT
     passing.check()
     return result.exit_code

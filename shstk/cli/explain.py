@@ -24,4 +24,6 @@ def command(rule: str, rules_from: tuple[Path, ...], pager: bool) -> None:
             text = f"{known.id} {known.slug} ({known.severity})\n\n{known.doc.strip()}\n"
             show_text(text, pager)
             return
+    if family := [known.id for known in rules.values() if wanted == known.family.lower()]:
+        raise UsageError(f"{rule!r} is a family of rules", f"name one: {' '.join(family)}")
     raise UsageError(f"no rule {rule!r}", unknown(rule, rules))

@@ -77,6 +77,9 @@ class _Server:
 
     def serve(self, target: Target) -> bool:
         """Serve the next gdb. False: it went away without a word."""
+        # accept(2) alone would not end by Ctrl-C: the handler that Polars puts before Python's has
+        # SA_RESTART. No signal restarts select(2).
+        select.select([self._listener], [], [])
         client, _ = self._listener.accept()
         with client:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

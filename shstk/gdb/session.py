@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from shstk.gdb import monitor, objects
+from shstk.gdb import monitor, objects, signals
 from shstk.gdb.files import Files
 from shstk.gdb.packets import INTERRUPT, SIZE, Connection
 from shstk.gdb.registers import REGISTERS, registers_of
@@ -78,7 +78,8 @@ class Session:
         return b"OK"
 
     def pass_signals(self, text: bytes) -> bytes:
-        self._target.passed = frozenset(int(word, 16) for word in text.split(b";") if word)
+        numbers = frozenset(int(word, 16) for word in text.split(b";") if word)
+        self._target.passed = signals.from_gdb(numbers)
         return b"OK"
 
     def catch_calls(self, text: bytes) -> bytes:
@@ -227,10 +228,11 @@ class Session:
         """A stop reply. Registers are asked for separately."""
         if stop.exited is not None:
             signo, code = stop.exited & 0x7F, stop.exited >> 8 & 0xFF
-            head = b"X%02x" % signo if signo else b"W%02x" % code
+            head = b"X%02x" % signals.to_gdb(signo) if signo else b"W%02x" % code
             return head + b";process:%x" % stop.pid
         self._tid = stop.tid
-        return b"T%02x" % stop.signal + stop.reason + b"thread:" + self._id(stop.tid) + b";"
+        head = b"T%02x" % signals.to_gdb(stop.signal)
+        return head + stop.reason + b"thread:" + self._id(stop.tid) + b";"
 
     # The rest.
 

@@ -11,6 +11,8 @@ from shstk.page.picture import Picture, Point, draw
 from shstk.replay.causes import Kind
 from shstk.replay.check import Report
 from shstk.replay.decode import wait_status
+from shstk.replay.ending import Ending
+from shstk.replay.ending import ending as how_it_ended
 from shstk.replay.explain import death
 from shstk.replay.explain.model import Death
 from shstk.replay.explain.text import ending, text
@@ -55,24 +57,30 @@ class Caused:
 
 @dataclass(frozen=True)
 class Chapter:
-    """One run. facts: name and value. fault: how a fault ended it, and the explanation."""
+    """One run. facts: name and value. ended: if its program did not exit. fault: how a fault ended
+    it, and the explanation."""
 
     id: str
     run: Run
     report: Report
     facts: list[tuple[str, str]]
     causes: list[Caused]
+    ended: Ending | None
     fault: tuple[str, str] | None
     picture: Picture
 
     @property
     def verdict(self) -> str:
         results = self.report.of("violated")
-        findings = sum(len(result.findings) for result in results)
-        if not findings:
-            return "no finding"
-        causes = len(self.causes)
-        return f"{findings} finding{'s' * (findings > 1)}, {causes} cause{'s' * (causes > 1)}"
+        findings, causes = sum(len(result.findings) for result in results), len(self.causes)
+        said = "no finding"
+        if findings:
+            said = f"{findings} finding{'s' * (findings > 1)}, {causes} cause{'s' * (causes > 1)}"
+        return f"{self.ended.how}, {said}" if self.ended else said
+
+    @property
+    def good(self) -> bool:
+        return not self.causes and self.ended is None
 
 
 def chapters(runs: Sequence[Run], reports: Sequence[Report]) -> list[Chapter]:
@@ -104,11 +112,12 @@ def _chapter(id: str, run: Run, report: Report) -> Chapter:
         link = f"{id}-fault"
         where = explained.fault
         points.append(Point(where.seq, where.tid, "fault", ending(explained), link))
-    facts = list(_facts(run, report))
-    return Chapter(id, run, report, facts, causes, fault, draw(run, points))
+    ended = how_it_ended(run)
+    facts = list(_facts(run, report, ended))
+    return Chapter(id, run, report, facts, causes, ended, fault, draw(run, points))
 
 
-def _facts(run: Run, report: Report) -> Iterator[tuple[str, str]]:
+def _facts(run: Run, report: Report, ended: Ending | None) -> Iterator[tuple[str, str]]:
     m = run.manifest
     yield "program", " ".join(m.argv) or m.program
     yield (
@@ -117,7 +126,9 @@ def _facts(run: Run, report: Report) -> Iterator[tuple[str, str]]:
         + (f", judged by {report.row.name}" if report.row.name != m.row.name else ""),
     )
     yield "expecting", report.expect
-    if m.exit_status is not None:
+    if ended:
+        yield "ended", str(ended)
+    elif m.exit_status is not None:
         yield "ended", wait_status(m.exit_status)
     yield "instructions", f"{m.icount:,}"
     if m.provenance.real:

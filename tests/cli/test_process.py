@@ -104,3 +104,19 @@ def test_a_signal_ends_the_guest_and_keeps_its_run(tmp_path: Path, signo: signal
     assert process.returncode == 0
     assert said.startswith(b"shstk: interrupted, ")
     assert shstk.open(tmp_path / "endless.run").manifest.ending == "interrupted"
+
+
+def test_ctrl_c_ends_a_guest_that_is_not_recorded(tmp_path: Path) -> None:
+    (tmp_path / "endless").write_bytes(riscv_asm.program("report a0\nagain: j again"))
+    process = subprocess.Popen(
+        command("exec", "endless"),
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.read(8) == bytes(8)  # it has begun
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=300)
+    assert (process.returncode, said) == (130, b"shstk: interrupted\n")

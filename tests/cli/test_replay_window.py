@@ -75,7 +75,7 @@ def test_a_window_without_rows_has_its_columns() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("x.run --window 5..4", "'5..4' is not A..B"),
+        ("x.run --window 5..4", "'5..4' ends before it begins"),
         ("x.run --window 5", "'5' is not A..B"),
         ("x.run --window 5..+", "'5..+' is not A..B"),
         ("x.run --window 100000..100001", "the run ends at"),

@@ -134,6 +134,19 @@ def test_a_fault_that_ended_the_run_is_explained(tmp_path: Path) -> None:
     assert page.links.count("#r1-fault") == 2  # the mark in the picture, and the cause
 
 
+def test_a_death_is_said_first(tmp_path: Path) -> None:
+    """A program that was killed is no success, whether or not a rule has something to say."""
+    shstk.record(FIXTURES / "faulty.elf", "smashed", out=tmp_path / "dead.run")
+    shstk.record(GUEST, out=tmp_path / "well.run")
+    runs = [str(tmp_path / "dead.run"), str(tmp_path / "well.run")]
+    invoke("report", *runs, "-o", str(tmp_path / "a.html"))
+    words = re.sub(r"\s+", " ", Page(tmp_path / "a.html").text)
+    assert "died SIGSEGV exited all rules SIGSEGV, no finding no finding" in words
+    assert "dead.run: SIGSEGV, no finding" in words
+    assert "ended SIGSEGV (SEGV_CPERR) at " in words
+    assert '<span class="bad">SIGSEGV, no finding' in (tmp_path / "a.html").read_text()
+
+
 def test_what_follows_from_a_finding_is_within_it(report: Path) -> None:
     """Under v3 each thread that got no stack starts and pushes on its parent's."""
     words = re.sub(r"\s+", " ", Page(report).text)

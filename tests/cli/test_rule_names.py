@@ -59,6 +59,9 @@ def test_completion() -> None:
 def test_what_is_unknown_ends_a_command() -> None:
     done = CliRunner().invoke(cli, ["explain", "Q9"], standalone_mode=False)
     assert isinstance(done.exception, UsageError)
+    done = CliRunner().invoke(cli, ["explain", "st"], standalone_mode=False)
+    assert isinstance(done.exception, UsageError)
+    assert done.exception.hint == "name one: ST1 ST2"
 
 
 def test_runs_places_plugins_and_calls_complete(

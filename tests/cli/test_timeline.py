@@ -239,6 +239,9 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     part = read(Path("part.pftrace"))
     assert part.slices
     assert all(100_000 <= s.begin <= s.end <= 200_000 for s in part.slices)
+    beyond = invoke("timeline", "a.run", "-o", "beyond.pftrace", "--window", "999999999..+5")
+    assert "--window 999999999.0..: the run ends at" in str(beyond.exception)
+    assert not Path("beyond.pftrace").exists()
 
 
 def test_an_unwritable_place_leaves_nothing(tmp_path: Path) -> None:

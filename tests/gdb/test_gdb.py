@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -12,8 +13,10 @@ import polars as pl
 import pytest
 from client import GDB, Client, debug
 
+from shstk.gdb.signals import to_gdb
 from shstk.replay.run import Run
 from shstk.schemas.seq import STEPS
+from shstk.schemas.uapi import SIGNALS
 
 needs_gdb = pytest.mark.skipif(GDB is None, reason="gdb-multiarch is not installed")
 Runs = dict[str, Path]
@@ -63,6 +66,23 @@ def test_from_the_crash_back_to_who_wrote_the_word(runs: Runs) -> None:
     assert "sspush ra" in text
     assert "$2 = 0x7ffff7ffeff0" in text
     assert text.count("received signal SIGSEGV") >= 2
+
+
+@needs_gdb
+def test_signals_have_the_names_they_have_on_linux(runs: Runs) -> None:
+    assert GDB
+    listed = subprocess.run([GDB, "-batch", "-ex", "info signals"], capture_output=True, text=True)
+    # In the order of gdb's own numbers. SIG34 is a real-time signal of Linux; EXC_… are Mach's.
+    names = re.findall(r"^(SIG\w+|EXC_\w+)\s", listed.stdout, re.MULTILINE)
+    assert len(names) > 140
+    for name, number in {**SIGNALS, **{f"SIG{n}": n for n in range(32, 65)}}.items():
+        if name in names:
+            assert names[to_gdb(number) - 1] == name
+        else:
+            assert name == "SIGSTKFLT"
+    text = debug(runs["signals"], "continue", "p $_siginfo.si_signo", "continue")
+    assert re.findall(r"received signal (\w+)", text) == ["SIGUSR1", "SIGUSR2"]
+    assert "$1 = 10" in text
 
 
 @needs_gdb
@@ -161,6 +181,37 @@ def test_a_port_serves_one_gdb_after_another(runs: Runs) -> None:
     assert "refused a second gdb" in told
     assert "gdb has gone away" in told
     assert "Traceback" not in told
+
+
+def test_ctrl_c_ends_a_server_that_waits(runs: Runs) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's & has it ignored
+    server, _ = serve(runs["pthread"])
+    signal.signal(signal.SIGINT, before)
+    with server:
+        server.send_signal(signal.SIGINT)
+        try:
+            assert server.wait(60) == 130
+        finally:
+            server.kill()
+        assert server.stderr is not None
+        assert server.stderr.read().strip() == "interrupted"
+
+
+@needs_gdb
+def test_ctrl_c_is_for_gdb_and_not_for_who_started_it(runs: Runs) -> None:
+    """Two dashes before gdb's words are those of a person who ends shstk's options with them."""
+    words = [
+        "-batch",
+        "-ex",
+        "shell kill -INT $PPID $(cut -d' ' -f4 /proc/$PPID/stat)",
+        "-ex",
+        "p $pc",
+    ]
+    shstk = [sys.executable, "-P", "-m", "shstk", "debug", str(runs["pthread"]), "--", *words]
+    done = subprocess.run(shstk, capture_output=True, text=True, timeout=60)
+    assert "interrupted" not in done.stderr
+    assert "0x1003416" in done.stdout
+    assert done.returncode == 0
 
 
 def test_a_port_that_is_taken(runs: Runs) -> None:

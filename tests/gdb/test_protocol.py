@@ -245,11 +245,13 @@ def test_a_fault_is_a_signal_before_the_instruction(runs: Runs) -> None:
 
 def test_signals_that_gdb_passes_do_not_stop(runs: Runs) -> None:
     with Client(runs["signals"]) as client:
-        first = client.ask("c")
-        assert first[:3] not in ("T05", "T02")
+        assert client.ask("c").startswith("T1e")  # SIGUSR1 is 30 in gdb's numbers, 10 on Linux
         client.ask("bc")
-        client.ask("QPassSignals:" + ";".join(f"{n:x}" for n in range(1, 65)))
+        client.ask("QPassSignals:1e;1f")
         assert fields(client.ask("c"))["replaylog"] == "end"
+        client.ask("bc")
+        client.ask("QPassSignals:a;c")  # gdb's SIGBUS and SIGSYS
+        assert client.ask("c").startswith("T1e")
 
 
 def test_forks_and_execs_are_events_if_gdb_knows_them(runs: Runs) -> None:

@@ -8,6 +8,7 @@ from listings import LEAK, threaded, without
 
 from shstk.replay.check import Report, check
 from shstk.replay.matrix import matrix
+from shstk.replay.report import render
 from shstk.replay.run import Run
 from shstk.schemas.errors import UsageError
 from shstk.schemas.tables import FINDINGS, TABLES
@@ -105,6 +106,8 @@ def test_a_run_that_was_cut_short_says_so_of_rules_about_the_end(ending: str) ->
     what, why = outcome(report, "X1")
     assert what == "not evaluated"
     assert str(why).endswith(f"(the run was cut short: {ending})")
+    last = render([report], "text").splitlines()[-1]
+    assert last.startswith(f"listing: cut short: {ending}; no findings; ")
 
 
 SATISFIED = {

@@ -15,6 +15,7 @@ from listings import LEAK, WELL, threaded
 import shstk
 from shstk.replay.baseline import compare, identities, places
 from shstk.replay.check import Report, check
+from shstk.replay.explain import death
 from shstk.replay.report import render
 from shstk.schemas.tables import FINDINGS
 
@@ -131,6 +132,36 @@ def test_function_and_line_where_the_run_has_symbols(tmp_path: Path, schema: Any
         assert location["physicalLocation"]["artifactLocation"]["uri"].startswith("fixtures/")
         assert location["logicalLocations"][1]["kind"] == "function"
     assert ",file=" in render([placed], "github")
+
+
+def test_a_death_that_fails_the_job_is_in_each_format(tmp_path: Path, schema: Any) -> None:
+    """As an error where it fails the job. A job that is red and says nothing helps nobody."""
+    guest = HERE.parents[1] / "fixtures" / "bin" / "faulty.elf"
+    run = shstk.open(shstk.record(guest, "smashed", out=tmp_path / "a.run").path)
+    report, dead = check(run), death(run)
+    assert report.clean
+    assert dead
+    for deadly, level in ((True, "error"), (False, "warning")):
+        (said,) = render([report], "github", deaths=[dead], deadly=deadly).splitlines()
+        assert said.startswith(f"::{level} title=killed by SIGSEGV,file=fixtures/programs/faulty.c")
+        assert "a.run: task 100 was killed by SIGSEGV (SEGV_CPERR) at " in said
+        assert "Likely cause: the return address in ordinary memory was overwritten" in said
+        log = json.loads(render([report], "sarif", deaths=[dead], deadly=deadly))
+        assert [error.message for error in schema.iter_errors(log)] == []
+        (result,) = log["runs"][0]["results"]
+        assert (result["ruleId"], result["level"]) == ("guest-death", level)
+        rules = log["runs"][0]["tool"]["driver"]["rules"]
+        assert rules[result["ruleIndex"]]["id"] == "guest-death"
+        (suite,) = ElementTree.fromstring(
+            render([report], "junit", deaths=[dead], deadly=deadly).encode()
+        )
+        assert int(suite.attrib["tests"]) == len(suite)
+        failed = [case.attrib["name"] for case in suite if case.find("failure") is not None]
+        assert failed == ["guest-death"] * deadly
+        assert int(suite.attrib["failures"]) == deadly
+    (suite,) = ElementTree.fromstring(render([report], "junit", deadly=True).encode())
+    assert suite[0].attrib["name"] == "guest-death"
+    assert len(suite[0]) == int(suite.attrib["failures"]) == 0
 
 
 def test_github_takes_no_commands_from_a_guest(reports: list[Report]) -> None:
