@@ -23,8 +23,9 @@ def command(run: Path, port: int, stdio: bool, tier: str) -> None:
     """Serve RUN to gdb, which can go forwards and backwards in it.
 
     gdb-multiarch connects with `target remote :PORT`. Breakpoints, watchpoints (of shadow-stack
-    words too), threads, processes, `catch syscall` and every reverse- command work; nothing can be
-    changed. `monitor help` lists what gdb has no command for. See docs/gdb.md.
+    words too), threads, processes and every reverse- command work; nothing can be changed.
+    `monitor help` lists what gdb has no command for, such as `monitor catch` for system calls. See
+    docs/gdb.md.
     """
     confine_rerun((), False, tcp=not stdio)
     from shstk.gdb.server import serve_port, serve_stdio

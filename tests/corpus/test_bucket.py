@@ -110,7 +110,7 @@ def test_a_campaign_whose_bucket_refuses_and_is_slow(
     code, out, err = said(*words, "1/2", "--format", "json")
     assert (code, err) == (1, "")
     whole = json.loads(out)
-    assert 0 < first
+    assert first > 0
     assert 0 < whole["executed"] <= 24 - first
     assert "secret" not in out
     assert server.refusals > 5

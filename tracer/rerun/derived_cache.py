@@ -1,9 +1,9 @@
 """Tables made by executing a run again, in the user's cache; removing them costs only time.
 
 They are in $XDG_CACHE_HOME (or ~/.cache)/shstk/derived/<run>/<word>/<table>.parquet. Of a word of
---trace they are the files that recording with it would have stored. A directory gets its name when it is whole.
-Who reads or writes there holds a lock on <run>, so that nobody makes room at its cost. Where
-nothing can be cached, the tables are in a directory that goes with this object.
+--trace they are the files that recording with it would have stored. A directory gets its name when
+it is whole. Who reads or writes there holds a lock on <run>, so that nobody makes room at its cost.
+Where nothing can be cached, the tables are in a directory that goes with this object.
 """
 
 from __future__ import annotations
