@@ -27,6 +27,10 @@ class Tables:
         assert name == "cfi"
         return self._cfi.lazy()
 
+    def rows(self, name: str) -> int:
+        assert name == "cfi"
+        return self._cfi.height
+
 
 def tables(machine: Machine) -> Tables:
     rows = [
