@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from shstk.schemas import uapi
-from shstk.schemas.argument_types import COMMANDS, ENUMS, FLAGS
+from shstk.schemas.argument_types import COMMANDS, ENUMS, FLAGS, READ_WITH, UNREAD
 from shstk.schemas.syscalls import BY_NUMBER
 
 # si_code by signal, and those that any signal can have
@@ -155,8 +155,8 @@ def argument(type: str, value: int) -> str:
 def arguments(
     nr: int, args: Sequence[int | None], string: Callable[[int], str | None]
 ) -> dict[str, str]:
-    """A call's arguments by name; `?` for one that was not observed. string: the one that the
-    kernel read at an address.
+    """The arguments by name that the kernel reads; `?` for one that was not observed. string: the
+    one that the kernel read at an address.
 
     An unknown call gets a0, a1 and so on, up to the last that is not 0.
     """
@@ -164,19 +164,25 @@ def arguments(
         return {f"a{i}": _shown("hex", a) for i, a in enumerate(args) if i == 0 or any(args[i:])}
     return {
         name: (type == "str" and value is not None and string(value)) or _shown(type, value)
-        for (name, type), value in zip(typed(nr, args), args, strict=False)
+        for name, type, value in typed(nr, args)
     }
 
 
-def typed(nr: int, args: Sequence[int | None]) -> list[tuple[str, str]]:
-    """Name and type of each argument of a known call; those of some depend on another's value."""
+def typed(nr: int, args: Sequence[int | None]) -> list[tuple[str, str, int | None]]:
+    """Name, type and value of each argument of a known call that the kernel reads. Another
+    argument's value can decide the type, and whether it is read."""
     call = BY_NUMBER[nr]
-    own = COMMANDS.get(call.name)
-    chosen: Mapping[str, str] = {}
-    if own:
-        command = args[[a.name for a in call.arguments].index(own.argument)]
-        chosen = own.types.get(command, {}) if command is not None else {}
-    return [(a.name, chosen.get(a.name, a.type)) for a in call.arguments]
+    values = dict(zip((a.name for a in call.arguments), args, strict=False))
+    types = {a.name: a.type for a in call.arguments}
+    if own := COMMANDS.get(call.name):
+        command = values[own.argument]
+        types |= own.types.get(command & own.mask, {}) if command is not None else {}
+    if call.name in READ_WITH:
+        argument, needs = READ_WITH[call.name]
+        given = values[argument]
+        unread = (name for name, bits in needs.items() if given is not None and not given & bits)
+        types |= dict.fromkeys(unread, UNREAD)
+    return [(name, type, values[name]) for name, type in types.items() if type != UNREAD]
 
 
 def _shown(type: str, value: int | None) -> str:

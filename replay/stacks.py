@@ -57,11 +57,12 @@ COLUMNS: Final = (
         "others",
         "str?",
         "text",
-        "other tasks on it, then or ever, and how: shares (a thread on its parent's stack), borrows"
-        " (vfork), inherits (fork, on the copy), pivots (a csr write of ssp), runs;"
-        " of a dump: on it",
+        "other tasks on it, then or ever (eight of a kind at most), and how: shares (a thread on"
+        " its parent's stack), borrows (vfork), inherits (fork, on the copy), pivots (a csr write"
+        " of ssp), runs; of a dump: on it",
     ),
 )
+_TOLD: Final = 8  # others of one kind that are named
 _DTYPES: Final = {"u32": "UInt32", "u64": "UInt64", "str": "String"}
 
 
@@ -75,6 +76,13 @@ class _Part:
 
     def stood(self, seq: int) -> bool:
         return self.stack.seq <= seq and (self.gone is None or seq < self.gone)
+
+
+def _told(tids: list[str], how: str) -> str:
+    """`101 shares`, `101, 102 share`; the first ones only of many: the view `stays` has all."""
+    more = len(tids) - _TOLD
+    names = ", ".join(tids[:_TOLD]) + (f" and {more} more" if more > 0 else "")
+    return f"{names} {how if len(tids) == 1 else how.removesuffix('s')}"
 
 
 @uncollected()
@@ -184,7 +192,7 @@ class _Told:
             here = self._here(use.task) and last is not None and last.stack is part.stack
             if self._at is None or here:
                 found.setdefault(use.how, []).append(str(use.task.tid))
-        return "; ".join(f"{', '.join(tids)} {how}" for how, tids in found.items()) or None
+        return "; ".join(_told(tids, how) for how, tids in found.items()) or None
 
     def _should(self, part: _Part, end: Ended | None) -> str | None:
         """The step that should have unmapped it before, if there was one."""

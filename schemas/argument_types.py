@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from shstk.schemas import uapi
+from shstk.schemas import sockopts, uapi
 from shstk.schemas.uapi import RLIMITS, constants
 
 _OF_MSGCTL: Final = ("MSG_STAT", "MSG_INFO")
@@ -90,16 +90,34 @@ ENUMS: Final[Mapping[str, Mapping[int, str]]] = {
     "sem_cmd": _one_of("IPC_", "GET", "SET", "SEM_", but=("SEM_UNDO", *FLAGS["ipc"])),
     "shutdown": _one_of("SHUT_"),
     "sigmask": _one_of("SIG_"),
+    "sockopt_level": sockopts.LEVELS,
+    **{f"sockopt_{level}": options for level, options in sockopts.OPTIONS.items()},
     "socktype": _one_of("SOCK_", but=("SOCK_CLOEXEC", "SOCK_NONBLOCK")),
     "whence": _one_of("SEEK_"),
 }
 
 
+UNREAD: Final = "-"  # the type of an argument whose register the kernel does not read
+
+
 class Command(NamedTuple):
-    """A call whose other arguments depend on one. types: its value -> argument -> type."""
+    """A call whose other arguments depend on one. types: its value -> argument -> type, or UNREAD.
+    mask: the bits of it that count."""
 
     argument: str
     types: Mapping[int, Mapping[str, str]]
+    mask: int = ~0
+
+
+_NO_ARG: Final = {"arg": UNREAD}
+_NO_ARG2: Final = {f"arg{n}": UNREAD for n in (2, 3, 4, 5)}
+_NO_ARG3: Final = {f"arg{n}": UNREAD for n in (3, 4, 5)}
+
+
+def _futex(arguments: str) -> dict[str, str]:
+    """What one operation of futex(2) reads after futex_op, and under which type (do_futex())."""
+    read = dict(word.split(":") for word in arguments.split())
+    return {name: read.get(name, UNREAD) for name in ("val", "utime", "uaddr2", "val3")}
 
 
 COMMANDS: Final[Mapping[str, Command]] = {
@@ -111,10 +129,24 @@ COMMANDS: Final[Mapping[str, Command]] = {
             uapi.PR_GET_SHADOW_STACK_STATUS: {"arg2": "ptr"},
             uapi.PR_SET_CFI: {"arg2": "cfi_kind", "arg3": "cfi"},
             uapi.PR_GET_CFI: {"arg2": "cfi_kind", "arg3": "ptr"},
-            uapi.PR_SET_PDEATHSIG: {"arg2": "sig"},
-            uapi.PR_GET_PDEATHSIG: {"arg2": "ptr"},
-            uapi.PR_SET_NAME: {"arg2": "str"},
-            uapi.PR_GET_NAME: {"arg2": "ptr"},
+            # Only where sys_prctl() ignores the others: most of the newer ones must be given 0.
+            uapi.PR_SET_PDEATHSIG: {"arg2": "sig", **_NO_ARG3},
+            uapi.PR_GET_PDEATHSIG: {"arg2": "ptr", **_NO_ARG3},
+            uapi.PR_SET_NAME: {"arg2": "str", **_NO_ARG3},
+            uapi.PR_GET_NAME: {"arg2": "ptr", **_NO_ARG3},
+            uapi.PR_GET_DUMPABLE: _NO_ARG2,
+            uapi.PR_SET_DUMPABLE: _NO_ARG3,
+            uapi.PR_GET_KEEPCAPS: _NO_ARG2,
+            uapi.PR_SET_KEEPCAPS: _NO_ARG3,
+            uapi.PR_CAPBSET_READ: _NO_ARG3,
+            uapi.PR_CAPBSET_DROP: _NO_ARG3,
+            uapi.PR_GET_SECUREBITS: _NO_ARG2,
+            uapi.PR_SET_SECUREBITS: _NO_ARG3,
+            uapi.PR_GET_TIMERSLACK: _NO_ARG2,
+            uapi.PR_SET_TIMERSLACK: _NO_ARG3,
+            uapi.PR_SET_CHILD_SUBREAPER: _NO_ARG3,
+            uapi.PR_GET_CHILD_SUBREAPER: {"arg2": "ptr", **_NO_ARG3},
+            uapi.PR_GET_TID_ADDRESS: {"arg2": "ptr", **_NO_ARG3},
         },
     ),
     "fcntl": Command(
@@ -128,6 +160,13 @@ COMMANDS: Final[Mapping[str, Command]] = {
             uapi.F_SETLK: {"arg": "ptr"},
             uapi.F_SETLKW: {"arg": "ptr"},
             uapi.F_OFD_GETLK: {"arg": "ptr"},
+            uapi.F_GETFD: _NO_ARG,
+            uapi.F_GETFL: _NO_ARG,
+            uapi.F_GETOWN: _NO_ARG,
+            uapi.F_GETSIG: _NO_ARG,
+            uapi.F_GETLEASE: _NO_ARG,
+            uapi.F_GETPIPE_SZ: _NO_ARG,
+            uapi.F_GET_SEALS: _NO_ARG,
         },
     ),
     "ioctl": Command(
@@ -139,6 +178,58 @@ COMMANDS: Final[Mapping[str, Command]] = {
             uapi.TIOCGPGRP: {"arg": "ptr"},
             uapi.TIOCGPTN: {"arg": "ptr"},
             uapi.FIONREAD: {"arg": "ptr"},
+            uapi.FIOCLEX: _NO_ARG,
+            uapi.FIONCLEX: _NO_ARG,
+            uapi.TIOCNOTTY: _NO_ARG,
+        },
+    ),
+    "futex": Command(
+        "op",
+        {
+            uapi.FUTEX_WAIT: _futex("val:uint utime:ptr"),
+            uapi.FUTEX_WAKE: _futex("val:uint"),
+            uapi.FUTEX_REQUEUE: _futex("val:uint utime:uint uaddr2:ptr"),
+            uapi.FUTEX_CMP_REQUEUE: _futex("val:uint utime:uint uaddr2:ptr val3:uint"),
+            uapi.FUTEX_WAKE_OP: _futex("val:uint utime:uint uaddr2:ptr val3:hex"),
+            uapi.FUTEX_LOCK_PI: _futex("utime:ptr"),
+            uapi.FUTEX_LOCK_PI2: _futex("utime:ptr"),
+            uapi.FUTEX_UNLOCK_PI: _futex(""),
+            uapi.FUTEX_TRYLOCK_PI: _futex(""),
+            uapi.FUTEX_WAIT_BITSET: _futex("val:uint utime:ptr val3:hex"),
+            uapi.FUTEX_WAKE_BITSET: _futex("val:uint val3:hex"),
+            uapi.FUTEX_WAIT_REQUEUE_PI: _futex("val:uint utime:ptr uaddr2:ptr"),
+            uapi.FUTEX_CMP_REQUEUE_PI: _futex("val:uint utime:uint uaddr2:ptr val3:uint"),
+        },
+        ~(uapi.FUTEX_PRIVATE_FLAG | uapi.FUTEX_CLOCK_REALTIME),
+    ),
+    **dict.fromkeys(
+        ("getsockopt", "setsockopt"),
+        Command("level", {level: {"optname": f"sockopt_{level}"} for level in sockopts.OPTIONS}),
+    ),
+    "ptrace": Command(
+        "request", {uapi.PTRACE_TRACEME: {"pid": UNREAD, "addr": UNREAD, "data": UNREAD}}
+    ),
+    "semctl": Command(
+        "cmd",
+        {
+            command: {"arg": UNREAD}
+            for command in (uapi.IPC_RMID, uapi.GETPID, uapi.GETVAL, uapi.GETNCNT, uapi.GETZCNT)
+        },
+    ),
+}
+
+# call -> the argument with flags, then others -> the flags of which one must be set for the kernel
+# to read them
+READ_WITH: Final[Mapping[str, tuple[str, Mapping[str, int]]]] = {
+    "openat": ("flags", {"mode": uapi.O_CREAT | uapi.O_TMPFILE & ~uapi.O_DIRECTORY}),
+    "mq_open": ("oflag", {"mode": uapi.O_CREAT, "attr": uapi.O_CREAT}),
+    "mremap": ("flags", {"new_addr": uapi.MREMAP_FIXED | uapi.MREMAP_DONTUNMAP}),
+    "clone": (
+        "clone_flags",
+        {
+            "parent_tidptr": uapi.CLONE_PARENT_SETTID | uapi.CLONE_PIDFD,
+            "tls": uapi.CLONE_SETTLS,
+            "child_tidptr": uapi.CLONE_CHILD_SETTID | uapi.CLONE_CHILD_CLEARTID,
         },
     ),
 }

@@ -221,8 +221,8 @@ _TABLE: Final = """
 205 getpeername fd:fd usockaddr:ptr usockaddr_len:ptr
 206 sendto fd:fd buff:ptr len:size flags:msg addr:ptr addr_len:size
 207 recvfrom fd:fd ubuf:ptr size:size flags:msg addr:ptr addr_len:ptr
-208 setsockopt fd:fd level:int optname:int optval:ptr optlen:size
-209 getsockopt fd:fd level:int optname:int optval:ptr optlen:ptr
+208 setsockopt fd:fd level:sockopt_level optname:int optval:ptr optlen:size
+209 getsockopt fd:fd level:sockopt_level optname:int optval:ptr optlen:ptr
 210 shutdown fd:fd how:shutdown
 211 sendmsg fd:fd msg:ptr flags:msg
 212 recvmsg fd:fd msg:ptr flags:msg

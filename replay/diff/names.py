@@ -163,9 +163,8 @@ class Names:
             return shown
         return [
             self._argument(task, mm, seq, type, value, strings)
-            for (_, type), value in zip(
-                decode.typed(SYSCALLS[name].number, args), args, strict=False
-            )
+            for _, type, value in decode.typed(SYSCALLS[name].number, args)
+            if value is not None
         ]
 
     def _argument(

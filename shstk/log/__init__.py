@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from shstk.log.arguments import arguments
+from shstk.log.arguments import arguments, written_back
 from shstk.log.calls import Calls
 from shstk.log.lines import TELLERS, Row, syscall
 from shstk.log.memory import Held
@@ -118,7 +118,8 @@ class _Log:
             held = Held(self._run, part["seq"][0], part["seq"][-1], self._memory)
             for row in part.iter_rows(named=True):
                 told = arguments(row, held, self._string)
-                yield Line(row["seq"], row["tid"], "syscalls", syscall(row, told), row, told)
+                line = syscall(row, told, written_back(row, held))
+                yield Line(row["seq"], row["tid"], "syscalls", line, row, told)
 
     def _told_clones(self) -> list[int]:
         """The clones whose system call shows their flags. clone3 reads them from memory, and an

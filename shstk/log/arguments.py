@@ -11,12 +11,18 @@ from shstk.log import structs
 from shstk.log.memory import MOST, Held, Memory
 from shstk.log.pointers import pointed
 from shstk.replay import decode
-from shstk.schemas import uapi
+from shstk.schemas import sockopts, uapi
 from shstk.schemas.syscalls import BY_NUMBER
 
 Row = Mapping[str, Any]
 _ELEMENTS: Final = 32  # of an array that are shown
 _WHAT: Final = re.compile(r"(<?>?)([\w/]+)(?:\[(\*?)(\w+)\])?")
+_OPTION_STRUCTS: Final = {
+    "SO_LINGER": "linger",
+    "SO_RCVTIMEO": "timeval",
+    "SO_SNDTIMEO": "timeval",
+    "SO_PEERCRED": "ucred",
+}
 _SCALARS: Final = ("int", "status", "u32", "u64", "x64", "i32")
 
 
@@ -32,7 +38,8 @@ def arguments(row: Row, held: Held, limit: int) -> dict[str, str]:
     shown = decode.arguments(nr, args, string)
     if nr in BY_NUMBER and BY_NUMBER[nr].name in ("execve", "execveat"):
         shown |= _exec_strings(row, shown, held)
-    return shown | followed(row, held, limit)
+    behind = followed(row, held, limit)
+    return {name: behind.get(name, text) for name, text in shown.items()}
 
 
 def followed(row: Row, memory: Memory, limit: int) -> dict[str, str]:
@@ -139,6 +146,10 @@ def _sockaddr(call: _Call, address: int, count: int, reads: bool) -> str | None:
 
 def _option(call: _Call, address: int, count: int, reads: bool) -> str | None:
     """Most socket options are an int."""
+    which = sockopts.OPTIONS.get(call.values["level"] or 0, {}).get(call.values["optname"] or 0, "")
+    if (own := _OPTION_STRUCTS.get(which)) and count >= structs.size_of(own):
+        data = call.get(address, structs.size_of(own), reads)
+        return None if data is None else structs.shown(own, data)
     if count != 4:
         return _buffer(call, address, count, reads)
     data = call.get(address, count, reads)
@@ -298,3 +309,21 @@ def failure(row: Row) -> str:
     if ret is None or not -4096 < ret < 0 or -ret not in uapi.ERRNO_NAMES:
         return ""
     return f" ({decode.error_text(ret)})"
+
+
+def written_back(row: Row, held: Held) -> str:
+    """What pselect6 wrote over the sets and the time that it had read, as strace shows it."""
+    call = BY_NUMBER.get(row["nr"])
+    if call is None or call.name != "pselect6" or (row["ret"] or 0) <= 0:
+        return ""
+    values = {known.name: row[f"a{i}"] for i, known in enumerate(call.arguments)}
+    found = _Call(row, values, held, 0)
+    told = []
+    for name, label in (("inp", "in"), ("outp", "out"), ("exp", "except")):
+        members = values[name] and _fds(found, values[name], values["n"] or 0, reads=False)
+        if members and members != "[]":
+            told.append(f"{label} {members}")
+    left = values["tsp"] and found.get(values["tsp"], structs.size_of("timespec"), reads=False)
+    if left:
+        told.append(f"left {structs.shown('timespec', left)}")
+    return f" ({', '.join(told)})" if told else ""

@@ -18,11 +18,11 @@ def _hex(value: int | None) -> str:
     return "-" if value is None else hex(value)
 
 
-def syscall(row: Row, arguments: Mapping[str, str]) -> str:
-    """arguments: in words, by name."""
+def syscall(row: Row, arguments: Mapping[str, str], after: str) -> str:
+    """arguments: in words, by name. after: words that follow the result."""
     text = f"{name_of(row['nr'])}({', '.join(arguments.values())})"
     if row["outcome"] in ("returned", "loader"):
-        text += f" = {decode.result(row['ret'], row['nr'])}{failure(row)}"
+        text += f" = {decode.result(row['ret'], row['nr'])}{failure(row)}{after}"
     else:
         text += f" = ? ({row['outcome'].replace('_', ' ')})"
     before, after = row["ssp_entry"], row["ssp_exit"]

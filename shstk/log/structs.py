@@ -19,6 +19,8 @@ from shstk.schemas import uapi
 _LAYOUTS: Final = """
 timespec tv_sec:i64 tv_nsec:i64
 timeval tv_sec:i64 tv_usec:i64
+linger l_onoff:i32 l_linger:i32
+ucred pid:i32 uid:u32 gid:u32
 timezone tz_minuteswest:i32 tz_dsttime:i32
 itimerspec it_interval:timespec it_value:timespec
 itimerval it_interval:timeval it_value:timeval
