@@ -1,11 +1,14 @@
-"""The commands of the README and of the how-tos run as written, in order, in one folder, and print
-what is shown. A block of TOML is the project's settings from there on."""
+"""The commands of the README and of the how-tos run as they are written, in order, in one folder,
+and print what is shown. A block of TOML is the project's settings from there on."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -95,3 +98,31 @@ def test_every_command(
             assert found >= 0, f"{line!r} is not what {block.commands[-1]} prints:\n{printed}"
             at = found + len(line)
     assert executed >= at_least
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("ziglang"), reason="needs ziglang")
+def test_my_first_program(tmp_path: Path) -> None:
+    """Its blocks are a shell's. What they install is there, and it is not at .venv."""
+    parts = re.split(
+        r"^```(\w*)\n(.*?)^```$",
+        (ROOT / "docs/howto/first-program.md").read_text(),
+        flags=re.M | re.S,
+    )
+    kinds, texts = parts[1::3], parts[2::3]
+    lines = "".join(
+        text for kind, text in zip(kinds, texts, strict=True) if kind == "sh"
+    ).splitlines()
+    script = "\n".join(line for line in lines if not line.startswith((*INSTALLS, "export PATH=")))
+    tools = Path(sys.executable).parent
+    done = subprocess.run(
+        ["bash", "-e", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "(hello.c:9)" in done.stdout  # a line of the log
+    for kind, text in zip(kinds, texts, strict=True):
+        assert kind == "sh" or text.strip() in done.stdout

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shstk.schemas import uapi
+from shstk.schemas import sockopts, uapi
 from shstk.schemas.extensions import EXTENSIONS
 from shstk.schemas.syscalls import SYSCALLS
 
@@ -23,6 +23,7 @@ HEADERS = {
         asm-generic/termbits.h linux/fiemap.h
         asm/hwprobe.h asm/ptrace.h asm/sigcontext.h asm/unistd.h linux/elf.h linux/eventpoll.h
         linux/fadvise.h linux/falloc.h linux/fcntl.h linux/fs.h linux/futex.h linux/in.h
+        linux/in6.h linux/tcp.h linux/udp.h
         linux/inotify.h linux/io_uring.h linux/ioprio.h linux/ipc.h linux/mman.h linux/msg.h
         linux/net.h linux/openat2.h linux/pidfd.h linux/prctl.h linux/ptrace.h linux/resource.h
         linux/sched.h linux/sem.h linux/shm.h linux/sockios.h linux/time.h linux/timerfd.h
@@ -71,6 +72,8 @@ def defined(directory: Path, headers: str) -> tuple[str, set[str]]:
 def test_the_kernel_headers_say_the_same(tmp_path: Path) -> None:
     left = {name: value for name, value in vars(uapi).items() if type(value) is int}
     left |= uapi.ERRNO | uapi.SIGNALS
+    for options in sockopts.OPTIONS.values():
+        left |= {name: number for number, name in options.items()}
     left |= {f"RLIMIT_{name}": number for number, name in enumerate(uapi.RLIMITS)}
     left |= {f"__NR_{name}": call.number for name, call in SYSCALLS.items()}
     left |= {
