@@ -16,14 +16,14 @@ if find_spec("shstk.schemas") is None:  # python -m shstk, in a checkout that is
     )
 
 from shstk.cli import ReaderGone, cli
-from shstk.cli.confined import process_is_ours
 from shstk.cli.escaping import escaping
+from shstk.cli.process import end, process_is_ours
 from shstk.cli.terminal import wants_color
 from shstk.schemas.errors import Exit, ShstkError
 
-# Objects made until the collector of cycles runs. At Python's 700 it runs a hundred times while a
+# Objects made until the collector of cycles runs. At Python's 700 it runs hundreds of times while a
 # command is loaded, and finds nothing.
-_COLLECT = 50_000
+_COLLECT = 200_000
 # The modules of the errors of the libraries that decode a run's tables.
 _READERS = ("polars", "pyarrow", "pyo3_runtime")
 
@@ -31,7 +31,7 @@ _READERS = ("polars", "pyarrow", "pyo3_runtime")
 def main() -> None:
     process_is_ours()
     gc.set_threshold(_COLLECT)
-    sys.exit(run(sys.argv[1:]))
+    end(run(sys.argv[1:]))
 
 
 def run(args: list[str]) -> int:

@@ -77,6 +77,10 @@ def test_light_commands_load_neither_polars_nor_pyarrow(arguments: list[str]) ->
     loads_nothing_heavy(f"from shstk.__main__ import run; assert run({arguments}) == 0")
 
 
+def test_help_loads_nothing_of_the_tracer() -> None:
+    loads_none_of({"shstk.tracer"}, "from shstk.__main__ import run; assert run(['--help']) == 0")
+
+
 def test_what_recording_and_judging_load(tmp_path: Path) -> None:
     """Of pyarrow only what they use: its functions are made when pyarrow.compute is loaded."""
     out = str(tmp_path / "hello.run")

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import click
 
+from shstk.cli.process import is_ours
 from shstk.tracer.options import Settings
 from shstk.tracer.rerun.user_cache import user_cache
 
@@ -42,20 +43,12 @@ _ATTR_SIZES: Final = {1: 8, 4: 16, 6: 24}  # of struct landlock_ruleset_attr
 
 OFF: Final = "SHSTK_UNCONFINED"
 
-_own_process = False
-
-
-def process_is_ours() -> None:
-    """Say that this process ends with the command, so that the command may restrict it."""
-    global _own_process
-    _own_process = True
-
 
 def confine(writable: Iterable[Path | None], tcp: bool = False) -> str:
     """Restrict this process. writable: what it may still write; None is left out. tcp: it may still
     listen and connect. Returns why it was not restricted, or nothing. No other thread must run yet:
     it would not be restricted."""
-    if not _own_process:
+    if not is_ours():
         return "it runs in a process of somebody else"
     if os.environ.get(OFF):
         return f"{OFF} is set"

@@ -20,7 +20,8 @@ needs_landlock = pytest.mark.skipif(_NO_LANDLOCK, reason="this kernel has no Lan
 TRY = """
 import socket, sys
 from pathlib import Path
-from shstk.cli.confined import confine, process_is_ours
+from shstk.cli.confined import confine
+from shstk.cli.process import process_is_ours
 
 process_is_ours()
 assert confine([Path(sys.argv[1])]) == ""
@@ -131,7 +132,8 @@ def test_only_a_debugger_is_listened_to(tmp_path: Path) -> None:
         pytest.skip("this kernel's Landlock knows no TCP")
     listen = (
         "import socket\n"
-        "from shstk.cli.confined import confine, process_is_ours\n"
+        "from shstk.cli.confined import confine\n"
+        "from shstk.cli.process import process_is_ours\n"
         "process_is_ours()\n"
         "confine([], tcp={})\n"
         "socket.socket().bind(('127.0.0.1', 0))\n"
