@@ -1,27 +1,34 @@
 """A campaign against a shell loop, and on Ray.
 
 python benchmarks/corpus.py [--seeds N] [--ray ADDRESS]
+python benchmarks/corpus.py --growth 10000
 
 Cells are fixtures x all revisions x seeds. The loop is what `shstk corpus` prints for a cell,
 `shstk record … && shstk check …`, as many at a time as the campaign has workers; it does only
 --sample of the cells. Also: the memory of a worker over its cells, what a cell costs besides
-recording and judging, and the time of queries over a million findings.
+recording and judging, and the time of queries over a million findings. --growth is the memory of
+one worker over that many cells of one small program, and nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
 
-from shstk.corpus.campaign import load
+from shstk.corpus.campaign import Campaign, load
+from shstk.corpus.execute import Job
+from shstk.corpus.pool import Done
 from shstk.corpus.run import Keeping, on_this_machine, run
 from shstk.corpus.store import Store
 from shstk.schemas.revisions import REVISIONS
@@ -30,6 +37,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures" / "bin"
 GUESTS = ("a1", "a4", "a7", "x1", "x2", "x4", "sc1", "sc4", "sc7", "signals", "again", "areas")
 
 _COMMITTED = 100_000  # findings at a time
+_STEPS = 10  # of the cells, of each of which the memory is told
 
 
 def main() -> None:
@@ -39,20 +47,45 @@ def main() -> None:
     parser.add_argument("--findings", type=int, default=1_000_000)
     parser.add_argument("-j", "--jobs", type=int, default=2)
     parser.add_argument("--ray", metavar="ADDRESS", help="the campaign on a Ray cluster, too")
+    parser.add_argument("--growth", type=int, metavar="CELLS", help="memory of one worker")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        whole(Path(folder), given)
+        if given.growth:
+            growth(Path(folder), given.growth)
+        else:
+            whole(Path(folder), given)
+
+
+def planned(folder: Path, kernels: Iterable[str], seeds: int, guests: Iterable[str]) -> Campaign:
+    path = folder / "CORPUS.toml"
+    (folder / "bin").symlink_to(FIXTURES)
+    files = [f"bin/{name}.elf" for name in guests]
+    lines = [f"kernels = {json.dumps([*kernels])}", f"seeds = {seeds}"]
+    path.write_text("\n".join([*lines, "[[program]]", f"files = {json.dumps(files)}"]))
+    return load(path)
+
+
+def growth(folder: Path, cells: int) -> None:
+    """x2 has findings under v6. Every cell is executed: its seed is in its key."""
+    campaign, store = planned(folder, ["v6"], cells, ["x2"]), Store(folder / "store")
+    work, step = on_this_machine(1, campaign.host), max(1, cells // _STEPS)
+
+    def told(jobs: Iterable[Job]) -> Iterator[Done]:
+        most = 0
+        for number, done in enumerate(work(jobs), 1):
+            most = max(most, done.row["resident"] or 0)
+            if number % step == 0:
+                driver = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+                print(f"cell {number}: worker {most >> 20} MiB, driver {driver} MiB", flush=True)
+                most = 0
+            yield done
+
+    done = run(campaign.cells, store, work=told, keeping=Keeping())
+    print(f"{done.executed} cells, {done.failed} failed, {done.found} with findings")
 
 
 def whole(folder: Path, given: argparse.Namespace) -> None:
-    kernels = ", ".join(f'"{name}"' for name in REVISIONS)
-    path = folder / "CORPUS.toml"
-    (folder / "bin").symlink_to(FIXTURES)
-    files = ", ".join(f'"bin/{name}.elf"' for name in GUESTS)
-    path.write_text(
-        f"kernels = [{kernels}]\nseeds = {given.seeds}\n[[program]]\nfiles = [{files}]\n"
-    )
-    campaign, store = load(path), Store(folder / "store")
+    campaign, store = planned(folder, REVISIONS, given.seeds, GUESTS), Store(folder / "store")
     work = on_this_machine(given.jobs, campaign.host)
     began = time.monotonic()
     done = run(campaign.cells, store, work=work, keeping=Keeping())
