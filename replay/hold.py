@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from shstk.schemas.arrow import SetLookupOptions, apply, fill_null, index_of, keep, sorted_by
 from shstk.schemas.rows import schema, words_of
 from shstk.schemas.seq import STEPS
 from shstk.schemas.tables import TABLES, Table
@@ -231,18 +231,18 @@ class _Sides:
         if self._traced:
             count = _below(rows["seq"], bound)
             return rows.slice(0, count), rows.slice(count)
-        early = pc.fill_null(pc.less(rows[self._key], pa.scalar(bound, pa.uint64())), False)
-        count = pc.sum(early).as_py() or 0
+        early = fill_null(apply("less", rows[self._key], pa.scalar(bound, pa.uint64())), False)
+        count = apply("sum", early).as_py() or 0
         if count == rows.num_rows:
             return _sorted(rows, self._key), rows.slice(0, 0)
-        return _sorted(rows.filter(early), self._key), rows.filter(pc.invert(early))
+        return _sorted(keep(rows, early), self._key), keep(rows, apply("invert", early))
 
     def _first(
         self, key: str, without: tuple[str, ...], bound: int, open_end: bool
     ) -> Iterator[Difference]:
         """The first difference, in the order of `key`, among the rows that have one."""
         recorded, now = (
-            _sorted(rows.filter(pc.is_valid(rows[key])), key)
+            _sorted(keep(rows, apply("is_valid", rows[key])), key)
             for rows in (self._recorded, self._now)
         )
         due = _below(now[key], bound)
@@ -268,7 +268,7 @@ class _Sides:
         yield Difference(self._name, time, was, is_now, differing)
 
     def _find(self, rows: pa.Table, seq: int) -> dict[str, Any] | None:
-        at = pc.index(rows["seq"], pa.scalar(seq, pa.uint64())).as_py()
+        at = index_of(rows["seq"], seq)
         return _row(self._name, rows, at) if at >= 0 else None
 
 
@@ -277,9 +277,9 @@ def _plain(name: str, rows: pa.Table) -> pa.Table:
     columns may be null differs between versions of the schema."""
     for at, column in enumerate(TABLES[name].columns):
         if column.kinds:
-            words = words_of(name, column.name)
+            known = SetLookupOptions(words_of(name, column.name))
             chunks = [
-                pc.take(pc.index_in(chunk.dictionary, value_set=words), chunk.indices)
+                apply("take", apply("index_in", chunk.dictionary, options=known), chunk.indices)
                 for chunk in rows.column(at).chunks
             ]
             rows = rows.set_column(at, column.name, pa.chunked_array(chunks, pa.int32()))
@@ -301,13 +301,13 @@ def _sorted(rows: pa.Table, key: str) -> pa.Table:
     """By `key`, then by seq; rows that are equal in both keep their order."""
     for name in dict.fromkeys(("seq", key)):
         keys = rows[name].combine_chunks()
-        if len(keys) > 1 and not pc.all(pc.greater_equal(keys[1:], keys[:-1])).as_py():
-            rows = rows.take(pc.sort_indices(keys))
+        if len(keys) > 1 and not apply("all", apply("greater_equal", keys[1:], keys[:-1])).as_py():
+            rows = sorted_by(rows, name)
     return rows
 
 
 def _below(keys: pa.ChunkedArray, bound: int) -> int:
-    return int(pc.sum(pc.less(keys, pa.scalar(bound, pa.uint64()))).as_py() or 0)
+    return int(apply("sum", apply("less", keys, pa.scalar(bound, pa.uint64()))).as_py() or 0)
 
 
 def _same(one: pa.Table, other: pa.Table) -> bool:
@@ -323,8 +323,7 @@ def _first_difference(one: pa.Table, other: pa.Table) -> int | None:
     for a, b in zip(one.slice(0, both).columns, other.slice(0, both).columns, strict=True):
         if a.equals(b):
             continue
-        differ = pc.or_(
-            pc.fill_null(pc.not_equal(a, b), False), pc.xor(pc.is_null(a), pc.is_null(b))
-        )
-        found.append(pc.index(differ, True).as_py())
+        unequal = fill_null(apply("not_equal", a, b), False)
+        one_null = apply("xor", apply("is_null", a), apply("is_null", b))
+        found.append(index_of(apply("or", unequal, one_null), True))
     return min(found, default=None)

@@ -12,8 +12,8 @@ from typing import Final, Self
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from shstk.schemas.arrow import ParquetFile
 from shstk.schemas.door import PLUGINS, faults, read_file, read_manifest
 from shstk.schemas.errors import BadRun, UsageError
 from shstk.schemas.manifest import Manifest
@@ -160,7 +160,7 @@ class Run:
             return self._arrow[name]
         if file := self.source(name):
             try:
-                with pq.ParquetFile(file) as opened:  # read_table would load pyarrow.dataset
+                with ParquetFile(file) as opened:
                     self._arrow[name] = opened.read()
             except (OSError, pa.ArrowException) as e:
                 raise BadRun(f"{file}: {e}", _AGAIN) from e
@@ -173,8 +173,8 @@ class Run:
         wanted = list(columns) or None
         if name not in self._arrow and (file := self.source(name)):
             try:
-                with pq.ParquetFile(file) as opened:
-                    data = any(pa.types.is_binary(column.type) for column in opened.schema_arrow)
+                with ParquetFile(file) as opened:
+                    data = any(pa.types.is_binary(column.type) for column in opened.schema)
                     yield from opened.iter_batches(_OF_DATA if data else 65_536, columns=wanted)
             except (OSError, pa.ArrowException) as e:
                 raise BadRun(f"{file}: {e}", _AGAIN) from e
@@ -256,7 +256,8 @@ class Run:
         """The columns of a table that its file says to have no nulls."""
         if name in self._arrow or not (file := self.source(name)):
             return frozenset()
-        told = pq.read_metadata(file)
+        with ParquetFile(file) as opened:
+            told = opened.metadata
         groups = [told.row_group(number) for number in range(told.num_row_groups)]
         columns = [group.column(at) for group in groups for at in range(group.num_columns)]
         nulls: dict[str, bool] = {}
@@ -269,5 +270,6 @@ class Run:
     def rows(self, name: str) -> int:
         """How many rows a table has."""
         if name not in self._arrow and (file := self.source(name)):
-            return int(pq.read_metadata(file).num_rows)
+            with ParquetFile(file) as opened:
+                return int(opened.metadata.num_rows)
         return int(self.arrow(name).num_rows)

@@ -14,8 +14,8 @@ import hashlib
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from shstk.schemas.arrow import SetLookupOptions, apply, cast, fill_null
 from shstk.schemas.tables import Column, Table
 
 _MOST: Final = 2**20  # values of a repetition written out at once
@@ -50,21 +50,22 @@ class _ColumnHash:
         if array.null_count in (0, len(array)):
             self._valid.repeat(b"\0" if array.null_count else b"\1", len(array))
         else:
-            self._valid.update(array.is_valid().cast(pa.uint8()))
+            self._valid.update(cast(apply("is_valid", array), pa.uint8()))
         if self._column.kinds:
             # Each writer orders its dictionary differently.
             words = pa.array(self._column.kinds, pa.string())
             indices = array.indices
             if not array.dictionary.equals(words):
-                indices = pc.index_in(array.dictionary, words).cast(pa.int8()).take(indices)
+                numbers = apply("index_in", array.dictionary, options=SetLookupOptions(words))
+                indices = apply("take", cast(numbers, pa.int8()), indices)
             array = indices
         elif self._column.base in ("str", "bytes"):
-            array = array.cast(pa.binary()).fill_null(b"")
+            array = fill_null(cast(array, pa.binary()), b"")
             self._bytes.update(_data_of(array))
-            array = pc.binary_length(array).cast(pa.uint32())
+            array = cast(apply("binary_length", array), pa.uint32())
         elif self._column.base == "bool":
-            array = array.cast(pa.uint8())
-        self._values.update(array.fill_null(0) if array.null_count else array)
+            array = cast(array, pa.uint8())
+        self._values.update(fill_null(array, 0))
 
     def digest(self) -> bytes:
         head = f"{self._column.name} {self._column.type}\n".encode()
@@ -123,7 +124,7 @@ def _repeat(hash_: Any, value: bytes, count: int) -> None:
 def _constant(array: pa.Array) -> bool:
     if array[0] != array[-1]:
         return False
-    ends = pc.min_max(array)
+    ends = apply("min_max", array)
     return bool(ends["min"] == ends["max"])
 
 

@@ -14,11 +14,11 @@ import resource
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from shstk.schemas.arrow import ParquetFile, apply, cast
 from shstk.schemas.errors import BadRun
 from shstk.schemas.manifest import NAME as MANIFEST
 from shstk.schemas.manifest import Manifest, PluginEntry, TableEntry
@@ -131,7 +131,7 @@ def _files(path: Path, manifest: Manifest) -> Iterator[Fault]:
     hashes: set[str | None] = {manifest.stdin}
     for name in _HASHES:
         if name in manifest.tables:
-            with pq.ParquetFile(path / f"{name}.parquet", read_dictionary=["sha256"]) as opened:
+            with ParquetFile(path / f"{name}.parquet", ["sha256"]) as opened:
                 for batch in opened.iter_batches(columns=["sha256"]):
                     hashes.update(batch.column(0).dictionary.to_pylist())
     wanted = {sha256 for sha256 in hashes if sha256 is not None}
@@ -159,8 +159,9 @@ def _table(
         yield from changed
         return
     try:
-        columns = pq.read_schema(file)
-        with pq.ParquetFile(file, read_dictionary=_texts(columns)) as opened:
+        with ParquetFile(file) as opened:
+            columns = opened.schema
+        with ParquetFile(file, _texts(columns)) as opened:
             found = list(_metadata(file, opened.metadata, entry, columns))
             if file.stem not in TRACED:  # those are read in parts
                 found += _held(file, opened, columns, memory or _memory())
@@ -182,7 +183,7 @@ def _fits(columns: pa.Schema, due: pa.Schema) -> bool:
 
 def _metadata(
     file: Path,
-    metadata: pq.FileMetaData,
+    metadata: Any,
     entry: TableEntry | PluginEntry,
     columns: pa.Schema,
 ) -> Iterator[Fault]:
@@ -219,7 +220,7 @@ def _is_utf8(word: bytes) -> bool:
     return True
 
 
-def _held(file: Path, opened: pq.ParquetFile, columns: pa.Schema, memory: int) -> Iterator[Fault]:
+def _held(file: Path, opened: ParquetFile, columns: pa.Schema, memory: int) -> Iterator[Fault]:
     """Whether memory can hold a table that is read whole.
 
     A dictionary makes a small file of long strings. A string is no longer than its column is in its
@@ -239,23 +240,21 @@ def _held(file: Path, opened: pq.ParquetFile, columns: pa.Schema, memory: int) -
         )
 
 
-def _text_bytes(opened: pq.ParquetFile, texts: list[str]) -> int:
+def _text_bytes(opened: ParquetFile, texts: list[str]) -> int:
     """The bytes of all strings, each counted as often as it occurs."""
-    import pyarrow.compute as pc  # loads slowly, and hardly any run needs it
-
     total = 0
     for batch in opened.iter_batches(2**16, columns=texts):
         for array in batch.columns:
-            lengths = pc.binary_length(array.dictionary.cast(pa.large_binary()))
-            total += pc.sum(lengths.take(array.indices)).as_py() or 0
+            lengths = apply("binary_length", cast(array.dictionary, pa.large_binary()))
+            total += apply("sum", apply("take", lengths, array.indices)).as_py() or 0
     return total
 
 
-def _groups(metadata: pq.FileMetaData) -> list[pq.RowGroupMetaData]:
+def _groups(metadata: Any) -> list[Any]:
     return [metadata.row_group(i) for i in range(metadata.num_row_groups)]
 
 
-def _size(group: pq.RowGroupMetaData, columns: pa.Schema, name: str) -> int:
+def _size(group: Any, columns: pa.Schema, name: str) -> int:
     """Bytes of a column in a row group, uncompressed; 0 if a plugin's nested columns hide it."""
     if group.num_columns != len(columns):
         return 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from shstk.schemas.arrow import cast
 from shstk.schemas.tables import TABLES, Column, Table, arrow_schema
 
 INTEGERS = {
@@ -37,7 +38,7 @@ def words_of(table: str, column: str) -> pa.Array:
 
 def kind_array(table: str, column: str, indices: pa.Array) -> pa.Array:
     """A kind column from its indices into the vocabulary."""
-    return pa.DictionaryArray.from_arrays(indices.cast(pa.int8()), words_of(table, column))
+    return pa.DictionaryArray.from_arrays(cast(indices, pa.int8()), words_of(table, column))
 
 
 def check(table: Table, row: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,13 @@ from shstk.tracer.plugins import wants
 from shstk.tracer.plugins.calls import Calls
 from shstk.tracer.plugins.events import EVENTS, entered
 from shstk.tracer.plugins.interface import Plugin
-from shstk.tracer.plugins.selection import Selection
 from shstk.tracer.plugins.tee import Tee
 from shstk.tracer.recording.recorder import trace_bits
 
 if TYPE_CHECKING:
     from shstk.tracer.kernel.kernel import Kernel, Recorder
     from shstk.tracer.kernel.task import InCall
+    from shstk.tracer.plugins.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,13 @@ class Plugins:
         self._recorded, self._wanted = recorded, trace_bits(tables)
         self.trace = recorded | self._wanted
         self._tee = Tee(inner, recorded, tables, at_once, self._tell)
-        self._selection = Selection()
         self.recorder: Recorder = self._tee if plugins else inner
+
+    @cached_property
+    def _selection(self) -> Selection:
+        from shstk.tracer.plugins.selection import Selection  # loads pyarrow.compute
+
+        return Selection()
 
     @property
     def failure(self) -> BadPlugin | None:
@@ -95,8 +101,11 @@ class Plugins:
 
     def deliver(self) -> None:
         """Deliver the rows since the last delivery, table by table, to each plugin in turn."""
-        self._selection.begin(self._tee.take(self._kernel.machine))
-        for plugin in self._calls.working():
+        batches = self._tee.take(self._kernel.machine)
+        if not (working := self._calls.working()):
+            return
+        self._selection.begin(batches)
+        for plugin in working:
             for method, arguments in self._selection.of(plugin.wants):
                 self._calls.call(plugin, method, *arguments)
 

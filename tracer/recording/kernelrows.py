@@ -6,6 +6,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from shstk.schemas.arrow import cast
 from shstk.schemas.rows import kind_array, schema
 from shstk.schemas.tables import TABLES
 from shstk.tracer._core import RowBuffer
@@ -30,5 +31,5 @@ def drained_batch(table: str, rows: int, drained: Drained) -> pa.RecordBatch:
         array = pa.Array.from_buffers(type_, rows, buffers)
         if column.kinds:
             array = kind_array(table, column.name, array)
-        arrays.append(array.cast(pa.bool_()) if column.base == "bool" else array)
+        arrays.append(cast(array, pa.bool_()) if column.base == "bool" else array)
     return pa.record_batch(arrays, schema=schema(table))

@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 
 import pyarrow as pa
 
+from shstk.schemas.arrow import cast
 from shstk.schemas.errors import CannotWrite
 from shstk.schemas.manifest import Manifest, PluginEntry
 from shstk.schemas.rows import check, kind_array, schema
@@ -445,5 +446,5 @@ def _where(tags: pa.Array, valid: Callable[[int], bool], values: pa.Array) -> pa
     if 1 not in found:
         return pa.nulls(len(values), values.type)
     mask = pa.Array.from_buffers(pa.uint8(), len(tags), [None, pa.py_buffer(found)])
-    validity = mask.cast(pa.bool_()).buffers()[1]
+    validity = cast(mask, pa.bool_()).buffers()[1]
     return pa.Array.from_buffers(values.type, len(values), [validity, values.buffers()[1]])

@@ -28,9 +28,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from shstk.schemas.arrow import CumulativeOptions, apply, keep, sorted_by
 from shstk.schemas.door import FILES, PLUGINS, faults
 from shstk.schemas.errors import BadRun, CannotWrite, OutputExists
 from shstk.schemas.manifest import NAME as MANIFEST
@@ -124,6 +123,8 @@ class Partial:
         target = self.path / PLUGINS / f"{name}.parquet"
         with writing(self.path, self._kept):
             target.parent.mkdir(exist_ok=True)
+            import pyarrow.parquet as pq  # loads slowly
+
             pq.write_table(table, target, compression="zstd")
             data = target.read_bytes()
         return PluginEntry(
@@ -375,21 +376,22 @@ def _in_order(batches: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.Re
     def split() -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch, int]]:
         top = 0
         for batch in batches():
-            highest = pc.cumulative_max(batch["seq"], start=pa.scalar(top, pa.uint64()))
+            from_top = CumulativeOptions(pa.scalar(top, pa.uint64()))
+            highest = apply("cumulative_max", batch["seq"], options=from_top)
             top = highest[-1].as_py()
-            timely = pc.equal(batch["seq"], highest)
-            yield batch.filter(timely), batch.filter(pc.invert(timely)), top
+            timely = apply("equal", batch["seq"], highest)
+            yield keep(batch, timely), keep(batch, apply("invert", timely)), top
 
     late = [late for _, late, _ in split() if late.num_rows]
-    waiting = pa.Table.from_batches(late).sort_by("seq") if late else None
+    waiting = sorted_by(pa.Table.from_batches(late), "seq") if late else None
     for timely, _, top in split():
         if waiting is None:
             yield timely
             continue
-        due = pc.sum(pc.less_equal(waiting["seq"], top)).as_py() or 0
+        due = apply("sum", apply("less_equal", waiting["seq"], top)).as_py() or 0
         merged = pa.concat_tables([pa.Table.from_batches([timely]), waiting.slice(0, due)])
         waiting = waiting.slice(due)
-        yield from merged.sort_by("seq").combine_chunks().to_batches()
+        yield from sorted_by(merged, "seq").combine_chunks().to_batches()
 
 
 def _write_table(name: str, batches: Iterable[pa.RecordBatch], directory: Path) -> TableEntry:

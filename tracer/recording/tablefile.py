@@ -12,14 +12,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from shstk.schemas.arrow import (
+    CumulativeOptions,
+    ParquetFile,
+    SortingColumn,
+    apply,
+    cast,
+    fill_null,
+    write_parquet,
+)
 from shstk.schemas.content import ContentHash
 from shstk.schemas.manifest import U64, TableEntry
 from shstk.schemas.rows import schema
@@ -76,13 +83,14 @@ class TableFile:
         if not self._long:
             return rows
         sizes = [
-            pc.fill_null(pc.binary_length(batch[name][:rows]), 0).cast(pa.int64())
+            cast(fill_null(apply("binary_length", batch[name][:rows]), 0), pa.int64())
             for name in self._long
         ]
-        each = reduce(pc.add, sizes)
-        after = pc.cumulative_sum(each)
-        before = pc.subtract(after, each)
-        fit = int(pc.sum(pc.less(before, GROUP_BYTES - self._held_bytes)).as_py())  # at least one
+        each = reduce(partial(apply, "add"), sizes)
+        after = apply("cumulative_sum", each, options=CumulativeOptions())
+        before = apply("subtract", after, each)
+        fits = apply("less", before, GROUP_BYTES - self._held_bytes)
+        fit = int(apply("sum", fits).as_py())  # at least one
         self._held_bytes += after[fit - 1].as_py()
         return fit
 
@@ -180,7 +188,8 @@ def read_saved(name: str, directory: Path) -> Iterator[pa.RecordBatch]:
     while True:
         path = directory / f"{name}.{group}{GROUP}"
         try:
-            found = pq.read_table(path)
+            with ParquetFile(path) as file:
+                found = file.read()
         except (OSError, pa.ArrowException):
             break
         yield from found.to_batches()
@@ -192,23 +201,20 @@ def _write_parquet(rows: pa.Table, table: Table, path: Path) -> None:
     if any(c.base in ("str", "bytes") for c in table.columns):
         rows = rows.combine_chunks()  # strings may exceed a page, and are then split at chunks
     new = path.with_name(path.name + ".new")
-    with (
-        pa.OSFile(str(new), "wb") as file,
-        pq.ParquetWriter(
-            file,
-            rows.schema,
-            compression="zstd",
-            use_dictionary=[c.name for c in table.columns if c.base in ("kind", "str")],
-            column_encoding={
-                c.name: _encoding(c.name, c.base) for c in table.columns if c.base in _ENCODINGS
-            },
-            sorting_columns=[pq.SortingColumn(0)],
-            write_batch_size=2**16,
-            max_rows_per_page=ROW_GROUP,
-            data_page_size=_PAGE,
-        ) as writer,
-    ):
-        writer.write_table(rows, row_group_size=ROW_GROUP)
+    write_parquet(
+        rows,
+        new,
+        ROW_GROUP,
+        compression="zstd",
+        use_dictionary=[c.name for c in table.columns if c.base in ("kind", "str")],
+        column_encoding={
+            c.name: _encoding(c.name, c.base) for c in table.columns if c.base in _ENCODINGS
+        },
+        sorting_columns=[SortingColumn(0)],
+        write_batch_size=2**16,
+        max_rows_per_page=ROW_GROUP,
+        data_page_size=_PAGE,
+    )
     new.replace(path)
 
 
@@ -217,5 +223,5 @@ def _encoding(column: str, base: str) -> str:
 
 
 def _sorted(seqs: pa.Array, before: int) -> bool:
-    rises = pc.all(pc.less_equal(seqs[:-1], seqs[1:])).as_py()
+    rises = apply("all", apply("less_equal", seqs[:-1], seqs[1:])).as_py()
     return rises is not False and seqs[0].as_py() >= before
