@@ -16,6 +16,7 @@ import pyarrow as pa
 from shstk.schemas.arrow import ParquetFile
 from shstk.schemas.door import PLUGINS, faults, read_file, read_manifest
 from shstk.schemas.errors import BadRun, UsageError
+from shstk.schemas.footer import row_groups
 from shstk.schemas.manifest import Manifest
 from shstk.schemas.revisions import Revision
 from shstk.schemas.rows import schema
@@ -256,15 +257,10 @@ class Run:
         """The columns of a table that its file says to have no nulls."""
         if name in self._arrow or not (file := self.source(name)):
             return frozenset()
-        with ParquetFile(file) as opened:
-            told = opened.metadata
-        groups = [told.row_group(number) for number in range(told.num_row_groups)]
-        columns = [group.column(at) for group in groups for at in range(group.num_columns)]
         nulls: dict[str, bool] = {}
-        for column in columns:
-            stats, name = column.statistics, column.path_in_schema
-            none = stats is not None and stats.has_null_count and stats.null_count == 0
-            nulls[name] = nulls.get(name, False) or not none
+        for group in row_groups(file):
+            for chunk in group.chunks:
+                nulls[chunk.name] = nulls.get(chunk.name, False) or chunk.nulls != 0
         return frozenset(name for name, some in nulls.items() if not some)
 
     def rows(self, name: str) -> int:

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from shstk.schemas.arrow import ParquetFile, apply, cast
 from shstk.schemas.errors import BadRun
+from shstk.schemas.footer import Group, row_groups
 from shstk.schemas.manifest import NAME as MANIFEST
 from shstk.schemas.manifest import Manifest, PluginEntry, TableEntry
 from shstk.schemas.partial import PARTIAL
@@ -159,17 +160,18 @@ def _table(
         yield from changed
         return
     try:
+        groups = row_groups(file)
         with ParquetFile(file) as opened:
             columns = opened.schema
         with ParquetFile(file, _texts(columns)) as opened:
-            found = list(_metadata(file, opened.metadata, entry, columns))
+            found = list(_metadata(file, opened.metadata, groups, entry, columns))
             if file.stem not in TRACED:  # those are read in parts
-                found += _held(file, opened, columns, memory or _memory())
+                found += _held(file, opened, groups, columns, memory or _memory())
             yield from found
             if decode and not found:
                 for batch in opened.iter_batches():
                     batch.validate(full=True)
-    except (OSError, UnicodeDecodeError, pa.ArrowException) as e:
+    except (OSError, ValueError, pa.ArrowException) as e:
         yield Fault(file, f": {e}", _AGAIN)
 
 
@@ -184,6 +186,7 @@ def _fits(columns: pa.Schema, due: pa.Schema) -> bool:
 def _metadata(
     file: Path,
     metadata: Any,
+    groups: list[Group],
     entry: TableEntry | PluginEntry,
     columns: pa.Schema,
 ) -> Iterator[Fault]:
@@ -197,16 +200,16 @@ def _metadata(
     told = [metadata.metadata or {}, *(field.metadata or {} for field in columns)]
     if not all(_is_utf8(word) for pairs in told for pair in pairs.items() for word in pair):
         yield Fault(file, " has metadata that is not UTF-8", _FOREIGN)
-    for group in _groups(metadata):
-        if not 0 <= group.num_rows <= _GROUP_ROWS:
-            yield Fault(file, f" has a row group of {group.num_rows} rows", _FOREIGN)
+    for group in groups:
+        if not 0 <= group.rows <= _GROUP_ROWS:
+            yield Fault(file, f" has a row group of {group.rows} rows", _FOREIGN)
             return
         for field in columns:
             size, width = _size(group, columns, field.name), _width(field.type)
-            if width and not 0 <= size <= 2 * group.num_rows * width + _SLACK:
+            if width and not 0 <= size <= 2 * group.rows * width + _SLACK:
                 yield Fault(
                     file,
-                    f": column {field.name} says it has {size} bytes for {group.num_rows} rows",
+                    f": column {field.name} says it has {size} bytes for {group.rows} rows",
                     _FOREIGN,
                 )
                 return
@@ -220,15 +223,17 @@ def _is_utf8(word: bytes) -> bool:
     return True
 
 
-def _held(file: Path, opened: ParquetFile, columns: pa.Schema, memory: int) -> Iterator[Fault]:
+def _held(
+    file: Path, opened: ParquetFile, groups: list[Group], columns: pa.Schema, memory: int
+) -> Iterator[Fault]:
     """Whether memory can hold a table that is read whole.
 
     A dictionary makes a small file of long strings. A string is no longer than its column is in its
     row group; only if that does not settle it are the strings looked at.
     """
-    groups, texts = _groups(opened.metadata), _texts(columns)
+    texts = _texts(columns)
     fixed = opened.metadata.num_rows * sum(_width(field.type) for field in columns)
-    at_most = sum(g.num_rows * _size(g, columns, name) for g in groups for name in texts)
+    at_most = sum(g.rows * _size(g, columns, name) for g in groups for name in texts)
     if fixed + at_most <= memory:
         return
     needed = fixed + _text_bytes(opened, texts)
@@ -250,15 +255,12 @@ def _text_bytes(opened: ParquetFile, texts: list[str]) -> int:
     return total
 
 
-def _groups(metadata: Any) -> list[Any]:
-    return [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-
-
-def _size(group: Any, columns: pa.Schema, name: str) -> int:
+def _size(group: Group, columns: pa.Schema, name: str) -> int:
     """Bytes of a column in a row group, uncompressed; 0 if a plugin's nested columns hide it."""
-    if group.num_columns != len(columns):
+    if len(group.chunks) != len(columns):
         return 0
-    return int(group.column(columns.get_field_index(name)).total_uncompressed_size)
+    at: int = columns.get_field_index(name)
+    return group.chunks[at].bytes
 
 
 def _texts(columns: pa.Schema) -> list[str]:

@@ -64,6 +64,20 @@ def test_names_that_are_not_utf8(run: Path, tmp_path: Path) -> None:
     assert [shstk_command([c, str(directory)]) for c in ("verify", "check")] == [3, 3]
 
 
+def test_a_footer_that_contradicts_itself(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A column that may be null has levels; this one has them and may not. pyarrow aborts."""
+    directory = tmp_path / "damaged.run"
+    shutil.copytree(run, directory)
+    nullable, not_nullable = (bytes([0x25, kind, 0x18, 3]) + b"ret" for kind in (2, 0))
+    table = (run / "syscalls.parquet").read_bytes()
+    assert table.count(nullable) == 1
+    forged.replace(directory, "syscalls.parquet", table.replace(nullable, not_nullable))
+    assert [shstk_command([c, str(directory)]) for c in ("verify", "check")] == [3, 3]
+    assert "syscalls.parquet" in "".join(capsys.readouterr())
+
+
 def _after(run: Path, table: str, start: int) -> bytes:
     return (run / f"{table}.parquet").read_bytes()[start:]
 
