@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -289,5 +290,15 @@ def test_damaged_traces_make_runs_or_errors(
         data[source.randrange(len(data))] = source.choice(b"0159afx =[]():-\n\0\xff")
     try:
         check(imported(bytes(data)))
+    except ShstkError as error:
+        assert error.exit is Exit.INPUT  # noqa: PT017
+
+
+@pytest.mark.parametrize("field", sorted({f for p in PROBES for f in re.findall(r" (\w+)=", p)}))
+def test_a_trace_without_a_field(field: str, imported: Callable[..., Run]) -> None:
+    """Who records may leave something out of a probe."""
+    changed = [re.sub(rf" {field}=\S+", "", line) for line in lines_of("pthread")]
+    try:
+        imported(changed)
     except ShstkError as error:
         assert error.exit is Exit.INPUT  # noqa: PT017

@@ -86,7 +86,7 @@ class Memory:
         ret = ret - 2**64 if ret >= 2**63 else ret
         failed, shadow = -4096 < ret < 0, bool(told.get("vm_flags", 0) & _VM_SHADOW_STACK)
         length = page_align(told.get("len", 0))
-        flags, prot = told.get("flags"), told.get("prot")
+        flags, prot, offset = told.get("flags"), told.get("prot"), told.get("pgoff")
         self._told.put(
             "mappings",
             task,
@@ -97,7 +97,7 @@ class Memory:
             length=length % 2**64,
             prot=None if prot is None else prot & 0xFFFF_FFFF,
             flags=None if flags is None else flags & 0xFFFF_FFFF,
-            offset=told["pgoff"] * PAGE % 2**64 if told.get("file") else None,
+            offset=offset * PAGE % 2**64 if told.get("file") and offset is not None else None,
             shadow_stack=shadow,
             ret=ret,
         )
