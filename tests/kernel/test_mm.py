@@ -164,6 +164,18 @@ def test_brk() -> None:
     assert (grown, low, shrunk) == (start + 0x3000, start + 0x3000, start + 8)
 
 
+def test_brk_does_not_shrink_over_what_is_unmapped() -> None:
+    """do_brk: an area must lie there, the heap's or another (seen on 6.18)."""
+    result = mapped(
+        "sys 214, 0",
+        "mv s0, a0\nli t0, 0x3000\nadd a0, s0, t0\nli a7, 214\necall",
+        "mv a0, s0\nli a1, 0x3000\nli a7, 215\necall",
+        "mv a0, s0\nli a7, 214\necall",
+    )
+    start, grown, unmapped, kept = returned(result)
+    assert (grown, unmapped, kept) == (start + 0x3000, 0, start + 0x3000)
+
+
 def test_rlimit_as() -> None:
     result = mapped(mmap(0, 16 << 20), shadow(16 << 20), mmap(0, PAGE), rlimits={"AS": 8 << 20})
     assert returned(result) == [ENOMEM, ENOMEM, BASE - 2 * PAGE]

@@ -133,6 +133,15 @@ def test_the_old_place_can_stay_mapped(d: Direct) -> None:
     assert vma.shadow_stack
 
 
+def test_what_stays_mapped_is_not_locked(d: Direct) -> None:
+    """dontunmap_complete: nor is the rest of its area (seen on 6.18)."""
+    area(d, A, 3)
+    d.call("mlock", A, 3 * PAGE)
+    assert d.call("mremap", A + PAGE, PAGE, PAGE, FIXED | DONTUNMAP, B) == B
+    assert areas(d, A) == [(0, 3, 3)]
+    assert [v.start for v in d.mm.vmas if "lo" in v.flags] == [B]
+
+
 @pytest.mark.parametrize(
     ("call", "answer"),
     [

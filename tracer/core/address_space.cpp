@@ -8,6 +8,8 @@ namespace core {
 
 namespace {
 
+bool is_resident(Entry entry) { return frame_of(entry) || (entry & entry_read); }
+
 // The exception that an access to a page raises, or cause_none. As in riscv Linux's page tables, W
 // implies R, and a shadow stack without PROT_WRITE is an ordinary read-only page. An ordinary store
 // or fetch to pte.xwr = 010 (shadow stack) raises an ACCESS fault.
@@ -23,7 +25,11 @@ Cause check(Entry entry, Access access) {
             return writable ? cause_none : cause_store_page;
         case Access::shadow:
             if (shadow_stack) return cause_none;
-            return mapped && writable ? cause_store_access : cause_store_page;
+            // pte.xwr = 001 (read-only) and absent pages are page faults; Linux fills in what is
+            // writable.
+            return mapped && (writable || ((perm & perm_x) && is_resident(entry)))
+                       ? cause_store_access
+                       : cause_store_page;
         case Access::fetch:
             if (shadow_stack) return cause_fetch_access;
             return (perm & perm_x) ? cause_none : cause_fetch_page;
@@ -44,8 +50,6 @@ void check_perm(u8 perm) {
 }
 
 u64 page_of(u64 addr) { return addr >> page_shift; }
-
-bool is_resident(Entry entry) { return frame_of(entry) || (entry & entry_read); }
 
 }  // namespace
 
@@ -354,6 +358,10 @@ u8* AddressSpace::storable(u64 addr, Access kind, Fault& fault) {
     const u64 at = fault.tval = untagged(addr);
     const Entry entry = at < address_limit ? table_.get(page_of(at)) : 0;
     fault.cause = check_page(page_of(at), entry, kind);
+    if (fault.cause == cause_store_access && (perm_of(entry) & perm_w)) {
+        Fault first = fault;  // a page fault, at which Linux fills in the page
+        writable_frame(page_of(at), first);
+    }
     if (fault.cause != cause_none) return nullptr;
     Frame* frame = writable_frame(page_of(at), fault);
     if (!frame) return nullptr;

@@ -376,6 +376,8 @@ class Mm:
             return self.brk
         old_end, new_end = page_up(self.brk), page_up(to)
         if new_end < old_end:
+            if not self.vmas.touching(new_end, old_end):
+                return self.brk  # what was there is unmapped already
             try:
                 self.unmap(k, new_end, old_end - new_end)
             except Errno:

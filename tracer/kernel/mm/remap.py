@@ -171,14 +171,17 @@ def _shrink(r: _Remap) -> None:
 def _move(r: _Remap, vma: Vma, start: int) -> int:
     """move_vma. With an old length of 0 shared memory is mapped a second time."""
     mm, old, size = r.mm, r.old, r.old_length
+    whole = mm.vmas.find(old)
     part = vma.part(old, old + size)
     moved = part._replace(start=start, end=start + size)
     if size:
         mm.vmas.remove(old, old + size)
         mm.move(old, size, start)
         mm.vmas.add(moved)
-    if r.flags & MREMAP_DONTUNMAP:
-        mm.install(r.k, part._replace(flags=part.flags - LOCKED))
+    if r.flags & MREMAP_DONTUNMAP and whole is not None:
+        mm.install(r.k, part)
+        for left in mm.vmas.touching(whole.start, whole.end):  # dontunmap_complete()
+            mm.set_flags(left.start, left.end, frozenset(), LOCKED)
     if r.length > size:
         offset = part.offset_at(old + size)
         mm.install(r.k, moved._replace(start=start + size, end=start + r.length, offset=offset))
@@ -204,4 +207,7 @@ def _move_areas(r: _Remap) -> int:
     return r.to
 
 
-CALLS: Final = (Call("mremap", sys_mremap),)
+# Linux does not merge two areas that had pages of their own before they became neighbours.
+_MERGED: Final = "neighbours of one kind count as one area, wherever their pages came from"
+
+CALLS: Final = (Call("mremap", sys_mremap, why=_MERGED),)
