@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from shstk.corpus.cell import Cell, Subject
-from shstk.corpus.contents import contents
+from shstk.corpus.contents import contents, contents_of_image
+from shstk.corpus.image import Image, check, find_firmware
 from shstk.schemas.errors import UsageError
 from shstk.schemas.extensions import DEFAULT_CPU
 from shstk.schemas.machine import CFI_MODES, QUANTUM
 from shstk.schemas.nearest import did_you_mean
-from shstk.schemas.revisions import COMPARED, resolve
+from shstk.schemas.revisions import COMPARED, REVISIONS, resolve
 from shstk.sweep.seeds import Judging
 from shstk.tracer.options import check_cpu
 
@@ -33,8 +34,11 @@ class HostLimits:
 
 @dataclass(frozen=True)
 class Campaign:
+    """images: real kernels, each with its seeds."""
+
     subjects: tuple[Subject, ...]
     kernels: tuple[str, ...] = COMPARED
+    images: tuple[tuple[Image, tuple[int, ...]], ...] = ()
     cpus: tuple[str, ...] = (DEFAULT_CPU,)
     seeds: tuple[int, ...] = (0,)
     quanta: tuple[tuple[int, int], ...] = (QUANTUM,)
@@ -46,12 +50,18 @@ class Campaign:
     @property
     def cells(self) -> list[Cell]:
         """Every combination, a kernel after the other: the rows of a kernel are stored together."""
-        return [
+        modelled = [
             Cell(subject, kernel, cpu, seed, quantum, self.instructions, self.disk, self.judging)
             for kernel, subject, cpu, quantum, seed in product(
                 self.kernels, self.subjects, self.cpus, self.quanta, self.seeds
             )
         ]
+        booted = [
+            Cell(subject, one.name, cpu, seed, disk=self.disk, judging=self.judging, image=one)
+            for one, seeds in self.images
+            for subject, cpu, seed in product(self.subjects, self.cpus, seeds)
+        ]
+        return modelled + booted
 
 
 class _Wrong(ValueError):
@@ -66,9 +76,7 @@ def load(path: Path) -> Campaign:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {error}", "it is not TOML") from error
     folder = path.parent.resolve()
-    programs = table.pop("program", [])
-    if not isinstance(programs, list) or not all(isinstance(one, dict) for one in programs):
-        raise UsageError(f"{path}: program is no list of tables", "[[program]] begins each")
+    programs, booted = (_tables(path, table, name) for name in ("program", "image"))
     top = _read(f"{path}", table, _TOP, folder)
     limits = _read(f"{path}: limits", top.pop("limits", {}), _LIMITS, folder)
     judging = _read(f"{path}: judge", top.pop("judge", {}), _JUDGE, folder)
@@ -78,11 +86,58 @@ def load(path: Path) -> Campaign:
         subjects |= dict.fromkeys(_subjects(where, _read(where, one, _PROGRAM, folder), folder))
     if not subjects:
         raise UsageError(f"{path} names no program", '[[program]] files = ["bin/*.elf"]')
+    images = _images(path, booted, folder, top.get("seeds", (0,)))
+    if not (images or top.get("kernels", COMPARED)):
+        raise UsageError(f"{path} names no kernel", 'kernels = ["7.2"], or an [[image]]')
+    if images and any(subject.enable_cfi != CFI_MODES[0] for subject in subjects):
+        raise UsageError(
+            f"{path}: enable-cfi is not possible with an image",
+            "the model's loader does it; give such programs a file of their own",
+        )
     of_guest = {name: limits.pop(name) for name in ("instructions", "disk") if name in limits}
     given: dict[str, Any] = {
         name: tuple(dict.fromkeys(values)) for name, values in top.items()
     } | of_guest
-    return Campaign(tuple(subjects), host=HostLimits(**limits), judging=Judging(**judging), **given)
+    return Campaign(
+        tuple(subjects),
+        images=images,
+        host=HostLimits(**limits),
+        judging=Judging(**judging),
+        **given,
+    )
+
+
+def _tables(path: Path, table: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    found = table.pop(name, [])
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise UsageError(f"{path}: {name} is no list of tables", f"[[{name}]] begins each")
+    return found
+
+
+def _images(
+    path: Path, tables: list[dict[str, Any]], folder: Path, seeds: tuple[int, ...]
+) -> tuple[tuple[Image, tuple[int, ...]], ...]:
+    """Raises UsageError, BadImage, BadRecording and NoQemu."""
+    found: dict[str, tuple[Image, tuple[int, ...]]] = {}
+    for number, table in enumerate(tables, 1):
+        where = f"{path}: image {number}"
+        one = _read(where, table, _IMAGE, folder)
+        own = one.pop("seeds", seeds)
+        if "file" not in one:
+            raise UsageError(f"{where} has no file", 'file = "arch/riscv/boot/Image"')
+        image = Image(**{"name": Path(one["file"]).name} | one)
+        if image.name in found or image.name.partition(",")[0] in REVISIONS:
+            raise UsageError(
+                f"{where}: there is another kernel {image.name}", "name = tells them apart"
+            )
+        check(image)
+        image = replace(image, firmware=find_firmware(image.firmware))
+        try:
+            image = replace(image, contents=contents_of_image(image))
+        except OSError as error:
+            raise UsageError(f"{where}: {error.filename}: {error.strerror}") from error
+        found[image.name] = image, tuple(dict.fromkeys(own))
+    return tuple(found.values())
 
 
 def _subjects(where: str, one: dict[str, Any], folder: Path) -> list[Subject]:
@@ -107,7 +162,7 @@ def _subjects(where: str, one: dict[str, Any], folder: Path) -> list[Subject]:
                 binds=tuple((str(host), guest) for host, guest in binds),
                 env=tuple(one.get("env", {}).items()),
                 cwd=one.get("cwd", "/"),
-                enable_cfi=one.get("enable-cfi", CFI_MODES[0]),
+                enable_cfi=one.get("enable_cfi", CFI_MODES[0]),
                 contents=contents(file, stdin, root, tuple(host for host, _ in binds)),
             )
             for file in found
@@ -129,7 +184,7 @@ def _read(
             hint = f"{did_you_mean(name, known)} there are {', '.join(known)}".strip()
             raise UsageError(f"{where}: unknown key {name!r}", hint)
         try:
-            found[name.replace("-", "_") if known is _JUDGE else name] = known[name](value, folder)
+            found[name.replace("-", "_")] = known[name](value, folder)
         except _Wrong as error:
             raise UsageError(f"{where}: {name} is not {error}") from None
     return found
@@ -181,7 +236,33 @@ def _mode(value: Any, folder: Path) -> str:
 
 
 def _kernels(value: Any, folder: Path) -> tuple[str, ...]:
-    return tuple(resolve(name).name for name in _texts(value, folder))
+    """None are enough where there are images."""
+    return tuple(resolve(name).name for name in _texts(value, folder)) if value != [] else ()
+
+
+def _revision(value: Any, folder: Path) -> str:
+    return resolve(_text(value, folder)).name
+
+
+def _file(value: Any, folder: Path) -> str:
+    return str(_path(value, folder))
+
+
+def _command(value: Any, folder: Path) -> str:
+    """A program, or the name of one on PATH."""
+    return _file(value, folder) if "/" in _text(value, folder) else str(value)
+
+
+def _name(value: Any, folder: Path) -> str:
+    if not _text(value, folder) or not value.isprintable():
+        raise _Wrong("a name")
+    return str(value)
+
+
+def _user(value: Any, folder: Path) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**32:
+        raise _Wrong("the number of a user")
+    return value
 
 
 def _cpus(value: Any, folder: Path) -> tuple[str, ...]:
@@ -260,6 +341,18 @@ _PROGRAM: Final[_Readers] = {
     "env": _env,
     "cwd": _text,
     "enable-cfi": _mode,
+}
+_IMAGE: Final[_Readers] = {
+    "file": _file,
+    "name": _name,
+    "vmlinux": _file,
+    "system-map": _file,
+    "firmware": _file,
+    "qemu": _command,
+    "kernel": _revision,
+    "append": _text,
+    "user": _user,
+    "seeds": _seeds,
 }
 _LIMITS: Final[_Readers] = {
     "instructions": _count,

@@ -1,4 +1,5 @@
 """One cell of a campaign: a program under one kernel, CPU, seed and quantum, and how it is judged.
+The kernel is a revision of the model, or a real kernel's Image, which has no quantum.
 
 A cell has two keys. `run` names the execution: all that the recorded run depends on. `key` names
 the judged cell: the execution, how it is judged, and the build of the tool that does both. Paths of
@@ -14,12 +15,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from shstk.corpus.image import Image
 from shstk.schemas.extensions import DEFAULT_CPU
 from shstk.schemas.machine import CFI_MODES, QUANTUM
 from shstk.schemas.revisions import DEFAULT_REVISION, resolve
 from shstk.schemas.tables import DERIVABLE
 from shstk.sweep.seeds import Judging
 from shstk.tracer.options import GuestArguments
+from shstk.tracer.realkernel.options import DEFAULT_EVENTS_LIMIT, RealOptions
 
 _KEY: Final = 32  # hex digits
 
@@ -56,7 +59,8 @@ class Subject:
 
 @dataclass(frozen=True)
 class Cell:
-    """instructions, disk: the limits that end a run in the same place everywhere."""
+    """kernel: a revision, or the name of `image`. instructions, disk: the limits that end a run in
+    the same place everywhere; disk is of an image's events."""
 
     subject: Subject
     kernel: str = DEFAULT_REVISION
@@ -66,6 +70,13 @@ class Cell:
     instructions: int | None = None
     disk: int | None = None
     judging: Judging = field(default_factory=Judging)
+    image: Image | None = None
+
+    @property
+    def slices(self) -> str:
+        """The quantum, as people write it."""
+        low, high = self.quantum
+        return "" if self.image else f"{low}:{high}"
 
     @property
     def guest(self) -> GuestArguments:
@@ -76,7 +87,7 @@ class Cell:
             cpu=self.cpu,
             seed=self.seed,
             quantum=self.quantum,
-            stdin=Path(subject.stdin).read_bytes() if subject.stdin else b"",
+            stdin=self._stdin,
             root=subject.root,
             binds=[(host, guest, False) for host, guest in subject.binds],
             env=dict(subject.env),
@@ -85,15 +96,51 @@ class Cell:
             max_instructions=self.instructions,
         )
 
+    def machine(self, image: Image, out: Path) -> RealOptions:
+        """The argument of shstk.record_real_kernel. Who executes the cell limits its time."""
+        subject = self.subject
+        return RealOptions(
+            files=image.files,
+            program=subject.program,
+            argv=subject.argv,
+            kernel=image.kernel,
+            out=out,
+            firmware=Path(image.firmware) if image.firmware else None,
+            qemu=image.qemu,
+            cpu=self.cpu,
+            append=image.append,
+            root=Path(subject.root) if subject.root else None,
+            binds=[(host, guest, False) for host, guest in subject.binds],
+            env=dict(subject.env),
+            stdin=self._stdin,
+            cwd=subject.cwd,
+            seed=self.seed,
+            uid=image.user,
+            timeout=float("inf"),
+            events_limit=DEFAULT_EVENTS_LIMIT if self.disk is None else self.disk,
+        )
+
+    @property
+    def _stdin(self) -> bytes:
+        return Path(self.subject.stdin).read_bytes() if self.subject.stdin else b""
+
+    @property
+    def _kernel(self) -> list[Any]:
+        """What the run depends on of the kernel."""
+        if (image := self.image) is not None:
+            return [image.name, image.kernel, image.append, image.user, image.contents]
+        row = resolve(self.kernel)
+        return [row.name, row.release, {n: s.value for n, s in row.settings.items()}]
+
     @property
     def run(self) -> str:
         """The key of the execution."""
-        row = resolve(self.kernel)
         seen = asdict(self) | {
             "subject": asdict(self.subject) | {"program": self.subject.name, "stdin": ""},
-            "kernel": [row.name, row.release, {n: s.value for n, s in row.settings.items()}],
+            "kernel": self._kernel,
             "judging": None,
         }
+        del seen["image"]
         seen["subject"] |= {"root": bool(self.subject.root)}
         seen["subject"] |= {"binds": [guest for _, guest in self.subject.binds]}
         return _digest(seen)
@@ -111,9 +158,9 @@ class Cell:
         """What reproduces the cell in a shell: it records the run, and judges it."""
         subject, judging = self.subject, self.judging
         out = f"{Path(subject.program).stem}.{self.run[:8]}.run"
-        low, high = self.quantum
-        words = ["shstk", "record", "--kernel", self.kernel, "--seed", str(self.seed)]
-        words += ["--quantum", f"{low}:{high}"] if self.quantum != QUANTUM else []
+        kernel = self.image.words if self.image else ["--kernel", self.kernel]
+        words = ["shstk", "record", *kernel, "--seed", str(self.seed)]
+        words += ["--quantum", self.slices] if self.quantum != QUANTUM else []
         words += ["--cpu", self.cpu] if self.cpu != DEFAULT_CPU else []
         if subject.enable_cfi != CFI_MODES[0]:
             words += ["--enable-cfi", subject.enable_cfi]
@@ -125,7 +172,9 @@ class Cell:
             words += ["--env", f"{name}={value}"]
         if self.instructions is not None:
             words += ["--max-instructions", str(self.instructions)]
-        if self.disk is not None:  # by the tables that execute.py records
+        if self.disk is not None and self.image:
+            words += ["--events-limit", str(self.disk)]
+        elif self.disk is not None:  # by the tables that execute.py records
             words += ["--max-size", str(self.disk), "--trace", ",".join(DERIVABLE)]
         words += ["--stdin", subject.stdin or "/dev/null", "-o", out]
         check = ["shstk", "check", out]
@@ -141,7 +190,7 @@ class Cell:
 def from_json(text: str) -> Cell:
     """A cell as `to_json` wrote it."""
     whole: dict[str, Any] = json.loads(text)
-    subject, judging = whole["subject"], whole["judging"]
+    subject, judging, image = whole["subject"], whole["judging"], whole.get("image")
     for name in ("binds", "env"):
         subject[name] = tuple(tuple(pair) for pair in subject[name])
     return Cell(
@@ -149,6 +198,7 @@ def from_json(text: str) -> Cell:
         | {
             "subject": Subject(**subject | {"argv": tuple(subject["argv"])}),
             "quantum": tuple(whole["quantum"]),
+            "image": Image(**image) if image else None,
             "judging": Judging(
                 **judging
                 | {

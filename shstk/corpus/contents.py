@@ -10,7 +10,10 @@ from pathlib import Path
 
 from shstk import replay, schemas, tracer
 from shstk.corpus.cell import Subject
+from shstk.corpus.image import Image
 from shstk.tracer import _core
+from shstk.tracer.realkernel import qemu
+from shstk.tracer.realkernel.build import SOURCES
 
 
 def contents(program: Path, stdin: Path | None, root: Path | None, binds: tuple[Path, ...]) -> str:
@@ -29,6 +32,14 @@ def contents_of(subject: Subject) -> str:
     return contents(program, stdin, root, tuple(Path(host) for host, _ in subject.binds))
 
 
+def contents_of_image(image: Image) -> str:
+    """What `contents` of an image should be now. Raises NoQemu and OSError."""
+    whole = hashlib.sha256(qemu.find(image.qemu).name.encode())
+    for path in image.paths:
+        whole.update(b"\0" + (digest(Path(path)).encode() if path else b"-"))
+    return whole.hexdigest()
+
+
 @cache
 def tool_build() -> str:
     """The digest of the code that records and judges. A machine that compiled the C++ part with
@@ -38,6 +49,8 @@ def tool_build() -> str:
         for folder in package.__path__:
             for file in sorted(Path(folder).rglob("*.py")):
                 whole.update(f"\0{file.relative_to(folder)}\0".encode() + file.read_bytes())
+    for file in sorted((*SOURCES.glob("*.[ch]"), *SOURCES.parent.glob("*.elf"))):
+        whole.update(f"\0{file.name}\0".encode() + file.read_bytes())  # QEMU's plugin, and init
     return whole.hexdigest()[:16]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import shstk
 from shstk.corpus.cell import Cell
-from shstk.corpus.contents import contents_of
+from shstk.corpus.contents import contents_of, contents_of_image
 from shstk.corpus.rows import CELL
 from shstk.replay.baseline import identities
 from shstk.replay.causes import listed
@@ -38,7 +38,6 @@ class Job:
 def row_of(job: Job, outcome: str, message: str = "") -> dict[str, Any]:
     """A row of a cell that has no results."""
     cell = job.cell
-    low, high = cell.quantum
     return dict.fromkeys(CELL.names) | {
         "key": job.key,
         "run": cell.run,
@@ -47,7 +46,7 @@ def row_of(job: Job, outcome: str, message: str = "") -> dict[str, Any]:
         "kernel": cell.kernel,
         "cpu": cell.cpu,
         "seed": cell.seed,
-        "quantum": f"{low}:{high}",
+        "quantum": cell.slices,
         "spec": cell.to_json(),
         "outcome": outcome,
         "message": message,
@@ -83,21 +82,9 @@ def execute(job: Job, scratch: Path) -> dict[str, Any]:
 
 
 def _results(job: Job, out: Path) -> dict[str, Any]:
-    cell, subject = job.cell, job.cell.subject
-    place = job.kept
-    if place is None:
-        _unchanged(cell)
-        most = MAX_SIZE if cell.disk is None else cell.disk
-        place = shstk.record(
-            subject.program,
-            *subject.argv,
-            out=out,
-            trace=DERIVABLE,  # the rules read them at once
-            max_size=most,
-            **cell.guest,
-        ).path
+    place = job.kept or _recorded(job.cell, out)
     run = shstk.open(place, verify=job.kept is not None)
-    report = cell.judging(run)
+    report = job.cell.judging(run)
     schedule = run.manifest.tables.get("sched")
     return {
         "ending": str(report.ended or _exited(run)),
@@ -111,11 +98,27 @@ def _results(job: Job, out: Path) -> dict[str, Any]:
     }
 
 
+def _recorded(cell: Cell, out: Path) -> Path:
+    _unchanged(cell)
+    if cell.image is not None:
+        return shstk.record_real_kernel(cell.machine(cell.image, out)).path
+    return shstk.record(
+        cell.subject.program,
+        *cell.subject.argv,
+        out=out,
+        trace=DERIVABLE,  # the rules read them at once
+        max_size=MAX_SIZE if cell.disk is None else cell.disk,
+        **cell.guest,
+    ).path
+
+
 def _unchanged(cell: Cell) -> None:
     """A program that was built anew since the plan was made is another cell. (A tree is read once
     in a process: what changes in it meanwhile isn't noticed.)"""
     if contents_of(cell.subject) != cell.subject.contents:
         raise ShstkError(f"{cell.subject.command}: a file has changed since the plan was made")
+    if cell.image is not None and contents_of_image(cell.image) != cell.image.contents:
+        raise ShstkError(f"{cell.image.name}: a file, or QEMU, is not that of the plan")
 
 
 def _exited(run: Run) -> str:

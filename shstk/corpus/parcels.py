@@ -65,6 +65,7 @@ def paths(job: Job) -> list[Path]:
     subject = job.cell.subject
     named = [subject.root or subject.program, *(host for host, _ in subject.binds)]
     named += [subject.stdin] if subject.stdin else []
+    named += [path for path in job.cell.image.paths if path] if job.cell.image else []
     kept = [job.kept] if job.kept else []
     return [*map(Path, named), *job.cell.judging.rules_from, *kept]
 
@@ -87,6 +88,11 @@ def moved(job: Job, places: Mapping[Path, Path]) -> Job:
     judging = replace(judging, rules_from=tuple(places[file] for file in judging.rules_from))
     return replace(
         job,
-        cell=replace(cell, subject=subject, judging=judging),
+        cell=replace(
+            cell,
+            subject=subject,
+            judging=judging,
+            image=cell.image.moved(there) if cell.image else None,
+        ),
         kept=places[job.kept] if job.kept else None,
     )

@@ -2,7 +2,8 @@
 
 It is searched in this order, each step with what the ones before it found: the default quantum, the
 smallest seed, the fewest arguments, the shortest input, and the fewest switches that show the cause
-on top of a revision that does not. Every trial is a recorded and judged run.
+on top of a revision that does not. Every trial is a recorded and judged run. A real kernel's Image
+has no switches and no quantum.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
+from shstk.corpus.campaign import HostLimits
 from shstk.corpus.cell import Cell
 from shstk.corpus.contents import contents_of
-from shstk.corpus.execute import Job, execute
+from shstk.corpus.execute import Job
+from shstk.corpus.pool import Pool, pool
 from shstk.corpus.store import Store
 from shstk.schemas.errors import ShstkError, UsageError
 from shstk.schemas.machine import QUANTUM
@@ -23,14 +26,15 @@ from shstk.schemas.revisions import COMPARED, resolve
 
 T = TypeVar("T")
 _SEEDS: Final = 100  # that are tried
+_LONGER: Final = 10  # times the campaign's cell
 _LETTERS: Final = 256  # of an argument or of the input: of more, no single ones are left out
 
 
 @dataclass(frozen=True)
 class Reduced:
     """cell: shows the cause with the least. clean: the revision that does not, and switches: which
-    of the cell's kernel show it there; both empty if every revision of COMPARED shows it. tried:
-    runs."""
+    of the cell's kernel show it there; both empty if every revision of COMPARED shows it, and for
+    an image. tried: runs."""
 
     cell: Cell
     clean: str
@@ -44,17 +48,26 @@ def reduce(
     out: Path,
     *,
     clean: str | None = None,
+    patience: float = 60.0,
     on_trial: Callable[[int], None] = lambda tried: None,
 ) -> Reduced:
     """cause: the first digits of its id. out: where a shorter input is written. clean: the revision
     that has the switches otherwise; by default the last of COMPARED that does not show the cause.
+    patience: seconds, added to ten times what the cell took, after which a trial hangs.
+
     Raises UsageError if the campaign has no such cause, and ShstkError if it does not show again.
     """
-    cell, wanted = _first(store, cause)
-    shows = _Trials(wanted, on_trial)
+    cell, seconds, wanted = _first(store, cause)
+    if cell.image and clean:
+        raise UsageError(f"{cell.image.name} is an Image: it has no switches", "without --clean")
+    with pool(1, HostLimits(_LONGER * seconds + patience)) as processes:
+        return _reduced(cell, _Trials(processes, wanted, on_trial), out, clean)
+
+
+def _reduced(cell: Cell, shows: _Trials, out: Path, clean: str | None) -> Reduced:
     if not shows(cell):
         raise ShstkError(
-            f"cause {wanted} does not show in what the campaign ran",
+            f"cause {shows.cause} does not show in what the campaign ran",
             "the program, or shstk, has changed since: run the campaign again",
         )
     if cell.quantum != QUANTUM and shows(replace(cell, quantum=QUANTUM)):
@@ -66,7 +79,7 @@ def reduce(
     )
     cell = _with_fewer_arguments(cell, shows)
     cell = _with_less_input(cell, shows, out)
-    under, switches = _switches(cell, shows, clean)
+    under, switches = ("", ()) if cell.image else _switches(cell, shows, clean)
     if switches:
         cell = replace(cell, kernel=",".join([under, *switches]))
     return Reduced(cell, under, switches, shows.tried)
@@ -93,8 +106,8 @@ def least(items: Sequence[T], shows: Callable[[Sequence[T]], bool]) -> list[T]:
 class _Trials:
     """Whether a cell shows the cause; each cell is executed once."""
 
-    def __init__(self, cause: str, on_trial: Callable[[int], None]) -> None:
-        self._cause, self._on_trial = cause, on_trial
+    def __init__(self, processes: Pool, cause: str, on_trial: Callable[[int], None]) -> None:
+        self._processes, self.cause, self._on_trial = processes, cause, on_trial
         self._known: dict[str, bool] = {}
 
     @property
@@ -104,22 +117,24 @@ class _Trials:
     def __call__(self, cell: Cell) -> bool:
         key = cell.run
         if key not in self._known:
-            with tempfile.TemporaryDirectory(prefix="shstk-reduce-") as scratch:
-                row = execute(Job(cell, key), Path(scratch))
-            self._known[key] = any(found["cause"] == self._cause for found in row["findings"])
+            (done,) = self._processes.work([Job(cell, key)])
+            self._known[key] = any(found["cause"] == self.cause for found in done.row["findings"])
             self._on_trial(self.tried)
         return self._known[key]
 
 
-def _first(store: Store, cause: str) -> tuple[Cell, str]:
-    """The cell that shows a cause with the fewest arguments and the smallest seed."""
+def _first(store: Store, cause: str) -> tuple[Cell, float, str]:
+    """The cell that shows a cause with the fewest arguments and the smallest seed, a model's rather
+    than an image's; the seconds that it took; the cause."""
     found = store.findings.filter("root").select("key", "cause").unique().collect()
     ids = sorted({name for name in found["cause"] if name.startswith(cause)})
     if len(ids) != 1:
         what = f"{len(ids)} causes begin with" if ids else "no cause is"
         raise UsageError(f"{store.where}: {what} {cause!r}", "shstk corpus report lists them")
     cells = [store.plan[key] for key in found.filter(cause=ids[0])["key"]]
-    return min(cells, key=lambda c: (len(c.subject.argv), c.seed, c.run)), ids[0]
+    first = min(cells, key=lambda c: (c.image is not None, len(c.subject.argv), c.seed, c.run))
+    (seconds,) = store.cells.filter(run=first.run).select("seconds").collect()["seconds"].head(1)
+    return first, seconds, ids[0]
 
 
 def _with_fewer_arguments(cell: Cell, shows: Callable[[Cell], bool]) -> Cell:

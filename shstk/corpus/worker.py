@@ -30,6 +30,7 @@ def main(pipe: Connection, scratch: Path, memory: int) -> None:
     # they use, but map it without permissions. glibc's arenas, one a thread, are counted.
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.environ["TMPDIR"] = str(scratch)  # where nothing is left of a worker that is killed
     os.environ["POLARS_MAX_THREADS"] = "1"  # the workers are what runs in parallel
     from shstk.corpus.execute import execute
 

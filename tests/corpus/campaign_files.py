@@ -35,6 +35,8 @@ GUESTS = {
         quiet: exit 0
     """,
     "endless": "again: j again",
+    # leaks if it has an argument, and never ends without one
+    "needs": "ld t0, 0(sp)\nli t1, 1\nagain: beq t0, t1, again\nenable\nexit 0",
     # mmap(0, 1G, READ|WRITE, PRIVATE|ANONYMOUS), every page written, again and again
     "eater": """
         more: sys 222, 0, 0x40000000, 3, 0x22, -1, 0

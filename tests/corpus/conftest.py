@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,3 +35,19 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(command, check=False, capture_output=True, timeout=300)
     assert len(rows(folder / "CORPUS.store")) == 48
     return folder
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """The sums of what the tests that kill have counted (record_property)."""
+    if not config.getoption("--whole"):
+        return
+    sums, campaigns = Counter[str](), 0
+    for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")):
+        if report.user_properties:
+            campaigns += 1
+            sums.update(dict(report.user_properties))
+    if campaigns:
+        told = ", ".join(f"{number:,} {name}" for name, number in sums.items())
+        terminalreporter.write_line(f"{campaigns} campaigns: {told}")

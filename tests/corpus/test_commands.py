@@ -13,7 +13,7 @@ import pytest
 from campaign_files import corpus, rows
 
 from shstk.__main__ import run
-from shstk.corpus.reduce import least
+from shstk.corpus.reduce import least, reduce
 from shstk.corpus.store import Store
 
 
@@ -149,6 +149,17 @@ def test_the_least_input_that_shows_a_cause(
     code, found = told(f"reduce reading {cause['cause']} --clean 7.3 --input small", capfd)
     assert (code, found["command"]) == (0, "reads < small")
     assert Path("small").read_bytes() == b"x"
+
+
+def test_a_trial_that_never_ends_does_not_show_it(tmp_path: Path) -> None:
+    file = corpus(tmp_path, 'kernels = ["v6"]', "needs")
+    file.write_text(f'{file.read_text()}args = [["-v", "x"]]\n')
+    run(["corpus", "run", str(file), "-j", "1"])
+    store = Store(tmp_path / "CORPUS.store")
+    (cause,) = store.findings.collect()["cause"]
+    found = reduce(store, cause, tmp_path / "input", clean="7.3", patience=1)
+    assert found.cell.subject.argv == ("",)
+    assert found.switches == ("release_hook=exit_thread",)
 
 
 def test_a_damaged_batch_is_told(place: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,11 +28,14 @@ def children(pid: int) -> list[int]:
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("seed", range(100))
-def test_kill_9_and_resume(undisturbed: Path, tmp_path: Path, seed: int) -> None:
+def test_kill_9_and_resume(
+    undisturbed: Path, tmp_path: Path, seed: int, record_property: Callable[[str, int], None]
+) -> None:
+    """What it counts is told at the end of `pytest --whole` (conftest.py)."""
     dice = random.Random(seed)
     command = [*RUN, undisturbed / "CORPUS.toml", "-o", tmp_path / "store"]
     until = time.monotonic() + 150
-    killings = 0
+    killings, drivers = 0, -1
     while time.monotonic() < until:
         driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         # The first one or two drivers are killed; workers are killed until a few have been.
@@ -46,12 +50,20 @@ def test_kill_9_and_resume(undisturbed: Path, tmp_path: Path, seed: int) -> None
         if driver.poll() is None:
             driver.kill()
         driver.wait()
+        drivers += 1
         if driver.returncode == 1:
             break
         assert driver.returncode == -signal.SIGKILL
     assert driver.returncode == 1
     assert killings
-    assert rows(tmp_path / "store") == rows(undisturbed / "CORPUS.store")
+    mine, expected = rows(tmp_path / "store"), rows(undisturbed / "CORPUS.store")
+    record_property("drivers killed", drivers)
+    record_property("workers killed", killings)
+    record_property("cells", len(mine))
+    record_property("lost", sum(row not in mine for row in expected))
+    record_property("there twice", len(mine) - len({row["key"] for row in mine}))
+    record_property("executed twice", Store(tmp_path / "store").every().collect().height - 48)
+    assert mine == expected
 
 
 def test_ctrl_c_keeps_what_is_done(undisturbed: Path, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def command(corpus: Path, store: str | None, format: str) -> None:
             cell.subject.command,
             cell.kernel,
             cell.cpu,
-            ":".join(map(str, cell.quantum)),
+            cell.slices,
             cell.seed,
             done.get(key, "to do"),
         ]

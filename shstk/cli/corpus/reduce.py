@@ -58,7 +58,7 @@ def command(store: str, cause: str, clean: str | None, out: Path, format: str) -
         "command": found.cell.subject.command,
         "kernel": found.cell.kernel,
         "seed": found.cell.seed,
-        "quantum": ":".join(map(str, found.cell.quantum)),
+        "quantum": found.cell.slices,
         "clean": found.clean or None,
         "switches": list(found.switches),
         "runs": found.tried,
@@ -69,6 +69,8 @@ def command(store: str, cause: str, clean: str | None, out: Path, format: str) -
         return
     if found.switches:
         click.echo(f"{found.clean} does not show it, but with {' and '.join(found.switches)}:")
+    elif found.cell.image:
+        click.echo(f"{found.cell.kernel} is an Image: it has no switches to turn")
     elif found.clean:
         click.echo(f"{found.clean} does not show it, whatever of {found.cell.kernel} it gets")
     else:
