@@ -8,6 +8,7 @@ import click
 
 from shstk.cli.common import RunPath, format_option, open_run, pager_option
 from shstk.cli.configured import judge, judging_options, program_of, told
+from shstk.cli.confined import confine_reading
 from shstk.cli.terminal import look, show_text
 from shstk.render import write_rows
 from shstk.schemas.errors import Exit, UsageError
@@ -90,6 +91,7 @@ def command(
     from shstk.replay.report import render
     from shstk.replay.rules.own import catalogue
 
+    confine_reading(write_baseline, own_code=rules_from, verbose=verbose)
     if show_config:
         programs = dict.fromkeys(program_of(open_run(path)) for path in runs)
         write_rows(["key", "value", "from"], told(ctx, _CONFIGURED, programs), "text")

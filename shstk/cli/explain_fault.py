@@ -7,6 +7,7 @@ import click
 
 from shstk import render
 from shstk.cli.common import Seq, format_option, open_run, run_argument
+from shstk.cli.confined import confine_reading
 
 _SHOWN: Final = 20  # faults in full
 
@@ -26,6 +27,7 @@ def command(run: Path, seq: int | None, every: bool, format: str) -> None:
     from shstk.replay.explain import chosen, explanations
     from shstk.replay.explain.text import as_json, text
 
+    confine_reading()
     opened = open_run(run)
     faults = chosen(opened, seq, every=every)
     if format == "json":

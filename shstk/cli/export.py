@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from shstk.cli.common import format_option, open_run, run_argument
+from shstk.cli.confined import confine_reading
 
 
 @click.command()
@@ -19,6 +20,7 @@ def command(run: Path, format: str, out: Path | None, force: bool) -> None:
     """
     from shstk.exporting import export
 
+    confine_reading(out or Path("here"))
     opened = open_run(run)
     target = out or Path(f"{opened.name.removesuffix('.run')}.{format}")
     written = export(opened, target, format, force)

@@ -12,6 +12,7 @@ import click
 
 from shstk import render
 from shstk.cli.common import Seq, SyscallNames, Window, format_option, open_run, run_argument
+from shstk.cli.confined import confine_reading
 from shstk.cli.escaping import Escaping
 from shstk.cli.terminal import Progress, look, show_warnings
 from shstk.schemas import seq as positions
@@ -101,6 +102,7 @@ def command(
     """
     from shstk import log
 
+    confine_reading(output)
     opened = open_run(run)
     wanted = log.Wanted(
         tids, pids, calls, span, around, context, ["syscalls"] * (calls is not None) + ["cfi"] * cfi

@@ -6,6 +6,7 @@ import click
 
 from shstk import render
 from shstk.cli.common import format_option, open_run, run_argument
+from shstk.cli.confined import confine_reading
 from shstk.cli.terminal import working
 
 
@@ -30,6 +31,8 @@ def command(run: Path, sql: str, allow_files: bool, format: str) -> None:
     """
     from shstk.sql import query
 
+    if not allow_files:  # a URL takes the network
+        confine_reading()
     opened = open_run(run)
     with working("answering"):
         answer = query(opened, sql, allow_files)

@@ -8,6 +8,7 @@ import click
 import shstk
 from shstk.cli.common import open_run, runs_argument
 from shstk.cli.configured import judge, judging_options
+from shstk.cli.confined import confine_reading
 from shstk.cli.terminal import working
 from shstk.schemas.errors import Exit
 
@@ -36,6 +37,7 @@ def command(
 
     Exit code 1 if any rule is violated.
     """
+    confine_reading(output, own_code=how["rules_from"])
     opened = [open_run(path) for path in runs]
     judged = [judge(ctx, run, **how) for run in opened]
     with working(f"drawing {output}"):

@@ -9,6 +9,7 @@ import click
 import shstk
 from shstk import render
 from shstk.cli.common import Address, Seq, format_option, open_run, run_argument
+from shstk.cli.confined import confine_reading
 from shstk.cli.terminal import working
 from shstk.replay.decode import size
 from shstk.schemas import seq as positions
@@ -31,6 +32,7 @@ def command(run: Path, addr: int | None, at: int | None, format: str) -> int:
     With ADDR, only the stack that contains it; exit code 1 if none does. `deepest` is the most
     bytes ever in use. `others` are tasks on a stack that is not their own.
     """
+    confine_reading()
     opened = open_run(run)
     when = f" at {positions.show(at)}" if at is not None else ""
     if at is not None:

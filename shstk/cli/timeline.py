@@ -8,6 +8,7 @@ import click
 import shstk
 from shstk.cli.common import Window, open_run, run_argument
 from shstk.cli.configured import judge, judging_options
+from shstk.cli.confined import confine_reading
 from shstk.cli.terminal import working
 
 
@@ -54,6 +55,7 @@ def command(
     One instruction is a microsecond: 1364.1 is at 1.364001 ms. The file is named after the run
     unless -o is given.
     """
+    confine_reading(output or Path("here"), own_code=how["rules_from"])
     opened = open_run(run)
     target = output or Path(f"{opened.name.removesuffix('.run')}.pftrace")
     report = judge(ctx, opened, **how)

@@ -43,6 +43,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     pipe: Connection
     scratch: Path
+    confined: bool
     ready: bool = False
     job: Job | None = None
     deadline: float = field(default=float("inf"))
@@ -95,13 +96,23 @@ class Pool:
     def _hand_out(self, todo: deque[Job]) -> None:
         busy = sum(one.job is not None for one in self._workers)
         while len(self._workers) < min(self._most, busy + len(todo)):
-            self._workers.append(_started(self._base / str(next(self._names)), self._limits))
-        for one in self._workers:
-            if one.ready and one.job is None and todo:
+            self._start(todo)
+        for one in list(self._workers):
+            if one.confined and one.job is None and todo and todo[0].cell.image:
+                self._workers.remove(one)
+                _end(one)
+                self._start(todo)
+            elif one.ready and one.job is None and todo:
                 one.job = todo.popleft()
                 one.deadline = time.monotonic() + self._limits.seconds
                 with suppress(OSError):  # it has died: its pipe's end tells
                     one.pipe.send(one.job)
+
+    def _start(self, todo: Iterable[Job]) -> None:
+        """A worker for these jobs. One that boots Images is not confined: QEMU is the wall."""
+        confined = not any(job.cell.image for job in todo)
+        scratch = self._base / str(next(self._names))
+        self._workers.append(_started(scratch, self._limits, confined))
 
     def _waited_for(self) -> list[_Worker]:
         """All workers, after one of them has something to tell, or has reached its deadline."""
@@ -121,12 +132,13 @@ def pool(workers: int, limits: HostLimits) -> Iterator[Pool]:
             made.close()
 
 
-def _started(scratch: Path, limits: HostLimits) -> _Worker:
+def _started(scratch: Path, limits: HostLimits, confined: bool) -> _Worker:
     """Not by multiprocessing: its children import the main module again, which may be Ray's."""
     scratch.mkdir()
     ours, its = Pipe()
     command = [sys.executable, "-P", "-m", worker.__name__]
     command += [str(its.fileno()), str(scratch), str(limits.memory)]
+    command += ["confined"] if confined else ["free"]
     # Ctrl-C reaches the worker too, which inherits this mask.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -141,7 +153,7 @@ def _started(scratch: Path, limits: HostLimits) -> _Worker:
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     its.close()  # so that the pipe ends with the worker
-    return _Worker(process, ours, scratch)
+    return _Worker(process, ours, scratch, confined)
 
 
 def _result(one: _Worker) -> Done | str | None:

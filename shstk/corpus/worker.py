@@ -14,11 +14,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
+from shstk.confined import caches, confine
+
 _PR_SET_PDEATHSIG: Final = 1
 
 
-def main(pipe: Connection, scratch: Path, memory: int) -> None:
+def main(pipe: Connection, scratch: Path, memory: int, confined: bool) -> None:
     """Executes the jobs from the pipe, and answers each with its row. memory: see HostLimits.
+
+    confined: it can write to the folder for its runs and to the caches alone, whatever a guest
+    makes it do, and start no program, as QEMU is.
 
     It ends with its driver, however that ends. Ctrl-C is the driver's to handle: SIGINT is blocked
     in every thread that this starts. To ignore it is not enough: Polars handles it while it
@@ -32,6 +37,8 @@ def main(pipe: Connection, scratch: Path, memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.environ["TMPDIR"] = str(scratch)  # where nothing is left of a worker that is killed
     os.environ["POLARS_MAX_THREADS"] = "1"  # the workers are what runs in parallel
+    if confined:
+        confine([scratch, *caches()])
     from shstk.corpus.execute import execute
 
     try:
@@ -47,4 +54,6 @@ def main(pipe: Connection, scratch: Path, memory: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Connection(int(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3]))
+    main(
+        Connection(int(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "confined"
+    )
