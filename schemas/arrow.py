@@ -91,8 +91,8 @@ class ParquetFile:
     def iter_batches(
         self, rows: int = 65_536, columns: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        groups = range(self.metadata.num_row_groups)
-        return self._reader.iter_batches(rows, groups, self._leaves(columns), use_threads=True)
+        groups, leaves = range(self.metadata.num_row_groups), self._leaves(columns)
+        yield from self._reader.iter_batches(rows, groups, leaves, use_threads=True)
 
     def _leaves(self, columns: Sequence[str] | None) -> list[int] | None:
         """The numbers of columns in the file, where a nested one is several."""
