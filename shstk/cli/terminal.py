@@ -177,6 +177,13 @@ class Interrupt:
         return self._hit
 
 
+def as_ctrl_c() -> None:
+    """What ends a batch job, SIGTERM, and a terminal that is closed do what Ctrl-C does."""
+    for signo in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signo) is not signal.SIG_IGN:
+            signal.signal(signo, signal.default_int_handler)
+
+
 def show_tier(tier: str) -> None:
     """For -v: what executes the guest."""
     from shstk.tracer.tier import why_interpreted

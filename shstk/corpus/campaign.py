@@ -12,6 +12,8 @@ from typing import Any, Final, TypeAlias
 from shstk.corpus.cell import Cell, Subject
 from shstk.corpus.contents import contents, contents_of_image
 from shstk.corpus.image import Image, check, find_firmware
+from shstk.replay.check import chosen
+from shstk.replay.rules.own import catalogue
 from shstk.schemas.errors import UsageError
 from shstk.schemas.extensions import DEFAULT_CPU
 from shstk.schemas.machine import CFI_MODES, QUANTUM
@@ -95,6 +97,8 @@ def load(path: Path) -> Campaign:
             "the model's loader does it; give such programs a file of their own",
         )
     of_guest = {name: limits.pop(name) for name in ("instructions", "disk") if name in limits}
+    rules = Judging(**judging)
+    chosen(rules.select, rules.ignore, catalogue(rules.rules_from))
     given: dict[str, Any] = {
         name: tuple(dict.fromkeys(values)) for name, values in top.items()
     } | of_guest
@@ -102,7 +106,7 @@ def load(path: Path) -> Campaign:
         tuple(subjects),
         images=images,
         host=HostLimits(**limits),
-        judging=Judging(**judging),
+        judging=rules,
         **given,
     )
 
@@ -187,6 +191,8 @@ def _read(
             found[name.replace("-", "_")] = known[name](value, folder)
         except _Wrong as error:
             raise UsageError(f"{where}: {name} is not {error}") from None
+        except UsageError as error:
+            raise UsageError(f"{where}: {name}: {error.what}", error.hint) from None
     return found
 
 

@@ -65,7 +65,13 @@ class Store:
         """The cells of the campaign by their keys. Raises NoCampaign."""
         table = self._planned("key", "spec")
         specs = zip(*(column.to_pylist() for column in table.columns), strict=True)
-        return {key: from_json(spec) for key, spec in specs}
+        try:
+            return {key: from_json(spec) for key, spec in specs}
+        except (TypeError, ValueError, LookupError) as error:
+            raise ShstkError(
+                f"{self.where}/{_PLAN} is of another version of shstk: {error}",
+                "`shstk corpus run CORPUS.toml` writes it anew",
+            ) from error
 
     def _planned(self, *columns: str) -> pa.Table:
         try:
@@ -147,10 +153,15 @@ class Store:
             return
         if Path(target).exists():
             return
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
         aside = Path(target).with_name(f".{run.name}.{os.getpid()}")
-        shutil.move(run, aside)  # from another file system, perhaps
-        aside.rename(target)
+        try:
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(run, aside)  # from another file system, perhaps
+            aside.rename(target)
+        except OSError as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            if not Path(target).exists():  # else another driver was faster
+                raise CannotWrite(f"cannot write to {target}: {told(error)}") from error
 
     def kept_bytes(self) -> int:
         return sum(info.size or 0 for info in self.listed("kept"))
@@ -175,11 +186,15 @@ class Store:
             target = Path(path)
             target.parent.mkdir(parents=True, exist_ok=True)
             aside = target.with_name(f".{target.name}.{os.getpid()}")
-            with aside.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(target)
+            try:
+                with aside.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                aside.replace(target)
+            except OSError:
+                aside.unlink(missing_ok=True)
+                raise
         except UNREADABLE as error:
             raise CannotWrite(f"cannot write to {self.where}/{name}: {told(error)}") from error
 

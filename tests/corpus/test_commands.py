@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from campaign_files import corpus, rows
 
@@ -168,6 +172,34 @@ def test_a_damaged_batch_is_told(place: Path, capfd: pytest.CaptureFixture[str])
     batch.write_bytes(batch.read_bytes()[:300])
     assert run(["corpus", "report", "damaged"]) == 3
     assert batch.name in capfd.readouterr().err
+
+
+def test_a_plan_of_another_version_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree("old", "newer")
+    plan = pq.read_table("newer/plan.parquet").to_pydict()
+    spec = json.loads(plan["spec"][0]) | {"flavour": "sweet"}
+    pq.write_table(pa.table(plan | {"spec": [json.dumps(spec)] * 6}), "newer/plan.parquet")
+    assert run(["corpus", "report", "newer"]) == 3
+    assert "is of another version of shstk" in capfd.readouterr().err
+    file = corpus(Path(), 'kernels = ["v6", "7.2"]', "leak", "dies", "good")
+    assert told(f"run {file} -o newer", capfd)[1]["executed"] == 0
+    assert run(["corpus", "report", "newer"]) == 1
+
+
+def test_a_store_that_cannot_be_written(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing half-written stays."""
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    file = corpus(Path(), 'kernels = ["v6"]', "good")
+    assert run(["corpus", "run", str(file), "-o", "/dev/null/x"]) == 3
+    monkeypatch.setattr(os, "fsync", full)
+    assert run(["corpus", "run", str(file), "-o", "full"]) == 3
+    assert "cannot write to full/plan.parquet: No space left" in capfd.readouterr().err
+    assert [*Path("full").iterdir()] == []
 
 
 @pytest.mark.parametrize("needed", ["", "a", "h", "adh", "abcdefgh"])

@@ -66,9 +66,10 @@ def test_kill_9_and_resume(
     assert mine == expected
 
 
-def test_ctrl_c_keeps_what_is_done(undisturbed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("last", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_keeps_what_is_done(undisturbed: Path, tmp_path: Path, last: signal.Signals) -> None:
     """The terminal sends SIGINT to all processes. It ends the driver; a worker goes on until then,
-    whatever it does at that moment."""
+    whatever it does at that moment. A batch system sends SIGTERM."""
     command = [*RUN, undisturbed / "CORPUS.toml", "-o", tmp_path / "store"]
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's & has it ignored
     driver = subprocess.Popen(
@@ -80,12 +81,28 @@ def test_ctrl_c_keeps_what_is_done(undisturbed: Path, tmp_path: Path) -> None:
         for worker in children(driver.pid):
             with suppress(ProcessLookupError):
                 os.kill(worker, signal.SIGINT)
-    os.killpg(driver.pid, signal.SIGINT)
+    os.killpg(driver.pid, last)
     out, err = driver.communicate(timeout=30)
     assert (driver.returncode, out, err.split()) == (130, b"", [b"interrupted"])
     done = rows(tmp_path / "store")
     assert 0 < len(done) < 48
     assert [row for row in rows(undisturbed / "CORPUS.store") if row in done] == done
+
+
+def test_two_drivers_on_one_store(tmp_path: Path) -> None:
+    file = corpus(tmp_path, 'kernels = ["v6"]\nseeds = 8', "leak")
+    command = [*COMMAND, "run", file, "-j", "1", "--keep", "all"]
+    drivers = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    for driver in drivers:
+        out, _ = driver.communicate(timeout=120)
+        assert (driver.returncode, "8 of 8 cells done" in out) == (1, True), out
+    mine = rows(tmp_path / "CORPUS.store")
+    kept = {path.name for path in (tmp_path / "CORPUS.store/kept").iterdir()}
+    assert len(mine) == 8
+    assert kept == {f"{row['run']}.run" for row in mine}
 
 
 def test_a_cell_that_was_executed_twice_is_there_once(undisturbed: Path, tmp_path: Path) -> None:

@@ -142,7 +142,11 @@ def test_runs_are_kept_by_policy(
     ("text", "message"),
     [
         ("kernels = [1]", "kernels is not text"),
-        ('kernels = ["v99"]', "unknown kernel revision 'v99'"),
+        ('kernels = ["v99"]', "c.toml: kernels: unknown kernel revision 'v99'"),
+        ('cpus = ["rv128"]', "c.toml: cpus: --cpu rv128: no such ISA"),
+        ("seeds = -1", "seeds is not a number above 0"),
+        ("seeds = [-1]", "seeds is not a number of seeds or a list of seeds"),
+        ('[judge]\nselect = ["Q9"]\n[[program]]\nfiles = ["c.toml"]', "no rule 'Q9'"),
         ("sedes = 1", "unknown key 'sedes'"),
         ("seeds = 0", "seeds is not a number above 0"),
         ('quanta = ["9:1"]', "quanta is not a list of ranges"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from shstk.cli.common import Size
-from shstk.cli.terminal import Status, show_warnings
+from shstk.cli.terminal import Status, as_ctrl_c, show_warnings
 from shstk.schemas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def work_of(ctx: click.Context, ray: str | None, jobs: int, limits: HostLimits) 
     if ray is None:
         from shstk.corpus.run import on_this_machine
 
+        as_ctrl_c()
         return on_this_machine(jobs, limits)
     if ctx.get_parameter_source("jobs") is click.core.ParameterSource.COMMANDLINE:
         raise UsageError(
@@ -73,7 +74,9 @@ def work_of(ctx: click.Context, ray: str | None, jobs: int, limits: HostLimits) 
         )
     from shstk.corpus.cluster import on_cluster
 
-    return on_cluster(ray, limits, lambda text: show_warnings([text]))
+    work = on_cluster(ray, limits, lambda text: show_warnings([text]))
+    as_ctrl_c()  # Ray has a handler of its own
+    return work
 
 
 def keep_options(command: F) -> F:
