@@ -93,6 +93,9 @@ def test_what_recording_and_judging_load(tmp_path: Path) -> None:
     for command in ("check", "log", "stacks"):
         loads_none_of({"shstk.tracer.kernel"} | slow, script.format([command, out]))
     loads_none_of(slow, script.format(["replay", out]))
+    for command in ("log", "stacks"):
+        rules = {"shstk.replay.rules.own", "shstk.replay.rules.one_pusher_a_stack"}
+        loads_none_of(rules, script.format([command, out]))
 
 
 def test_no_command_loads_them_before_it_runs() -> None:

@@ -5,6 +5,7 @@ All other code refers to a rule by its slug, never by its id.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import Final
@@ -137,10 +138,29 @@ def _source(doc: str) -> str:
     return " ".join(text.split("\n\n")[0].split())
 
 
-RULES: Final[dict[str, Rule]] = {line[0]: _load(*line) for line in CATALOGUE}
-_BY_SLUG: Final = {rule.slug: rule for rule in RULES.values()}
+class _Rules(Mapping[str, Rule]):
+    """The rules by id. One is loaded when it is asked for: most commands need none of them."""
+
+    def __init__(self) -> None:
+        self._lines = {line[0]: line for line in CATALOGUE}
+        self._loaded: dict[str, Rule] = {}
+
+    def __getitem__(self, id: str) -> Rule:
+        if id not in self._loaded:
+            self._loaded[id] = _load(*self._lines[id])
+        return self._loaded[id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+
+RULES: Final = _Rules()
+_IDS: Final = {name.replace("_", "-"): id for id, name, _ in CATALOGUE}
 
 
 def named(slug: str) -> Rule:
     """The rule with this slug. KeyError if there is none."""
-    return _BY_SLUG[slug]
+    return RULES[_IDS[slug]]

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from shstk.replay.decode import signal_name
-from shstk.replay.explain import chosen, explanations
-from shstk.replay.explain.model import Explanation
 from shstk.replay.views.view import frame
 from shstk.schemas.tables import Column
 
 if TYPE_CHECKING:
+    from shstk.replay.explain.model import Explanation
     from shstk.replay.run import Run
 
 COLUMNS: Final = (
@@ -46,6 +45,8 @@ COLUMNS: Final = (
 
 def build(run: Run) -> pl.DataFrame:
     """Columns of COLUMNS, by seq."""
+    from shstk.replay.explain import chosen, explanations  # what explains is loaded for it only
+
     found = chosen(run, None, every=True)
     return frame(COLUMNS, map(_row, explanations(run, found, brief=True)))
 

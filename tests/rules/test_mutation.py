@@ -146,20 +146,21 @@ def _said(rule: str, run: str, expect: str) -> frozenset[Expected]:
 def noticed(rule: str, code: CodeType) -> bool:
     """Whether the mutant judges some run of the rule's listing differently."""
     module = ModuleType(f"shstk.replay.rules.{MODULES[rule]}")
-    whole = RULES[rule]
     try:
         exec(code, module.__dict__)
-        RULES[rule] = replace(
-            whole, instances=module.check, needs=module.NEEDS, applies=module.APPLIES
+        mutant = replace(
+            RULES[rule], instances=module.check, needs=module.NEEDS, applies=module.APPLIES
         )
         for run, expect, built, wanted in runs(rule):
-            found = verdicts(check(built, expect=expect, select=[rule]).findings, run, expect)
+            found = verdicts(
+                check(built, expect=expect, select=[rule], rules={rule: mutant}).findings,
+                run,
+                expect,
+            )
             if found != wanted:
                 return True
     except Exception:  # a mutant that breaks is noticed
         return True
-    finally:
-        RULES[rule] = whole
     return False
 
 
