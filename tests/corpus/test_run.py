@@ -30,14 +30,8 @@ def told(line: str, capfd: pytest.CaptureFixture[str]) -> tuple[int, dict[str, o
     return code, json.loads(capfd.readouterr().out)
 
 
-def test_a_cell_is_what_the_printed_commands_say(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    file = corpus(tmp_path, TWO, "leak", "good", "dies")
-    code, summary = told(f"run {file} -j 2", capfd)
-    assert code == 1
-    assert (summary["cells"], summary["executed"], summary["failed"]) == (12, 12, [])
-    store = Store("CORPUS.store")
+def same_as_single_commands(store: Store, capfd: pytest.CaptureFixture[str]) -> None:
+    """Every cell, as the commands that are printed for it record and judge it."""
     findings = store.findings.collect()
     for row in store.cells.collect().iter_rows(named=True):
         record, check = store.plan[row["key"]].commands.split(" && ")
@@ -47,15 +41,75 @@ def test_a_cell_is_what_the_printed_commands_say(
         assert run([*shlex.split(check)[1:], "--format", "json"]) == (1 if row["causes"] else 0)
         judged = json.loads(capfd.readouterr().out)
         (report,) = judged if isinstance(judged, list) else (judged,)
-        mine = findings.filter(key=row["key"])
-        assert sorted(zip(mine["rule"], mine["note"], strict=True)) == sorted(
-            (f["rule"], f["note"]) for f in report["findings"]
+        mine = findings.filter(key=row["key"]).to_dicts()
+        names = ("rule", "expected", "actual", "note", "tid")
+        told = [[finding[name] for name in names] for finding in report["findings"]]
+        assert sorted([finding[name] for name in names] for finding in mine) == sorted(told)
+        alone, kept = (
+            shstk.open(path).manifest for path in (out, f"{store.where}/kept/{row['run']}.run")
         )
-        assert row["icount"] == shstk.open(out).manifest.icount
+        assert (alone.icount, alone.ending) == (kept.icount, kept.ending)
+        for name in {*alone.tables} & {*kept.tables}:
+            assert alone.tables[name].content_sha256 == kept.tables[name].content_sha256
+
+
+def test_a_cell_is_what_the_printed_commands_say(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = corpus(tmp_path, TWO, "leak", "good", "dies")
+    code, summary = told(f"run {file} -j 2 --keep all", capfd)
+    assert code == 1
+    assert (summary["cells"], summary["executed"], summary["failed"]) == (12, 12, [])
+    store = Store("CORPUS.store")
+    same_as_single_commands(store, capfd)
     endings = {(r["program"], r["ending"].split()[0]) for r in rows(Path("CORPUS.store"))}
     assert endings == {("leak", "exited"), ("good", "exited"), ("dies", "SIGILL")}
+    findings = store.findings.collect()
     assert set(findings["kernel"]) == {"v6"}
     assert set(findings["program"]) == {"leak"}
+
+
+def test_so_it_is_with_all_that_a_cell_can_have(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Arguments, inputs, roots, binds, environment, quanta, CPUs, switches, limits, judging."""
+    file = corpus(
+        tmp_path,
+        """
+        kernels = ["7.3,release_hook=exit_thread"]
+        quanta = ["20:40", "10000:50000"]
+        cpus = ["rv64gc_zicfiss_zicfilp", "rv64gc"]
+        seeds = [7]
+        [limits]
+        instructions = 200
+        disk = "1M"
+        [judge]
+        expect = "intent"
+        select = ["X", "P"]
+        ignore = ["X7"]
+        """,
+        "reads",
+        "leak",
+    )
+    (tmp_path / "tree/bin").mkdir(parents=True)
+    (tmp_path / "bin/leak").rename(tmp_path / "tree/bin/leak").chmod(0o755)
+    (tmp_path / "yes").write_text("x")
+    (tmp_path / "no").write_text("n")
+    program = '[[program]]\nfiles = ["bin/reads"]\nargs = [["-v", "two words"]]\n'
+    program += 'stdin = ["yes", "no"]\nenv = { LANG = "C", A = "b c" }\n'
+    program += '[[program]]\nroot = "tree"\nfiles = ["/bin/leak"]\nbinds = ["yes:/data"]\n'
+    file.write_text(file.read_text().partition("[[program]]")[0] + program + 'cwd = "/bin"\n')
+    summary = told(f"run {file} -j 2 --keep all", capfd)[1]
+    assert (summary["cells"], summary["failed"]) == (12, [])
+    store = Store("CORPUS.store")
+    same_as_single_commands(store, capfd)
+    leaked = store.findings.select("command", "cpu", "quantum").collect().unique().rows()
+    with_stacks = "rv64gc_zicfiss_zicfilp"
+    assert {*leaked} == {
+        (command, with_stacks, quantum)
+        for command in ("reads -v 'two words' < yes", "/bin/leak")
+        for quantum in ("20:40", "10000:50000")
+    }
 
 
 def test_what_is_done_and_valid_is_not_done_again(
