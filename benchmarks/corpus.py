@@ -111,7 +111,8 @@ def whole(folder: Path, given: argparse.Namespace) -> None:
         done = run(campaign.cells, place, work=cluster, keeping=Keeping())
         took, busy = time.monotonic() - began, place.cells.collect()["seconds"].sum()
         print(f"on Ray: {done.executed / took:.2f} cells/s, {done.failed} failed")
-        print(f"  a cell: {busy / done.executed:.3f} s recorded and judged")
+        outside = (took * given.jobs - busy) / done.executed  # it has as many processors
+        print(f"  a cell: {busy / done.executed:.3f} s recorded and judged, {outside:.3f} s besides")
 
     sample = random.Random(0).sample(campaign.cells, given.sample)
     commands = [cell.commands for cell in sample]

@@ -25,6 +25,9 @@ from shstk.corpus.execute import Job, row_of
 from shstk.schemas.errors import CannotWrite, ShstkError
 
 _ATTEMPTS: Final = 3  # the kernel may have killed a worker for what another one took
+# Cells after which a worker is replaced. Its objects do not grow, but what the allocators of polars
+# and pyarrow hold does: 60 MiB in 5,000 cells. A start costs what a few cells cost.
+_RENEWED: Final = 1000
 _STARTS: Final = 10  # in a row that may fail
 _WORDS: Final = 200  # characters of a worker's last line
 _REFUSED: Final = ("std::bad_alloc", "memory allocation of", "MemoryError")
@@ -45,6 +48,7 @@ class _Worker:
     scratch: Path
     confined: bool
     ready: bool = False
+    cells: int = 0
     job: Job | None = None
     deadline: float = field(default=float("inf"))
 
@@ -52,9 +56,9 @@ class _Worker:
 class Pool:
     """Processes that execute cells, each within the limits. They stay for the next `work`."""
 
-    def __init__(self, base: Path, workers: int, limits: HostLimits) -> None:
-        """base: a folder for the runs."""
-        self._base, self._most, self._limits = base, workers, limits
+    def __init__(self, base: Path, workers: int, limits: HostLimits, renewed: int) -> None:
+        """base: a folder for the runs. renewed: cells after which a worker is replaced."""
+        self._base, self._most, self._limits, self._renewed = base, workers, limits, renewed
         self._names, self._workers = count(), list[_Worker]()
 
     def work(self, jobs: Iterable[Job]) -> Iterator[Done]:
@@ -94,6 +98,9 @@ class Pool:
         self._workers.clear()
 
     def _hand_out(self, todo: deque[Job]) -> None:
+        for one in [one for one in self._workers if one.cells >= self._renewed and not one.job]:
+            self._workers.remove(one)
+            _end(one)
         busy = sum(one.job is not None for one in self._workers)
         while len(self._workers) < min(self._most, busy + len(todo)):
             self._start(todo)
@@ -122,10 +129,10 @@ class Pool:
 
 
 @contextmanager
-def pool(workers: int, limits: HostLimits) -> Iterator[Pool]:
+def pool(workers: int, limits: HostLimits, renewed: int = _RENEWED) -> Iterator[Pool]:
     """A pool that ends with the block."""
     with _scratch() as base:
-        made = Pool(base, workers, limits)
+        made = Pool(base, workers, limits, renewed)
         try:
             yield made
         finally:
@@ -165,6 +172,7 @@ def _result(one: _Worker) -> Done | str | None:
             if row is None:
                 return None
             one.job, one.deadline = None, float("inf")
+            one.cells += 1
             run = one.scratch / f"{row['run']}.run"
             return Done(row, run if run.is_dir() else None)
     except (EOFError, ConnectionResetError):

@@ -11,8 +11,9 @@ from campaign_files import corpus, rows
 
 import shstk
 from shstk.__main__ import run
-from shstk.corpus.campaign import load
+from shstk.corpus.campaign import HostLimits, load
 from shstk.corpus.execute import Job, execute
+from shstk.corpus.pool import pool
 from shstk.corpus.run import keyed
 from shstk.corpus.store import Store
 
@@ -179,6 +180,15 @@ def test_a_full_disk_ends_one_cell(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     row = execute(Job(cell, "key"), tmp_path / "scratch")
     assert (row["outcome"], row["ending"]) == ("finished", "full")
+
+
+def test_a_worker_is_replaced_after_many_cells(tmp_path: Path) -> None:
+    cells = load(corpus(tmp_path, 'kernels = ["7.2"]\nseeds = 5', "good")).cells
+    with pool(1, HostLimits(), renewed=2) as processes:
+        jobs = [Job(cell, str(cell.seed), keep="all") for cell in cells]
+        folders = {done.row["key"]: done.run and done.run.parent for done in processes.work(jobs)}
+    assert len(folders) == 5  # each worker has its own
+    assert folders["0"] == folders["1"] != folders["2"] == folders["3"] != folders["4"]
 
 
 def test_runs_are_kept_by_policy(
