@@ -29,7 +29,7 @@ from shstk.schemas.uapi import (
 RLIMIT_STACK: Final = RLIMITS.index("STACK")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class State:
     """A task's cfi_status (ST1); `enabled_by` and `locked_by` are the kind of step that set it.
 
@@ -65,7 +65,7 @@ class State:
         return replace(self, base=base, size=size, size_due=size_due, undue=undue)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Task:
     """One life of a tid."""
 
@@ -81,6 +81,7 @@ class Task:
     borrows: bool = False  # a vfork child on its suspended parent's shadow stack
     exit_seq: int | None = None
     first_change: int | None = None  # seq of its first PR_SET that returned 0, or exec
+    made_with: State = field(init=False)
 
     def __post_init__(self) -> None:
         self.made_with = self.state
@@ -89,7 +90,7 @@ class Task:
         return self.born <= seq and (self.exit_seq is None or seq < self.exit_seq)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Mapped:
     """The operations on shadow stacks during a step."""
 
@@ -102,7 +103,7 @@ class Mapped:
         return self.made[0].area if self.made else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cloned:
     """A clone attempt. `due`: the law requires a stack of `size` bytes (None: unknown).
 
@@ -140,7 +141,7 @@ class Cloned:
         return self.child.first_user.ssp if self.child and self.child.first_user else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prctl:
     """One call of prctl, with the caller's state before and after. Sizes as in Cloned."""
 
@@ -162,7 +163,7 @@ class Prctl:
         return self.row.a0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Exited:
     """One task's exit. `releases`: what the law requires to be unmapped."""
 
@@ -188,7 +189,7 @@ class Exited:
         return self.cleared is not None or self.dropped is not None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Execed:
     """One execve that reached exec_done."""
 
@@ -305,7 +306,8 @@ class Fold:
     events: Rows[Event]
     attempts: Rows[Attempt]
     calls: Rows[Call]  # prctl, and the calls that set limits
-    clone_calls: dict[int, Call]  # the calls that create tasks, by seq
+    # of the calls that create tasks, by seq: ssp at the entry and the exit
+    clone_ssps: dict[int, tuple[int | None, int | None]]
     mappings: Rows[Mapping]  # those that created or changed shadow stacks, and every unmap
     transfers: Rows[Transfer]
     dumped: Rows[Thread]
@@ -401,7 +403,7 @@ class Fold:
         parent = self._task(row.tid, row)
         if parent is None:
             return
-        before, call = parent.state, self.clone_calls.get(row.seq)
+        before, ssps = parent.state, self.clone_ssps.get(row.seq, (None, None))
         kind = kind_of(row.flags)
         opens = self.supported and self.law.opens(before.enabled)
         due = opens and kind == "thread"
@@ -424,8 +426,8 @@ class Fold:
                 known=self.law.knows(row.api, row.flags),
                 size=size,
                 mapped=mapped,
-                parent_ssp=call.ssp_entry if call else None,
-                parent_ssp_after=call.ssp_exit if call else None,
+                parent_ssp=ssps[0],
+                parent_ssp_after=ssps[1],
                 child=child,
                 releases=self._failed_clone_releases(row, state, mapped) if failed else None,
             )

@@ -19,7 +19,7 @@ from shstk.schemas.causes import SOFTWARE_CHECK, STORE_ACCESS, STORE_PAGE
 from shstk.schemas.uapi import PAGE, PROT_WRITE
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Visit:
     """The first of `count` accesses. fault: the fault that they raised; None: none.
 
@@ -72,7 +72,7 @@ def _groups(mappings: Rows[Mapping], forks: Rows[Copied]) -> Gather[pl.DataFrame
     names = ["seq", "tid", "mm", "addr", "fault", "count"]
     same = ("mm", "page", "since", "fault")
     groups = []
-    while piece := (yield):
+    while piece := (yield None):
         rows = piece.brief.select(names).filter(
             pl.col("addr").is_not_null()
             & (fault.is_null() | fault.is_in([STORE_ACCESS, STORE_PAGE]))
