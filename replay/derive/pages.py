@@ -72,7 +72,7 @@ def _groups(mappings: Rows[Mapping], forks: Rows[Copied]) -> Gather[pl.DataFrame
     names = ["seq", "tid", "mm", "addr", "fault", "count"]
     same = ("mm", "page", "since", "fault")
     groups = []
-    while piece := (yield None):
+    while piece := (yield):
         rows = piece.brief.select(names).filter(
             pl.col("addr").is_not_null()
             & (fault.is_null() | fault.is_in([STORE_ACCESS, STORE_PAGE]))
