@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import polars as pl
 
 from shstk.replay.derive.code import Code
+from shstk.replay.derive.fold import Fold
 from shstk.replay.derive.gather import Gather, gathered
 from shstk.replay.derive.handlings import Handling, handlings
-from shstk.replay.derive.history import (
-    Cloned,
-    Fold,
-    History,
-    Task,
-)
+from shstk.replay.derive.history import Cloned, History, Task
 from shstk.replay.derive.instructions import wrong_motions
 from shstk.replay.derive.law import Law, has_landing_pads, has_shadow_stacks, law_of
 from shstk.replay.derive.nearest import Point, firsts
