@@ -1,4 +1,4 @@
-"""What it costs to judge: python benchmarks/verdicts.py [NAME=COUNT...]
+"""What it costs to judge: python -m benchmarks.verdicts [NAME=COUNT...]
 
 `again` (fixtures) does one thing COUNT times: threads, forks, spawns, signals, maps, faults,
 mismatches; fib=33 is the guest of that name. Each run is judged by a process of its own: CPU
@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from executor import build
-
+import shstk
+from benchmarks.guests import build
 from shstk.replay.causes import causes
 from shstk.replay.check import chosen
 from shstk.replay.facts import Facts
-from shstk.replay.run import Run
 from shstk.replay.uncollected import uncollected
+from shstk.schemas.tables import DERIVABLE
 from shstk.tracer.record import RecordOptions, record
 
 AGAIN = Path(__file__).parents[1] / "fixtures" / "bin" / "again.elf"
@@ -39,9 +39,10 @@ def recorded(name: str, count: int, out: Path) -> Path:
 
 
 def judge(path: Path) -> dict[str, Any]:
-    """CPU seconds of all, and of each rule; MB; rows of the tables of the executor."""
+    """CPU seconds of all, and of each rule; MB; rows of the tables that are made when read."""
+    run, rules, seconds, results = shstk.open(path), chosen((), ()), {}, []
+    run.prepare(DERIVABLE)
     begun = time.process_time()
-    run, rules, seconds, results = Run.open(path), chosen((), ()), {}, []
     facts = Facts(run, run.row, "intent", rules)
     with uncollected():
         for rule in rules:
@@ -52,14 +53,14 @@ def judge(path: Path) -> dict[str, Any]:
     return {
         "cpu": time.process_time() - begun,
         "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
-        "rows": {name: table.rows for name, table in run.manifest.tables.items()},
+        "rows": {name: run.rows(name) for name in DERIVABLE},
         "rules": seconds,
     }
 
 
 def measured(path: Path) -> dict[str, Any]:
     """`judge` in a process of its own."""
-    command = [sys.executable, __file__, "--judge", str(path)]
+    command = [sys.executable, "-m", "benchmarks.verdicts", "--judge", str(path)]
     told: dict[str, Any] = json.loads(
         subprocess.run(command, check=True, capture_output=True).stdout
     )

@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import polars as pl
 
 from shstk.replay.derive.code import Code
+from shstk.replay.derive.fold import Fold
 from shstk.replay.derive.gather import Gather, gathered
 from shstk.replay.derive.handlings import Handling, handlings
-from shstk.replay.derive.history import (
-    Cloned,
-    Fold,
-    History,
-    Task,
-)
+from shstk.replay.derive.history import Cloned, History, Task
 from shstk.replay.derive.instructions import wrong_motions
 from shstk.replay.derive.law import Law, has_landing_pads, has_shadow_stacks, law_of
 from shstk.replay.derive.nearest import Point, firsts
@@ -139,7 +135,7 @@ class Facts:
 
     @cached_property
     def events(self) -> Rows[Event]:
-        return read(self.run.table("task_events"), Event)
+        return read(self.run.scan("task_events"), Event)
 
     @cached_property
     def attempts(self) -> Rows[Attempt]:
@@ -151,7 +147,7 @@ class Facts:
 
     @cached_property
     def mappings(self) -> Rows[Mapping]:
-        return read(self.run.table("mappings"), Mapping)
+        return read(self.run.scan("mappings"), Mapping)
 
     @cached_property
     def signals(self) -> Rows[Signal]:
@@ -168,10 +164,12 @@ class Facts:
         return read(rows, Call)
 
     @cached_property
-    def clone_calls(self) -> dict[int, Call]:
-        seqs = self.run.table("clones").select("seq")
-        rows = self.run.scan("syscalls").join(seqs.lazy(), on="seq", how="semi")
-        return {call.seq: call for call in read(rows, Call)}
+    def clone_ssps(self) -> dict[int, tuple[int | None, int | None]]:
+        """ssp at the entry and the exit of each call that creates a task, by its seq."""
+        seqs = self.run.scan("clones").select("seq")
+        calls = self.run.scan("syscalls").join(seqs, on="seq", how="semi")
+        rows = calls.select("seq", "ssp_entry", "ssp_exit").collect().iter_rows()
+        return {seq: (entry, exit) for seq, entry, exit in rows}
 
     def gathered(self, gather: Callable[[Facts], Gather[T]]) -> T:
         """What is gathered from all of cfi: one of the rules' `gathers`, or another."""
@@ -212,7 +210,7 @@ class Facts:
             events=self.events,
             attempts=self.attempts,
             calls=self.calls("prctl", "prlimit64", "setrlimit"),
-            clone_calls=self.clone_calls,
+            clone_ssps=self.clone_ssps,
             mappings=Rows(m for m in self.mappings if m.shadow_stack or m.op == "unmap"),
             transfers=self.transfers,
             dumped=read(self.run.table("dump_threads"), Thread),
@@ -276,7 +274,7 @@ class Facts:
     @cached_property
     def regions(self) -> Regions:
         """All mapped areas over time."""
-        return Regions.of(self.run)
+        return Regions.of(self.run, self.mappings)
 
     @cached_property
     def with_vdso(self) -> frozenset[int | None]:

@@ -40,7 +40,7 @@ ESSENTIAL: Final = {
 
 
 def _word(column: str, *words: str) -> pl.Expr:
-    return pl.col(column).cast(pl.String).is_in(words)
+    return pl.col(column).is_in(words)  # their numbers are compared, three times as quickly
 
 
 _NEVER: Final = pl.lit(False)  # its null is a value
@@ -175,15 +175,15 @@ def unobserved(run: Run, need: str) -> str:
         applies = {name: where for name, where in applies.items() if name not in whole}
         if not {name for name, where in applies.items() if where is not _NEVER}:
             return ""
-    counts = run.scan(table).select(
-        *((where & pl.col(name).is_null()).sum().alias(name) for name, where in applies.items()),
-        *((where & pl.col(name).is_not_null()).sum().alias(f"known {name}")
-          for name, where in applies.items()),
-    )  # fmt: skip
-    found = counts.collect().row(0, named=True)
-    for name in applies:
-        if found[name] and not found[f"known {name}"]:
-            return f"the run's {table} table has no {name}"
-        if found[name]:
-            return f"{found[name]} rows of {table} have no {name}"
+    scan = run.scan(table)
+    unknown = [(where & pl.col(name).is_null()).sum() for name, where in applies.items()]
+    counts = scan.select(
+        count.alias(name) for count, name in zip(unknown, applies, strict=True)
+    ).collect()
+    for name, count in counts.row(0, named=True).items():
+        if count:
+            known = scan.select((applies[name] & pl.col(name).is_not_null()).any())
+            if not known.collect().item():
+                return f"the run's {table} table has no {name}"
+            return f"{count} rows of {table} have no {name}"
     return ""

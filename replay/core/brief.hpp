@@ -16,18 +16,21 @@ class Brief {
         if (page < 0 || page > 63) throw std::invalid_argument("page");
     }
 
-    void take(nb::handle from) {
+    // The indices of the rows of this batch that are told: the last one always is.
+    nb::tuple take(nb::handle from) {
         Batch batch(from);
         Cfi cfi(batch);
-        for (i64 i = 0; i < cfi.rows; i++, row_++) {
+        for (row_ = 0; row_ < cfi.rows; row_++) {
+            i64 i = row_;
             u64 seq = cfi.seq[i];
             Owner owner{cfi.tid.has(i), cfi.mm.has(i), cfi.tid[i], cfi.mm[i],
                         times_.before(seq + (seq != ~u64{0}))};
-            bool same = row_ && owner == owner_;
+            bool same = begun_ && owner == owner_;
             if (!same) round_++;
             bool follows = same && owner.tid_known && owner.mm_known && cfi.ssp_before.has(i) &&
                            known_after_ && cfi.ssp_before[i] == after_;
-            if (!follows) tell_last();
+            if (!follows && row_) tell_last();
+            begun_ = true;
             owner_ = owner;
             known_after_ = cfi.ssp_after.has(i);
             after_ = cfi.ssp_after[i];
@@ -52,16 +55,17 @@ class Brief {
             alike = {round_, page, cfi.kind[i], count_.size()};
             tell(1);
         }
+        if (row_) tell_last();  // the row before the next batch, which may not follow it
+        return index_.take();
     }
 
-    // What was taken: of each row told its index, count, the last seq, lowest and highest address
-    // of those it stands for, whether it follows the row before, and whether it is plain.
+    // What was taken: of each row told count, the last seq, lowest and highest address of those it
+    // stands for, whether it follows the row before, and whether it is plain.
     nb::tuple end() {
-        tell_last();
-        row_ = 0;
+        begun_ = false;
         round_++;
-        return nb::make_tuple(index_.take(), count_.take(), until_.take(), lowest_.take(),
-                              highest_.take(), follows_.take(), plain_.take());
+        return nb::make_tuple(count_.take(), until_.take(), lowest_.take(), highest_.take(),
+                              follows_.take(), plain_.take());
     }
 
   private:
@@ -86,10 +90,10 @@ class Brief {
     };
 
     void tell_last() {
-        if (row_ && !told_) tell(0, row_ - 1);
+        if (!told_) tell(0, row_ - 1);
     }
     void tell(u32 count) { tell(count, row_); }
-    void tell(u32 count, u64 row) {
+    void tell(u32 count, i64 row) {
         told_ = true;
         index_.add(static_cast<u32>(row));
         count_.add(count);
@@ -102,11 +106,11 @@ class Brief {
 
     Clock times_;
     int page_;
-    u64 row_ = 0;  // of this part
+    i64 row_ = 0;  // of the batch
     u64 round_ = 1;
     Owner owner_{};
     Row last_{};
-    bool told_ = false, known_after_ = false;
+    bool begun_ = false, told_ = false, known_after_ = false;
     u64 after_ = 0;
     std::array<Alike, 256> alike_{};
     Made<u32> index_, count_;

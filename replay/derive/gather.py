@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -22,11 +21,20 @@ if TYPE_CHECKING:
     from shstk.replay.run import Run
 
 T = TypeVar("T")
-# It is sent every piece of cfi, in order, and then None; it returns what it gathered.
-Gather: TypeAlias = Generator[None, "Piece | None", T]
 
+
+class Taker(Protocol):
+    """Takes every batch of cfi, in order."""
+
+    def take(self, batch: pa.RecordBatch, /) -> object: ...
+
+
+# It is sent every piece of cfi, in order, and then None; it returns what it gathered. Its first
+# yield may tell a Taker, which takes the batches of each piece before it is sent.
+Gather: TypeAlias = Generator[Any, "Piece | None", T]
+
+_INDEX: Final = {"index": pl.UInt32}
 _BRIEF: Final = {
-    "index": pl.UInt32,
     "count": pl.UInt32,
     "last": pl.UInt64,
     "lowest": pl.UInt64,
@@ -40,10 +48,10 @@ _BRIEF: Final = {
 class Piece:
     """Consecutive rows of cfi.
 
-    batches: they. brief: what is left of them if rows that are alike are told once. A row is plain
-    if the instruction retired and did what the manual says (replay/core/plain.hpp). Plain rows are
-    alike if they are of one task, address space, kind and page, and nothing is told between them
-    by another table. Brief has the columns of cfi, and
+    brief: what is left of them if rows that are alike are told once. A row is plain if the
+    instruction retired and did what the manual says (replay/core/plain.hpp). Plain rows are alike
+    if they are of one task, address space, kind and page, and nothing is told between them by
+    another table. The last row of a batch is told, too. Brief has the columns of cfi, and
 
     - count u32: how many rows it stands for; 0: none, another row does;
     - last, lowest, highest u64: the seq of the last of them, and the range of their addr;
@@ -52,42 +60,49 @@ class Piece:
     - plain bool.
     """
 
-    batches: list[pa.RecordBatch]
     brief: pl.DataFrame
+    again: pl.LazyFrame
 
     @cached_property
     def rows(self) -> pl.DataFrame:
-        """All of them."""
-        return rows_of(self.batches)
+        """All of them, read again."""
+        return self.again.collect()
 
 
 def gathered(run: Run, *gathers: Gather[Any], page: int = PAGE) -> list[Any]:
     """What each of them returns. page: rows are alike within so many bytes, a power of two."""
-    for gather in gathers:
-        next(gather)
-    for piece in told(run, page):
+    takers: list[Taker] = [taker for taker in map(next, gathers) if taker is not None]
+    for piece in told(run, page, takers):
         for gather in gathers:
             gather.send(piece)
     return [_end(gather) for gather in gathers]
 
 
-def told(run: Run, page: int) -> Iterator[Piece]:
-    """The pieces, at least one."""
+def told(run: Run, page: int, takers: Sequence[Taker]) -> Iterator[Piece]:
+    """The pieces, at least one. Each batch is let go when all have taken it: decoding into memory
+    that was just used costs half as much."""
     brief = _core.Brief(numbers(times(run)), page.bit_length() - 1)
-    read = pieces.batches(run, "cfi")
-    for batches in chain([next(read, [])], read):  # at least one
-        rows = []
-        for batch in batches:
-            brief.take(batch)
-        left = frame(brief.end(), _BRIEF)
-        begin = 0
-        for batch in batches:
-            within = left["index"].is_between(begin, begin + batch.num_rows - 1)
-            if within.any():
-                rows.append(rows_of([batch])[left["index"].filter(within) - begin])
-            begin += batch.num_rows
-        whole = pl.concat(rows) if rows else rows_of([])
-        yield Piece(batches, whole.hstack(left.drop("index")))
+    rows: list[pl.DataFrame] = []
+    left, done = pieces.ROWS, 0
+    for batch in run.batches("cfi"):
+        while batch.num_rows:
+            part = batch[:left]
+            batch = batch[part.num_rows :]
+            left -= part.num_rows
+            for taker in takers:
+                taker.take(part)
+            rows.append(rows_of([part])[frame([brief.take(part)], _INDEX)["index"]])
+            if not left:
+                yield _piece(run, rows, brief, done)
+                rows, left, done = [], pieces.ROWS, done + pieces.ROWS
+    if rows or not done:
+        yield _piece(run, rows, brief, done)
+
+
+def _piece(run: Run, rows: list[pl.DataFrame], brief: _core.Brief, first: int) -> Piece:
+    whole = pl.concat(rows) if rows else rows_of([])
+    all_ = run.scan("cfi").slice(first, pieces.ROWS)
+    return Piece(whole.hstack(frame(brief.end(), _BRIEF)), all_)
 
 
 def times(run: Run) -> pl.Series:

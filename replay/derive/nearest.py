@@ -21,7 +21,8 @@ _SCHEMA = {"tid": pl.UInt32, "at": pl.UInt64}
 def firsts(run: Run, points: Iterable[Point], which: pl.Expr, value: str) -> Found:
     """Of each point, the first row of cfi of its tid after its seq that `which` selects. Points
     that no row follows are left out."""
-    return _walk(pieces(run), points, which, value, "forward")
+    columns = {"seq", "tid", value, *which.meta.root_names()}
+    return _walk(pieces(run, *columns), points, which, value, "forward")
 
 
 def lasts(

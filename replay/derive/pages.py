@@ -19,7 +19,7 @@ from shstk.schemas.causes import SOFTWARE_CHECK, STORE_ACCESS, STORE_PAGE
 from shstk.schemas.uapi import PAGE, PROT_WRITE
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Visit:
     """The first of `count` accesses. fault: the fault that they raised; None: none.
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
-import pyarrow as pa
 
 if TYPE_CHECKING:
     from shstk.replay.run import Run
@@ -57,23 +56,3 @@ def pieces(
             after, until = before, frame["seq"][-1] if offset + rows < height else end
             before = until
         yield Piece(frame, after, until)
-
-
-def batches(
-    run: Run, table: str, *columns: str, rows: int | None = None
-) -> Iterator[list[pa.RecordBatch]]:
-    """The same in Arrow: the batches of each piece; none of a table without rows."""
-    rows = rows or ROWS
-    held: list[pa.RecordBatch] = []
-    left = rows
-    for batch in run.batches(table, *columns):
-        while batch.num_rows:
-            part = batch[:left]
-            batch = batch[part.num_rows :]
-            held.append(part)
-            left -= part.num_rows
-            if not left:
-                yield held
-                held, left = [], rows
-    if held:
-        yield held

@@ -16,6 +16,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
@@ -72,15 +73,15 @@ class Origin:
     lost: list[tuple[Area, int]] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Region:
     """A range mapped in one way from one seq until another (None: the run's end).
 
     A step that changes or cuts it ends it; what remains begins as a new region, with the same
-    made_seq. offset: of its first byte in the file `input`. name: the file's path, or [vdso],
-    [stack], [heap], [shadow stack], or empty for other anonymous memory. on_fork: whether a child's
-    copy is copied, wiped (zeros) or dropped (not there). guard: made inaccessible by
-    MADV_GUARD_INSTALL, which mprotect and MADV_DONTNEED leave.
+    made_seq. Only the fold writes to_seq. offset: of its first byte in the file `input`. name: the
+    file's path, or [vdso], [stack], [heap], [shadow stack], or empty for other anonymous memory.
+    on_fork: whether a child's copy is copied, wiped (zeros) or dropped (not there). guard: made
+    inaccessible by MADV_GUARD_INSTALL, which mprotect and MADV_DONTNEED leave.
     """
 
     mm: int | None
@@ -114,7 +115,22 @@ class Region:
     def part(self, start: int, end: int, seq: int) -> Region:
         """What is left of it between two addresses from seq on."""
         offset = self.offset + start - self.start if self.input is not None else 0
-        return replace(self, start=start, length=end - start, offset=offset, from_seq=seq)
+        return Region(  # four times as quick as `replace`
+            mm=self.mm,
+            start=start,
+            length=end - start,
+            prot=self.prot,
+            flags=self.flags,
+            shadow_stack=self.shadow_stack,
+            input=self.input,
+            offset=offset,
+            name=self.name,
+            made_seq=self.made_seq,
+            from_seq=seq,
+            origin=self.origin,
+            on_fork=self.on_fork,
+            guard=self.guard,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +181,12 @@ class Regions:
         self.all: list[Region] = sorted(every, key=_order)
 
     @classmethod
-    def of(cls, run: Run) -> Regions:
+    def of(cls, run: Run, mappings: Rows[Mapping] | None = None) -> Regions:
+        """mappings: those of the run, if they have been read."""
         mms, calls = run.table("mms"), run.scan("syscalls")
         advises = called("madvise") & (pl.col("a2") % 2**32).is_in(list(_ON_FORK))
         return cls(
-            read(run.table("mappings"), Mapping),
+            read(run.scan("mappings"), Mapping) if mappings is None else mappings,
             read(mms.filter(pl.col("cause").cast(pl.String) == "fork"), Copied),
             dict(mms.select("mm", "seq_end").drop_nulls().iter_rows()),
             read(calls.filter(advises), Call),
@@ -271,7 +288,7 @@ class Regions:
             self._take(mm, grown, seq)
             for last in self._under(mm, Area(grown.base - 1, 1)) if grown.size else ():
                 self._cut(mm, last.area, seq)
-                for part in _grown([replace(last, from_seq=seq)], grown.size):
+                for part in _grown([replace(last, from_seq=seq, to_seq=None)], grown.size):
                     self._add(part)
         else:
             self._move(row, old, grown)
@@ -412,7 +429,8 @@ class Regions:
         hit = here[low:high]
         for region in hit:
             if region.from_seq < seq:  # what began at the same step never stood
-                region.origin.regions.append(replace(region, to_seq=seq))
+                region.to_seq = seq
+                region.origin.regions.append(region)
         here[low:high] = list(_outside(hit, area, seq))
         return [r.part(max(r.start, area.base), min(r.end, area.top), seq) for r in hit]
 
@@ -459,9 +477,5 @@ def _effective(prot: int) -> int:
     return prot | PROT_READ if prot & PROT_WRITE else prot
 
 
-def _start(region: Region) -> int:
-    return region.start
-
-
-def _order(region: Region) -> tuple[int, int]:
-    return region.from_seq, region.start
+_start: Final = attrgetter("start")
+_order: Final = attrgetter("from_seq", "start")

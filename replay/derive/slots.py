@@ -63,9 +63,9 @@ def loads(transfers: Rows[Transfer], ledger: Ledger, changes: Sequence[Change]) 
     """Every load of a run."""
     kernels = list(_of_kernel(transfers, ledger))
     judge = Judge(changes, pl.DataFrame(kernels, schema=_SCHEMA, orient="row"))
-    while piece := (yield):
-        for batch in piece.batches:
-            judge.take(batch)
+    piece = yield judge
+    while piece:
+        piece = yield
     return judge.end()
 
 

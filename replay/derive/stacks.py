@@ -29,7 +29,7 @@ class Ended:
     step: int  # seq of the step in which it did
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Stack:
     """One allocation, copy or move. area: as it was then; regions and lost of `origin` say what
     became of it.

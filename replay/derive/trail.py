@@ -42,9 +42,9 @@ class Trail:
 def of_cfi(run: Run) -> Gather[Trail]:
     """The trail of cfi."""
     core = _core.Trail(STEPS, run.manifest.icount)
-    while piece := (yield):
-        for batch in piece.batches:
-            core.take(batch)
+    piece = yield core
+    while piece:
+        piece = yield
     return _told(core)
 
 

@@ -73,12 +73,13 @@ def _judged(facts: Facts) -> pl.DataFrame:
     """The calls that must keep ssp."""
     sets = called("prctl") & (pl.col("a0") == facts.law.first_prctl + 1) & (pl.col("ret") == 0)
     threads = [c.seq for c in facts.history.clones if c.mapped.stack]
-    return facts.run.table("syscalls").filter(
+    calls = facts.run.scan("syscalls").filter(
         (pl.col("outcome").cast(pl.String) == "returned")
         & ~sets
         & ~called("rt_sigreturn", "execve", "execveat")
         & ~pl.col("seq").is_in(threads)
     )
+    return calls.select("seq", "seq_end", "tid", "mm", "nr", "ssp_entry", "ssp_exit").collect()
 
 
 def _excused(facts: Facts, moved: pl.DataFrame) -> set[int]:

@@ -87,7 +87,7 @@ def check(facts: Facts) -> Iterator[Outcome]:
 
 
 def _calls(facts: Facts) -> pl.DataFrame:
-    return facts.run.table("syscalls").filter(called("clone", "clone3"))
+    return facts.run.scan("syscalls").filter(called("clone", "clone3")).collect()
 
 
 def _hold(row: dict[str, Any], call: dict[str, Any]) -> Outcome:

@@ -57,7 +57,8 @@ def check(facts: Facts) -> Iterator[Outcome]:
         return
     # a thread that calls execve continues with its leader's tid
     by = pl.when(~called("execve", "execveat")).then("tid")
-    calls = facts.run.table("syscalls").select(during="seq", end="seq_end", by=by)
+    told = facts.run.scan("syscalls")
+    calls = told.select(during="seq", end="seq_end", by=by).collect()
     steps = facts.run.table("task_events").select(
         during="seq", end=pl.lit(None, pl.UInt64), by="tid"
     )

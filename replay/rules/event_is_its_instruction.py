@@ -72,13 +72,13 @@ def _places(facts: Facts) -> Gather[pl.DataFrame]:
     big = (pl.max_horizontal("value", "operand") >= 2**32) & done()
     swap, same = kind() == "ssamoswap", ["pc", "kind", "label", "wide", "big"]
     count, first = pl.col("count").cast(pl.UInt64).sum(), pl.col("seq", "tid", "mm", "addr").first()
-    while piece := (yield):
-        for batch in piece.batches:
-            core.take(batch)
+    piece = yield core
+    while piece:
         rows = piece.brief.lazy().filter(~pl.col("plain")).with_columns(
             kind().cast(pl.String), label=label, wide=wide & swap, big=big & swap
         )  # fmt: skip
         odd.append(rows.group_by(same, maintain_order=True).agg(count, first).collect())
+        piece = yield
     plain = frame(core.end(), _PLACES).with_columns(
         kind().replace_strict(dict(enumerate(_PLAIN)), return_dtype=pl.String),
         wide=pl.lit(False),

@@ -156,7 +156,7 @@ def _ssp(facts: Facts) -> Iterator[Outcome]:
         spans, left_on="seq", right_on="begun", by="tid", check_sortedness=False, coalesce=False
     )
     steps = held.filter((pl.col("seq") > pl.col("over")).fill_null(True)).drop("begun", "over")
-    calls = facts.run.table("syscalls").select("seq", "ssp_entry")
+    calls = facts.run.scan("syscalls").select("seq", "ssp_entry").collect()
     during = pl.coalesce("ssp_entry", "ssp_after")  # within a call: as at its entry
     path = facts.stretches[1].join(calls, on="seq", how="left")
     path = path.select("seq", "tid", at="last", ssp_due=during).sort("seq")

@@ -34,7 +34,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from shstk.replay.derive.rows import Mapping
+import polars as pl
+
+from shstk.replay.derive.rows import Area, Mapping
 from shstk.replay.facts import Facts
 from shstk.replay.rules.outcome import OK, Finding, Outcome, Unknown
 from shstk.schemas.syscalls import name_of
@@ -46,12 +48,14 @@ _MAKERS: Final = ("clone", "clone3", "prctl", "map_shadow_stack")
 
 
 def check(facts: Facts) -> Iterator[Outcome]:
-    within = dict(facts.run.table("syscalls").select("seq", "nr").iter_rows())
+    makers = [m.during for m in facts.mappings if _makes(m) and m.during is not None]
+    calls = facts.run.scan("syscalls").filter(pl.col("seq").is_in(makers)).select("seq", "nr")
+    within = dict(calls.collect().iter_rows())
     for m in facts.mappings:
         if not m.done:
             continue
         if m.op == "map":
-            if m.shadow_stack:
+            if _makes(m):
                 yield _made(m, within)
         elif (known := _stood(facts, m)) != m.shadow_stack and (known or m.op != "unmap"):
             was = "a shadow stack" if known else "no shadow stack"
@@ -59,6 +63,10 @@ def check(facts: Facts) -> Iterator[Outcome]:
             yield _finding(m, was, recorded, "by what was mapped there before")
         elif known:
             yield OK
+
+
+def _makes(m: Mapping) -> bool:
+    return m.op == "map" and m.shadow_stack and m.done
 
 
 def _made(m: Mapping, within: dict[int, int]) -> Outcome:
@@ -75,8 +83,7 @@ def _stood(facts: Facts, m: Mapping) -> bool:
     start, length = m.area.base, m.length
     if m.op == "remap":  # its row is about the area at the old address
         start, length = m.old_start or 0, 1
-    before = facts.regions.within(m.mm, start, start + length, m.seq - 1)
-    return any(r.shadow_stack for r in before)
+    return facts.ledger.touches(m.mm, Area(start, length), m.seq)
 
 
 def _finding(m: Mapping, expected: str, actual: str, why: str) -> Finding:

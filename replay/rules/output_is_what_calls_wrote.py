@@ -45,9 +45,8 @@ APPLIES = "output of a recorded run"
 def check(facts: Facts) -> Iterator[Outcome]:
     if not facts.of_program:
         return
-    calls = facts.run.table("syscalls").select(
-        "tid", "name", "ret", "seq_end", call="seq", at="seq"
-    )
+    told = facts.run.scan("syscalls")
+    calls = told.select("tid", "name", "ret", "seq_end", call="seq", at="seq").collect()
     rows = _sizes(facts.run).join_asof(
         calls, left_on="seq", right_on="at", by="tid", check_sortedness=False
     )
