@@ -112,7 +112,9 @@ def whole(folder: Path, given: argparse.Namespace) -> None:
         took, busy = time.monotonic() - began, place.cells.collect()["seconds"].sum()
         print(f"on Ray: {done.executed / took:.2f} cells/s, {done.failed} failed")
         outside = (took * given.jobs - busy) / done.executed  # it has as many processors
-        print(f"  a cell: {busy / done.executed:.3f} s recorded and judged, {outside:.3f} s besides")
+        print(
+            f"  a cell: {busy / done.executed:.3f} s recorded and judged, {outside:.3f} s besides"
+        )
 
     sample = random.Random(0).sample(campaign.cells, given.sample)
     commands = [cell.commands for cell in sample]
