@@ -95,7 +95,7 @@ def whole(folder: Path, given: argparse.Namespace) -> None:
     print(f"{done.executed} cells, {done.failed} failed, {done.found} with findings")
     print(f"campaign: {done.executed / took:.2f} cells/s, {took:.0f} s with {given.jobs} workers")
     outside = (took * given.jobs - busy) / done.executed
-    print(f"  a cell: {busy / done.executed:.3f} s of work, {outside:.3f} s besides")
+    print(f"  a cell: {busy / done.executed:.3f} s recorded and judged, {outside:.3f} s besides")
     began = time.monotonic()
     run(campaign.cells, store, work=work, keeping=Keeping())
     print(f"  again, nothing to do: {time.monotonic() - began:.2f} s")
@@ -112,7 +112,9 @@ def whole(folder: Path, given: argparse.Namespace) -> None:
         took, busy = time.monotonic() - began, place.cells.collect()["seconds"].sum()
         print(f"on Ray: {done.executed / took:.2f} cells/s, {done.failed} failed")
         outside = (took * given.jobs - busy) / done.executed  # it has as many processors
-        print(f"  a cell: {busy / done.executed:.3f} s of work, {outside:.3f} s besides")
+        print(
+            f"  a cell: {busy / done.executed:.3f} s recorded and judged, {outside:.3f} s besides"
+        )
 
     sample = random.Random(0).sample(campaign.cells, given.sample)
     commands = [cell.commands for cell in sample]

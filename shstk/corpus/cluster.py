@@ -16,7 +16,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack, chdir, redirect_stdout
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
@@ -156,7 +156,9 @@ def _connected(address: str) -> Any:
     if address != "auto":
         _answers(address)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+        # Ray has its workers import from the driver's folder: in a checkout, a part of shstk.
+        with chdir("/"):
+            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, ValueError, RuntimeError) as error:
         what = str(error).partition("\n")[0]
         raise ShstkError(f"--ray {address}: {what}", _START) from None

@@ -18,6 +18,7 @@ from shstk.corpus.run import keyed
 from shstk.corpus.store import Store
 
 TWO = 'kernels = ["v6", "7.2"]\nseeds = 2'
+RULE = Path(__file__).parents[1] / "rules/own/stacks_are_small.py"
 SHORT = 'kernels = ["7.2"]\n[limits]\n'
 
 
@@ -237,7 +238,7 @@ def test_the_example_of_the_manual_can_be_read(tmp_path: Path) -> None:
     for name in ("bin/a.elf", "input1", "input2", "our_rule.py", "debian/usr/bin/sort", "data"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name)
+        path.write_text(RULE.read_text() if name == "our_rule.py" else name)
     (tmp_path / "CORPUS.toml").write_text(text)
     campaign = load(tmp_path / "CORPUS.toml")
     assert [s.command for s in campaign.subjects] == [
