@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from shstk.corpus.pool import pool
 from shstk.corpus.run import keyed
 from shstk.corpus.store import Store
 
+RULE = Path(__file__).parents[1] / "rules/own/stacks_are_small.py"
 TWO = 'kernels = ["v6", "7.2"]\nseeds = 2'
 SHORT = 'kernels = ["7.2"]\n[limits]\n'
 
@@ -238,6 +240,7 @@ def test_the_example_of_the_manual_can_be_read(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
+    shutil.copy(RULE, tmp_path / "our_rule.py")
     (tmp_path / "CORPUS.toml").write_text(text)
     campaign = load(tmp_path / "CORPUS.toml")
     assert [s.command for s in campaign.subjects] == [
