@@ -41,7 +41,7 @@ while True:
 
 def started(code: str, *arguments: object, **options: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", code, *map(str, arguments)],
+        [sys.executable, "-Wignore::DeprecationWarning", "-P", "-c", code, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
