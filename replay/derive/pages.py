@@ -16,7 +16,7 @@ from shstk.replay.derive.places import Mark, last_marks
 from shstk.replay.derive.regions import Region, Regions
 from shstk.replay.derive.rows import Copied, Mapping, Rows
 from shstk.schemas.causes import SOFTWARE_CHECK, STORE_ACCESS, STORE_PAGE
-from shstk.schemas.uapi import PAGE, PROT_WRITE
+from shstk.schemas.uapi import PAGE, PROT_EXEC, PROT_WRITE
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,9 @@ def _due(region: Region | None, whole: bool) -> tuple[tuple[int | None, ...], st
         return ((None,), what) if writable else ((STORE_PAGE,), f"{what}, not writable")
     what = f"{region.name or 'ordinary memory'} {region.start:#x}+{region.length:#x}"
     if not writable:
-        return (STORE_PAGE,), f"{what}, not writable"
+        # an executable page is an ordinary one if it is present
+        present = (STORE_ACCESS,) if region.prot & PROT_EXEC else ()
+        return (STORE_PAGE, *present), f"{what}, not writable"
     # a page past the end of its file does not exist
     return (STORE_ACCESS,) if region.input is None else (STORE_ACCESS, STORE_PAGE), what
 

@@ -20,6 +20,7 @@ from shstk.schemas.causes import (
 )
 from shstk.schemas.seq import STEPS
 from shstk.schemas.uapi import (
+    PROT_EXEC,
     PROT_READ,
     PROT_WRITE,
     SI_KERNEL,
@@ -58,7 +59,7 @@ def case_of(facts: Facts, fault: Fault) -> str:
     if region.guard:
         return ""
     if kind in SHADOW and not _writable(region):
-        return "read-only page"
+        return "ordinary page" if _present_text(region, fault) else "read-only page"
     if not region.shadow_stack:
         return "ordinary page" if kind in SHADOW else ""
     if kind in LOADS:
@@ -95,6 +96,12 @@ def _topped(facts: Facts, mm: int | None, address: int, seq: int) -> bool:
 
 def _writable(region: Region) -> bool:
     return bool(region.prot & PROT_WRITE)
+
+
+def _present_text(region: Region, fault: Fault) -> bool:
+    """By the manual, an executable page is an ordinary one; one that is absent raises a page fault.
+    Whether it is present is not recorded."""
+    return bool(region.prot & PROT_EXEC) and fault.cause != STORE_PAGE
 
 
 def _readable(region: Region) -> bool:

@@ -3,6 +3,7 @@
 ## What it checks
 A shadow-stack operation on a page without VM_WRITE, or an ordinary store to a shadow stack without
 it, is a store/AMO page fault (cause 15, also for sspopchk) and raises SIGSEGV with SEGV_ACCERR (2).
+A page of code may raise an access fault instead, which F5 judges: it does so once it is present.
 A shadow-stack operation on an unmapped page is cause 15 and raises SEGV_MAPERR (1). si_addr and
 stval are the data address: ssp - 8 for a push, ssp for a pop.
 

@@ -202,7 +202,6 @@ PAGES = {
     "protected shadow-stack": R | SS,
     "read-only": R,
     "text": R | X,
-    "present text": R | X,
     "ordinary": R | W,
     "no access": 0,
     "unmapped": None,
@@ -213,19 +212,16 @@ SHADOW = {
     "protected shadow-stack": 15,
     "read-only": 15,
     "text": 15,
-    "present text": 7,
     "ordinary": 7,
     "no access": 15,
     "unmapped": 15,
 }
 STORE = SHADOW | {"shadow-stack": 7, "write-only shadow-stack": 7, "ordinary": None}
-STORE |= {"present text": 15}
 LOAD = dict.fromkeys(PAGES) | {"no access": 13, "unmapped": 13}
 FETCH = dict.fromkeys(PAGES, 12) | {
     "shadow-stack": 1,
     "write-only shadow-stack": 1,
     "text": None,
-    "present text": None,
 }
 # name: (word with base a1 and ssp at the page's word, expected cause by page)
 ACCESSES = {
@@ -252,8 +248,6 @@ def page_guest(page: str, word: int) -> tuple[Guest, int]:
     g = guest(word, x={1: 0, 11: at, 12: 5})
     if perm is not None:
         g.space.map(0x80000, 0x1000, perm)
-    if page.startswith("present"):
-        g.space.write(at, bytes(8), force=True)
     g.hart.ssp = at + 8 if word == SSPUSH_RA else at
     return g, at
 

@@ -47,9 +47,6 @@ class Page:
     flags: frozenset[str] = frozenset()  # of lo lf sl dc wf, as smaps names them
     words: dict[int, int] = field(default_factory=dict)  # offset -> value; shared by all that share
     guard: bool = False  # MADV_GUARD_INSTALL
-    # It was written to. Linux also maps a page that is only read, to the page of zeros; the
-    # executor does not, which shows where a shadow-stack access meets PROT_EXEC: a page fault.
-    present: bool = False
 
     @property
     def shadow(self) -> bool:
@@ -66,17 +63,11 @@ class Page:
     def emptied(self) -> Page:
         """As if never touched."""
         words = self.words if self.kind == "shared" else {}
-        return replace(self, words=words, guard=False, present=False)
+        return replace(self, words=words, guard=False)
 
 
 def _prot(prot: int) -> int:
     return prot | R if prot & W else prot
-
-
-def _presence_matters_not(prot: int) -> None:
-    """Of shared memory: what another process made present is not kept here."""
-    if prot & X and not prot & W:
-        raise Unknown
 
 
 class Pages:
@@ -127,8 +118,6 @@ class Pages:
         return f"at {returned:x}"
 
     def map(self, at: int, count: int, prot: int, flags: int) -> str:
-        if flags & SHARED:
-            _presence_matters_not(prot)
         if flags & NOREPLACE and self._mapped(at, count):
             raise Refused(EEXIST)
         if not flags & (FIXED | NOREPLACE) and not self._hint_is_good(at, count):
@@ -151,8 +140,6 @@ class Pages:
             page = self._pages[n]
             if "sl" in page.flags:
                 raise Refused(EPERM)
-            if page.kind == "shared":
-                _presence_matters_not(prot)
             self._change(n, areas, prot=_prot(prot))
         return "0"
 
@@ -239,7 +226,6 @@ class Pages:
                 page = self._pages[n]
                 if page.guard or not page.prot:
                     raise Refused(ENOMEM)
-                page.present |= bool(page.prot & W)
         return "0"
 
     def unlock(self, at: int, count: int) -> str:
@@ -277,11 +263,10 @@ class Pages:
         if page is None:
             return "m"
         if not page.prot & W:
-            # A page with X that is not R alone is neither a shadow stack nor read-only.
-            return "p" if page.present and page.prot & X else "d"
+            # With X and present it is an access fault; the executor makes it a page fault.
+            return "d"
         if page.guard:
             return "m"
-        page.present = True
         if not page.shadow:
             return "p"
         self._set(at, last and PAGE - 8, value)
@@ -295,7 +280,6 @@ class Pages:
             return "d"
         if page.guard:
             return "m"
-        page.present = True
         if page.shadow:
             return "p"
         self._set(at, last and PAGE - 8, value)
@@ -350,7 +334,6 @@ class Pages:
 
     def _set(self, at: int, offset: int, value: int) -> None:
         self._pages[at].words[offset] = value
-        self._pages[at].present = True
 
     def _drop(self, at: int, count: int) -> None:
         for n in self._mapped(at, count):
@@ -393,8 +376,7 @@ class Pages:
         if new > count and last.kind == "shared":
             raise Unknown  # past the end of the memory: SIGBUS
         for n in range(count, new):
-            populated = "lo" in last.flags and "lf" not in last.flags and bool(last.prot & W)
-            self._pages[at + n] = replace(last, words={}, guard=False, present=populated)
+            self._pages[at + n] = replace(last, words={}, guard=False)
 
     def _move(self, pages: Iterable[int], distance: int, flags: int) -> None:
         areas: dict[object, object] = {}
@@ -449,7 +431,6 @@ class Pages:
                 raise Refused(EINVAL)
             if page.guard:
                 raise Refused(EFAULT)
-            page.present |= needs == W
         return "0"
 
     def _set_locks(self, at: int, count: int, locks: frozenset[str]) -> None:

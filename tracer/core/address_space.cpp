@@ -8,8 +8,6 @@ namespace core {
 
 namespace {
 
-bool is_resident(Entry entry) { return frame_of(entry) || (entry & entry_read); }
-
 // The exception that an access to a page raises, or cause_none. As in riscv Linux's page tables, W
 // implies R, and a shadow stack without PROT_WRITE is an ordinary read-only page. An ordinary store
 // or fetch to pte.xwr = 010 (shadow stack) raises an ACCESS fault.
@@ -25,11 +23,9 @@ Cause check(Entry entry, Access access) {
             return writable ? cause_none : cause_store_page;
         case Access::shadow:
             if (shadow_stack) return cause_none;
-            // pte.xwr = 001 (read-only) and absent pages are page faults; Linux fills in what is
-            // writable.
-            return mapped && (writable || ((perm & perm_x) && is_resident(entry)))
-                       ? cause_store_access
-                       : cause_store_page;
+            // A page that is executable, not writable, raises an access fault once it is present.
+            // Here it raises a page fault always: text can have a frame before it is used.
+            return mapped && writable ? cause_store_access : cause_store_page;
         case Access::fetch:
             if (shadow_stack) return cause_fetch_access;
             return (perm & perm_x) ? cause_none : cause_fetch_page;
@@ -50,6 +46,8 @@ void check_perm(u8 perm) {
 }
 
 u64 page_of(u64 addr) { return addr >> page_shift; }
+
+bool is_resident(Entry entry) { return frame_of(entry) || (entry & entry_read); }
 
 }  // namespace
 
