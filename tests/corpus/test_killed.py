@@ -38,15 +38,16 @@ def test_kill_9_and_resume(
     killings, drivers = 0, -1
     while time.monotonic() < until:
         driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        # The first one or two drivers are killed; workers are killed until a few have been.
-        life = dice.uniform(3, 7) if killings < 2 else 120
-        end = time.monotonic() + life
+        # The first drivers are killed, and two workers of each: a cell that a driver sees die three
+        # times is given up, and on a slow machine three shots in a row can meet one cell.
+        life = dice.uniform(3, 7) if killings < 4 else 120
+        end, left = time.monotonic() + life, 2
         while driver.poll() is None and time.monotonic() < end:
             time.sleep(dice.uniform(0.2, 1.5))
-            if killings < 6 and (workers := children(driver.pid)):
+            if left and (workers := children(driver.pid)):
                 with suppress(ProcessLookupError):
                     os.kill(dice.choice(workers), signal.SIGKILL)
-                killings += 1
+                killings, left = killings + 1, left - 1
         if driver.poll() is None:
             driver.kill()
         driver.wait()
