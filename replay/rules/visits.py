@@ -24,7 +24,8 @@ def judge(visit: Visit, count: int | None = None) -> Outcome:
         actual=_shown(visit.fault),
         note=visit.what,
         evidence=(visit.seq,),
-        deviation="ordinary page" if visit.fault is None and STORE_ACCESS in visit.due else "",
+        # of a page of code it is the second that is due: QEMU does not execute it there
+        deviation="ordinary page" if visit.fault is None and visit.due[0] == STORE_ACCESS else "",
     )
 
 

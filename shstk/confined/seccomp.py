@@ -114,7 +114,6 @@ def _program(name: str, machine: _Machine, tcp: bool, programs: bool) -> bytes:
     refused += _X86_ONLY if name == "x86_64" else ()
     families = (_AF_UNIX, *(_AF_INET if tcp else ()))
     (socket,) = _numbers(_SOCKET, name)
-    # The last three: allow, and refuse twice, as far as jumps reach (255).
     steps = [(_LOAD, 0, 0, _ARCH), (_EQUAL, 1, 0, machine.audit), (_RETURN, 0, 0, _REFUSE)]
     steps += [(_LOAD, 0, 0, _NUMBER)]
     if name == "x86_64":

@@ -258,21 +258,14 @@ class Pages:
     # Accesses in user mode.
 
     def swap(self, at: int, last: int, value: int) -> str:
-        """ssamoswap.d."""
-        page = self._pages.get(at)
-        if page is None:
-            return "m"
-        if not page.prot & W:
-            # With X and present it is an access fault; the executor makes it a page fault.
-            return "d"
-        if page.guard:
-            return "m"
-        if not page.shadow:
-            return "p"
-        self._set(at, last and PAGE - 8, value)
-        return "0"
+        """ssamoswap.d. With PROT_EXEC, on a page that is present, the manual has an access fault,
+        the executor a page fault."""
+        return self._written(at, last, value, shadow=True)
 
     def store(self, at: int, last: int, value: int) -> str:
+        return self._written(at, last, value, shadow=False)
+
+    def _written(self, at: int, last: int, value: int, shadow: bool) -> str:
         page = self._pages.get(at)
         if page is None:
             return "m"
@@ -280,7 +273,7 @@ class Pages:
             return "d"
         if page.guard:
             return "m"
-        if page.shadow:
+        if page.shadow != shadow:
             return "p"
         self._set(at, last and PAGE - 8, value)
         return "0"
